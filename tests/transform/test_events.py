@@ -1,0 +1,274 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from transform.errors import RhythmError, SettingsError
+from transform.events import DrumEvent, Rhythm, TempoMap, align, estimate_tempo
+
+
+def onsets(rhythm):
+    return [event.onset_s for event in rhythm.events]
+
+
+def classes(rhythm):
+    return [event.drum_class for event in rhythm.events]
+
+
+def at_beats(beats, bpm=120.0, n_beats=4.0, drum_class="SD"):
+    events = tuple(DrumEvent(beat * 60 / bpm, drum_class, 0.8) for beat in beats)
+    return Rhythm(events, n_beats * 60 / bpm, TempoMap.constant(bpm))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"onset_s": -0.001},
+        {"onset_s": math.nan},
+        {"onset_s": math.inf},
+        {"drum_class": "XX"},
+        {"velocity": 0.0},
+        {"velocity": 1.01},
+        {"velocity": math.nan},
+        {"articulation": "half"},
+        {"drum_class": "SD", "articulation": "open"},
+    ],
+)
+def test_event_refuses_what_no_drum_does(fields):
+    with pytest.raises(RhythmError):
+        DrumEvent(**({"onset_s": 0.0, "drum_class": "HH", "velocity": 0.5} | fields))
+
+
+def test_rhythm_sorts_its_events_by_time_then_class():
+    rhythm = Rhythm((DrumEvent(0.5, "KD", 1), DrumEvent(0, "CY", 1), DrumEvent(0, "KD", 1)), 1.0)
+    assert [(e.onset_s, e.drum_class) for e in rhythm.events] == [(0, "KD"), (0, "CY"), (0.5, "KD")]
+
+
+@pytest.mark.parametrize("length_s", [0.0, -1.0, math.nan, math.inf, 0.5])
+def test_rhythm_refuses_a_length_that_does_not_hold_its_events(length_s):
+    with pytest.raises(RhythmError):
+        Rhythm((DrumEvent(0.5, "KD", 1),), length_s)
+
+
+def test_tempo_map_converts_both_ways_through_changes_and_beyond_them():
+    tempo_map = TempoMap(((0, 120), (4, 60), (6, 240)))  # 2 s, then 2 s, then 0.25 s a beat
+    known = {-2: -1.0, 0: 0.0, 3: 1.5, 4: 2.0, 5: 3.0, 6: 4.0, 10: 5.0}
+    for beat, second in known.items():
+        assert tempo_map.seconds_at(beat) == pytest.approx(second, abs=1e-12)
+        assert tempo_map.beats_at(second) == pytest.approx(beat, abs=1e-12)
+    np.testing.assert_allclose(tempo_map.seconds_at(np.array(list(known), float)), list(known.values()))
+    assert [tempo_map.bpm_at(beat) for beat in (-1, 3.9, 4, 100)] == [120, 120, 60, 240]
+
+
+@pytest.mark.parametrize(
+    "changes", [(), ((1, 120),), ((0, 0),), ((0, math.inf),), ((0, 120), (0, 60)), ((0, 120), (4, 60), (2, 60))]
+)
+def test_tempo_map_refuses_what_is_no_tempo_map(changes):
+    with pytest.raises(RhythmError):
+        TempoMap(changes)
+
+
+def test_section_of_a_longer_rhythm_cuts_it():
+    section = at_beats([0, 1, 2, 3]).section(0.5, 1.0)
+    assert onsets(section) == [0.0, 0.5]
+    assert section.length_s == 1.0
+
+
+def test_section_of_a_shorter_rhythm_loops_it():
+    section = at_beats([0, 3]).section(0.0, 5.0)  # the loop lasts 2 s
+    assert onsets(section) == [0.0, 1.5, 2.0, 3.5, 4.0]
+    assert section.n_beats == 10
+
+
+def test_section_may_start_beyond_the_end():
+    assert onsets(at_beats([0, 3]).section(5.0, 2.0)) == pytest.approx([0.5, 1.0])
+
+
+def test_section_keeps_onsets_exact_after_a_thousand_loops():
+    length_s = 2 / 3 + 0.1
+    rhythm = Rhythm((DrumEvent(0.1, "KD", 1), DrumEvent(1 / 3, "SD", 1)), length_s)
+    section = rhythm.section(0.0, 1001 * length_s)
+    assert len(section.events) == 2002
+    assert onsets(section)[-2:] == pytest.approx([1000 * length_s + 0.1, 1000 * length_s + 1 / 3], abs=1e-10)
+
+
+def test_section_counts_every_event_of_a_loop_once_wherever_it_is_cut():
+    rhythm = at_beats([0, 0.1, 1 / 3, 1, 2.3], bpm=97, n_beats=3)
+    for start_s in np.linspace(0, 3 * rhythm.length_s, 100):
+        assert len(rhythm.section(float(start_s), rhythm.length_s).events) == 5
+    for start in onsets(rhythm):
+        assert onsets(rhythm.section(start + rhythm.length_s * 7, 1.0))[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_section_repeats_tempo_changes_in_every_loop():
+    rhythm = Rhythm((DrumEvent(2.0, "KD", 1),), 4.0, TempoMap(((0, 120), (4, 60))))  # 4 beats + 2 beats
+    section = rhythm.section(3.0, 8.0)
+    assert section.tempo_map.changes == ((0, 60), (1, 120), (5, 60), (7, 120), (11, 60))
+    assert [section.tempo_map.beats_at(onset) for onset in onsets(section)] == [5, 11]
+
+
+@pytest.mark.parametrize(("start_s", "length_s"), [(-1, 1), (math.nan, 1), (0, 0), (0, math.inf)])
+def test_section_refuses_impossible_times(start_s, length_s):
+    with pytest.raises(SettingsError):
+        at_beats([0]).section(start_s, length_s)
+
+
+def test_empty_rhythm_loops_to_an_empty_rhythm():
+    assert Rhythm((), 1.0).section(0, 100).events == ()
+
+
+def test_at_tempo_keeps_beats_of_a_changing_tempo():
+    rhythm = Rhythm((DrumEvent(1.0, "KD", 1), DrumEvent(3.0, "SD", 1)), 4.0, TempoMap(((0, 120), (4, 60))))
+    retimed = rhythm.at_tempo(60)
+    assert onsets(retimed) == [2.0, 5.0]
+    assert (retimed.length_s, retimed.bpm, retimed.n_beats) == (6.0, 60, 6.0)
+
+
+def test_at_tempo_needs_a_tempo():
+    with pytest.raises(SettingsError, match="not known") as caught:
+        Rhythm((), 1.0).at_tempo(120)
+    assert "--rhythm-bpm" in caught.value.hint
+
+
+def test_snapped_goes_from_played_to_grid():
+    played = at_beats([0.02, 0.28, 0.65, 1.0, 2.31], bpm=60)
+    assert played.snapped(1) is played
+    assert onsets(played.snapped(0)) == pytest.approx([0, 0.25, 2 / 3, 1.0, 2 + 1 / 3])
+    assert onsets(played.snapped(0.5))[:2] == pytest.approx([0.01, 0.265])
+
+
+def test_snapped_takes_an_anticipated_end_to_the_beginning_of_the_loop():
+    snapped = at_beats([1, 3.98]).snapped(0)
+    assert onsets(snapped) == [0.0, 0.5]
+    assert onsets(at_beats([1, 3.98]).snapped(0.5))[-1] == pytest.approx(1.995)
+
+
+def test_snapped_makes_one_stroke_of_a_flam_and_keeps_the_louder():
+    flam = Rhythm(
+        (DrumEvent(0.48, "SD", 0.3), DrumEvent(0.5, "SD", 0.9), DrumEvent(0.5, "KD", 0.5)),
+        2.0,
+        TempoMap.constant(120),
+    )
+    assert [(e.drum_class, e.velocity) for e in flam.snapped(0).events] == [("KD", 0.5), ("SD", 0.9)]
+    assert len(flam.snapped(0.1).events) == 3
+
+
+@pytest.mark.parametrize("amount", [-0.1, 1.1, math.nan])
+def test_snapped_refuses_amounts_outside_0_to_1(amount):
+    with pytest.raises(SettingsError):
+        at_beats([0]).snapped(amount)
+
+
+def test_snapped_needs_a_tempo():
+    with pytest.raises(SettingsError):
+        Rhythm((), 1.0).snapped(0)
+
+
+def test_with_velocity_is_the_rhythms_own_or_flat():
+    rhythm = at_beats([0, 1])
+    assert rhythm.with_velocity("rhythm") is rhythm
+    assert [event.velocity for event in rhythm.with_velocity(0.25).events] == [0.25, 0.25]
+    for wrong in (0, 1.5, math.nan, "loud"):
+        with pytest.raises(SettingsError):
+            rhythm.with_velocity(wrong)
+
+
+def test_only_keeps_some_classes():
+    rhythm = Rhythm(tuple(DrumEvent(0.1, c, 1) for c in ("KD", "SD", "HH")), 1.0)
+    assert classes(rhythm.only({"SD", "KD"})) == ["KD", "SD"]
+    with pytest.raises(SettingsError, match="XX"):
+        rhythm.only({"XX"})
+
+
+@pytest.mark.parametrize(
+    ("mode", "source_bpm", "own_bpm", "rhythm_bpm", "expected_s", "said"),
+    [
+        ("auto", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: both tempi are known"),
+        ("beats", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: as asked"),
+        ("seconds", 60, 120, None, 0.5, "in seconds, as asked"),
+        ("auto", None, 120, None, 0.5, "in seconds: the tempo of the source is not known"),
+        ("auto", 60, None, None, 0.5, "in seconds: the tempo of the rhythm is not known"),
+        ("auto", 60, None, 90, 0.75, "in beats, 90 to 60 BPM: both tempi are known"),
+        ("beats", 60, 120, 90, 0.75, "in beats, 90 to 60 BPM: as asked"),  # --rhythm-bpm beats the file's
+    ],
+)
+def test_align_chooses_and_says_how(mode, source_bpm, own_bpm, rhythm_bpm, expected_s, said):
+    tempo_map = None if own_bpm is None else TempoMap.constant(own_bpm)
+    rhythm = Rhythm((DrumEvent(0.5, "KD", 1),), 2.0, tempo_map)
+    aligned, phrase = align(rhythm, mode=mode, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
+    assert onsets(aligned) == pytest.approx([expected_s])
+    assert aligned.length_s == pytest.approx(4 * expected_s)
+    assert phrase == said
+
+
+@pytest.mark.parametrize(
+    ("source_bpm", "own_bpm", "option"), [(None, 120, "--source-bpm"), (120, None, "--rhythm-bpm")]
+)
+def test_align_in_beats_without_a_tempo_says_which_option_gives_it(source_bpm, own_bpm, option):
+    rhythm = Rhythm((), 2.0, own_bpm and TempoMap.constant(own_bpm))
+    with pytest.raises(SettingsError) as caught:
+        align(rhythm, mode="beats", source_bpm=source_bpm, rhythm_bpm=None)
+    assert option in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "bars"}, {"source_bpm": 0}, {"source_bpm": math.nan}, {"rhythm_bpm": -5}]
+)
+def test_align_refuses_wrong_options(options):
+    with pytest.raises(SettingsError):
+        align(at_beats([0]), **({"mode": "auto", "source_bpm": None, "rhythm_bpm": None} | options))
+
+
+@pytest.mark.parametrize("bpm", range(70, 181, 5))
+def test_estimate_tempo_of_a_click(bpm):
+    estimated, _ = estimate_tempo(at_beats(range(16), bpm, 16).events, 16 * 60 / bpm)
+    assert estimated == pytest.approx(bpm, rel=1e-3)
+
+
+def groove(bpm, *, swing_beats=0.0, jitter_s=0.0, seed=0):
+    """Eight bars of rock: hats on eighths, kick on 1 and 3-and, snare on 2 and 4."""
+    rng = np.random.default_rng(seed)
+    strokes = []
+    for bar in range(0, 32, 4):
+        strokes += [(bar + i / 2 + swing_beats * (i % 2), "HH", 0.7 - 0.2 * (i % 2)) for i in range(8)]
+        strokes += [(bar, "KD", 0.9), (bar + 2.5 + swing_beats, "KD", 0.9)]
+        strokes += [(bar + 1, "SD", 0.9), (bar + 3, "SD", 0.9)]
+    events = tuple(DrumEvent(max(beat * 60 / bpm + rng.normal(0, jitter_s), 0), c, v) for beat, c, v in strokes)
+    return Rhythm(events, 32 * 60 / bpm + 1)
+
+
+@pytest.mark.parametrize("bpm", [75, 90, 104, 120, 133, 145])
+@pytest.mark.parametrize("swing_beats", [0, 1 / 6])
+@pytest.mark.parametrize("jitter_s", [0, 0.01])
+def test_estimate_tempo_of_a_groove_swung_or_not(bpm, swing_beats, jitter_s):
+    rhythm = groove(bpm, swing_beats=swing_beats, jitter_s=jitter_s)
+    estimated, confidence = estimate_tempo(rhythm.events, rhythm.length_s)
+    assert estimated == pytest.approx(bpm, rel=3e-3)
+    assert 0 <= confidence <= 1
+
+
+def test_estimate_tempo_of_a_fast_groove_may_be_half_and_is_then_unsure():
+    rhythm = groove(170)
+    estimated, confidence = estimate_tempo(rhythm.events, rhythm.length_s)
+    assert min(abs(estimated / bpm - 1) for bpm in (85, 170)) < 3e-3
+    assert confidence < 0.3
+
+
+def test_estimate_tempo_says_nothing_without_evidence():
+    assert estimate_tempo([], 1.0) is None
+    assert estimate_tempo(at_beats([0, 1, 2]).events, 2.0) is None
+    far_apart = [DrumEvent(10.0 * i, "KD", 1) for i in range(6)]
+    assert estimate_tempo(far_apart, 60.0) is None
+    at_once = [DrumEvent(1.0, c, 1) for c in ("KD", "SD", "HH", "CY")]
+    assert estimate_tempo(at_once, 60.0) is None
+
+
+def test_estimate_tempo_does_not_depend_on_the_order_of_events():
+    rhythm = groove(104, jitter_s=0.01)
+    assert estimate_tempo(rhythm.events[::-1], 20.0) == estimate_tempo(rhythm.events, 20.0)
+
+
+def test_replace_keeps_a_rhythm_valid():
+    with pytest.raises(RhythmError):
+        replace(at_beats([0, 3]), length_s=1.0)

@@ -1,0 +1,318 @@
+import hashlib
+import tomllib
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+from transform.errors import CheckpointError, OutputError, RhythmError
+from transform.events import CLASSES
+from transform.midi import read_midi
+from transform.presets import (
+    add_rhythm,
+    demo_recordings,
+    find_rhythm,
+    list_presets,
+    list_rhythms,
+    load_preset,
+    resolve_rhythm,
+    user_folder,
+)
+
+TIER_A = {"CC0-1.0", "CC-BY-4.0"}
+WEIGHTS = b"sixteen bytes..."
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "user data"
+    monkeypatch.setenv("REDRUM_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def beat(tmp_path):
+    """A bar of kicks at 90 BPM."""
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(90), time=0)])
+    for _ in range(4):
+        track.append(mido.Message("note_on", channel=9, note=36, velocity=100, time=0))
+        track.append(mido.Message("note_off", channel=9, note=36, velocity=0, time=480))
+    path = tmp_path / "My Beat (été).mid"
+    mido.MidiFile(type=0, ticks_per_beat=480, tracks=[track]).save(path)
+    return path
+
+
+def test_at_least_24_rhythms_over_many_styles_are_shipped():
+    rhythms = list_rhythms()
+    assert len(rhythms) >= 24
+    assert len({rhythm.style for rhythm in rhythms}) >= 12
+    assert len({rhythm.name for rhythm in rhythms}) == len(rhythms)
+    assert [rhythm.name for rhythm in rhythms] == sorted(rhythm.name for rhythm in rhythms)
+
+
+@pytest.mark.parametrize("info", list_rhythms(), ids=lambda info: info.name)
+def test_shipped_rhythm_is_whole_bars_from_a_downbeat_and_as_listed(info):
+    rhythm = read_midi(info.path)
+    assert rhythm.bpm == pytest.approx(info.bpm, abs=1e-3)
+    assert rhythm.n_beats == pytest.approx(info.beats, abs=1e-6)
+    assert rhythm.beats_per_bar == info.beats_per_bar
+    assert info.beats / info.beats_per_bar in (1, 2, 4, 8)
+    assert rhythm.events[0].onset_s < 0.050
+    assert len({event.drum_class for event in rhythm.events}) >= 2
+    assert info.licence in TIER_A
+    assert info.author
+    assert info.source
+
+
+@pytest.mark.parametrize("kind", ["rhythms", "demo"])
+def test_sources_list_every_shipped_file_and_no_other(kind):
+    shipped = [*list_rhythms(), *demo_recordings()]
+    listed = {item.path for item in shipped if item.path.parent.name == kind}
+    there = set(next(iter(listed)).parent.iterdir())
+    assert {path for path in there if path.suffix in (".mid", ".flac")} == listed
+
+
+def test_demo_recordings_are_whole_bars_that_start_with_a_hit():
+    recordings = demo_recordings()
+    assert len(recordings) >= 3
+    for recording in recordings:
+        samples, sample_rate = soundfile.read(recording.path, always_2d=True)
+        length_s = recording.beats * 60 / recording.bpm
+        assert recording.beats % 4 == 0
+        assert 2 <= length_s <= 8
+        assert len(samples) == round(length_s * sample_rate)
+        start = np.abs(samples[: round(0.030 * sample_rate)]).max()
+        assert start > 0.1 * np.abs(samples).max()
+        assert f"{recording.bpm:.0f}bpm" in recording.name
+        assert recording.licence in TIER_A
+
+
+def test_unknown_rhythm_names_the_nearest():
+    with pytest.raises(RhythmError, match="funk-grove-138") as caught:
+        find_rhythm("funk-grove-138")
+    assert "funk-groove-138" in caught.value.hint
+
+
+def test_rhythm_unlike_any_name_points_at_the_list():
+    with pytest.raises(RhythmError) as caught:
+        find_rhythm("xqzzy")
+    assert "redrum rhythms list" in caught.value.hint
+
+
+def test_shipped_name_resolves_to_its_midi_file():
+    source = resolve_rhythm("funk-groove-138")
+    assert (source.name, source.is_midi) == ("funk-groove-138", True)
+    assert source.path.is_file()
+
+
+def test_existing_file_wins_over_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "funk-groove-138").write_bytes(b"RIFF")
+    source = resolve_rhythm("funk-groove-138")
+    assert source.path.read_bytes() == b"RIFF"
+    assert not source.is_midi
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_midi"),
+    [
+        ("a.mid", b"", True),
+        ("a.MIDI", b"", True),
+        ("exported", b"MThd\0\0\0\6", True),
+        ("a.wav", b"RIFF", False),
+        ("a b é.flac", b"fLaC", False),
+    ],
+)
+def test_midi_is_told_from_audio(tmp_path, name, content, is_midi):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert resolve_rhythm(str(path)).is_midi == is_midi
+
+
+@pytest.mark.parametrize("text", ["nothing.mid", "loops/nothing", "./funk-groove-138"])
+def test_path_to_nothing_does_not_exist(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RhythmError, match="does not exist"):
+        resolve_rhythm(text)
+
+
+@pytest.mark.parametrize("text", ["", "."])
+def test_folder_is_no_rhythm(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RhythmError, match="is a folder"):
+        resolve_rhythm(text)
+
+
+def test_added_rhythm_is_listed_found_and_resolved(beat, data_folder):
+    added = add_rhythm(beat, "my-beat")
+    assert (added.bpm, added.beats, added.beats_per_bar) == (90, 4, 4)
+    assert added.path == data_folder / "rhythms" / "my-beat.mid"
+    assert added.path.read_bytes() == beat.read_bytes()
+    assert list_rhythms()[-1] == added
+    assert find_rhythm("my-beat") == added
+    assert resolve_rhythm("my-beat").path == added.path
+
+
+def test_added_rhythm_is_named_after_its_file(beat):
+    assert add_rhythm(beat).name == "my-beat-t"
+
+
+def test_added_rhythm_never_replaces_another(beat):
+    first = add_rhythm(beat, "mine")
+    content = first.path.read_bytes()
+    for name in ("mine", "funk-groove-138"):
+        with pytest.raises(RhythmError, match="already"):
+            add_rhythm(beat, name)
+    assert first.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["Mine", "a b", "../mine", "a--b", "-a", "a/b", "été"])
+def test_name_of_another_form_is_refused(beat, name, data_folder):
+    with pytest.raises(RhythmError, match="cannot name"):
+        add_rhythm(beat, name)
+    assert not data_folder.exists()
+
+
+def test_unusable_midi_is_not_added(tmp_path, data_folder):
+    broken = tmp_path / "broken.mid"
+    broken.write_bytes(b"MThd")
+    with pytest.raises(RhythmError):
+        add_rhythm(broken)
+    with pytest.raises(RhythmError):
+        add_rhythm(tmp_path / "missing.mid")
+    assert not data_folder.exists()
+
+
+def test_data_folder_that_is_a_file_is_an_output_error(beat, data_folder):
+    data_folder.write_text("in the way")
+    with pytest.raises(OutputError):
+        add_rhythm(beat)
+
+
+def test_broken_file_among_the_added_is_left_out_with_a_warning(beat, data_folder, caplog):
+    add_rhythm(beat, "mine")
+    (data_folder / "rhythms" / "broken.mid").write_bytes(b"MThd")
+    names = [rhythm.name for rhythm in list_rhythms()]
+    assert "mine" in names
+    assert "broken" not in names
+    assert "broken.mid is left out" in caplog.text
+
+
+def test_data_folder_follows_the_platform_without_the_variable(monkeypatch):
+    monkeypatch.delenv("REDRUM_DATA")
+    assert user_folder().is_absolute()
+    assert user_folder().name == "redrum"
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """Return a function that writes a preset folder, with lines of its preset.toml replaced or added."""
+
+    def write(replace=("", ""), add=""):
+        folder = tmp_path / "preset"
+        folder.mkdir()
+        (folder / "transcriber.safetensors").write_bytes(WEIGHTS)
+        text = f"""
+            format = 1
+            name = "tiny"
+            configuration = "hires"
+            classes = ["KD", "SD", "TT", "HH", "CY"]
+            sample_rate = 44100
+
+            [models.transcriber]
+            file = "transcriber.safetensors"
+            sha256 = "{hashlib.sha256(WEIGHTS).hexdigest()}"
+            parameters = 7
+            command = "redrum train transcriber"
+
+            [data]
+            kits = ["CC0-1.0"]
+
+            [scores]
+            "class F @50 ms" = 0.5
+            {add}
+        """
+        assert replace[0] in text
+        (folder / "preset.toml").write_text(text.replace(*replace), encoding="utf-8")
+        return folder
+
+    return write
+
+
+def test_preset_is_read_whole(preset):
+    folder = preset()
+    loaded = load_preset(folder)
+    assert (loaded.name, loaded.configuration, loaded.sample_rate) == ("tiny", "hires", 44_100)
+    assert loaded.classes == CLASSES
+    assert loaded.models["transcriber"].n_parameters == 7
+    assert loaded.models["transcriber"].command == "redrum train transcriber"
+    assert loaded.data == {"kits": ["CC0-1.0"]}
+    assert loaded.scores == {"class F @50 ms": 0.5}
+    assert loaded.weights("transcriber") == folder / "transcriber.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        (("format = 1", "format = 2"), "knows formats up to 1"),
+        (("format = 1", "format = 0"), "never was"),
+        (("format = 1", "format = true"), "no int"),
+        (("format = 1", ""), "has no format"),
+        (('name = "tiny"', 'name = "tiny"\nmood = "blue"'), "unknown entry: mood"),
+        (("parameters = 7", "parameters = 7\nlayers = 3"), "unknown entry: models.transcriber.layers"),
+        (('name = "tiny"', "name = 3"), "no str"),
+        (('"hires"', '"huge"'), "configuration 'huge'"),
+        (('"KD", "SD"', '"SD", "KD"'), "they must be"),
+        (("44100", "0"), "sample rate of 0"),
+        (("parameters = 7", "parameters = 0"), "describes"),
+        (('file = "transcriber', 'file = "../transcriber'), "describes"),
+        (('sha256 = "', 'sha256 = "x'), "describes"),
+        (('"transcriber.safetensors"', '"other.safetensors"'), "other.safetensors is missing"),
+        (("[models.transcriber]", "[models]\ntranscriber = 3\n[data.extra]"), "no dict"),
+        (("format = 1", "format ="), "cannot be read"),
+    ],
+)
+def test_wrong_preset_is_refused_with_a_sentence(preset, replace, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_preset(preset(replace))
+    assert caught.value.hint
+
+
+def test_damaged_weights_are_refused(preset):
+    folder = preset()
+    loaded = load_preset(folder)
+    (folder / "transcriber.safetensors").write_bytes(WEIGHTS[::-1])
+    with pytest.raises(CheckpointError, match="damaged"):
+        loaded.weights("transcriber")
+
+
+def test_weights_that_went_away_are_reported(preset):
+    folder = preset()
+    loaded = load_preset(folder)
+    (folder / "transcriber.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        loaded.weights("transcriber")
+
+
+def test_model_that_the_preset_lacks_is_named(preset):
+    with pytest.raises(CheckpointError, match="has no codec") as caught:
+        load_preset(preset()).weights("codec")
+    assert "transcriber" in caught.value.hint
+
+
+def test_unknown_preset_is_refused(tmp_path):
+    for name in ("no-such-preset", tmp_path):
+        with pytest.raises(CheckpointError, match="there is no preset"):
+            load_preset(name)
+
+
+def test_every_shipped_preset_is_sound():
+    assert "default" in list_presets()
+    for name in list_presets():
+        loaded = load_preset(name)
+        assert loaded.name == name
+        for model in loaded.models:
+            assert loaded.weights(model).stat().st_size <= 15 * 2**20
+        tomllib.loads((loaded.folder / "preset.toml").read_text(encoding="utf-8"))
+        assert (loaded.folder / "CARD.md").is_file()

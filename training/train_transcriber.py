@@ -1,0 +1,386 @@
+"""Train the transcriber on synthetic recordings made on the fly; stops on time, goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from training.kits import SAMPLE_RATE, ProceduralPool, kits_of
+from training.pack import Pack
+from training.rhythms import AS_PLAYED, Stroke
+from training.scores import Counts, class_counts, pooled
+from training.split import Split
+from training.synthesis import (
+    SegmentRecipe,
+    Synthesiser,
+    SynthesisSettings,
+    audible_strokes,
+    render_batch,
+    render_stems,
+)
+from transform.errors import CheckpointError
+from transform.events import CLASSES, DrumEvent
+from transform.features import DrumFeatures
+from transform.transcriber import Activations, Transcriber, TranscriberConfig, TranscriberNet, config_to_json
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriberTraining:
+    """One training run."""
+
+    steps: int = 8000  # the learning rate's half cosine ends here
+    batch: int = 16  # segments of 2.97 s a step
+    learning_rate: float = 2e-3
+    warm_up: int = 300  # steps
+    weight_decay: float = 1e-2
+    ema: float = 0.999  # decay of the averaged weights, which are the ones exported
+    gradient_clip: float = 1.0
+    velocity_weight: float = 0.5
+    offset_weight: float = 0.2
+    seed: int = 0
+    validate_every: int = 500  # steps
+    synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+    model: TranscriberConfig = field(default_factory=TranscriberConfig)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network should say of a batch; shapes (B, 5, F), openness (B, F)."""
+
+    onset: Tensor
+    weight: Tensor  # 0 where an event is too quiet to demand, and around grace notes
+    velocity: Tensor
+    offset: Tensor
+    near: Tensor  # 1 where velocity and offset are demanded
+    openness: Tensor
+    is_hat: Tensor
+
+
+def make_targets(
+    strokes: Sequence[Sequence[Stroke]], audible: Sequence[np.ndarray], n_frames: int, fps: float
+) -> Targets:
+    """Return the targets of a batch of recordings: a triangle of +-1.5 frames around every audible onset."""
+    shape = len(strokes), len(CLASSES), n_frames
+    onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    velocity, offset = np.zeros(shape), np.zeros(shape)
+    openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
+    for b, (events, heard) in enumerate(zip(strokes, audible, strict=True)):
+        for stroke, is_audible in zip(events, heard, strict=True):
+            c = CLASSES.index(stroke.drum_class)
+            position = stroke.onset_s * fps
+            middle = round(position)
+            if not -1 <= middle <= n_frames:
+                continue
+            if stroke.is_grace or not is_audible:
+                weight[b, c, max(0, middle - 3) : middle + 4] = 0
+                continue
+            for frame in range(max(0, middle - 1), min(n_frames, middle + 2)):
+                height = 1 - abs(frame - position) / 1.5
+                if height > onset[b, c, frame]:
+                    onset[b, c, frame] = height
+                    velocity[b, c, frame] = stroke.velocity
+                    offset[b, c, frame] = position - frame
+                    near[b, c, frame] = 1
+                    if c == 3 and stroke.articulation:
+                        openness[b, frame] = stroke.articulation == "open"
+                        is_hat[b, frame] = 1
+            # An event that must be found is demanded even beside one that need not be.
+            weight[b, c, max(0, middle - 1) : middle + 2] = 1
+    values = (onset, weight, velocity, offset, near, openness, is_hat)
+    return Targets(*(torch.from_numpy(v).float() for v in values))
+
+
+def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
+    """Return the loss of logits (B, 16, F): weighted cross-entropy of onsets, L1 of velocity and offset."""
+    n = len(CLASSES)
+    onset = functional.binary_cross_entropy_with_logits(logits[:, :n], targets.onset, reduction="none")
+    # Soft targets never reach zero loss: what the target itself would cost is taken off, for readable curves.
+    loss = (onset * targets.weight).sum() / targets.weight.sum().clamp_min(1) * 20
+    n_near = targets.near.sum().clamp_min(1)
+    velocity = (torch.sigmoid(logits[:, n : 2 * n]) - targets.velocity).abs() * targets.near
+    offset = functional.smooth_l1_loss(logits[:, 2 * n : 3 * n], targets.offset, reduction="none", beta=0.2)
+    loss = loss + settings.velocity_weight * velocity.sum() / n_near
+    loss = loss + settings.offset_weight * (offset * targets.near).sum() / n_near
+    openness = functional.binary_cross_entropy_with_logits(logits[:, 3 * n], targets.openness, reduction="none")
+    return loss + 0.1 * (openness * targets.is_hat).sum() / targets.is_hat.sum().clamp_min(1)
+
+
+def train_transcriber(
+    pack: Pack,
+    out: Path,
+    settings: TranscriberTraining,
+    *,
+    max_minutes: float,
+    device: str = "cpu",
+    resume: bool = False,
+) -> Path:
+    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Every batch depends on the seed and its step alone, but for the slowly renewed stock of procedural drums.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or something that would be overwritten.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    run = _Run(pack, settings, torch.device(device))
+    checkpoint = out / "transcriber.pt"
+    if resume:
+        run.load(checkpoint)
+    elif checkpoint.exists():
+        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
+    deadline = time.monotonic() + max_minutes * 60
+    with (out / "transcriber.jsonl").open("a", encoding="utf-8") as log, ThreadPoolExecutor(1) as maker:
+        upcoming = maker.submit(run.make_batch, run.step)
+        while run.step < settings.steps and time.monotonic() < deadline:
+            began = time.monotonic()
+            batch = upcoming.result()
+            waited = time.monotonic() - began
+            upcoming = maker.submit(run.make_batch, run.step + 1)
+            loss = run.train_step(*batch)
+            if not math.isfinite(loss):
+                raise CheckpointError(f"the loss is {loss} at step {run.step}", hint="lower the learning rate")
+            entry: dict[str, Any] = {"step": run.step, "loss": round(loss, 5)}
+            entry |= {"s": round(time.monotonic() - began, 3), "waited_s": round(waited, 3)}
+            if run.step % settings.validate_every == 0:
+                entry |= {"f": run.validate()}
+                run.save(checkpoint)
+                _log.info("step %d: %s", run.step, entry)
+            if run.step % 20 == 0 or "f" in entry:
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+    run.save(checkpoint)
+    return checkpoint
+
+
+class _Run:
+    """The state of a training run: network, average, optimiser, step."""
+
+    def __init__(self, pack: Pack, settings: TranscriberTraining, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        torch.set_flush_denormal(True)
+        self.settings, self.device, self.step = settings, device, 0
+        self.net = TranscriberNet(settings.model).to(device, memory_format=torch.channels_last)
+        self.average = TranscriberNet(settings.model).to(device)
+        self.average.load_state_dict(self.net.state_dict())
+        self.features = DrumFeatures(settings.model.features).to(device)
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        )
+        pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed))
+        pool.fill()
+        self.pool = pool
+        kits = [_on_device(kit, device) for kit in kits_of(pack.kits, "train")]
+        self.synthesiser = Synthesiser(kits, pack.grooves_of("train"), settings.synthesis, pool=pool)
+        self.validation = make_evaluation_set(pack, "validate", n=24, seed=1)
+
+    def make_batch(self, step: int) -> tuple[Tensor, Targets]:
+        rng = np.random.default_rng((self.settings.seed, step))
+        self.pool.renew(rng, 2)
+        recipes = self.synthesiser.draw(self.settings.batch, rng)
+        dry = torch.stack([render_stems(recipe) for recipe in recipes])
+        audible = [audible_strokes(stems, r.strokes) for stems, r in zip(dry, recipes, strict=True)]
+        features = self.features(render_batch(recipes, dry_stems=dry))
+        fps = self.settings.model.features.fps
+        return features, make_targets([r.strokes for r in recipes], audible, features.shape[2], fps)
+
+    def train_step(self, features: Tensor, targets: Targets) -> float:
+        settings = self.settings
+        self.net.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(self.step, settings)
+        on_device = Targets(*(getattr(targets, name).to(self.device) for name in Targets.__dataclass_fields__))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.net(features.contiguous(memory_format=torch.channels_last))
+        loss = transcription_loss(logits.float(), on_device, settings)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), settings.gradient_clip)
+        self.optimiser.step()
+        self.step += 1
+        self._update_average()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        averaged = self.average.state_dict()
+        for name, value in self.net.state_dict().items():
+            if value.dtype.is_floating_point:
+                averaged[name].lerp_(value, 1 - decay)
+            else:
+                averaged[name].copy_(value)
+
+    def validate(self) -> dict[str, float]:
+        scores, thresholds = evaluate(self.average, self.validation, tune=True)
+        self.average.config = replace(self.average.config, thresholds=thresholds)
+        return scores
+
+    def save(self, path: Path) -> None:
+        temporary = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "settings": json.dumps(asdict(self.settings)),
+                "config": config_to_json(self.average.config),
+                "step": self.step,
+                "net": self.net.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "torch_random": torch.get_rng_state(),
+                "pool_random": self.pool.generator.get_state(),
+            },
+            temporary,
+        )
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError) as err:
+            raise CheckpointError(f"{path} cannot be resumed", hint="start a run without --resume") from err
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        torch.set_rng_state(state["torch_random"].cpu())
+        self.pool.generator.set_state(state["pool_random"].cpu())
+
+
+def _schedule(step: int, settings: TranscriberTraining) -> float:
+    if step < settings.warm_up:
+        return (step + 1) / settings.warm_up
+    done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _on_device(kit: Any, device: torch.device) -> Any:
+    moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
+    return replace(kit, one_shots=moved)
+
+
+@dataclass(frozen=True)
+class EvaluationItem:
+    """A synthetic recording with its truth; `hardly_audible` events may be found or missed."""
+
+    audio: Tensor  # (T,) at 44.1 kHz
+    events: tuple[DrumEvent, ...]
+    hardly_audible: tuple[DrumEvent, ...]
+    kit_kind: str
+
+
+def make_evaluation_set(
+    pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 12.0
+) -> list[EvaluationItem]:
+    """Return recordings of whole held-out kits playing held-out grooves as they were played, with their truth.
+
+    Each item has one kit, one groove and its own room, tone, compression and noise; no procedural drums but those
+    of held-out kits, no layering and no reshaping.
+    """
+    settings = SynthesisSettings(
+        n_samples=round(length_s * SAMPLE_RATE),
+        procedural=0.0,
+        mixed_kit=0.0,
+        layered=0.0,
+        reshaped=0.0,
+        pre_roll=0.0,
+        variation=AS_PLAYED,
+    )
+    kits = [kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}]
+    grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
+    rng = np.random.default_rng(seed)
+    acoustic = [kit for kit in kits if kit.kind == "acoustic"]
+    items = []
+    for i in range(n):
+        pool = acoustic if i % 2 == 0 else [kit for kit in kits if kit.kind != "acoustic"]
+        kit = pool[rng.integers(len(pool))]
+        recipe = Synthesiser([kit, *_lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
+        stems = render_stems(recipe)
+        audible = audible_strokes(stems, recipe.strokes)
+        audio = render_batch([recipe], dry_stems=stems[None])[0]
+        heard, unheard = _as_events(recipe, audible), _as_events(recipe, ~audible)
+        items.append(EvaluationItem(audio, heard, unheard, kit.kind))
+    return items
+
+
+def _lenders(kit: Any, kits: Sequence[Any]) -> list[Any]:
+    """Return kits of the same side that lend the classes which a kit lacks (some machines have no cymbals)."""
+    own = {shot.drum_class for shot in kit.one_shots}
+    missing = [c for c in CLASSES if c not in own]
+    lenders = []
+    for drum_class in missing:
+        lender = next(k for k in kits if k.kind == kit.kind and k.voices(drum_class))
+        shots = tuple(s for s in lender.one_shots if s.drum_class == drum_class)
+        lenders.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
+    return lenders
+
+
+def _as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
+    return tuple(
+        DrumEvent(max(0.0, s.onset_s), s.drum_class, s.velocity, s.articulation)
+        for s, is_chosen in zip(recipe.strokes, chosen, strict=True)
+        if is_chosen and not s.is_grace
+    )
+
+
+def evaluate(
+    net: TranscriberNet, items: Sequence[EvaluationItem], *, tune: bool = False
+) -> tuple[dict[str, float], tuple[float, ...]]:
+    """Return F @50 ms by class and pooled, and the thresholds used: the best on these items where `tune` is set."""
+    copy = TranscriberNet(net.config)
+    copy.load_state_dict(net.state_dict())
+    transcriber = Transcriber(copy)
+    activations = [transcriber.infer(item.audio.cpu()) for item in items]
+    thresholds = net.config.thresholds
+    if tune:
+        thresholds = _best_thresholds(transcriber, activations, items)
+    counts = _counts_at(transcriber, activations, items, thresholds)
+    scores = {name: round(c.f_measure, 4) for name, c in counts.items()}
+    return scores | {"micro": round(pooled(counts).f_measure, 4)}, thresholds
+
+
+def _counts_at(
+    transcriber: Transcriber,
+    activations: Sequence[Activations],
+    items: Sequence[EvaluationItem],
+    thresholds: tuple[float, ...],
+) -> dict[str, Counts]:
+    transcriber.config = replace(transcriber.config, thresholds=thresholds)
+    total = dict.fromkeys(CLASSES, Counts())
+    for act, item in zip(activations, items, strict=True):
+        counts = class_counts(item.events, transcriber.events(act), ignored=item.hardly_audible)
+        total = {c: total[c] + counts[c] for c in CLASSES}
+    return total
+
+
+def _best_thresholds(
+    transcriber: Transcriber, activations: Sequence[Activations], items: Sequence[EvaluationItem]
+) -> tuple[float, ...]:
+    grid = np.arange(0.15, 0.75, 0.05)
+    tried = [_counts_at(transcriber, activations, items, (float(t),) * len(CLASSES)) for t in grid]
+    best = [max(range(len(grid)), key=lambda i: tried[i][c].f_measure) for c in CLASSES]
+    return tuple(round(float(grid[i]), 2) for i in best)
+
+
+def export_transcriber(checkpoint: Path, path: Path) -> None:
+    """Write the averaged weights of a checkpoint as fp16 safetensors, the configuration in the header."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(
+        weights, temporary, metadata={"model": "transcriber", "config": state["config"], "step": str(state["step"])}
+    )
+    temporary.replace(path)

@@ -1,0 +1,72 @@
+"""Drum recordings in, drum recordings out: transcribe a rhythm, and let a recording play another one.
+
+Public names load when first used (PEP 562), so that `import transform` is quick and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transform.audio import Recording
+    from transform.engine import Redrummer, RenderSettings, Take
+    from transform.errors import (
+        AudioError,
+        CheckpointError,
+        DawError,
+        OutputError,
+        RedrumError,
+        RhythmError,
+        SettingsError,
+    )
+    from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+    from transform.transcriber import Transcriber
+
+__all__ = [
+    "CLASSES",
+    "AudioError",
+    "CheckpointError",
+    "DawError",
+    "DrumEvent",
+    "OutputError",
+    "Recording",
+    "RedrumError",
+    "Redrummer",
+    "RenderSettings",
+    "Rhythm",
+    "RhythmError",
+    "SettingsError",
+    "Take",
+    "TempoMap",
+    "Transcriber",
+]
+
+_HOME_OF = {
+    "CLASSES": "events",
+    "AudioError": "errors",
+    "CheckpointError": "errors",
+    "DawError": "errors",
+    "DrumEvent": "events",
+    "OutputError": "errors",
+    "Recording": "audio",
+    "RedrumError": "errors",
+    "Redrummer": "engine",
+    "RenderSettings": "engine",
+    "Rhythm": "events",
+    "RhythmError": "errors",
+    "SettingsError": "errors",
+    "Take": "engine",
+    "TempoMap": "events",
+    "Transcriber": "transcriber",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

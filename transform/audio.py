@@ -1,0 +1,414 @@
+"""Sound files in and out: recordings are opened but never loaded whole, results are written block by block.
+
+Samples are float32 of shape (C, T), full scale is 1. Files keep their own sample rate, channels and bit depth.
+"""
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from transform.errors import AudioError, OutputError, SettingsError
+from transform.files import appearing, check_output, temporary_file, write_bytes_atomic, write_text_atomic
+from transform.headers import chunks, require_whole, stated_tempo
+
+__all__ = [
+    "SAMPLE_RATE",
+    "AudioFormat",
+    "Recording",
+    "Samples",
+    "check_output",
+    "resolve_output",
+    "write_audio",
+    "write_bytes_atomic",
+    "write_text_atomic",
+]
+
+SAMPLE_RATE = 44_100  # rate of the analysis signal and of the models, Hz
+
+Samples = npt.NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
+_CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}
+_CONTAINERS |= {".caf": "CAF", ".w64": "W64", ".rf64": "RF64"}
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_FLOATS = {"FLOAT": 32, "DOUBLE": 64}
+_BYTES = {subtype: bits // 8 for subtype, bits in (_BITS | _FLOATS).items()}
+_BIT_DEPTHS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "32f": "FLOAT"}
+# What holds the same bits where a container lacks the subtype, or where we do not write it.
+_SAME_DEPTH = {"PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8", "ALAC_16": "PCM_16", "ALAC_32": "PCM_32"}
+_WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
+_BLOCK_SAMPLES = 2**18
+_MAX_CHANNELS = 1024  # libsndfile's own limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioFormat:
+    """How a recording is stored."""
+
+    sample_rate: int
+    n_channels: int
+    subtype: str  # soundfile's name of the sample format, such as "PCM_24"
+    is_lossy: bool = False
+
+
+class Recording:
+    """A sound that is opened, not loaded, so that half an hour of it needs no more memory than a second.
+
+    Not for use by several threads at once. Close it, or use it in a `with` statement, to free its file early.
+    """
+
+    def __init__(self, name: str, fmt: AudioFormat, n_samples: int) -> None:
+        self.name = name
+        self.format = fmt
+        self.n_samples = n_samples
+        self.path: Path | None = None
+        self._samples: Samples | None = None
+        self._file: soundfile.SoundFile | None = None
+        self._decoded: IO[bytes] | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the recording in a sound file, after checking that all of it is there.
+
+        Raises:
+            AudioError: the file is missing, a folder, empty, cut short, without samples or not a sound file.
+        """
+        require_whole(path)
+        file = _open(path)
+        known = (*_BITS, *_FLOATS, "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32")
+        fmt = AudioFormat(
+            sample_rate=file.samplerate,
+            n_channels=file.channels,
+            subtype=file.subtype,
+            is_lossy=file.subtype not in known,
+        )
+        recording = cls(path.stem, fmt, file.frames)
+        recording.path, recording._file = path, file
+        try:
+            recording._check_end()
+        except AudioError:
+            recording.close()
+            raise
+        return recording
+
+    @classmethod
+    def from_samples(cls, samples: npt.ArrayLike, sample_rate: int, name: str = "recording") -> Self:
+        """Return a recording of samples in memory, shape (C, T) or (T,).
+
+        Raises:
+            AudioError: there are no samples, or the shape or the sample rate is not possible.
+        """
+        array = np.atleast_2d(np.asarray(samples, dtype=np.float32))
+        if array.ndim != 2 or array.shape[0] > _MAX_CHANNELS:
+            raise AudioError(
+                f"{name} has the shape {array.shape}; it must be (channels, samples)",
+                hint="transpose it if the samples come first",
+            )
+        if array.size == 0:
+            raise AudioError(f"{name} holds no samples", hint="pass at least one sample")
+        if sample_rate <= 0:
+            raise AudioError(f"the sample rate of {name} is {sample_rate} Hz", hint="pass its rate in Hz")
+        fmt = AudioFormat(sample_rate=int(sample_rate), n_channels=array.shape[0], subtype="FLOAT")
+        recording = cls(name, fmt, array.shape[1])
+        recording._samples = array
+        return recording
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second and channel."""
+        return self.format.sample_rate
+
+    @property
+    def n_channels(self) -> int:
+        """The number of channels."""
+        return self.format.n_channels
+
+    @property
+    def duration_s(self) -> float:
+        """The length in seconds."""
+        return self.n_samples / self.sample_rate
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return the samples from `start` up to `stop`, shape (C, stop - start), zeros outside the recording.
+
+        Raises:
+            AudioError: a sample is NaN or infinite, or the file cannot be decoded.
+        """
+        assert start <= stop, f"read from {start} to {stop}"
+        block = np.zeros((self.n_channels, stop - start), dtype=np.float32)
+        first, last = max(start, 0), min(stop, self.n_samples)
+        if first < last:
+            part = self._fetch(first, last)
+            bad = ~np.isfinite(part).all(axis=0)
+            if bad.any():
+                at_s = (first + int(bad.argmax())) / self.sample_rate
+                raise AudioError(
+                    f"{self._label} holds a value that is not a number (NaN or infinite) at {at_s:.3f} s",
+                    hint="export it again, or repair it in an audio editor",
+                )
+            block[:, first - start : last - start] = part
+        return block
+
+    def mono_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
+        """Yield the mean of the channels at another sample rate, block by block, aligned to the sample.
+
+        Together the blocks, each of shape (T,), hold `round(n_samples * sample_rate / self.sample_rate)`
+        samples, and at least one.
+        """
+        n_missing = max(1, round(self.n_samples * sample_rate / self.sample_rate))
+        step = max(1, round(block_s * self.sample_rate))
+        resampler = None
+        if sample_rate != self.sample_rate:
+            resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        for start in range(0, self.n_samples, step):
+            stop = min(start + step, self.n_samples)
+            mono: Samples = self.read(start, stop).mean(axis=0)
+            if resampler:
+                mono = resampler.resample_chunk(mono, last=stop == self.n_samples)
+            mono = mono[:n_missing]
+            n_missing -= len(mono)
+            if len(mono):
+                yield mono
+        if n_missing:
+            yield np.zeros(n_missing, dtype=np.float32)
+
+    def tempo_bpm(self) -> tuple[float, str] | None:
+        """Return the tempo that the file states and where it does, or None where it states none."""
+        return stated_tempo(self.path, self.name)
+
+    def close(self) -> None:
+        """Close the file; the recording cannot be read any more."""
+        for file in (self._file, self._decoded):
+            if file is not None:
+                file.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _label(self) -> str:
+        return self.path.name if self.path else self.name
+
+    def _check_end(self) -> None:
+        """Raise AudioError unless there are samples and the last of them can be decoded."""
+        assert self._file is not None
+        if self.n_samples <= 0:
+            raise AudioError(f"{self._label} holds no samples", hint="export it again from where it was made")
+        if self.n_samples >= 2**62:
+            raise AudioError(
+                f"{self._label} does not say how long it is", hint="convert it to WAV or encode it again"
+            )
+        if self._file.seekable():
+            self._decode(self.n_samples - 1, self.n_samples)
+
+    def _fetch(self, start: int, stop: int) -> Samples:
+        """Return samples that lie inside the recording, shape (C, T), as they are stored."""
+        if self._samples is not None:
+            return self._samples[:, start:stop]
+        assert self._file is not None
+        # libsndfile seeks inexactly in compressed sound (by 5921 samples near the end of an OGG file), so what
+        # is lossy is decoded once, from its start, and then read from there.
+        if not self.format.is_lossy and self._file.seekable():
+            return self._decode(start, stop)
+        if self._decoded is None:
+            self._decoded = self._decode_all()
+        frame_bytes = 4 * self.n_channels
+        self._decoded.seek(start * frame_bytes)
+        data = self._decoded.read((stop - start) * frame_bytes)
+        return np.frombuffer(data, dtype=np.float32).reshape(-1, self.n_channels).T
+
+    def _decode_all(self) -> IO[bytes]:
+        """Return an unnamed temporary file with all samples, interleaved."""
+        assert self.path is not None
+        self.close()
+        self._file = _open(self.path)  # nothing may have been sought in it
+        with ExitStack() as undo:
+            try:
+                store = undo.enter_context(tempfile.TemporaryFile(prefix="redrum-"))
+                for start in range(0, self.n_samples, _BLOCK_SAMPLES):
+                    stop = min(start + _BLOCK_SAMPLES, self.n_samples)
+                    store.write(self._decode(start, stop).T.tobytes())
+                store.flush()
+            except OSError as err:
+                raise AudioError(
+                    f"{self._label} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
+                    hint="free some disk space there",
+                ) from err
+            undo.pop_all()
+        return store
+
+    def _decode(self, start: int, stop: int) -> Samples:
+        assert self._file is not None
+        try:
+            if self._file.seekable() and self._file.tell() != start:
+                self._file.seek(start)
+            block: Samples = self._file.read(stop - start, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as err:
+            raise self._broken(start) from err
+        if len(block) < stop - start:
+            raise self._broken(start + len(block))
+        return block.T
+
+    def _broken(self, at: int) -> AudioError:
+        return AudioError(
+            f"{self._label} cannot be decoded after {at / self.sample_rate:.3f} s: it is damaged or cut short",
+            hint="copy or export it again",
+        )
+
+
+def resolve_output(path: Path, source: AudioFormat, bit_depth: str | None) -> tuple[str, str]:
+    """Return soundfile's container and subtype for a result at `path`.
+
+    Args:
+        path: its ending chooses the container.
+        source: the recording whose depth the result keeps; what is lossy or does not fit becomes 24-bit.
+        bit_depth: "16", "24", "32" or "32f" instead of the source's depth.
+
+    Raises:
+        SettingsError: the ending is not that of a lossless container, or the container cannot hold the sound.
+    """
+    container = _CONTAINERS.get(path.suffix.lower())
+    if container is None:
+        raise SettingsError(
+            f"{path.name} does not end like a lossless sound file", hint=f"use one of {', '.join(_CONTAINERS)}"
+        )
+    if container == "FLAC" and source.n_channels > 8:
+        raise SettingsError(f"FLAC holds 8 channels, not {source.n_channels}", hint="write a .wav file")
+    if bit_depth is not None:
+        if bit_depth not in _BIT_DEPTHS:
+            raise SettingsError(
+                f"the bit depth is {bit_depth}; it must be one of {', '.join(_BIT_DEPTHS)}",
+                hint="leave it out to keep the depth of the source",
+            )
+        subtype = _BIT_DEPTHS[bit_depth]
+        if not soundfile.check_format(container, subtype):
+            raise SettingsError(
+                f"{container} does not hold {bit_depth} bits", hint="write a .wav file, or 24 bits"
+            )
+        return container, subtype
+    for subtype in (source.subtype, _SAME_DEPTH.get(source.subtype, "")):
+        if (subtype in _BITS or subtype in _FLOATS) and soundfile.check_format(container, subtype):
+            return container, subtype
+    _log.info("%s is written with 24 bits: %s does not hold %s", path.name, container, source.subtype)
+    return container, "PCM_24"
+
+
+def write_audio(path: Path, blocks: Iterable[Samples], fmt: AudioFormat, *, overwrite: bool = False) -> None:
+    """Write blocks of shape (C, T) to a sound file that appears whole or not at all.
+
+    The ending of `path` chooses the container, `fmt` the rest (see `resolve_output`). Samples of 16 and 24 bits
+    come back bit by bit; a WAV file beyond 4 GiB becomes RF64. The same samples give the same bytes.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+        AssertionError: a sample is beyond full scale in an integer format or not finite, or there are none.
+    """
+    container, subtype = resolve_output(path, fmt, None)
+    fmt = replace(fmt, subtype=subtype)
+    remaining = iter(blocks)
+    with appearing(path, overwrite=overwrite) as temporary:
+        try:
+            leftover = _fill(temporary, remaining, fmt, container)
+            if leftover is not None:
+                _log.info("%s is beyond 4 GiB and becomes an RF64 file", path.name)
+                with temporary_file(path) as begun:
+                    os.replace(temporary, begun)
+                    with Recording.open(begun) as stored:
+                        _fill(temporary, chain(_all_blocks(stored), (leftover,), remaining), fmt, "RF64")
+        except soundfile.LibsndfileError as err:
+            raise OutputError(
+                f"{path} could not be written to its end: {err.error_string}",
+                hint="make room on its disk, or write another format",
+            ) from err
+
+
+def _fill(path: Path, blocks: Iterator[Samples], fmt: AudioFormat, container: str) -> Samples | None:
+    """Write blocks to `path` until they end (None) or a WAV file is full (the block that did not fit)."""
+    limit: float = math.inf
+    if container == "WAV":
+        limit = _WAV_LIMIT_BYTES // (_BYTES[fmt.subtype] * fmt.n_channels)
+    n_samples = 0
+    with soundfile.SoundFile(
+        str(path), "w", fmt.sample_rate, fmt.n_channels, fmt.subtype, format=container
+    ) as file:
+        for block in blocks:
+            assert block.shape[0] == fmt.n_channels, f"{block.shape[0]} channels instead of {fmt.n_channels}"
+            if n_samples + block.shape[1] > limit:
+                return block
+            file.write(_encode(block, fmt.subtype))
+            n_samples += block.shape[1]
+    assert n_samples > 0, "a result without samples"
+    with soundfile.SoundFile(str(path)) as file:  # what fails on closing raises nothing by itself
+        if file.frames != n_samples:
+            raise OSError("its end is missing")
+    if fmt.subtype in _FLOATS:
+        _forget_date(path)
+    return None
+
+
+def _forget_date(path: Path) -> None:
+    """Zero the time of writing, which libsndfile notes beside the peaks of float samples."""
+    with path.open("rb+") as file:
+        for name, _, offset in list(chunks(file)):
+            if name == b"PEAK":
+                file.seek(offset + 4)
+                file.write(bytes(4))
+
+
+def _all_blocks(recording: Recording) -> Iterator[Samples]:
+    for start in range(0, recording.n_samples, _BLOCK_SAMPLES):
+        yield recording.read(start, min(start + _BLOCK_SAMPLES, recording.n_samples))
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    unreadable = AudioError(
+        f"{path.name} is not a sound file that can be read", hint="convert it to WAV, AIFF, FLAC, OGG or MP3"
+    )
+    try:
+        file = soundfile.SoundFile(str(path))
+    except (soundfile.SoundFileError, TypeError) as err:  # TypeError: .raw files, which have no header
+        raise unreadable from err
+    if file.format == "RAW":  # libsndfile's guess for anything whose name ends in .au, .snd, .vox or .gsm
+        file.close()
+        raise unreadable
+    return file
+
+
+def _encode(block: Samples, subtype: str) -> npt.NDArray[Any]:
+    """Return samples as (T, C) in the type that libsndfile stores without changing a bit.
+
+    libsndfile's own conversion from float scales by 2**(bits - 1) - 1 where reading divides by 2**(bits - 1).
+    """
+    # Not assert statements: python -O must not turn these mistakes of ours into broken or clipped files.
+    if not np.isfinite(block).all():
+        raise AssertionError("a sample to be written is not finite")
+    if subtype in _FLOATS:
+        return block.T
+    bits = _BITS[subtype]
+    full_scale = 2.0 ** (bits - 1)
+    levels = np.rint(block.T.astype(np.float64) * full_scale)
+    if levels.size and np.abs(levels).max() > full_scale:
+        raise AssertionError(f"a sample to be written reaches {np.abs(block).max():.4f}, beyond full scale")
+    levels = np.minimum(levels, full_scale - 1)  # +1.0 itself is one step above what integers hold
+    return (levels * 2.0 ** (32 - bits)).astype(np.int32)

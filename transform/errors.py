@@ -1,0 +1,40 @@
+"""The errors that Redrum tells its user about, each with the command's exit code."""
+
+
+class RedrumError(Exception):
+    """Something the user can act on: the message says what is wrong, the hint what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(RedrumError):
+    """A setting, an option or a combination of them is not possible."""
+
+    exit_code = 2
+
+
+class AudioError(RedrumError):
+    """A recording is missing, broken or holds no usable sound."""
+
+
+class RhythmError(RedrumError):
+    """A MIDI file, a rhythm's name or a rhythm's content is not usable."""
+
+
+class OutputError(RedrumError):
+    """A result cannot be written: the file exists, the folder is read-only or the disk is full."""
+
+
+class CheckpointError(RedrumError):
+    """A preset or a weights file is missing, damaged or of another version."""
+
+
+class DawError(RedrumError):
+    """The digital audio workstation is missing or did not answer as expected."""
+
+    exit_code = 3

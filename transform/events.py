@@ -1,0 +1,402 @@
+"""Drum events and rhythms: what is hit, when and how hard, in seconds and in beats.
+
+Conventions: times are float64 seconds from the start of the rhythm, a beat is a quarter note, a velocity is a
+ratio in (0, 1]. A rhythm is a circle of `length_s` seconds: what goes past its end goes on at its beginning.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transform.errors import RhythmError, SettingsError
+
+CLASSES = ("KD", "SD", "TT", "HH", "CY")
+CLASS_NAMES = {"KD": "kick drum", "SD": "snare drum", "TT": "tom", "HH": "hi-hat", "CY": "cymbal"}
+ARTICULATIONS = {
+    "KD": ("",),
+    "SD": ("", "sidestick", "clap", "rim", "brush"),
+    "TT": ("", "high", "mid", "low"),
+    "HH": ("", "closed", "open", "pedal"),
+    "CY": ("", "crash", "ride", "bell", "china", "splash"),
+}
+# Which class plays for one that a kit lacks, nearest first (method.md, decision 12).
+NEAREST_CLASSES = {
+    "KD": ("TT", "SD", "CY", "HH"),
+    "SD": ("TT", "HH", "CY", "KD"),
+    "TT": ("SD", "KD", "HH", "CY"),
+    "HH": ("CY", "SD", "TT", "KD"),
+    "CY": ("HH", "SD", "TT", "KD"),
+}
+
+GRIDS_BEATS = (1 / 4, 1 / 3)  # sixteenths and eighth triplets
+BOUNDARY_S = 1e-6  # an event this close before a cut belongs after it: a fifth of a sample at 192 kHz
+
+TEMPO_RANGE_BPM = (70.0, 180.0)
+TEMPO_PRIOR_BPM = 120.0
+TEMPO_PRIOR_OCTAVES = 0.9  # standard deviation of the log-normal prior
+TEMPO_WEIGHTS = {"KD": 1.0, "SD": 1.0, "TT": 0.5, "HH": 0.5, "CY": 0.5}  # kick and snare carry the beat
+LAG_STEP_S = 0.001
+LAG_SPREAD_S = 0.012  # humans miss the beat by about this much
+
+AlignMode = Literal["auto", "seconds", "beats"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrumEvent:
+    """One stroke of a drum."""
+
+    onset_s: float
+    drum_class: str  # one of CLASSES
+    velocity: float  # 0 < velocity <= 1
+    articulation: str = ""  # one of ARTICULATIONS[drum_class]; "" where it is not known
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.onset_s) and self.onset_s >= 0):
+            raise RhythmError(f"an onset lies at {self.onset_s} s; it must be 0 or later")
+        if self.drum_class not in ARTICULATIONS:
+            raise RhythmError(f"{self.drum_class!r} is no drum class; the classes are {', '.join(CLASSES)}")
+        if not 0 < self.velocity <= 1:
+            raise RhythmError(f"a velocity is {self.velocity}; it must lie above 0 and not above 1")
+        if self.articulation not in ARTICULATIONS[self.drum_class]:
+            raise RhythmError(f"{self.articulation!r} is no articulation of {self.drum_class}")
+
+
+@dataclass(frozen=True)
+class TempoMap:
+    """Tempo as steps over beats: each (beat, bpm) holds until the next, the last one for ever."""
+
+    changes: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        beats = [beat for beat, _ in self.changes]
+        if not beats or beats[0] != 0:
+            raise RhythmError("a tempo map starts at beat 0")
+        if not all(before < after for before, after in pairwise(beats)):
+            raise RhythmError("the changes of a tempo map must be in order")
+        if not all(math.isfinite(bpm) and bpm > 0 for _, bpm in self.changes):
+            raise RhythmError("a tempo must be above 0 BPM")
+
+    @classmethod
+    def constant(cls, bpm: float) -> TempoMap:
+        """Return a map of one tempo."""
+        return cls(((0.0, float(bpm)),))
+
+    @cached_property
+    def _steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Start in beats, start in seconds, and seconds per beat of each step."""
+        beats = np.array([beat for beat, _ in self.changes], dtype=np.float64)
+        pace = 60.0 / np.array([bpm for _, bpm in self.changes], dtype=np.float64)
+        seconds = np.concatenate(([0.0], np.cumsum(np.diff(beats) * pace[:-1])))
+        return beats, seconds, pace
+
+    @overload
+    def seconds_at(self, beats: float) -> float: ...
+    @overload
+    def seconds_at(self, beats: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def seconds_at(self, beats: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+        """Return the time of a position in beats, one or an array; the end tempi go on beyond both ends."""
+        starts, seconds, pace = self._steps
+        step = np.maximum(np.searchsorted(starts, beats, side="right") - 1, 0)
+        found = seconds[step] + (beats - starts[step]) * pace[step]
+        return float(found) if np.ndim(beats) == 0 else np.asarray(found)
+
+    @overload
+    def beats_at(self, seconds: float) -> float: ...
+    @overload
+    def beats_at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def beats_at(self, seconds: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+        """Return the position in beats of a time, one or an array: the inverse of `seconds_at`."""
+        beats, starts, pace = self._steps
+        step = np.maximum(np.searchsorted(starts, seconds, side="right") - 1, 0)
+        found = beats[step] + (seconds - starts[step]) / pace[step]
+        return float(found) if np.ndim(seconds) == 0 else np.asarray(found)
+
+    def bpm_at(self, beats: float) -> float:
+        """Return the tempo that holds at a position in beats."""
+        return self.changes[max(bisect_right([beat for beat, _ in self.changes], beats) - 1, 0)][1]
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Drum events over a length of time; it loops after `length_s`.
+
+    The events lie in [0, length_s) and are kept sorted by onset, then by class. `tempo_map` is None where the
+    tempo is not known, as in a recording without a tag.
+    """
+
+    events: tuple[DrumEvent, ...]
+    length_s: float
+    tempo_map: TempoMap | None = None
+    name: str = "rhythm"
+    beats_per_bar: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.length_s) and self.length_s > 0):
+            raise RhythmError(f"{self.name} is {self.length_s} s long; a rhythm must be longer than 0 s")
+        if not (math.isfinite(self.beats_per_bar) and self.beats_per_bar > 0):
+            raise RhythmError(f"{self.name} has bars of {self.beats_per_bar} beats")
+        object.__setattr__(self, "events", tuple(sorted(self.events, key=_order)))
+        if self.events and self.events[-1].onset_s >= self.length_s:
+            last_s = self.events[-1].onset_s
+            raise RhythmError(f"{self.name} has an event at {last_s:.3f} s and ends at {self.length_s:.3f} s")
+
+    @property
+    def n_beats(self) -> float | None:
+        """The length in beats, None where the tempo is not known."""
+        return None if self.tempo_map is None else self.tempo_map.beats_at(self.length_s)
+
+    @property
+    def bpm(self) -> float | None:
+        """The tempo at the start, None where it is not known."""
+        return None if self.tempo_map is None else self.tempo_map.changes[0][1]
+
+    def section(self, start_s: float, length_s: float) -> Rhythm:
+        """Return the part from `start_s` on, looping when it goes past the end, with its start moved to 0.
+
+        Every onset is computed from the loop it lies in, not from the one before: no error adds up.
+        """
+        if not (math.isfinite(start_s) and start_s >= 0):
+            raise SettingsError(f"the start is {start_s} s; it must be 0 or later")
+        if not (math.isfinite(length_s) and length_s > 0):
+            raise SettingsError(f"the length is {length_s} s; it must be above 0")
+        onsets = [event.onset_s for event in self.events]
+        events = []
+        for loop in range(int(start_s // self.length_s), math.ceil((start_s + length_s) / self.length_s) + 1):
+            offset_s = loop * self.length_s - start_s
+            first = bisect_left(onsets, -offset_s - BOUNDARY_S)
+            last = bisect_left(onsets, length_s - offset_s - BOUNDARY_S)
+            events += [replace(e, onset_s=max(e.onset_s + offset_s, 0.0)) for e in self.events[first:last]]
+        return replace(
+            self, events=tuple(events), length_s=length_s, tempo_map=self._section_tempo(start_s, length_s)
+        )
+
+    def _section_tempo(self, start_s: float, length_s: float) -> TempoMap | None:
+        """Return the tempo map of `section`: the changes come again in every loop."""
+        if self.tempo_map is None or len(self.tempo_map.changes) == 1:
+            return self.tempo_map
+        n_beats = self.tempo_map.beats_at(self.length_s)
+        loop, into_s = divmod(start_s, self.length_s)
+        start_beats = self.tempo_map.beats_at(into_s)
+        changes = [(0.0, self.tempo_map.bpm_at(start_beats))]
+        for turn in range(math.ceil((start_s + length_s) / self.length_s) - int(loop)):
+            for beat, bpm in self.tempo_map.changes:
+                moved = turn * n_beats + beat - start_beats
+                if moved > 0 and beat < n_beats:
+                    changes.append((moved, bpm))
+        return TempoMap(tuple(changes))
+
+    def at_tempo(self, bpm: float) -> Rhythm:
+        """Return the rhythm with every event on its beat, at a constant tempo.
+
+        Raises:
+            SettingsError: the tempo of the rhythm is not known, or `bpm` is no tempo.
+        """
+        positions, n_beats = self._in_beats()
+        tempo_map = _constant_tempo(bpm, "the tempo")
+        return self._moved(positions, n_beats, tempo_map)
+
+    def snapped(self, amount: float) -> Rhythm:
+        """Return the rhythm between the grid (amount 0) and as played (amount 1).
+
+        Each event's grid line is the nearest of the sixteenths and the eighth triplets. At amount 0 an event
+        that anticipates the end goes to the beginning, the same line of the loop, and two events of one class
+        that fall on one line (a flam) become one, the louder.
+
+        Raises:
+            SettingsError: the tempo is not known, or `amount` is not within 0..1.
+        """
+        if not 0 <= amount <= 1:
+            raise SettingsError(
+                f"the timing is {amount}; it must lie between 0 (on the grid) and 1 (as played)"
+            )
+        positions, n_beats = self._in_beats()
+        if amount == 1:
+            return self
+        lines = np.stack([np.round(positions / grid) * grid for grid in GRIDS_BEATS])
+        nearest = np.argmin(np.abs(lines - positions), axis=0)
+        line = np.take_along_axis(lines, nearest[np.newaxis], axis=0)[0]
+        assert self.tempo_map is not None
+        if amount > 0:
+            return self._moved(line + amount * (positions - line), n_beats, self.tempo_map)
+        line[line > n_beats - 1e-6] = 0.0
+        gridded = self._moved(line, n_beats, self.tempo_map)
+        loudest: dict[tuple[float, str], DrumEvent] = {}
+        for event in gridded.events:
+            place = (event.onset_s, event.drum_class)
+            if place not in loudest or event.velocity > loudest[place].velocity:
+                loudest[place] = event
+        return replace(gridded, events=tuple(loudest.values()))
+
+    def with_velocity(self, mode: Literal["rhythm"] | float) -> Rhythm:
+        """Return the rhythm with its own velocities ("rhythm") or one velocity for all events."""
+        if mode == "rhythm":
+            return self
+        if isinstance(mode, str) or not 0 < mode <= 1:
+            raise SettingsError(
+                f"the velocity is {mode}; it must be 'rhythm' or lie above 0 and not above 1",
+            )
+        return replace(self, events=tuple(replace(event, velocity=float(mode)) for event in self.events))
+
+    def only(self, classes: Collection[str]) -> Rhythm:
+        """Return the rhythm with the events of some classes."""
+        unknown = sorted(set(classes) - set(CLASSES))
+        if unknown:
+            raise SettingsError(
+                f"{', '.join(unknown)}: no such drum class", hint=f"the classes are {', '.join(CLASSES)}"
+            )
+        return replace(self, events=tuple(event for event in self.events if event.drum_class in classes))
+
+    def _in_beats(self) -> tuple[NDArray[np.float64], float]:
+        """Return the events' positions and the length in beats."""
+        if self.tempo_map is None:
+            raise SettingsError(
+                f"the tempo of {self.name} is not known",
+                hint="give it with --rhythm-bpm N, or --rhythm-bpm auto",
+            )
+        onsets_s = np.array([event.onset_s for event in self.events], dtype=np.float64)
+        return self.tempo_map.beats_at(onsets_s), self.tempo_map.beats_at(self.length_s)
+
+    def _moved(self, positions: NDArray[np.float64], n_beats: float, tempo_map: TempoMap) -> Rhythm:
+        """Return the rhythm with its events at new positions in beats, under a tempo map."""
+        length_s = tempo_map.seconds_at(n_beats)
+        # Seconds -> beats -> seconds may put the last event of a loop on its end, where no event may be.
+        latest_s = math.nextafter(length_s, 0.0)
+        onsets_s = np.clip(tempo_map.seconds_at(positions), 0.0, latest_s)
+        events = tuple(replace(e, onset_s=float(s)) for e, s in zip(self.events, onsets_s, strict=True))
+        return replace(self, events=events, length_s=length_s, tempo_map=tempo_map)
+
+
+def align(
+    rhythm: Rhythm, *, mode: AlignMode, source_bpm: float | None, rhythm_bpm: float | None
+) -> tuple[Rhythm, str]:
+    """Return the rhythm on the source's time, and one phrase that says how and why.
+
+    Args:
+        mode: "seconds" keeps the rhythm's own time, "beats" plays it at the source's tempo, "auto" takes beats
+            where both tempi are known, else seconds.
+        source_bpm: the source's tempo, None where it is not known.
+        rhythm_bpm: takes the place of the rhythm's own tempo; None keeps that.
+
+    Raises:
+        SettingsError: an unknown mode, a number that is no tempo, or "beats" where a tempo is not known.
+    """
+    if mode not in ("auto", "seconds", "beats"):
+        raise SettingsError(f"{mode!r} is no alignment", hint="the alignments are auto, seconds and beats")
+    if source_bpm is not None:
+        _constant_tempo(source_bpm, "the source's tempo")
+    if rhythm_bpm is not None:
+        rhythm = replace(rhythm, tempo_map=_constant_tempo(rhythm_bpm, "the rhythm's tempo"))
+    if mode == "seconds":
+        return rhythm, "in seconds, as asked"
+    if source_bpm is not None and rhythm.bpm is not None:
+        why = "as asked" if mode == "beats" else "both tempi are known"
+        return rhythm.at_tempo(source_bpm), f"in beats, {rhythm.bpm:g} to {source_bpm:g} BPM: {why}"
+    unknown, option = ("source", "--source-bpm") if source_bpm is None else ("rhythm", "--rhythm-bpm")
+    if mode == "beats":
+        raise SettingsError(
+            f"cannot align in beats: the tempo of the {unknown} is not known",
+            hint=f"give it with {option} N, or have it estimated with {option} auto",
+        )
+    return rhythm, f"in seconds: the tempo of the {unknown} is not known"
+
+
+def estimate_tempo(events: Sequence[DrumEvent], length_s: float) -> tuple[float, float] | None:
+    """Return the tempo of a performance within 70..180 BPM and how sure it is, 0..1; None without evidence.
+
+    The times between all pairs of events up to four beats apart are counted, pairs of one class and loud pairs
+    more. A tempo scores by the pairs one, two and four beats apart and, half, by those a half and a quarter
+    beat apart, under a log-normal prior around 120 BPM; a pulse that is as even twice as fast is taken twice as
+    fast. The best is then refined to the frequency at which the onsets of the whole performance line up.
+
+    How sure: of 1402 played and programmed rhythms of two bars and more (on which the few weights were chosen),
+    84 % were within 4 % of their tempo, 96 % of those above 0.3 and 66 % of the others. The usual mistake is
+    half of a tempo above 148 BPM, then 3/2 and 2/3: an even groove leaves open which of its pulses is the beat.
+
+    Args:
+        events: the performance, in any order.
+        length_s: where it ends: shorter performances count as weaker evidence.
+
+    Source: autocorrelation with a log-normal tempo prior after Ellis, "Beat tracking by dynamic programming",
+    2007, section 3.2; we correlate events instead of an onset curve and add the refinement.
+    """
+    if len(events) < 4:
+        return None
+    ordered = sorted(events, key=_order)
+    onsets_s = np.array([event.onset_s for event in ordered])
+    weights = np.array([event.velocity * TEMPO_WEIGHTS[event.drum_class] for event in ordered])
+    lags = _lag_histogram(onsets_s, weights, np.array([CLASSES.index(event.drum_class) for event in ordered]))
+    slowest, fastest = TEMPO_RANGE_BPM
+    bpms = np.exp(np.linspace(math.log(slowest), math.log(fastest), 1200))
+    beats_s = 60 / bpms
+
+    def pairs_at(beats: float) -> NDArray[np.float64]:
+        return np.interp(beats * beats_s, np.arange(len(lags)) * LAG_STEP_S, lags)
+
+    evidence = pairs_at(1) + pairs_at(2) + pairs_at(4) + 0.5 * (pairs_at(1 / 2) + pairs_at(1 / 4))
+    is_even_pulse = (pairs_at(1 / 2) > 0.9 * pairs_at(1)) & (2 * bpms <= fastest * 1.01)
+    evidence[is_even_pulse] *= 0.6
+    prior = np.exp(-0.5 * (np.log2(bpms / TEMPO_PRIOR_BPM) / TEMPO_PRIOR_OCTAVES) ** 2)
+    score = evidence * prior
+    best = int(np.argmax(score))
+    if score[best] <= 0:
+        return None
+    rival = float(score[np.abs(np.log(bpms / bpms[best])) > 0.04].max())
+    bpm = _refine_tempo(float(bpms[best]), onsets_s, weights)
+    lead = 1 - rival / float(score[best])
+    seen = 1 - math.exp(-length_s * bpm / 60 / 8)
+    return bpm, float(np.clip(lead * seen, 0.0, 1.0))
+
+
+def _lag_histogram(
+    onsets_s: NDArray[np.float64], weights: NDArray[np.float64], classes: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """Return the weight of the pairs of events by the time between them, in steps of LAG_STEP_S.
+
+    1 would be a lag at which every event meets one of its own class and weight.
+    """
+    n_steps = round(4.2 * 60 / TEMPO_RANGE_BPM[0] / LAG_STEP_S)
+    counts = np.zeros(n_steps)
+    energy = float(np.sum(weights**2))
+    for distance in range(1, len(onsets_s)):
+        steps = np.round((onsets_s[distance:] - onsets_s[:-distance]) / LAG_STEP_S).astype(np.int64)
+        near = steps < n_steps
+        if not near.any():
+            break
+        same = np.where(classes[distance:] == classes[:-distance], 1.0, 0.3)
+        counts += np.bincount(
+            steps[near], (weights[distance:] * weights[:-distance] * same)[near], minlength=n_steps
+        )
+    spread = np.arange(-4 * LAG_SPREAD_S, 4 * LAG_SPREAD_S + LAG_STEP_S / 2, LAG_STEP_S)
+    return np.convolve(counts, np.exp(-0.5 * (spread / LAG_SPREAD_S) ** 2), mode="same") / energy
+
+
+def _refine_tempo(bpm: float, onsets_s: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Return the tempo within 1.5 % at which beats, eighths and sixteenths of the onsets line up best."""
+    near_bpm = bpm * np.linspace(0.985, 1.015, 301)
+    angle = 2j * np.pi * np.outer(near_bpm / 60, onsets_s)
+    aligned = sum(np.abs(np.exp(level * angle) @ weights) for level in (1, 2, 4))
+    return float(near_bpm[int(np.argmax(aligned))])
+
+
+def nearest_class(drum_class: str, available: Collection[str]) -> str | None:
+    """Return the class that plays for `drum_class` among the available ones: itself, the nearest or None."""
+    return next((c for c in (drum_class, *NEAREST_CLASSES[drum_class]) if c in available), None)
+
+
+def _order(event: DrumEvent) -> tuple[float, int]:
+    return event.onset_s, CLASSES.index(event.drum_class)
+
+
+def _constant_tempo(bpm: float, what: str) -> TempoMap:
+    if not (math.isfinite(bpm) and bpm > 0):
+        raise SettingsError(f"{what} is {bpm} BPM; it must be above 0")
+    return TempoMap.constant(bpm)

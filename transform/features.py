@@ -1,0 +1,84 @@
+"""Log-mel features of drum audio at 100 frames per second, one implementation for training and inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transform.audio import SAMPLE_RATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """The input of the transcriber."""
+
+    hop: int = 441  # samples at 44.1 kHz: 100 frames per second
+    windows: tuple[int, ...] = (2048, 512)  # samples: one for pitch, one for time
+    n_bands: int = 96  # mel bands
+    low_hz: float = 30.0
+    high_hz: float = 18_000.0
+    floor_db: float = -90.0  # levels below count as silence
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return SAMPLE_RATE / self.hop
+
+    @property
+    def n_channels(self) -> int:
+        """Feature channels: a log-mel spectrogram a window, and the rise of the shortest one's levels."""
+        return len(self.windows) + 1
+
+
+def mel_filters(n_fft: int, n_bands: int, low_hz: float, high_hz: float) -> Tensor:
+    """Return triangular mel filters of unit sum, shape (n_fft // 2 + 1, n_bands).
+
+    Bands narrower than a bin share its energy: filters are drawn on a 16 times finer grid and summed into bins.
+    Mel scale: O'Shaughnessy, 2595 log10(1 + f / 700).
+    """
+    fine = 16
+
+    def mel(hz: np.ndarray) -> np.ndarray:
+        return 2595 * np.log10(1 + hz / 700)
+
+    edges = np.linspace(mel(np.array(low_hz)), mel(np.array(high_hz)), n_bands + 2)
+    n_bins = n_fft // 2 + 1
+    position = mel((np.arange(n_bins * fine) / fine - 0.5).clip(0) * SAMPLE_RATE / n_fft)[:, None]
+    rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
+    filters = np.minimum(rising, falling).clip(0).reshape(n_bins, fine, n_bands).sum(axis=1)
+    return torch.from_numpy(filters / filters.sum(axis=0, keepdims=True)).float()
+
+
+class DrumFeatures(nn.Module):
+    """Audio (B, T) at 44.1 kHz -> features (B, C, F, K): log-mel per window, then the flux of the shortest.
+
+    Frame f is centred on sample f * hop; F = T // hop + 1. Values are about 0 (silence) to 1 (full scale).
+    """
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        for i, window in enumerate(settings.windows):
+            filters = mel_filters(window, settings.n_bands, settings.low_hz, settings.high_hz)
+            filters = filters.repeat_interleave(2, dim=0) / (window / 4) ** 2
+            self.register_buffer(f"filters_{i}", filters, persistent=False)
+            self.register_buffer(f"window_{i}", torch.hann_window(window), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        levels = [self._log_mel(audio, i, window) for i, window in enumerate(self.settings.windows)]
+        rise = levels[-1] - nn.functional.pad(levels[-1], (0, 0, 1, 0))[:, :-1]
+        return torch.stack((*levels, 2 * rise.clamp_min(0)), dim=1)
+
+    def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
+        filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
+        frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
+        # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
+        parts = torch.view_as_real(torch.fft.rfft(frames * shape)).flatten(-2)
+        energy = (parts * parts) @ filters
+        floor = 10 ** (self.settings.floor_db / 10)
+        decibels = 10 * torch.log10(energy + floor)
+        return decibels / -self.settings.floor_db + 1

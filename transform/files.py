@@ -1,0 +1,109 @@
+"""Results on disk: a file appears whole or not at all, and never in the place of another unless asked."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transform.errors import OutputError
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if nothing could be written at `path`, before any work is done for it."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint="name a file in it")
+    if os.path.lexists(path) and not overwrite:
+        raise _existing(path)
+    folder = path.absolute().parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder", hint="choose another place for the result")
+    # Permission bits say little about network drives, Windows and root; a file made there says all.
+    with temporary_file(path, folder):
+        pass
+
+
+def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+    """
+    with appearing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text_atomic(path: Path, data: str, *, overwrite: bool = False) -> None:
+    """Write a text file, in UTF-8 and with the line ends as given, that appears whole or not at all.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+    """
+    write_bytes_atomic(path, data.encode("utf-8"), overwrite=overwrite)
+
+
+@contextmanager
+def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty temporary file beside `path` that becomes `path` if the block ends well, else vanishes.
+
+    Folders on the way are made. An OSError in the block becomes an OutputError.
+    """
+    check_output(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise _unwritable(path, err) from err
+    with temporary_file(path) as temporary:
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            _publish(temporary, path, overwrite=overwrite)
+        except FileExistsError as err:
+            raise _existing(path) from err
+        except OSError as err:
+            raise _unwritable(path, err) from err
+
+
+@contextmanager
+def temporary_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield an empty file, in `folder` or else beside `path`, that is gone afterwards; errors name `path`."""
+    # Not derived from the name of `path`, which may already be as long as a name can be.
+    temporary = (folder or path.parent) / f".redrum-{secrets.token_hex(8)}.part"
+    try:
+        try:
+            temporary.open("xb").close()
+        except OSError as err:
+            raise _unwritable(path, err) from err
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, fails where another process has just made the file
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: claim the name first
+        path.open("xb").close()
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _existing(path: Path) -> OutputError:
+    return OutputError(f"{path} exists already", hint="choose another name, or overwrite it with --overwrite")
+
+
+def _unwritable(path: Path, err: OSError) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written: {err.strerror or err}", hint="choose a folder you can write to"
+    )

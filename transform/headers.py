@@ -1,0 +1,118 @@
+"""What a sound file says about itself beside its samples: whether they are all there, and its tempo."""
+
+import logging
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from transform.errors import AudioError
+
+_log = logging.getLogger(__name__)
+
+
+def require_whole(path: Path) -> None:
+    """Raise AudioError unless `path` is a file with all the bytes of sound that its header promises."""
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder", hint="name a sound file, or use `redrum batch` for a folder")
+    if not path.exists():
+        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a file", hint="name a sound file")
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes == 0:
+            raise AudioError(f"{path.name} is empty (0 bytes)", hint="copy or export it again")
+        with path.open("rb") as file:
+            for name, size, offset in chunks(file):
+                n_missing = size - (n_bytes - offset)
+                if name in (b"data", b"SSND") and n_missing > 1:  # 1: some writers leave out the last pad byte
+                    raise AudioError(
+                        f"{path.name} is cut short: {n_missing:,} of its {size:,} bytes of sound are missing",
+                        hint="copy or export it again",
+                    )
+    except OSError as err:
+        raise AudioError(f"{path} cannot be read: {err.strerror or err}", hint="check its permissions") from err
+
+
+# Magic bytes -> offset of the first chunk, form of a chunk's header, size that contents are padded to.
+_LAYOUTS = {
+    b"RIFF": (12, "<4sI", 2),
+    b"RF64": (12, "<4sI", 2),
+    b"BW64": (12, "<4sI", 2),
+    b"RIFX": (12, ">4sI", 2),
+    b"FORM": (12, ">4sI", 2),
+    b"caff": (8, ">4sq", 1),
+    b"riff": (40, "<16sQ", 8),  # Sony Wave64: names are GUIDs, sizes include the header
+}
+
+
+def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name, promised size and offset of each chunk of a WAV, RF64, W64, AIFF, CAF or AU file.
+
+    Of other files nothing comes back. A chunk that is said to reach to the end of the file ends the list.
+    """
+    magic = file.read(4)
+    if magic == b".snd":
+        header = file.read(8)
+        if len(header) == 8:
+            offset, size = struct.unpack(">II", header)
+            if size != 0xFFFFFFFF:
+                yield b"data", size, offset
+        return
+    position, form, padding = _LAYOUTS.get(magic, (0, "", 1))
+    long_size = None
+    while form:
+        file.seek(position)
+        header = file.read(struct.calcsize(form))
+        if len(header) < struct.calcsize(form):
+            return
+        name, size = struct.unpack(form, header)
+        offset = position + len(header)
+        if magic == b"riff":
+            name, size = name[:4], size - len(header)
+        if name == b"ds64":
+            long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        elif name == b"data" and size == 0xFFFFFFFF and long_size is not None:
+            size = long_size
+        if size < 0 or (size == 0xFFFFFFFF and long_size is None):
+            return
+        yield name, size, offset
+        position = offset + size + -size % padding
+
+
+def stated_tempo(path: Path | None, name: str) -> tuple[float, str] | None:
+    """Return the tempo in BPM that a recording states and where it does so, or None."""
+    tempo = _acid_tempo(path) if path else None
+    if tempo is not None:
+        return tempo, "acid tag"
+    tempo = _named_tempo(name)
+    return None if tempo is None else (tempo, "file name")
+
+
+def _acid_tempo(path: Path) -> float | None:
+    """Return the tempo in a WAV file's "acid" chunk, unless the chunk calls the file a one-shot."""
+    try:
+        with path.open("rb") as file:
+            for name, size, offset in chunks(file):
+                if name == b"acid" and size >= 24:
+                    file.seek(offset)
+                    content = file.read(24)
+                    if len(content) < 24:
+                        return None
+                    kind, tempo = struct.unpack("<I16xf", content)
+                    return float(tempo) if not kind & 1 and 20 <= tempo <= 400 else None
+    except OSError as err:
+        _log.info("no tempo is read from %s: %s", path, err)
+    return None
+
+
+def _named_tempo(name: str) -> float | None:
+    """Return the one tempo in a file name, as in "120bpm", "BPM 92.5" or, standing alone, "funk_96_a"."""
+    marked = re.findall(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _-]?bpm(?![a-z])", name, re.IGNORECASE)
+    marked = marked or re.findall(r"(?<![a-z])bpm[ _-]?(\d{2,3}(?:\.\d+)?)(?!\d)", name, re.IGNORECASE)
+    alone = re.findall(r"(?<![^\s_\-()\[\]])(\d{2,3}(?:\.\d+)?)(?![^\s_\-()\[\]])", name)
+    tempi = {float(number) for number in marked if 20 <= float(number) <= 400}
+    tempi = tempi or {float(number) for number in alone if 60 <= float(number) <= 220}
+    return tempi.pop() if len(tempi) == 1 else None

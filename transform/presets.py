@@ -1,0 +1,377 @@
+"""Shipped and added data: rhythms, recordings for the demo, and presets (trained weights, described).
+
+Shipped data is read from the package `presets`. What a user adds lies in the user's data folder, which the
+environment variable REDRUM_DATA overrides; a shipped name cannot be taken again.
+"""
+
+import csv
+import hashlib
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from transform.errors import CheckpointError, RhythmError
+from transform.events import CLASSES
+from transform.files import write_bytes_atomic
+
+DEFAULT_PRESET = "default"
+CONFIGURATIONS = ("paper", "hires")
+FORMAT = 1  # of preset.toml; a newer one is refused
+USER_STYLE = "user"
+
+_MIDI_SUFFIXES = (".mid", ".midi", ".smf")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_AGAIN = "install Redrum again, or get the preset again"
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhythmInfo:
+    """What is known of a shipped or added rhythm without reading its events."""
+
+    name: str
+    path: Path
+    bpm: float
+    beats: float  # length in quarter notes
+    beats_per_bar: float
+    style: str
+    licence: str  # SPDX; empty where the user added the rhythm
+    author: str = ""
+    source: str = ""
+    changes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhythmSource:
+    """What the RHYTHM of a command stands for: a file with events, or a recording to transcribe."""
+
+    name: str
+    path: Path
+    is_midi: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRecording:
+    """A recording that is shipped for the demo."""
+
+    name: str
+    path: Path
+    bpm: float
+    beats: float
+    licence: str
+    author: str
+    source: str
+    changes: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """The weights of one model of a preset."""
+
+    path: Path
+    sha256: str
+    n_parameters: int
+    command: str = ""  # that remakes the weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A preset folder whose `preset.toml` has been read and checked; weights are checked when asked for."""
+
+    name: str
+    folder: Path
+    configuration: str
+    classes: tuple[str, ...]
+    sample_rate: int
+    models: Mapping[str, ModelFile]
+    data: Mapping[str, object]
+    scores: Mapping[str, object]
+
+    def weights(self, model: str) -> Path:
+        """Return the weights file of a model, after comparing its bytes with the preset's checksum."""
+        if model not in self.models:
+            raise CheckpointError(
+                f"preset {self.name} has no {model}", hint=f"it holds: {', '.join(self.models) or 'no model'}"
+            )
+        entry = self.models[model]
+        try:
+            found = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+        except OSError as err:
+            raise CheckpointError(f"{entry.path} cannot be read: {err.strerror}", hint=_AGAIN) from err
+        if found != entry.sha256:
+            raise CheckpointError(f"{entry.path} is damaged: its checksum is not preset.toml's", hint=_AGAIN)
+        return entry.path
+
+
+def list_rhythms() -> list[RhythmInfo]:
+    """Return the shipped rhythms, then those the user added, each sorted by name."""
+    return [*_shipped_rhythms(), *_user_rhythms()]
+
+
+def find_rhythm(name: str) -> RhythmInfo:
+    """Return the rhythm of a name; RhythmError with the nearest names if there is none."""
+    rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}
+    if name in rhythms:
+        return rhythms[name]
+    near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
+    raise RhythmError(
+        f"there is no rhythm called {name!r}",
+        hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
+    )
+
+
+def resolve_rhythm(text: str) -> RhythmSource:
+    """Return what a RHYTHM argument stands for: an existing file first, else the name of a rhythm.
+
+    Raises:
+        RhythmError: a folder, a path to nothing, or an unknown name.
+    """
+    path = Path(text)
+    if path.is_file():
+        return RhythmSource(name=path.stem, path=path, is_midi=_is_midi(path))
+    try:
+        rhythm = find_rhythm(text)
+    except RhythmError as err:
+        if path.is_dir():
+            raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
+        if path.suffix or path.name != text:
+            raise RhythmError(f"{text} does not exist", hint="check the spelling and the folder") from err
+        raise
+    return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
+
+
+def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
+    """Copy a MIDI file into the user's rhythms and return what it became; nothing is ever replaced.
+
+    Args:
+        path: a MIDI file with drum notes.
+        name: lower-case words joined by hyphens; made from the file's name if empty.
+
+    Raises:
+        RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
+    """
+    if name and not _NAME.fullmatch(name):
+        raise RhythmError(
+            f"{name!r} cannot name a rhythm",
+            hint="use lower-case letters, digits and single hyphens, like funk-groove-138",
+        )
+    name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    if not name:
+        raise RhythmError(f"no name can be made from {path.name}", hint="say one with --name")
+    rhythm = _inspect(path, name)
+    target = user_folder() / "rhythms" / f"{name}.mid"
+    if target.exists() or name in {shipped.name for shipped in _shipped_rhythms()}:
+        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name with --name")
+    write_bytes_atomic(target, path.read_bytes())
+    return replace(rhythm, path=target)
+
+
+def demo_recordings() -> list[DemoRecording]:
+    """Return the recordings that are shipped for the demo, sorted by name."""
+    folder = _shipped_folder() / "demo"
+    return [
+        DemoRecording(
+            name=Path(row["file"]).stem,
+            path=folder / row["file"],
+            bpm=float(row["bpm"]),
+            beats=float(row["beats"]),
+            licence=row["licence"],
+            author=row["author"],
+            source=row["source"],
+            changes=row["changes"],
+        )
+        for row in _rows(folder / "SOURCES.csv")
+    ]
+
+
+def list_presets() -> list[str]:
+    """Return the names of the shipped presets."""
+    return sorted(_preset_folders())
+
+
+def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
+    """Return the preset of a name, or in a folder, with its description checked.
+
+    Raises:
+        CheckpointError: no such preset; an unknown, missing or wrong entry; a newer format; a missing file.
+    """
+    folder = Path(name_or_folder)
+    if not (folder / "preset.toml").is_file():
+        known = _preset_folders()
+        if str(name_or_folder) not in known:
+            raise CheckpointError(
+                f"there is no preset {str(name_or_folder)!r}",
+                hint=f"known: {', '.join(sorted(known)) or 'none'}; or name a folder with a preset.toml",
+            )
+        folder = known[str(name_or_folder)]
+    toml = folder / "preset.toml"
+    try:
+        table = tomllib.loads(toml.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise CheckpointError(f"{toml} cannot be read: {err}", hint=_AGAIN) from err
+    return _preset(_Table(table, toml), folder)
+
+
+def user_folder() -> Path:
+    """Return the folder of what the user adds: $REDRUM_DATA, else the platform's place for user data."""
+    if chosen := os.environ.get("REDRUM_DATA"):
+        return Path(chosen)
+    from platformdirs import user_data_path  # here: a bare training machine has no platformdirs
+
+    return user_data_path("redrum", appauthor=False)
+
+
+def _shipped_folder() -> Path:
+    return Path(str(files("presets")))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _shipped_rhythms() -> list[RhythmInfo]:
+    folder = _shipped_folder() / "rhythms"
+    return [
+        RhythmInfo(
+            name=row["name"],
+            path=folder / f"{row['name']}.mid",
+            bpm=float(row["bpm"]),
+            beats=float(row["beats"]),
+            beats_per_bar=float(row["beats_per_bar"]),
+            style=row["style"],
+            licence=row["licence"],
+            author=row["author"],
+            source=row["source"],
+            changes=row["changes"],
+        )
+        for row in _rows(folder / "SOURCES.csv")
+    ]
+
+
+def _user_rhythms() -> list[RhythmInfo]:
+    rhythms = []
+    for path in sorted((user_folder() / "rhythms").glob("*.mid")):
+        try:
+            rhythms.append(_inspect(path, path.stem))
+        except RhythmError as err:
+            _log.warning("%s is left out: %s", path, err)
+    return rhythms
+
+
+def _inspect(path: Path, name: str) -> RhythmInfo:
+    from transform.midi import read_midi  # here: a bare training machine has no mido
+
+    rhythm = read_midi(path)
+    beats, bpm = rhythm.n_beats, rhythm.bpm
+    assert beats is not None
+    assert bpm is not None
+    return RhythmInfo(
+        name=name,
+        path=path,
+        bpm=round(bpm, 3),
+        beats=round(beats, 6),
+        beats_per_bar=rhythm.beats_per_bar,
+        style=USER_STYLE,
+        licence="",
+    )
+
+
+def _is_midi(path: Path) -> bool:
+    if path.suffix.lower() in _MIDI_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"MThd"
+    except OSError as err:
+        raise RhythmError(f"{path} cannot be read: {err.strerror}", hint="check its permissions") from err
+
+
+def _preset_folders() -> dict[str, Path]:
+    return {toml.parent.name: toml.parent for toml in _shipped_folder().glob("*/preset.toml")}
+
+
+def _preset(table: "_Table", folder: Path) -> Preset:
+    written = table.take("format", int)
+    if written > FORMAT:
+        raise CheckpointError(
+            f"{table.toml} has format {written}; this Redrum knows formats up to {FORMAT}", hint="update Redrum"
+        )
+    if written != FORMAT:
+        raise table.error(f"has format {written}, which never was")
+    preset = Preset(
+        name=table.take("name", str),
+        folder=folder,
+        configuration=table.take("configuration", str),
+        classes=tuple(table.take("classes", list)),
+        sample_rate=table.take("sample_rate", int),
+        models={name: _model(entry, folder) for name, entry in table.tables("models")},
+        data=table.take("data", dict, {}),
+        scores=table.take("scores", dict, {}),
+    )
+    table.finish()
+    if preset.configuration not in CONFIGURATIONS:
+        raise table.error(f"has configuration {preset.configuration!r}; known are {', '.join(CONFIGURATIONS)}")
+    if preset.classes != CLASSES:
+        raise table.error(f"has classes {preset.classes}; they must be {CLASSES}")
+    if preset.sample_rate <= 0:
+        raise table.error(f"has a sample rate of {preset.sample_rate}")
+    return preset
+
+
+def _model(table: "_Table", folder: Path) -> ModelFile:
+    name = table.take("file", str)
+    model = ModelFile(
+        path=folder / name,
+        sha256=table.take("sha256", str),
+        n_parameters=table.take("parameters", int),
+        command=table.take("command", str, ""),
+    )
+    table.finish()
+    if Path(name).name != name or not _SHA256.fullmatch(model.sha256) or model.n_parameters < 1:
+        raise table.error(f"describes {name!r} wrongly: a file of the preset, its sha256 and its parameters")
+    if not model.path.is_file():
+        raise CheckpointError(f"{model.path} is missing", hint=_AGAIN)
+    return model
+
+
+class _Table:
+    """A table of a preset.toml whose entries are taken one by one; what is left over is an error."""
+
+    def __init__(self, entries: Mapping[str, object], toml: Path, where: str = "") -> None:
+        self.toml = toml
+        self._entries, self._where = dict(entries), where
+
+    def take(self, key: str, kind: type[_T], default: _T | None = None) -> _T:
+        value = self._entries.pop(key, default)
+        if value is None:
+            raise self.error(f"has no {self._where}{key}")
+        # To Python, but not to the author of a preset, a bool is an int.
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.error(f"says {self._where}{key} = {value!r}, which is no {kind.__name__}")
+        return value
+
+    def tables(self, key: str) -> list[tuple[str, "_Table"]]:
+        taken = _Table(self.take(key, dict), self.toml, f"{self._where}{key}.")
+        return [
+            (name, _Table(taken.take(name, dict), self.toml, f"{self._where}{key}.{name}."))
+            for name in list(taken._entries)
+        ]
+
+    def finish(self) -> None:
+        if self._entries:
+            raise self.error(f"has an unknown entry: {self._where}{next(iter(self._entries))}")
+
+    def error(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self.toml} {what}", hint=_AGAIN)

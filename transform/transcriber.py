@@ -1,0 +1,277 @@
+"""Drum transcription: recording -> class activations r at 100 frames per second -> events.
+
+A convolutional network over log-mel features with a stack of dilated temporal convolutions. Its view of time is
+finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the result is
+the same as in one pass: no seams, flat memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transform.audio import SAMPLE_RATE, Recording
+from transform.errors import CheckpointError
+from transform.events import CLASSES, DrumEvent
+from transform.features import DrumFeatures, FeatureSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriberConfig:
+    """The transcriber's shape and its decision thresholds."""
+
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    widths: tuple[int, ...] = (32, 32, 64, 64)  # channels of the 2-D convolutions
+    d_model: int = 192
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    thresholds: tuple[float, ...] = (0.5,) * len(CLASSES)  # least height of a peak, by class
+    min_gap_s: float = 0.03  # two hits of one class are never closer
+
+
+class Activations(NamedTuple):
+    """What the network says of a recording, NumPy arrays over F frames."""
+
+    probability: np.ndarray  # (5, F): r of the paper, an onset of the class in this frame
+    velocity: np.ndarray  # (5, F): 0..1, meaningful where there is an onset
+    offset_frames: np.ndarray  # (5, F): onset time minus frame time
+    openness: np.ndarray  # (F,): probability that a hi-hat stroke is open
+
+
+class TranscriberNet(nn.Module):
+    """Features (B, C, F, K) -> logits (B, 16, F): onset, velocity and offset of five classes, hi-hat openness."""
+
+    def __init__(self, config: TranscriberConfig) -> None:
+        super().__init__()
+        self.config = config
+        w1, w2, w3, w4 = config.widths
+        n_bands = config.features.n_bands
+        self.spectral = nn.Sequential(
+            *_conv_block(config.features.n_channels, w1, (3, 5), stride=(1, 2)),
+            *_conv_block(w1, w2, (3, 3)),
+            nn.MaxPool2d((1, 2)),
+            *_conv_block(w2, w3, (3, 3)),
+            *_conv_block(w3, w4, (3, 3), stride=(1, 2)),
+            nn.Dropout2d(0.1),
+        )
+        self.project = nn.Sequential(nn.Conv1d(w4 * (n_bands // 8), config.d_model, 1), nn.ReLU())
+        self.temporal = nn.ModuleList(_TemporalBlock(config.d_model, d) for d in config.dilations)
+        self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + 1, 1)
+
+    @property
+    def reach_frames(self) -> int:
+        """How many frames to either side an output depends on."""
+        return 4 + sum(self.config.dilations)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.spectral(features)  # (B, C', F, K')
+        x = self.project(x.permute(0, 1, 3, 2).flatten(1, 2))
+        for block in self.temporal:
+            x = block(x)
+        return self.head(x)
+
+
+def _conv_block(
+    n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)
+) -> tuple[nn.Module, ...]:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return (
+        nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(),
+    )
+
+
+class _TemporalBlock(nn.Module):
+    """x + 1x1(ReLU(norm(dilated conv(x)))), shape (B, D, F)."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+        self.mix = nn.Conv1d(width, width, 1)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
+
+
+class Transcriber:
+    """A trained transcriber on a device."""
+
+    def __init__(self, net: TranscriberNet, *, device: str = "cpu") -> None:
+        self.config = net.config
+        self._device = torch.device(device)
+        self._net = _fused(net.eval()).to(self._device, memory_format=torch.channels_last)
+        self._features = DrumFeatures(net.config.features).to(self._device)
+        self._reach_frames = net.reach_frames + 8  # and the windows of the features
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu") -> Transcriber:
+        """Return the transcriber of a weights file.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another model.
+        """
+        return cls(load_transcriber(path), device=device)
+
+    def transcribe(self, recording: Recording) -> list[DrumEvent]:
+        """Return the events of a recording, sorted by onset; memory does not grow with its length."""
+        return list(self._pick(self._windows(recording)))
+
+    def activations(self, recording: Recording) -> Activations:
+        """Return the whole recording's activations, F = T // 441 + 1 frames of its 44.1 kHz signal."""
+        parts = [window.core() for window in self._windows(recording)]
+        return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
+
+    def events(self, activations: Activations) -> list[DrumEvent]:
+        """Return the events that activations of a whole recording hold, sorted by onset."""
+        return list(self._pick([_Window(activations, 0, 0, activations.probability.shape[1])]))
+
+    @torch.inference_mode()
+    def infer(self, audio: Tensor) -> Activations:
+        """Return the activations of audio (T,) at 44.1 kHz in one pass."""
+        features = self._features(audio[None].to(self._device))
+        logits = self._net(features.contiguous(memory_format=torch.channels_last))[0].float().cpu()
+        n = len(CLASSES)
+        return Activations(
+            torch.sigmoid(logits[:n]).numpy(),
+            torch.sigmoid(logits[n : 2 * n]).numpy(),
+            logits[2 * n : 3 * n].numpy(),
+            torch.sigmoid(logits[3 * n]).numpy(),
+        )
+
+    def _windows(self, recording: Recording, block_s: float = 20.0) -> Iterator[_Window]:
+        """Yield overlapping stretches of activations; their cores tile the recording."""
+        hop = self.config.features.hop
+        core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
+        held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
+        held_from = core_from = 0
+        blocks = recording.mono_blocks(SAMPLE_RATE, block_s)
+        at_end = False
+        while not at_end:
+            block = next(blocks, None)
+            if block is None:
+                at_end = True
+            else:
+                held = np.concatenate((held, block))
+            n_frames = len(held) // hop + 1 if at_end else len(held) // hop - 8
+            # All frames whose right-hand context is here are done; at the end, all.
+            core_to = held_from + n_frames - (0 if at_end else reach)
+            if core_to - core_from < core_frames and not at_end:
+                continue
+            activations = self.infer(torch.from_numpy(held))
+            yield _Window(activations, held_from, core_from, core_to)
+            core_from = core_to
+            keep_from = max(0, core_to - reach)
+            held = held[(keep_from - held_from) * hop :]
+            held_from = keep_from
+
+    def _pick(self, windows: Iterable[_Window]) -> Iterator[DrumEvent]:
+        """Yield the peaks of the activations: local maxima over their class's threshold, `min_gap_s` apart."""
+        fps = self.config.features.fps
+        gap = round(self.config.min_gap_s * fps)
+        for window in windows:
+            act, first = window.activations, window.first_frame
+            found = []
+            for c, drum_class in enumerate(CLASSES):
+                curve = act.probability[c]
+                padded = np.pad(curve, gap, constant_values=-1.0)
+                around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
+                # The first of equal maxima is the peak.
+                is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
+                for frame in np.flatnonzero(is_peak):
+                    if not window.core_from <= frame + first < window.core_to:
+                        continue
+                    offset = float(np.clip(act.offset_frames[c, frame], -1.0, 1.0))
+                    articulation = ""
+                    if drum_class == "HH":
+                        articulation = "open" if act.openness[frame] > 0.5 else "closed"
+                    found.append(
+                        DrumEvent(
+                            max(0.0, (frame + first + offset) / fps),
+                            drum_class,
+                            float(np.clip(act.velocity[c, frame], 0.02, 1.0)),
+                            articulation,
+                        )
+                    )
+            yield from sorted(found, key=lambda event: event.onset_s)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Activations of a stretch of a recording, of which the frames [core_from, core_to) are final."""
+
+    activations: Activations
+    first_frame: int
+    core_from: int
+    core_to: int
+
+    def core(self) -> Activations:
+        part = slice(self.core_from - self.first_frame, self.core_to - self.first_frame)
+        return Activations(*(column[..., part] for column in self.activations))
+
+
+def _fused(net: TranscriberNet) -> TranscriberNet:
+    """Return the network with every batch normalisation folded into the convolution before it."""
+    fuse = nn.utils.fusion.fuse_conv_bn_eval
+    layers = list(net.spectral)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[i - 1] = fuse(layers[i - 1], layer)
+    net.spectral = nn.Sequential(*(m for m in layers if not isinstance(m, nn.BatchNorm2d | nn.Dropout2d)))
+    for block in net.temporal:
+        block.spread, block.norm = fuse(block.spread, block.norm), nn.Identity()
+    return net
+
+
+def config_to_json(config: TranscriberConfig) -> str:
+    """Return a configuration as it is written into the header of a weights file."""
+    return json.dumps(asdict(config))
+
+
+def config_from_json(text: str) -> TranscriberConfig:
+    """Return the configuration in the header of a weights file.
+
+    Raises:
+        CheckpointError: a key that this version does not know, or a value of the wrong kind.
+    """
+    try:
+        values: dict[str, Any] = json.loads(text)
+        features = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("features").items()}
+        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return TranscriberConfig(features=FeatureSettings(**features), **rest)
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
+        raise CheckpointError(
+            f"the transcriber's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
+        ) from err
+
+
+def load_transcriber(path: Path) -> TranscriberNet:
+    """Return the network of a weights file (safetensors, its configuration in the header), in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as err:
+        raise CheckpointError(f"{path} is no readable weights file", hint="install Redrum again") from err
+    if metadata.get("model") != "transcriber":
+        raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not a transcriber")
+    net = TranscriberNet(config_from_json(metadata.get("config", "")))
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as err:
+        raise CheckpointError(f"{path} does not fit its own configuration: {err}") from err
+    return net.eval()
