@@ -1,3 +1,3 @@
-"""Offline training and the benchmark: data, losses, stages; each ends in a checkpoint that `transform` loads."""
+"""Offline training and the benchmark: data, losses, stages; each ends in a checkpoint `transform` loads."""
 
 __all__: list[str] = []

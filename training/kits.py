@@ -1,8 +1,8 @@
-"""One-shots and the kits that are made of them: recorded ones from a packed data set, procedural ones without end."""
+"""One-shots and the kits made of them: recorded ones from a packed data set, procedural ones without end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,7 +102,11 @@ def trimmed(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 @dataclass
 class ProceduralPool:
-    """A stock of procedural one-shots that is renewed as training goes, so that no drum is met often."""
+    """A stock of procedural one-shots that is renewed as training goes, so that no drum is met often.
+
+    What it holds follows from the generator's seed and the renewals alone, so that a resumed run can have the
+    same stock again without storing it.
+    """
 
     generator: torch.Generator
     size: int = 40  # one-shots held per class and articulation
@@ -116,10 +120,24 @@ class ProceduralPool:
 
     def renew(self, rng: np.random.Generator, n: int) -> None:
         """Replace `n` one-shots of one randomly chosen articulation by new ones."""
-        keys = sorted(self.hits)
-        key = keys[rng.integers(len(keys))]
-        for hit in self._make(*key, n):
-            self.hits[key][rng.integers(self.size)] = hit
+        key, seed, places = self._draw_renewal(rng, n)
+        self.generator.manual_seed(seed)
+        for place, hit in zip(places, self._make(*key, n), strict=True):
+            self.hits[key][place] = hit
+
+    def replay(self, rngs: Iterable[np.random.Generator], n: int) -> None:
+        """Renew once with each of `rngs`, making only those one-shots that are still in stock afterwards."""
+        renewals = [self._draw_renewal(rng, n) for rng in rngs]
+        settled: set[tuple[tuple[str, str], int]] = set()
+        for key, seed, places in reversed(renewals):
+            if all((key, place) in settled for place in places):
+                continue
+            self.generator.manual_seed(seed)
+            made = self._make(*key, n)
+            for place, hit in zip(reversed(places), reversed(made), strict=True):
+                if (key, place) not in settled:
+                    self.hits[key][place] = hit
+                    settled.add((key, place))
 
     def draw(self, rng: np.random.Generator, drum_class: str, articulation: str) -> OneShot:
         """Return one stocked one-shot; an articulation nobody makes gives any of the class."""
@@ -128,6 +146,12 @@ class ProceduralPool:
             articulation = names[0] if rng.random() < 0.6 else names[rng.integers(len(names))]
         stock = self.hits[drum_class, articulation]
         return stock[rng.integers(len(stock))]
+
+    def _draw_renewal(self, rng: np.random.Generator, n: int) -> tuple[tuple[str, str], int, list[int]]:
+        """Return which articulation is renewed, the seed of its new one-shots and the places they take."""
+        keys = sorted(self.hits)
+        key = keys[rng.integers(len(keys))]
+        return key, int(rng.integers(2**62)), rng.integers(self.size, size=n).tolist()
 
     def _make(self, drum_class: str, articulation: str, n: int) -> list[OneShot]:
         made = make_one_shots(drum_class, articulation, n, generator=self.generator)

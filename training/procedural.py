@@ -1,7 +1,7 @@
 """Endless procedural drums, made in batches on any device: the half of the training kits nobody recorded.
 
-Each call draws every parameter anew: membranes with pitch sweeps and modes, wire and filtered noise, clusters of
-inharmonic partials for metal, claps, sticks and brushes, then saturation and a random tone curve.
+Each call draws every parameter anew: membranes with pitch sweeps and modes, wire and filtered noise, clusters
+of inharmonic partials for metal, claps, sticks and brushes, then saturation and a random tone curve.
 """
 
 from __future__ import annotations
@@ -104,7 +104,13 @@ def _band(sound: Tensor, low_hz: Tensor, high_hz: Tensor, slope: float = 2.0) ->
     n_fft = 1 << (n_samples - 1).bit_length()
     hz = torch.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE, device=sound.device)[None].clamp_min(1.0)
     response = 1 / torch.sqrt(1 + (low_hz / hz) ** (2 * slope)) / torch.sqrt(1 + (hz / high_hz) ** (2 * slope))
-    return torch.fft.irfft(torch.fft.rfft(sound, n_fft) * response, n_fft)[:, :n_samples]
+    return _filtered(sound, response, n_fft)
+
+
+def _filtered(sound: Tensor, response: Tensor, n_fft: int) -> Tensor:
+    """Return the sound (N, T) through a filter of zero phase, response (N, n_fft // 2 + 1)."""
+    out: Tensor = torch.fft.irfft(torch.fft.rfft(sound, n_fft) * response, n_fft)[:, : sound.shape[1]]
+    return out
 
 
 def _metal(draw: _Draw, time_s: Tensor, low_hz: float, high_hz: float, tau_s: Tensor) -> Tensor:
@@ -122,7 +128,8 @@ def _metal(draw: _Draw, time_s: Tensor, low_hz: float, high_hz: float, tau_s: Te
         squares += torch.sign(torch.sin(2 * math.pi * detuned * time_s))
     squares = squares * _decay(time_s, tau_s)
     machine = draw.chance(0.3)
-    return cluster / n_partials**0.5 * (1 - machine) + 0.3 * squares * machine
+    out: Tensor = cluster / n_partials**0.5 * (1 - machine) + 0.3 * squares * machine
+    return out
 
 
 def _kick(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
@@ -140,7 +147,9 @@ def _kick(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
     beater = _band(draw.noise(time_s.shape[1]), draw.log_uniform(800, 3000), draw.log_uniform(3000, 12000))
     beater = beater * _decay(time_s, draw.log_uniform(0.001, 0.012)) * draw.log_uniform(0.02, 1.0)
     shell = _band(draw.noise(time_s.shape[1]), draw.log_uniform(60, 200), draw.log_uniform(250, 2500))
-    shell = shell * _decay(time_s, draw.log_uniform(0.02, 0.15)) * draw.log_uniform(0.02, 0.6) * draw.chance(0.7)
+    shell = (
+        shell * _decay(time_s, draw.log_uniform(0.02, 0.15)) * draw.log_uniform(0.02, 0.6) * draw.chance(0.7)
+    )
     return body + second + beater + shell
 
 
@@ -250,9 +259,7 @@ def _cymbal(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
     level = {"crash": 0.3, "ride": 0.6, "bell": 0.5, "china": 0.3, "splash": 0.3}[articulation]
     sound = sound * draw.log_uniform(0.3, 1.2) + metal * draw.log_uniform(0.3 * level, 1.5 * level)
     if articulation in ("ride", "bell"):
-        ping_hz = (
-            draw.log_uniform(400, 1600, 5) if articulation == "bell" else draw.log_uniform(1500, 7000, 5)
-        )
+        ping_hz = draw.log_uniform(400, 1600, 5) if articulation == "bell" else draw.log_uniform(1500, 7000, 5)
         ping = _modes(
             time_s, ping_hz, draw.log_uniform(0.03, 0.4, 5), draw.uniform(0.1, 0.5, 5), draw.uniform(0, 6.3, 5)
         )
@@ -281,7 +288,7 @@ def _random_tone(draw: _Draw, sound: Tensor) -> Tensor:
         curve_db = curve_db + draw.uniform(-6, 6) * torch.exp(-0.5 * ((octaves - centre) / width) ** 2)
     top_hz = draw.log_uniform(6000, 40000)
     response = 10 ** (curve_db / 20) / torch.sqrt(1 + (hz / top_hz) ** 8)
-    return torch.fft.irfft(torch.fft.rfft(sound, n_fft) * response, n_fft)[:, :n_samples]
+    return _filtered(sound, response, n_fft)
 
 
 _RECIPES: dict[str, Callable[[_Draw, Tensor, str], Tensor]] = {

@@ -1,4 +1,4 @@
-"""Grooves for training: drawn from MIDI performances or from a random grid, then varied as drummers vary them."""
+"""Grooves for training: from MIDI performances or a random grid, then varied as drummers vary them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,12 @@ AS_PLAYED = VariationSettings(
 
 
 def draw_strokes(
-    grooves: Sequence[Groove], *, start_s: float, stop_s: float, settings: VariationSettings, rng: np.random.Generator
+    grooves: Sequence[Groove],
+    *,
+    start_s: float,
+    stop_s: float,
+    settings: VariationSettings,
+    rng: np.random.Generator,
 ) -> list[Stroke]:
     """Return the strokes of one varied performance between two times (paper section 3), sorted by onset.
 
@@ -102,10 +107,10 @@ def draw_strokes(
 
 
 def _choose(grooves: Sequence[Groove], rng: np.random.Generator) -> Groove:
-    """Return a groove; fills of less than two bars, a third of what drummers recorded, are taken half as often."""
-    groove = grooves[rng.integers(len(grooves))]
+    """Return a groove; fills below two bars, a third of what drummers recorded, are taken half as often."""
+    groove = grooves[int(rng.integers(len(grooves)))]
     if groove.n_beats < 8 and rng.random() < 0.5:
-        groove = grooves[rng.integers(len(grooves))]
+        groove = grooves[int(rng.integers(len(grooves)))]
     return groove
 
 
@@ -154,7 +159,9 @@ def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Strok
         return [replace(s, drum_class="CY", articulation=ride) if s.drum_class == "HH" else s for s in strokes]
     if kind == 1:
         return [
-            replace(s, drum_class="HH", articulation="closed") if s.drum_class == "CY" and s.velocity < 0.9 else s
+            replace(s, drum_class="HH", articulation="closed")
+            if s.drum_class == "CY" and s.velocity < 0.9
+            else s
             for s in strokes
         ]
     if kind == 2:
@@ -163,7 +170,8 @@ def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Strok
     if kind == 3:
         share = rng.uniform(0.1, 0.9)
         return [
-            replace(s, articulation="open") if s.drum_class == "HH" and rng.random() < share else s for s in strokes
+            replace(s, articulation="open") if s.drum_class == "HH" and rng.random() < share else s
+            for s in strokes
         ]
     if kind == 4:
         tom = ("high", "mid", "low")[rng.integers(3)]
@@ -183,7 +191,11 @@ def _add_tom_fill(
     last_s = first_s + n_steps * step_s
     keeps_time = rng.random() < 0.5  # hats, ride and kick go on below the fill
     kept = [s for s in strokes if not first_s <= s.onset_s < last_s or (keeps_time and s.drum_class != "SD")]
-    order = ["high", "mid", "low"] if rng.random() < 0.6 else [("high", "mid", "low")[i] for i in rng.integers(3, size=3)]
+    order = (
+        ["high", "mid", "low"]
+        if rng.random() < 0.6
+        else [("high", "mid", "low")[i] for i in rng.integers(3, size=3)]
+    )
     fill = []
     for step in range(n_steps):
         if rng.random() < 0.85:
@@ -247,7 +259,7 @@ def _grace_notes(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke
 
 
 def _without_doubles(strokes: list[Stroke], gap_s: float = 0.02) -> list[Stroke]:
-    """Return the strokes without those that fall on one of their own class within `gap_s`, grace notes apart."""
+    """Return the strokes without those within `gap_s` after one of their class; grace notes stay."""
     kept: list[Stroke] = []
     last_s: dict[str, float] = {}
     for stroke in strokes:

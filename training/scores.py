@@ -31,8 +31,8 @@ class Counts:
 def n_matches(expected_s: Sequence[float], detected_s: Sequence[float], window_s: float = 0.05) -> int:
     """Return how many sorted onsets can be paired one to one within `window_s`.
 
-    Pairing each expected onset with the earliest free detection in reach is optimal for windows of equal width, so
-    this equals mir_eval's maximum matching.
+    Pairing each expected onset with the earliest free detection in reach is optimal for windows of equal width,
+    so this equals mir_eval's maximum matching.
     """
     matched = nearest = 0
     for onset_s in expected_s:
@@ -62,7 +62,8 @@ def class_counts(
     counts = {}
     for drum_class in CLASSES:
         truth, found, free = (
-            sorted(e.onset_s for e in events if e.drum_class == drum_class) for events in (expected, detected, ignored)
+            sorted(e.onset_s for e in events if e.drum_class == drum_class)
+            for events in (expected, detected, ignored)
         )
         matched = n_matches(truth, found, window_s)
         excused = n_matches(sorted(truth + free), found, window_s) - matched
@@ -71,9 +72,13 @@ def class_counts(
 
 
 def any_onset_counts(
-    expected: Sequence[DrumEvent], detected: Sequence[DrumEvent], *, window_s: float = 0.05, same_s: float = 0.03
+    expected: Sequence[DrumEvent],
+    detected: Sequence[DrumEvent],
+    *,
+    window_s: float = 0.05,
+    same_s: float = 0.03,
 ) -> Counts:
-    """Return the counts of onsets whatever their class; onsets closer than `same_s` to the one before are one."""
+    """Return the counts of onsets of any class; onsets closer than `same_s` to the one before are one."""
 
     def onsets(events: Sequence[DrumEvent]) -> list[float]:
         kept: list[float] = []

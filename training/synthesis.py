@@ -1,10 +1,10 @@
 """Synthetic drum recordings with their recipes: kits x grooves -> segments, stems and exact pseudo-targets.
 
-Follows section 3 of the paper (Hockman and Drysdale 2025): one-shots with pitch and gain augmentation play varied
-rhythms, and each segment keeps what it was made of, so that the same augmented one-shots can play another segment's
-events. Beyond the paper: procedural drums, layered and reshaped one-shots, velocity-dependent brightness, rooms,
-tone, compression and clipping, all of which keep stems exactly additive. Everything that touches samples is torch,
-on the generator's device; decisions are drawn with a NumPy generator.
+Follows section 3 of the paper (Hockman and Drysdale 2025): one-shots with pitch and gain augmentation play
+varied rhythms, and each segment keeps what it was made of, so that the same augmented one-shots can play another
+segment's events. Beyond the paper: procedural drums, layered and reshaped one-shots, velocity-dependent
+brightness, rooms, tone, compression and clipping, all of which keep stems exactly additive. Everything that
+touches samples is torch, on the generator's device; decisions are drawn with a NumPy generator.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class BusRecipe:
     room_delay_s: float = 0.0
     comb_gain: float = 0.0  # a second, later microphone summed to mono
     comb_delay_s: float = 0.0
-    tone: tuple[tuple[float, float, float], ...] = ()  # (gain in dB, centre in octaves above 20 Hz, width in octaves)
+    tone: tuple[tuple[float, float, float], ...] = ()  # gain in dB, centre and width in octaves (20 Hz is 0)
     low_cut_hz: float = 5.0
     high_cut_hz: float = 30_000.0
     threshold_db: float = 0.0  # compressor: 0 is off
@@ -144,9 +144,14 @@ class Synthesiser:
             voices=voices,
             strokes=tuple(strokes),
             velocity_exponent=float(rng.uniform(1.1, 2.2)),
-            bus=draw_bus(rng) if rng.random() < settings.effects else BusRecipe(peak=float(rng.uniform(0.1, 0.95))),
+            bus=self._draw_bus(rng),
             n_samples=settings.n_samples,
         )
+
+    def _draw_bus(self, rng: np.random.Generator) -> BusRecipe:
+        if rng.random() < self.settings.effects:
+            return draw_bus(rng)
+        return BusRecipe(peak=float(rng.uniform(0.1, 0.95)))
 
 
 class _KitDraw:
@@ -270,7 +275,7 @@ def _layered(first: Tensor, second: Tensor, weight: float) -> Tensor:
 
 
 def _with_dull_copy(samples: Tensor) -> Tensor:
-    """Return shape (2, T): the sound, and the sound through a 9-sample triangular smoother (about -6 dB at 4 kHz)."""
+    """Return shape (2, T): the sound, and the sound through a 9-sample triangular smoother."""
     box = functional.avg_pool1d(functional.pad(samples[None, None], (2, 2)), 5, 1)
     dull = functional.avg_pool1d(functional.pad(box, (2, 2)), 5, 1)[0, 0]
     return torch.stack((samples, dull))
@@ -279,7 +284,8 @@ def _with_dull_copy(samples: Tensor) -> Tensor:
 def render_stems(recipe: SegmentRecipe) -> Tensor:
     """Return the dry stems of a recipe, shape (5, T) in class order, every attack on its exact sample.
 
-    A closed or pedalled hat chokes the open one. Strokes before time 0 are rendered from where the segment begins.
+    Every hat stroke chokes the one before, as there is one pair of hats. Strokes before time 0 are rendered from
+    where the segment begins.
     """
     some_layer = next((v.layers[0] for v in recipe.voices.values()), torch.zeros(2, 1))
     stems = torch.zeros(len(CLASSES), recipe.n_samples, device=some_layer.device)
@@ -312,10 +318,10 @@ def _choked(sound: Tensor, start: int, hat_starts: Sequence[int], fade: int = 44
 
 
 def pseudo_target(source: SegmentRecipe, target: SegmentRecipe) -> SegmentRecipe:
-    """Return the recipe of the source's own augmented one-shots playing the target's strokes (paper section 3).
+    """Return the recipe of the source's own augmented one-shots at the target's strokes (paper section 3).
 
     A class that the source does not play is played by the nearest class that it has (method.md, decision 12); an
-    articulation that it does not play, by any articulation of the class that it has.
+    articulation that it does not play, by the first of the class that it plays.
     """
     played: dict[str, list[VoiceKey]] = {}
     for stroke in source.strokes:
@@ -342,7 +348,7 @@ def render_batch(recipes: Sequence[SegmentRecipe], *, dry_stems: Tensor | None =
 
 
 def render_batch_stems(recipes: Sequence[SegmentRecipe]) -> Tensor:
-    """Return finished stems, shape (B, 5, T), which sum to the recording less its noise, which is no class's."""
+    """Return finished stems (B, 5, T), which sum to the recording less its noise, which is no class's."""
     stems = torch.stack([render_stems(recipe) for recipe in recipes])
     return apply_bus(stems, [recipe.bus for recipe in recipes], with_noise=False)
 
@@ -398,15 +404,15 @@ def draw_bus(rng: np.random.Generator) -> BusRecipe:
 
 
 def apply_bus(stems: Tensor, buses: Sequence[BusRecipe], *, with_noise: bool = True) -> Tensor:
-    """Return stems (B, S, T) after their recordings' effects; filters act on each stem, level changes on all alike.
+    """Return stems (B, S, T) after their recordings' effects.
 
-    Compression and clipping are computed from the sum and applied as a gain over time, so the stems still add up
-    to the recording.
+    Filters act on each stem. Compression and clipping are computed from the sum and applied to all stems as one
+    gain over time, so the stems still add up to the recording.
     """
     n_samples = stems.shape[-1]
     n_fft = 180_000 if n_samples <= SEGMENT_SAMPLES else 1 << (n_samples + 44_100).bit_length()
     responses = torch.stack([_bus_response(bus, n_fft, n_fft - n_samples, stems.device) for bus in buses])
-    out = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * responses[:, None], n_fft)[..., :n_samples]
+    out: Tensor = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * responses[:, None], n_fft)[..., :n_samples]
     mix = out.sum(dim=1)
     peaks = mix.abs().amax(dim=-1).clamp_min(1e-6)
     mix = mix / peaks[:, None]
@@ -420,7 +426,8 @@ def apply_bus(stems: Tensor, buses: Sequence[BusRecipe], *, with_noise: bool = T
     final_peak = (mix * gain).abs().amax(dim=-1, keepdim=True).clamp_min(1e-6)
     out = out * (gain / peaks[:, None] * level / final_peak)[:, None]
     if with_noise:
-        out = out + torch.stack([_pink_noise(bus, n_samples, mix.device) for bus in buses])[:, None] / out.shape[1]
+        noise = torch.stack([_pink_noise(bus, n_samples, mix.device) for bus in buses])
+        out = out + noise[:, None] / out.shape[1]
     return out
 
 
@@ -461,7 +468,7 @@ def _compressor_gain(mix: Tensor, buses: Sequence[BusRecipe], hop: int = 64) -> 
     if all(bus.threshold_db == 0 for bus in buses):
         return torch.ones_like(mix)
     padded = functional.pad(mix.abs(), (0, -n_samples % hop))
-    level_db = 20 * torch.log10(padded.unflatten(-1, (-1, hop)).amax(dim=-1).clamp_min(1e-5))
+    level_db = 20 * torch.log10(padded.reshape(len(padded), -1, hop).amax(dim=-1).clamp_min(1e-5))
     threshold = torch.tensor([bus.threshold_db for bus in buses], device=mix.device)[:, None]
     slope = torch.tensor([1 - 1 / bus.ratio for bus in buses], device=mix.device)[:, None]
     reduction_db = (level_db - threshold).clamp_min(0) * slope

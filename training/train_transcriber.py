@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from training.kits import SAMPLE_RATE, ProceduralPool, kits_of
-from training.pack import Pack
+from training.curves import draw_curves
+from training.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
+from training.pack import Pack, PackError
 from training.rhythms import AS_PLAYED, Stroke
 from training.scores import Counts, class_counts, pooled
 from training.split import Split
@@ -31,12 +33,21 @@ from training.synthesis import (
     render_batch,
     render_stems,
 )
-from transform.errors import CheckpointError
-from transform.events import CLASSES, DrumEvent
+from transform.errors import CheckpointError, SettingsError
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent
 from transform.features import DrumFeatures
-from transform.transcriber import Activations, Transcriber, TranscriberConfig, TranscriberNet, config_to_json
+from transform.files import appearing
+from transform.transcriber import (
+    Activations,
+    Transcriber,
+    TranscriberConfig,
+    TranscriberNet,
+    config_from_json,
+    config_to_json,
+)
 
 _log = logging.getLogger(__name__)
+_RENEWED = 2  # procedural one-shots that are new in each step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +65,15 @@ class TranscriberTraining:
     offset_weight: float = 0.2
     seed: int = 0
     validate_every: int = 500  # steps
+    n_validation: int = 24  # held-out recordings of 12 s
+    pool_size: int = 40  # procedural one-shots in stock, per articulation
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
     model: TranscriberConfig = field(default_factory=TranscriberConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "validate_every", "n_validation", "pool_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -80,13 +98,15 @@ def make_targets(
     velocity, offset = np.zeros(shape), np.zeros(shape)
     openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
     for b, (events, heard) in enumerate(zip(strokes, audible, strict=True)):
-        for stroke, is_audible in zip(events, heard, strict=True):
+        demanded = [bool(h) and not s.is_grace for s, h in zip(events, heard, strict=True)]
+        # Last comes what must be found: it is demanded even beside an event that need not be.
+        for is_demanded, stroke in sorted(zip(demanded, events, strict=True)):
             c = CLASSES.index(stroke.drum_class)
             position = stroke.onset_s * fps
             middle = round(position)
             if not -1 <= middle <= n_frames:
                 continue
-            if stroke.is_grace or not is_audible:
+            if not is_demanded:
                 weight[b, c, max(0, middle - 3) : middle + 4] = 0
                 continue
             for frame in range(max(0, middle - 1), min(n_frames, middle + 2)):
@@ -99,7 +119,6 @@ def make_targets(
                     if c == 3 and stroke.articulation:
                         openness[b, frame] = stroke.articulation == "open"
                         is_hat[b, frame] = 1
-            # An event that must be found is demanded even beside one that need not be.
             weight[b, c, max(0, middle - 1) : middle + 2] = 1
     values = (onset, weight, velocity, offset, near, openness, is_hat)
     return Targets(*(torch.from_numpy(v).float() for v in values))
@@ -109,7 +128,6 @@ def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTr
     """Return the loss of logits (B, 16, F): weighted cross-entropy of onsets, L1 of velocity and offset."""
     n = len(CLASSES)
     onset = functional.binary_cross_entropy_with_logits(logits[:, :n], targets.onset, reduction="none")
-    # Soft targets never reach zero loss: what the target itself would cost is taken off, for readable curves.
     loss = (onset * targets.weight).sum() / targets.weight.sum().clamp_min(1) * 20
     n_near = targets.near.sum().clamp_min(1)
     velocity = (torch.sigmoid(logits[:, n : 2 * n]) - targets.velocity).abs() * targets.near
@@ -125,27 +143,33 @@ def train_transcriber(
     out: Path,
     settings: TranscriberTraining,
     *,
-    max_minutes: float,
+    max_minutes: float = math.inf,
     device: str = "cpu",
     resume: bool = False,
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
 
-    Every batch depends on the seed and its step alone, but for the slowly renewed stock of procedural drums.
+    Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run, to
+    the bit on one machine with a fixed number of threads.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that would be overwritten.
+        PackError: the pack lacks what training or validation needs.
+        SettingsError: the time is too short for a single step.
     """
+    deadline = time.monotonic() + max_minutes * 60
+    checkpoint = out / "transcriber.pt"
+    state = _read_checkpoint(checkpoint, device) if resume else None
+    if not resume and checkpoint.exists():
+        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(pack, settings, torch.device(device))
-    checkpoint = out / "transcriber.pt"
-    if resume:
-        run.load(checkpoint)
-    elif checkpoint.exists():
-        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
-    deadline = time.monotonic() + max_minutes * 60
+    if state is not None:
+        run.restore(state, checkpoint)
+    first_step = run.step
     with (out / "transcriber.jsonl").open("a", encoding="utf-8") as log, ThreadPoolExecutor(1) as maker:
         upcoming = maker.submit(run.make_batch, run.step)
+        told = time.monotonic()
         while run.step < settings.steps and time.monotonic() < deadline:
             began = time.monotonic()
             batch = upcoming.result()
@@ -163,7 +187,16 @@ def train_transcriber(
             if run.step % 20 == 0 or "f" in entry:
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
+            if time.monotonic() - told >= 60:
+                told = time.monotonic()
+                _log.info("step %d of %d: loss %.3f, %.2f s a step", run.step, settings.steps, loss, entry["s"])
+    if run.step == first_step < settings.steps:
+        raise SettingsError(
+            f"{max_minutes:g} minutes are too short for a single training step", hint="raise --max-minutes"
+        )
     run.save(checkpoint)
+    draw_curves(out / "transcriber.jsonl", out / "curves.png")
+    _log.info("step %d of %d in %s", run.step, settings.steps, checkpoint)
     return checkpoint
 
 
@@ -174,23 +207,28 @@ class _Run:
         torch.manual_seed(settings.seed)
         torch.set_flush_denormal(True)
         self.settings, self.device, self.step = settings, device, 0
-        self.net = TranscriberNet(settings.model).to(device, memory_format=torch.channels_last)
+        self.net = TranscriberNet(settings.model).to(device).to(memory_format=torch.channels_last)
         self.average = TranscriberNet(settings.model).to(device)
         self.average.load_state_dict(self.net.state_dict())
         self.features = DrumFeatures(settings.model.features).to(device)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
         )
-        pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed))
-        pool.fill()
-        self.pool = pool
+        grooves = pack.grooves_of("train")
+        if not grooves:
+            raise PackError("the pack holds no rhythms to train on", hint="pack the train side too")
+        self.validation = make_evaluation_set(pack, "validate", n=settings.n_validation, seed=1)
+        self.pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed), settings.pool_size)
+        self.pool.fill()
         kits = [_on_device(kit, device) for kit in kits_of(pack.kits, "train")]
-        self.synthesiser = Synthesiser(kits, pack.grooves_of("train"), settings.synthesis, pool=pool)
-        self.validation = make_evaluation_set(pack, "validate", n=24, seed=1)
+        self.synthesiser = Synthesiser(kits, grooves, settings.synthesis, pool=self.pool)
+
+    def _rng(self, step: int) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, step))
 
     def make_batch(self, step: int) -> tuple[Tensor, Targets]:
-        rng = np.random.default_rng((self.settings.seed, step))
-        self.pool.renew(rng, 2)
+        rng = self._rng(step)
+        self.pool.renew(rng, _RENEWED)
         recipes = self.synthesiser.draw(self.settings.batch, rng)
         dry = torch.stack([render_stems(recipe) for recipe in recipes])
         audible = [audible_strokes(stems, r.strokes) for stems, r in zip(dry, recipes, strict=True)]
@@ -231,33 +269,52 @@ class _Run:
         return scores
 
     def save(self, path: Path) -> None:
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "settings": json.dumps(asdict(self.settings)),
-                "config": config_to_json(self.average.config),
-                "step": self.step,
-                "net": self.net.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "torch_random": torch.get_rng_state(),
-                "pool_random": self.pool.generator.get_state(),
-            },
-            temporary,
-        )
-        temporary.replace(path)
+        state = {
+            "settings": json.dumps(asdict(self.settings)),
+            "config": config_to_json(self.average.config),
+            "step": self.step,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "torch_random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_random"] = torch.cuda.get_rng_state(self.device)
+        with appearing(path, overwrite=True) as temporary:
+            torch.save(state, temporary)
 
-    def load(self, path: Path) -> None:
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint; the stock of procedural drums is made again as it was."""
+        before = json.loads(state["settings"])
+        for name, value in json.loads(json.dumps(asdict(self.settings))).items():
+            if name in before and before[name] != value:
+                _log.warning("resumed with another %s: %s, not %s", name, value, before[name])
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError) as err:
-            raise CheckpointError(f"{path} cannot be resumed", hint="start a run without --resume") from err
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+            self.net.load_state_dict(state["net"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as err:
+            raise CheckpointError(
+                f"{path} holds a network of another shape", hint="resume with the settings it was begun with"
+            ) from err
+        self.average.config = config_from_json(state["config"])
         self.step = state["step"]
+        self.pool.replay((self._rng(step) for step in range(self.step)), _RENEWED)
         torch.set_rng_state(state["torch_random"].cpu())
-        self.pool.generator.set_state(state["pool_random"].cpu())
+        if self.device.type == "cuda" and "cuda_random" in state:
+            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
+
+
+def _read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        lacking = {"settings", "config", "step", "net", "average", "optimiser"} - state.keys()
+    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as err:
+        why = "does not exist" if not path.exists() else "is no readable checkpoint"
+        raise CheckpointError(f"{path} {why}", hint="start a run without --resume") from err
+    if lacking:
+        raise CheckpointError(f"{path} is no checkpoint of a transcriber", hint="start a run without --resume")
+    return state
 
 
 def _schedule(step: int, settings: TranscriberTraining) -> float:
@@ -267,7 +324,7 @@ def _schedule(step: int, settings: TranscriberTraining) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _on_device(kit: Any, device: torch.device) -> Any:
+def _on_device(kit: Kit, device: torch.device) -> Kit:
     moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
     return replace(kit, one_shots=moved)
 
@@ -287,8 +344,11 @@ def make_evaluation_set(
 ) -> list[EvaluationItem]:
     """Return recordings of whole held-out kits playing held-out grooves as they were played, with their truth.
 
-    Each item has one kit, one groove and its own room, tone, compression and noise; no procedural drums but those
-    of held-out kits, no layering and no reshaping.
+    Each item has one kit, one groove and its own room, tone, compression and noise; no procedural drums but
+    those of held-out kits, no layering and no reshaping.
+
+    Raises:
+        PackError: the pack lacks kits or rhythms of that side.
     """
     settings = SynthesisSettings(
         n_samples=round(length_s * SAMPLE_RATE),
@@ -299,13 +359,21 @@ def make_evaluation_set(
         pre_roll=0.0,
         variation=AS_PLAYED,
     )
-    kits = [kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}]
+    kits = [
+        kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
+    ]
     grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
     rng = np.random.default_rng(seed)
-    acoustic = [kit for kit in kits if kit.kind == "acoustic"]
+    if not kits or not grooves:
+        raise PackError(
+            f"the pack holds no {split} kits with kick, snare and hats, or no {split} rhythms of two bars",
+            hint=f"pack the {split} side too",
+        )
+    acoustic = [kit for kit in kits if kit.kind == "acoustic"] or kits
+    others = [kit for kit in kits if kit.kind != "acoustic"] or kits
     items = []
     for i in range(n):
-        pool = acoustic if i % 2 == 0 else [kit for kit in kits if kit.kind != "acoustic"]
+        pool = acoustic if i % 2 == 0 else others
         kit = pool[rng.integers(len(pool))]
         recipe = Synthesiser([kit, *_lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
         stems = render_stems(recipe)
@@ -316,13 +384,18 @@ def make_evaluation_set(
     return items
 
 
-def _lenders(kit: Any, kits: Sequence[Any]) -> list[Any]:
+def _lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
     """Return kits of the same side that lend the classes which a kit lacks (some machines have no cymbals)."""
     own = {shot.drum_class for shot in kit.one_shots}
     missing = [c for c in CLASSES if c not in own]
     lenders = []
     for drum_class in missing:
-        lender = next(k for k in kits if k.kind == kit.kind and k.voices(drum_class))
+        able = [k for k in kits if k.voices(drum_class)]
+        if not able:
+            raise PackError(
+                f"no {kit.split} kit of the pack holds a {CLASS_NAMES[drum_class]}", hint="add one to the data"
+            )
+        lender = next((k for k in able if k.kind == kit.kind), able[0])
         shots = tuple(s for s in lender.one_shots if s.drum_class == drum_class)
         lenders.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
     return lenders
@@ -339,10 +412,8 @@ def _as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ..
 def evaluate(
     net: TranscriberNet, items: Sequence[EvaluationItem], *, tune: bool = False
 ) -> tuple[dict[str, float], tuple[float, ...]]:
-    """Return F @50 ms by class and pooled, and the thresholds used: the best on these items where `tune` is set."""
-    copy = TranscriberNet(net.config)
-    copy.load_state_dict(net.state_dict())
-    transcriber = Transcriber(copy)
+    """Return F @50 ms by class and pooled, and the thresholds: the best on these items where `tune` is set."""
+    transcriber = Transcriber(net)
     activations = [transcriber.infer(item.audio.cpu()) for item in items]
     thresholds = net.config.thresholds
     if tune:
@@ -376,11 +447,13 @@ def _best_thresholds(
 
 
 def export_transcriber(checkpoint: Path, path: Path) -> None:
-    """Write the averaged weights of a checkpoint as fp16 safetensors, the configuration in the header."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    """Write the averaged weights of a checkpoint as fp16 safetensors, the configuration in the header.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    state = _read_checkpoint(checkpoint)
     weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        weights, temporary, metadata={"model": "transcriber", "config": state["config"], "step": str(state["step"])}
-    )
-    temporary.replace(path)
+    header = {"model": "transcriber", "config": state["config"], "step": str(state["step"])}
+    with appearing(path, overwrite=True) as temporary:
+        save_file(weights, temporary, metadata=header)

@@ -18,7 +18,6 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
 from transform.errors import AudioError, OutputError, SettingsError
 from transform.files import appearing, check_output, temporary_file, write_bytes_atomic, write_text_atomic
@@ -172,6 +171,8 @@ class Recording:
         step = max(1, round(block_s * self.sample_rate))
         resampler = None
         if sample_rate != self.sample_rate:
+            import soxr  # machines that only train do without it
+
             resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
         for start in range(0, self.n_samples, step):
             stop = min(start + step, self.n_samples)

@@ -69,6 +69,7 @@ class DrumFeatures(nn.Module):
             self.register_buffer(f"window_{i}", torch.hann_window(window), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
+        """Return the features (B, C, F, K) of audio (B, T)."""
         levels = [self._log_mel(audio, i, window) for i, window in enumerate(self.settings.windows)]
         rise = levels[-1] - nn.functional.pad(levels[-1], (0, 0, 1, 0))[:, :-1]
         return torch.stack((*levels, 2 * rise.clamp_min(0)), dim=1)

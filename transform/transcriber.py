@@ -1,12 +1,13 @@
 """Drum transcription: recording -> class activations r at 100 frames per second -> events.
 
 A convolutional network over log-mel features with a stack of dilated temporal convolutions. Its view of time is
-finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the result is
-the same as in one pass: no seams, flat memory.
+finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the result
+is the same as in one pass: no seams, flat memory.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording
-from transform.errors import CheckpointError
+from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import DrumFeatures, FeatureSettings
 
@@ -36,6 +37,12 @@ class TranscriberConfig:
     thresholds: tuple[float, ...] = (0.5,) * len(CLASSES)  # least height of a peak, by class
     min_gap_s: float = 0.03  # two hits of one class are never closer
 
+    def __post_init__(self) -> None:
+        if len(self.widths) != 4:
+            raise SettingsError(f"a transcriber has 4 widths, not {len(self.widths)}")
+        if len(self.thresholds) != len(CLASSES):
+            raise SettingsError(f"a transcriber has {len(CLASSES)} thresholds, not {len(self.thresholds)}")
+
 
 class Activations(NamedTuple):
     """What the network says of a recording, NumPy arrays over F frames."""
@@ -47,7 +54,7 @@ class Activations(NamedTuple):
 
 
 class TranscriberNet(nn.Module):
-    """Features (B, C, F, K) -> logits (B, 16, F): onset, velocity and offset of five classes, hi-hat openness."""
+    """Features (B, C, F, K) -> logits (B, 16, F): onset, velocity, offset by class, then hi-hat openness."""
 
     def __init__(self, config: TranscriberConfig) -> None:
         super().__init__()
@@ -72,11 +79,13 @@ class TranscriberNet(nn.Module):
         return 4 + sum(self.config.dilations)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the logits (B, 16, F) of features (B, C, F, K)."""
         x = self.spectral(features)  # (B, C', F, K')
         x = self.project(x.permute(0, 1, 3, 2).flatten(1, 2))
         for block in self.temporal:
             x = block(x)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def _conv_block(
@@ -96,12 +105,18 @@ class _TemporalBlock(nn.Module):
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.spread = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
-        self.norm = nn.BatchNorm1d(width)
+        self.norm: nn.Module = nn.BatchNorm1d(width)
         self.mix = nn.Conv1d(width, width, 1)
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
+        out: Tensor = x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
+        return out
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution before it."""
+        assert isinstance(self.norm, nn.BatchNorm1d)
+        self.spread, self.norm = nn.utils.fusion.fuse_conv_bn_eval(self.spread, self.norm), nn.Identity()
 
 
 class Transcriber:
@@ -110,7 +125,7 @@ class Transcriber:
     def __init__(self, net: TranscriberNet, *, device: str = "cpu") -> None:
         self.config = net.config
         self._device = torch.device(device)
-        self._net = _fused(net.eval()).to(self._device, memory_format=torch.channels_last)
+        self._net = _fused(net).to(self._device).to(memory_format=torch.channels_last)
         self._features = DrumFeatures(net.config.features).to(self._device)
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
 
@@ -125,7 +140,9 @@ class Transcriber:
 
     def transcribe(self, recording: Recording) -> list[DrumEvent]:
         """Return the events of a recording, sorted by onset; memory does not grow with its length."""
-        return list(self._pick(self._windows(recording)))
+        found = self._pick(self._windows(recording))
+        # Offsets may put the last onset of a window behind the first of the next.
+        return sorted(found, key=lambda event: event.onset_s)
 
     def activations(self, recording: Recording) -> Activations:
         """Return the whole recording's activations, F = T // 441 + 1 frames of its 44.1 kHz signal."""
@@ -221,15 +238,17 @@ class _Window:
 
 
 def _fused(net: TranscriberNet) -> TranscriberNet:
-    """Return the network with every batch normalisation folded into the convolution before it."""
-    fuse = nn.utils.fusion.fuse_conv_bn_eval
+    """Return a copy for inference, every batch normalisation folded into the convolution before it."""
+    net = copy.deepcopy(net).eval()
     layers = list(net.spectral)
     for i, layer in enumerate(layers):
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[i - 1] = fuse(layers[i - 1], layer)
+        convolution = layers[i - 1]
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            layers[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(convolution, layer)
     net.spectral = nn.Sequential(*(m for m in layers if not isinstance(m, nn.BatchNorm2d | nn.Dropout2d)))
     for block in net.temporal:
-        block.spread, block.norm = fuse(block.spread, block.norm), nn.Identity()
+        assert isinstance(block, _TemporalBlock)
+        block.fuse()
     return net
 
 
@@ -246,13 +265,18 @@ def config_from_json(text: str) -> TranscriberConfig:
     """
     try:
         values: dict[str, Any] = json.loads(text)
-        features = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("features").items()}
-        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        features: dict[str, Any] = _with_tuples(values.pop("features"))
+        rest: dict[str, Any] = _with_tuples(values)
         return TranscriberConfig(features=FeatureSettings(**features), **rest)
-    except (ValueError, TypeError, KeyError, AttributeError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as err:
         raise CheckpointError(
-            f"the transcriber's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
+            f"the transcriber's configuration cannot be read: {err}",
+            hint="update Redrum, or use its own preset",
         ) from err
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def load_transcriber(path: Path) -> TranscriberNet:
@@ -269,9 +293,13 @@ def load_transcriber(path: Path) -> TranscriberNet:
         raise CheckpointError(f"{path} is no readable weights file", hint="install Redrum again") from err
     if metadata.get("model") != "transcriber":
         raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not a transcriber")
-    net = TranscriberNet(config_from_json(metadata.get("config", "")))
+    config = config_from_json(metadata.get("config", ""))
     try:
+        net = TranscriberNet(config)
         net.load_state_dict(weights)
-    except RuntimeError as err:
-        raise CheckpointError(f"{path} does not fit its own configuration: {err}") from err
+    except (RuntimeError, TypeError, ValueError) as err:
+        why = str(err).splitlines()[0]
+        raise CheckpointError(
+            f"{path} does not fit its own configuration: {why}", hint="install Redrum again"
+        ) from err
     return net.eval()

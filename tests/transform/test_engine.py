@@ -1,0 +1,205 @@
+import hashlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from transform.audio import Recording
+from transform.engine import Redrummer, RenderSettings
+from transform.errors import AudioError, RhythmError, SettingsError
+from transform.events import DrumEvent, Rhythm, TempoMap
+
+
+class HeardEverything:
+    """Stands in for the network where a test is about what follows it: it hears what the test made."""
+
+    def __init__(self, events_by_name):
+        self.events_by_name = events_by_name
+
+    def transcribe(self, recording):
+        return self.events_by_name.get(recording.name, [])
+
+
+def rhythm_of(*onsets, length_s=2.0, bpm=None, drum_class="SD"):
+    events = tuple(DrumEvent(t, drum_class, 1.0) for t in onsets)
+    return Rhythm(events, length_s, TempoMap.constant(bpm) if bpm else None, "made")
+
+
+@pytest.fixture
+def click_source(clicks, write_wav):
+    """Return a function that writes a file with clicks at 0.5 and 1.25 s and a redrummer that hears them."""
+
+    def make(sample_rate=44_100, n_channels=1, subtype="PCM_24", name="source.wav", length_s=3.0):
+        path = write_wav(name, clicks([0.5, 1.25], sample_rate, n_channels, length_s), sample_rate, subtype)
+        # A network is some milliseconds off, either way.
+        heard = [DrumEvent(0.507, "SD", 0.9), DrumEvent(1.243, "SD", 0.9)]
+        return path, Redrummer(HeardEverything({path.stem: heard}))
+
+    return make
+
+
+@pytest.mark.parametrize("sample_rate", [44_100, 48_000, 96_000])
+def test_clicks_land_within_a_sample_of_the_rhythm(click_source, sample_rate, tmp_path):
+    path, redrummer = click_source(sample_rate)
+    onsets = [0.1001, 0.33337, 0.9, 1.777]
+    take = redrummer.redrum(Recording.open(path), rhythm_of(*onsets))
+    take.write(tmp_path / "out.wav")
+    out, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == sample_rate
+    assert len(out) == 2 * sample_rate
+    for onset_s in onsets:
+        near = out[round((onset_s - 0.02) * rate) : round((onset_s + 0.02) * rate)]
+        loudest = int(np.argmax(np.abs(near))) + round((onset_s - 0.02) * rate)
+        assert abs(loudest - onset_s * rate) <= 1
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 192_000])
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_take_keeps_rate_channels_and_depth(click_source, sample_rate, n_channels, subtype, tmp_path):
+    path, redrummer = click_source(sample_rate, n_channels, subtype)
+    redrummer.redrum(Recording.open(path), rhythm_of(0.5, length_s=1.0)).write(tmp_path / "out.wav")
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.samplerate, info.channels, info.subtype) == (sample_rate, n_channels, subtype)
+    assert info.frames == sample_rate
+
+
+def test_channels_keep_their_balance(click_source):
+    path, redrummer = click_source(n_channels=2)
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.5))
+    left, right = np.abs(take.read(0, take.n_samples)).max(axis=1)
+    assert right / left == pytest.approx(0.9, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected_s"), [("source", 3.0), ("rhythm", 2.0), (0.7, 0.7), (5.25, 5.25)]
+)
+def test_the_take_is_exactly_as_long_as_asked_and_loops(click_source, length, expected_s):
+    path, redrummer = click_source()
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.5, 1.5), RenderSettings(length=length))
+    assert take.n_samples == round(expected_s * 44_100)
+    expected = [t for t in (0.5, 1.5, 2.5, 3.5, 4.5) if t < expected_s]
+    assert [e.onset_s for e in take.rhythm.events] == pytest.approx(expected)
+
+
+def test_start_begins_within_the_rhythm(click_source):
+    path, redrummer = click_source()
+    settings = RenderSettings(start_s=1.0, length=2.0)
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.5, 1.5), settings)
+    assert [e.onset_s for e in take.rhythm.events] == pytest.approx([0.5, 1.5])
+
+
+def test_beats_follow_the_source_tempo(click_source):
+    path, redrummer = click_source(name="loop_60bpm.wav")
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.5, 1.5, bpm=120))
+    assert [e.onset_s for e in take.rhythm.events] == pytest.approx([1.0, 3.0])
+    assert any("beats" in note for note in take.notes)
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.5, 1.5, bpm=120), RenderSettings(align="seconds"))
+    assert [e.onset_s for e in take.rhythm.events] == pytest.approx([0.5, 1.5])
+
+
+def test_beats_without_a_tempo_are_a_usage_error(click_source):
+    path, redrummer = click_source()
+    with pytest.raises(SettingsError, match="tempo"):
+        redrummer.redrum(Recording.open(path), rhythm_of(0.5), RenderSettings(align="beats"))
+
+
+def test_an_audio_rhythm_is_played_at_its_own_attacks(click_source, clicks):
+    path, redrummer = click_source()
+    target = Recording.from_samples(clicks([0.2, 0.9], length_s=1.5), 44_100, name="target")
+    redrummer.transcriber.events_by_name["target"] = [DrumEvent(0.205, "SD", 0.8), DrumEvent(0.894, "SD", 0.8)]
+    take = redrummer.redrum(Recording.open(path), target)
+    assert [e.onset_s for e in take.rhythm.events] == pytest.approx([0.2, 0.9], abs=1 / 44_100)
+    assert take.duration_s == pytest.approx(1.5)
+
+
+def test_the_dry_end_of_mix_is_the_source(click_source):
+    path, redrummer = click_source()
+    source = Recording.open(path)
+    take = redrummer.redrum(source, rhythm_of(0.3), RenderSettings(mix=0.0, length="source"))
+    np.testing.assert_array_equal(take.read(0, take.n_samples), source.read(0, source.n_samples))
+
+
+def test_nothing_clips_and_the_gain_is_said(clicks, write_wav, tmp_path):
+    path = write_wav("loud.wav", clicks([0.5], length_s=1.0) / 0.8, subtype="PCM_16")
+    redrummer = Redrummer(HeardEverything({"loud": [DrumEvent(0.5, "SD", 0.9)]}))
+    crowded = rhythm_of(*[0.1 + 0.0101 * i for i in range(40)], length_s=1.0)
+    take = redrummer.redrum(Recording.open(path), crowded, RenderSettings(gain_db={"SD": 12.0}))
+    assert take.gain_db < -10
+    assert any(f"{-take.gain_db:.1f} dB" in note for note in take.notes)
+    take.write(tmp_path / "out.wav")
+    out, _ = soundfile.read(tmp_path / "out.wav")
+    assert 0.99 < np.abs(out).max() < 1.0
+
+
+def test_tails_are_cut_rung_out_or_wrapped(click_source):
+    path, redrummer = click_source()
+    late = rhythm_of(1.998)
+
+    def take(tail):
+        return redrummer.redrum(Recording.open(path), late, RenderSettings(tail=tail))
+
+    cut, rung, wrapped = take("cut"), take("ring"), take("wrap")
+    assert cut.n_samples == wrapped.n_samples == 88_200
+    assert rung.n_samples > 88_200
+    assert np.abs(rung.read(88_200, rung.n_samples)).max() > 0.01
+    assert np.abs(cut.read(0, 1000)).max() == 0
+    np.testing.assert_allclose(wrapped.read(0, 300), rung.read(88_200, 88_500), atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bytes(click_source, tmp_path):
+    path, redrummer = click_source()
+    digests = []
+    for name in ("a.wav", "b.wav"):
+        take = redrummer.redrum(Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.1)), RenderSettings(seed=5))
+        take.write(tmp_path / name)
+        digests.append(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+
+
+def test_blocks_add_up_to_the_take(click_source):
+    path, redrummer = click_source()
+    take = redrummer.redrum(Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)))
+    np.testing.assert_allclose(
+        np.concatenate(list(take.blocks(1_000)), axis=1), take.read(0, take.n_samples), atol=1e-6
+    )
+    assert take.read(-50, 10)[:, :50].max() == 0
+    assert take.read(take.n_samples, take.n_samples + 10).max() == 0
+
+
+def test_a_source_without_drums_is_said(write_wav):
+    path = write_wav("silent.wav", np.zeros(44_100))
+    with pytest.raises(AudioError, match="no drum hits are heard in silent"):
+        Redrummer(HeardEverything({})).redrum(Recording.open(path), rhythm_of(0.5))
+
+
+def test_a_rhythm_without_drums_is_said(click_source):
+    path, redrummer = click_source()
+    silent = Recording.from_samples(np.zeros(44_100), 44_100, name="pad")
+    with pytest.raises(RhythmError, match="no drum hits are heard in pad"):
+        redrummer.redrum(Recording.open(path), silent)
+    with pytest.raises(RhythmError, match="no drum hits in the"):
+        redrummer.redrum(Recording.open(path), rhythm_of(1.5), RenderSettings(length=1.0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"engine": "magic"},
+        {"length": -1.0},
+        {"length": "long"},
+        {"mix": 1.5},
+        {"timing": -0.1},
+        {"velocity": "loud"},
+        {"velocity": 0.0},
+        {"tail": "fade"},
+        {"start_s": -1.0},
+        {"start_s": float("nan")},
+        {"gain_db": {"XX": 1.0}},
+        {"gain_db": {"KD": float("inf")}},
+    ],
+)
+def test_impossible_settings_are_usage_errors(wrong):
+    with pytest.raises(SettingsError) as caught:
+        RenderSettings(**wrong)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+
+from transform.audio import Recording
+from transform.bank import LEAD_S, Bank, find_hits
+from transform.events import DrumEvent
+from transform.resequence import Arrangement, arrange, stand_ins
+
+RATE = 44_100
+
+
+def tone_burst(hz, level, length_s=0.2, tau_s=0.03):
+    time_s = np.arange(round(length_s * RATE)) / RATE
+    return (level * np.cos(2 * np.pi * hz * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+HZ = {"KD": 100, "SD": 1000, "TT": 300, "HH": 9000, "CY": 5000}
+
+
+def made_source(strokes, length_s):
+    """Return a bank of bursts whose frequency tells the class; strokes are (onset_s, classes, level)."""
+    sound = np.zeros(round(length_s * RATE), dtype=np.float32)
+    events = []
+    for onset_s, classes, level in strokes:
+        for drum_class in classes:
+            burst = tone_burst(HZ[drum_class], level)
+            start = round(onset_s * RATE)
+            sound[start : start + len(burst)] += burst
+            events.append(DrumEvent(onset_s, drum_class, min(1.0, level)))
+    recording = Recording.from_samples(sound, RATE)
+    return Bank(recording, find_hits(recording, events))
+
+
+def played(bank, events, **options):
+    return [(p.attack, set(p.hit.classes), p) for p in arrange(bank, events, **options)]
+
+
+def test_every_event_lands_on_its_sample():
+    bank = made_source([(0.5, ["KD"], 0.8), (1.0, ["SD"], 0.8)], 1.5)
+    events = [DrumEvent(0.1234567, "KD", 1), DrumEvent(0.7654321, "SD", 1), DrumEvent(0.0, "KD", 1)]
+    assert [(a, c) for a, c, _ in played(bank, events)] == [
+        (0, {"KD"}),
+        (round(0.1234567 * RATE), {"KD"}),
+        (round(0.7654321 * RATE), {"SD"}),
+    ]
+
+
+def test_strokes_that_fall_together_are_played_by_a_hit_recorded_together():
+    bank = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["KD"], 0.5), (1.5, ["HH"], 0.5)], 2.0)
+    events = [DrumEvent(0.0, "KD", 1), DrumEvent(0.0, "HH", 1), DrumEvent(0.5, "HH", 1), DrumEvent(1.0, "KD", 1)]
+    assert [(a, c) for a, c, _ in played(bank, events)] == [(0, {"KD", "HH"}), (22_050, {"HH"}), (44_100, {"KD"})]
+
+
+def test_single_hits_are_layered_where_nothing_was_recorded_together():
+    bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
+    together = [DrumEvent(0.2, "KD", 1), DrumEvent(0.2, "SD", 1)]
+    assert sorted("".join(c) for _, c, _ in played(bank, together)) == ["KD", "SD"]
+
+
+def test_a_class_that_only_sounds_with_another_brings_it_along():
+    bank = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
+    assert [c for _, c, _ in played(bank, [DrumEvent(0.2, "KD", 1)])] == [{"KD", "HH"}]
+
+
+def test_a_missing_class_is_played_by_the_nearest_and_reported():
+    bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
+    events = [DrumEvent(0.0, "TT", 1), DrumEvent(0.5, "KD", 1)]
+    assert [c for _, c, _ in played(bank, events)] == [{"SD"}, {"KD"}]
+    assert stand_ins(bank, events).notes == ("the source has no tom: its snare drum plays that part",)
+
+
+def test_velocity_chooses_the_layer_and_sets_the_level():
+    levels = [0.1, 0.3, 0.9]
+    bank = made_source([(0.5 + i, ["SD"], level) for i, level in enumerate(levels)], 4.0)
+    events = [DrumEvent(i * 0.5, "SD", v) for i, v in enumerate([0.25, 0.5, 1.0])]
+    placements = arrange(bank, events)
+    assert [p.hit.level for p in placements] == sorted(p.hit.level for p in placements)
+    assert len({p.hit for p in placements}) == 3
+    loudness = [p.hit.level * p.gain for p in placements]
+    assert loudness[0] < 0.4 * loudness[2]
+    assert loudness[0] < loudness[1] < loudness[2]
+
+
+def test_velocity_source_leaves_hits_as_they_were():
+    bank = made_source([(0.5, ["SD"], 0.2), (1.5, ["SD"], 0.9)], 3.0)
+    events = [DrumEvent(0.0, "SD", 0.1), DrumEvent(0.5, "SD", 1.0)]
+    assert [p.gain for p in arrange(bank, events, velocity="source")] == [1.0, 1.0]
+
+
+def test_a_class_gain_is_exact():
+    bank = made_source([(0.5, ["SD"], 0.5), (1.5, ["KD"], 0.5)], 3.0)
+    events = [DrumEvent(0.0, "SD", 1.0), DrumEvent(0.5, "KD", 1.0)]
+    plain, turned = arrange(bank, events), arrange(bank, events, gain_db={"SD": -6.0})
+    assert 20 * np.log10(turned[0].gain / plain[0].gain) == pytest.approx(-6.0)
+    assert turned[1].gain == plain[1].gain
+
+
+def test_repeated_strokes_take_turns():
+    bank = made_source([(0.5 + i, ["HH"], 0.5) for i in range(4)], 5.0)
+    placements = arrange(bank, [DrumEvent(0.25 * i, "HH", 0.8) for i in range(8)])
+    for i in range(1, 8):
+        assert placements[i].hit != placements[i - 1].hit
+    assert len({p.hit for p in placements}) == 4
+
+
+def test_the_same_seed_plays_the_same_hits():
+    bank = made_source([(0.5 + i, ["HH"], 0.5) for i in range(4)], 5.0)
+    events = [DrumEvent(0.25 * i, "HH", 0.8) for i in range(8)]
+    assert arrange(bank, events, seed=3) == arrange(bank, events, seed=3)
+
+
+def test_a_closed_hat_chokes_the_open_one_and_leaves_a_cymbal_alone():
+    ringing = np.concatenate([np.zeros(RATE // 2), tone_burst(9000, 0.5, 1.4, 2.0)]).astype(np.float32)
+    recording = Recording.from_samples(np.concatenate([ringing, ringing]), RATE)
+    second = len(ringing) / RATE + 0.5
+    events = [DrumEvent(0.5, "HH", 0.9, "open"), DrumEvent(second, "CY", 0.9)]
+    bank = Bank(recording, find_hits(recording, events))
+
+    def level_after(drum_class, following):
+        rhythm = [DrumEvent(0.0, drum_class, 1.0, "open" if drum_class == "HH" else ""), *following]
+        out = np.zeros((1, RATE), dtype=np.float32)
+        placements = arrange(bank, rhythm)
+        Arrangement(bank, placements[:1]).add_to(out, 0)
+        return float(np.abs(out[0, round(0.32 * RATE) : round(0.4 * RATE)]).max())
+
+    closing = [DrumEvent(0.3, "HH", 0.8, "closed")]
+    assert level_after("HH", []) > 0.1
+    assert level_after("HH", closing) == 0
+    assert level_after("CY", [DrumEvent(0.3, "CY", 0.8)]) > 0.1
+
+
+def test_any_stretch_reads_as_it_does_in_the_whole():
+    bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5), (1.5, ["HH"], 0.3)], 2.0)
+    rng = np.random.default_rng(1)
+    events = [DrumEvent(float(t), ("KD", "SD", "HH")[i % 3], 0.8) for i, t in enumerate(np.sort(rng.uniform(0, 3, 24)))]
+    arrangement = Arrangement(bank, arrange(bank, events))
+    whole = np.zeros((1, 3 * RATE), dtype=np.float32)
+    arrangement.add_to(whole, 0)
+    for start, stop in [(0, 1000), (12_345, 54_321), (2 * RATE, 3 * RATE)]:
+        part = np.zeros((1, stop - start), dtype=np.float32)
+        arrangement.add_to(part, start)
+        np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-6)
+
+
+def test_a_wrapped_loop_goes_on_ringing_at_its_beginning():
+    bank = made_source([(0.5, ["SD"], 0.5)], 1.0)
+    event = [DrumEvent(0.95, "SD", 1.0)]
+    placements = arrange(bank, event)
+    straight = np.zeros((1, 2 * RATE), dtype=np.float32)
+    Arrangement(bank, placements).add_to(straight, 0)
+    wrapped = np.zeros((1, RATE), dtype=np.float32)
+    Arrangement(bank, placements, period=RATE).add_to(wrapped, 0)
+    np.testing.assert_allclose(wrapped, straight[:, :RATE] + straight[:, RATE:], atol=1e-6)
+    assert np.abs(straight[:, RATE:]).max() > 0.05
+
+
+def test_hits_begin_and_end_without_a_click():
+    bank = made_source([(0.5, ["KD"], 0.5), (0.6, ["SD"], 0.5)], 1.0)
+    out = np.zeros((1, RATE), dtype=np.float32)
+    Arrangement(bank, arrange(bank, [DrumEvent(0.2, "KD", 1.0)])).add_to(out, 0)
+    sounding = np.flatnonzero(out[0])
+    lead = round(LEAD_S * RATE)
+    assert round(0.2 * RATE) - lead <= sounding[0]
+    last = out[0, sounding[-1] - 20 : sounding[-1] + 1]
+    assert np.abs(last).max() < 0.01

@@ -1,0 +1,337 @@
+"""The one call that the command line and the DAWs use: a source and a rhythm in, a take out.
+
+    take = Redrummer.load().redrum(Recording.open(source), rhythm, RenderSettings())
+    take.write(Path("out.wav"))
+
+A take is a description of what plays, not samples: any stretch of it can be read, so memory does not grow with
+its length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
+from transform.bank import Bank, find_hits, refine_onsets
+from transform.errors import AudioError, RhythmError, SettingsError
+from transform.events import CLASSES, AlignMode, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
+from transform.presets import load_preset
+from transform.resequence import Arrangement, arrange, stand_ins
+from transform.transcriber import Transcriber
+
+ENGINES = ("resequence",)
+Progress = Callable[[str, float], None]
+
+_BLOCK_SAMPLES = 2**17
+_CUT_FADE_S = 0.005
+_DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """What a take should be."""
+
+    engine: str = "resequence"
+    length: Literal["source", "rhythm"] | float = "rhythm"  # or seconds; a shorter rhythm loops
+    align: AlignMode = "auto"
+    source_bpm: float | Literal["auto"] | None = None  # None: what tag or file name say; "auto": estimated
+    rhythm_bpm: float | Literal["auto"] | None = None
+    start_s: float = 0.0  # where in the rhythm the take begins
+    gain_db: Mapping[str, float] = field(default_factory=dict)  # by class
+    mix: float = 1.0  # 1: the redrummed sound alone, 0: the original alone
+    timing: float = 1.0  # 1: as played, 0: on the grid
+    velocity: Literal["source", "rhythm"] | float = "rhythm"  # or one velocity for all
+    tail: Literal["cut", "ring", "wrap"] = "cut"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise SettingsError(f"there is no engine {self.engine!r}", hint=f"engines: {', '.join(ENGINES)}")
+        if self.length not in ("source", "rhythm") and not _is_between(self.length, 1e-3, 86_400.0):
+            raise SettingsError(f"length is {self.length}", hint="give source, rhythm, or seconds up to 86400")
+        if not (_is_between(self.start_s, 0.0, math.inf) and math.isfinite(self.start_s)):
+            raise SettingsError(f"start is {self.start_s}; it must be 0 s or later")
+        for name, value in (("mix", self.mix), ("timing", self.timing)):
+            if not _is_between(value, 0.0, 1.0):
+                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1")
+        if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
+            raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
+        if self.tail not in ("cut", "ring", "wrap"):
+            raise SettingsError(f"tail is {self.tail!r}", hint="give cut, ring or wrap")
+        for drum_class, gain in self.gain_db.items():
+            if drum_class not in CLASSES:
+                raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
+            if not _is_between(gain, -120.0, 24.0):
+                raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
+
+
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
+
+
+class Take:
+    """A recording's drums playing a rhythm; `notes` are sentences that its user should read."""
+
+    def __init__(
+        self,
+        source: Recording,
+        rhythm: Rhythm,
+        source_events: list[DrumEvent],
+        arrangement: Arrangement,
+        *,
+        n_samples: int,
+        settings: RenderSettings,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.format: AudioFormat = source.format
+        self.n_samples = n_samples
+        self.rhythm = rhythm
+        self.source_events = source_events
+        self._source, self._arrangement, self._settings = source, arrangement, settings
+        self._notes = notes
+        self._peak: float | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.format.sample_rate
+
+    @property
+    def gain_db(self) -> float:
+        """How far the take is turned down so that nothing clips, 0 or less; the first call renders it once."""
+        if self._peak is None:
+            blocks = self._raw_blocks(_BLOCK_SAMPLES)
+            self._peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
+        # A hair below full scale, so that rounding to integers never reaches beyond it.
+        return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user, one sentence each."""
+        if self.gain_db < 0:
+            return (*self._notes, f"turned down by {-self.gain_db:.1f} dB so that nothing clips")
+        return self._notes
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
+        out = self._raw(start, stop)
+        out *= np.float32(10 ** (self.gain_db / 20))
+        return out
+
+    def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
+        """Yield the take from beginning to end."""
+        for start in range(0, self.n_samples, block_samples):
+            yield self.read(start, min(self.n_samples, start + block_samples))
+
+    def write(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        bit_depth: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write the take in the source's sample rate, channels and depth; whole or not at all.
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+            SettingsError: the file name's ending or the bit depth is not one that can be written.
+        """
+        _, subtype = resolve_output(path, self.format, bit_depth)
+        check_output(path, overwrite=overwrite)
+        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        write_audio(path, self._reported(progress), fmt, overwrite=overwrite)
+
+    def _reported(self, progress: Progress | None) -> Iterator[Samples]:
+        done = 0
+        for block in self.blocks():
+            yield block
+            done += block.shape[1]
+            if progress is not None:
+                progress("render", done / self.n_samples)
+
+    def _raw_blocks(self, block_samples: int) -> Iterator[Samples]:
+        for start in range(0, self.n_samples, block_samples):
+            yield self._raw(start, min(self.n_samples, start + block_samples))
+
+    def _raw(self, start: int, stop: int) -> Samples:
+        settings = self._settings
+        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
+        if settings.mix > 0:
+            self._arrangement.add_to(out, start)
+            if settings.tail == "cut":
+                fade = max(1, round(_CUT_FADE_S * self.format.sample_rate))
+                left = self.n_samples - np.arange(start, stop, dtype=np.float32)
+                out *= np.clip(left / fade, 0, 1).astype(np.float32)
+        if settings.mix < 1:
+            out *= np.float32(settings.mix)
+            out += np.float32(1 - settings.mix) * self._source.read(start, stop)
+        out[:, : max(0, -start)] = 0
+        out[:, max(0, self.n_samples - start) :] = 0
+        return out
+
+
+class Redrummer:
+    """The models of a preset, ready to redrum."""
+
+    def __init__(self, transcriber: Transcriber) -> None:
+        self.transcriber = transcriber
+
+    @classmethod
+    def load(cls, preset: str | Path = "default", *, device: str = "cpu") -> Redrummer:
+        """Return a redrummer with a preset's models.
+
+        Raises:
+            CheckpointError: there is no such preset, or its files are damaged.
+        """
+        return cls(Transcriber.load(load_preset(preset).weights("transcriber"), device=device))
+
+    def transcribe(self, recording: Recording) -> list[DrumEvent]:
+        """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
+        return refine_onsets(recording, self.transcriber.transcribe(recording))
+
+    def rhythm_of(self, recording: Recording, bpm: float | Literal["auto"] | None = None) -> Rhythm:
+        """Return the rhythm of a drum recording, as long as it.
+
+        Args:
+            recording: drum audio.
+            bpm: its tempo; "auto" estimates it from the onsets; None takes what its tag or file name says.
+
+        Raises:
+            RhythmError: no drums are heard in it, or no tempo can be estimated.
+        """
+        events = [e for e in self.transcribe(recording) if e.onset_s < recording.duration_s]
+        if not events:
+            raise RhythmError(
+                f"no drum hits are heard in {recording.name}", hint="give a drum recording as the rhythm"
+            )
+        tempo, _ = _tempo(bpm, recording, events, "rhythm")
+        return Rhythm(
+            events=tuple(events),
+            length_s=recording.duration_s,
+            tempo_map=TempoMap.constant(tempo) if tempo else None,
+            name=recording.name,
+        )
+
+    def redrum(
+        self,
+        source: Recording,
+        rhythm: Rhythm | Recording,
+        settings: RenderSettings | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Take:
+        """Return the source's drums playing the rhythm.
+
+        Raises:
+            AudioError: no drums are heard in the source, or it cannot be read.
+            RhythmError: there is nothing to play in the rhythm.
+            SettingsError: the settings ask for a tempo that nobody knows.
+        """
+        settings = settings or RenderSettings()
+        tell = progress or (lambda stage, share: None)
+        tell("transcribe source", 0.0)
+        source_events = self.transcriber.transcribe(source)
+        hits = find_hits(source, source_events)
+        if not hits:
+            raise AudioError(
+                f"no drum hits are heard in {source.name}",
+                hint="give a drum recording, at a level where its hits stand out",
+            )
+        tell("transcribe rhythm", 0.0)
+        rhythm_bpm = settings.rhythm_bpm
+        if isinstance(rhythm, Recording):
+            rhythm, rhythm_bpm = self.rhythm_of(rhythm, rhythm_bpm), None
+        played, notes = self._played(source, source_events, rhythm, rhythm_bpm, settings)
+        tell("render", 0.0)
+        bank = Bank(source, hits)
+        events = played.events
+        placements = arrange(
+            bank,
+            events,
+            velocity="source" if settings.velocity == "source" else "rhythm",
+            gain_db=dict(settings.gain_db),
+            seed=settings.seed,
+        )
+        n_samples = (
+            source.n_samples
+            if settings.length == "source"
+            else max(1, round(played.length_s * source.sample_rate))
+        )
+        wraps = settings.tail == "wrap"
+        arrangement = Arrangement(bank, placements, period=n_samples if wraps else None)
+        if settings.tail == "ring":
+            n_samples = max(n_samples, arrangement.end)
+        return Take(
+            source,
+            played,
+            source_events,
+            arrangement,
+            n_samples=n_samples,
+            settings=settings,
+            notes=(*notes, *stand_ins(bank, events).notes),
+        )
+
+    def _played(
+        self,
+        source: Recording,
+        source_events: list[DrumEvent],
+        rhythm: Rhythm,
+        rhythm_bpm: float | Literal["auto"] | None,
+        settings: RenderSettings,
+    ) -> tuple[Rhythm, list[str]]:
+        """Return the rhythm as the take plays it, and what was decided."""
+        notes = []
+        source_bpm, how = _tempo(settings.source_bpm, source, source_events, "source")
+        if how:
+            notes.append(how)
+        if rhythm_bpm == "auto":
+            estimate = estimate_tempo(rhythm.events, rhythm.length_s)
+            if estimate is None:
+                raise RhythmError(f"no tempo can be heard in {rhythm.name}", hint="give --rhythm-bpm N")
+            rhythm_bpm, confidence = estimate
+            notes.append(_estimated("rhythm", rhythm_bpm, confidence))
+        rhythm, phrase = align(rhythm, mode=settings.align, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
+        notes.insert(0, f"aligned {phrase}")
+        if settings.timing < 1:
+            rhythm = rhythm.snapped(settings.timing)
+        if isinstance(settings.velocity, int | float):
+            rhythm = rhythm.with_velocity(float(settings.velocity))
+        length_s = {"source": source.duration_s, "rhythm": rhythm.length_s}.get(
+            settings.length if isinstance(settings.length, str) else "", settings.length
+        )
+        rhythm = rhythm.section(settings.start_s, float(length_s))
+        if not rhythm.events:
+            raise RhythmError(
+                f"{rhythm.name} has no drum hits in the {rhythm.length_s:.2f} s that are asked for",
+                hint="choose another --start or --length",
+            )
+        return rhythm, notes
+
+
+def _tempo(
+    asked: float | Literal["auto"] | None, recording: Recording, events: list[DrumEvent], what: str
+) -> tuple[float | None, str]:
+    """Return a recording's tempo and, where it was not simply given, a sentence that says where it is from."""
+    if isinstance(asked, int | float):
+        return float(asked), ""
+    if asked == "auto":
+        estimate = estimate_tempo(events, recording.duration_s)
+        if estimate is None:
+            raise RhythmError(f"no tempo can be heard in {recording.name}", hint=f"give --{what}-bpm N")
+        return estimate[0], _estimated(what, *estimate)
+    stated = recording.tempo_bpm()
+    if stated is None:
+        return None, ""
+    return stated[0], f"the {what}'s tempo is {stated[0]:g} BPM ({stated[1]})"
+
+
+def _estimated(what: str, bpm: float, confidence: float) -> str:
+    doubt = f": doubtful, give --{what}-bpm N if it is wrong" if confidence < _DOUBTFUL else ""
+    return f"the {what}'s tempo is estimated at {bpm:.1f} BPM, confidence {confidence:.2f}{doubt}"

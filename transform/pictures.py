@@ -1,0 +1,242 @@
+"""Pictures of what was heard and made: a transcription, and a take beside its source and rhythm.
+
+Only matplotlib's objects are used, never pyplot: no window, no state that is shared with the caller. Every
+class has its lane, its colour and its own mark, so that a picture in grey says as much.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from transform.audio import SAMPLE_RATE, Recording
+from transform.engine import Take
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
+from transform.files import appearing
+from transform.transcriber import Activations
+
+LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
+
+# Okabe and Ito's colours: told apart by the colour-blind, and of different lightness.
+_COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
+_MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
+_LANES = CLASSES[::-1]  # from the top: the kick is the lowest
+_INK, _FAINT = "#222222", "#CCCCCC"
+_WIDTH_IN, _DPI = 12.0, 120
+_FFT, _HOP, _N_BANDS, _FLOOR_DB = 2048, 512, 160, -70.0
+_LOWEST_HZ, _HIGHEST_HZ = 40.0, 16_000.0
+
+
+def plot_transcription(
+    path: Path,
+    recording: Recording,
+    activations: Activations,
+    events: Sequence[DrumEvent],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a PNG of a recording's waveform, the activations of each class and the hits found in them.
+
+    Args:
+        activations: of the recording or of its `opening`.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+    """
+    figure, (wave, curves, lanes) = _stack((2.0, 3.0, 2.4))
+    shown_s = min(recording.duration_s, LIMIT_S)
+    _title(wave, f"{recording.name}: {len(events)} hits", recording.duration_s)
+    _draw_waveform(wave, _mono(opening(recording)))
+    _draw_activations(curves, activations.probability)
+    curves.set_ylabel("activation")
+    _draw_lanes(lanes, events)
+    lanes.set_ylabel("hits")
+    _finish(figure, shown_s)
+    _write(path, figure, overwrite=overwrite)
+
+
+def plot_take(path: Path, source: Recording, take: Take, *, overwrite: bool = False) -> None:
+    """Write a PNG of a source with its hits, the rhythm that it plays and the result, on one axis of time.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+    """
+    figure, (before, hits, grid, after) = _stack((2.6, 1.6, 1.6, 2.6))
+    longest_s = max(source.duration_s, take.duration_s)
+    _title(before, f"source: {source.name}", longest_s)
+    _draw_spectrogram(before, _mono(opening(source)), take.source_events)
+    _draw_lanes(hits, take.source_events)
+    _title(hits, f"its {len(take.source_events)} hits", 0.0)
+    _draw_beats(grid, take.rhythm)
+    _draw_lanes(grid, take.rhythm.events)
+    _title(grid, f"rhythm: {take.rhythm.name}, {len(take.rhythm.events)} hits", 0.0)
+    n_samples = min(take.n_samples, round(LIMIT_S * take.format.sample_rate))
+    result = Recording.from_samples(take.read(0, n_samples), take.format.sample_rate)
+    _title(after, "result", 0.0)
+    _draw_spectrogram(after, _mono(result), take.rhythm.events)
+    _finish(figure, min(longest_s, LIMIT_S))
+    _write(path, figure, overwrite=overwrite)
+
+
+def opening(recording: Recording) -> Recording:
+    """Return the part of a recording that a picture shows."""
+    n_samples = round(LIMIT_S * recording.sample_rate)
+    if recording.n_samples <= n_samples:
+        return recording
+    return Recording.from_samples(recording.read(0, n_samples), recording.sample_rate, recording.name)
+
+
+def _stack(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of axes above each other, with one axis of time."""
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights) + 1.0), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    for each in axes:
+        each.set_facecolor("white")
+        each.tick_params(colors=_INK, labelsize=9)
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def _title(axes: Axes, text: str, duration_s: float) -> None:
+    # File names may hold what no font can show, and $ would begin a formula.
+    text = text.encode("utf-8", errors="replace").decode("utf-8")
+    text = text if len(text) <= 100 else f"{text[:99]}…"
+    if duration_s > LIMIT_S:
+        text += f" (the first {LIMIT_S:.0f} s of {duration_s:.0f} s)"
+    axes.set_title(text, loc="left", fontsize=11, color=_INK, parse_math=False)
+
+
+def _finish(figure: Figure, shown_s: float) -> None:
+    bottom = figure.axes[-1]
+    bottom.set_xlim(0.0, shown_s)
+    bottom.set_xlabel("seconds", fontsize=9, color=_INK)
+    figure.align_ylabels()
+
+
+def _write(path: Path, figure: Figure, *, overwrite: bool) -> None:
+    with appearing(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _mono(recording: Recording) -> npt.NDArray[np.float32]:
+    return np.concatenate(list(recording.mono_blocks(SAMPLE_RATE)))
+
+
+def _draw_waveform(axes: Axes, mono: npt.NDArray[np.float32]) -> None:
+    """Draw the lowest and highest sample of each column."""
+    per_column = max(1, len(mono) // 2400)
+    n_columns = math.ceil(len(mono) / per_column)
+    columns = np.pad(mono, (0, n_columns * per_column - len(mono)), mode="edge").reshape(n_columns, per_column)
+    times_s = np.arange(n_columns) * per_column / SAMPLE_RATE
+    axes.fill_between(times_s, columns.min(axis=1), columns.max(axis=1), color="#555555", linewidth=0.4)
+    reach = max(1e-3, float(np.abs(mono).max()))
+    axes.set_ylim(-1.05 * reach, 1.05 * reach)
+    axes.set_ylabel("amplitude", fontsize=9, color=_INK)
+
+
+def _draw_activations(axes: Axes, probability: npt.NDArray[np.float32]) -> None:
+    """Draw the curves of the classes, shape (5, F) at 100 frames per second, each in its lane."""
+    times_s = np.arange(probability.shape[1]) / 100
+    for lane, drum_class in enumerate(reversed(_LANES)):
+        curve = lane + 0.9 * probability[CLASSES.index(drum_class)]
+        axes.fill_between(times_s, lane, curve, color=_COLOURS[drum_class], alpha=0.45, linewidth=0)
+        axes.plot(times_s, curve, color=_COLOURS[drum_class], linewidth=0.9)
+    _name_lanes(axes)
+
+
+def _draw_lanes(axes: Axes, events: Iterable[DrumEvent]) -> None:
+    """Draw each hit as a stem with its class's mark, as high as it is loud; open hi-hats are hollow."""
+    shown = [event for event in events if event.onset_s <= LIMIT_S]
+    for lane, drum_class in enumerate(reversed(_LANES)):
+        colour = _COLOURS[drum_class]
+        own = [event for event in shown if event.drum_class == drum_class]
+        onsets_s = [event.onset_s for event in own]
+        tops = [lane + 0.8 * event.velocity for event in own]
+        axes.vlines(onsets_s, lane, tops, colors=colour, linewidth=1.2)
+        fills = ["white" if event.articulation == "open" else colour for event in own]
+        axes.scatter(
+            onsets_s,
+            tops,
+            s=22,
+            marker=_MARKS[drum_class],
+            c=fills,
+            edgecolors=colour,
+            linewidths=1.2,
+            zorder=3,
+        )
+    _name_lanes(axes)
+
+
+def _name_lanes(axes: Axes) -> None:
+    axes.set_ylim(-0.1, len(_LANES))
+    axes.hlines(range(len(_LANES)), 0, 1, transform=axes.get_yaxis_transform(), colors=_FAINT, linewidth=0.6)
+    names = [CLASS_NAMES[drum_class] for drum_class in reversed(_LANES)]
+    axes.set_yticks([lane + 0.4 for lane in range(len(_LANES))], names)
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_beats(axes: Axes, rhythm: Rhythm) -> None:
+    """Draw a line at every beat, a darker one at every bar, where the tempo is known."""
+    if rhythm.tempo_map is None:
+        return
+    shown_s = min(rhythm.length_s, LIMIT_S)
+    for beat in range(math.ceil(rhythm.tempo_map.beats_at(shown_s))):
+        is_bar = abs(math.remainder(beat, rhythm.beats_per_bar)) < 1e-6
+        colour, width = ("#777777", 1.0) if is_bar else (_FAINT, 0.6)
+        axes.axvline(rhythm.tempo_map.seconds_at(float(beat)), color=colour, linewidth=width, zorder=0)
+
+
+def _draw_spectrogram(axes: Axes, mono: npt.NDArray[np.float32], events: Iterable[DrumEvent]) -> None:
+    """Draw the level over time and a logarithmic axis of frequency, with a tick at the top for every hit."""
+    level_db = _band_levels_db(mono)
+    top_hz = math.log2(_HIGHEST_HZ / _LOWEST_HZ)
+    # Frame f is centred on sample f * hop.
+    left_s, right_s = -0.5 * _HOP / SAMPLE_RATE, (level_db.shape[1] - 0.5) * _HOP / SAMPLE_RATE
+    axes.imshow(
+        level_db,
+        origin="lower",
+        aspect="auto",
+        extent=(left_s, right_s, 0.0, top_hz),
+        cmap="Greys",
+        vmin=_FLOOR_DB,
+        vmax=0.0,
+        interpolation="nearest",
+    )
+    ticks_hz = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+    names = [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in ticks_hz]
+    axes.set_yticks([math.log2(hz / _LOWEST_HZ) for hz in ticks_hz], names)
+    axes.set_ylabel("Hz", fontsize=9, color=_INK)
+    axes.set_ylim(0.0, 1.12 * top_hz)
+    shown = [event for event in events if event.onset_s <= LIMIT_S]
+    for drum_class in CLASSES:
+        onsets_s = [event.onset_s for event in shown if event.drum_class == drum_class]
+        lane = (1.02 + 0.018 * CLASSES.index(drum_class)) * top_hz
+        axes.scatter(onsets_s, [lane] * len(onsets_s), s=12, marker=_MARKS[drum_class], c=_COLOURS[drum_class])
+
+
+def _band_levels_db(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the level in bands of equal width in octaves, shape (K, F), the loudest at 0 dB."""
+    padded = np.pad(mono, _FFT // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP]
+    edges = np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _N_BANDS + 1) / (SAMPLE_RATE / _FFT)
+    below = np.floor(edges).astype(int)
+    levels = []
+    window = np.hanning(_FFT)
+    for start in range(0, len(frames), 512):
+        power = np.abs(np.fft.rfft(frames[start : start + 512] * window)) ** 2
+        # Differences of the running sum share out the bins among the bands, also where a bin spans many.
+        total = np.cumsum(power, axis=1)
+        at_edges = total[:, below] + (edges - below) * (total[:, below + 1] - total[:, below])
+        levels.append(np.diff(at_edges, axis=1) / np.diff(edges))
+    level = np.concatenate(levels).T
+    loudest = max(float(level.max()), 1e-12)
+    decibels: npt.NDArray[np.float64] = 10 * np.log10(np.maximum(level / loudest, 10 ** (_FLOOR_DB / 10)))
+    return decibels

@@ -1,0 +1,245 @@
+"""The `resequence` engine: a source's own hits, cut at its onsets, replayed at a rhythm's events.
+
+Strokes that fall together in the rhythm are played by a hit in which the same classes fall together in the source,
+where there is one, so that nothing is layered that was recorded whole; else by the fewest hits that hold all
+classes and as little else as can be. Hits keep the source's sample rate and channels; attacks land on the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from transform.audio import Samples
+from transform.bank import LEAD_S, LONGEST_S, Bank, Hit, dominant_class, groups
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
+
+PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
+LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
+_GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity
+
+# What it costs that a hit also holds a class that the rhythm does not ask for; asked-for and missing costs 10.
+_EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
+_LAYER_COST = 0.6  # of each hit beyond the first
+_DOUBLE_COST = 1.5  # of a class that two hits hold
+_CHOKE_S = 0.012
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A hit at its place in the take; `stop` cuts its sound short where another stroke damps it."""
+
+    attack: int  # sample of the take
+    hit: Hit
+    gain: float
+    stop: int | None = None
+    fade_s: float = _CHOKE_S
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a bank plays the classes of a rhythm: which class stands in for one that the bank lacks."""
+
+    stand_ins: dict[str, str]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told of stand-ins."""
+        return tuple(
+            f"the source has no {CLASS_NAMES[missing]}: its {CLASS_NAMES[used]} plays that part"
+            for missing, used in self.stand_ins.items()
+            if missing != used
+        )
+
+
+def stand_ins(bank: Bank, events: Iterable[DrumEvent]) -> Choice:
+    """Return which of the bank's classes plays each class of the events."""
+    asked = {event.drum_class for event in events}
+    played = {c: nearest_class(c, bank.classes) for c in CLASSES if c in asked}
+    return Choice({c: used for c, used in played.items() if used is not None})
+
+
+def arrange(
+    bank: Bank,
+    events: Sequence[DrumEvent],
+    *,
+    velocity: str = "rhythm",
+    gain_db: dict[str, float] | None = None,
+    seed: int = 0,
+) -> list[Placement]:
+    """Return where each hit plays, sorted by attack.
+
+    Args:
+        bank: the source's hits.
+        events: what is to be played, in seconds of the take.
+        velocity: "rhythm": hits are chosen and turned up or down to match the events' velocities; "source": hits
+            keep their own level.
+        gain_db: an extra gain by class.
+        seed: of the round robin among hits that would do equally well.
+    """
+    chosen = stand_ins(bank, events).stand_ins
+    arranger = _Arranger(bank, np.random.default_rng(seed))
+    scale = _velocity_scale(events)
+    extra_gain = {c: 10 ** (db / 20) for c, db in (gain_db or {}).items()}
+    placements = []
+    for group in groups(events, PLAYED_TOGETHER_S):
+        parts: dict[str, DrumEvent] = {}
+        for event in group:
+            used = chosen.get(event.drum_class)
+            if used is not None and (used not in parts or parts[used].velocity < event.velocity):
+                parts[used] = event
+        if not parts:
+            continue
+        for classes in arranger.cover(frozenset(parts)):
+            lead_class = dominant_class(classes & frozenset(parts))
+            event = parts[lead_class]
+            target = min(1.2, event.velocity * scale) if velocity == "rhythm" else None
+            wants_open = next((parts[c].articulation == "open" for c in ("HH",) if c in parts), None)
+            hit, gain = arranger.choose(classes, target, wants_open)
+            gain *= extra_gain.get(event.drum_class, 1.0)
+            attack = round(event.onset_s * bank.sample_rate)
+            placements.append(Placement(attack, hit, gain))
+    return _damped(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
+
+
+class _Arranger:
+    """Chooses hits, and remembers what was played last so that repeated strokes differ."""
+
+    def __init__(self, bank: Bank, rng: np.random.Generator) -> None:
+        self._bank = bank
+        self._covers: dict[frozenset[str], tuple[frozenset[str], ...]] = {}
+        self._last_played: dict[Hit, int] = {}
+        self._n_played = 0
+        self._tie_break = {
+            hit: float(rng.random()) for hits in bank.sets.values() for hit in hits
+        }
+
+    def cover(self, wanted: frozenset[str]) -> tuple[frozenset[str], ...]:
+        """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best."""
+        if wanted not in self._covers:
+            useful = [classes for classes in self._bank.sets if classes & wanted]
+            options = (
+                option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n)
+            )
+            self._covers[wanted] = min(options, key=lambda option: self._cost(option, wanted))
+        return self._covers[wanted]
+
+    def _cost(self, option: tuple[frozenset[str], ...], wanted: frozenset[str]) -> float:
+        sounding = [c for classes in option for c in classes]
+        cost = 10.0 * len(wanted - set(sounding)) + _LAYER_COST * (len(option) - 1)
+        cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
+        cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
+        rate = self._bank.sample_rate
+        return cost + sum(min(hit.faults(rate) for hit in self._bank.sets[classes]) for classes in option)
+
+    def choose(self, classes: frozenset[str], target: float | None, wants_open: bool | None) -> tuple[Hit, float]:
+        """Return a hit of the set and its gain; `target` is the velocity to match, None for the hit's own level."""
+        full_level = self._bank.full_level[dominant_class(classes)]
+
+        def unlikeness(hit: Hit) -> float:
+            distance = 0.0
+            if target is not None:
+                distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
+            if wants_open is not None and "HH" in hit.classes:
+                distance += 1.5 * (hit.is_open != wants_open)
+            # A hit that was just played waits until the others like it have been played.
+            waiting = self._n_played - self._last_played.get(hit, -100)
+            return distance + 0.35 / (1 + waiting) + 0.02 * self._tie_break[hit]
+
+        hit = min(self._bank.sets[classes], key=unlikeness)
+        self._last_played[hit] = self._n_played
+        self._n_played += 1
+        if target is None:
+            return hit, 1.0
+        gain_db = 20 * math.log10(full_level * target**LEVEL_EXPONENT / hit.level)
+        return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
+
+
+def _velocity_scale(events: Sequence[DrumEvent]) -> float:
+    """Return the factor that makes the rhythm's strong strokes full strokes, at most doubling velocities."""
+    if not events:
+        return 1.0
+    strong = float(np.quantile([event.velocity for event in events], 0.9))
+    return 1.0 / max(strong, 0.5)
+
+
+def _damped(placements: list[Placement], sample_rate: int) -> list[Placement]:
+    """Return the placements, hits stopped where a later stroke of their drum damps them.
+
+    A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when they are struck again.
+    """
+    out = []
+    for i, placement in enumerate(placements):
+        hit = placement.hit
+        longest = max(LONGEST_S[c] for c in hit.classes) * sample_rate
+        stop, fade_s = None, _CHOKE_S
+        for later in placements[i + 1 :]:
+            if later.attack - placement.attack > longest:
+                break
+            if later.attack <= placement.attack:
+                continue
+            if "CY" not in hit.classes and hit.classes <= later.hit.classes:
+                stop = later.attack
+                fade_s = _CHOKE_S if hit.classes == {"HH"} else 0.04
+                break
+        out.append(Placement(placement.attack, hit, placement.gain, stop, fade_s))
+    return out
+
+
+class Arrangement:
+    """The sound of placements: any stretch of it can be read, shape (C, T), in memory that does not grow."""
+
+    def __init__(self, bank: Bank, placements: Sequence[Placement], *, period: int | None = None) -> None:
+        """Sort out the placements.
+
+        Args:
+            bank: where the hits are.
+            placements: what plays, sorted by attack.
+            period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
+        """
+        self._bank, self._period = bank, period
+        self._placements = list(placements)
+        self._attacks = [p.attack for p in self._placements]
+        self._lead = round(LEAD_S * bank.sample_rate)
+        self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
+
+    @property
+    def end(self) -> int:
+        """The sample at which the last sound has ended."""
+        tail = self._placements[bisect_left(self._attacks, self._attacks[-1] - self._longest) :]
+        return max(p.attack + self._sound(p).shape[1] - self._lead for p in tail)
+
+    def add_to(self, out: Samples, start: int) -> None:
+        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
+        self._add(out, start)
+        if self._period is not None and start < self._longest:
+            self._add(out, start + self._period, ringing_over=self._period)
+
+    def _add(self, out: Samples, start: int, ringing_over: int | None = None) -> None:
+        stop = start + out.shape[1]
+        first = bisect_left(self._attacks, start - self._longest)
+        last = bisect_left(self._attacks, stop + self._lead)
+        for placement in self._placements[first:last]:
+            if ringing_over is not None and placement.attack >= ringing_over:
+                continue
+            sound = self._sound(placement)
+            begin = placement.attack - self._lead
+            left, right = max(begin, start), min(begin + sound.shape[1], stop)
+            if left < right:
+                out[:, left - start : right - start] += sound[:, left - begin : right - begin]
+
+    def _sound(self, placement: Placement) -> Samples:
+        sound = self._bank.sound(placement.hit)
+        if placement.stop is not None:
+            length = placement.stop - placement.attack + self._lead
+            fade = round(placement.fade_s * self._bank.sample_rate)
+            if length < sound.shape[1]:
+                sound = sound[:, : length + fade].copy()
+                ramp = np.linspace(1, 0, fade, dtype=np.float32)[: sound.shape[1] - length]
+                sound[:, length:] *= ramp
+        return (sound * np.float32(placement.gain)).astype(np.float32, copy=False)
