@@ -37,6 +37,7 @@ DEMO_RHYTHMS = {
     "electronic-half-time-140bpm": "uk-garage-two-step-132",
 }
 _PACKAGES = ("transform", "daw_bridge", "training")
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
 
 Show = Callable[[str, float], None]
@@ -64,7 +65,7 @@ class _Redrum(TyperGroup):
         except KeyboardInterrupt as err:
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
-        except typer.BadParameter.__mro__[1] as err:  # UsageError, which Typer does not export
+        except _UsageError as err:
             if self._in_json:
                 _print_json({"error": err.format_message(), "hint": f"see {ctx.command_path} --help"})
             raise
@@ -213,6 +214,8 @@ def demo(
             )
             report = work.done(redrummer, settings, show)
         _print_report({"source": str(shipped.path), "rhythm": rhythm_name} | report, as_json, quiet)
+    if not (as_json or quiet):
+        typer.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
 
 
 @app.command()
@@ -676,7 +679,8 @@ def _print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
         typer.echo(f"{report['output']}: would be {report['source']} playing {report['rhythm']}")
     else:
         depth = report["bit_depth"]
-        form = f"{report['sample_rate']} Hz, {report['channels']} channels, {depth.rstrip('f')} bits"
+        channels = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")
+        form = f"{report['sample_rate']} Hz, {channels}, {depth.rstrip('f')} bits"
         typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form}{' float' * depth.endswith('f')}")
         typer.echo(f"  {report['source']} playing {report['rhythm']}")
         for note in report["notes"]:

@@ -29,7 +29,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(log: Path, picture: Path) -> bool:
-    """Draw loss and scores over steps as PNG; tell whether it was done: without matplotlib there is no picture."""
+    """Draw loss and scores over steps as PNG and return True, or False where there is no matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -39,7 +39,7 @@ _COLUMNS = {
     "rhythms": ("path", "style", "performer", "tier", "licence"),
     "loops": ("path", "tier", "licence"),
 }
-_REMAKE_HINT = "make it again with `redrum train pack`"
+_REMAKE_HINT = "make it with `redrum train pack`"
 _LAYOUT_HINT = "see docs/training.md for the layout of a data folder"
 
 # Every articulation has a number in the packed event columns.

@@ -1,8 +1,8 @@
 """Synthetic drum recordings with their recipes: kits x grooves -> segments, stems and exact pseudo-targets.
 
 Follows section 3 of the paper (Hockman and Drysdale 2025): one-shots with pitch and gain augmentation play
-varied rhythms, and each segment keeps what it was made of, so that the same augmented one-shots can play another
-segment's events. Beyond the paper: procedural drums, layered and reshaped one-shots, velocity-dependent
+varied rhythms, and each segment keeps what it was made of, so that the same augmented one-shots can play
+another segment's events. Beyond the paper: procedural drums, layered and reshaped one-shots, velocity-dependent
 brightness, rooms, tone, compression and clipping, all of which keep stems exactly additive. Everything that
 touches samples is torch, on the generator's device; decisions are drawn with a NumPy generator.
 """
@@ -284,8 +284,8 @@ def _with_dull_copy(samples: Tensor) -> Tensor:
 def render_stems(recipe: SegmentRecipe) -> Tensor:
     """Return the dry stems of a recipe, shape (5, T) in class order, every attack on its exact sample.
 
-    Every hat stroke chokes the one before, as there is one pair of hats. Strokes before time 0 are rendered from
-    where the segment begins.
+    Every hat stroke chokes the one before, as there is one pair of hats. Strokes before time 0 are rendered
+    from where the segment begins.
     """
     some_layer = next((v.layers[0] for v in recipe.voices.values()), torch.zeros(2, 1))
     stems = torch.zeros(len(CLASSES), recipe.n_samples, device=some_layer.device)
@@ -320,8 +320,8 @@ def _choked(sound: Tensor, start: int, hat_starts: Sequence[int], fade: int = 44
 def pseudo_target(source: SegmentRecipe, target: SegmentRecipe) -> SegmentRecipe:
     """Return the recipe of the source's own augmented one-shots at the target's strokes (paper section 3).
 
-    A class that the source does not play is played by the nearest class that it has (method.md, decision 12); an
-    articulation that it does not play, by the first of the class that it plays.
+    A class that the source does not play is played by the nearest class that it has (method.md, decision 12);
+    an articulation that it does not play, by the first of the class that it plays.
     """
     played: dict[str, list[VoiceKey]] = {}
     for stroke in source.strokes:

@@ -149,8 +149,8 @@ def train_transcriber(
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
 
-    Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run, to
-    the bit on one machine with a fixed number of threads.
+    Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run,
+    to the bit on one machine with a fixed number of threads.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that would be overwritten.

@@ -46,7 +46,7 @@ class Hit:
         return dominant_class(self.classes)
 
     def faults(self, sample_rate: int) -> float:
-        """Return how far the hit is from a clean one: 0 for a long hit out of silence; ranks, measures nothing."""
+        """Return how far the hit is from a clean one, 0 for a long hit out of silence: only to rank by."""
         wanted_s = min(0.35, 0.3 * LONGEST_S[self.dominant])
         shortness = max(0.0, 1 - (self.stop - self.attack) / sample_rate / wanted_s)
         ringing = min(1.0, max(0.0, (self.lead_db + 30) / 24))
@@ -72,9 +72,9 @@ def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[
 def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
     """Return the sample at which the attack nearest to `around` begins.
 
-    Near `around` the level over the 4 ms after a sample is compared with the 4 ms before it, for the sound and for
-    its first difference (which hears a hat through a ringing kick); where the ratio is largest, the attack is
-    the first sample that rises clearly above what came before.
+    Near `around` the level over the 4 ms after a sample is compared with the 4 ms before it, for the sound and
+    for its first difference (which hears a hat through a ringing kick); where the ratio is largest, the attack
+    is the first sample that rises clearly above what came before.
 
     Args:
         sound: mono samples, shape (T,).
@@ -114,7 +114,7 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
 
 def refine_onsets(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
     """Return the events moved to the attacks that are heard, those of one group together."""
-    moved = []
+    moved: list[DrumEvent] = []
     for group in groups(events):
         attack_s = _attack_of(recording, group[0].onset_s) / recording.sample_rate
         moved.extend(replace(event, onset_s=attack_s) for event in group)
@@ -172,7 +172,7 @@ def find_hits(recording: Recording, events: Sequence[DrumEvent]) -> list[Hit]:
 
 
 class Bank:
-    """The hits of a recording that are worth playing, by what sounds in them; sounds are read when asked for."""
+    """The hits of a recording that are worth playing, by what sounds in them; read when asked for."""
 
     def __init__(self, recording: Recording, hits: Sequence[Hit], *, per_set: int = 12) -> None:
         self._recording = recording
@@ -201,9 +201,9 @@ class Bank:
         return frozenset().union(*self.sets) if self.sets else frozenset()
 
     def sound(self, hit: Hit, budget_bytes: int = 64 * 2**20) -> Samples:
-        """Return a hit's sound with its lead, faded at both ends, its cut tail drawn out; shape (C, T).
+        """Return a hit's sound, shape (C, T), with its lead, faded at both ends, its cut tail drawn out.
 
-        The attack is at sample `round(LEAD_S * sample_rate)`. The sounds used last are kept, up to `budget_bytes`.
+        The attack is at sample `round(LEAD_S * sample_rate)`. Sounds used last are kept, up to `budget_bytes`.
         """
         if hit in self._sounds:
             self._sounds.move_to_end(hit)
@@ -231,9 +231,9 @@ class Bank:
 
 
 def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_s: float) -> Samples:
-    """Return a hit that was cut in mid-ring, going on as it rang: its end is mirrored to and fro under its decay.
+    """Return a hit that was cut in mid-ring, going on as it rang: its end to and fro under its decay.
 
-    The decay is the one measured over the end of the hit, at least 60 dB a second, so that nothing stands still.
+    The decay is that measured over the end of the hit, at least 60 dB a second, so that nothing stands still.
 
     Args:
         sound: shape (C, T).

@@ -115,7 +115,7 @@ class Take:
     def notes(self) -> tuple[str, ...]:
         """What was decided for the user, one sentence each."""
         if self.gain_db < 0:
-            return (*self._notes, f"turned down by {-self.gain_db:.1f} dB so that nothing clips")
+            return (*self._notes, f"turned down by {-self.gain_db:.2f} dB so that nothing clips")
         return self._notes
 
     def read(self, start: int, stop: int) -> Samples:

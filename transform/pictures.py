@@ -29,7 +29,7 @@ _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
 _LANES = CLASSES[::-1]  # from the top: the kick is the lowest
 _INK, _FAINT = "#222222", "#CCCCCC"
 _WIDTH_IN, _DPI = 12.0, 120
-_FFT, _HOP, _N_BANDS, _FLOOR_DB = 2048, 512, 160, -70.0
+_FFT, _HOP, _N_BANDS, _FLOOR_DB = 2048, 512, 128, -60.0
 _LOWEST_HZ, _HIGHEST_HZ = 40.0, 16_000.0
 
 
@@ -115,7 +115,7 @@ def _title(axes: Axes, text: str, duration_s: float) -> None:
 
 def _finish(figure: Figure, shown_s: float) -> None:
     bottom = figure.axes[-1]
-    bottom.set_xlim(0.0, shown_s)
+    bottom.set_xlim(-0.004 * shown_s, shown_s)  # a mark at 0 s is shown whole
     bottom.set_xlabel("seconds", fontsize=9, color=_INK)
     figure.align_ylabels()
 

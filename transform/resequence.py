@@ -1,8 +1,9 @@
 """The `resequence` engine: a source's own hits, cut at its onsets, replayed at a rhythm's events.
 
-Strokes that fall together in the rhythm are played by a hit in which the same classes fall together in the source,
-where there is one, so that nothing is layered that was recorded whole; else by the fewest hits that hold all
-classes and as little else as can be. Hits keep the source's sample rate and channels; attacks land on the sample.
+Strokes that fall together in the rhythm are played by a hit in which the same classes fall together in the
+source, where there is one, so that nothing is layered that was recorded whole; else by the fewest hits that
+hold all classes and as little else as can be. Hits keep the source's rate and channels; attacks land on the
+sample.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def arrange(
     Args:
         bank: the source's hits.
         events: what is to be played, in seconds of the take.
-        velocity: "rhythm": hits are chosen and turned up or down to match the events' velocities; "source": hits
-            keep their own level.
+        velocity: "rhythm": hits are chosen and turned up or down to match the events' velocities; "source":
+            hits keep their own level.
         gain_db: an extra gain by class.
         seed: of the round robin among hits that would do equally well.
     """
@@ -115,17 +116,16 @@ class _Arranger:
         self._covers: dict[frozenset[str], tuple[frozenset[str], ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
-        self._tie_break = {
-            hit: float(rng.random()) for hits in bank.sets.values() for hit in hits
+        self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
+        self._faults = {
+            classes: min(hit.faults(bank.sample_rate) for hit in hits) for classes, hits in bank.sets.items()
         }
 
     def cover(self, wanted: frozenset[str]) -> tuple[frozenset[str], ...]:
         """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best."""
         if wanted not in self._covers:
             useful = [classes for classes in self._bank.sets if classes & wanted]
-            options = (
-                option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n)
-            )
+            options = (option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n))
             self._covers[wanted] = min(options, key=lambda option: self._cost(option, wanted))
         return self._covers[wanted]
 
@@ -134,11 +134,12 @@ class _Arranger:
         cost = 10.0 * len(wanted - set(sounding)) + _LAYER_COST * (len(option) - 1)
         cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
-        rate = self._bank.sample_rate
-        return cost + sum(min(hit.faults(rate) for hit in self._bank.sets[classes]) for classes in option)
+        return cost + sum(self._faults[classes] for classes in option)
 
-    def choose(self, classes: frozenset[str], target: float | None, wants_open: bool | None) -> tuple[Hit, float]:
-        """Return a hit of the set and its gain; `target` is the velocity to match, None for the hit's own level."""
+    def choose(
+        self, classes: frozenset[str], target: float | None, wants_open: bool | None
+    ) -> tuple[Hit, float]:
+        """Return a hit of the set and its gain; `target` is the velocity to match, None for its own level."""
         full_level = self._bank.full_level[dominant_class(classes)]
 
         def unlikeness(hit: Hit) -> float:
@@ -212,7 +213,7 @@ class Arrangement:
     def end(self) -> int:
         """The sample at which the last sound has ended."""
         tail = self._placements[bisect_left(self._attacks, self._attacks[-1] - self._longest) :]
-        return max(p.attack + self._sound(p).shape[1] - self._lead for p in tail)
+        return max(p.attack + int(self._sound(p).shape[1]) - self._lead for p in tail)
 
     def add_to(self, out: Samples, start: int) -> None:
         """Add what sounds from sample `start` on to `out`, shape (C, T)."""

@@ -47,8 +47,17 @@ def test_every_event_lands_on_its_sample():
 
 def test_strokes_that_fall_together_are_played_by_a_hit_recorded_together():
     bank = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["KD"], 0.5), (1.5, ["HH"], 0.5)], 2.0)
-    events = [DrumEvent(0.0, "KD", 1), DrumEvent(0.0, "HH", 1), DrumEvent(0.5, "HH", 1), DrumEvent(1.0, "KD", 1)]
-    assert [(a, c) for a, c, _ in played(bank, events)] == [(0, {"KD", "HH"}), (22_050, {"HH"}), (44_100, {"KD"})]
+    events = [
+        DrumEvent(0.0, "KD", 1),
+        DrumEvent(0.0, "HH", 1),
+        DrumEvent(0.5, "HH", 1),
+        DrumEvent(1.0, "KD", 1),
+    ]
+    assert [(a, c) for a, c, _ in played(bank, events)] == [
+        (0, {"KD", "HH"}),
+        (22_050, {"HH"}),
+        (44_100, {"KD"}),
+    ]
 
 
 def test_single_hits_are_layered_where_nothing_was_recorded_together():
@@ -132,7 +141,10 @@ def test_a_closed_hat_chokes_the_open_one_and_leaves_a_cymbal_alone():
 def test_any_stretch_reads_as_it_does_in_the_whole():
     bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5), (1.5, ["HH"], 0.3)], 2.0)
     rng = np.random.default_rng(1)
-    events = [DrumEvent(float(t), ("KD", "SD", "HH")[i % 3], 0.8) for i, t in enumerate(np.sort(rng.uniform(0, 3, 24)))]
+    events = [
+        DrumEvent(float(t), ("KD", "SD", "HH")[i % 3], 0.8)
+        for i, t in enumerate(np.sort(rng.uniform(0, 3, 24)))
+    ]
     arrangement = Arrangement(bank, arrange(bank, events))
     whole = np.zeros((1, 3 * RATE), dtype=np.float32)
     arrangement.add_to(whole, 0)

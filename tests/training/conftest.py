@@ -1,0 +1,176 @@
+"""Kits, grooves and data folders made for the tests of training."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from training.kits import Kit, OneShot
+from training.pack import Pack
+from training.rhythms import Groove
+from training.synthesis import SynthesisSettings
+from training.train_transcriber import TranscriberTraining
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.midi import write_midi
+from transform.transcriber import TranscriberConfig
+
+VOICES = [("KD", ""), ("SD", ""), ("TT", "low"), ("HH", "closed"), ("HH", "open"), ("CY", "crash")]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    # Two threads that wait for each other on a busy machine are many times slower than one; and sums are
+    # only the same to the bit with the same number of threads.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_hit(drum_class, seed=0, length_s=0.15):
+    """Return a drum-like hit (T,): attack at sample 0, peak 0.9; each class in its own band."""
+    rng = np.random.default_rng((seed, CLASSES.index(drum_class)))
+    time_s = np.arange(round(length_s * 44_100)) / 44_100
+    hz, noise, tau_s = {
+        "KD": (60, 0.02, 0.04),
+        "SD": (200, 0.5, 0.03),
+        "TT": (120, 0.05, 0.05),
+        "HH": (6000, 0.8, 0.02),
+        "CY": (3000, 0.9, 0.06),
+    }[drum_class]
+    tone = np.cos(2 * np.pi * hz * rng.uniform(0.9, 1.1) * time_s)
+    sound = ((1 - noise) * tone + noise * rng.uniform(-1, 1, len(time_s))) * np.exp(-time_s / tau_s)
+    sound[0] = 1.2 * np.abs(sound).max()
+    return (0.9 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def make_kit(name, split, kind="acoustic", seed=0, voices=VOICES):
+    shots = tuple(OneShot(c, a, 0.0, torch.from_numpy(make_hit(c, seed + i))) for i, (c, a) in enumerate(voices))
+    return Kit(name, kind, split, shots)
+
+
+def make_groove(name="rock", split="train", bpm=120.0, n_beats=8.0):
+    """Return a rock beat with kick, snare, hats, a crash and a tom."""
+    rows = []
+    for beat in np.arange(0, n_beats, 0.5):
+        rows.append((float(beat), "HH", "closed", 0.6))
+    for beat in np.arange(0, n_beats, 2.0):
+        rows += [(float(beat), "KD", "", 0.9), (float(beat) + 1, "SD", "", 0.8)]
+    rows += [(0.0, "CY", "crash", 0.7), (n_beats - 0.75, "TT", "low", 0.7)]
+    rows.sort()
+    onsets, classes, articulations, velocities = zip(*rows, strict=True)
+    return Groove(
+        name=name,
+        style="rock",
+        split=split,
+        bpm=bpm,
+        n_beats=n_beats,
+        onset_beats=np.array(onsets),
+        class_index=np.array([CLASSES.index(c) for c in classes]),
+        articulation=articulations,
+        velocity=np.array(velocities),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_pack():
+    kits = (
+        make_kit("made-a", "train"),
+        make_kit("made-b", "train", kind="electronic", seed=10),
+        make_kit("made-c", "validate", seed=20),
+        make_kit("made-d", "validate", kind="electronic", seed=30),
+    )
+    grooves = (make_groove(), make_groove("rock-2", bpm=100.0), make_groove("held-out", "validate", bpm=110.0))
+    return Pack(kits, grooves, ())
+
+
+@pytest.fixture(scope="session")
+def small_training():
+    """Return a function that makes the settings of a training run that takes seconds."""
+
+    def make(**changes):
+        settings = {
+            "steps": 12,
+            "batch": 2,
+            "warm_up": 5,
+            "validate_every": 1000,
+            "n_validation": 2,
+            "pool_size": 1,
+            "synthesis": SynthesisSettings(n_samples=22_050),
+            "model": TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2, 4)),
+        }
+        return TranscriberTraining(**(settings | changes))
+
+    return make
+
+
+def _write_manifest(folder, rows):
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    """Return a small data folder: two kits, a double, two rhythms, one without drums, a loop."""
+    data = tmp_path / "data"
+    rows = []
+    for kit, tier in (("made-1", "A"), ("timgm-1", "B")):
+        (data / "kits" / kit).mkdir(parents=True)
+        for i, (drum_class, articulation) in enumerate([*VOICES, ("KD", "")]):
+            path = f"kits/{kit}/{drum_class}_{articulation}_{i}.flac"
+            sound = np.concatenate((np.zeros(50, dtype=np.float32), make_hit(drum_class, i)))
+            soundfile.write(data / path, sound, 44_100, subtype="PCM_16")
+            row = {"path": path, "kit": kit, "kind": "acoustic", "class": drum_class}
+            row |= {"articulation": articulation or "hit", "kit_level_db": -i, "tier": tier, "licence": "CC0-1.0"}
+            rows.append(row | {"duplicate_of": rows[0]["path"] if i == len(VOICES) else ""})
+    _write_manifest(data / "kits", rows)
+
+    (data / "rhythms").mkdir()
+    events = tuple(
+        DrumEvent(i * 0.25, c, 0.25 + i / 16, "closed" if c == "HH" else "")
+        for i, c in enumerate(("KD", "HH", "SD", "HH", "KD", "HH", "TT", "CY"))
+    )
+    rhythm = write_midi(Rhythm(events, 4.0, TempoMap.constant(120)))
+    rows = []
+    for name, performer in (("one", "drummer1"), ("two", "drummer2"), ("bongos", "drummer1")):
+        (data / "rhythms" / f"{name}.mid").write_bytes(_bongos() if name == "bongos" else rhythm)
+        row = {"path": f"rhythms/{name}.mid", "style": "rock/slow", "performer": performer}
+        rows.append(row | {"tier": "A", "licence": "CC0-1.0"})
+    _write_manifest(data / "rhythms", rows)
+
+    (data / "loops").mkdir()
+    soundfile.write(data / "loops" / "track_01.flac", np.tile(make_hit("SD"), 4), 44_100)
+    _write_manifest(data / "loops", [{"path": "loops/track_01.flac", "tier": "A", "licence": "CC0-1.0"}])
+    return data
+
+
+def _bongos() -> bytes:
+    """Return a MIDI file that plays nothing but a bongo (note 60 on channel 10)."""
+    track = b"".join(b"\x00\x99\x3c\x50\x60\x89\x3c\x00" for _ in range(8)) + b"\x00\xff\x2f\x00"
+    header = b"MThd" + (6).to_bytes(4) + (0).to_bytes(2) + (1).to_bytes(2) + (480).to_bytes(2)
+    return header + b"MTrk" + len(track).to_bytes(4) + track
+
+
+@pytest.fixture
+def hit():
+    return make_hit
+
+
+@pytest.fixture
+def kit():
+    return make_kit
+
+
+@pytest.fixture
+def groove():
+    return make_groove
+
+
+@pytest.fixture
+def root() -> Path:
+    return Path(__file__).resolve().parents[2]

@@ -1,0 +1,153 @@
+"""The training commands: `python -m training ...`, which `redrum train ...` also runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from transform.errors import RedrumError, SettingsError
+
+if TYPE_CHECKING:
+    from training.split import Split
+
+
+class DeviceError(RedrumError):
+    """The device that was asked for is not on this machine."""
+
+    exit_code = 3
+
+
+class _Training(TyperGroup):
+    """Turns errors into one sentence, the next step and the exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RedrumError as err:
+            self._report(err.message, err.hint)
+            raise typer.Exit(err.exit_code) from err
+        except KeyboardInterrupt as err:
+            self._report("interrupted", "go on from the last checkpoint with --resume")
+            raise typer.Exit(130) from err
+        except OSError as err:
+            what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
+            self._report(what, "check the disk, the path and its permissions")
+            raise typer.Exit(1) from err
+
+    def _report(self, message: str, hint: str) -> None:
+        typer.echo(f"redrum: {message}", err=True)
+        if hint:
+            typer.echo(f"  {hint}", err=True)
+
+
+app = typer.Typer(
+    cls=_Training,
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback()
+def training() -> None:
+    """Train Redrum's models on your own sounds, offline."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("training").setLevel(logging.INFO)
+
+
+@app.command()
+def pack(
+    data: Annotated[Path, typer.Argument(help="A data folder with kits, rhythms and loops.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the pack's three files are written.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="A side to pack: train, validate or test; repeat it. [default: all]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a pack that is there.")] = False,
+) -> None:
+    """Pack a data folder into three files that any training machine can read."""
+    from training.split import SPLITS
+
+    if unknown := set(split or ()) - set(SPLITS):
+        raise SettingsError(
+            f"there is no split {', '.join(sorted(unknown))}", hint=f"the splits are {', '.join(SPLITS)}"
+        )
+    from training.pack import write_pack
+
+    splits = cast("list[Split]", split) if split else SPLITS
+    counts = write_pack(data, out, splits=splits, overwrite=overwrite)
+    entries = {"kits": "one-shots", "rhythms": "rhythms", "loops": "loops"}
+    typer.echo(f"{out}: " + ", ".join(f"{counts[name]} {what}" for name, what in entries.items()))
+
+
+@app.command()
+def transcriber(
+    data: Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoint, log and curves are written.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="Stop with a checkpoint after this time.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write transcriber.safetensors (fp16) there, replacing an older one."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Segments of 3 s in a step.")] = None,
+) -> None:
+    """Train the transcriber: drum recording -> events of five classes."""
+    if max_minutes is not None and not max_minutes > 0:
+        raise SettingsError(f"--max-minutes is {max_minutes:g}; it must be above 0")
+    from training.pack import load_pack
+    from training.train_transcriber import TranscriberTraining, export_transcriber, train_transcriber
+
+    chosen: dict[str, Any] = {"steps": steps, "seed": seed, "batch": batch}
+    settings = TranscriberTraining(**{name: value for name, value in chosen.items() if value is not None})
+    on_device = _device(device)
+    checkpoint = train_transcriber(
+        load_pack(data),
+        out,
+        settings,
+        max_minutes=float("inf") if max_minutes is None else max_minutes,
+        device=on_device,
+        resume=resume,
+    )
+    typer.echo(str(checkpoint))
+    if export is not None:
+        target = export / "transcriber.safetensors"
+        export_transcriber(checkpoint, target)
+        typer.echo(str(target))
+
+
+def _device(name: str) -> str:
+    """Return the device to train on, "auto" resolved.
+
+    Raises:
+        SettingsError: there is no such kind of device.
+        DeviceError: there is none on this machine.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(kind for kind, is_there in there.items() if is_there)
+    if name not in there:
+        raise SettingsError(f"there is no device {name}", hint=f"the devices are auto, {', '.join(there)}")
+    if not there[name]:
+        raise DeviceError(f"there is no {name} device on this machine", hint="use --device cpu")
+    return name
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m training")
