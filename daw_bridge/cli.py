@@ -32,7 +32,7 @@ OUT_FOLDER = Path("redrummed")
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
 # performance, so that nothing would change.
 DEMO_RHYTHMS = {
-    "acoustic-rock-135bpm": "funk-groove-138",
+    "acoustic-rock-135bpm": "hip-hop-bounce-140",
     "electronic-breakbeat-124bpm": "disco-open-hats-118",
     "electronic-half-time-140bpm": "uk-garage-two-step-132",
 }
@@ -60,14 +60,17 @@ class _Redrum(TyperGroup):
         try:
             return super().invoke(ctx)
         except RedrumError as err:
-            self._report(err.message, err.hint)
+            no_hint = f"see redrum {ctx.invoked_subcommand} --help" if err.exit_code == 2 else ""
+            self._report(err.message, err.hint or no_hint)
             raise typer.Exit(err.exit_code) from err
         except KeyboardInterrupt as err:
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
         except _UsageError as err:
             if self._in_json:
-                _print_json({"error": err.format_message(), "hint": f"see {ctx.command_path} --help"})
+                _print_json(
+                    {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
+                )
             raise
         except BrokenPipeError:
             raise  # whoever read our output has enough of it
@@ -87,7 +90,7 @@ class _Redrum(TyperGroup):
 
 app = typer.Typer(
     cls=_Redrum,
-    rich_markup_mode=None,  # plain help needs a third of the time
+    rich_markup_mode=None,  # plain help comes quicker, and an error stays one line
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -321,20 +324,11 @@ def transcribe(
         _check_outputs([output, plot], [Path(audio)], overwrite=overwrite)
 
         from transform.engine import Redrummer
-        from transform.events import Rhythm, TempoMap
         from transform.midi import write_midi
 
         redrummer = Redrummer.load(preset, device=_resolve_device(device))
         began_s = time.perf_counter()
-        events = [e for e in redrummer.transcribe(recording) if e.onset_s < recording.duration_s]
-        if not events:
-            raise AudioError(
-                f"no drum hits are heard in {recording.name}",
-                hint="give a drum recording, at a level where its hits stand out",
-            )
-        tempo = recording.tempo_bpm()
-        tempo_map = TempoMap.constant(tempo[0]) if tempo else None
-        heard = Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name)
+        heard = _heard(redrummer, recording)
         write_bytes_atomic(output, write_midi(heard), overwrite=overwrite)
         if plot:
             from transform.pictures import opening, plot_transcription
@@ -349,14 +343,14 @@ def transcribe(
             "plot": str(plot) if plot else None,
             "duration_s": round(heard.length_s, 6),
             "bpm": heard.bpm,
-            "counts": _counts(events),
-            "events": [_event(event) for event in events],
+            "counts": _counts(heard.events),
+            "events": [_event(event) for event in heard.events],
             "seconds": round(seconds, 3),
         }
         _print_json(report)
     elif not quiet:
-        counts = ", ".join(f"{n} {name}" for name, n in _counts(events).items() if n)
-        typer.echo(f"{output}: {len(events)} hits ({counts}) in {heard.length_s:.2f} s")
+        counts = ", ".join(f"{n} {name}" for name, n in _counts(heard.events).items() if n)
+        typer.echo(f"{output}: {len(heard.events)} hits ({counts}) in {heard.length_s:.2f} s")
         if plot:
             typer.echo(f"  picture: {plot}")
 
@@ -495,6 +489,21 @@ class _Work:
         }
 
 
+def _heard(redrummer: "Redrummer", recording: "Recording") -> "Rhythm":
+    """Return what a recording plays, at the tempo that it states."""
+    from transform.events import Rhythm, TempoMap
+
+    events = [event for event in redrummer.transcribe(recording) if event.onset_s < recording.duration_s]
+    if not events:
+        raise AudioError(
+            f"no drum hits are heard in {recording.name}",
+            hint="give a drum recording, at a level where its hits stand out",
+        )
+    tempo = recording.tempo_bpm()
+    tempo_map = TempoMap.constant(tempo[0]) if tempo else None
+    return Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name)
+
+
 def _open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output: Path | None) -> _Work:
     """Return what to do with a source and a rhythm, both of them opened and checked."""
     from transform.audio import Recording
@@ -608,6 +617,8 @@ def _progress(quiet: bool) -> Iterator[Show | None]:
 
         def show(stage: str, share: float) -> None:
             if stage not in stages:
+                for begun in stages.values():  # one stage follows the other
+                    bars.update(begun, completed=1.0)
                 stages[stage] = bars.add_task(stage, total=1.0)
             bars.update(stages[stage], completed=share)
 

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from training.kits import SAMPLE_RATE, Kit, OneShot, common_articulation, trimmed
@@ -118,7 +118,8 @@ def write_pack(
         raise PackError(f"{data} holds no usable kits or rhythms", hint=_LAYOUT_HINT)
     for name, (rows, tensors) in zip(PACK_FILES, contents, strict=True):
         with appearing(out / name, overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata={"format": PACK_FORMAT, "table": json.dumps(rows)})
+            header = {"format": PACK_FORMAT, "table": json.dumps(rows)}
+            temporary.write_bytes(save(tensors, metadata=header))  # save_file's are the owner's alone to read
     return {Path(name).stem: len(rows) for name, (rows, _) in zip(PACK_FILES, contents, strict=True)}
 
 

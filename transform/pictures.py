@@ -54,9 +54,9 @@ def plot_transcription(
     _title(wave, f"{recording.name}: {len(events)} hits", recording.duration_s)
     _draw_waveform(wave, _mono(opening(recording)))
     _draw_activations(curves, activations.probability)
-    curves.set_ylabel("activation")
+    curves.set_ylabel("activation", fontsize=9, color=_INK)
     _draw_lanes(lanes, events)
-    lanes.set_ylabel("hits")
+    lanes.set_ylabel("hits", fontsize=9, color=_INK)
     _finish(figure, shown_s)
     _write(path, figure, overwrite=overwrite)
 
@@ -235,7 +235,7 @@ def _band_levels_db(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         # Differences of the running sum share out the bins among the bands, also where a bin spans many.
         total = np.cumsum(power, axis=1)
         at_edges = total[:, below] + (edges - below) * (total[:, below + 1] - total[:, below])
-        levels.append(np.diff(at_edges, axis=1) / np.diff(edges))
+        levels.append(np.diff(at_edges, axis=1))
     level = np.concatenate(levels).T
     loudest = max(float(level.max()), 1e-12)
     decibels: npt.NDArray[np.float64] = 10 * np.log10(np.maximum(level / loudest, 10 ** (_FLOOR_DB / 10)))

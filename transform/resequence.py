@@ -117,9 +117,7 @@ class _Arranger:
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
         self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
-        self._faults = {
-            classes: min(hit.faults(bank.sample_rate) for hit in hits) for classes, hits in bank.sets.items()
-        }
+        self._faults = {classes: bank.faults(classes) for classes in bank.sets}
 
     def cover(self, wanted: frozenset[str]) -> tuple[frozenset[str], ...]:
         """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best."""

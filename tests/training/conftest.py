@@ -48,7 +48,9 @@ def make_hit(drum_class, seed=0, length_s=0.15):
 
 
 def make_kit(name, split, kind="acoustic", seed=0, voices=VOICES):
-    shots = tuple(OneShot(c, a, 0.0, torch.from_numpy(make_hit(c, seed + i))) for i, (c, a) in enumerate(voices))
+    shots = tuple(
+        OneShot(c, a, 0.0, torch.from_numpy(make_hit(c, seed + i))) for i, (c, a) in enumerate(voices)
+    )
     return Kit(name, kind, split, shots)
 
 
@@ -126,7 +128,12 @@ def data_folder(tmp_path):
             sound = np.concatenate((np.zeros(50, dtype=np.float32), make_hit(drum_class, i)))
             soundfile.write(data / path, sound, 44_100, subtype="PCM_16")
             row = {"path": path, "kit": kit, "kind": "acoustic", "class": drum_class}
-            row |= {"articulation": articulation or "hit", "kit_level_db": -i, "tier": tier, "licence": "CC0-1.0"}
+            row |= {
+                "articulation": articulation or "hit",
+                "kit_level_db": -i,
+                "tier": tier,
+                "licence": "CC0-1.0",
+            }
             rows.append(row | {"duplicate_of": rows[0]["path"] if i == len(VOICES) else ""})
     _write_manifest(data / "kits", rows)
 

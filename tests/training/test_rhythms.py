@@ -33,7 +33,14 @@ def test_as_played_is_the_groove_from_one_of_its_beats(groove, seed, start_s):
 
 
 ALL_OF_IT = VariationSettings(
-    random_grid=0.3, swing=0.5, dropout=0.5, ghost_notes=0.8, flams=0.8, tom_fill=0.8, class_swap=0.8, double_kicks=0.4
+    random_grid=0.3,
+    swing=0.5,
+    dropout=0.5,
+    ghost_notes=0.8,
+    flams=0.8,
+    tom_fill=0.8,
+    class_swap=0.8,
+    double_kicks=0.4,
 )
 
 

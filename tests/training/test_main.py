@@ -1,0 +1,114 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from training import train_transcriber as module
+from training.__main__ import app
+from transform.transcriber import load_transcriber
+
+
+@pytest.fixture
+def training(monkeypatch, small_training):
+    """Return a function that runs a training command, with settings that take seconds."""
+    monkeypatch.setattr(module, "TranscriberTraining", small_training)
+
+    def run(*args):
+        return CliRunner().invoke(app, [str(arg) for arg in args])
+
+    return run
+
+
+def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
+    packed = training("pack", data_folder, "--out", tmp_path / "pack")
+    assert packed.exit_code == 0, packed.stderr
+    assert packed.stdout == f"{tmp_path / 'pack'}: 12 one-shots, 2 rhythms, 1 loops\n"
+
+    begin = ("transcriber", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--device", "cpu")
+    trained = training(*begin, "--steps", 2, "--batch", 1, "--seed", 3, "--export", tmp_path / "preset")
+    assert trained.exit_code == 0, trained.stderr
+    weights = tmp_path / "preset" / "transcriber.safetensors"
+    assert trained.stdout.splitlines() == [str(tmp_path / "run" / "transcriber.pt"), str(weights)]
+    assert load_transcriber(weights).config.d_model == 16
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "curves.png",
+        "transcriber.jsonl",
+        "transcriber.pt",
+    ]
+
+    again = training(*begin, "--steps", 2)
+    assert again.exit_code == 1
+    assert again.stderr.splitlines()[-2:] == [
+        f"redrum: {tmp_path / 'run' / 'transcriber.pt'} exists",
+        "  go on with --resume, or name another --out",
+    ]
+    resumed = training(*begin, "--steps", 3, "--resume", "--max-minutes", 5)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert torch.load(tmp_path / "run" / "transcriber.pt")["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["pack", "none", "--out", "p"], 1, "manifest.csv cannot be read"),
+        (["pack", "none", "--out", "p", "--split", "dev"], 2, "there is no split dev"),
+        (["pack", "none"], 2, "Missing option '--out'"),
+        (["transcriber", "--data", "none", "--out", "r"], 1, "no readable pack file"),
+        (["transcriber", "--data", "none", "--out", "r", "--max-minutes", "0"], 2, "it must be above 0"),
+        (
+            ["transcriber", "--data", "none", "--out", "r", "--steps", "0"],
+            2,
+            "steps is 0; it must be 1 or more",
+        ),
+        (["transcriber", "--data", "none", "--out", "r", "--device", "tpu"], 2, "there is no device tpu"),
+        (["separator"], 2, "No such command"),
+    ],
+)
+def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):
+    monkeypatch.chdir(tmp_path)
+    result = training(*args)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_is_a_matter_of_the_machine(training, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = training("transcriber", "--data", tmp_path, "--out", tmp_path, "--device", "cuda")
+    assert result.exit_code == 3
+    assert result.stderr == "redrum: there is no cuda device on this machine\n  use --device cpu\n"
+
+
+def test_too_little_time_says_so(training, data_folder, tmp_path):
+    training("pack", data_folder, "--out", tmp_path / "pack")
+    args = ("transcriber", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--max-minutes", "0.00001")
+    result = training(*args)
+    assert result.exit_code == 2
+    assert "too short for a single training step" in result.stderr
+    assert "raise --max-minutes" in result.stderr
+
+
+def test_an_interrupt_is_130(training, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.pack.load_pack", interrupt)
+    result = training("transcriber", "--data", tmp_path, "--out", tmp_path, "--device", "cpu")
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+
+
+def test_help_loads_no_torch(root):
+    code = """
+import contextlib, io, sys
+from training.__main__ import app
+with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+    app(["--help"])
+assert "transcriber" in shown.getvalue()
+assert not {"torch", "numpy", "matplotlib", "mido"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

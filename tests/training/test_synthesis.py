@@ -1,0 +1,217 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from training.kits import ProceduralPool
+from training.rhythms import Stroke
+from training.synthesis import (
+    BusRecipe,
+    SegmentRecipe,
+    Synthesiser,
+    SynthesisSettings,
+    Voice,
+    apply_bus,
+    audible_strokes,
+    pseudo_target,
+    render_batch,
+    render_batch_stems,
+    render_stems,
+)
+from transform.events import CLASSES
+
+RATE = 44_100
+
+
+def voice(*sounds, gain=1.0, softness=0.0):
+    """Return a voice of layers from soft to loud; its dull copy is the sound at half the level."""
+    tensors = [torch.as_tensor(sound, dtype=torch.float32) for sound in sounds]
+    return Voice(tuple(torch.stack((s, 0.5 * s)) for s in tensors), gain, softness, "made")
+
+
+def recipe(voices, strokes, **changes):
+    return SegmentRecipe(
+        voices=voices, strokes=tuple(strokes), velocity_exponent=1.0, bus=BusRecipe(), n_samples=RATE, **changes
+    )
+
+
+@pytest.fixture
+def synthesiser(kit, groove):
+    """Return a function that makes a synthesiser, the stock of procedural drums included, from nothing."""
+
+    def make(seed=0, **settings):
+        pool = ProceduralPool(torch.Generator().manual_seed(seed), size=1)
+        pool.fill()
+        settings = SynthesisSettings(**({"n_samples": RATE} | settings))
+        kits = [kit("made-a", "train"), kit("made-b", "train", seed=9)]
+        return Synthesiser(kits, [groove()], settings, pool=pool)
+
+    return make
+
+
+CLICK = np.array([0.9, 0.5, -0.2, 0.1])
+
+
+@pytest.mark.parametrize("onset_s", [0.0, 1 / RATE, 0.1, 0.33333, 0.7654321])
+def test_a_click_lands_on_its_sample(onset_s):
+    stems = render_stems(recipe({("SD", ""): voice(CLICK, gain=0.5)}, [Stroke(onset_s, "SD", "", 0.8)]))
+    expected = torch.zeros(5, RATE)
+    start = round(onset_s * RATE)
+    expected[1, start : start + 4] = torch.tensor(CLICK * 0.5 * 0.8)
+    assert torch.allclose(stems, expected, atol=1e-7)
+
+
+def test_what_began_before_the_segment_rings_into_it_and_what_outlasts_it_is_cut():
+    long = np.arange(1, RATE + 1) / RATE
+    strokes = [Stroke(-0.5, "CY", "crash", 1.0), Stroke(0.9, "KD", "", 1.0)]
+    stems = render_stems(recipe({("CY", "crash"): voice(long), ("KD", ""): voice(long)}, strokes))
+    assert torch.allclose(stems[4, : RATE // 2], torch.tensor(long[RATE // 2 :], dtype=torch.float32))
+    assert not stems[4, RATE // 2 :].any()
+    assert torch.allclose(stems[0, round(0.9 * RATE) :], torch.tensor(long[: RATE // 10], dtype=torch.float32))
+
+
+def test_loud_strokes_take_the_loud_layer_and_soft_ones_are_duller():
+    soft, loud = np.array([0.1, 0.1]), np.array([0.8, 0.8])
+    strokes = [Stroke(0.0, "SD", "", 0.25), Stroke(0.5, "SD", "", 1.0)]
+    stems = render_stems(recipe({("SD", ""): voice(soft, loud, softness=0.5)}, strokes))
+    dullness = 0.5 * (1 - 0.25)
+    assert stems[1, 0] == pytest.approx(0.25 * 0.1 * ((1 - dullness) + dullness * 0.5))
+    assert stems[1, RATE // 2] == pytest.approx(0.8)
+
+
+def test_a_hat_stroke_chokes_the_one_before():
+    ring = np.ones(RATE)
+    voices = {("HH", "open"): voice(ring), ("HH", "closed"): voice(np.array([0.5, 0.25]))}
+    strokes = [Stroke(0.1, "HH", "open", 1.0), Stroke(0.4, "HH", "closed", 1.0)]
+    hat = render_stems(recipe(voices, strokes))[3]
+    first, second = round(0.1 * RATE), round(0.4 * RATE)
+    assert torch.equal(hat[first:second], torch.ones(second - first))
+    assert hat[second] == 1.5
+    fade = hat[second + 2 : second + 440]
+    assert (fade.diff() < 0).all()
+    assert not hat[second + 440 :].any()
+    # Other classes do not choke.
+    strokes[1] = Stroke(0.4, "SD", "", 1.0)
+    hat = render_stems(recipe({**voices, ("SD", ""): voice(CLICK)}, strokes))[3]
+    assert hat[second:].all()
+
+
+@pytest.mark.parametrize("effects", [0.0, 1.0])
+def test_stems_sum_to_the_recording(synthesiser, effects):
+    recipes = synthesiser(effects=effects).draw(8, np.random.default_rng(0))
+    recipes = [replace(r, bus=replace(r.bus, noise_db=-120.0)) for r in recipes]
+    audio = render_batch(recipes)
+    assert audio.shape == (8, RATE)
+    assert torch.isfinite(audio).all()
+    assert torch.allclose(render_batch_stems(recipes).sum(dim=1), audio, atol=1e-5)
+    peaks = torch.tensor([r.bus.peak for r in recipes])
+    assert torch.allclose(audio.abs().amax(dim=1), peaks, rtol=1e-3)
+
+
+def test_noise_belongs_to_no_stem(synthesiser):
+    drawn = synthesiser().draw(1, np.random.default_rng(0))[0]
+    noisy = replace(drawn, bus=replace(drawn.bus, noise_db=-50.0))
+    noise = render_batch([noisy]) - render_batch_stems([noisy]).sum(dim=1)
+    level_db = 20 * torch.log10(noise.square().mean().sqrt() / noisy.bus.peak)
+    assert -65 < level_db < -45
+
+
+def test_a_bus_does_not_depend_on_the_other_recordings_of_its_batch(synthesiser):
+    recipes = synthesiser(effects=1.0).draw(4, np.random.default_rng(2))
+    together = render_batch(recipes)
+    for one, audio in zip(recipes, together, strict=True):
+        assert torch.allclose(render_batch([one])[0], audio, atol=1e-5)
+
+
+def test_silence_stays_silence():
+    assert not apply_bus(torch.zeros(1, 5, RATE), [BusRecipe(threshold_db=-20, ratio=4, drive_db=6)]).any()
+
+
+def test_same_seed_same_bytes(synthesiser):
+    first, second = (render_batch(synthesiser(7).draw(4, np.random.default_rng(7))) for _ in range(2))
+    assert first.numpy().tobytes() == second.numpy().tobytes()
+    assert not torch.equal(first, render_batch(synthesiser(7).draw(4, np.random.default_rng(8))))
+
+
+def test_own_rhythm_gives_the_own_rendering(synthesiser):
+    for own in synthesiser().draw(6, np.random.default_rng(3)):
+        assert torch.equal(render_stems(pseudo_target(own, own)), render_stems(own))
+
+
+def naive_rendering(source, target):
+    """Return the source's one-shots at the target's onsets, sample by sample: no hats, one sound a class."""
+    out = np.zeros((5, target.n_samples), dtype=np.float64)
+    for stroke in target.strokes:
+        key = next(key for key in source.voices if key[0] == stroke.drum_class)
+        sounding = source.voices[key]
+        layers = [layer.numpy().astype(np.float64) for layer in sounding.layers]
+        bright, dull = layers[min(len(layers) - 1, int(stroke.velocity * len(layers)))]
+        dullness = sounding.softness * (1 - stroke.velocity)
+        amplitude = sounding.gain * stroke.velocity**source.velocity_exponent
+        start = round(stroke.onset_s * RATE)
+        for i in range(len(bright)):
+            if 0 <= start + i < target.n_samples:
+                value = amplitude * ((1 - dullness) * bright[i] + dullness * dull[i])
+                out[CLASSES.index(stroke.drum_class), start + i] += value
+    return out
+
+
+def test_a_pseudo_target_is_the_source_at_the_targets_onsets(hit):
+    keys = [("KD", ""), ("SD", "rim"), ("TT", "high"), ("CY", "ride")]
+
+    def segment(seed, articulations):
+        rng = np.random.default_rng(seed)
+        voices = {
+            (c, articulations.get(c, a)): voice(hit(c, seed), hit(c, seed + 1), gain=0.7, softness=0.6)
+            for c, a in keys
+        }
+        strokes = [
+            Stroke(float(rng.uniform(-0.1, 1.0)), *list(voices)[rng.integers(4)], float(rng.uniform(0.1, 1)))
+            for _ in range(12)
+        ]
+        strokes += [Stroke(0.2, *key, 0.5) for key in voices]
+        return replace(recipe(voices, sorted(strokes)), velocity_exponent=1.0 + seed / 10)
+
+    source, target = segment(1, {}), segment(5, {"SD": "brush", "TT": "low"})
+    made = pseudo_target(source, target)
+    assert [s.onset_s for s in made.strokes] == [s.onset_s for s in target.strokes]
+    assert made.voices is source.voices
+    assert np.allclose(render_stems(made).numpy(), naive_rendering(source, target), atol=1e-6)
+
+
+def test_a_missing_class_is_played_by_the_nearest(hit):
+    voices = {("KD", ""): voice(hit("KD")), ("SD", "rim"): voice(hit("SD"))}
+    source = recipe(voices, [Stroke(0.0, "KD", "", 1.0), Stroke(0.1, "SD", "rim", 1.0)])
+    target = recipe(
+        {}, [Stroke(0.2, "TT", "low", 0.5), Stroke(0.4, "HH", "open", 0.6), Stroke(0.6, "KD", "", 0.7)]
+    )
+    played = [(s.drum_class, s.articulation, s.velocity) for s in pseudo_target(source, target).strokes]
+    assert played == [("SD", "rim", 0.5), ("SD", "rim", 0.6), ("KD", "", 0.7)]
+    # A voice that the source has and never plays is not heard in it, so it plays nothing.
+    silent = replace(source, strokes=source.strokes[:1])
+    assert {s.drum_class for s in pseudo_target(silent, target).strokes} == {"KD"}
+    assert pseudo_target(replace(source, strokes=()), target).strokes == ()
+
+
+def test_what_is_30_db_below_the_mix_is_not_audible():
+    loud, quiet = np.full(4410, 0.5), np.full(4410, 0.5)
+    strokes = [
+        Stroke(0.1, "KD", "", 1.0),
+        Stroke(0.1, "HH", "closed", 0.02),  # -34 dB beside the kick
+        Stroke(0.5, "HH", "closed", 0.02),  # alone
+        Stroke(0.7, "KD", "", 1.0),
+        Stroke(0.7, "SD", "", 0.05),  # -26 dB beside the kick
+        Stroke(-0.05, "KD", "", 1.0),  # before the segment
+        Stroke(1.2, "KD", "", 1.0),  # after it
+    ]
+    voices = {("KD", ""): voice(loud), ("SD", ""): voice(quiet), ("HH", "closed"): voice(quiet)}
+    stems = render_stems(recipe(voices, strokes))
+    assert audible_strokes(stems, strokes).tolist() == [True, False, True, True, True, False, False]
+
+
+def test_kits_are_shared_by_the_segments_of_a_draw(synthesiser):
+    first, second = synthesiser(effects=0.0).draw(2, np.random.default_rng(1), per_kit=2)
+    shared = set(first.voices) & set(second.voices)
+    assert shared
+    assert all(first.voices[key] is second.voices[key] for key in shared)
