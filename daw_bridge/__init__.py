@@ -1,3 +1,3 @@
-"""What moves sound and rhythms between a session and `transform`: the command line, batches and DAW adapters."""
+"""What moves sound and rhythms between a session and `transform`: command line, batches, DAW adapters."""
 
 __all__: list[str] = []

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from transform.errors import AudioError, CheckpointError, RedrumError, RhythmError, SettingsError
+from transform.errors import (
+    AudioError,
+    CheckpointError,
+    DeviceError,
+    RedrumError,
+    RhythmError,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from transform.audio import Recording
@@ -41,12 +48,6 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only thi
 _log = logging.getLogger(__name__)
 
 Show = Callable[[str, float], None]
-
-
-class DeviceError(RedrumError):
-    """The device that was asked for is not on this machine."""
-
-    exit_code = 3
 
 
 class _Redrum(TyperGroup):

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from transform.errors import RedrumError, SettingsError
+from transform.errors import DeviceError, RedrumError, SettingsError
 
 if TYPE_CHECKING:
     from training.split import Split
-
-
-class DeviceError(RedrumError):
-    """The device that was asked for is not on this machine."""
-
-    exit_code = 3
 
 
 class _Training(TyperGroup):
@@ -125,9 +119,37 @@ def transcriber(
     )
     typer.echo(str(checkpoint))
     if export is not None:
-        target = export / "transcriber.safetensors"
-        export_transcriber(checkpoint, target)
-        typer.echo(str(target))
+        typer.echo(str(export_transcriber(checkpoint, export)))
+
+
+@app.command()
+def score(
+    data: Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")],
+    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 100,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
+    ] = False,
+) -> None:
+    """Score a preset's transcriber on kits and rhythms of each side: known, validation, test."""
+    from training.card import note_scores
+    from training.pack import load_pack
+    from training.score_transcriber import score_table
+    from transform.presets import load_preset
+    from transform.transcriber import Transcriber
+
+    listener = Transcriber.load(load_preset(preset).weights("transcriber"))
+    table = score_table(listener, load_pack(data), n=n, seed=seed)
+    for row, cells in table.items():
+        typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    if write:
+        remake = f"redrum train score --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        note_scores(
+            preset,
+            "transcriber",
+            {"Made with": f"`{remake}`", "F @50 ms (95 % interval over recordings)": table},
+        )
 
 
 def _device(name: str) -> str:

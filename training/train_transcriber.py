@@ -19,14 +19,13 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
+from training.card import describe_model
 from training.curves import draw_curves
-from training.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
+from training.kits import Kit, ProceduralPool, kits_of
 from training.pack import Pack, PackError
-from training.rhythms import AS_PLAYED, Stroke
-from training.scores import Counts, class_counts, pooled
-from training.split import Split
+from training.rhythms import Stroke
+from training.score_transcriber import best_thresholds, count_matches, f_measures, make_recordings
 from training.synthesis import (
-    SegmentRecipe,
     Synthesiser,
     SynthesisSettings,
     audible_strokes,
@@ -34,11 +33,10 @@ from training.synthesis import (
     render_stems,
 )
 from transform.errors import CheckpointError, SettingsError
-from transform.events import CLASS_NAMES, CLASSES, DrumEvent
+from transform.events import CLASSES
 from transform.features import DrumFeatures
 from transform.files import appearing
 from transform.transcriber import (
-    Activations,
     Transcriber,
     TranscriberConfig,
     TranscriberNet,
@@ -219,7 +217,7 @@ class _Run:
         grooves = pack.grooves_of("train")
         if not grooves:
             raise PackError("the pack holds no rhythms to train on", hint="pack the train side too")
-        self.validation = make_evaluation_set(pack, "validate", n=settings.n_validation, seed=1)
+        self.validation = make_recordings(pack, "validate", n=settings.n_validation, seed=1)
         self.pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed), settings.pool_size)
         self.pool.fill()
         kits = [_on_device(kit, device) for kit in kits_of(pack.kits, "train")]
@@ -266,9 +264,9 @@ class _Run:
                 averaged[name].copy_(value)
 
     def validate(self) -> dict[str, float]:
-        scores, thresholds = evaluate(self.average, self.validation, tune=True)
+        thresholds = best_thresholds(Transcriber(self.average), self.validation)
         self.average.config = replace(self.average.config, thresholds=thresholds)
-        return scores
+        return f_measures(count_matches(Transcriber(self.average), self.validation))
 
     def save(self, path: Path) -> None:
         state = {
@@ -331,125 +329,10 @@ def _on_device(kit: Kit, device: torch.device) -> Kit:
     return replace(kit, one_shots=moved)
 
 
-@dataclass(frozen=True)
-class EvaluationItem:
-    """A synthetic recording with its truth; `hardly_audible` events may be found or missed."""
+def export_transcriber(checkpoint: Path, folder: Path) -> Path:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
-    audio: Tensor  # (T,) at 44.1 kHz
-    events: tuple[DrumEvent, ...]
-    hardly_audible: tuple[DrumEvent, ...]
-    kit_kind: str
-
-
-def make_evaluation_set(
-    pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 12.0
-) -> list[EvaluationItem]:
-    """Return recordings of whole held-out kits playing held-out grooves as they were played, with their truth.
-
-    Each item has one kit, one groove and its own room, tone, compression and noise; no procedural drums but
-    those of held-out kits, no layering and no reshaping.
-
-    Raises:
-        PackError: the pack lacks kits or rhythms of that side.
-    """
-    settings = SynthesisSettings(
-        n_samples=round(length_s * SAMPLE_RATE),
-        procedural=0.0,
-        mixed_kit=0.0,
-        layered=0.0,
-        reshaped=0.0,
-        pre_roll=0.0,
-        variation=AS_PLAYED,
-    )
-    kits = [
-        kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
-    ]
-    grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
-    rng = np.random.default_rng(seed)
-    if not kits or not grooves:
-        raise PackError(
-            f"the pack holds no {split} kits with kick, snare and hats, or no {split} rhythms of two bars",
-            hint=f"pack the {split} side too",
-        )
-    acoustic = [kit for kit in kits if kit.kind == "acoustic"] or kits
-    others = [kit for kit in kits if kit.kind != "acoustic"] or kits
-    items = []
-    for i in range(n):
-        pool = acoustic if i % 2 == 0 else others
-        kit = pool[rng.integers(len(pool))]
-        recipe = Synthesiser([kit, *_lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
-        stems = render_stems(recipe)
-        audible = audible_strokes(stems, recipe.strokes)
-        audio = render_batch([recipe], dry_stems=stems[None])[0]
-        heard, unheard = _as_events(recipe, audible), _as_events(recipe, ~audible)
-        items.append(EvaluationItem(audio, heard, unheard, kit.kind))
-    return items
-
-
-def _lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
-    """Return kits of the same side that lend the classes which a kit lacks (some machines have no cymbals)."""
-    own = {shot.drum_class for shot in kit.one_shots}
-    missing = [c for c in CLASSES if c not in own]
-    lenders = []
-    for drum_class in missing:
-        able = [k for k in kits if k.voices(drum_class)]
-        if not able:
-            raise PackError(
-                f"no {kit.split} kit of the pack holds a {CLASS_NAMES[drum_class]}", hint="add one to the data"
-            )
-        lender = next((k for k in able if k.kind == kit.kind), able[0])
-        shots = tuple(s for s in lender.one_shots if s.drum_class == drum_class)
-        lenders.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
-    return lenders
-
-
-def _as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
-    return tuple(
-        DrumEvent(max(0.0, s.onset_s), s.drum_class, s.velocity, s.articulation)
-        for s, is_chosen in zip(recipe.strokes, chosen, strict=True)
-        if is_chosen and not s.is_grace
-    )
-
-
-def evaluate(
-    net: TranscriberNet, items: Sequence[EvaluationItem], *, tune: bool = False
-) -> tuple[dict[str, float], tuple[float, ...]]:
-    """Return F @50 ms by class and pooled, and the thresholds: the best on these items where `tune` is set."""
-    transcriber = Transcriber(net)
-    activations = [transcriber.infer(item.audio.cpu()) for item in items]
-    thresholds = net.config.thresholds
-    if tune:
-        thresholds = _best_thresholds(transcriber, activations, items)
-    counts = _counts_at(transcriber, activations, items, thresholds)
-    scores = {name: round(c.f_measure, 4) for name, c in counts.items()}
-    return scores | {"micro": round(pooled(counts).f_measure, 4)}, thresholds
-
-
-def _counts_at(
-    transcriber: Transcriber,
-    activations: Sequence[Activations],
-    items: Sequence[EvaluationItem],
-    thresholds: tuple[float, ...],
-) -> dict[str, Counts]:
-    transcriber.config = replace(transcriber.config, thresholds=thresholds)
-    total = dict.fromkeys(CLASSES, Counts())
-    for act, item in zip(activations, items, strict=True):
-        counts = class_counts(item.events, transcriber.events(act), ignored=item.hardly_audible)
-        total = {c: total[c] + counts[c] for c in CLASSES}
-    return total
-
-
-def _best_thresholds(
-    transcriber: Transcriber, activations: Sequence[Activations], items: Sequence[EvaluationItem]
-) -> tuple[float, ...]:
-    grid = np.arange(0.15, 0.75, 0.05)
-    tried = [_counts_at(transcriber, activations, items, (float(t),) * len(CLASSES)) for t in grid]
-    best = [max(range(len(grid)), key=lambda i: tried[i][c].f_measure) for c in CLASSES]
-    return tuple(round(float(grid[i]), 2) for i in best)
-
-
-def export_transcriber(checkpoint: Path, path: Path) -> None:
-    """Write the averaged weights of a checkpoint as fp16 safetensors, the configuration in the header.
+    The preset's description and card follow; a folder that is no preset yet becomes one.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -457,5 +340,14 @@ def export_transcriber(checkpoint: Path, path: Path) -> None:
     state = _read_checkpoint(checkpoint)
     weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
     header = {"model": "transcriber", "config": state["config"], "step": str(state["step"])}
+    path = folder / "transcriber.safetensors"
     with appearing(path, overwrite=True) as temporary:
         temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
+    settings = json.loads(state["settings"])
+    parameters = sum(
+        parameter.numel() for parameter in TranscriberNet(config_from_json(state["config"])).parameters()
+    )
+    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    command = f"redrum train transcriber --data PACK --out RUN --export PRESET{options}"
+    describe_model(folder, "transcriber", weights=path, parameters=parameters, command=command)
+    return path

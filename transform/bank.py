@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transform.audio import Recording, Samples
 from transform.events import CLASSES, DrumEvent
@@ -24,6 +25,7 @@ DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
 
 _REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
 _LEVEL_S = 0.06  # a hit's level is that of its beginning
+_TIMBRE_S = 0.09
 _N_BANDS = 16  # of the spectrum by which a hit is told from others of its class
 _STRANGE_DB = 12.0  # a hit this far from the middle of its class is not trusted to be of it
 _QUIET_DB = -50.0  # against a hit's own level: here it has died away
@@ -41,7 +43,9 @@ class Hit:
     velocity: float  # as transcribed, of the dominant class
     is_open: bool  # an open hi-hat sounds in it
     is_cut: bool  # the next onset, or the recording's end, came before its longest time
-    timbre: np.ndarray = field(compare=False, repr=False)  # levels in dB of `_N_BANDS` bands, mean removed
+    timbre: NDArray[np.float64] = field(
+        compare=False, repr=False
+    )  # levels in dB of `_N_BANDS` bands, mean removed
 
     @property
     def dominant(self) -> str:
@@ -133,7 +137,7 @@ def _attack_of(recording: Recording, onset_s: float) -> int:
     return start + locate_attack(mono, sample_rate, around - start)
 
 
-def _timbre(sound: Samples, sample_rate: int) -> np.ndarray:
+def _timbre(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
     """Return the levels of a hit in bands of a third of an octave to an octave, in dB against their mean."""
     mono = sound.mean(axis=0)
     power = np.abs(np.fft.rfft(mono * np.hanning(2 * len(mono))[len(mono) :])) ** 2
@@ -143,7 +147,7 @@ def _timbre(sound: Samples, sample_rate: int) -> np.ndarray:
     inside = (band >= 0) & (band < _N_BANDS)
     energy = np.bincount(band[inside], weights=power[inside], minlength=_N_BANDS)
     levels_db = 10 * np.log10(energy + 1e-6 * energy.max() + 1e-12)
-    return levels_db - levels_db.mean()
+    return np.asarray(levels_db - levels_db.mean(), dtype=np.float64)
 
 
 def find_hits(recording: Recording, events: Sequence[DrumEvent]) -> list[Hit]:
@@ -165,8 +169,8 @@ def find_hits(recording: Recording, events: Sequence[DrumEvent]) -> list[Hit]:
         stop = min(longest, following, recording.n_samples)
         if stop - attack < round(0.02 * sample_rate):
             continue
-        beginning = recording.read(attack, min(stop, attack + window))
-        level = float(np.sqrt(np.mean(beginning**2)))
+        beginning = recording.read(attack, min(stop, attack + round(_TIMBRE_S * sample_rate)))
+        level = float(np.sqrt(np.mean(beginning[:, :window] ** 2)))
         if level <= 1e-6:
             continue
         before = recording.read(attack - round(0.02 * sample_rate), attack - lead)
@@ -182,7 +186,7 @@ def find_hits(recording: Recording, events: Sequence[DrumEvent]) -> list[Hit]:
                 velocity=strongest.velocity,
                 is_open=any(e.articulation == "open" for e in group),
                 is_cut=following < longest,
-                timbre=_timbre(recording.read(attack, min(stop, attack + round(0.09 * sample_rate))), sample_rate),
+                timbre=_timbre(beginning, sample_rate),
             )
         )
     return hits

@@ -34,6 +34,12 @@ class CheckpointError(RedrumError):
     """A preset or a weights file is missing, damaged or of another version."""
 
 
+class DeviceError(RedrumError):
+    """The device that was asked for is not on this machine."""
+
+    exit_code = 3
+
+
 class DawError(RedrumError):
     """The digital audio workstation is missing or did not answer as expected."""
 

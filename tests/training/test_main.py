@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from training import train_transcriber as module
 from training.__main__ import app
+from transform.presets import load_preset
 from transform.transcriber import load_transcriber
 
 
@@ -37,6 +38,18 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
         "transcriber.jsonl",
         "transcriber.pt",
     ]
+
+    score = ("score", "--data", tmp_path / "pack", "--preset", tmp_path / "preset", "--recordings", 2)
+    scored = training(*score, "--write")
+    assert scored.exit_code == 0, scored.stderr
+    assert [line[:16].strip() for line in scored.stdout.splitlines()] == ["known kits", "validation kits"]
+    assert "| known kits | " in (tmp_path / "preset" / "CARD.md").read_text(encoding="utf-8")
+    assert (
+        "micro"
+        in load_preset(tmp_path / "preset").scores["transcriber"]["F @50 ms (95 % interval over recordings)"][
+            "known kits"
+        ]
+    )
 
     again = training(*begin, "--steps", 2)
     assert again.exit_code == 1

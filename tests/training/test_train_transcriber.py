@@ -13,14 +13,15 @@ from training import train_transcriber as module
 from training.curves import read_log
 from training.pack import Pack, PackError, write_pack
 from training.rhythms import Stroke
+from training.score_transcriber import make_recordings
 from training.train_transcriber import (
     export_transcriber,
-    make_evaluation_set,
     make_targets,
     train_transcriber,
     transcription_loss,
 )
 from transform.errors import CheckpointError, SettingsError
+from transform.presets import load_preset
 from transform.transcriber import TranscriberConfig, load_transcriber
 
 
@@ -153,9 +154,9 @@ def test_tuned_thresholds_outlive_a_stop(tiny_pack, small_training, tmp_path, st
 
 def test_export_comes_back_as_a_transcriber(tiny_pack, small_training, tmp_path):
     checkpoint = train_transcriber(tiny_pack, tmp_path / "run", small_training(steps=2))
-    path = tmp_path / "preset" / "transcriber.safetensors"
-    export_transcriber(checkpoint, path)
-    export_transcriber(checkpoint, path)  # a later export replaces an earlier one
+    export_transcriber(checkpoint, tmp_path / "preset")
+    path = export_transcriber(checkpoint, tmp_path / "preset")  # a later export replaces an earlier one
+    assert load_preset(tmp_path / "preset").weights("transcriber") == path
     net = load_transcriber(path)
     state = torch.load(checkpoint)
     assert net.config == small_training().model
@@ -201,8 +202,8 @@ def test_nothing_to_resume_is_a_sentence(tiny_pack, small_training, tmp_path, co
     with pytest.raises(CheckpointError, match=complaint):
         train_transcriber(tiny_pack, tmp_path, small_training(), resume=True)
     with pytest.raises(CheckpointError, match=complaint):
-        export_transcriber(tmp_path / "transcriber.pt", tmp_path / "w.safetensors")
-    assert not (tmp_path / "w.safetensors").exists()
+        export_transcriber(tmp_path / "transcriber.pt", tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()
 
 
 def test_a_strange_checkpoint_is_a_sentence(tiny_pack, small_training, tmp_path, caplog):
@@ -236,15 +237,15 @@ def test_validation_lends_what_a_kit_lacks(tiny_pack, kit):
         kit("full", "validate", kind="electronic"),
     )
     pack = Pack(held_out, tiny_pack.grooves, ())
-    items = make_evaluation_set(pack, "validate", n=4, seed=0, length_s=4.0)
+    items = make_recordings(pack, "validate", n=4, seed=0, length_s=4.0)
     assert [item.kit_kind for item in items] == ["acoustic", "electronic"] * 2
-    again = make_evaluation_set(pack, "validate", n=4, seed=0, length_s=4.0)
+    again = make_recordings(pack, "validate", n=4, seed=0, length_s=4.0)
     for item, same in zip(items, again, strict=True):
         assert torch.equal(item.audio, same.audio)
         assert item.events == same.events
         assert {e.drum_class for e in item.events + item.hardly_audible} == {"KD", "SD", "TT", "HH", "CY"}
     with pytest.raises(PackError, match="no validate kit of the pack holds a tom"):
-        make_evaluation_set(Pack(held_out[:1], tiny_pack.grooves, ()), "validate", n=1, seed=0)
+        make_recordings(Pack(held_out[:1], tiny_pack.grooves, ()), "validate", n=1, seed=0)
 
 
 BARE = """
@@ -260,6 +261,7 @@ import training.__main__
 from training.pack import load_pack
 from training.synthesis import SynthesisSettings
 from training.train_transcriber import TranscriberTraining, export_transcriber, train_transcriber
+from transform.presets import load_preset
 from transform.transcriber import TranscriberConfig
 settings = TranscriberTraining(
     steps=2, batch=1, n_validation=1, pool_size=1, validate_every=2,
@@ -268,7 +270,7 @@ settings = TranscriberTraining(
 )
 out = Path(sys.argv[2])
 checkpoint = train_transcriber(load_pack(Path(sys.argv[1])), out, settings)
-export_transcriber(checkpoint, out / "transcriber.safetensors")
+export_transcriber(checkpoint, out)
 assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 
@@ -285,6 +287,8 @@ def test_training_runs_on_a_bare_machine(data_folder, tmp_path, root):
     )
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "CARD.md",
+        "preset.toml",
         "transcriber.jsonl",
         "transcriber.pt",
         "transcriber.safetensors",

@@ -1,0 +1,61 @@
+import hashlib
+import tomllib
+
+from training.card import describe_model, note_scores
+from transform.presets import load_preset
+
+
+def described(folder, name="transcriber", content=b"weights"):
+    folder.mkdir(exist_ok=True)
+    weights = folder / f"{name}.safetensors"
+    weights.write_bytes(content)
+    describe_model(folder, name, weights=weights, parameters=12_345, command=f"redrum train {name}")
+    return weights
+
+
+def test_a_described_folder_is_a_preset(tmp_path):
+    weights = described(tmp_path / "mine")
+    preset = load_preset(tmp_path / "mine")
+    assert preset.name == "mine"
+    assert preset.weights("transcriber") == weights
+    model = preset.models["transcriber"]
+    assert (model.n_parameters, model.sha256) == (12_345, hashlib.sha256(b"weights").hexdigest())
+
+
+def test_new_weights_keep_the_rest_and_drop_the_scores_of_the_old(tmp_path):
+    folder = tmp_path / "mine"
+    described(folder)
+    described(folder, "separator")
+    toml = folder / "preset.toml"
+    toml.write_text(toml.read_text().replace("[data]", '[data]\nlicence = "CC0, für alle"'), encoding="utf-8")
+    note_scores(folder, "transcriber", {"F": 0.9})
+    note_scores(folder, "separator", {"SI-SDR": 8.5})
+    weights = described(folder, content=b"better")
+    preset = tomllib.loads(toml.read_text(encoding="utf-8"))
+    assert preset["scores"] == {"separator": {"SI-SDR": 8.5}}
+    assert preset["data"] == {"licence": "CC0, für alle"}
+    assert preset["models"]["transcriber"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert load_preset(folder).weights("separator").exists()
+
+
+def test_the_card_says_what_is_known(tmp_path):
+    folder = tmp_path / "mine"
+    described(folder)
+    toml = folder / "preset.toml"
+    told = '[data]\nlimits = ["toms are hard"]\nsources = ["kit X, CC0"]\nlicence = "MIT"'
+    toml.write_text(toml.read_text().replace("[data]", told), encoding="utf-8")
+    note_scores(
+        folder, "transcriber", {"Made with": "`a command`", "F": {"test kits": {"KD": "0.97", "SD": "0.9"}}}
+    )
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    for line in (
+        "# Preset `mine`",
+        "redrum train transcriber",
+        "Made with: `a command`",
+        "| F | KD | SD |",
+        "| test kits | 0.97 | 0.9 |",
+        "- toms are hard",
+        "- kit X, CC0",
+        "MIT",
+    ):
+        assert line in card.splitlines()

@@ -1,0 +1,200 @@
+"""How well a transcriber hears: F by class on synthetic recordings of known and of unknown kits and rhythms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from training.kits import SAMPLE_RATE, Kit, kits_of
+from training.pack import Pack, PackError
+from training.rhythms import AS_PLAYED
+from training.scores import Counts, class_counts, pooled
+from training.split import Split
+from training.synthesis import (
+    SegmentRecipe,
+    Synthesiser,
+    SynthesisSettings,
+    audible_strokes,
+    render_batch,
+    render_stems,
+)
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent
+from transform.transcriber import Activations, Transcriber
+
+ItemCounts = Mapping[str, Counts]  # by class
+
+
+@dataclass(frozen=True)
+class AnnotatedRecording:
+    """A synthetic recording with its truth; `hardly_audible` events may be found or missed."""
+
+    audio: Tensor  # (T,) at 44.1 kHz
+    events: tuple[DrumEvent, ...]
+    hardly_audible: tuple[DrumEvent, ...]
+    kit: str
+    kit_kind: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """An F-measure with the 95 % interval of a bootstrap over recordings."""
+
+    f: float
+    low: float
+    high: float
+
+
+def make_recordings(
+    pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 12.0
+) -> list[AnnotatedRecording]:
+    """Return recordings of whole kits of one side playing that side's rhythms as they were played.
+
+    Each has one kit, one rhythm and its own room, tone, compression and noise; acoustic and others take turns.
+    There are no procedural drums but those of kits, no layering and no reshaping.
+
+    Raises:
+        PackError: the pack lacks kits or rhythms of that side.
+    """
+    settings = SynthesisSettings(
+        n_samples=round(length_s * SAMPLE_RATE),
+        procedural=0.0,
+        mixed_kit=0.0,
+        layered=0.0,
+        reshaped=0.0,
+        pre_roll=0.0,
+        variation=AS_PLAYED,
+    )
+    kits = [
+        kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
+    ]
+    grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
+    rng = np.random.default_rng(seed)
+    if not kits or not grooves:
+        raise PackError(
+            f"the pack holds no {split} kits with kick, snare and hats, or no {split} rhythms of two bars",
+            hint=f"pack the {split} side too",
+        )
+    acoustic = [kit for kit in kits if kit.kind == "acoustic"] or kits
+    others = [kit for kit in kits if kit.kind != "acoustic"] or kits
+    recordings = []
+    for i in range(n):
+        pool = acoustic if i % 2 == 0 else others
+        kit = pool[rng.integers(len(pool))]
+        recipe = Synthesiser([kit, *_lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
+        stems = render_stems(recipe)
+        audible = audible_strokes(stems, recipe.strokes)
+        audio = render_batch([recipe], dry_stems=stems[None])[0]
+        heard, unheard = _as_events(recipe, audible), _as_events(recipe, ~audible)
+        recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
+    return recordings
+
+
+def count_matches(
+    transcriber: Transcriber, recordings: Sequence[AnnotatedRecording], *, window_s: float = 0.05
+) -> list[ItemCounts]:
+    """Return what the transcriber finds in each recording, by class."""
+    activations = [transcriber.infer(recording.audio.cpu()) for recording in recordings]
+    return _count(transcriber, activations, recordings, window_s)
+
+
+def f_measures(counts: Sequence[ItemCounts]) -> dict[str, float]:
+    """Return F by class over all recordings, and "micro", all classes pooled."""
+    return {name: round(total.f_measure, 4) for name, total in _totals(counts).items()}
+
+
+def scores_with_spread(
+    counts: Sequence[ItemCounts], *, n_resamples: int = 1000, seed: int = 0
+) -> dict[str, Score]:
+    """Return F by class and pooled ("micro") with its interval over recordings."""
+    rng = np.random.default_rng(seed)
+    resampled: dict[str, list[float]] = {name: [] for name in (*CLASSES, "micro")}
+    for _ in range(n_resamples):
+        drawn = [counts[i] for i in rng.integers(len(counts), size=len(counts))]
+        for name, total in _totals(drawn).items():
+            resampled[name].append(total.f_measure)
+    return {
+        name: Score(f, float(np.quantile(resampled[name], 0.025)), float(np.quantile(resampled[name], 0.975)))
+        for name, f in f_measures(counts).items()
+    }
+
+
+def score_table(transcriber: Transcriber, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
+    """Return a table of F @50 ms: rows are sides of the split and kinds of kit, columns classes and "micro".
+
+    A cell is the mean and the 95 % interval. The row of known kits and rhythms shows what strangeness costs. A
+    side that the pack lacks has no row.
+    """
+    table: dict[str, dict[str, str]] = {}
+    names: dict[Split, str] = {"train": "known kits", "validate": "validation kits", "test": "test kits"}
+    for split, name in names.items():
+        if not kits_of(pack.kits, split):
+            continue
+        recordings = make_recordings(pack, split, n=n, seed=seed)
+        counts = count_matches(transcriber, recordings)
+        table[name] = _cells(counts)
+        if split == "test":
+            by_kind: dict[str, list[ItemCounts]] = {}
+            for item, item_counts in zip(recordings, counts, strict=True):
+                by_kind.setdefault(item.kit_kind, []).append(item_counts)
+            table |= {f"{name}, {kind}": _cells(members) for kind, members in by_kind.items()}
+    return table
+
+
+def _cells(counts: Sequence[ItemCounts]) -> dict[str, str]:
+    scores = scores_with_spread(counts)
+    return {name: f"{s.f:.3f} ({s.low:.3f}-{s.high:.3f})" for name, s in scores.items()}
+
+
+def best_thresholds(transcriber: Transcriber, recordings: Sequence[AnnotatedRecording]) -> tuple[float, ...]:
+    """Return the threshold of each class that gives the best F on these recordings."""
+    activations = [transcriber.infer(recording.audio.cpu()) for recording in recordings]
+    grid = [round(float(t), 2) for t in np.arange(0.15, 0.75, 0.05)]
+    tried = []
+    for threshold in grid:
+        transcriber.config = replace(transcriber.config, thresholds=(threshold,) * len(CLASSES))
+        tried.append(f_measures(_count(transcriber, activations, recordings, 0.05)))
+    return tuple(max(zip(grid, tried, strict=True), key=lambda pair: pair[1][c])[0] for c in CLASSES)
+
+
+def _count(
+    transcriber: Transcriber,
+    activations: Sequence[Activations],
+    recordings: Sequence[AnnotatedRecording],
+    window_s: float,
+) -> list[ItemCounts]:
+    return [
+        class_counts(item.events, transcriber.events(act), ignored=item.hardly_audible, window_s=window_s)
+        for act, item in zip(activations, recordings, strict=True)
+    ]
+
+
+def _totals(counts: Sequence[ItemCounts]) -> dict[str, Counts]:
+    totals = {c: sum((item[c] for item in counts), Counts()) for c in CLASSES}
+    return totals | {"micro": pooled(totals)}
+
+
+def _lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
+    """Return kits of the same side that lend the classes which a kit lacks (some machines have no cymbals)."""
+    own = {shot.drum_class for shot in kit.one_shots}
+    lenders = []
+    for drum_class in (c for c in CLASSES if c not in own):
+        able = [k for k in kits if k.voices(drum_class)]
+        if not able:
+            raise PackError(
+                f"no {kit.split} kit of the pack holds a {CLASS_NAMES[drum_class]}", hint="add one to the data"
+            )
+        lender = next((k for k in able if k.kind == kit.kind), able[0])
+        shots = tuple(s for s in lender.one_shots if s.drum_class == drum_class)
+        lenders.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
+    return lenders
+
+
+def _as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
+    return tuple(
+        DrumEvent(max(0.0, s.onset_s), s.drum_class, s.velocity, s.articulation)
+        for s, is_chosen in zip(recipe.strokes, chosen, strict=True)
+        if is_chosen and not s.is_grace
+    )
