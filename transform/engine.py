@@ -56,10 +56,18 @@ class RenderSettings:
         if self.length not in ("source", "rhythm") and not _is_between(self.length, 1e-3, 86_400.0):
             raise SettingsError(f"length is {self.length}", hint="give source, rhythm, or seconds up to 86400")
         if not (_is_between(self.start_s, 0.0, math.inf) and math.isfinite(self.start_s)):
-            raise SettingsError(f"start is {self.start_s}; it must be 0 s or later")
-        for name, value in (("mix", self.mix), ("timing", self.timing)):
+            raise SettingsError(f"start is {self.start_s}", hint="give seconds within the rhythm, 0 or later")
+        if self.align not in ("auto", "seconds", "beats"):
+            raise SettingsError(f"align is {self.align!r}", hint="give auto, seconds or beats")
+        for name, bpm in (("source", self.source_bpm), ("rhythm", self.rhythm_bpm)):
+            if bpm not in (None, "auto") and not _is_between(bpm, 1.0, 1000.0):
+                raise SettingsError(f"the {name}'s tempo is {bpm}", hint="give 1 to 1000 BPM, or auto")
+        for name, value, what in (
+            ("mix", self.mix, "0 is the original alone, 1 the redrummed sound alone"),
+            ("timing", self.timing, "0 is on the grid, 1 as played"),
+        ):
             if not _is_between(value, 0.0, 1.0):
-                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1")
+                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
         if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
             raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
         if self.tail not in ("cut", "ring", "wrap"):

@@ -193,6 +193,9 @@ def test_a_rhythm_without_drums_is_said(click_source):
         {"velocity": "loud"},
         {"velocity": 0.0},
         {"tail": "fade"},
+        {"align": "bars"},
+        {"source_bpm": -120.0},
+        {"rhythm_bpm": "fast"},
         {"start_s": -1.0},
         {"start_s": float("nan")},
         {"gain_db": {"XX": 1.0}},
@@ -203,3 +206,4 @@ def test_impossible_settings_are_usage_errors(wrong):
     with pytest.raises(SettingsError) as caught:
         RenderSettings(**wrong)
     assert caught.value.exit_code == 2
+    assert caught.value.hint
