@@ -14,6 +14,7 @@ from transform.errors import DeviceError, RedrumError, SettingsError
 
 if TYPE_CHECKING:
     from training.split import Split
+    from training.train_transcriber import TranscriberTraining
 
 
 class _Training(TyperGroup):
@@ -47,6 +48,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+Data = Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoint, log and curves are written.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+MaxMinutes = Annotated[float | None, typer.Option(metavar="N", help="Stop with a checkpoint after this time.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Export = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write its weights (fp16) there, replacing older ones.")
+]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Segments of 3 s in a step.")]
 
 
 @app.callback()
@@ -83,48 +99,47 @@ def pack(
 
 @app.command()
 def transcriber(
-    data: Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoint, log and curves are written.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    max_minutes: Annotated[
-        float | None, typer.Option(metavar="N", help="Stop with a checkpoint after this time.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    export: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write transcriber.safetensors (fp16) there, replacing an older one."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Segments of 3 s in a step.")] = None,
+    data: Data,
+    out: Out,
+    resume: Resume = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    export: Export = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Batch = None,
 ) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
-    if max_minutes is not None and not max_minutes > 0:
-        raise SettingsError(f"--max-minutes is {max_minutes:g}; it must be above 0")
-    from training.pack import load_pack
-    from training.train_transcriber import TranscriberTraining, export_transcriber, train_transcriber
+    limit = _minutes(max_minutes)
+    from training.train_transcriber import TranscriberTraining
 
-    chosen: dict[str, Any] = {"steps": steps, "seed": seed, "batch": batch}
-    settings = TranscriberTraining(**{name: value for name, value in chosen.items() if value is not None})
-    on_device = _device(device)
-    checkpoint = train_transcriber(
-        load_pack(data),
-        out,
-        settings,
-        max_minutes=float("inf") if max_minutes is None else max_minutes,
-        device=on_device,
-        resume=resume,
-    )
-    typer.echo(str(checkpoint))
-    if export is not None:
-        typer.echo(str(export_transcriber(checkpoint, export)))
+    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch))
+    _train_transcriber(settings, data, out, resume, limit, device, export)
+
+
+@app.command()
+def evaluation_transcriber(
+    data: Data,
+    out: Out,
+    resume: Resume = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    export: Export = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Batch = None,
+) -> None:
+    """Train the transcriber that judges in `redrum bench` and is used for nothing else."""
+    limit = _minutes(max_minutes)
+    from training.train_transcriber import evaluation_training
+
+    settings = evaluation_training(**_given(steps=steps, seed=seed, batch=batch))
+    _train_transcriber(settings, data, out, resume, limit, device, export)
 
 
 @app.command()
 def score(
-    data: Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")],
+    data: Data,
     preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
     n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 100,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
@@ -150,6 +165,38 @@ def score(
             "transcriber",
             {"Made with": f"`{remake}`", "F @50 ms (95 % interval over recordings)": table},
         )
+
+
+def _given(**options: int | None) -> dict[str, Any]:
+    """Return the options that were given; the others keep the defaults that the settings state."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _minutes(asked: float | None) -> float:
+    if asked is not None and not asked > 0:
+        raise SettingsError(f"--max-minutes is {asked:g}; it must be above 0")
+    return float("inf") if asked is None else asked
+
+
+def _train_transcriber(
+    settings: TranscriberTraining,
+    data: Path,
+    out: Path,
+    resume: bool,
+    max_minutes: float,
+    device: str,
+    export: Path | None,
+) -> None:
+    from training.pack import load_pack
+    from training.train_transcriber import export_transcriber, train_transcriber
+
+    on_device = _device(device)
+    checkpoint = train_transcriber(
+        load_pack(data), out, settings, max_minutes=max_minutes, device=on_device, resume=resume
+    )
+    typer.echo(str(checkpoint))
+    if export is not None:
+        typer.echo(str(export_transcriber(checkpoint, export)))
 
 
 def _device(name: str) -> str:

@@ -47,9 +47,9 @@ class VariationSettings:
     swing: float = 0.15
     micro_timing_ms: float = 10.0  # largest standard deviation of the added timing noise
     dropout: float = 0.3
-    ghost_notes: float = 0.3
+    ghost_notes: float = 0.2
     flams: float = 0.12
-    tom_fill: float = 0.3
+    tom_fill: float = 0.2
     class_swap: float = 0.25  # ride for hats, hats for ride, another snare stroke
     double_kicks: float = 0.06
 
@@ -107,9 +107,9 @@ def draw_strokes(
 
 
 def _choose(grooves: Sequence[Groove], rng: np.random.Generator) -> Groove:
-    """Return a groove; fills below two bars, a third of what drummers recorded, are taken half as often."""
+    """Return a groove; fills below two bars, a third of what drummers recorded, are mostly passed over."""
     groove = grooves[int(rng.integers(len(grooves)))]
-    if groove.n_beats < 8 and rng.random() < 0.5:
+    if groove.n_beats < 8 and rng.random() < 0.8:
         groove = grooves[int(rng.integers(len(grooves)))]
     return groove
 

@@ -86,7 +86,7 @@ class SynthesisSettings:
     """What segments are made of."""
 
     n_samples: int = SEGMENT_SAMPLES
-    procedural: float = 0.4  # share of voices that are procedural
+    procedural: float = 0.3  # share of voices that are procedural
     mixed_kit: float = 0.5  # share of kits whose classes come from different kits
     layered: float = 0.15  # share of voices with a second sound of the class mixed in
     reshaped: float = 0.7  # share of voices with pitch, decay or attack changes

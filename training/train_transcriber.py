@@ -1,7 +1,11 @@
-"""Train the transcriber on synthetic recordings made on the fly; stops on time, goes on where it stopped."""
+"""Train a transcriber on synthetic recordings made on the fly; stops on time, goes on where it stopped.
+
+Two are trained by this code: the one that Redrum listens with, and the one that judges it in the benchmark.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -11,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +25,8 @@ from torch.nn import functional
 
 from training.card import describe_model
 from training.curves import draw_curves
+from training.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
+from training.evaluation_transcriber import MODEL as EVALUATION
 from training.kits import Kit, ProceduralPool, kits_of
 from training.pack import Pack, PackError
 from training.rhythms import Stroke
@@ -46,6 +52,7 @@ from transform.transcriber import (
 
 _log = logging.getLogger(__name__)
 _RENEWED = 2  # procedural one-shots that are new in each step
+_NETS: dict[str, type[TranscriberNet]] = {"transcriber": TranscriberNet, EVALUATION: EvaluationNet}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,8 @@ class TranscriberTraining:
     validate_every: int = 500  # steps
     n_validation: int = 24  # held-out recordings of 12 s
     pool_size: int = 40  # procedural one-shots in stock, per articulation
+    architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
+    kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
     model: TranscriberConfig = field(default_factory=TranscriberConfig)
 
@@ -72,6 +81,24 @@ class TranscriberTraining:
         for name in ("steps", "batch", "validate_every", "n_validation", "pool_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.architecture not in _NETS:
+            raise SettingsError(f"there is no {self.architecture}", hint=f"there are {', '.join(_NETS)}")
+        if self.kits not in ("all", "odd"):
+            raise SettingsError(f"kits is {self.kits!r}", hint="give all or odd")
+
+
+def evaluation_training(**changes: Any) -> TranscriberTraining:
+    """Return the settings of the evaluation transcriber's run, a few minutes long, with changes."""
+    settings: dict[str, Any] = {
+        "architecture": EVALUATION,
+        "model": EVALUATION_CONFIG,
+        "kits": "odd",
+        "seed": 1999,
+        "steps": 1300,
+        "warm_up": 100,
+        "ema": 0.996,
+    }
+    return TranscriberTraining(**(settings | changes))
 
 
 @dataclass(frozen=True)
@@ -156,7 +183,7 @@ def train_transcriber(
         SettingsError: the time is too short for a single step.
     """
     deadline = time.monotonic() + max_minutes * 60
-    checkpoint = out / "transcriber.pt"
+    checkpoint, log_path = out / f"{settings.architecture}.pt", out / f"{settings.architecture}.jsonl"
     state = _read_checkpoint(checkpoint, device) if resume else None
     if not resume and checkpoint.exists():
         raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
@@ -167,7 +194,7 @@ def train_transcriber(
     first_step = run.step
     # Data is made beside the training step, on one thread: two teams of threads would fight for the cores.
     maker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    with (out / "transcriber.jsonl").open("a", encoding="utf-8") as log, maker:
+    with log_path.open("a", encoding="utf-8") as log, maker:
         upcoming = maker.submit(run.make_batch, run.step)
         told = time.monotonic()
         while run.step < settings.steps and time.monotonic() < deadline:
@@ -195,7 +222,7 @@ def train_transcriber(
             f"{max_minutes:g} minutes are too short for a single training step", hint="raise --max-minutes"
         )
     run.save(checkpoint)
-    draw_curves(out / "transcriber.jsonl", out / "curves.png")
+    draw_curves(log_path, out / "curves.png")
     _log.info("step %d of %d in %s", run.step, settings.steps, checkpoint)
     return checkpoint
 
@@ -207,8 +234,9 @@ class _Run:
         torch.manual_seed(settings.seed)
         torch.set_flush_denormal(True)
         self.settings, self.device, self.step = settings, device, 0
-        self.net = TranscriberNet(settings.model).to(device).to(memory_format=torch.channels_last)
-        self.average = TranscriberNet(settings.model).to(device)
+        make_net = _NETS[settings.architecture]
+        self.net = make_net(settings.model).to(device).to(memory_format=torch.channels_last)
+        self.average = make_net(settings.model).to(device)
         self.average.load_state_dict(self.net.state_dict())
         self.features = DrumFeatures(settings.model.features).to(device)
         self.optimiser = torch.optim.AdamW(
@@ -220,7 +248,7 @@ class _Run:
         self.validation = make_recordings(pack, "validate", n=settings.n_validation, seed=1)
         self.pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed), settings.pool_size)
         self.pool.fill()
-        kits = [_on_device(kit, device) for kit in kits_of(pack.kits, "train")]
+        kits = [_on_device(kit, device) for kit in _training_kits(pack, settings.kits)]
         self.synthesiser = Synthesiser(kits, grooves, settings.synthesis, pool=self.pool)
 
     def _rng(self, step: int) -> np.random.Generator:
@@ -324,6 +352,13 @@ def _schedule(step: int, settings: TranscriberTraining) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
+    kits = kits_of(pack.kits, "train")
+    if which == "odd":
+        return [kit for kit in kits if hashlib.sha256(kit.name.encode()).digest()[0] % 2]
+    return kits
+
+
 def _on_device(kit: Kit, device: torch.device) -> Kit:
     moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
     return replace(kit, one_shots=moved)
@@ -332,18 +367,22 @@ def _on_device(kit: Kit, device: torch.device) -> Kit:
 def export_transcriber(checkpoint: Path, folder: Path) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
-    The preset's description and card follow; a folder that is no preset yet becomes one.
+    The preset's description and card follow; a folder that is no preset yet becomes one. The evaluation
+    transcriber is no part of any preset: of it the weights alone are written.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = _read_checkpoint(checkpoint)
+    settings = json.loads(state["settings"])
+    architecture = settings.get("architecture", "transcriber")
     weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
-    header = {"model": "transcriber", "config": state["config"], "step": str(state["step"])}
-    path = folder / "transcriber.safetensors"
+    header = {"model": architecture, "config": state["config"], "step": str(state["step"])}
+    path = folder / (WEIGHTS_NAME if architecture == EVALUATION else "transcriber.safetensors")
     with appearing(path, overwrite=True) as temporary:
         temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
-    settings = json.loads(state["settings"])
+    if architecture == EVALUATION:
+        return path
     parameters = sum(
         parameter.numel() for parameter in TranscriberNet(config_from_json(state["config"])).parameters()
     )

@@ -49,6 +49,17 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """The command sets up logging for its process; other tests get theirs back."""
+    loggers = [logging.getLogger(package) for package in ("transform", "training", "daw_bridge")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _quick_models():
     """Load each preset once, and keep to one thread: sounds this short only wait for a second one."""
@@ -568,7 +579,7 @@ def test_misspelt_rhythm_names_the_nearest(source, here):
         ("--length long", "--length is 'long'"),
         ("--length 0", "length is 0"),
         ("--length nan", "length is nan"),
-        ("--align never", "'never' is no alignment"),
+        ("--align never", "align is 'never'"),
         ("--align beats", "tempo of the source is not known"),
         ("--source-bpm fast", "--source-bpm is 'fast'"),
         ("--source-bpm -3", "-3"),
