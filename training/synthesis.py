@@ -24,6 +24,8 @@ from transform.events import CLASSES, nearest_class
 SEGMENT_SAMPLES = 131_072  # the paper's segment, 2.97 s
 
 VoiceKey = tuple[str, str]  # class, articulation
+# Bumps of a tone curve: gain in dB, centre in octaves above 20 Hz, width in octaves.
+ToneCurve = tuple[tuple[float, float, float], ...]
 
 # Peak level of each class in a mix, in dB against full scale, as (lowest, highest).
 _LEVEL_DB: dict[str, tuple[float, float]] = {
@@ -58,7 +60,7 @@ class BusRecipe:
     room_delay_s: float = 0.0
     comb_gain: float = 0.0  # a second, later microphone summed to mono
     comb_delay_s: float = 0.0
-    tone: tuple[tuple[float, float, float], ...] = ()  # gain in dB, centre and width in octaves (20 Hz is 0)
+    tone: ToneCurve = ()
     low_cut_hz: float = 5.0
     high_cut_hz: float = 30_000.0
     threshold_db: float = 0.0  # compressor: 0 is off
@@ -86,10 +88,10 @@ class SynthesisSettings:
     """What segments are made of."""
 
     n_samples: int = SEGMENT_SAMPLES
-    procedural: float = 0.3  # share of voices that are procedural
-    mixed_kit: float = 0.5  # share of kits whose classes come from different kits
-    layered: float = 0.15  # share of voices with a second sound of the class mixed in
-    reshaped: float = 0.7  # share of voices with pitch, decay or attack changes
+    procedural: float = 0.4  # share of voices that are procedural
+    mixed_kit: float = 0.65  # share of kits whose classes come from different kits
+    layered: float = 0.25  # share of voices with a second sound of the class mixed in
+    reshaped: float = 0.8  # share of voices with changes of pitch, decay, attack or tone
     pre_roll: float = 0.6  # share of segments into which earlier strokes ring
     effects: float = 0.85  # share of segments that are more than a dry sum
     variation: VariationSettings = field(default_factory=VariationSettings)
@@ -241,6 +243,7 @@ class _Change:
     decay_s: float  # time constant of an added decay; infinite for none
     attack_db: float  # gain of the first 15 ms against the rest
     drive: float  # soft clipping, 0 for none
+    tone: ToneCurve = ()
 
     def apply(self, samples: Tensor) -> Tensor:
         out = samples
@@ -254,6 +257,10 @@ class _Change:
             out = out * (1 + (10 ** (self.attack_db / 20) - 1) * torch.exp(-((time_s / 0.015) ** 2)))
         if self.drive:
             out = torch.tanh(self.drive * out)
+        if self.tone:
+            n_fft = 1 << (len(out) + 4096).bit_length()  # room for what rings before the attack
+            hz = torch.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE, device=out.device).clamp_min(1.0)
+            out = torch.fft.irfft(torch.fft.rfft(out, n_fft) * _tone_response(self.tone, hz), n_fft)[: len(out)]
         return 0.9 * out / out.abs().max().clamp_min(1e-6)
 
 
@@ -264,6 +271,7 @@ def _draw_change(drum_class: str, rng: np.random.Generator) -> _Change:
         decay_s=float(np.exp(rng.uniform(np.log(0.04), np.log(0.6)))) if rng.random() < 0.3 else float("inf"),
         attack_db=float(rng.uniform(-6, 6)) if rng.random() < 0.3 else 0.0,
         drive=float(rng.uniform(0.5, 6.0)) if rng.random() < 0.12 else 0.0,
+        tone=_draw_tone(rng, int(rng.integers(1, 4)), 6.0) if rng.random() < 0.6 else (),
     )
 
 
@@ -379,10 +387,7 @@ def draw_bus(rng: np.random.Generator) -> BusRecipe:
     def present(probability: float) -> bool:
         return bool(rng.random() < probability)
 
-    tone = tuple(
-        (float(rng.normal(0, 4)), float(rng.uniform(0.5, 9.8)), float(rng.uniform(0.5, 2.5)))
-        for _ in range(int(rng.integers(0, 5)))
-    )
+    tone = _draw_tone(rng, int(rng.integers(0, 5)), 4.0)
     compressed, driven, in_room = present(0.5), present(0.3), present(0.6)
     return BusRecipe(
         room_gain=float(10 ** (rng.uniform(-30, 0) / 20)) if in_room else 0.0,
@@ -454,12 +459,24 @@ def _bus_response(bus: BusRecipe, n_fft: int, longest: int, device: torch.device
         response = response + bus.room_gain * torch.fft.rfft(room)
     if bus.comb_gain:
         response = response * (1 + bus.comb_gain * torch.exp(-2j * np.pi * hz * bus.comb_delay_s))
+    cuts = 1 / torch.sqrt(1 + (bus.low_cut_hz / hz) ** 4) / torch.sqrt(1 + (hz / bus.high_cut_hz) ** 8)
+    return response * (_tone_response(bus.tone, hz) * cuts)
+
+
+def _draw_tone(rng: np.random.Generator, n_bumps: int, deviation_db: float) -> ToneCurve:
+    return tuple(
+        (float(rng.normal(0, deviation_db)), float(rng.uniform(0.5, 9.8)), float(rng.uniform(0.5, 2.5)))
+        for _ in range(n_bumps)
+    )
+
+
+def _tone_response(tone: ToneCurve, hz: Tensor) -> Tensor:
+    """Return the amplitude response of a tone curve at frequencies above 0 Hz."""
     octaves = torch.log2(hz / 20.0)
     curve_db = torch.zeros_like(hz)
-    for gain_db, centre, width in bus.tone:
+    for gain_db, centre, width in tone:
         curve_db = curve_db + gain_db * torch.exp(-0.5 * ((octaves - centre) / width) ** 2)
-    cuts = 1 / torch.sqrt(1 + (bus.low_cut_hz / hz) ** 4) / torch.sqrt(1 + (hz / bus.high_cut_hz) ** 8)
-    return response * (10 ** (curve_db / 20) * cuts)
+    return torch.pow(10.0, curve_db / 20)
 
 
 def _compressor_gain(mix: Tensor, buses: Sequence[BusRecipe], hop: int = 64) -> Tensor:

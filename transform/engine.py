@@ -22,7 +22,7 @@ from transform.bank import Bank, find_hits, refine_onsets
 from transform.errors import AudioError, RhythmError, SettingsError
 from transform.events import CLASSES, AlignMode, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
 from transform.presets import load_preset
-from transform.resequence import Arrangement, arrange, stand_ins
+from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.transcriber import Transcriber
 
 ENGINES = ("resequence",)
@@ -77,6 +77,8 @@ class RenderSettings:
                 raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
             if not _is_between(gain, -120.0, 24.0):
                 raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
+        if self.seed < 0:
+            raise SettingsError(f"the seed is {self.seed}", hint="give 0 or more")
 
 
 def _is_between(value: object, low: float, high: float) -> bool:
@@ -174,15 +176,24 @@ class Take:
         if settings.mix > 0:
             self._arrangement.add_to(out, start)
             if settings.tail == "cut":
-                fade = max(1, round(_CUT_FADE_S * self.format.sample_rate))
-                left = self.n_samples - np.arange(start, stop, dtype=np.float32)
-                out *= np.clip(left / fade, 0, 1).astype(np.float32)
+                self._fade(out, start, self.n_samples)
         if settings.mix < 1:
+            original = self._source.read(start, stop)
+            if self._source.n_samples != self.n_samples:  # the one ends in the middle of the other
+                self._fade(original, start, min(self._source.n_samples, self.n_samples))
             out *= np.float32(settings.mix)
-            out += np.float32(1 - settings.mix) * self._source.read(start, stop)
+            out += np.float32(1 - settings.mix) * original
         out[:, : max(0, -start)] = 0
         out[:, max(0, self.n_samples - start) :] = 0
         return out
+
+    def _fade(self, samples: Samples, start: int, end: int) -> None:
+        """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
+        fade = max(1, round(_CUT_FADE_S * self.format.sample_rate))
+        # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
+        left = end - np.arange(start, start + samples.shape[1])
+        if len(left) and left[-1] < fade:
+            samples *= np.clip(left / fade, 0, 1).astype(np.float32)
 
 
 class Redrummer:
@@ -214,18 +225,18 @@ class Redrummer:
         Raises:
             RhythmError: no drums are heard in it, or no tempo can be estimated.
         """
+        return self._heard_rhythm(recording, bpm)[0]
+
+    def _heard_rhythm(self, recording: Recording, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
+        """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
         events = [e for e in self.transcribe(recording) if e.onset_s < recording.duration_s]
         if not events:
             raise RhythmError(
                 f"no drum hits are heard in {recording.name}", hint="give a drum recording as the rhythm"
             )
-        tempo, _ = _tempo(bpm, recording, events, "rhythm")
-        return Rhythm(
-            events=tuple(events),
-            length_s=recording.duration_s,
-            tempo_map=TempoMap.constant(tempo) if tempo else None,
-            name=recording.name,
-        )
+        tempo, how = _tempo(bpm, recording, events, "rhythm")
+        tempo_map = TempoMap.constant(tempo) if tempo else None
+        return Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name), how
 
     def redrum(
         self,
@@ -253,10 +264,13 @@ class Redrummer:
                 hint="give a drum recording, at a level where its hits stand out",
             )
         tell("transcribe rhythm", 0.0)
-        rhythm_bpm = settings.rhythm_bpm
+        rhythm_bpm, how = settings.rhythm_bpm, ""
         if isinstance(rhythm, Recording):
-            rhythm, rhythm_bpm = self.rhythm_of(rhythm, rhythm_bpm), None
+            rhythm, how = self._heard_rhythm(rhythm, rhythm_bpm)
+            rhythm_bpm = None
         played, notes = self._played(source, source_events, rhythm, rhythm_bpm, settings)
+        if how:
+            notes.append(how)
         tell("render", 0.0)
         bank = Bank(source, hits)
         events = played.events
@@ -264,7 +278,7 @@ class Redrummer:
             bank,
             events,
             velocity="source" if settings.velocity == "source" else "rhythm",
-            gain_db=dict(settings.gain_db),
+            gain_db=settings.gain_db,
             seed=settings.seed,
         )
         n_samples = (
@@ -283,7 +297,7 @@ class Redrummer:
             arrangement,
             n_samples=n_samples,
             settings=settings,
-            notes=(*notes, *stand_ins(bank, events).notes),
+            notes=(*notes, *stand_in_notes(stand_ins(bank, events))),
         )
 
     def _played(

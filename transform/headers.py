@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 def require_whole(path: Path) -> None:
     """Raise AudioError unless `path` is a file with all the bytes of sound that its header promises."""
     if path.is_dir():
-        raise AudioError(f"{path} is a folder", hint="name a sound file, or use `redrum batch` for a folder")
+        raise AudioError(f"{path} is a folder", hint="name a sound file in it")
     if not path.exists():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
     if not path.is_file():

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -42,27 +42,20 @@ class Placement:
     fade_s: float = _CHOKE_S
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How a bank plays the classes of a rhythm: which class stands in for one that the bank lacks."""
-
-    stand_ins: dict[str, str]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user is told of stand-ins."""
-        return tuple(
-            f"the source has no {CLASS_NAMES[missing]}: its {CLASS_NAMES[used]} plays that part"
-            for missing, used in self.stand_ins.items()
-            if missing != used
-        )
-
-
-def stand_ins(bank: Bank, events: Iterable[DrumEvent]) -> Choice:
-    """Return which of the bank's classes plays each class of the events."""
+def stand_ins(bank: Bank, events: Iterable[DrumEvent]) -> dict[str, str]:
+    """Return which of the bank's classes plays each class of the events: itself, or the nearest it has."""
     asked = {event.drum_class for event in events}
     played = {c: nearest_class(c, bank.classes) for c in CLASSES if c in asked}
-    return Choice({c: used for c, used in played.items() if used is not None})
+    return {c: used for c, used in played.items() if used is not None}
+
+
+def stand_in_notes(chosen: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for each class that another one plays."""
+    return tuple(
+        f"the source has no {CLASS_NAMES[missing]}: its {CLASS_NAMES[used]} plays that part"
+        for missing, used in chosen.items()
+        if missing != used
+    )
 
 
 def arrange(
@@ -70,7 +63,7 @@ def arrange(
     events: Sequence[DrumEvent],
     *,
     velocity: str = "rhythm",
-    gain_db: dict[str, float] | None = None,
+    gain_db: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[Placement]:
     """Return where each hit plays, sorted by attack.
@@ -83,7 +76,7 @@ def arrange(
         gain_db: an extra gain by class.
         seed: of the round robin among hits that would do equally well.
     """
-    chosen = stand_ins(bank, events).stand_ins
+    chosen = stand_ins(bank, events)
     arranger = _Arranger(bank, np.random.default_rng(seed))
     scale = _velocity_scale(events)
     extra_gain = {c: 10 ** (db / 20) for c, db in (gain_db or {}).items()}
@@ -100,7 +93,7 @@ def arrange(
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
             target = min(1.2, event.velocity * scale) if velocity == "rhythm" else None
-            wants_open = next((parts[c].articulation == "open" for c in ("HH",) if c in parts), None)
+            wants_open = parts["HH"].articulation == "open" if "HH" in parts else None
             hit, gain = arranger.choose(classes, target, wants_open)
             gain *= extra_gain.get(event.drum_class, 1.0)
             attack = round(event.onset_s * bank.sample_rate)
@@ -167,17 +160,21 @@ def _velocity_scale(events: Sequence[DrumEvent]) -> float:
     return 1.0 / max(strong, 0.5)
 
 
-def _damped(placements: list[Placement], sample_rate: int) -> list[Placement]:
+def _damped(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
     """Return the placements, hits stopped where a later stroke of their drum damps them.
 
-    A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when they are struck again.
+    A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when struck again. In a
+    loop of `period` samples that may be in its next turn.
     """
     out = []
+    next_turn = [replace(p, attack=p.attack + period) for p in placements] if period else []
+    following = [*placements, *next_turn]
     for i, placement in enumerate(placements):
         hit = placement.hit
         longest = max(LONGEST_S[c] for c in hit.classes) * sample_rate
         stop, fade_s = None, _CHOKE_S
-        for later in placements[i + 1 :]:
+        for j in range(i + 1, len(following)):
+            later = following[j]
             if later.attack - placement.attack > longest:
                 break
             if later.attack <= placement.attack:
@@ -203,6 +200,8 @@ class Arrangement:
         """
         self._bank, self._period = bank, period
         self._placements = list(placements)
+        if period is not None:
+            self._placements = _damped(self._placements, bank.sample_rate, period)
         self._attacks = [p.attack for p in self._placements]
         self._lead = round(LEAD_S * bank.sample_rate)
         self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
@@ -215,17 +214,16 @@ class Arrangement:
 
     def add_to(self, out: Samples, start: int) -> None:
         """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-        self._add(out, start)
-        if self._period is not None and start < self._longest:
-            self._add(out, start + self._period, ringing_over=self._period)
+        # Of a loop all turns are heard that ring into this one, and the lead of the next one's first stroke.
+        turns = range(-1, self._longest // self._period + 2) if self._period else (0,)
+        for turn in turns:
+            self._add(out, start + turn * (self._period or 0))
 
-    def _add(self, out: Samples, start: int, ringing_over: int | None = None) -> None:
+    def _add(self, out: Samples, start: int) -> None:
         stop = start + out.shape[1]
         first = bisect_left(self._attacks, start - self._longest)
         last = bisect_left(self._attacks, stop + self._lead)
         for placement in self._placements[first:last]:
-            if ringing_over is not None and placement.attack >= ringing_over:
-                continue
             sound = self._sound(placement)
             begin = placement.attack - self._lead
             left, right = max(begin, start), min(begin + sound.shape[1], stop)

@@ -154,9 +154,16 @@ class Transcriber:
         return list(self._pick([_Window(activations, 0, 0, activations.probability.shape[1])]))
 
     @torch.inference_mode()
-    def infer(self, audio: Tensor) -> Activations:
-        """Return the activations of audio (T,) at 44.1 kHz in one pass."""
-        features = self._features(audio[None].to(self._device))
+    def infer(self, audio: Tensor, *, gain: float | None = None) -> Activations:
+        """Return the activations of audio (T,) at 44.1 kHz in one pass.
+
+        Args:
+            audio: a whole recording, or a stretch of one.
+            gain: brings the whole recording to the level at which it is best heard; None: `audio` is all of it.
+        """
+        if gain is None:
+            gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
+        features = self._features(gain * audio[None].to(self._device))
         logits = self._net(features.contiguous(memory_format=torch.channels_last))[0].float().cpu()
         n = len(CLASSES)
         return Activations(
@@ -172,6 +179,8 @@ class Transcriber:
         core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
         held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
         held_from = core_from = 0
+        loudest = max(float(np.abs(block).max()) for block in recording.mono_blocks(recording.sample_rate))
+        gain = listening_gain(loudest)
         blocks = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
         while not at_end:
@@ -185,7 +194,7 @@ class Transcriber:
             core_to = held_from + n_frames - (0 if at_end else reach)
             if core_to - core_from < core_frames and not at_end:
                 continue
-            activations = self.infer(torch.from_numpy(held))
+            activations = self.infer(torch.from_numpy(held), gain=gain)
             yield _Window(activations, held_from, core_from, core_to)
             core_from = core_to
             keep_from = max(0, core_to - reach)
@@ -221,6 +230,17 @@ class Transcriber:
                         )
                     )
             yield from sorted(found, key=lambda event: event.onset_s)
+
+
+def listening_gain(peak: float) -> float:
+    """Return the factor that brings a recording with this peak to where the network hears best.
+
+    That is -12 dB, within the levels it is trained at. What never rises above the last two bits of 16 is
+    silence and stays so.
+    """
+    if peak < 1e-4:
+        return 1.0
+    return float(np.clip(0.25 / max(peak, 1e-9), 0.01, 250.0))
 
 
 @dataclass(frozen=True)

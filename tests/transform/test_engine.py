@@ -145,6 +145,41 @@ def test_tails_are_cut_rung_out_or_wrapped(click_source):
     np.testing.assert_allclose(wrapped.read(0, 300), rung.read(88_200, 88_500), atol=1e-6)
 
 
+def test_a_take_of_many_minutes_is_faded_at_its_end(click_source):
+    path, redrummer = click_source()
+    length_s = 2**24 / 44_100 + 10.1
+    take = redrummer.redrum(Recording.open(path), rhythm_of(length_s - 0.006, length_s=length_s))
+    *_, end = take.blocks()
+    assert np.abs(end[0, -250:-220]).max() > 0.1
+    assert np.abs(end[0, -3:]).max() < 0.002
+
+
+@pytest.mark.parametrize("length", [0.502, 4.0])
+def test_the_original_that_ends_in_the_middle_is_faded(clicks, write_wav, length):
+    tone = np.sin(2 * np.pi * 100 * np.arange(44_100) / 44_100 + 1)
+    path = write_wav("source.wav", 0.5 * tone)
+    redrummer = Redrummer(HeardEverything({"source": [DrumEvent(0.1, "SD", 0.9)]}))
+    settings = RenderSettings(mix=0.0, length=length)
+    take = redrummer.redrum(Recording.open(path), rhythm_of(0.0), settings)
+    end = min(44_100, take.n_samples)
+    assert np.abs(take.read(end - 1, end)).max() < 0.005
+    np.testing.assert_array_equal(take.read(0, end - 500), Recording.open(path).read(0, end - 500))
+
+
+def test_the_tempo_of_a_recorded_rhythm_is_said(click_source, clicks):
+    path, redrummer = click_source()
+    onsets = np.arange(0.0, 7.9, 0.5)
+    target = Recording.from_samples(clicks(onsets, length_s=8.0), 44_100, name="target 118bpm")
+    redrummer.transcriber.events_by_name[target.name] = [DrumEvent(float(t), "KD", 0.8) for t in onsets]
+
+    def notes(**settings):
+        return redrummer.redrum(Recording.open(path), target, RenderSettings(**settings)).notes
+
+    assert "the rhythm's tempo is 118 BPM (file name)" in notes()
+    assert any("rhythm's tempo is estimated at 120.0 BPM, confidence" in n for n in notes(rhythm_bpm="auto"))
+    assert not any("rhythm's tempo is" in n for n in notes(rhythm_bpm=90.0))
+
+
 def test_the_same_seed_gives_the_same_bytes(click_source, tmp_path):
     path, redrummer = click_source()
     digests = []
@@ -200,6 +235,7 @@ def test_a_rhythm_without_drums_is_said(click_source):
         {"start_s": float("nan")},
         {"gain_db": {"XX": 1.0}},
         {"gain_db": {"KD": float("inf")}},
+        {"seed": -1},
     ],
 )
 def test_impossible_settings_are_usage_errors(wrong):

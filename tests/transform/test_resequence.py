@@ -4,7 +4,7 @@ import pytest
 from transform.audio import Recording
 from transform.bank import LEAD_S, Bank, find_hits
 from transform.events import DrumEvent
-from transform.resequence import Arrangement, arrange, stand_ins
+from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 
 RATE = 44_100
 
@@ -75,7 +75,7 @@ def test_a_missing_class_is_played_by_the_nearest_and_reported():
     bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
     events = [DrumEvent(0.0, "TT", 1), DrumEvent(0.5, "KD", 1)]
     assert [c for _, c, _ in played(bank, events)] == [{"SD"}, {"KD"}]
-    assert stand_ins(bank, events).notes == ("the source has no tom: its snare drum plays that part",)
+    assert stand_in_notes(stand_ins(bank, events)) == ("the source has no tom: its snare drum plays that part",)
 
 
 def test_velocity_chooses_the_layer_and_sets_the_level():
@@ -164,6 +164,34 @@ def test_a_wrapped_loop_goes_on_ringing_at_its_beginning():
     Arrangement(bank, placements, period=RATE).add_to(wrapped, 0)
     np.testing.assert_allclose(wrapped, straight[:, :RATE] + straight[:, RATE:], atol=1e-6)
     assert np.abs(straight[:, RATE:]).max() > 0.05
+
+
+def test_a_loop_shorter_than_a_ringing_cymbal_is_heard_as_if_it_went_on_for_ever():
+    ringing = np.concatenate([np.zeros(RATE // 2), tone_burst(5000, 0.5, 2.5, 1.0)]).astype(np.float32)
+    recording = Recording.from_samples(ringing, RATE)
+    bank = Bank(recording, find_hits(recording, [DrumEvent(0.5, "CY", 0.9)]))
+    period, turns = RATE // 2, 8
+    once = [DrumEvent(0.0, "CY", 1.0), DrumEvent(0.3, "CY", 1.0)]
+    often = [DrumEvent(e.onset_s + 0.5 * turn, "CY", 1.0) for turn in range(turns + 1) for e in once]
+    straight = np.zeros((1, turns * period), dtype=np.float32)
+    Arrangement(bank, arrange(bank, often)).add_to(straight, 0)
+    loop = np.zeros((1, period), dtype=np.float32)
+    Arrangement(bank, arrange(bank, once), period=period).add_to(loop, 0)
+    np.testing.assert_allclose(loop, straight[:, -period:], atol=1e-5)
+
+
+def test_a_stroke_at_the_start_of_a_loop_damps_what_rings_into_it():
+    ringing = np.concatenate([np.zeros(RATE // 2), tone_burst(9000, 0.5, 1.4, 2.0)]).astype(np.float32)
+    recording = Recording.from_samples(ringing, RATE)
+    bank = Bank(recording, find_hits(recording, [DrumEvent(0.5, "HH", 0.9, "open")]))
+    events = [DrumEvent(0.1, "HH", 0.1, "closed"), DrumEvent(0.8, "HH", 1.0, "open")]
+    loop = np.zeros((1, RATE), dtype=np.float32)
+    Arrangement(bank, arrange(bank, events), period=RATE).add_to(loop, 0)
+    assert np.abs(loop[0, : round(0.09 * RATE)]).max() > 0.1
+    alone = np.zeros((1, RATE), dtype=np.float32)
+    Arrangement(bank, arrange(bank, events)).add_to(alone, 0)
+    span = slice(round(0.12 * RATE), round(0.7 * RATE))
+    np.testing.assert_array_equal(loop[0, span], alone[0, span])
 
 
 def test_hits_begin_and_end_without_a_click():

@@ -18,6 +18,7 @@ from transform.transcriber import (
     TranscriberNet,
     config_from_json,
     config_to_json,
+    listening_gain,
     load_transcriber,
 )
 
@@ -103,6 +104,22 @@ def test_short_blocks_tile_the_recording(net, drums, length_s, sample_rate):
     assert tiled.probability.shape[1] == len(whole) // 441 + 1
     # The resampler makes other rounding errors in other blocks.
     assert_same(tiled, transcriber.infer(torch.from_numpy(whole)), 1e-4 if sample_rate == 44_100 else 1e-2)
+
+
+@pytest.mark.parametrize("level_db", [-50, -20, 20])
+def test_the_level_of_a_recording_does_not_matter(net, drums, level_db):
+    transcriber = Transcriber(net)
+    audio = drums(5.0)
+    as_made = transcriber.activations(Recording.from_samples(audio, 44_100))
+    levelled = Recording.from_samples(audio * 10 ** (level_db / 20), 44_100)
+    assert_same(transcriber.activations(levelled), as_made, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("peak", "gain"), [(1.0, 0.25), (0.01, 25.0), (1e-3, 250.0), (6e-5, 1.0), (0.0, 1.0), (1e30, 0.01)]
+)
+def test_what_is_far_from_any_usual_level_stays_so(peak, gain):
+    assert listening_gain(peak) == pytest.approx(gain)
 
 
 def test_fused_network_equals_the_trained_one(net):
