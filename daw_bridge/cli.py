@@ -7,6 +7,7 @@ commands, so that `redrum --help` answers at once.
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the objects that --json prints
 OUT_FOLDER = Path("redrummed")
+BENCH_FOLDER = OUT_FOLDER / "bench"
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
 # performance, so that nothing would change.
 DEMO_RHYTHMS = {
@@ -112,6 +114,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files may hold what a console cannot show
             stream.reconfigure(errors="backslashreplace")
+    # Whoever stops this process (a DAW, a time limit) shall leave no unfinished file either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="redrum")
 
 
@@ -365,6 +369,41 @@ def train(ctx: typer.Context) -> None:
     from training.__main__ import app as training_app
 
     training_app(args=ctx.args, prog_name="redrum train")
+
+
+@app.command()
+def bench(
+    data: Annotated[Path, _option("PACK", "A folder that `redrum train pack` made.")] = Path("runs/pack"),
+    items: Annotated[int | None, _option("N", "Pairs; a tenth as many real loops play, too.", "200")] = None,
+    out: Annotated[Path, _option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
+    preset: Preset = "default",
+    seed: Annotated[int | None, _option("N", "Another seed is other items.", "0")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew; else a stopped run goes on.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a preset on held-out kits and rhythms, against the exact answers."""
+    _set_up_logging(quiet, verbose)
+    from training.benchmark import BenchSettings, run_benchmark
+    from training.benchmark_report import write_report
+
+    given: dict[str, Any] = {"preset": preset}
+    if items is not None:
+        given |= {"n_pairs": items, "n_loops": -(-items // 10)}
+    if seed is not None:
+        given["seed"] = seed
+    with _progress(quiet) as show:
+        result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=show)
+    written = write_report(result, out)
+    if as_json:
+        for row in result["rows"]:
+            _print_json(row)
+    elif not quiet:
+        typer.echo(written[0].read_text(encoding="utf-8").partition("## What the columns mean")[0].rstrip())
+        typer.echo(f"\nwritten: {', '.join(map(str, written))}")
 
 
 @rhythms_app.command("list")

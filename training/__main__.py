@@ -114,7 +114,7 @@ def transcriber(
     from training.train_transcriber import TranscriberTraining
 
     settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch))
-    _train_transcriber(settings, data, out, resume, limit, device, export)
+    _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
 
 
 @app.command()
@@ -134,7 +134,7 @@ def evaluation_transcriber(
     from training.train_transcriber import evaluation_training
 
     settings = evaluation_training(**_given(steps=steps, seed=seed, batch=batch))
-    _train_transcriber(settings, data, out, resume, limit, device, export)
+    _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
 
 
 @app.command()
@@ -179,21 +179,12 @@ def _minutes(asked: float | None) -> float:
 
 
 def _train_transcriber(
-    settings: TranscriberTraining,
-    data: Path,
-    out: Path,
-    resume: bool,
-    max_minutes: float,
-    device: str,
-    export: Path | None,
+    settings: TranscriberTraining, data: Path, out: Path, export: Path | None, **how: Any
 ) -> None:
     from training.pack import load_pack
     from training.train_transcriber import export_transcriber, train_transcriber
 
-    on_device = _device(device)
-    checkpoint = train_transcriber(
-        load_pack(data), out, settings, max_minutes=max_minutes, device=on_device, resume=resume
-    )
+    checkpoint = train_transcriber(load_pack(data), out, settings, **how)
     typer.echo(str(checkpoint))
     if export is not None:
         typer.echo(str(export_transcriber(checkpoint, export)))

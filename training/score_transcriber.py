@@ -47,6 +47,19 @@ class Score:
     high: float
 
 
+def whole_kits(length_s: float) -> SynthesisSettings:
+    """Return settings for recordings of whole kits, as they are, that play rhythms as they were played."""
+    return SynthesisSettings(
+        n_samples=round(length_s * SAMPLE_RATE),
+        procedural=0.0,
+        mixed_kit=0.0,
+        layered=0.0,
+        reshaped=0.0,
+        pre_roll=0.0,
+        variation=AS_PLAYED,
+    )
+
+
 def make_recordings(
     pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 12.0
 ) -> list[AnnotatedRecording]:
@@ -58,15 +71,7 @@ def make_recordings(
     Raises:
         PackError: the pack lacks kits or rhythms of that side.
     """
-    settings = SynthesisSettings(
-        n_samples=round(length_s * SAMPLE_RATE),
-        procedural=0.0,
-        mixed_kit=0.0,
-        layered=0.0,
-        reshaped=0.0,
-        pre_roll=0.0,
-        variation=AS_PLAYED,
-    )
+    settings = whole_kits(length_s)
     kits = [
         kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
     ]
@@ -83,11 +88,11 @@ def make_recordings(
     for i in range(n):
         pool = acoustic if i % 2 == 0 else others
         kit = pool[rng.integers(len(pool))]
-        recipe = Synthesiser([kit, *_lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
+        recipe = Synthesiser([kit, *lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
         audio = render_batch([recipe], dry_stems=stems[None])[0]
-        heard, unheard = _as_events(recipe, audible), _as_events(recipe, ~audible)
+        heard, unheard = as_events(recipe, audible), as_events(recipe, ~audible)
         recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
     return recordings
 
@@ -176,10 +181,10 @@ def _totals(counts: Sequence[ItemCounts]) -> dict[str, Counts]:
     return totals | {"micro": pooled(totals)}
 
 
-def _lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
+def lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
     """Return kits of the same side that lend the classes which a kit lacks (some machines have no cymbals)."""
     own = {shot.drum_class for shot in kit.one_shots}
-    lenders = []
+    found = []
     for drum_class in (c for c in CLASSES if c not in own):
         able = [k for k in kits if k.voices(drum_class)]
         if not able:
@@ -188,11 +193,12 @@ def _lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
             )
         lender = next((k for k in able if k.kind == kit.kind), able[0])
         shots = tuple(s for s in lender.one_shots if s.drum_class == drum_class)
-        lenders.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
-    return lenders
+        found.append(replace(lender, name=f"{lender.name}/{drum_class}", one_shots=shots))
+    return found
 
 
-def _as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
+def as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
+    """Return the chosen strokes of a recipe as events; grace notes are none."""
     return tuple(
         DrumEvent(max(0.0, s.onset_s), s.drum_class, s.velocity, s.articulation)
         for s, is_chosen in zip(recipe.strokes, chosen, strict=True)

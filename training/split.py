@@ -16,6 +16,8 @@ SPLITS: tuple[Split, ...] = ("train", "validate", "test")
 # Families share recordings (same SoundFont, same drum set, same synthesiser presets) and are never divided.
 _VALIDATE_FAMILIES = ("millo-", "timgm-", "lmms-", "electric-empire", "synth-metal-")
 _TEST_FAMILIES = ("avl-", "h2-", "hard-electro", "dsyn-", "synth-fm-")
+# Of these, kits of different names hold recordings of the same drums.
+_SHARING = (("avl-", "h2-black-pearl", "h2-gmrock"), ("timgm-", "lmms-acoustic"))
 # The other procedural kits would only repeat what training/procedural.py makes without end.
 _UNUSED_FAMILIES = ("synth-",)
 
@@ -51,3 +53,8 @@ def split_of_loop(path: str, tier: str) -> Split:
     if any(track in path for track in _TEST_TRACKS):
         return "test"
     return "train" if tier == "A" else "unused"
+
+
+def recording_family(kit: str) -> str:
+    """Return a name that kits share where they share recordings."""
+    return next((prefixes[0] for prefixes in _SHARING if kit.startswith(prefixes)), kit)

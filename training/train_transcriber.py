@@ -70,7 +70,7 @@ class TranscriberTraining:
     offset_weight: float = 0.2
     seed: int = 0
     validate_every: int = 500  # steps
-    n_validation: int = 24  # held-out recordings of 12 s
+    n_validation: int = 96  # held-out recordings of 12 s
     pool_size: int = 40  # procedural one-shots in stock, per articulation
     architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
     kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
@@ -94,8 +94,10 @@ def evaluation_training(**changes: Any) -> TranscriberTraining:
         "model": EVALUATION_CONFIG,
         "kits": "odd",
         "seed": 1999,
-        "steps": 1300,
+        "steps": 1200,
         "warm_up": 100,
+        "validate_every": 300,
+        "n_validation": 24,
         "ema": 0.996,
     }
     return TranscriberTraining(**(settings | changes))
@@ -354,9 +356,11 @@ def _schedule(step: int, settings: TranscriberTraining) -> float:
 
 def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
     kits = kits_of(pack.kits, "train")
-    if which == "odd":
-        return [kit for kit in kits if hashlib.sha256(kit.name.encode()).digest()[0] % 2]
-    return kits
+    if which == "all":
+        return kits
+    odd = [kit for kit in kits if hashlib.sha256(kit.name.encode()).digest()[0] % 2]
+    _log.info("%d of %d training kits", len(odd), len(kits))
+    return odd
 
 
 def _on_device(kit: Kit, device: torch.device) -> Kit:

@@ -646,7 +646,8 @@ def test_result_that_cannot_be_finished_leaves_nothing(source, here, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' own included")
-def test_ctrl_c_in_mid_render_leaves_nothing(source, here):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stop):
     before = snapshot(here)
     process = subprocess.Popen(
         [
@@ -673,7 +674,7 @@ def test_ctrl_c_in_mid_render_leaves_nothing(source, here):
         while not list(here.glob("out/.*")) and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert list(here.glob("out/.*")), "the render never came to write"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         told, errors = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -90,6 +90,22 @@ def tiny_pack():
 
 
 @pytest.fixture(scope="session")
+def bench_pack():
+    """Return a pack with a test side: kits of two families that share recordings, some that do not, loops."""
+    kits = (
+        make_kit("trained-on", "train"),
+        make_kit("avl-one", "test", seed=10),
+        make_kit("h2-black-pearl", "test", seed=20),
+        make_kit("dsyn-a", "test", kind="electronic", seed=30),
+        make_kit("dsyn-b", "test", kind="electronic", seed=40),
+        make_kit("dsyn-bare", "test", kind="electronic", seed=50, voices=[("KD", ""), ("CY", "ride")]),
+    )
+    grooves = tuple(make_groove(f"held-out-{i}", "test", bpm=90.0 + 15 * i) for i in range(3))
+    beat = np.concatenate([np.pad(make_hit(c), (0, 15_000)) for c in ("KD", "HH", "SD", "HH")])
+    return Pack(kits, grooves, (("real", "test", torch.from_numpy(np.tile(beat, 4))),))
+
+
+@pytest.fixture(scope="session")
 def small_training():
     """Return a function that makes the settings of a training run that takes seconds."""
 

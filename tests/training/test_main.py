@@ -62,6 +62,17 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
     assert torch.load(tmp_path / "run" / "transcriber.pt")["step"] == 3
 
 
+def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_path):
+    training("pack", data_folder, "--out", tmp_path / "pack")
+    args = ("evaluation-transcriber", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--steps", 1)
+    trained = training(*args, "--batch", 1, "--device", "cpu", "--export", tmp_path / "judge")
+    assert trained.exit_code == 0, trained.stderr
+    weights = tmp_path / "judge" / "transcriber-evaluation.safetensors"
+    assert trained.stdout.splitlines() == [str(tmp_path / "run" / "evaluation-transcriber.pt"), str(weights)]
+    assert list(weights.parent.iterdir()) == [weights]
+    assert weights.stat().st_size < 1_500_000
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

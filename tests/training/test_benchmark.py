@@ -1,0 +1,274 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from training import benchmark as module
+from training.bench_items import Item, ItemMaker, kit_halves
+from training.benchmark import SYSTEMS, BenchSettings, clustered_mean, play, run_benchmark, score
+from training.benchmark_report import markdown, write_report
+from training.evaluation_transcriber import EVALUATION_CONFIG, EvaluationNet
+from training.pack import PACK_FILES, PackError
+from training.peak_memory import peak_memory_mb
+from training.split import recording_family
+from transform.audio import Recording
+from transform.errors import OutputError, RhythmError, SettingsError
+from transform.events import DrumEvent, Rhythm
+from transform.presets import demo_recordings
+from transform.transcriber import Transcriber
+
+
+@pytest.fixture(scope="session")
+def items(bench_pack):
+    maker = ItemMaker(bench_pack, seed=0)
+    return [maker.pair(0), maker.pair(1), maker.loop(0)]
+
+
+class Knowing:
+    """Stands in for the evaluation transcriber and hears what it is told to."""
+
+    def __init__(self, events):
+        self._events = list(events)
+
+    def infer(self, audio):
+        return None
+
+    def events(self, activations):
+        return self._events
+
+
+def same(first, second):
+    return all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in Item.__dataclass_fields__
+    )
+
+
+def test_items_follow_from_seed_and_number_alone(bench_pack, items):
+    again = ItemMaker(bench_pack, seed=0)
+    assert same(again.loop(0), items[2])
+    assert same(again.pair(1), items[1])
+    assert same(again.pair(0), items[0])
+    assert not same(ItemMaker(bench_pack, seed=1).pair(0), items[0])
+
+
+def test_pairs_have_the_agreed_lengths_and_an_oracle(items):
+    for item in items:
+        assert 6 * 44_100 <= len(item.source) <= 8 * 44_100
+        assert 3.0 <= item.length_s <= 6.0
+        assert len(item.rhythm) >= 6
+        assert {e.onset_s for e in item.truth} <= {e.onset_s for e in item.rhythm}
+    for item in items[:2]:
+        assert item.oracle.shape == item.target.shape
+        assert item.oracle.any()
+        # What the source never plays, the oracle cannot play.
+        assert {e.drum_class for e in item.truth} <= {e.drum_class for e in item.source_events}
+    assert items[2].oracle is None
+    assert items[2].kit == "real"
+
+
+def test_halves_share_no_recordings(bench_pack):
+    halves = kit_halves([kit for kit in bench_pack.kits if kit.split == "test"])
+    names = [{kit.name for kit in half} for half in halves]
+    assert {"avl-one", "h2-black-pearl"} in [{n for n in half if not n.startswith("dsyn")} for half in names]
+    assert not names[0] & names[1]
+    families = [{recording_family(name) for name in half} for half in names]
+    assert not families[0] & families[1]
+    with pytest.raises(PackError, match="no two test kits"):
+        kit_halves([kit for kit in bench_pack.kits if recording_family(kit.name) == "avl-"])
+
+
+def test_source_and_target_are_of_different_halves(bench_pack, monkeypatch):
+    maker = ItemMaker(bench_pack, seed=0)
+    used = []
+    draw = maker._recipe
+    monkeypatch.setattr(
+        maker, "_recipe", lambda kits, *rest: used.append({k.name for k in kits}) or draw(kits, *rest)
+    )
+    sources = {maker.pair(i).kit for i in range(4)}
+    assert all(not source & target for source, target in zip(used[::2], used[1::2], strict=True))
+    assert sources & {"avl-one", "h2-black-pearl"}  # either half is the source in its turn
+    assert sources & {"dsyn-a", "dsyn-b"}
+    assert "trained-on" not in set().union(*used)
+
+
+def test_a_pack_without_a_test_side_is_a_sentence(tiny_pack):
+    with pytest.raises(PackError, match="no two test kits"):
+        ItemMaker(tiny_pack, seed=0)
+
+
+def test_copies_and_oracle_are_what_they_say(items):
+    for item in items[:2]:
+        n = len(item.target)
+        source_copy, target_copy, oracle = (
+            play(system, item, None)[0] for system in ("source copy", "target copy", "oracle")
+        )
+        assert np.array_equal(source_copy, item.source[:n])
+        assert np.array_equal(target_copy, item.target)
+        assert np.array_equal(oracle, item.oracle)
+
+
+def test_a_failure_is_silence_with_its_reason(items, caplog):
+    class Failing:
+        def redrum(self, *_):
+            raise RhythmError("nothing is heard")
+
+    audio, seconds, failure = play(module.AUDIO_RHYTHM, items[0], Failing())
+    assert not audio.any()
+    assert len(audio) == len(items[0].target)
+    assert seconds > 0
+    assert failure == "nothing is heard"
+    assert "pair-0000" in caplog.text
+
+
+def test_the_engine_is_told_what_the_row_says(items):
+    told = []
+
+    class Listening:
+        def redrum(self, source, rhythm, settings):
+            told.append((source, rhythm, settings))
+            raise RhythmError("enough")
+
+    for system in (module.AUDIO_RHYTHM, module.MIDI_RHYTHM):
+        play(system, items[0], Listening())
+    (source, heard, _), (_, written, settings) = told
+    assert np.array_equal(source.read(0, source.n_samples)[0], items[0].source)
+    assert np.array_equal(heard.read(0, heard.n_samples)[0], items[0].target)
+    assert isinstance(written, Rhythm)
+    assert sorted(written.events, key=repr) == sorted(items[0].rhythm, key=repr)
+    assert settings.length == items[0].length_s
+
+
+def test_the_oracle_is_perfect_to_a_perfect_listener(items):
+    item = items[0]
+    scores = score(item.oracle, item, Knowing(item.truth))
+    for name in ("class_f_50", "class_f_30", "class_f_10", "onset_f_50", "onset_f_20"):
+        assert scores[name] == 1
+    assert scores["timing_sd_ms"] == pytest.approx(0, abs=1e-9)
+    for name in ("log_mel_db", "high_db", "high_abs_db", "pre_echo_db"):
+        assert scores[name] == 0
+    assert scores["likeness"] > 0.5
+    assert score(item.target, item, Knowing(item.truth))["likeness"] < 0.1
+
+
+def test_late_hits_fail_the_narrow_windows_and_keep_their_spread(items):
+    item = items[0]
+    late = [replace(event, onset_s=event.onset_s + 0.015) for event in item.truth]
+    scores = score(item.oracle, item, Knowing(late))
+    assert scores["class_f_30"] == 1
+    assert scores["class_f_10"] == 0
+    assert scores["onset_f_20"] > 0.9
+    assert scores["timing_sd_ms"] == pytest.approx(0, abs=1e-6)
+
+
+def test_of_a_real_loop_only_onsets_are_scored(items):
+    scores = score(items[2].source[: len(items[2].target)], items[2], Knowing(items[2].truth))
+    assert scores == {"onset_f_50": 1.0, "onset_f_20": 1.0}
+
+
+def test_silence_is_scored_and_not_an_error(items):
+    scores = score(np.zeros_like(items[0].target), items[0], Knowing([]))
+    assert scores["class_f_50"] == 0
+    assert scores["log_mel_db"] > 5
+    assert scores["timing_sd_ms"] is None
+    assert scores["pre_echo_db"] is None
+
+
+def test_intervals_are_over_kits_and_rhythms():
+    # All differences are between two kits: which of them is drawn decides everything.
+    values, kits = [0.0] * 50 + [1.0] * 50, ["a"] * 50 + ["b"] * 50
+    grooves = [f"groove {i % 25}" for i in range(100)]
+    mean = clustered_mean(values, kits, grooves, n_resamples=500)
+    assert (mean.mean, mean.low, mean.high, mean.n) == (0.5, 0.0, 1.0, 100)
+    many_kits = clustered_mean(values, [str(i) for i in range(100)], grooves, n_resamples=500)
+    assert 0.3 < many_kits.low < 0.45 < 0.55 < many_kits.high < 0.7
+    constant = clustered_mean([3.0] * 10, kits[:10], grooves[:10], n_resamples=100)
+    assert (constant.low, constant.high) == (3.0, 3.0)
+    assert clustered_mean(values, kits, grooves, n_resamples=500) == mean
+
+
+@pytest.fixture
+def bench(bench_pack, monkeypatch, tmp_path):
+    """Return a function that runs a small benchmark in tmp_path/out, its pack made and its judge untrained."""
+    (tmp_path / "pack").mkdir()
+    for name in PACK_FILES:
+        (tmp_path / "pack" / name).write_bytes(b"made")
+    judge = tmp_path / "judge.safetensors"
+    judge.write_bytes(b"made")
+    torch.manual_seed(0)
+    net = EvaluationNet(replace(EVALUATION_CONFIG, widths=(4, 4, 8, 8), d_model=16, thresholds=(0.45,) * 5))
+    monkeypatch.setattr(module, "shipped_weights", lambda: judge)
+    monkeypatch.setattr(module, "_code", lambda: [judge])
+    monkeypatch.setattr(module, "load_evaluation_transcriber", lambda path: Transcriber(net.eval()))
+    monkeypatch.setattr(module, "load_pack", lambda folder: bench_pack)
+
+    def run(overwrite=False, **changes):
+        settings = BenchSettings(**({"n_pairs": 2, "n_loops": 1, "n_memory": 0, "n_resamples": 50} | changes))
+        return run_benchmark(tmp_path / "pack", tmp_path / "out", settings, overwrite=overwrite)
+
+    return run
+
+
+def test_a_run_has_all_rows_and_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
+    result = bench(n_pairs=1)
+    rows = [(row["material"], row["system"]) for row in result["rows"]]
+    assert rows == [("pairs", system) for system in SYSTEMS] + [("loops", system) for system in SYSTEMS[:-1]]
+    oracle = result["rows"][4]
+    assert oracle["n"] == 1
+    assert oracle["measures"]["log_mel_db"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 1}
+    assert "real_time_factor" not in oracle["measures"]
+    assert result["rows"][3]["measures"]["real_time_factor"]["mean"] > 0
+
+    scored = []
+    once = module._scored
+    monkeypatch.setattr(module, "_scored", lambda item, *rest: scored.append(item.name) or once(item, *rest))
+    assert bench(n_pairs=1) == result
+    assert scored == []
+    log = tmp_path / "out" / "items.jsonl"
+    log.write_text(log.read_text(encoding="utf-8")[:-20], encoding="utf-8")  # as a crash leaves it
+    longer = bench(n_pairs=2)
+    assert scored == ["pair-0001", "loop-0000"]
+    assert longer["rows"][0]["n"] == 2
+    assert bench(n_pairs=2) == longer  # what came after the broken line can be read
+
+    before = log.read_bytes()
+    with pytest.raises(OutputError, match="items of another run: another seed") as caught:
+        bench(seed=5)
+    assert "--overwrite" in caught.value.hint
+    with monkeypatch.context() as changed:
+        changed.setattr(module, "_code", lambda: [log])
+        with pytest.raises(OutputError, match="another code"):
+            bench()
+    assert log.read_bytes() == before
+    assert bench(seed=5, overwrite=True, n_pairs=1, n_loops=0)["run"]["seed"] == 5
+
+    paths = write_report(longer, tmp_path / "out")
+    assert [path.name for path in paths] == ["benchmark.md", "bench.json", "bench.png"]
+    assert json.loads(paths[1].read_text(encoding="utf-8")) == longer
+    assert paths[2].read_bytes()[:4] == b"\x89PNG"
+    table = markdown(longer)
+    assert table.count("| oracle |") == 4
+    assert "| oracle | 0.00 (0.00 to 0.00) |" in table
+    assert "redrum bench --data PACK --items 2 --seed 0" in table
+
+
+def test_without_a_pack_the_sentence_says_how_to_get_one(tmp_path):
+    with pytest.raises(PackError, match="there is no packed data set in") as caught:
+        run_benchmark(tmp_path / "none", tmp_path / "out", BenchSettings())
+    assert "redrum train pack DATA --out PACK" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_impossible_settings_are_a_sentence():
+    with pytest.raises(SettingsError, match="n_pairs is 0"):
+        BenchSettings(n_pairs=0)
+
+
+def test_peak_memory_is_that_of_a_process_alone():
+    with Recording.open(demo_recordings()[0].path) as recording:
+        samples = recording.read(0, 5 * recording.sample_rate)[0]
+    ballast = np.ones(50_000_000)  # 400 MB of ours are none of its
+    needed = peak_memory_mb("default", samples, Rhythm((DrumEvent(0.0, "KD", 1.0),), 1.0, None, "one"))
+    assert 100 < needed < 900
+    assert len(ballast)

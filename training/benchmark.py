@@ -1,0 +1,358 @@
+"""The benchmark: recordings of held-out kits are redrummed, and what comes out is measured against the truth.
+
+The items are those of training/bench_items.py, the measures those of training/measures.py. What was scored is
+kept item by item, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.bench_items import Audio, Item, ItemMaker
+from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
+from training.kits import SAMPLE_RATE
+from training.measures import (
+    any_onset_f,
+    distinct_onsets_s,
+    high_energy_db,
+    hit_spectra_db,
+    isolated_onsets_s,
+    likeness,
+    log_mel_distance_db,
+    pre_echo_db,
+    timing_errors_s,
+    timing_sd_ms,
+    velocity_correlations,
+)
+from training.pack import PACK_FILES, PackError, load_pack
+from training.peak_memory import peak_memory_mb
+from training.scores import class_counts, pooled
+from transform.audio import Recording
+from transform.engine import Redrummer, RenderSettings
+from transform.errors import OutputError, RedrumError, SettingsError
+from transform.events import Rhythm
+from transform.files import write_text_atomic
+from transform.presets import load_preset
+from transform.transcriber import Transcriber
+
+AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhythm)"
+SYSTEMS = ("source copy", "target copy", AUDIO_RHYTHM, MIDI_RHYTHM, "oracle")
+MATERIALS = ("pairs", "loops")
+
+Scores = dict[str, float | None]
+Progress = Callable[[str, float], None]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """What is measured."""
+
+    n_pairs: int = 200
+    n_loops: int = 20  # rhythms that real loops play
+    seed: int = 0
+    preset: str = "default"
+    n_memory: int = 3  # renders of each kind whose memory is measured, each in a process of its own
+    n_resamples: int = 2000  # of the bootstrap
+
+    def __post_init__(self) -> None:
+        for name in ("n_pairs", "n_resamples"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over `n` items with the 95 % interval of a bootstrap over kits and rhythms."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def play(system: str, item: Item, redrummer: Redrummer) -> tuple[Audio, float | None, str]:
+    """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
+
+    A system that fails plays silence.
+    """
+    n_samples = len(item.target)
+    if system in ("source copy", "target copy"):
+        return _fitted(item.source if system == "source copy" else item.target, n_samples), None, ""
+    if system == "oracle":
+        assert item.oracle is not None
+        return item.oracle, None, ""
+    source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
+    rhythm: Rhythm | Recording = _events_of(item)
+    if system == AUDIO_RHYTHM:
+        rhythm = Recording.from_samples(item.target, SAMPLE_RATE, "target")
+    settings = RenderSettings(length=item.length_s, align="seconds")
+    began = time.perf_counter()
+    try:
+        take = redrummer.redrum(source, rhythm, settings)
+        samples = take.read(0, n_samples)[0]
+    except RedrumError as err:
+        _log.warning("%s, %s: %s", item.name, system, err)
+        return np.zeros(n_samples, dtype=np.float32), time.perf_counter() - began, str(err)
+    return samples, time.perf_counter() - began, ""
+
+
+def _events_of(item: Item) -> Rhythm:
+    events = sorted(item.rhythm, key=lambda event: event.onset_s)
+    return Rhythm(tuple(events), item.length_s, None, item.groove)
+
+
+def _fitted(samples: Audio, n_samples: int) -> Audio:
+    return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
+
+
+def score(audio: Audio, item: Item, listener: Transcriber) -> Scores:
+    """Return the measures of a result, shape (T,); of a real loop's, those of timing alone."""
+    detected = [
+        event
+        for event in listener.events(listener.infer(torch.from_numpy(audio)))
+        if event.onset_s < item.length_s
+    ]
+    scores: Scores = {}
+    for window_ms in (50, 20):
+        scores[f"onset_f_{window_ms}"] = any_onset_f(
+            item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000
+        )
+    if item.oracle is None:
+        return scores
+    for window_ms in (50, 30, 10):
+        counts = class_counts(item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000)
+        scores[f"class_f_{window_ms}"] = pooled(counts).f_measure
+        if window_ms == 50:
+            for drum_class, own in counts.items():
+                is_asked = own.expected + own.detected > 0
+                scores[f"class_f_50_{drum_class}"] = own.f_measure if is_asked else None
+    scores["timing_sd_ms"] = timing_sd_ms(timing_errors_s(item.truth, detected))
+    correlations = velocity_correlations(audio, item.truth)
+    known = [value for value in correlations.values() if value is not None]
+    scores["velocity"] = float(np.mean(known)) if known else None
+    scores |= {f"velocity_{drum_class}": value for drum_class, value in correlations.items()}
+    scores["log_mel_db"] = log_mel_distance_db(audio, item.oracle)
+    hits, source_hits, target_hits = (
+        hit_spectra_db(sound, distinct_onsets_s(events))
+        for sound, events in (
+            (audio, item.truth),
+            (item.source, item.source_events),
+            (item.target, item.target_events),
+        )
+    )
+    scores["likeness"] = likeness(hits, source_hits, target_hits)
+    brighter_db = high_energy_db(audio, item.oracle)
+    scores |= {"high_db": brighter_db, "high_abs_db": abs(brighter_db)}
+    onsets_s = isolated_onsets_s(item.truth, item.rhythm)
+    ahead, true_ahead = pre_echo_db(audio, onsets_s), pre_echo_db(item.oracle, onsets_s)
+    scores["pre_echo_db"] = None if ahead is None or true_ahead is None else ahead - true_ahead
+    return scores
+
+
+def clustered_mean(
+    values: Sequence[float], kits: Sequence[str], grooves: Sequence[str], *, n_resamples: int, seed: int = 0
+) -> Mean:
+    """Return the mean of items' values with its interval when kits and rhythms are drawn anew.
+
+    An item counts as often as its kit was drawn times as often as its rhythm was drawn (the pigeonhole
+    bootstrap of Owen, Annals of Applied Statistics 2007).
+    """
+    rng = np.random.default_rng(seed)
+    array = np.asarray(values, dtype=np.float64)
+    weights = np.ones((n_resamples, len(array)))
+    for labels in (kits, grooves):
+        names, place = np.unique(np.asarray(labels), return_inverse=True)
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+        weights *= drawn[:, place]
+    total = weights.sum(axis=1)
+    means = (weights @ array)[total > 0] / total[total > 0]
+    low, high = np.quantile(means, (0.025, 0.975)) if len(means) else (array.mean(), array.mean())
+    return Mean(float(array.mean()), float(low), float(high), len(array))
+
+
+def run_benchmark(
+    data: Path,
+    out: Path,
+    settings: BenchSettings,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a preset and return the result; what `out` holds of the same run is not measured again.
+
+    Args:
+        data: the folder of a pack with its test side.
+        out: where `items.jsonl` is kept, item by item.
+        settings: what is measured.
+        overwrite: begin anew where `out` holds another run.
+        progress: is told the stage and its share done.
+
+    Raises:
+        PackError: the pack is missing or lacks its test side.
+        CheckpointError: the preset or the evaluation transcriber is missing.
+        OutputError: `out` holds another run, or cannot be written.
+    """
+    if not (data / PACK_FILES[0]).exists():
+        raise PackError(
+            f"there is no packed data set in {data}",
+            hint="make one with `redrum train pack DATA --out PACK` and name it with --data PACK",
+        )
+    listener = load_evaluation_transcriber(shipped_weights())
+    run = _identity(data, settings)
+    log = out / "items.jsonl"
+    done = {} if overwrite else _read_items(log, run)
+    redrummer = Redrummer.load(settings.preset)
+    maker = ItemMaker(load_pack(data), settings.seed)
+    kept = [json.dumps(line) + "\n" for line in ({"run": run}, *done.values())]
+    write_text_atomic(log, "".join(kept), overwrite=True)  # without a line that was cut off
+    wanted = _wanted(maker, settings)
+    entries = []
+    with log.open("a", encoding="utf-8") as file:
+        for i, (name, make, number) in enumerate(wanted):
+            if name not in done:
+                done[name] = _scored(make(number), redrummer, listener)
+                file.write(json.dumps(done[name]) + "\n")
+                file.flush()
+                _log.info("%d of %d: %s", i + 1, len(wanted), name)
+            entries.append(done[name])
+            if progress is not None:
+                progress("benchmark", (i + 1) / len(wanted))
+    rows = _rows(entries, settings, _memory(maker, settings, progress))
+    return {"schema": 1, "settings": asdict(settings), "run": run, "rows": rows}
+
+
+def _identity(data: Path, settings: BenchSettings) -> dict[str, Any]:
+    """Return what items must have in common to be scored together: seed, weights, data and code."""
+    return {
+        "seed": settings.seed,
+        "preset": _digest([load_preset(settings.preset).weights("transcriber")]),
+        "evaluator": _digest([shipped_weights()]),
+        "data": _digest([data / name for name in PACK_FILES]),
+        "code": _digest(_code()),
+    }
+
+
+def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Callable[[int], Item], int]]:
+    """Return the name, the maker and the number of each item."""
+    pairs = [(f"pair-{i:04d}", maker.pair, i) for i in range(settings.n_pairs)]
+    n_loops = settings.n_loops if maker.loops else 0
+    return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
+
+
+def _scored(item: Item, redrummer: Redrummer, listener: Transcriber) -> dict[str, Any]:
+    """Return what is kept of an item: its measures for every system."""
+    systems: dict[str, Scores] = {}
+    failures: dict[str, str] = {}
+    for system in SYSTEMS:
+        if system == "oracle" and item.oracle is None:
+            continue
+        audio, seconds, failure = play(system, item, redrummer)
+        systems[system] = score(audio, item, listener)
+        systems[system]["real_time_factor"] = item.length_s / seconds if seconds else None
+        if failure:
+            failures[system] = failure
+    return {
+        "item": item.name,
+        "material": "loops" if item.oracle is None else "pairs",
+        "kit": item.kit,
+        "groove": item.groove,
+        "systems": systems,
+        "failures": failures,
+    }
+
+
+def _rows(
+    entries: Sequence[Mapping[str, Any]], settings: BenchSettings, memory: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return the rows of the table: for each kind of item and each system the means of its measures."""
+    rows = []
+    for material in MATERIALS:
+        for system in SYSTEMS:
+            own = [e for e in entries if e["material"] == material and system in e["systems"]]
+            if not own:
+                continue
+            row: dict[str, Any] = {"material": material, "system": system, "n": len(own)}
+            row["failures"] = sum(system in entry["failures"] for entry in own)
+            row["measures"] = _means(own, system, settings)
+            if material == "pairs" and system in memory:
+                row["peak_memory_mb"] = memory[system]
+            rows.append(row)
+    return rows
+
+
+def _means(
+    entries: Sequence[Mapping[str, Any]], system: str, settings: BenchSettings
+) -> dict[str, dict[str, Any]]:
+    """Return the mean of each measure over the items that have it; one that no item has is left out."""
+    means = {}
+    for name in entries[0]["systems"][system]:
+        valued = [e for e in entries if e["systems"][system][name] is not None]
+        if valued:
+            mean = clustered_mean(
+                [e["systems"][system][name] for e in valued],
+                [e["kit"] for e in valued],
+                [e["groove"] for e in valued],
+                n_resamples=settings.n_resamples,
+                seed=settings.seed,
+            )
+            means[name] = asdict(mean)
+    return means
+
+
+def _memory(maker: ItemMaker, settings: BenchSettings, progress: Progress | None) -> dict[str, float]:
+    """Return the most memory that a process needed which did nothing but one render, by system, in MB."""
+    found: dict[str, float] = {}
+    for i in range(settings.n_memory):
+        item = maker.pair(i)
+        for system in (AUDIO_RHYTHM, MIDI_RHYTHM):
+            rhythm = item.target if system == AUDIO_RHYTHM else _events_of(item)
+            needed = peak_memory_mb(settings.preset, item.source, rhythm)
+            if needed is not None:
+                found[system] = max(found.get(system, 0.0), needed)
+        if progress is not None:
+            progress("memory", (i + 1) / settings.n_memory)
+    return found
+
+
+def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the items that a stopped run has scored; a line that was cut off by a crash is left out."""
+    if not log.exists():
+        return {}
+    lines = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            _log.info("%s: a line cannot be read and is left out", log.name)
+    before = lines[0].get("run", {}) if lines else {}
+    if changed := [name for name, value in run.items() if before.get(name) != value]:
+        raise OutputError(
+            f"{log} holds items of another run: another {', '.join(changed)}",
+            hint="begin anew with --overwrite, or name another --out",
+        )
+    return {line["item"]: line for line in lines[1:]}
+
+
+def _code() -> list[Path]:
+    """Return the source files that decide what an item is and what it scores."""
+    root = Path(__file__).resolve().parents[1]
+    return sorted(path for name in ("transform", "training") for path in (root / name).glob("*.py"))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return a checksum of files' contents."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,177 @@
+"""The benchmark's result for readers: Markdown tables and a picture of bars with their intervals."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transform.events import CLASS_NAMES, CLASSES
+from transform.files import appearing, write_text_atomic
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure as readers meet it."""
+
+    key: str
+    title: str
+    digits: int = 3
+
+
+_PLAYED = (
+    Column("class_f_50", "class F @50 ms"),
+    Column("class_f_30", "class F @30 ms"),
+    Column("class_f_10", "class F @10 ms"),
+    Column("onset_f_50", "any-onset F @50 ms"),
+    Column("onset_f_20", "any-onset F @20 ms"),
+    Column("timing_sd_ms", "timing SD, ms", 1),
+    Column("velocity", "velocity correlation"),
+)
+_SOUND = (
+    Column("log_mel_db", "log-mel distance, dB", 2),
+    Column("likeness", "likeness to source"),
+    Column("high_db", "energy above 8 kHz, dB", 2),
+    Column("high_abs_db", "above 8 kHz, absolute dB", 2),
+    Column("pre_echo_db", "pre-echo, dB", 2),
+)
+_CLASS_F = tuple(Column(f"class_f_50_{c}", CLASS_NAMES[c]) for c in CLASSES)
+_CLASS_VELOCITY = tuple(Column(f"velocity_{c}", CLASS_NAMES[c]) for c in CLASSES)
+_ANY_ONSET = tuple(column for column in _PLAYED if column.key.startswith("onset_f"))
+
+_NOTES = """\
+- **Class F, any-onset F**: F of the onsets that the evaluation transcriber hears in a result, against the true
+  audible events of the oracle (within 30 dB of the mix around them; others may be heard or missed). A class
+  that the source lacks is asked for as the class that stands in for it.
+- **Timing SD**: standard deviation of the heard onsets' errors after the item's mean error is taken off.
+- **Velocity correlation**: Spearman's, of true velocities with levels in the class's band in the 50 ms after
+  the onset; items with five strokes of the class or more.
+- **Log-mel distance**: mean absolute difference to the oracle in dB, 80 mel bands, windows of 1024 every 256
+  samples, floor -70 dB; both recordings are brought to a root mean square of -20 dB over their whole length.
+- **Likeness to source**: d_target / (d_source + d_target), d the mean distance to the nearest hit (64 mel
+  bands, loudness-normalised, of the 93 ms after each onset). 1 sounds like the source, 0 like the target's
+  recording.
+- **Energy above 8 kHz**: its share of the whole against the oracle's; + is brighter.
+- **Pre-echo**: level of the 10 ms that end 2 ms before an onset against the 20 ms after it, less the oracle's;
+  + is sound ahead of its attack. Onsets less than 60 ms after another do not count.
+- **Real-time factor**: seconds of result a second of computing, models loaded, both transcriptions included.
+- **Peak memory**: of a process that loads the models and renders one item.
+- Systems are read against the oracle, which is far from perfect: the evaluation transcriber mishears it too.
+"""
+
+
+def write_report(result: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write `benchmark.md`, `bench.json` and, where there is matplotlib, `bench.png`; return their paths."""
+    table, data, picture = (out / name for name in ("benchmark.md", "bench.json", "bench.png"))
+    write_text_atomic(table, markdown(result), overwrite=True)
+    write_text_atomic(data, json.dumps(result, indent=1) + "\n", overwrite=True)
+    return [table, data, picture] if draw(result, picture) else [table, data]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return the tables of a benchmark's result, with what their columns mean."""
+    settings, rows = result["settings"], result["rows"]
+    pairs = [row for row in rows if row["material"] == "pairs"]
+    loops = [row for row in rows if row["material"] == "loops"]
+    lines = ["# Benchmark", ""]
+    lines += [
+        f"{pairs[0]['n']} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
+        f" seed {settings['seed']}. Means with 95 % intervals (bootstrap over kits and rhythms). Made with:",
+        "",
+        "```",
+        f"redrum bench --data PACK --items {settings['n_pairs']} --seed {settings['seed']}"
+        f" --preset {settings['preset']}",
+        "```",
+        "",
+    ]
+    for title, columns in (
+        ("Does it play the rhythm?", _PLAYED),
+        ("Does it sound like the source?", _SOUND),
+        ("Class F @50 ms", _CLASS_F),
+        ("Velocity correlation", _CLASS_VELOCITY),
+    ):
+        lines += [f"## {title}", "", *_table(pairs, columns), ""]
+    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
+    if loops:
+        lines += [
+            "## Real loops",
+            "",
+            f"{loops[0]['n']} stretches of held-out real loops play held-out rhythms:"
+            " agreement of the onsets with the rhythm's.",
+            "",
+            *_table(loops, _ANY_ONSET),
+            "",
+        ]
+    failed = [
+        f"{row['system']} on {row['failures']} of {row['n']} {row['material']}"
+        for row in rows
+        if row["failures"]
+    ]
+    if failed:
+        lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
+    return "\n".join([*lines, "## What the columns mean", "", _NOTES])
+
+
+def draw(result: Mapping[str, Any], picture: Path) -> bool:
+    """Draw each measure's bars with their intervals as PNG and return True, or False without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        _log.info("no %s: matplotlib is not installed", picture.name)
+        return False
+    rows = [row for row in result["rows"] if row["material"] == "pairs"]
+    columns = (*_PLAYED, *_SOUND)
+    figure = Figure(figsize=(12, 9), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, 4).flat
+    colours = ("#999999", "#CCCCCC", "#D55E00", "#0072B2", "#222222")
+    for each, column in zip(axes, columns, strict=True):
+        shown = [(i, row["measures"].get(column.key)) for i, row in enumerate(rows)]
+        for i, value in shown:
+            if value is None:
+                continue
+            below, above = value["mean"] - value["low"], value["high"] - value["mean"]
+            error = [[max(0.0, below)], [max(0.0, above)]]
+            each.barh(
+                i, value["mean"], xerr=error, color=colours[i % len(colours)], ecolor="#777777", capsize=2
+            )
+        each.set_yticks(range(len(rows)), [row["system"] for row in rows] if each in figure.axes[::4] else [])
+        each.set_ylim(len(rows) - 0.5, -0.5)
+        each.set_title(column.title, fontsize=10, loc="left")
+        each.tick_params(labelsize=8)
+        each.spines[["top", "right"]].set_visible(False)
+        each.axvline(0, color="#222222", linewidth=0.8)
+    with appearing(picture, overwrite=True) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    return True
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
+    lines = [f"| | {' | '.join(c.title for c in columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    for row in rows:
+        cells = [_cell(row["measures"].get(column.key), column.digits) for column in columns]
+        lines.append(f"| {row['system']} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| | real-time factor | peak memory, MB |", "| --- | --- | --- |"]
+    for row in rows:
+        if (speed := row["measures"].get("real_time_factor")) is None:
+            continue
+        memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
+        lines.append(f"| {row['system']} | {_cell(speed, 1)} | {memory} |")
+    return lines
+
+
+def _cell(value: Mapping[str, float] | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    mean, low, high = (f"{value[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"

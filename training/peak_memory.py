@@ -1,0 +1,70 @@
+"""How much memory a render takes: measured in a process of its own, which loads the models and renders once."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transform.events import Rhythm
+
+Rhythms = NDArray[np.float32] | Rhythm
+_ALONE = "from training.peak_memory import render_alone; render_alone()"
+
+
+def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms) -> float | None:
+    """Return the most resident memory of a process that redrums a source, in MB; None where nobody can tell.
+
+    Args:
+        preset: whose models are loaded.
+        source: mono, shape (T,), at 44.1 kHz.
+        rhythm: a recording, as the source, or events.
+    """
+    places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE],
+        input=pickle.dumps((preset, source, rhythm)),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": places},
+        check=True,
+    )
+    return float(done.stdout) if done.stdout else None
+
+
+def render_alone() -> None:
+    """Redrum what stdin holds and write the memory that it took to stdout; nothing where it cannot be done."""
+    preset, source, rhythm = pickle.load(sys.stdin.buffer)
+    from transform.audio import SAMPLE_RATE, Recording
+    from transform.engine import Redrummer
+    from transform.errors import RedrumError
+
+    played = rhythm if isinstance(rhythm, Rhythm) else Recording.from_samples(rhythm, SAMPLE_RATE)
+    try:
+        take = Redrummer.load(preset).redrum(Recording.from_samples(source, SAMPLE_RATE), played)
+    except RedrumError:
+        return  # what cannot be redrummed, the benchmark counts as failed
+    for _ in take.blocks():
+        pass
+    if (peak := _own_peak_mb()) is not None:
+        sys.stdout.write(f"{peak:.1f}")
+
+
+def _own_peak_mb() -> float | None:
+    """Return the most resident memory that this process has had."""
+    try:
+        # Not ru_maxrss, which begins with the parent's.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+    except (OSError, StopIteration):
+        pass  # no Linux
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
