@@ -19,6 +19,7 @@ from transform.events import CLASSES, DrumEvent
 TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
 LEAD_S = 0.002  # kept before the attack, faded in
 FADE_S = 0.006  # at the end of a hit that is cut by the next
+_WANTED_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
 LONGEST_S = {"KD": 1.0, "SD": 1.2, "TT": 1.5, "HH": 1.5, "CY": 3.0}
 # Of strokes that fall together, which one a listener takes the level from.
 DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
@@ -54,9 +55,9 @@ class Hit:
 
     def faults(self, sample_rate: int) -> float:
         """Return how far the hit is from a clean one, 0 for a long hit out of silence: only to rank by."""
-        wanted_s = min(0.35, 0.3 * LONGEST_S[self.dominant])
+        wanted_s = _WANTED_S[self.dominant]
         shortness = max(0.0, 1 - (self.stop - self.attack) / sample_rate / wanted_s)
-        ringing = min(1.0, max(0.0, (self.lead_db + 30) / 24))
+        ringing = min(2.0, max(0.0, (self.lead_db + 30) / 20))
         return shortness + ringing
 
 
