@@ -49,17 +49,6 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_logging():
-    """The command sets up logging for its process; other tests get theirs back."""
-    loggers = [logging.getLogger(package) for package in ("transform", "training", "daw_bridge")]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _quick_models():
     """Load each preset once, and keep to one thread: sounds this short only wait for a second one."""
