@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from transform.audio import Recording
     from transform.engine import Redrummer, RenderSettings
     from transform.events import DrumEvent, Rhythm
+    from transform.separator import StemReader
 
 SCHEMA = 1  # of the objects that --json prints
 OUT_FOLDER = Path("redrummed")
+STEMS_FOLDER = OUT_FOLDER / "stems"
 BENCH_FOLDER = OUT_FOLDER / "bench"
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
 # performance, so that nothing would change.
@@ -164,6 +166,7 @@ RhythmBpm = Annotated[
     str | None, _option("N|auto", "Tempo of the rhythm; auto estimates it.", "from MIDI, its tag or name")
 ]
 Start = Annotated[float | None, _option("SECONDS", "Where in the rhythm to begin.", "0")]
+Classes = Annotated[str | None, _option("KD,SD", "Redrum only these; the source's other stems play on.", "all")]
 Gain = Annotated[list[str] | None, _option("CLASS=DB", "Louder or softer, such as HH=-6; may be repeated.")]
 Mix = Annotated[float | None, _option("0..1", "1: the result alone, 0: the source alone.", "1")]
 Timing = Annotated[float | None, _option("0..1", "0: on the grid, 1: as played.", "1")]
@@ -245,6 +248,7 @@ def render(
     source_bpm: SourceBpm = None,
     rhythm_bpm: RhythmBpm = None,
     start: Start = None,
+    classes: Classes = None,
     gain: Gain = None,
     mix: Mix = None,
     timing: Timing = None,
@@ -273,6 +277,7 @@ def render(
         "source_bpm": _word_or_number("--source-bpm", source_bpm, ("auto",)),
         "rhythm_bpm": _word_or_number("--rhythm-bpm", rhythm_bpm, ("auto",)),
         "start_s": start,
+        "classes": None if classes is None else tuple(c.strip().upper() for c in classes.split(",")),
         "gain_db": dict(map(_class_gain, gain or ())),
         "mix": mix,
         "timing": timing,
@@ -360,6 +365,104 @@ def transcribe(
             typer.echo(f"  picture: {plot}")
 
 
+@app.command()
+def separate(
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="The drum recordings.")],
+    out: Annotated[Path, _option("DIR", "Where each recording gets a folder of its name.")] = STEMS_FOLDER,
+    classes: Annotated[str | None, _option("KD,SD", "Write the stems of these classes only.", "all")] = None,
+    preset: Preset = "default",
+    device: Device = "auto",
+    bit_depth: BitDepth = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw the stems: DIR/NAME/NAME.png.")] = False,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take drum recordings apart into stems that add up to them.
+
+    The stems of NAME.wav are DIR/NAME/NAME_KD.wav (kick), _SD (snare), _TT (toms), _HH (hi-hats) and _CY
+    (cymbals), as long as the recording, in its sample rate, channels and bit depth.
+    """
+    _set_up_logging(quiet, verbose)
+    if overwrite and skip_existing:
+        raise SettingsError("--overwrite and --skip-existing contradict each other", hint="give one of them")
+    _check_bit_depth(bit_depth)
+    wanted = _class_list(classes)
+    tasks = [
+        _Separation.of(path, out, wanted, plot=plot, bit_depth=bit_depth, overwrite=overwrite) for path in audio
+    ]
+    _check_separations(tasks)
+
+    from transform.engine import Redrummer
+
+    redrummer = Redrummer.load(preset, device=_resolve_device(device))
+    if redrummer.separator is None:
+        raise CheckpointError(
+            f"preset {preset} has no separator", hint="`redrum presets list` says what each preset holds"
+        )
+    n_failed = 0
+    for task in tasks:
+        try:
+            if skip_existing and all(path.exists() for path in task.outputs):
+                report = task.about() | {"skipped": True}
+            elif dry_run:
+                task.check()
+                report = task.about() | {"dry_run": True}
+            else:
+                with _progress(quiet) as show:
+                    report = task.done(redrummer, show)
+        except Exception as err:  # one failing recording does not stop the others
+            _print_failure(task.audio, err, as_json)
+            n_failed += 1
+        else:
+            _print_separation(report, as_json, quiet)
+    if n_failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def extract(
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
+    out: Annotated[Path, _option("KITDIR", "The kit: a new folder, or an empty one.", False)],
+    preset: Preset = "default",
+    device: Device = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a kit that was extracted before.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Save the hits of a drum recording as one-shots, with an .sfz that samplers load.
+
+    KITDIR gets KD_1.wav, KD_2.wav, ... by class and rising level, in the sample rate, channels and bit depth of
+    the recording, and AUDIO.sfz on General MIDI keys.
+    """
+    from transform.audio import Recording
+    from transform.one_shots import check_kit_folder
+
+    _set_up_logging(quiet, verbose)
+    with Recording.open(Path(audio)) as recording:
+        if _is_same_file(Path(audio).parent, out):
+            raise SettingsError(
+                f"{audio} is an input, which is never replaced", hint="choose another folder for the kit"
+            )
+        check_kit_folder(out, overwrite=overwrite)
+
+        from transform.engine import Redrummer
+
+        redrummer = Redrummer.load(preset, device=_resolve_device(device))
+        with _progress(quiet) as show:
+            report = {"audio": audio} | _extracted(redrummer, recording, out, overwrite, show)
+    if as_json:
+        _print_json(report)
+    elif not quiet:
+        _print_kit(report)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
@@ -378,6 +481,7 @@ def bench(
     out: Annotated[Path, _option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
     preset: Preset = "default",
     seed: Annotated[int | None, _option("N", "Another seed is other items.", "0")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure only how fast it is.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew; else a stopped run goes on.")
     ] = False,
@@ -387,17 +491,24 @@ def bench(
 ) -> None:
     """Measure a preset on held-out kits and rhythms, against the exact answers."""
     _set_up_logging(quiet, verbose)
-    from training.benchmark import BenchSettings, run_benchmark
-    from training.benchmark_report import write_report
+    if speed:
+        from training.bench_speed import measure_speed, write_speed
 
-    given: dict[str, Any] = {"preset": preset}
-    if items is not None:
-        given |= {"n_pairs": items, "n_loops": -(-items // 10)}
-    if seed is not None:
-        given["seed"] = seed
-    with _progress(quiet) as show:
-        result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=show)
-    written = write_report(result, out)
+        with _progress(quiet) as show:
+            result = measure_speed(preset, progress=show)
+        written = write_speed(result, out)
+    else:
+        from training.benchmark import BenchSettings, run_benchmark
+        from training.benchmark_report import write_report
+
+        given: dict[str, Any] = {"preset": preset}
+        if items is not None:
+            given |= {"n_pairs": items, "n_loops": -(-items // 10)}
+        if seed is not None:
+            given["seed"] = seed
+        with _progress(quiet) as show:
+            result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=show)
+        written = write_report(result, out)
     if as_json:
         for row in result["rows"]:
             _print_json(row)
@@ -513,7 +624,6 @@ class _Work:
 
             plot_take(self.plot, self.source, take, overwrite=self.overwrite)
         _, subtype = resolve_output(self.output, take.format, self.bit_depth)
-        depth = {"FLOAT": "32f", "DOUBLE": "64f"}.get(subtype, subtype[-2:].lstrip("SU"))
         return {
             "output": str(self.output),
             "plot": str(self.plot) if self.plot else None,
@@ -521,12 +631,191 @@ class _Work:
             "duration_s": round(take.n_samples / take.format.sample_rate, 6),
             "sample_rate": take.format.sample_rate,
             "channels": take.format.n_channels,
-            "bit_depth": depth,
+            "bit_depth": _depth(subtype),
             "gain_db": round(take.gain_db, 3),
             "notes": list(take.notes),
             "events": _counts(take.rhythm.events),
             "seconds": round(time.perf_counter() - began_s, 3),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Heard:
+    """What the models of a preset hear in a recording."""
+
+    events: "list[DrumEvent]"
+    stems: "StemReader | None"  # None for a preset without a separator
+    confidence: float | None  # that it is drums; None where no hit is heard
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, redrummer: "Redrummer", recording: "Recording") -> "_Heard":
+        from transform.transcriber import doubts, drum_confidence
+
+        activations = redrummer.transcriber.activations(recording)
+        events = redrummer.transcriber.events(activations)
+        stems = redrummer.separator.open(recording, activations) if redrummer.separator else None
+        if not events:
+            nothing = f"no drum hits are heard in {recording.name}"
+            return cls(events=[], stems=stems, confidence=None, notes=(nothing,))
+        confidence = drum_confidence(recording)
+        notes = doubts(recording.name, confidence)
+        return cls(events=events, stems=stems, confidence=round(confidence, 3), notes=notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Separation:
+    """A recording to take apart, and where its stems go."""
+
+    audio: Path
+    stems: dict[str, Path]
+    plot: Path | None
+    bit_depth: str | None
+    overwrite: bool
+
+    @classmethod
+    def of(cls, audio: str, out: Path, classes: Sequence[str], *, plot: bool, **options: Any) -> "_Separation":
+        path = Path(audio)
+        folder = out / path.stem
+        stems = {drum_class: folder / f"{path.stem}_{drum_class}.wav" for drum_class in classes}
+        return cls(audio=path, stems=stems, plot=folder / f"{path.stem}.png" if plot else None, **options)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written."""
+        return [*self.stems.values(), *filter(None, [self.plot])]
+
+    def about(self) -> dict[str, Any]:
+        """Return what is known before the work."""
+        return {"audio": str(self.audio), "output": str(next(iter(self.stems.values())).parent)}
+
+    def check(self) -> None:
+        """Raise an error now for a recording that cannot be read or a stem that could not be written."""
+        from transform.audio import Recording, check_output
+
+        Recording.open(self.audio).close()
+        for path in self.outputs:
+            check_output(path, overwrite=self.overwrite)
+
+    def done(self, redrummer: "Redrummer", show: Show | None) -> dict[str, Any]:
+        """Write the stems and their picture, and return the report of it."""
+        from transform.audio import Recording
+        from transform.stem_files import write_stems
+
+        began_s = time.perf_counter()
+        self.check()
+        with Recording.open(self.audio) as recording:
+            if show:
+                show("transcribe", 0.0)
+            heard = _Heard.of(redrummer, recording)
+            assert heard.stems is not None
+            written = write_stems(
+                recording,
+                heard.stems,
+                self.stems,
+                bit_depth=self.bit_depth,
+                overwrite=self.overwrite,
+                progress=show,
+            )
+            if self.plot:
+                from transform.pictures import plot_stems
+
+                plot_stems(self.plot, recording, heard.stems, heard.events, overwrite=self.overwrite)
+            stems = {
+                c: {
+                    "file": str(path),
+                    "level_db": round(written.level_db[c], 2),
+                    "peak_db": round(written.peak_db[c], 2),
+                }
+                for c, path in self.stems.items()
+            }
+            return self.about() | {
+                "stems": stems,
+                "plot": str(self.plot) if self.plot else None,
+                "duration_s": round(recording.duration_s, 6),
+                "sample_rate": recording.sample_rate,
+                "channels": recording.n_channels,
+                "bit_depth": _depth(written.subtype),
+                "gain_db": round(written.gain_db, 3),
+                "drum_confidence": heard.confidence,
+                "notes": [*heard.notes, *written.notes],
+                "events": _counts(heard.events),
+                "seconds": round(time.perf_counter() - began_s, 3),
+            }
+
+
+def _extracted(
+    redrummer: "Redrummer", recording: "Recording", out: Path, overwrite: bool, show: Show | None
+) -> dict[str, Any]:
+    """Save a recording's hits as a kit, and return the report of it."""
+    from transform.bank import Bank
+    from transform.events import CLASS_NAMES
+    from transform.one_shots import missing_classes, save_kit
+
+    began_s = time.perf_counter()
+    tell = show or (lambda stage, share: None)
+    tell("transcribe", 0.0)
+    heard = _Heard.of(redrummer, recording)
+    tell("extract", 0.0)
+    bank = Bank.of_recording(recording, heard.events, heard.stems)
+    if not bank.sets:
+        raise _nothing_heard(recording)
+    kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
+    notes = list(heard.notes)
+    notes += [f"no {CLASS_NAMES[c]} is heard alone: there is none in the kit" for c in missing_classes(bank)]
+    if kit.gain_db < 0:
+        notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
+    return {
+        "output": str(out),
+        "sfz": str(out / kit.sfz),
+        "duration_s": round(recording.duration_s, 6),
+        "sample_rate": kit.sample_rate,
+        "channels": kit.n_channels,
+        "bit_depth": _depth(kit.subtype),
+        "gain_db": kit.gain_db,
+        "drum_confidence": heard.confidence,
+        "notes": notes,
+        "one_shots": [one_shot.to_json() for one_shot in kit.one_shots],
+        "seconds": round(time.perf_counter() - began_s, 3),
+    }
+
+
+def _check_separations(tasks: Sequence[_Separation]) -> None:
+    """Raise an error for a recording given twice, two of one name, or a stem in the place of a recording."""
+    inputs: dict[object, Path] = {}
+    folders: dict[str, Path] = {}
+    for task in tasks:
+        if _identity(task.audio) in inputs:
+            raise SettingsError(f"{task.audio} is given twice", hint="name each recording once")
+        inputs[_identity(task.audio)] = task.audio
+        folder = str(task.about()["output"])
+        other = folders.setdefault(os.path.normcase(folder), task.audio)
+        if other != task.audio:
+            raise SettingsError(
+                f"the stems of {other} and {task.audio} would both go to {folder}",
+                hint="separate them one by one, each with an --out of its own",
+            )
+    for path in (path for task in tasks for path in task.outputs):
+        if _identity(path) in inputs:
+            raise SettingsError(
+                f"{path} is an input, which is never replaced", hint="choose another folder with --out"
+            )
+
+
+def _identity(path: Path) -> object:
+    """Return what is the same for two paths to one file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def _nothing_heard(recording: "Recording") -> AudioError:
+    return AudioError(
+        f"no drum hits are heard in {recording.name}",
+        hint="give a drum recording, at a level where its hits stand out",
+    )
 
 
 def _heard(redrummer: "Redrummer", recording: "Recording") -> "Rhythm":
@@ -535,10 +824,7 @@ def _heard(redrummer: "Redrummer", recording: "Recording") -> "Rhythm":
 
     events = [event for event in redrummer.transcribe(recording) if event.onset_s < recording.duration_s]
     if not events:
-        raise AudioError(
-            f"no drum hits are heard in {recording.name}",
-            hint="give a drum recording, at a level where its hits stand out",
-        )
+        raise _nothing_heard(recording)
     tempo = recording.tempo_bpm()
     tempo_map = TempoMap.constant(tempo[0]) if tempo else None
     return Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name)
@@ -595,6 +881,27 @@ def _word_or_number(option: str, text: str | None, words: tuple[str, ...]) -> st
         raise SettingsError(
             f"{option} is {text!r}; it must be {known}", hint="see redrum render --help"
         ) from err
+
+
+def _class_list(text: str | None) -> tuple[str, ...]:
+    """Return the classes that an option names, in their usual order; all without it."""
+    from transform.events import CLASSES
+
+    if text is None:
+        return CLASSES
+    names = [name.strip().upper() for name in text.split(",")]
+    for name in names:
+        if name not in CLASSES:
+            raise SettingsError(f"{name!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
+    return tuple(drum_class for drum_class in CLASSES if drum_class in names)
+
+
+def _check_bit_depth(bit_depth: str | None) -> None:
+    """Raise SettingsError for a bit depth that no WAV file has."""
+    from transform.audio import AudioFormat, resolve_output
+
+    any_format = AudioFormat(sample_rate=44_100, n_channels=1, subtype="PCM_16")
+    resolve_output(Path("any.wav"), any_format, bit_depth)
 
 
 def _class_gain(text: str) -> tuple[str, float]:
@@ -729,15 +1036,74 @@ def _print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
     elif report.get("dry_run"):
         typer.echo(f"{report['output']}: would be {report['source']} playing {report['rhythm']}")
     else:
-        depth = report["bit_depth"]
-        channels = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")
-        form = f"{report['sample_rate']} Hz, {channels}, {depth.rstrip('f')} bits"
-        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form}{' float' * depth.endswith('f')}")
+        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {_form(report)}")
         typer.echo(f"  {report['source']} playing {report['rhythm']}")
         for note in report["notes"]:
             typer.echo(f"  {note}")
         if report["plot"]:
             typer.echo(f"  picture: {report['plot']}")
+
+
+def _print_separation(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    if as_json:
+        _print_json(report)
+    elif quiet:
+        return
+    elif report.get("skipped"):
+        typer.echo(f"{report['output']}: exists already, skipped")
+    elif report.get("dry_run"):
+        typer.echo(f"{report['output']}: would hold the stems of {report['audio']}")
+    else:
+        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {_form(report)}")
+        for drum_class, stem in report["stems"].items():
+            level = f"{stem['level_db']:.1f} dB" if stem["peak_db"] > -120 else "silent"
+            typer.echo(f"  {drum_class} {level:>9}  {stem['file']}")
+        for note in report["notes"]:
+            typer.echo(f"  {note}")
+        if report["plot"]:
+            typer.echo(f"  picture: {report['plot']}")
+
+
+def _print_kit(report: dict[str, Any]) -> None:
+    from transform.events import CLASS_NAMES
+
+    one_shots = report["one_shots"]
+    n = f"{len(one_shots)} one-shot{'s' * (len(one_shots) != 1)}"
+    typer.echo(f"{report['output']}: {n}, {_form(report)}, and {Path(report['sfz']).name}\n")
+    rows = [("FILE", "CLASS", "LEVEL", "LENGTH", "AT")]
+    for one in one_shots:
+        kind = CLASS_NAMES[one["class"]] + ", open" * one["is_open"]
+        figures = f"{one['level_db']:.1f} dB", f"{one['length_s']:.2f} s", f"{one['source_s']:.3f} s"
+        rows.append((one["file"], kind, *figures))
+    _print_table(rows)
+    for note in report["notes"]:
+        typer.echo(f"  {note}")
+
+
+def _print_failure(audio: Path, err: Exception, as_json: bool) -> None:
+    """Say why a recording among others failed."""
+    _log.debug("the cause", exc_info=err)
+    if isinstance(err, RedrumError):
+        message, hint = err.message, err.hint
+    else:
+        message, hint = f"{audio}: {err or type(err).__name__}", "-v tells where it failed"
+    typer.echo(f"redrum: {message}", err=True)
+    if hint:
+        typer.echo(f"  {hint}", err=True)
+    if as_json:
+        _print_json({"audio": str(audio), "error": message, "hint": hint})
+
+
+def _form(report: dict[str, Any]) -> str:
+    """Return the sample rate, channels and bit depth of a result in words."""
+    depth = report["bit_depth"]
+    channels = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")
+    return f"{report['sample_rate']} Hz, {channels}, {depth.rstrip('f')} bits{' float' * depth.endswith('f')}"
+
+
+def _depth(subtype: str) -> str:
+    """Return the bit depth of soundfile's name of a sample format, as --bit-depth has it."""
+    return {"FLOAT": "32f", "DOUBLE": "64f"}.get(subtype, subtype[-2:].lstrip("SU"))
 
 
 def _print_json(item: dict[str, Any]) -> None:

@@ -138,6 +138,34 @@ def evaluation_transcriber(
 
 
 @app.command()
+def separator(
+    data: Data,
+    out: Out,
+    preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber guides the separator.")],
+    resume: Resume = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    export: Export = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Batch = None,
+) -> None:
+    """Train the separator: drum recording -> stems of five classes."""
+    limit = _minutes(max_minutes)
+    from training.pack import load_pack
+    from training.train_separator import SeparatorTraining, export_separator, train_separator
+    from transform.presets import load_preset
+
+    settings = SeparatorTraining(**_given(steps=steps, seed=seed, batch=batch))
+    guide = load_preset(preset).weights("transcriber")
+    how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume}
+    checkpoint = train_separator(load_pack(data), out, settings, transcriber=guide, **how)
+    typer.echo(str(checkpoint))
+    if export is not None:
+        typer.echo(str(export_separator(checkpoint, export)))
+
+
+@app.command()
 def score(
     data: Data,
     preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
@@ -165,6 +193,42 @@ def score(
             "transcriber",
             {"Made with": f"`{remake}`", "F @50 ms (95 % interval over recordings)": table},
         )
+
+
+@app.command()
+def score_separator(
+    data: Data,
+    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 60,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
+    ] = False,
+) -> None:
+    """Score a preset's separator on kits and rhythms of each side, against baselines and the ideal mask."""
+    from training.card import note_scores
+    from training.pack import load_pack
+    from training.score_separator import separation_tables
+    from transform.presets import load_preset
+    from transform.separator import Separator
+    from transform.transcriber import Transcriber
+
+    loaded = load_preset(preset)
+    listener = Transcriber.load(loaded.weights("transcriber"))
+    tables = separation_tables(
+        listener, Separator.load(loaded.weights("separator")), load_pack(data), n=n, seed=seed
+    )
+    for side, table in tables.items():
+        typer.echo(f"SI-SDR in dB, {side}")
+        for row, cells in table.items():
+            typer.echo(f"  {row:24}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    if write:
+        remake = (
+            f"redrum train score-separator --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        )
+        scores: dict[str, Any] = {"Made with": f"`{remake}`"}
+        scores |= {f"SI-SDR in dB, {side}": table for side, table in tables.items()}
+        note_scores(preset, "separator", scores)
 
 
 def _given(**options: int | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.kits import SAMPLE_RATE, Kit, has_classes, kits_of
 from training.pack import Pack, PackError
@@ -38,12 +39,13 @@ _LEADING = ("KD", "SD", "HH")  # a kit without one of these lends its sounds, bu
 
 @dataclass(frozen=True)
 class Item:
-    """A source that shall play a target's rhythm, and the answers; audio has shape (T,)."""
+    """A source that shall play a target's rhythm, and the answers; audio has shape (T,), stems (5, T)."""
 
     name: str
     source: Audio
     target: Audio
     oracle: Audio | None  # None for a real loop
+    stems: Audio | None  # of the source, finished, less its noise; none are known of a real loop
     source_events: tuple[DrumEvent, ...]  # audible in the source; none are known of a real loop
     target_events: tuple[DrumEvent, ...]  # audible in the target
     rhythm: tuple[DrumEvent, ...]  # all that the target plays
@@ -51,6 +53,7 @@ class Item:
     hardly_audible: tuple[DrumEvent, ...]  # what may be heard or missed in it
     kit: str  # of the source, or its loop
     groove: str  # of the target
+    source_groove: str
 
     @property
     def length_s(self) -> float:
@@ -85,7 +88,8 @@ class ItemMaker:
         kit, source = self._recipe(halves[0], self._grooves[first], _SOURCE_S, rng)
         _, target = self._recipe(halves[1], self._grooves[second], _TARGET_S, rng)
         answer = pseudo_target(source, target)
-        _, source_events, _ = _known(source)
+        source_stems = render_batch_stems([source])[0]
+        _, source_events, _ = _known(source, source_stems)
         rhythm, target_events, _ = _known(target)
         _, truth, hardly_audible = _known(answer)
         return Item(
@@ -93,6 +97,7 @@ class ItemMaker:
             source=_rendered(source),
             target=_rendered(target),
             oracle=_rendered(answer),
+            stems=np.asarray(source_stems.numpy(), dtype=np.float32),
             source_events=source_events,
             target_events=target_events,
             rhythm=rhythm,
@@ -100,6 +105,7 @@ class ItemMaker:
             hardly_audible=hardly_audible,
             kit=kit.name,
             groove=self._grooves[second].name,
+            source_groove=self._grooves[first].name,
         )
 
     def loop(self, number: int) -> Item:
@@ -116,6 +122,7 @@ class ItemMaker:
             source=np.asarray(samples[start : start + length], dtype=np.float32),
             target=_rendered(target),
             oracle=None,
+            stems=None,
             source_events=(),
             target_events=heard,
             rhythm=played,
@@ -123,6 +130,7 @@ class ItemMaker:
             hardly_audible=hardly_audible,
             kit=name,
             groove=groove.name,
+            source_groove="",
         )
 
     def _recipe(
@@ -171,12 +179,14 @@ def kit_halves(kits: Sequence[Kit]) -> tuple[list[Kit], list[Kit]]:
     return halves
 
 
-def _known(recipe: SegmentRecipe) -> tuple[tuple[DrumEvent, ...], ...]:
+def _known(recipe: SegmentRecipe, stems: Tensor | None = None) -> tuple[tuple[DrumEvent, ...], ...]:
     """Return all events of a recipe, the audible ones and the others, no two of a class within 20 ms.
 
     Two strokes of a class fall together where one of them stands in for a class that the kit lacks.
     """
-    audible = audible_strokes(render_batch_stems([recipe])[0], recipe.strokes)
+    if stems is None:
+        stems = render_batch_stems([recipe])[0]
+    audible = audible_strokes(stems, recipe.strokes)
     last_s: dict[str, float] = {}
     first = np.zeros(len(recipe.strokes), dtype=bool)
     for i, stroke in enumerate(recipe.strokes):

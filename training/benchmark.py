@@ -1,7 +1,8 @@
 """The benchmark: recordings of held-out kits are redrummed, and what comes out is measured against the truth.
 
-The items are those of training/bench_items.py, the measures those of training/measures.py. What was scored is
-kept item by item, so a run that was stopped goes on.
+The items are those of training/bench_items.py, what plays them is in training/bench_systems.py, the measures
+are those of training/measures.py; the stems of sources are scored as in training/score_separator.py. What was
+scored is kept item by item, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +20,19 @@ import numpy as np
 import torch
 
 from training.bench_items import Audio, Item, ItemMaker
+from training.bench_systems import (
+    AUDIO_RHYTHM,
+    KIT_SYSTEMS,
+    MIDI_RHYTHM,
+    SYSTEMS,
+    events_of,
+    given_back_db,
+    play,
+    systems_for,
+    variant,
+)
 from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
-from training.kits import SAMPLE_RATE
+from training.kits import SAMPLE_RATE, kits_of
 from training.measures import (
     any_onset_f,
     distinct_onsets_s,
@@ -34,22 +46,20 @@ from training.measures import (
     timing_sd_ms,
     velocity_correlations,
 )
+from training.nmf import InformedNmf
 from training.pack import PACK_FILES, PackError, load_pack
 from training.peak_memory import peak_memory_mb
+from training.score_separator import Mixture, Scores, System, active_classes, score_stems, systems_of
 from training.scores import class_counts, pooled
 from transform.audio import Recording
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.errors import OutputError, RedrumError, SettingsError
-from transform.events import Rhythm
 from transform.files import write_text_atomic
 from transform.presets import load_preset
 from transform.transcriber import Transcriber
 
-AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhythm)"
-SYSTEMS = ("source copy", "target copy", AUDIO_RHYTHM, MIDI_RHYTHM, "oracle")
 MATERIALS = ("pairs", "loops")
 
-Scores = dict[str, float | None]
 Progress = Callable[[str, float], None]
 _log = logging.getLogger(__name__)
 
@@ -79,41 +89,6 @@ class Mean:
     low: float
     high: float
     n: int
-
-
-def play(system: str, item: Item, redrummer: Redrummer) -> tuple[Audio, float | None, str]:
-    """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
-
-    A system that fails plays silence.
-    """
-    n_samples = len(item.target)
-    if system in ("source copy", "target copy"):
-        return _fitted(item.source if system == "source copy" else item.target, n_samples), None, ""
-    if system == "oracle":
-        assert item.oracle is not None
-        return item.oracle, None, ""
-    source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
-    rhythm: Rhythm | Recording = _events_of(item)
-    if system == AUDIO_RHYTHM:
-        rhythm = Recording.from_samples(item.target, SAMPLE_RATE, "target")
-    settings = RenderSettings(length=item.length_s, align="seconds")
-    began = time.perf_counter()
-    try:
-        take = redrummer.redrum(source, rhythm, settings)
-        samples = take.read(0, n_samples)[0]
-    except RedrumError as err:
-        _log.warning("%s, %s: %s", item.name, system, err)
-        return np.zeros(n_samples, dtype=np.float32), time.perf_counter() - began, str(err)
-    return samples, time.perf_counter() - began, ""
-
-
-def _events_of(item: Item) -> Rhythm:
-    events = sorted(item.rhythm, key=lambda event: event.onset_s)
-    return Rhythm(tuple(events), item.length_s, None, item.groove)
-
-
-def _fitted(samples: Audio, n_samples: int) -> Audio:
-    return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
 
 
 def score(audio: Audio, item: Item, listener: Transcriber) -> Scores:
@@ -213,7 +188,9 @@ def run_benchmark(
     log = out / "items.jsonl"
     done = {} if overwrite else _read_items(log, run)
     redrummer = Redrummer.load(settings.preset)
-    maker = ItemMaker(load_pack(data), settings.seed)
+    pack = load_pack(data)
+    maker, nmf = ItemMaker(pack, settings.seed), InformedNmf(kits_of(pack.kits, "train"))
+    separators = systems_of(pack, redrummer.separator)
     kept = [json.dumps(line) + "\n" for line in ({"run": run}, *done.values())]
     write_text_atomic(log, "".join(kept), overwrite=True)  # without a line that was cut off
     wanted = _wanted(maker, settings)
@@ -221,7 +198,7 @@ def run_benchmark(
     with log.open("a", encoding="utf-8") as file:
         for i, (name, make, number) in enumerate(wanted):
             if name not in done:
-                done[name] = _scored(make(number), redrummer, listener)
+                done[name] = _scored(make(number), redrummer, listener, nmf, separators)
                 file.write(json.dumps(done[name]) + "\n")
                 file.flush()
                 _log.info("%d of %d: %s", i + 1, len(wanted), name)
@@ -234,9 +211,10 @@ def run_benchmark(
 
 def _identity(data: Path, settings: BenchSettings) -> dict[str, Any]:
     """Return what items must have in common to be scored together: seed, weights, data and code."""
+    preset = load_preset(settings.preset)
     return {
         "seed": settings.seed,
-        "preset": _digest([load_preset(settings.preset).weights("transcriber")]),
+        "preset": _digest([preset.weights(model) for model in preset.models]),
         "evaluator": _digest([shipped_weights()]),
         "data": _digest([data / name for name in PACK_FILES]),
         "code": _digest(_code()),
@@ -250,32 +228,65 @@ def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Ca
     return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
 
 
-def _scored(item: Item, redrummer: Redrummer, listener: Transcriber) -> dict[str, Any]:
-    """Return what is kept of an item: its measures for every system."""
+def _scored(
+    item: Item,
+    redrummer: Redrummer,
+    listener: Transcriber,
+    nmf: InformedNmf,
+    separators: Mapping[str, System],
+) -> dict[str, Any]:
+    """Return what is kept of an item: its measures for every system, and for every separator of its source."""
     systems: dict[str, Scores] = {}
     failures: dict[str, str] = {}
-    for system in SYSTEMS:
-        if system == "oracle" and item.oracle is None:
-            continue
-        audio, seconds, failure = play(system, item, redrummer)
+    for system in systems_for(item):
+        audio, seconds, failure = play(system, item, redrummer, nmf)
         systems[system] = score(audio, item, listener)
         systems[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:
             failures[system] = failure
+        if item.oracle is None and system in KIT_SYSTEMS:
+            systems[system]["given_back_db"] = _given_back(item, variant(system, item, redrummer, nmf))
     return {
         "item": item.name,
         "material": "loops" if item.oracle is None else "pairs",
         "kit": item.kit,
         "groove": item.groove,
+        "source_groove": item.source_groove,
         "systems": systems,
+        "separators": _separated(item, redrummer.transcriber, separators),
         "failures": failures,
+    }
+
+
+def _given_back(item: Item, redrummer: Redrummer) -> float | None:
+    """Return how well a kit extracted from a loop gives the loop back, None where there is no such kit."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            loop = Recording.from_samples(item.source, SAMPLE_RATE, "loop")
+            return given_back_db(loop, redrummer, Path(folder) / "kit")
+        except RedrumError as err:
+            _log.warning("%s: %s", item.name, err)
+            return None
+
+
+def _separated(item: Item, transcriber: Transcriber, separators: Mapping[str, System]) -> dict[str, Scores]:
+    """Return the scores of the stems of a pair's source, by what made them.
+
+    There are none where there is nothing to separate, and of a loop, whose stems nobody knows.
+    """
+    if item.stems is None or active_classes(item.stems, item.source).sum() < 2:
+        return {}
+    source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
+    mixture = Mixture(source, item.stems, transcriber.activations(source), item.kit, "")
+    return {
+        name: score_stems(separate(mixture), item.stems, item.source) for name, separate in separators.items()
     }
 
 
 def _rows(
     entries: Sequence[Mapping[str, Any]], settings: BenchSettings, memory: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the rows of the table: for each kind of item and each system the means of its measures."""
+    """Return the rows of the tables: by kind of item and system, then by separator, the means of measures."""
     rows = []
     for material in MATERIALS:
         for system in SYSTEMS:
@@ -284,25 +295,33 @@ def _rows(
                 continue
             row: dict[str, Any] = {"material": material, "system": system, "n": len(own)}
             row["failures"] = sum(system in entry["failures"] for entry in own)
-            row["measures"] = _means(own, system, settings)
+            row["measures"] = _means(own, [entry["systems"][system] for entry in own], settings)
             if material == "pairs" and system in memory:
                 row["peak_memory_mb"] = memory[system]
             rows.append(row)
+    separated = [{**e, "groove": e["source_groove"]} for e in entries if e["separators"]]
+    for name in separated[0]["separators"] if separated else ():
+        measures = _means(separated, [entry["separators"][name] for entry in separated], settings)
+        rows.append(
+            {"material": "stems", "system": name, "n": len(separated), "failures": 0, "measures": measures}
+        )
     return rows
 
 
 def _means(
-    entries: Sequence[Mapping[str, Any]], system: str, settings: BenchSettings
+    entries: Sequence[Mapping[str, Any]], scores: Sequence[Scores], settings: BenchSettings
 ) -> dict[str, dict[str, Any]]:
     """Return the mean of each measure over the items that have it; one that no item has is left out."""
     means = {}
-    for name in entries[0]["systems"][system]:
-        valued = [e for e in entries if e["systems"][system][name] is not None]
+    for name in scores[0]:
+        valued = [
+            (e, value) for e, own in zip(entries, scores, strict=True) if (value := own[name]) is not None
+        ]
         if valued:
             mean = clustered_mean(
-                [e["systems"][system][name] for e in valued],
-                [e["kit"] for e in valued],
-                [e["groove"] for e in valued],
+                [value for _, value in valued],
+                [entry["kit"] for entry, _ in valued],
+                [entry["groove"] for entry, _ in valued],
                 n_resamples=settings.n_resamples,
                 seed=settings.seed,
             )
@@ -316,7 +335,7 @@ def _memory(maker: ItemMaker, settings: BenchSettings, progress: Progress | None
     for i in range(settings.n_memory):
         item = maker.pair(i)
         for system in (AUDIO_RHYTHM, MIDI_RHYTHM):
-            rhythm = item.target if system == AUDIO_RHYTHM else _events_of(item)
+            rhythm = item.target if system == AUDIO_RHYTHM else events_of(item)
             needed = peak_memory_mb(settings.preset, item.source, rhythm)
             if needed is not None:
                 found[system] = max(found.get(system, 0.0), needed)

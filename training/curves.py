@@ -38,7 +38,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
     entries = read_log(log)
     scores: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
-        found: Mapping[str, float] = entry.get("f", {})
+        found: Mapping[str, float] = entry.get("scores", {})
         for name, score in found.items():
             scores.setdefault(name, []).append((entry["step"], score))
     figure = Figure(figsize=(8, 6), layout="constrained")
@@ -46,7 +46,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
     loss_axes.plot([e["step"] for e in entries], [e["loss"] for e in entries], linewidth=0.8)
     loss_axes.set_ylabel("loss")
     for name, points in scores.items():
-        is_mean = name == "micro"
+        is_mean = name in ("micro", "mean")
         score_axes.plot(
             *zip(*points, strict=True),
             label=name,
@@ -54,7 +54,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
             color="black" if is_mean else None,
             linewidth=2 if is_mean else 1,
         )
-    score_axes.set(ylabel="F on held-out kits", xlabel="step", ylim=(0, 1))
+    score_axes.set(ylabel="score on held-out kits", xlabel="step")
     if scores:
         score_axes.legend(ncols=len(scores), fontsize="small")
     with appearing(picture, overwrite=True) as temporary:

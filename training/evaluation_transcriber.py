@@ -11,13 +11,13 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from transform.errors import CheckpointError
 from transform.events import CLASSES
 from transform.features import FeatureSettings
-from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet, config_from_json
+from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet
+from transform.weights import load_net
 
 MODEL = "evaluation-transcriber"  # in the header of its weights
 WEIGHTS_NAME = "transcriber-evaluation.safetensors"
@@ -87,21 +87,5 @@ def load_evaluation_transcriber(path: Path | None = None, *, device: str = "cpu"
         raise CheckpointError(
             f"the evaluation transcriber is missing: {path}", hint=f"train it with `{REMAKE}`"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as err:
-        raise CheckpointError(f"{path} is no readable weights file", hint=f"remake it: `{REMAKE}`") from err
-    if metadata.get("model") != MODEL:
-        raise CheckpointError(
-            f"{path} holds a {metadata.get('model')!r}, not an {MODEL}", hint=f"make one with `{REMAKE}`"
-        )
-    net = EvaluationNet(config_from_json(metadata.get("config", "")))
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as err:
-        raise CheckpointError(
-            f"{path} does not fit its own configuration", hint=f"remake it: `{REMAKE}`"
-        ) from err
-    return Transcriber(net.eval(), device=device)
+    net = load_net(path, MODEL, TranscriberConfig, EvaluationNet, hint=f"remake it: `{REMAKE}`")
+    return Transcriber(net, device=device)

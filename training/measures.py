@@ -33,6 +33,7 @@ _HIT_SAMPLES = 4096  # 93 ms
 _HIT_FLOOR_DB = -60.0  # of a hit's spectrum, against white noise of its loudness
 _HIGH_HZ = 8_000.0
 _PRE_ECHO_FLOOR_DB = -60.0
+_SI_SDR_DB = (-30.0, 100.0)
 
 
 def loudness_matched(audio: Audio) -> NDArray[np.float64]:
@@ -74,6 +75,33 @@ def high_energy_db(audio: Audio, reference: Audio) -> float:
         return float(10 * np.log10(max(high / max(power.sum(), 1e-20), 1e-6)))
 
     return share_db(audio) - share_db(reference)
+
+
+def si_sdr_db(estimate: Audio, reference: Audio) -> float | None:
+    """Return the scale-invariant signal-to-distortion ratio of an estimate, None for a silent reference.
+
+    Ratios below -30 dB count as -30 dB, so that a class that was missed altogether weighs as much as any other
+    that was not found; a silent estimate has -30 dB, an exact one 100 dB.
+
+    Source: Le Roux, Wisdom, Erdogan and Hershey, ICASSP 2019, eq. 4: the estimate is projected on the
+    reference, and what is left is the distortion.
+    """
+    ours, truth = (np.asarray(sound, dtype=np.float64) for sound in (estimate, reference))
+    energy = float(truth @ truth)
+    if energy <= 1e-14 * len(truth):
+        return None
+    projected = float(ours @ truth) ** 2 / energy
+    distortion = max(0.0, float(ours @ ours) - projected)
+    lowest, highest = _SI_SDR_DB
+    if projected <= distortion * 10 ** (lowest / 10):
+        return lowest
+    return min(highest, float(10 * np.log10(projected / max(distortion, 1e-12 * projected))))
+
+
+def level_db(sound: Audio, reference: Audio) -> float:
+    """Return the energy of a sound against that of a reference which is not silent, at least -100 dB."""
+    ours, theirs = (np.asarray(each, dtype=np.float64) for each in (sound, reference))
+    return float(10 * np.log10(max(float(ours @ ours) / float(theirs @ theirs), 1e-10)))
 
 
 def hit_spectra_db(audio: Audio, onsets_s: Sequence[float]) -> NDArray[np.float64]:

@@ -50,11 +50,11 @@ def render_alone() -> None:
         return  # what cannot be redrummed, the benchmark counts as failed
     for _ in take.blocks():
         pass
-    if (peak := _own_peak_mb()) is not None:
+    if (peak := own_peak_mb()) is not None:
         sys.stdout.write(f"{peak:.1f}")
 
 
-def _own_peak_mb() -> float | None:
+def own_peak_mb() -> float | None:
     """Return the most resident memory that this process has had."""
     try:
         # Not ru_maxrss, which begins with the parent's.

@@ -355,6 +355,14 @@ def render_batch(recipes: Sequence[SegmentRecipe], *, dry_stems: Tensor | None =
     return apply_bus(dry_stems.sum(dim=1, keepdim=True), [recipe.bus for recipe in recipes])[:, 0]
 
 
+def render_batch_with_stems(recipes: Sequence[SegmentRecipe]) -> tuple[Tensor, Tensor]:
+    """Return finished recordings (B, T) and their stems (B, 5, T); what the stems leave is noise."""
+    stems = render_batch_stems(recipes)
+    buses = [recipe.bus for recipe in recipes]
+    noise = torch.stack([_pink_noise(bus, stems.shape[-1], stems.device) for bus in buses])
+    return stems.sum(dim=1) + noise, stems
+
+
 def render_batch_stems(recipes: Sequence[SegmentRecipe]) -> Tensor:
     """Return finished stems (B, 5, T), which sum to the recording less its noise, which is no class's."""
     stems = torch.stack([render_stems(recipe) for recipe in recipes])

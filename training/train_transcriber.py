@@ -1,4 +1,4 @@
-"""Train a transcriber on synthetic recordings made on the fly; stops on time, goes on where it stopped.
+"""Train a transcriber on synthetic recordings made on the fly.
 
 Two are trained by this code: the one that Redrum listens with, and the one that judges it in the benchmark.
 """
@@ -9,78 +9,49 @@ import hashlib
 import json
 import logging
 import math
-import pickle
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
 from training.card import describe_model
-from training.curves import draw_curves
 from training.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
 from training.evaluation_transcriber import MODEL as EVALUATION
-from training.kits import Kit, ProceduralPool, kits_of
-from training.pack import Pack, PackError
+from training.kits import Kit, kits_of
+from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.pack import Pack
 from training.rhythms import Stroke
 from training.score_transcriber import best_thresholds, count_matches, f_measures, make_recordings
-from training.synthesis import (
-    Synthesiser,
-    SynthesisSettings,
-    audible_strokes,
-    render_batch,
-    render_stems,
-)
-from transform.errors import CheckpointError, SettingsError
+from training.synthesis import audible_strokes, render_batch, render_stems
+from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures
-from transform.files import appearing
-from transform.transcriber import (
-    Transcriber,
-    TranscriberConfig,
-    TranscriberNet,
-    config_from_json,
-    config_to_json,
-)
+from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet
+from transform.weights import config_from_json
 
 _log = logging.getLogger(__name__)
-_RENEWED = 2  # procedural one-shots that are new in each step
 _NETS: dict[str, type[TranscriberNet]] = {"transcriber": TranscriberNet, EVALUATION: EvaluationNet}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscriberTraining:
+class TranscriberTraining(RunSettings):
     """One training run."""
 
-    steps: int = 8000  # the learning rate's half cosine ends here
-    batch: int = 16  # segments of 2.97 s a step
-    learning_rate: float = 2e-3
-    warm_up: int = 300  # steps
-    weight_decay: float = 1e-2
-    ema: float = 0.999  # decay of the averaged weights, which are the ones exported
-    gradient_clip: float = 1.0
     velocity_weight: float = 0.5
     offset_weight: float = 0.2
-    seed: int = 0
-    validate_every: int = 500  # steps
-    n_validation: int = 96  # held-out recordings of 12 s
-    pool_size: int = 40  # procedural one-shots in stock, per articulation
+    masked: float = 0.6  # share of segments that are deaf to some bands
     architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
     kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
-    synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
     model: TranscriberConfig = field(default_factory=TranscriberConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "validate_every", "n_validation", "pool_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        super().__post_init__()
         if self.architecture not in _NETS:
             raise SettingsError(f"there is no {self.architecture}", hint=f"there are {', '.join(_NETS)}")
         if self.kits not in ("all", "odd"):
@@ -151,6 +122,22 @@ def make_targets(
     return Targets(*(torch.from_numpy(v).float() for v in values))
 
 
+def mask_bands(features: Tensor, rng: np.random.Generator, share: float) -> Tensor:
+    """Return features (B, C, F, K) of which a share of the segments is silent in one or two runs of bands.
+
+    Frequency masking (Park et al., SpecAugment, Interspeech 2019): no drum is to be known by one band alone.
+    """
+    n_bands = features.shape[-1]
+    features = features.clone()
+    for segment in features:
+        if rng.random() < share:
+            for _ in range(rng.integers(1, 3)):
+                width = int(rng.integers(2, n_bands // 6 + 1))
+                start = int(rng.integers(0, n_bands - width + 1))
+                segment[..., start : start + width] = 0
+    return features
+
+
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
     """Return the loss of logits (B, 16, F): weighted cross-entropy of onsets, L1 of velocity and offset."""
     n = len(CLASSES)
@@ -185,173 +172,47 @@ def train_transcriber(
         SettingsError: the time is too short for a single step.
     """
     deadline = time.monotonic() + max_minutes * 60
-    checkpoint, log_path = out / f"{settings.architecture}.pt", out / f"{settings.architecture}.jsonl"
-    state = _read_checkpoint(checkpoint, device) if resume else None
-    if not resume and checkpoint.exists():
-        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    run = _Run(pack, settings, torch.device(device))
-    if state is not None:
-        run.restore(state, checkpoint)
-    first_step = run.step
-    # Data is made beside the training step, on one thread: two teams of threads would fight for the cores.
-    maker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    with log_path.open("a", encoding="utf-8") as log, maker:
-        upcoming = maker.submit(run.make_batch, run.step)
-        told = time.monotonic()
-        while run.step < settings.steps and time.monotonic() < deadline:
-            began = time.monotonic()
-            batch = upcoming.result()
-            waited = time.monotonic() - began
-            upcoming = maker.submit(run.make_batch, run.step + 1)
-            loss = run.train_step(*batch)
-            if not math.isfinite(loss):
-                raise CheckpointError(f"the loss is {loss} at step {run.step}", hint="lower the learning rate")
-            entry: dict[str, Any] = {"step": run.step, "loss": round(loss, 5)}
-            entry |= {"s": round(time.monotonic() - began, 3), "waited_s": round(waited, 3)}
-            if run.step % settings.validate_every == 0:
-                entry |= {"f": run.validate()}
-                run.save(checkpoint)
-                _log.info("step %d: %s", run.step, entry)
-            if run.step % 20 == 0 or "f" in entry:
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-            if time.monotonic() - told >= 60:
-                told = time.monotonic()
-                _log.info("step %d of %d: loss %.3f, %.2f s a step", run.step, settings.steps, loss, entry["s"])
-    if run.step == first_step < settings.steps:
-        raise SettingsError(
-            f"{max_minutes:g} minutes are too short for a single training step", hint="raise --max-minutes"
-        )
-    run.save(checkpoint)
-    draw_curves(log_path, out / "curves.png")
-    _log.info("step %d of %d in %s", run.step, settings.steps, checkpoint)
-    return checkpoint
+    if not resume:
+        check_is_new(out, settings.architecture)
+    return train(_Run(pack, settings, torch.device(device)), out, deadline=deadline, resume=resume)
 
 
-class _Run:
-    """The state of a training run: network, average, optimiser, step."""
+class _Run(Run):
+    """The training of a transcriber."""
+
+    settings: TranscriberTraining
 
     def __init__(self, pack: Pack, settings: TranscriberTraining, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
-        torch.set_flush_denormal(True)
-        self.settings, self.device, self.step = settings, device, 0
-        make_net = _NETS[settings.architecture]
-        self.net = make_net(settings.model).to(device).to(memory_format=torch.channels_last)
-        self.average = make_net(settings.model).to(device)
-        self.average.load_state_dict(self.net.state_dict())
+        kits = _training_kits(pack, settings.kits)
+        net = _NETS[settings.architecture](settings.model)
+        super().__init__(settings.architecture, net, settings, device, kits=kits, pack=pack)
         self.features = DrumFeatures(settings.model.features).to(device)
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-        )
-        grooves = pack.grooves_of("train")
-        if not grooves:
-            raise PackError("the pack holds no rhythms to train on", hint="pack the train side too")
         self.validation = make_recordings(pack, "validate", n=settings.n_validation, seed=1)
-        self.pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed), settings.pool_size)
-        self.pool.fill()
-        kits = [_on_device(kit, device) for kit in _training_kits(pack, settings.kits)]
-        self.synthesiser = Synthesiser(kits, grooves, settings.synthesis, pool=self.pool)
 
-    def _rng(self, step: int) -> np.random.Generator:
-        return np.random.default_rng((self.settings.seed, step))
-
-    def make_batch(self, step: int) -> tuple[Tensor, Targets]:
-        rng = self._rng(step)
-        self.pool.renew(rng, _RENEWED)
+    def make_batch(self, rng: np.random.Generator) -> tuple[Tensor, Targets]:
         recipes = self.synthesiser.draw(self.settings.batch, rng)
         dry = torch.stack([render_stems(recipe) for recipe in recipes])
         audible = [audible_strokes(stems, r.strokes) for stems, r in zip(dry, recipes, strict=True)]
-        features = self.features(render_batch(recipes, dry_stems=dry))
+        features = mask_bands(self.features(render_batch(recipes, dry_stems=dry)), rng, self.settings.masked)
         fps = self.settings.model.features.fps
         return features, make_targets([r.strokes for r in recipes], audible, features.shape[2], fps)
 
-    def train_step(self, features: Tensor, targets: Targets) -> float:
-        settings = self.settings
-        self.net.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(self.step, settings)
+    def loss_of(self, batch: tuple[Tensor, Targets]) -> Tensor:
+        features, targets = batch
         on_device = Targets(*(getattr(targets, name).to(self.device) for name in Targets.__dataclass_fields__))
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.net(features.contiguous(memory_format=torch.channels_last))
-        loss = transcription_loss(logits.float(), on_device, settings)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), settings.gradient_clip)
-        self.optimiser.step()
-        self.step += 1
-        self._update_average()
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        averaged = self.average.state_dict()
-        for name, value in self.net.state_dict().items():
-            if value.dtype.is_floating_point:
-                averaged[name].lerp_(value, 1 - decay)
-            else:
-                averaged[name].copy_(value)
+        return transcription_loss(logits.float(), on_device, self.settings)
 
     def validate(self) -> dict[str, float]:
         thresholds = best_thresholds(Transcriber(self.average), self.validation)
         self.average.config = replace(self.average.config, thresholds=thresholds)
         return f_measures(count_matches(Transcriber(self.average), self.validation))
 
-    def save(self, path: Path) -> None:
-        state = {
-            "settings": json.dumps(asdict(self.settings)),
-            "config": config_to_json(self.average.config),
-            "step": self.step,
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "torch_random": torch.get_rng_state(),
-        }
-        if self.device.type == "cuda":
-            state["cuda_random"] = torch.cuda.get_rng_state(self.device)
-        with appearing(path, overwrite=True) as temporary:
-            torch.save(state, temporary)
-
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from a checkpoint; the stock of procedural drums is made again as it was."""
-        before = json.loads(state["settings"])
-        for name, value in json.loads(json.dumps(asdict(self.settings))).items():
-            if name in before and before[name] != value:
-                _log.warning("resumed with another %s: %s, not %s", name, value, before[name])
-        try:
-            self.net.load_state_dict(state["net"])
-            self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        except (RuntimeError, ValueError) as err:
-            raise CheckpointError(
-                f"{path} holds a network of another shape", hint="resume with the settings it was begun with"
-            ) from err
-        self.average.config = config_from_json(state["config"])
-        self.step = state["step"]
-        self.pool.replay((self._rng(step) for step in range(self.step)), _RENEWED)
-        torch.set_rng_state(state["torch_random"].cpu())
-        if self.device.type == "cuda" and "cuda_random" in state:
-            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
-
-
-def _read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        lacking = {"settings", "config", "step", "net", "average", "optimiser"} - state.keys()
-    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as err:
-        why = "does not exist" if not path.exists() else "is no readable checkpoint"
-        raise CheckpointError(f"{path} {why}", hint="start a run without --resume") from err
-    if lacking:
-        raise CheckpointError(f"{path} is no checkpoint of a transcriber", hint="start a run without --resume")
-    return state
-
-
-def _schedule(step: int, settings: TranscriberTraining) -> float:
-    if step < settings.warm_up:
-        return (step + 1) / settings.warm_up
-    done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        super().restore(state, path)
+        self.average.config = config_from_json(state["config"], TranscriberConfig)
 
 
 def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
@@ -363,11 +224,6 @@ def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
     return odd
 
 
-def _on_device(kit: Kit, device: torch.device) -> Kit:
-    moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
-    return replace(kit, one_shots=moved)
-
-
 def export_transcriber(checkpoint: Path, folder: Path) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
@@ -377,18 +233,16 @@ def export_transcriber(checkpoint: Path, folder: Path) -> Path:
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
-    state = _read_checkpoint(checkpoint)
+    state = read_checkpoint(checkpoint, "transcriber")
     settings = json.loads(state["settings"])
     architecture = settings.get("architecture", "transcriber")
-    weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
-    header = {"model": architecture, "config": state["config"], "step": str(state["step"])}
     path = folder / (WEIGHTS_NAME if architecture == EVALUATION else "transcriber.safetensors")
-    with appearing(path, overwrite=True) as temporary:
-        temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
+    write_weights(state, architecture, path)
     if architecture == EVALUATION:
         return path
     parameters = sum(
-        parameter.numel() for parameter in TranscriberNet(config_from_json(state["config"])).parameters()
+        parameter.numel()
+        for parameter in TranscriberNet(config_from_json(state["config"], TranscriberConfig)).parameters()
     )
     options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
     command = f"redrum train transcriber --data PACK --out RUN --export PRESET{options}"

@@ -7,8 +7,8 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,18 +20,27 @@ import numpy.typing as npt
 import soundfile
 
 from transform.errors import AudioError, OutputError, SettingsError
-from transform.files import appearing, check_output, temporary_file, write_bytes_atomic, write_text_atomic
+from transform.files import (
+    appearing,
+    appearing_together,
+    check_output,
+    temporary_file,
+    write_bytes_atomic,
+    write_text_atomic,
+)
 from transform.headers import chunks, require_whole, stated_tempo
 
 __all__ = [
     "SAMPLE_RATE",
     "AudioFormat",
+    "BeyondFullScale",
     "Recording",
     "Samples",
     "check_output",
     "resolve_output",
     "write_audio",
     "write_bytes_atomic",
+    "write_parts",
     "write_text_atomic",
 ]
 
@@ -328,31 +337,115 @@ def write_audio(path: Path, blocks: Iterable[Samples], fmt: AudioFormat, *, over
     container, subtype = resolve_output(path, fmt, None)
     fmt = replace(fmt, subtype=subtype)
     remaining = iter(blocks)
-    with appearing(path, overwrite=overwrite) as temporary:
-        try:
-            leftover = _fill(temporary, remaining, fmt, container)
-            if leftover is not None:
-                _log.info("%s is beyond 4 GiB and becomes an RF64 file", path.name)
-                with temporary_file(path) as begun:
-                    os.replace(temporary, begun)
-                    with Recording.open(begun) as stored:
-                        _fill(temporary, chain(_all_blocks(stored), (leftover,), remaining), fmt, "RF64")
-        except soundfile.LibsndfileError as err:
-            raise OutputError(
-                f"{path} could not be written to its end: {err.error_string}",
-                hint="make room on its disk, or write another format",
-            ) from err
+    with appearing(path, overwrite=overwrite) as temporary, _named(path):
+        leftover = _fill(temporary, remaining, fmt, container)
+        if leftover is not None:
+            _log.info("%s is beyond 4 GiB and becomes an RF64 file", path.name)
+            with temporary_file(path) as begun:
+                os.replace(temporary, begun)
+                with Recording.open(begun) as stored:
+                    _fill(temporary, chain(_all_blocks(stored), (leftover,), remaining), fmt, "RF64")
+
+
+class BeyondFullScale(ArithmeticError):
+    """A part of a sound does not fit an integer format, though the sound itself does."""
+
+
+def write_parts(
+    paths: Sequence[Path | None],
+    blocks: Iterable[Samples],
+    fmt: AudioFormat,
+    *,
+    n_samples: int,
+    overwrite: bool = False,
+) -> None:
+    """Write the parts of a sound side by side, in one pass, to WAV files that appear together or not at all.
+
+    Up to 24 bits the parts are rounded so that what is stored adds up to the whole as rounded: added up again,
+    the parts of a 16-bit recording are that recording, bit by bit.
+
+    Args:
+        paths: one for each part, None for a part that is not written.
+        blocks: shape (N, C, T) for N parts.
+        fmt: of every file; the subtype is one that WAV holds.
+        n_samples: the length of the blocks together.
+        overwrite: replace files that exist.
+
+    Raises:
+        BeyondFullScale: a part is louder than its integer format can say; nothing is written.
+        OutputError: a file exists and `overwrite` is not set, or it cannot be written.
+    """
+    container = "RF64" if n_samples > _wav_limit(fmt) else "WAV"
+    ceiling = 1 - 2.0 ** (1 - _BITS[fmt.subtype]) if fmt.subtype in _BITS else math.inf
+    written = [(part, path) for part, path in enumerate(paths) if path is not None]
+    with appearing_together([path for _, path in written], overwrite=overwrite) as temporaries:
+        with ExitStack() as open_files:
+            files = []
+            for temporary, (_, path) in zip(temporaries, written, strict=True):
+                with _named(path):
+                    files.append(open_files.enter_context(_create(temporary, fmt, container)))
+            for block in blocks:
+                parts = _rounded_parts(block, fmt.subtype)
+                for file, (part, path) in zip(files, written, strict=True):
+                    if np.abs(parts[part]).max(initial=0.0) > ceiling:
+                        raise BeyondFullScale
+                    with _named(path):
+                        file.write(_encode(parts[part], fmt.subtype))
+        for temporary in temporaries:
+            _finish(temporary, n_samples, fmt.subtype)
+
+
+def _rounded_parts(block: Samples, subtype: str) -> Samples:
+    """Return parts (N, C, T) as they are stored: each running sum of them is the nearest that can be stored."""
+    bits = _BITS.get(subtype, 32)
+    if bits == 32:  # not rounded, or more finely than float32 is
+        return block
+    # float32 says the sums of 16 bits to a hundredth of a step.
+    levels = np.multiply(block, 2.0 ** (bits - 1), dtype=np.float32 if bits <= 16 else np.float64)
+    for part in range(1, len(levels)):
+        levels[part] += levels[part - 1]
+    np.rint(levels, out=levels)
+    for part in range(len(levels) - 1, 0, -1):
+        levels[part] -= levels[part - 1]
+    levels *= 2.0 ** (1 - bits)
+    return levels.astype(np.float32, copy=False)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what libsndfile cannot write into an error that names `path`."""
+    try:
+        yield
+    except soundfile.LibsndfileError as err:
+        raise OutputError(
+            f"{path} could not be written to its end: {err.error_string}",
+            hint="make room on its disk, or write another format",
+        ) from err
+
+
+def _create(path: Path, fmt: AudioFormat, container: str) -> soundfile.SoundFile:
+    return soundfile.SoundFile(str(path), "w", fmt.sample_rate, fmt.n_channels, fmt.subtype, format=container)
+
+
+def _wav_limit(fmt: AudioFormat) -> int:
+    """Return how many samples a WAV file holds."""
+    return _WAV_LIMIT_BYTES // (_BYTES[fmt.subtype] * fmt.n_channels)
+
+
+def _finish(path: Path, n_samples: int, subtype: str) -> None:
+    """Raise OSError unless a file holds all that was written; make its bytes depend on its samples alone."""
+    with soundfile.SoundFile(str(path)) as file:  # what fails on closing raises nothing by itself
+        if file.frames != n_samples:
+            raise OSError("its end is missing")
+    if subtype in _FLOATS:
+        _forget_date(path)
 
 
 def _fill(path: Path, blocks: Iterator[Samples], fmt: AudioFormat, container: str) -> Samples | None:
     """Write blocks to `path` until they end (None) or a WAV file is full (the block that did not fit)."""
-    limit: float = math.inf
-    if container == "WAV":
-        limit = _WAV_LIMIT_BYTES // (_BYTES[fmt.subtype] * fmt.n_channels)
+    limit = _wav_limit(fmt) if container == "WAV" else math.inf
     n_samples = 0
-    with soundfile.SoundFile(
-        str(path), "w", fmt.sample_rate, fmt.n_channels, fmt.subtype, format=container
-    ) as file:
+    with _create(path, fmt, container) as file:
         for block in blocks:
             assert block.shape[0] == fmt.n_channels, f"{block.shape[0]} channels instead of {fmt.n_channels}"
             if n_samples + block.shape[1] > limit:
@@ -360,11 +453,7 @@ def _fill(path: Path, blocks: Iterator[Samples], fmt: AudioFormat, container: st
             file.write(_encode(block, fmt.subtype))
             n_samples += block.shape[1]
     assert n_samples > 0, "a result without samples"
-    with soundfile.SoundFile(str(path)) as file:  # what fails on closing raises nothing by itself
-        if file.frames != n_samples:
-            raise OSError("its end is missing")
-    if fmt.subtype in _FLOATS:
-        _forget_date(path)
+    _finish(path, n_samples, fmt.subtype)
     return None
 
 
@@ -408,8 +497,11 @@ def _encode(block: Samples, subtype: str) -> npt.NDArray[Any]:
         return block.T
     bits = _BITS[subtype]
     full_scale = 2.0 ** (bits - 1)
-    levels = np.rint(block.T.astype(np.float64) * full_scale)
+    levels = np.multiply(block.T, full_scale, dtype=np.float64)
+    np.rint(levels, out=levels)
     if levels.size and np.abs(levels).max() > full_scale:
         raise AssertionError(f"a sample to be written reaches {np.abs(block).max():.4f}, beyond full scale")
-    levels = np.minimum(levels, full_scale - 1)  # +1.0 itself is one step above what integers hold
-    return (levels * 2.0 ** (32 - bits)).astype(np.int32)
+    np.minimum(levels, full_scale - 1, out=levels)  # +1.0 itself is one step above what integers hold
+    stored = np.dtype(np.int16 if bits <= 16 else np.int32)
+    levels *= 2.0 ** (8 * stored.itemsize - bits)
+    return levels.astype(stored)

@@ -1,14 +1,20 @@
 """The hits of a recording: where each begins to the sample, what sounds in it, how loud it is.
 
-A hit runs from its attack to the next onset of the recording. Strokes that fall together are one hit of several
-classes. Hits are not held in memory: they are read from the recording when they are played.
+With stems every stroke is a hit of its class alone: the recording itself as long as nothing else sounds, from
+the next stroke of another class on, or where others sound along, the stem of the class. So a tail is as long as
+the drum rang, whatever was played over it. Without stems a hit is a slice, from its attack to the next onset of
+the recording, and strokes that fall together are one hit of several classes.
+
+A bank is where hits are kept, whatever they are from: they are read when they are played.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +22,11 @@ from numpy.typing import NDArray
 from transform.audio import Recording, Samples
 from transform.events import CLASSES, DrumEvent
 
+if TYPE_CHECKING:
+    from transform.separator import StemReader
+
 TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
+LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
 LEAD_S = 0.002  # kept before the attack, faded in
 FADE_S = 0.006  # at the end of a hit that is cut by the next
 _WANTED_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
@@ -25,45 +35,45 @@ LONGEST_S = {"KD": 1.0, "SD": 1.2, "TT": 1.5, "HH": 1.5, "CY": 3.0}
 DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
 
 _REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
+_BEFORE_S = 0.02  # what rings into a hit is measured over this time
 _LEVEL_S = 0.06  # a hit's level is that of its beginning
 _TIMBRE_S = 0.09
-_N_BANDS = 16  # of the spectrum by which a hit is told from others of its class
+_SHORTEST_S = 0.02
+_EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is told from others of its class
+_STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
 _STRANGE_DB = 12.0  # a hit this far from the middle of its class is not trusted to be of it
 _QUIET_DB = -50.0  # against a hit's own level: here it has died away
+_CLEAN_DB = -25.0  # what else rings at an attack may be this loud, and the recording is still taken
+_LEAK_DB = -20.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
+_TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
+_COMPANY_FAULT = 0.05  # of each class that is struck along
+_CROSS_FADE_S = 0.008  # from the recording to a stem
+_N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
+_N_SPARE = 4  # candidates of each set beyond those that are kept
+_NEAR_PIECES = 5  # of a second each, more than the longest hit needs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hit:
-    """A stretch of a recording that sounds like one stroke, or like strokes that fall together; in samples."""
+    """The sound of one stroke, or of strokes that fall together."""
 
     classes: frozenset[str]
-    attack: int
-    stop: int
+    attack: int  # where it is from, in samples of its recording
     level: float  # root mean square of its beginning, all channels
-    lead_db: float  # what rings on from before, against the hit: -inf for silence
     velocity: float  # as transcribed, of the dominant class
     is_open: bool  # an open hi-hat sounds in it
-    is_cut: bool  # the next onset, or the recording's end, came before its longest time
-    timbre: NDArray[np.float64] = field(
-        compare=False, repr=False
-    )  # levels in dB of `_N_BANDS` bands, mean removed
+    faults: float  # how far it is from a clean and typical one, 0 for none: only to rank by
 
     @property
     def dominant(self) -> str:
         """The class that gives the hit its level."""
         return dominant_class(self.classes)
 
-    def faults(self, sample_rate: int) -> float:
-        """Return how far the hit is from a clean one, 0 for a long hit out of silence: only to rank by."""
-        wanted_s = _WANTED_S[self.dominant]
-        shortness = max(0.0, 1 - (self.stop - self.attack) / sample_rate / wanted_s)
-        ringing = min(2.0, max(0.0, (self.lead_db + 30) / 20))
-        return shortness + ringing
 
-
-def dominant_class(classes: Sequence[str] | frozenset[str]) -> str:
+def dominant_class(classes: Iterable[str]) -> str:
     """Return which of the classes gives a hit its level."""
-    return next(c for c in DOMINANCE if c in classes)
+    return min(classes, key=DOMINANCE.index)
 
 
 def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[list[DrumEvent]]:
@@ -138,88 +148,73 @@ def _attack_of(recording: Recording, onset_s: float) -> int:
     return start + locate_attack(mono, sample_rate, around - start)
 
 
-def _timbre(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
-    """Return the levels of a hit in bands of a third of an octave to an octave, in dB against their mean."""
-    mono = sound.mean(axis=0)
-    power = np.abs(np.fft.rfft(mono * np.hanning(2 * len(mono))[len(mono) :])) ** 2
-    hz = np.fft.rfftfreq(len(mono), 1 / sample_rate)
-    edges = np.geomspace(40, 16_000, _N_BANDS + 1)
-    band = np.searchsorted(edges, hz) - 1
-    inside = (band >= 0) & (band < _N_BANDS)
-    energy = np.bincount(band[inside], weights=power[inside], minlength=_N_BANDS)
-    levels_db = 10 * np.log10(energy + 1e-6 * energy.max() + 1e-12)
-    return np.asarray(levels_db - levels_db.mean(), dtype=np.float64)
-
-
-def find_hits(recording: Recording, events: Sequence[DrumEvent]) -> list[Hit]:
-    """Return the hits of a recording, in order.
-
-    Args:
-        recording: the recording.
-        events: its transcription.
-    """
-    sample_rate = recording.sample_rate
-    found = groups(events)
-    attacks = [_attack_of(recording, group[0].onset_s) for group in found]
-    lead, window = round(LEAD_S * sample_rate), round(_LEVEL_S * sample_rate)
-    hits = []
-    for i, (group, attack) in enumerate(zip(found, attacks, strict=True)):
-        classes = frozenset(event.drum_class for event in group)
-        longest = attack + round(max(LONGEST_S[c] for c in classes) * sample_rate)
-        following = attacks[i + 1] - lead if i + 1 < len(attacks) else recording.n_samples
-        stop = min(longest, following, recording.n_samples)
-        if stop - attack < round(0.02 * sample_rate):
-            continue
-        beginning = recording.read(attack, min(stop, attack + round(_TIMBRE_S * sample_rate)))
-        level = float(np.sqrt(np.mean(beginning[:, :window] ** 2)))
-        if level <= 1e-6:
-            continue
-        before = recording.read(attack - round(0.02 * sample_rate), attack - lead)
-        lead_level = float(np.sqrt(np.mean(before**2))) if before.size else 0.0
-        strongest = next(e for c in DOMINANCE for e in group if e.drum_class == c)
-        hits.append(
-            Hit(
-                classes=classes,
-                attack=attack,
-                stop=stop,
-                level=level,
-                lead_db=20 * float(np.log10(max(lead_level, 1e-9) / level)),
-                velocity=strongest.velocity,
-                is_open=any(e.articulation == "open" for e in group),
-                is_cut=following < longest,
-                timbre=_timbre(beginning, sample_rate),
-            )
-        )
-    return hits
-
-
 class Bank:
-    """The hits of a recording that are worth playing, by what sounds in them; read when asked for."""
+    """Hits, by what sounds in them; their sounds are read when asked for, those used last are kept."""
 
-    def __init__(self, recording: Recording, hits: Sequence[Hit], *, per_set: int = 12) -> None:
-        self._recording = recording
+    def __init__(
+        self,
+        hits: Sequence[Hit],
+        read: Callable[[Hit], Samples],
+        *,
+        sample_rate: int,
+        n_channels: int,
+        budget_bytes: int = 64 * 2**20,
+    ) -> None:
+        """Sort out the hits.
+
+        Args:
+            hits: what may be played.
+            read: returns a hit's sound, as `sound` describes it.
+            sample_rate: of the sounds, in Hz.
+            n_channels: of the sounds.
+            budget_bytes: how much sound is kept.
+        """
+        self.sample_rate, self.n_channels = sample_rate, n_channels
+        self._read, self._budget_bytes = read, budget_bytes
         self._sounds: OrderedDict[Hit, Samples] = OrderedDict()
         self._held_bytes = 0
-        self.sample_rate = recording.sample_rate
-        self.sets: dict[frozenset[str], tuple[Hit, ...]] = {}
         by_set: dict[frozenset[str], list[Hit]] = {}
-        for hit in hits:
+        for hit in sorted(hits, key=lambda hit: hit.level):
             by_set.setdefault(hit.classes, []).append(hit)
-        self._faults: dict[Hit, float] = {}
-        for classes, members in by_set.items():
-            middle = np.median([hit.timbre for hit in members], axis=0)
-            for hit in members:
-                strangeness = float(np.mean(np.abs(hit.timbre - middle))) / _STRANGE_DB
-                self._faults[hit] = hit.faults(self.sample_rate) + strangeness
-            ranked = sorted(members, key=self._faults.__getitem__)
-            good = [hit for hit in ranked if self._faults[hit] <= self._faults[ranked[0]] + 0.4]
-            self.sets[classes] = tuple(_spread(good, per_set))
-        # The level of a full stroke of each class: most hits of a class are not accents, few are louder.
-        self.full_level = {
-            c: float(np.quantile(levels, 0.9))
+        self.sets: Mapping[frozenset[str], tuple[Hit, ...]] = {c: tuple(own) for c, own in by_set.items()}
+        # What a stroke of velocity 1 would have, by the velocities that the hits were heard with.
+        self.full_level: Mapping[str, float] = {
+            c: float(np.median(levels))
             for c in CLASSES
-            if (levels := [hit.level for hit in hits if hit.dominant == c])
+            if (levels := [h.level / h.velocity**LEVEL_EXPONENT for h in hits if h.dominant == c])
         }
+
+    @classmethod
+    def of_recording(
+        cls,
+        recording: Recording,
+        events: Sequence[DrumEvent],
+        stems: StemReader | None = None,
+        *,
+        per_set: int = 12,
+    ) -> Bank:
+        """Return the hits of a recording that are worth playing; none where nothing sounds at its events.
+
+        Args:
+            recording: the recording.
+            events: its transcription.
+            stems: its stems; None for plain slices.
+            per_set: how many hits of the same classes are kept at most.
+        """
+        cutter = _StemCutter(recording, events, stems) if stems is not None else _Cutter(recording, events)
+        # Separated is only what promises best; in order, so that stems are read from beginning to end.
+        cuts = [
+            cut
+            for own in cutter.candidates().values()
+            for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
+        ]
+        found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
+        return cls(
+            _worthy(found, per_set),
+            cutter.sound,
+            sample_rate=recording.sample_rate,
+            n_channels=recording.n_channels,
+        )
 
     @property
     def classes(self) -> frozenset[str]:
@@ -227,13 +222,13 @@ class Bank:
         return frozenset().union(*self.sets) if self.sets else frozenset()
 
     def faults(self, classes: frozenset[str]) -> float:
-        """Return the faults of the best hit of a set: how clean it is, and how typical of those like it."""
-        return min(self._faults[hit] for hit in self.sets[classes])
+        """Return the faults of the best hit of a set."""
+        return min(hit.faults for hit in self.sets[classes])
 
-    def sound(self, hit: Hit, budget_bytes: int = 64 * 2**20) -> Samples:
+    def sound(self, hit: Hit) -> Samples:
         """Return a hit's sound, shape (C, T), with its lead, faded at both ends, its cut tail drawn out.
 
-        The attack is at sample `round(LEAD_S * sample_rate)`. Sounds used last are kept, up to `budget_bytes`.
+        The attack is at sample `round(LEAD_S * sample_rate)`.
         """
         if hit in self._sounds:
             self._sounds.move_to_end(hit)
@@ -241,23 +236,285 @@ class Bank:
         sound = self._read(hit)
         self._sounds[hit] = sound
         self._held_bytes += sound.nbytes
-        while self._held_bytes > budget_bytes and len(self._sounds) > 1:
+        while self._held_bytes > self._budget_bytes and len(self._sounds) > 1:
             _, dropped = self._sounds.popitem(last=False)
             self._held_bytes -= dropped.nbytes
         return sound
 
-    def _read(self, hit: Hit) -> Samples:
-        lead = round(LEAD_S * self.sample_rate)
-        sound = self._recording.read(hit.attack - lead, hit.stop)
-        if lead:
-            sound[:, :lead] *= np.linspace(0, 1, lead, endpoint=False, dtype=np.float32) ** 2
-        if hit.is_cut:
-            longest = max(LONGEST_S[c] for c in hit.classes)
-            sound = with_drawn_out_tail(sound, self.sample_rate, hit.level, longest)
-        fade = min(sound.shape[1] - lead, round(FADE_S * self.sample_rate))
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Cut(Hit):
+    """A hit with its place in a recording; what is measured later is first guessed from the recording."""
+
+    group: int  # of the strokes that fall together, counted from the first
+    band_level: float  # of the recording, in the strong bands of the dominant class
+    timbre: NDArray[np.float64]  # levels in dB of the bands, mean removed
+
+
+class _Cutter:
+    """Cuts plain slices out of a recording: from one attack to the next, each with all that sounds in it."""
+
+    def __init__(self, recording: Recording, events: Sequence[DrumEvent]) -> None:
+        self.recording = recording
+        self.sample_rate = recording.sample_rate
+        self.lead = round(LEAD_S * recording.sample_rate)
+        self.groups = groups(events)
+        self.attacks = [_attack_of(recording, group[0].onset_s) for group in self.groups]
+
+    def candidates(self) -> dict[frozenset[str], list[_Cut]]:
+        """Return what could be cut, by its classes, what promises to be the cleanest first."""
+        found: dict[frozenset[str], list[_Cut]] = {}
+        for i in range(len(self.groups)):
+            for cut in self._cuts(i):
+                found.setdefault(cut.classes, []).append(cut)
+        return {classes: sorted(own, key=lambda cut: cut.faults) for classes, own in found.items()}
+
+    def hit(self, cut: _Cut) -> _Cut | None:
+        """Return a candidate as it sounds; None where nothing of it is left."""
+        return cut
+
+    def sound(self, hit: Hit) -> Samples:
+        """Return the sound of a cut as a bank returns it."""
+        assert isinstance(hit, _Cut)
+        sound = self._cut_out(hit)
+        if self.lead:
+            sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
+        return sound
+
+    def _cut_out(self, cut: _Cut) -> Samples:
+        longest_s = max(LONGEST_S[c] for c in cut.classes)
+        stop = min(cut.attack + round(longest_s * self.sample_rate), self._following(cut.group) - self.lead)
+        return self._ended(self.recording.read(cut.attack - self.lead, stop), longest_s)
+
+    def _following(self, group: int) -> int:
+        """Return the next attack of any class; after the last, what lets a hit reach the recording's end."""
+        following = group + 1
+        return (
+            self.attacks[following] if following < len(self.attacks) else self.recording.n_samples + self.lead
+        )
+
+    def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
+        """Return the classes of each hit that a group could give, and where it is cut off at the latest."""
+        return [(frozenset(event.drum_class for event in self.groups[group]), self._following(group))]
+
+    def _cuts(self, i: int) -> Iterator[_Cut]:
+        """Yield the candidates of a group."""
+        attack, group = self.attacks[i], self.groups[i]
+        beginning = self.recording.read(attack, attack + round(_TIMBRE_S * self.sample_rate))
+        level = _level(beginning, self.sample_rate)
+        if level <= 1e-6:
+            return
+        before = self.recording.read(attack - round(_BEFORE_S * self.sample_rate), attack - self.lead)
+        energies = _band_energies(beginning, self.sample_rate)
+        for classes, cut_off in self._sets(i):
+            length_s = (cut_off - self.lead - attack) / self.sample_rate
+            if length_s < _SHORTEST_S:
+                continue
+            first = next(e for c in DOMINANCE for e in group if e.drum_class == c and c in classes)
+            low, high = _STRONG_BANDS[first.drum_class]
+            yield _Cut(
+                classes=classes,
+                attack=attack,
+                level=level,
+                velocity=first.velocity,
+                is_open=any(e.articulation == "open" for e in group if e.drum_class in classes),
+                faults=max(0.0, 1 - length_s / _WANTED_S[first.drum_class]) + _ringing_fault(before, level),
+                group=i,
+                band_level=float(np.sqrt(energies[low:high].sum())),
+                timbre=_timbre(energies),
+            )
+
+    def _ended(self, sound: Samples, longest_s: float) -> Samples:
+        """Return a hit's sound with an end: where it has died away, else with its cut tail drawn out."""
+        level = _level(sound[:, self.lead :], self.sample_rate)
+        block = max(1, round(0.01 * self.sample_rate))
+        n_blocks = sound.shape[1] // block
+        energy = (sound[:, : n_blocks * block].reshape(len(sound), n_blocks, block) ** 2).mean(axis=(0, 2))
+        loud = np.flatnonzero(energy > level**2 * 10 ** (_QUIET_DB / 10))
+        n_loud = int(loud[-1]) + 1 if len(loud) else 0
+        if n_loud + 1 < n_blocks:
+            sound = sound[:, : (n_loud + 1) * block].copy()
+        elif level > 0 and sound.shape[1] < self.lead + round(longest_s * self.sample_rate):
+            sound = with_drawn_out_tail(sound, self.sample_rate, level, longest_s)
+        else:
+            sound = sound.copy()
+        fade = min(sound.shape[1] - self.lead, round(FADE_S * self.sample_rate))
         if fade > 0:
             sound[:, -fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
         return sound
+
+
+class _StemCutter(_Cutter):
+    """Cuts the strokes of each class out of a recording and its stems, each for itself."""
+
+    def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
+        super().__init__(recording, events)
+        self._stems = _NearStems(stems, recording.sample_rate)
+        # Where each class is struck again after each group.
+        self._again: list[dict[str, int]] = []
+        later: dict[str, int] = {}
+        for group, attack in zip(reversed(self.groups), reversed(self.attacks), strict=True):
+            self._again.append(later)
+            later = later | {event.drum_class: attack for event in group}
+        self._again.reverse()
+
+    def hit(self, cut: _Cut) -> _Cut | None:
+        """Return a candidate as it sounds alone; None where the stem holds no stroke."""
+        if len(self._company(cut)):
+            cut = replace(cut, attack=self._own_attack(cut))
+        sound = self.sound(cut)
+        beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
+        level = _level(beginning, self.sample_rate)
+        if level <= 1e-6 or self._is_leak(cut, beginning):
+            return None
+        before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
+        faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
+        timbre = _timbre(_band_energies(beginning, self.sample_rate))
+        return replace(cut, level=level, faults=faults, timbre=timbre)
+
+    def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
+        end = self.recording.n_samples + self.lead
+        struck = {event.drum_class for event in self.groups[group]}
+        return [(frozenset({c}), self._again[group].get(c, end)) for c in CLASSES if c in struck]
+
+    def _company(self, cut: _Cut) -> set[str]:
+        """Return the other classes that are struck together with a hit."""
+        return {event.drum_class for event in self.groups[cut.group]} - cut.classes
+
+    def _own(self, cut: _Cut, start: int, stop: int) -> Samples:
+        """Return what a hit's class sounds like between two samples."""
+        return np.asarray(self._stems.read(start, stop)[CLASSES.index(cut.dominant)])
+
+    def _own_attack(self, cut: _Cut) -> int:
+        """Return where a stroke begins that others fall together with."""
+        onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
+        around, margin = round(onset_s * self.sample_rate), round((_REACH_S + 0.01) * self.sample_rate)
+        stem = self._own(cut, around - margin, around + margin).mean(axis=0)
+        return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
+
+    def _is_leak(self, cut: _Cut, beginning: Samples) -> bool:
+        low, high = _STRONG_BANDS[cut.dominant]
+        energy = float(_band_energies(beginning, self.sample_rate)[low:high].sum())
+        return energy < cut.band_level**2 * 10 ** (_LEAK_DB / 10)
+
+    def _cut_out(self, cut: _Cut) -> Samples:
+        """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
+        longest_s, start = LONGEST_S[cut.dominant], cut.attack - self.lead
+        again = self._again[cut.group].get(cut.dominant, self.recording.n_samples + self.lead) - self.lead
+        stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
+        stop = max(stop, cut.attack + 1)
+        stem = self._own(cut, start, stop)
+        until = min(self._clean_until(cut) - start, stop - start)
+        sound = self._ended(stem, longest_s)
+        if until > 0:
+            whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
+            whole[:, : sound.shape[1]] = sound
+            share = np.ones(until, dtype=np.float32)
+            fade = min(until, round(_CROSS_FADE_S * self.sample_rate))
+            share[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
+            whole[:, :until] += share * (self.recording.read(start, start + until) - whole[:, :until])
+            sound = whole
+        return sound
+
+    def _clean_until(self, cut: _Cut) -> int:
+        """Return up to where the recording holds a hit and nothing else; its start if it never does."""
+        start, following = cut.attack - self.lead, self._following(cut.group) - self.lead
+        if self._company(cut):
+            return start
+        if self._is_leak(cut, self._own(cut, cut.attack, cut.attack + round(_TIMBRE_S * self.sample_rate))):
+            return following  # where separator and transcriber disagree, all that sounds is the hit
+        n_before = round(_BEFORE_S * self.sample_rate)
+        before = self.recording.read(start - n_before, start) - self._own(cut, start - n_before, start)
+        beginning = self.recording.read(cut.attack, cut.attack + round(_LEVEL_S * self.sample_rate))
+        # The differences hear a hat that rings into a kick.
+        for rings, hit in ((before, beginning), (np.diff(before), np.diff(beginning))):
+            if _rms(rings) > 10 ** (_CLEAN_DB / 20) * _rms(hit):
+                return start
+        return following
+
+
+class _NearStems:
+    """Stems that are read in pieces of a second, the last few kept: hits overlap."""
+
+    def __init__(self, stems: StemReader, piece_samples: int) -> None:
+        self._stems, self._piece = stems, piece_samples
+        self._kept: OrderedDict[int, Samples] = OrderedDict()
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return the stems of samples [start, stop), shape (5, C, stop - start)."""
+        first, last = start // self._piece, max(start, stop - 1) // self._piece
+        whole = np.concatenate([self._read_piece(number) for number in range(first, last + 1)], axis=-1)
+        return whole[..., start - first * self._piece : stop - first * self._piece]
+
+    def _read_piece(self, number: int) -> Samples:
+        if number not in self._kept:
+            self._kept[number] = self._stems.read(number * self._piece, (number + 1) * self._piece)
+            if len(self._kept) > _NEAR_PIECES:
+                self._kept.popitem(last=False)
+        return self._kept[number]
+
+
+def _worthy(cuts: Sequence[_Cut], per_set: int) -> list[Hit]:
+    """Return the cuts to keep: clean, typical of those of their classes, and of all levels."""
+    by_set: dict[frozenset[str], list[_Cut]] = {}
+    for cut in cuts:
+        by_set.setdefault(cut.classes, []).append(cut)
+    kept: list[Hit] = []
+    for members in by_set.values():
+        softest = max(cut.level for cut in members) * 10 ** (_SOFTEST_DB / 20)
+        own = [cut for cut in members if cut.level >= softest]
+        middle = np.median([cut.timbre for cut in own], axis=0)
+        judged = [
+            replace(cut, faults=cut.faults + float(np.mean(np.abs(cut.timbre - middle))) / _STRANGE_DB)
+            for cut in own
+        ]
+        judged.sort(key=lambda cut: cut.faults)
+        kept += _spread(
+            [cut for cut in judged if cut.faults <= judged[0].faults + _TRUSTED_FAULTS],
+            per_set,
+            attrgetter("level"),
+        )
+    return kept
+
+
+def _spread(cuts: Sequence[_Cut], n: int, level: Callable[[_Cut], float]) -> list[_Cut]:
+    """Return at most `n` of the cuts, evenly over their levels, the cleanest (first) always among them."""
+    by_level = sorted(cuts, key=level)
+    if len(cuts) <= n:
+        return by_level
+    chosen = sorted({round(i * (len(by_level) - 1) / max(1, n - 2)) for i in range(n - 1)})
+    kept = [by_level[i] for i in chosen]
+    return kept if cuts[0] in kept else [*kept, cuts[0]]
+
+
+def _ringing_fault(before: Samples, level: float) -> float:
+    """Return how much it matters what rings into a hit: 0 below -30 dB, 1 at -10 dB."""
+    ringing_db = 20 * np.log10(_rms(before) / level + 1e-9)
+    return float(np.clip((ringing_db + 30) / 20, 0.0, 2.0))
+
+
+def _level(sound: Samples, sample_rate: int) -> float:
+    """Return the root mean square of a hit's beginning."""
+    return _rms(sound[:, : round(_LEVEL_S * sample_rate)])
+
+
+def _rms(sound: Samples) -> float:
+    return float(np.sqrt(np.mean(sound**2))) if sound.size else 0.0
+
+
+def _band_energies(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
+    """Return the energies of a hit's beginning in bands of half an octave."""
+    mono = sound.mean(axis=0)
+    power = np.abs(np.fft.rfft(mono * np.hanning(2 * len(mono))[len(mono) :])) ** 2 / max(1, len(mono))
+    band = np.searchsorted(_EDGES_HZ, np.fft.rfftfreq(len(mono), 1 / sample_rate)) - 1
+    n_bands = len(_EDGES_HZ) - 1
+    inside = (band >= 0) & (band < n_bands)
+    return np.asarray(np.bincount(band[inside], weights=power[inside], minlength=n_bands))
+
+
+def _timbre(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    levels_db = 10 * np.log10(energies + 1e-6 * energies.max() + 1e-12)
+    return np.asarray(levels_db - levels_db.mean())
 
 
 def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_s: float) -> Samples:
@@ -293,13 +550,3 @@ def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_
     repeated = np.tile(to_and_fro, (1, extra // (2 * grain) + 1))[:, :extra]
     tail = repeated * 10 ** (-decay_db_s * np.arange(extra) / sample_rate / 20)
     return np.concatenate((sound, tail.astype(np.float32)), axis=1)
-
-
-def _spread(hits: Sequence[Hit], n: int) -> list[Hit]:
-    """Return at most `n` of the hits, evenly over their levels, the cleanest (first) always among them."""
-    if len(hits) <= n:
-        return sorted(hits, key=lambda hit: hit.level)
-    by_level = sorted(hits, key=lambda hit: hit.level)
-    chosen = {round(i * (len(by_level) - 1) / (n - 2)) for i in range(n - 1)}
-    kept = [by_level[i] for i in sorted(chosen)]
-    return kept if hits[0] in kept else sorted([*kept, hits[0]], key=lambda hit: hit.level)

@@ -18,12 +18,22 @@ from typing import Literal
 import numpy as np
 
 from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
-from transform.bank import Bank, find_hits, refine_onsets
-from transform.errors import AudioError, RhythmError, SettingsError
-from transform.events import CLASSES, AlignMode, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
+from transform.bank import Bank, refine_onsets
+from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
+from transform.events import (
+    CLASS_NAMES,
+    CLASSES,
+    AlignMode,
+    DrumEvent,
+    Rhythm,
+    TempoMap,
+    align,
+    estimate_tempo,
+)
 from transform.presets import load_preset
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
-from transform.transcriber import Transcriber
+from transform.separator import OpensStems, Separator, StemReader
+from transform.transcriber import Transcriber, doubts, drum_confidence
 
 ENGINES = ("resequence",)
 Progress = Callable[[str, float], None]
@@ -43,6 +53,7 @@ class RenderSettings:
     source_bpm: float | Literal["auto"] | None = None  # None: what tag or file name say; "auto": estimated
     rhythm_bpm: float | Literal["auto"] | None = None
     start_s: float = 0.0  # where in the rhythm the take begins
+    classes: tuple[str, ...] = ()  # redrum only these and keep the source's other stems; none: all
     gain_db: Mapping[str, float] = field(default_factory=dict)  # by class
     mix: float = 1.0  # 1: the redrummed sound alone, 0: the original alone
     timing: float = 1.0  # 1: as played, 0: on the grid
@@ -72,13 +83,22 @@ class RenderSettings:
             raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
         if self.tail not in ("cut", "ring", "wrap"):
             raise SettingsError(f"tail is {self.tail!r}", hint="give cut, ring or wrap")
-        for drum_class, gain in self.gain_db.items():
+        for drum_class in (*self.classes, *self.gain_db):
             if drum_class not in CLASSES:
                 raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
+        for drum_class in self.classes:
+            if self.classes.count(drum_class) > 1:
+                raise SettingsError(f"{drum_class} is among the classes twice", hint="name each class once")
+        for drum_class, gain in self.gain_db.items():
             if not _is_between(gain, -120.0, 24.0):
                 raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}", hint="give 0 or more")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The classes that the source goes on playing itself."""
+        return tuple(c for c in CLASSES if self.classes and c not in self.classes)
 
 
 def _is_between(value: object, low: float, high: float) -> bool:
@@ -95,6 +115,7 @@ class Take:
         source_events: list[DrumEvent],
         arrangement: Arrangement,
         *,
+        stems: StemReader | None,
         n_samples: int,
         settings: RenderSettings,
         notes: tuple[str, ...],
@@ -104,6 +125,7 @@ class Take:
         self.rhythm = rhythm
         self.source_events = source_events
         self._source, self._arrangement, self._settings = source, arrangement, settings
+        self._stems = stems
         self._notes = notes
         self._peak: float | None = None
 
@@ -177,15 +199,29 @@ class Take:
             self._arrangement.add_to(out, start)
             if settings.tail == "cut":
                 self._fade(out, start, self.n_samples)
+            if settings.kept:
+                out += self._as_long_as_both(self._kept(start, stop), start)
         if settings.mix < 1:
-            original = self._source.read(start, stop)
-            if self._source.n_samples != self.n_samples:  # the one ends in the middle of the other
-                self._fade(original, start, min(self._source.n_samples, self.n_samples))
+            original = self._as_long_as_both(self._source.read(start, stop), start)
             out *= np.float32(settings.mix)
             out += np.float32(1 - settings.mix) * original
         out[:, : max(0, -start)] = 0
         out[:, max(0, self.n_samples - start) :] = 0
         return out
+
+    def _kept(self, start: int, stop: int) -> Samples:
+        """Return the stems that the source goes on playing, each with its gain."""
+        assert self._stems is not None
+        kept = self._settings.kept
+        gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in kept]
+        stems = self._stems.read(start, stop)[[CLASSES.index(c) for c in kept]]
+        return np.asarray(np.einsum("k,kct->ct", np.array(gains, dtype=np.float32), stems), dtype=np.float32)
+
+    def _as_long_as_both(self, original: Samples, start: int) -> Samples:
+        """Return what the source plays, faded out where source or take ends in the middle of the other."""
+        if self._source.n_samples != self.n_samples:
+            self._fade(original, start, min(self._source.n_samples, self.n_samples))
+        return original
 
     def _fade(self, samples: Samples, start: int, end: int) -> None:
         """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
@@ -199,8 +235,8 @@ class Take:
 class Redrummer:
     """The models of a preset, ready to redrum."""
 
-    def __init__(self, transcriber: Transcriber) -> None:
-        self.transcriber = transcriber
+    def __init__(self, transcriber: Transcriber, separator: OpensStems | None = None) -> None:
+        self.transcriber, self.separator = transcriber, separator
 
     @classmethod
     def load(cls, preset: str | Path = "default", *, device: str = "cpu") -> Redrummer:
@@ -209,7 +245,11 @@ class Redrummer:
         Raises:
             CheckpointError: there is no such preset, or its files are damaged.
         """
-        return cls(Transcriber.load(load_preset(preset).weights("transcriber"), device=device))
+        chosen = load_preset(preset)
+        transcriber = Transcriber.load(chosen.weights("transcriber"), device=device)
+        if "separator" not in chosen.models:
+            return cls(transcriber)
+        return cls(transcriber, Separator.load(chosen.weights("separator"), device=device))
 
     def transcribe(self, recording: Recording) -> list[DrumEvent]:
         """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
@@ -252,13 +292,22 @@ class Redrummer:
             AudioError: no drums are heard in the source, or it cannot be read.
             RhythmError: there is nothing to play in the rhythm.
             SettingsError: the settings ask for a tempo that nobody knows.
+            CheckpointError: they ask for some of the classes, and there is no separator.
         """
         settings = settings or RenderSettings()
+        if settings.kept and self.separator is None:
+            raise CheckpointError(
+                "the preset has no separator: it cannot redrum some of the classes and keep the others",
+                hint="redrum all classes, or use a preset with one: see `redrum presets list`",
+            )
         tell = progress or (lambda stage, share: None)
         tell("transcribe source", 0.0)
-        source_events = self.transcriber.transcribe(source)
-        hits = find_hits(source, source_events)
-        if not hits:
+        activations = self.transcriber.activations(source)
+        source_events = self.transcriber.events(activations)
+        tell("separate source", 0.0)
+        stems = self.separator.open(source, activations) if self.separator is not None else None
+        bank = Bank.of_recording(source, source_events, stems)
+        if not bank.sets:
             raise AudioError(
                 f"no drum hits are heard in {source.name}",
                 hint="give a drum recording, at a level where its hits stand out",
@@ -272,7 +321,6 @@ class Redrummer:
         if how:
             notes.append(how)
         tell("render", 0.0)
-        bank = Bank(source, hits)
         events = played.events
         placements = arrange(
             bank,
@@ -281,6 +329,7 @@ class Redrummer:
             gain_db=settings.gain_db,
             seed=settings.seed,
         )
+        doubt = doubts(source.name, drum_confidence(source))
         n_samples = (
             source.n_samples
             if settings.length == "source"
@@ -295,9 +344,10 @@ class Redrummer:
             played,
             source_events,
             arrangement,
+            stems=stems,
             n_samples=n_samples,
             settings=settings,
-            notes=(*notes, *stand_in_notes(stand_ins(bank, events))),
+            notes=(*notes, *doubt, *stand_in_notes(stand_ins(bank, events))),
         )
 
     def _played(
@@ -329,12 +379,32 @@ class Redrummer:
             settings.length if isinstance(settings.length, str) else "", settings.length
         )
         rhythm = rhythm.section(settings.start_s, float(length_s))
+        if settings.kept:
+            has_events = bool(rhythm.events)
+            rhythm = rhythm.only(settings.classes)
+            notes += _kept_notes(settings, rhythm)
+            if has_events:
+                return rhythm, notes
         if not rhythm.events:
             raise RhythmError(
                 f"{rhythm.name} has no drum hits in the {rhythm.length_s:.2f} s that are asked for",
                 hint="choose another --start or --length",
             )
         return rhythm, notes
+
+
+def _kept_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:
+    """Return what the source goes on playing, and which of the asked-for classes the rhythm lacks."""
+    played = {event.drum_class for event in rhythm.events}
+    kept = _listed([CLASS_NAMES[c] for c in settings.kept])
+    notes = [f"the source's own {kept} {'plays' if len(settings.kept) == 1 else 'play'} on"]
+    if silent := [CLASS_NAMES[c] for c in settings.classes if c not in played]:
+        notes.append(f"{rhythm.name} has no {_listed(silent, 'or')} here: nothing plays that part")
+    return notes
+
+
+def _listed(names: list[str], joint: str = "and") -> str:
+    return f" {joint} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _tempo(

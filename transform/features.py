@@ -40,17 +40,31 @@ def mel_filters(n_fft: int, n_bands: int, low_hz: float, high_hz: float) -> Tens
     Mel scale: O'Shaughnessy, 2595 log10(1 + f / 700).
     """
     fine = 16
-
-    def mel(hz: np.ndarray) -> np.ndarray:
-        return 2595 * np.log10(1 + hz / 700)
-
-    edges = np.linspace(mel(np.array(low_hz)), mel(np.array(high_hz)), n_bands + 2)
+    edges = _edges(n_bands, low_hz, high_hz)
     n_bins = n_fft // 2 + 1
-    position = mel((np.arange(n_bins * fine) / fine - 0.5).clip(0) * SAMPLE_RATE / n_fft)[:, None]
+    position = _mel((np.arange(n_bins * fine) / fine - 0.5).clip(0) * SAMPLE_RATE / n_fft)[:, None]
     rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
     filters = np.minimum(rising, falling).clip(0).reshape(n_bins, fine, n_bands).sum(axis=1)
     return torch.from_numpy(filters / filters.sum(axis=0, keepdims=True)).float()
+
+
+def band_positions(hz: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Return where frequencies lie among the bands: at k in the middle of band k, in between elsewhere.
+
+    What lies below the middle of the first or above that of the last counts as there.
+    """
+    edges = _edges(settings.n_bands, settings.low_hz, settings.high_hz)
+    position = (_mel(hz) - edges[1]) / (edges[2] - edges[1])
+    return np.asarray(position.clip(0, settings.n_bands - 1))
+
+
+def _mel(hz: np.ndarray) -> np.ndarray:
+    return np.asarray(2595 * np.log10(1 + hz / 700))
+
+
+def _edges(n_bands: int, low_hz: float, high_hz: float) -> np.ndarray:
+    return np.linspace(_mel(np.array(low_hz)), _mel(np.array(high_hz)), n_bands + 2)
 
 
 class DrumFeatures(nn.Module):

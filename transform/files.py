@@ -1,9 +1,10 @@
-"""Results on disk: a file appears whole or not at all, and never in the place of another unless asked."""
+"""Results on disk: a file or folder appears whole or not at all, never in the place of another unless asked."""
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from transform.errors import OutputError
@@ -15,6 +16,23 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is a folder", hint="name a file in it")
     if os.path.lexists(path) and not overwrite:
         raise _existing(path)
+    _check_place(path)
+
+
+def check_output_folder(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if no folder could be made at `path`, before any work is done for it.
+
+    An empty folder is in nobody's way. Whether a full one may be replaced is for the caller to know.
+    """
+    if path.is_dir():
+        if any(path.iterdir()) and not overwrite:
+            raise _existing(path)
+    elif os.path.lexists(path):
+        raise OutputError(f"{path} is not a folder", hint="choose another folder")
+    _check_place(path)
+
+
+def _check_place(path: Path) -> None:
     folder = path.absolute().parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
@@ -50,21 +68,59 @@ def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Folders on the way are made. An OSError in the block becomes an OutputError.
     """
-    check_output(path, overwrite=overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise _unwritable(path, err) from err
-    with temporary_file(path) as temporary:
+    with appearing_together([path], overwrite=overwrite) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def appearing_together(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+    """Yield an empty temporary file for each path; all of them appear if the block ends well, else none.
+
+    None appears before all of them are safely on the disk. Else as `appearing`.
+    """
+    for path in paths:
+        check_output(path, overwrite=overwrite)
+    with ExitStack() as undo:
+        path = paths[0]
         try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            _publish(temporary, path, overwrite=overwrite)
+            temporaries = []
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporaries.append(undo.enter_context(temporary_file(path)))
+            path = paths[0]
+            yield temporaries
+            for temporary in temporaries:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            with ExitStack() as published:
+                for path, temporary in zip(paths, temporaries, strict=True):
+                    _publish(temporary, path, overwrite=overwrite)
+                    if not overwrite:
+                        published.callback(path.unlink, missing_ok=True)
+                published.pop_all()
         except FileExistsError as err:
             raise _existing(path) from err
         except OSError as err:
             raise _unwritable(path, err) from err
+
+
+@contextmanager
+def appearing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path` that becomes `path` if the block ends well, else vanishes.
+
+    With `overwrite` it takes the place of a full folder, all of which is lost.
+    """
+    check_output_folder(path, overwrite=overwrite)
+    target = path.resolve()  # a link to a folder stays
+    temporary = target.parent / f".redrum-{secrets.token_hex(8)}.part"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _publish_folder(temporary, target, overwrite=overwrite)
+    except OSError as err:
+        raise _unwritable(path, err) from err
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -97,6 +153,23 @@ def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+def _publish_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if not path.exists():
+        os.rename(temporary, path)
+    elif not overwrite:
+        path.rmdir()  # fails where another process has just put something into it
+        os.rename(temporary, path)
+    else:
+        replaced = temporary.with_suffix(".old")
+        os.rename(path, replaced)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.rename(replaced, path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _existing(path: Path) -> OutputError:

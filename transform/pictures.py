@@ -1,4 +1,4 @@
-"""Pictures of what was heard and made: a transcription, and a take beside its source and rhythm.
+"""Pictures of what was heard and made: a transcription, a take beside its source and rhythm, stems.
 
 Only matplotlib's objects are used, never pyplot: no window, no state that is shared with the caller. Every
 class has its lane, its colour and its own mark, so that a picture in grey says as much.
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from transform.audio import SAMPLE_RATE, Recording
 from transform.engine import Take
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.files import appearing
+from transform.separator import StemReader
 from transform.transcriber import Activations
 
 LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
@@ -70,7 +72,7 @@ def plot_take(path: Path, source: Recording, take: Take, *, overwrite: bool = Fa
     figure, (before, hits, grid, after) = _stack((2.6, 1.6, 1.6, 2.6))
     longest_s = max(source.duration_s, take.duration_s)
     _title(before, f"source: {source.name}", longest_s)
-    _draw_spectrogram(before, _mono(opening(source)), take.source_events)
+    _draw_spectrogram(before, _band_levels(_mono(opening(source))), take.source_events)
     _draw_lanes(hits, take.source_events)
     _title(hits, f"its {len(take.source_events)} hits", 0.0)
     _draw_beats(grid, take.rhythm)
@@ -79,8 +81,43 @@ def plot_take(path: Path, source: Recording, take: Take, *, overwrite: bool = Fa
     n_samples = min(take.n_samples, round(LIMIT_S * take.format.sample_rate))
     result = Recording.from_samples(take.read(0, n_samples), take.format.sample_rate)
     _title(after, "result", 0.0)
-    _draw_spectrogram(after, _mono(result), take.rhythm.events)
+    _draw_spectrogram(after, _band_levels(_mono(result)), take.rhythm.events)
     _finish(figure, min(longest_s, LIMIT_S))
+    _write(path, figure, overwrite=overwrite)
+
+
+def plot_stems(
+    path: Path,
+    recording: Recording,
+    stems: StemReader,
+    events: Sequence[DrumEvent],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a PNG of a recording with its hits, and below it each stem with its own, in one scale of levels.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+    """
+    figure, (whole, *lanes) = _stack((2.6, *[1.2] * len(CLASSES)))
+    beginning = opening(recording)
+    _title(whole, f"{recording.name} and its stems", recording.duration_s)
+    level = _band_levels(_mono(beginning))
+    _draw_spectrogram(whole, level, events)
+    step = 10 * recording.sample_rate  # all channels of all stems are held for so long only
+    parts = [
+        stems.read(start, min(start + step, beginning.n_samples)).mean(axis=1)
+        for start in range(0, beginning.n_samples, step)
+    ]
+    waves = dict(zip(CLASSES, np.concatenate(parts, axis=1), strict=True))
+    for lane, drum_class in zip(lanes, _LANES, strict=True):
+        stem = _mono(Recording.from_samples(waves[drum_class], recording.sample_rate))
+        own = [event for event in events if event.drum_class == drum_class]
+        tint = LinearSegmentedColormap.from_list(drum_class, ["white", _COLOURS[drum_class]])
+        _draw_spectrogram(lane, _band_levels(stem), own, loudest=float(level.max()), colours=tint)
+        lane.set_yticks([])
+        lane.set_ylabel(CLASS_NAMES[drum_class], fontsize=9, color=_INK)
+    _finish(figure, beginning.duration_s)
     _write(path, figure, overwrite=overwrite)
 
 
@@ -194,9 +231,24 @@ def _draw_beats(axes: Axes, rhythm: Rhythm) -> None:
         axes.axvline(rhythm.tempo_map.seconds_at(float(beat)), color=colour, linewidth=width, zorder=0)
 
 
-def _draw_spectrogram(axes: Axes, mono: npt.NDArray[np.float32], events: Iterable[DrumEvent]) -> None:
-    """Draw the level over time and a logarithmic axis of frequency, with a tick at the top for every hit."""
-    level_db = _band_levels_db(mono)
+def _draw_spectrogram(
+    axes: Axes,
+    level: npt.NDArray[np.float64],
+    events: Iterable[DrumEvent],
+    *,
+    loudest: float = 0.0,
+    colours: str | Colormap = "Greys",
+) -> None:
+    """Draw levels over time and a logarithmic axis of frequency, with a mark at the top for every hit.
+
+    Args:
+        level: of `_band_levels`.
+        events: the hits.
+        loudest: the level that is 0 dB, where `level` does not hold a louder one.
+        colours: from white, or another light colour, for silence.
+    """
+    loudest = max(loudest, float(level.max()), 1e-12)
+    level_db = 10 * np.log10(np.maximum(level / loudest, 10 ** (_FLOOR_DB / 10)))
     top_hz = math.log2(_HIGHEST_HZ / _LOWEST_HZ)
     # Frame f is centred on sample f * hop.
     left_s, right_s = -0.5 * _HOP / SAMPLE_RATE, (level_db.shape[1] - 0.5) * _HOP / SAMPLE_RATE
@@ -205,7 +257,7 @@ def _draw_spectrogram(axes: Axes, mono: npt.NDArray[np.float32], events: Iterabl
         origin="lower",
         aspect="auto",
         extent=(left_s, right_s, 0.0, top_hz),
-        cmap="Greys",
+        cmap=colours,
         vmin=_FLOOR_DB,
         vmax=0.0,
         interpolation="nearest",
@@ -222,8 +274,8 @@ def _draw_spectrogram(axes: Axes, mono: npt.NDArray[np.float32], events: Iterabl
         axes.scatter(onsets_s, [lane] * len(onsets_s), s=12, marker=_MARKS[drum_class], c=_COLOURS[drum_class])
 
 
-def _band_levels_db(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the level in bands of equal width in octaves, shape (K, F), the loudest at 0 dB."""
+def _band_levels(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the power in bands of equal width in octaves, shape (K, F)."""
     padded = np.pad(mono, _FFT // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP]
     edges = np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _N_BANDS + 1) / (SAMPLE_RATE / _FFT)
@@ -236,7 +288,4 @@ def _band_levels_db(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         total = np.cumsum(power, axis=1)
         at_edges = total[:, below] + (edges - below) * (total[:, below + 1] - total[:, below])
         levels.append(np.diff(at_edges, axis=1))
-    level = np.concatenate(levels).T
-    loudest = max(float(level.max()), 1e-12)
-    decibels: npt.NDArray[np.float64] = 10 * np.log10(np.maximum(level / loudest, 10 ** (_FLOOR_DB / 10)))
-    return decibels
+    return np.concatenate(levels).T

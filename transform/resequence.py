@@ -1,9 +1,9 @@
-"""The `resequence` engine: a source's own hits, cut at its onsets, replayed at a rhythm's events.
+"""The `resequence` engine: a source's own hits replayed at a rhythm's events.
 
-Strokes that fall together in the rhythm are played by a hit in which the same classes fall together in the
-source, where there is one, so that nothing is layered that was recorded whole; else by the fewest hits that
-hold all classes and as little else as can be. Hits keep the source's rate and channels; attacks land on the
-sample.
+With stems every stroke is played by a hit of its class alone. Without them, strokes that fall together are
+played by a hit in which the same classes fall together in the source, where there is one, else by the fewest
+hits that hold all classes and as little else as can be. Hits keep the source's rate and channels; attacks land
+on the sample.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from itertools import combinations
 import numpy as np
 
 from transform.audio import Samples
-from transform.bank import LEAD_S, LONGEST_S, Bank, Hit, dominant_class, groups
+from transform.bank import LEAD_S, LEVEL_EXPONENT, LONGEST_S, Bank, Hit, dominant_class, groups
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
-LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
 _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity
 
 # What it costs that a hit also holds a class that the rhythm does not ask for; asked-for and missing costs 10.
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
 _LAYER_COST = 0.6  # of each hit beyond the first
 _DOUBLE_COST = 1.5  # of a class that two hits hold
+_UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
 _CHOKE_S = 0.012
 
 
@@ -77,9 +77,8 @@ def arrange(
         seed: of the round robin among hits that would do equally well.
     """
     chosen = stand_ins(bank, events)
-    arranger = _Arranger(bank, np.random.default_rng(seed))
-    scale = _velocity_scale(events)
-    extra_gain = {c: 10 ** (db / 20) for c, db in (gain_db or {}).items()}
+    scale = _velocity_scale(events, bank)
+    arranger = _Arranger(bank, gain_db or {}, np.random.default_rng(seed))
     placements = []
     for group in groups(events, PLAYED_TOGETHER_S):
         parts: dict[str, DrumEvent] = {}
@@ -92,10 +91,10 @@ def arrange(
         for classes in arranger.cover(frozenset(parts)):
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
-            target = min(1.2, event.velocity * scale) if velocity == "rhythm" else None
+            target = event.velocity * scale if velocity == "rhythm" else None
             wants_open = parts["HH"].articulation == "open" if "HH" in parts else None
             hit, gain = arranger.choose(classes, target, wants_open)
-            gain *= extra_gain.get(event.drum_class, 1.0)
+            gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
             attack = round(event.onset_s * bank.sample_rate)
             placements.append(Placement(attack, hit, gain))
     return _damped(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
@@ -104,8 +103,9 @@ def arrange(
 class _Arranger:
     """Chooses hits, and remembers what was played last so that repeated strokes differ."""
 
-    def __init__(self, bank: Bank, rng: np.random.Generator) -> None:
+    def __init__(self, bank: Bank, gain_db: Mapping[str, float], rng: np.random.Generator) -> None:
         self._bank = bank
+        self._gain_db = gain_db
         self._covers: dict[frozenset[str], tuple[frozenset[str], ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
@@ -116,7 +116,8 @@ class _Arranger:
         """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best."""
         if wanted not in self._covers:
             useful = [classes for classes in self._bank.sets if classes & wanted]
-            options = (option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n))
+            options = [option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n)]
+            options.append(tuple(classes for classes in useful if len(classes) == 1))
             self._covers[wanted] = min(options, key=lambda option: self._cost(option, wanted))
         return self._covers[wanted]
 
@@ -125,6 +126,8 @@ class _Arranger:
         cost = 10.0 * len(wanted - set(sounding)) + _LAYER_COST * (len(option) - 1)
         cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
+        uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]
+        cost += _UNEVEN_COST * len(uneven)
         return cost + sum(self._faults[classes] for classes in option)
 
     def choose(
@@ -152,12 +155,13 @@ class _Arranger:
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
 
 
-def _velocity_scale(events: Sequence[DrumEvent]) -> float:
-    """Return the factor that makes the rhythm's strong strokes full strokes, at most doubling velocities."""
+def _velocity_scale(events: Sequence[DrumEvent], bank: Bank) -> float:
+    """Return the factor that makes the rhythm's strong strokes as strong as the source's, at most doubling."""
     if not events:
         return 1.0
     strong = float(np.quantile([event.velocity for event in events], 0.9))
-    return 1.0 / max(strong, 0.5)
+    own = float(np.quantile([hit.velocity for hits in bank.sets.values() for hit in hits], 0.9))
+    return own / max(strong, 0.5 * own)
 
 
 def _damped(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
@@ -208,7 +212,9 @@ class Arrangement:
 
     @property
     def end(self) -> int:
-        """The sample at which the last sound has ended."""
+        """The sample at which the last sound has ended; 0 where nothing plays."""
+        if not self._placements:
+            return 0
         tail = self._placements[bisect_left(self._attacks, self._attacks[-1] - self._longest) :]
         return max(p.attack + int(self._sound(p).shape[1]) - self._lead for p in tail)
 

@@ -7,23 +7,24 @@ is the same as in one pass: no seams, flat memory.
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording
-from transform.errors import CheckpointError, SettingsError
+from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.features import DrumFeatures, FeatureSettings
+from transform.features import DrumFeatures, FeatureSettings, mel_filters
+from transform.layers import TemporalBlock, fused
+from transform.weights import load_net
+
+_STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
+_DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class TranscriberNet(nn.Module):
             nn.Dropout2d(0.1),
         )
         self.project = nn.Sequential(nn.Conv1d(w4 * (n_bands // 8), config.d_model, 1), nn.ReLU())
-        self.temporal = nn.ModuleList(_TemporalBlock(config.d_model, d) for d in config.dilations)
+        self.temporal = nn.ModuleList(TemporalBlock(config.d_model, d, dropout=0.1) for d in config.dilations)
         self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + 1, 1)
 
     @property
@@ -99,33 +100,13 @@ def _conv_block(
     )
 
 
-class _TemporalBlock(nn.Module):
-    """x + 1x1(ReLU(norm(dilated conv(x)))), shape (B, D, F)."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.spread = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
-        self.norm: nn.Module = nn.BatchNorm1d(width)
-        self.mix = nn.Conv1d(width, width, 1)
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
-        return out
-
-    def fuse(self) -> None:
-        """Fold the normalisation into the convolution before it."""
-        assert isinstance(self.norm, nn.BatchNorm1d)
-        self.spread, self.norm = nn.utils.fusion.fuse_conv_bn_eval(self.spread, self.norm), nn.Identity()
-
-
 class Transcriber:
     """A trained transcriber on a device."""
 
     def __init__(self, net: TranscriberNet, *, device: str = "cpu") -> None:
         self.config = net.config
         self._device = torch.device(device)
-        self._net = _fused(net).to(self._device).to(memory_format=torch.channels_last)
+        self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
         self._features = DrumFeatures(net.config.features).to(self._device)
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
 
@@ -232,6 +213,44 @@ class Transcriber:
             yield from sorted(found, key=lambda event: event.onset_s)
 
 
+def drum_confidence(recording: Recording) -> float:
+    """Return how much of a recording sounds like drums, 0..1: what dies away at once instead of standing.
+
+    Amplitudes in 64 bands that last for 150 ms and more are set against all amplitudes: notes stand, strokes do
+    not. Of validation recordings of drums alone, the lowest had 0.35; chords, basses, voices and pads made for
+    the purpose had at most 0.3. What the network hears tells less: it is as sure of a plucked bass.
+
+    Source: morphological opening of spectra, after the percussive part of Fitzgerald, DAFx 2010; we open with a
+    minimum where that takes medians.
+    """
+    filters = mel_filters(2048, 64, 100.0, 8_000.0).numpy()
+    window = np.hanning(2048).astype(np.float32)
+    standing = total = 0.0
+    for block in recording.mono_blocks(SAMPLE_RATE):
+        frames = np.lib.stride_tricks.sliding_window_view(np.pad(block, 1024), 2048)[::441]
+        levels = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2 @ filters)  # (F, K)
+        total += float(levels.sum())
+        if len(levels) > _STANDING_FRAMES:
+            lasting = _over_time(np.minimum, levels)
+            standing += float(_over_time(np.maximum, lasting).sum())
+    return 1 - standing / total if total > 0 else 0.0
+
+
+def _over_time(extreme: np.ufunc, levels: np.ndarray) -> np.ndarray:
+    """Return the least or the greatest of the frames around each frame, shape (F, K)."""
+    reach = _STANDING_FRAMES // 2
+    padded = np.pad(levels, ((reach, reach), (0, 0)), mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, _STANDING_FRAMES, axis=0)
+    return np.asarray(extreme.reduce(around, axis=-1))
+
+
+def doubts(name: str, confidence: float) -> tuple[str, ...]:
+    """Return a sentence where the `drum_confidence` of a recording says that it is more than drums."""
+    if confidence >= _DOUBTFUL:
+        return ()
+    return (f"drum confidence in {name} is low, {confidence:.2f}: other instruments are heard as drums",)
+
+
 def listening_gain(peak: float) -> float:
     """Return the factor that brings a recording with this peak to where the network hears best.
 
@@ -257,69 +276,10 @@ class _Window:
         return Activations(*(column[..., part] for column in self.activations))
 
 
-def _fused(net: TranscriberNet) -> TranscriberNet:
-    """Return a copy for inference, every batch normalisation folded into the convolution before it."""
-    net = copy.deepcopy(net).eval()
-    layers = list(net.spectral)
-    for i, layer in enumerate(layers):
-        convolution = layers[i - 1]
-        if isinstance(layer, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
-            layers[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(convolution, layer)
-    net.spectral = nn.Sequential(*(m for m in layers if not isinstance(m, nn.BatchNorm2d | nn.Dropout2d)))
-    for block in net.temporal:
-        assert isinstance(block, _TemporalBlock)
-        block.fuse()
-    return net
-
-
-def config_to_json(config: TranscriberConfig) -> str:
-    """Return a configuration as it is written into the header of a weights file."""
-    return json.dumps(asdict(config))
-
-
-def config_from_json(text: str) -> TranscriberConfig:
-    """Return the configuration in the header of a weights file.
-
-    Raises:
-        CheckpointError: a key that this version does not know, or a value of the wrong kind.
-    """
-    try:
-        values: dict[str, Any] = json.loads(text)
-        features: dict[str, Any] = _with_tuples(values.pop("features"))
-        rest: dict[str, Any] = _with_tuples(values)
-        return TranscriberConfig(features=FeatureSettings(**features), **rest)
-    except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as err:
-        raise CheckpointError(
-            f"the transcriber's configuration cannot be read: {err}",
-            hint="update Redrum, or use its own preset",
-        ) from err
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
 def load_transcriber(path: Path) -> TranscriberNet:
-    """Return the network of a weights file (safetensors, its configuration in the header), in evaluation mode.
+    """Return the network of a weights file, in evaluation mode.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as err:
-        raise CheckpointError(f"{path} is no readable weights file", hint="install Redrum again") from err
-    if metadata.get("model") != "transcriber":
-        raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not a transcriber")
-    config = config_from_json(metadata.get("config", ""))
-    try:
-        net = TranscriberNet(config)
-        net.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as err:
-        why = str(err).splitlines()[0]
-        raise CheckpointError(
-            f"{path} does not fit its own configuration: {why}", hint="install Redrum again"
-        ) from err
-    return net.eval()
+    return load_net(path, "transcriber", TranscriberConfig, TranscriberNet)

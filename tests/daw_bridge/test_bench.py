@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daw_bridge.cli import app
-from training import benchmark
+from training import bench_speed, benchmark
 
 MEAN = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 2}
 RESULT = {
@@ -78,3 +78,16 @@ def test_bench_of_nothing_is_a_usage_error(bench):
     result = bench("--items", 0, is_real=True)
     assert result.exit_code == 2
     assert "n_pairs is 0; it must be 1 or more" in result.stderr
+
+
+def test_speed_alone_needs_no_pack(bench, tmp_path, monkeypatch):
+    row = {"stage": "transcription", "length_s": 60.0, "seconds": 0.5, "real_time_factor": 120.0}
+    made_up = {"schema": 1, "preset": "default", "n_cores": 2, "rows": [row | {"peak_memory_mb": 500.0}]}
+    monkeypatch.setattr(bench_speed, "measure_speed", lambda preset, progress: made_up)
+    result = bench("--speed", "--out", "here")
+    assert result.exit_code == 0, result.stderr
+    assert "120" in result.stdout
+    assert not bench.asked
+    written = sorted(path.name for path in (tmp_path / "here").iterdir())
+    assert written == ["speed.json", "speed.md"]
+    assert json.loads(bench("--speed", "--json", "--out", "there").stdout)["real_time_factor"] == 120.0

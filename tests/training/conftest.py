@@ -1,6 +1,7 @@
 """Kits, grooves and data folders made for the tests of training."""
 
 import csv
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from training import loop, train_separator, train_transcriber
 from training.kits import Kit, OneShot
 from training.pack import Pack
 from training.rhythms import Groove
@@ -123,6 +125,22 @@ def small_training():
         return TranscriberTraining(**(settings | changes))
 
     return make
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that lets a step take a minute of a made clock, so that runs stop when a test wants."""
+    clock = types.SimpleNamespace(now_s=0.0)
+    for timed in (loop, train_transcriber, train_separator):
+        monkeypatch.setattr(timed, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    step = loop.Run.train_step
+
+    def train_step(self, batch):
+        clock.now_s += 60
+        return step(self, batch)
+
+    monkeypatch.setattr(loop.Run, "train_step", train_step)
+    return lambda n_steps: {"max_minutes": n_steps - 0.5}
 
 
 def _write_manifest(folder, rows):

@@ -5,19 +5,36 @@ import numpy as np
 import pytest
 import torch
 
+from training import bench_items
 from training import benchmark as module
 from training.bench_items import Item, ItemMaker, kit_halves
-from training.benchmark import SYSTEMS, BenchSettings, clustered_mean, play, run_benchmark, score
+from training.bench_systems import (
+    AUDIO_RHYTHM,
+    KIT_SYSTEMS,
+    MIDI_RHYTHM,
+    NMF_STEMS,
+    PLAIN_SLICES,
+    SYSTEMS,
+    TRUE_SOURCE,
+    TRUE_STEMS,
+    given_back_db,
+    play,
+    systems_for,
+    variant,
+)
+from training.benchmark import BenchSettings, clustered_mean, run_benchmark, score
 from training.benchmark_report import markdown, write_report
 from training.evaluation_transcriber import EVALUATION_CONFIG, EvaluationNet
+from training.nmf import InformedNmf
 from training.pack import PACK_FILES, PackError
 from training.peak_memory import peak_memory_mb
 from training.split import recording_family
 from transform.audio import Recording
-from transform.errors import OutputError, RhythmError, SettingsError
-from transform.events import DrumEvent, Rhythm
-from transform.presets import demo_recordings
-from transform.transcriber import Transcriber
+from transform.engine import Redrummer
+from transform.errors import AudioError, OutputError, RhythmError, SettingsError
+from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.presets import demo_recordings, load_preset
+from transform.transcriber import Activations, Transcriber
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +81,13 @@ def test_pairs_have_the_agreed_lengths_and_an_oracle(items):
         assert item.oracle.any()
         # What the source never plays, the oracle cannot play.
         assert {e.drum_class for e in item.truth} <= {e.drum_class for e in item.source_events}
+        # What the stems leave of the source is its noise.
+        noise = item.source - item.stems.sum(axis=0)
+        assert np.square(noise).sum() < 0.1 * np.square(item.source).sum()
+        heard = {e.drum_class for e in item.source_events}
+        assert heard <= {c for c, stem in zip(CLASSES, item.stems, strict=True) if stem.any()}
     assert items[2].oracle is None
+    assert items[2].stems is None
     assert items[2].kit == "real"
 
 
@@ -102,7 +125,7 @@ def test_copies_and_oracle_are_what_they_say(items):
     for item in items[:2]:
         n = len(item.target)
         source_copy, target_copy, oracle = (
-            play(system, item, None)[0] for system in ("source copy", "target copy", "oracle")
+            play(system, item, None, None)[0] for system in ("source copy", "target copy", "oracle")
         )
         assert np.array_equal(source_copy, item.source[:n])
         assert np.array_equal(target_copy, item.target)
@@ -114,7 +137,7 @@ def test_a_failure_is_silence_with_its_reason(items, caplog):
         def redrum(self, *_):
             raise RhythmError("nothing is heard")
 
-    audio, seconds, failure = play(module.AUDIO_RHYTHM, items[0], Failing())
+    audio, seconds, failure = play(AUDIO_RHYTHM, items[0], Failing(), None)
     assert not audio.any()
     assert len(audio) == len(items[0].target)
     assert seconds > 0
@@ -130,14 +153,93 @@ def test_the_engine_is_told_what_the_row_says(items):
             told.append((source, rhythm, settings))
             raise RhythmError("enough")
 
-    for system in (module.AUDIO_RHYTHM, module.MIDI_RHYTHM):
-        play(system, items[0], Listening())
+    for system in (AUDIO_RHYTHM, MIDI_RHYTHM):
+        play(system, items[0], Listening(), None)
     (source, heard, _), (_, written, settings) = told
     assert np.array_equal(source.read(0, source.n_samples)[0], items[0].source)
     assert np.array_equal(heard.read(0, heard.n_samples)[0], items[0].target)
     assert isinstance(written, Rhythm)
     assert sorted(written.events, key=repr) == sorted(items[0].rhythm, key=repr)
     assert settings.length == items[0].length_s
+
+
+class Told:
+    """Stands in for a transcriber and hears what it is told to."""
+
+    def __init__(self, events):
+        self._events = sorted(events, key=lambda event: event.onset_s)
+
+    def activations(self, recording):
+        probability = np.zeros((5, recording.n_samples // 441 + 1), dtype=np.float32)
+        for event in self._events:
+            frame = min(probability.shape[1] - 1, round(event.onset_s * 100))
+            probability[CLASSES.index(event.drum_class), frame] = 1.0
+        return Activations(probability, probability, 0 * probability, probability[0])
+
+    def events(self, activations):
+        return self._events
+
+
+@pytest.fixture(scope="session")
+def nmf(bench_pack):
+    return InformedNmf([kit for kit in bench_pack.kits if kit.split == "train"])
+
+
+def test_variants_have_the_stems_and_events_that_their_name_says(items, nmf):
+    class Preset:
+        transcriber, separator = Told([]), object()
+
+    item = items[0]
+    source = Recording.from_samples(item.source, 44_100)
+    assert variant(MIDI_RHYTHM, item, Preset, nmf) is Preset
+    assert variant(PLAIN_SLICES, item, Preset, nmf).separator is None
+    assert variant(NMF_STEMS, item, Preset, nmf).separator is nmf
+    for system in (TRUE_STEMS, TRUE_SOURCE):
+        exact = variant(system, item, Preset, nmf)
+        activations = exact.transcriber.activations(source)
+        stems = exact.separator.open(source, activations).read(0, source.n_samples)
+        assert np.array_equal(stems[:, 0], item.stems)
+        told = tuple(exact.transcriber.events(activations))
+        assert set(told) == (set(item.source_events) if system == TRUE_SOURCE else set())
+
+
+def test_every_variant_plays_the_rhythm(items, nmf):
+    item = items[0]
+    redrummer = Redrummer(Told(item.source_events))
+    n = len(item.target)
+    away_db = {"source copy": score(item.source[:n], item, Knowing([]))["log_mel_db"]}
+    for system in (PLAIN_SLICES, NMF_STEMS, TRUE_STEMS, TRUE_SOURCE):
+        audio, seconds, failure = play(system, item, redrummer, nmf)
+        assert (audio.shape, failure) == ((n,), "")
+        assert seconds > 0
+        away_db[system] = score(audio, item, Knowing(item.truth))["log_mel_db"]
+        assert away_db[system] < 0.5 * away_db["source copy"]
+    # The events that are heard are the true ones.
+    assert away_db[TRUE_SOURCE] == away_db[TRUE_STEMS]
+
+
+def test_of_a_real_loop_nobody_knows_the_truth(items):
+    assert systems_for(items[0]) == SYSTEMS
+    assert set(SYSTEMS) - set(systems_for(items[2])) == {TRUE_STEMS, TRUE_SOURCE, "oracle"}
+
+
+def test_a_kit_gives_its_loop_back(clicks, hit, tmp_path):
+    # Kick and hat in turns, each time the same: what is extracted is what was played.
+    loop = np.zeros(88_200, dtype=np.float32)
+    events = []
+    for i in range(8):
+        drum_class = ("KD", "HH")[i % 2]
+        sound = 0.5 * hit(drum_class)
+        loop[i * 11_025 : i * 11_025 + len(sound)] += sound[: len(loop) - i * 11_025]
+        events.append(DrumEvent(i * 0.25, drum_class, 0.8))
+    recording = Recording.from_samples(loop, 44_100, "loop")
+    distance_db = given_back_db(recording, Redrummer(Told(events)), tmp_path / "kit")
+    assert distance_db < 1.0
+    assert sorted({path.suffix for path in (tmp_path / "kit").iterdir()}) == [".json", ".sfz", ".wav"]
+    # Two classes that are never alone cannot be extracted without stems.
+    together = [replace(event, drum_class=c) for event in events for c in ("KD", "SD")]
+    with pytest.raises(AudioError, match="alone"):
+        given_back_db(recording, Redrummer(Told(together)), tmp_path / "other")
 
 
 def test_the_oracle_is_perfect_to_a_perfect_listener(items):
@@ -202,6 +304,8 @@ def bench(bench_pack, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_code", lambda: [judge])
     monkeypatch.setattr(module, "load_evaluation_transcriber", lambda path: Transcriber(net.eval()))
     monkeypatch.setattr(module, "load_pack", lambda folder: bench_pack)
+    monkeypatch.setattr(bench_items, "_SOURCE_S", (2.0, 2.5))  # a third of the real items
+    monkeypatch.setattr(bench_items, "_TARGET_S", (1.5, 2.0))
 
     def run(overwrite=False, **changes):
         settings = BenchSettings(**({"n_pairs": 2, "n_loops": 1, "n_memory": 0, "n_resamples": 50} | changes))
@@ -210,26 +314,57 @@ def bench(bench_pack, monkeypatch, tmp_path):
     return run
 
 
-def test_a_run_has_all_rows_and_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
+def test_a_run_has_all_rows(bench):
     result = bench(n_pairs=1)
     rows = [(row["material"], row["system"]) for row in result["rows"]]
-    assert rows == [("pairs", system) for system in SYSTEMS] + [("loops", system) for system in SYSTEMS[:-1]]
-    oracle = result["rows"][4]
+    stems = ["mixture", "NMF, fixed templates", "NMF, informed"]
+    if "separator" in load_preset("default").models:
+        stems.append("separator")
+    stems.append("ideal ratio mask")
+    of_loops = [system for system in SYSTEMS if system not in (TRUE_STEMS, TRUE_SOURCE, "oracle")]
+    for material, systems in (("pairs", SYSTEMS), ("loops", of_loops), ("stems", stems)):
+        assert [system for of, system in rows if of == material] == list(systems)
+    found = {(row["material"], row["system"]): row for row in result["rows"]}
+    oracle = found["pairs", "oracle"]
     assert oracle["n"] == 1
     assert oracle["measures"]["log_mel_db"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 1}
     assert "real_time_factor" not in oracle["measures"]
-    assert result["rows"][3]["measures"]["real_time_factor"]["mean"] > 0
+    assert found["pairs", MIDI_RHYTHM]["measures"]["real_time_factor"]["mean"] > 0
+    ideal_db, mixture_db = (
+        found["stems", name]["measures"]["mean"]["mean"] for name in ("ideal ratio mask", "mixture")
+    )
+    assert ideal_db > mixture_db
+    for system in KIT_SYSTEMS:
+        assert 0 < found["loops", system]["measures"]["given_back_db"]["mean"] < 60
+    table = markdown(result)
+    assert table.count("| oracle |") == 4
+    assert "| oracle | 0.00 (0.00 to 0.00) |" in table
+    assert table.count("| ideal ratio mask |") == 1
+    assert "Of the gain of the ideal ratio mask over the mixture: NMF, fixed templates " in table
+    assert "redrum bench --data PACK --items 1 --seed 0" in table
 
+
+def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     scored = []
-    once = module._scored
-    monkeypatch.setattr(module, "_scored", lambda item, *rest: scored.append(item.name) or once(item, *rest))
+
+    def made_up(item, *_):
+        scored.append(item.name)
+        made = {"item": item.name, "kit": item.kit, "groove": item.groove, "source_groove": ""}
+        value = float(item.name[-1]) + len(scored)
+        systems = {"oracle": {"class_f_50": value, "velocity": None}}
+        return made | {"material": "pairs", "systems": systems, "separators": {}, "failures": {}}
+
+    monkeypatch.setattr(module, "_scored", made_up)
+    result = bench(n_pairs=1)
+    assert scored == ["pair-0000", "loop-0000"]
     assert bench(n_pairs=1) == result
-    assert scored == []
+    assert len(scored) == 2
     log = tmp_path / "out" / "items.jsonl"
     log.write_text(log.read_text(encoding="utf-8")[:-20], encoding="utf-8")  # as a crash leaves it
     longer = bench(n_pairs=2)
-    assert scored == ["pair-0001", "loop-0000"]
-    assert longer["rows"][0]["n"] == 2
+    assert scored[2:] == ["pair-0001", "loop-0000"]
+    assert [row["n"] for row in longer["rows"]] == [3]
+    assert list(longer["rows"][0]["measures"]) == ["class_f_50"]
     assert bench(n_pairs=2) == longer  # what came after the broken line can be read
 
     before = log.read_bytes()
@@ -247,10 +382,6 @@ def test_a_run_has_all_rows_and_goes_on_where_it_stopped(bench, tmp_path, monkey
     assert [path.name for path in paths] == ["benchmark.md", "bench.json", "bench.png"]
     assert json.loads(paths[1].read_text(encoding="utf-8")) == longer
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
-    table = markdown(longer)
-    assert table.count("| oracle |") == 4
-    assert "| oracle | 0.00 (0.00 to 0.00) |" in table
-    assert "redrum bench --data PACK --items 2 --seed 0" in table
 
 
 def test_without_a_pack_the_sentence_says_how_to_get_one(tmp_path):

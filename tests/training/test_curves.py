@@ -16,7 +16,7 @@ def test_picture_is_drawn_again_and_again(tmp_path):
     assert draw_curves(log, picture)
     empty = picture.read_bytes()
     scores = {"KD": 0.9, "micro": 0.8}
-    log.write_text("".join(json.dumps({"step": s, "loss": 1 / s, "f": scores}) + "\n" for s in (20, 40)))
+    log.write_text("".join(json.dumps({"step": s, "loss": 1 / s, "scores": scores}) + "\n" for s in (20, 40)))
     assert draw_curves(log, picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.read_bytes() != empty

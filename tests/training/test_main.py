@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -5,9 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from training import train_separator
 from training import train_transcriber as module
 from training.__main__ import app
+from training.synthesis import SynthesisSettings
 from transform.presets import load_preset
+from transform.separator import SeparatorConfig
 from transform.transcriber import load_transcriber
 
 
@@ -73,6 +77,35 @@ def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_p
     assert weights.stat().st_size < 1_500_000
 
 
+def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, tmp_path, monkeypatch):
+    small = functools.partial(
+        train_separator.SeparatorTraining,
+        n_validation=2,
+        pool_size=1,
+        synthesis=SynthesisSettings(n_samples=22_050),
+        model=SeparatorConfig(widths=(4, 4, 8), d_model=16, dilations=(1, 2)),
+    )
+    monkeypatch.setattr(train_separator, "SeparatorTraining", small)
+    pack, preset = tmp_path / "pack", tmp_path / "preset"
+    training("pack", data_folder, "--out", pack)
+    begin = ("--data", pack, "--device", "cpu", "--steps", 1, "--batch", 1, "--export", preset)
+    training("transcriber", *begin, "--out", tmp_path / "first")
+    trained = training("separator", *begin, "--out", tmp_path / "second", "--preset", preset)
+    assert trained.exit_code == 0, trained.stderr
+    assert set(load_preset(preset).models) == {"transcriber", "separator"}
+    again = training("separator", *begin, "--out", tmp_path / "second", "--preset", preset)
+    assert again.exit_code == 1
+    assert "separator.pt exists" in again.stderr
+
+    scored = training("score-separator", "--data", pack, "--preset", preset, "--recordings", 1, "--write")
+    assert scored.exit_code == 0, scored.stderr
+    rows = [line.split("  ")[1] for line in scored.stdout.splitlines() if line.startswith("  ")]
+    assert {"mixture", "separator", "ideal ratio mask"} <= set(rows)
+    card = (preset / "CARD.md").read_text(encoding="utf-8")
+    assert "| SI-SDR in dB, known kits | KD |" in card
+    assert "redrum train score-separator --data PACK" in card
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -87,7 +120,9 @@ def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_p
             "steps is 0; it must be 1 or more",
         ),
         (["transcriber", "--data", "none", "--out", "r", "--device", "tpu"], 2, "there is no device tpu"),
-        (["separator"], 2, "No such command"),
+        (["separator", "--data", "none", "--out", "r"], 2, "Missing option '--preset'"),
+        (["separator", "--data", "none", "--out", "r", "--preset", "none"], 1, "there is no preset 'none'"),
+        (["codec"], 2, "No such command"),
     ],
 )
 def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):

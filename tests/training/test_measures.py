@@ -9,11 +9,13 @@ from training.measures import (
     high_energy_db,
     hit_spectra_db,
     isolated_onsets_s,
+    level_db,
     likeness,
     log_mel_db,
     log_mel_distance_db,
     loudness_matched,
     pre_echo_db,
+    si_sdr_db,
     spearman,
     timing_errors_s,
     timing_sd_ms,
@@ -173,3 +175,31 @@ def test_any_onset_f_forgives_what_may_be_missed():
     assert any_onset_f(truth, truth, ignored=hits("HH", 1.5), window_s=0.02) == 1
     assert any_onset_f(truth, [], window_s=0.02) == 0
     assert any_onset_f([], [], window_s=0.02) == 1
+
+
+def test_si_sdr_is_what_is_left_beside_the_projection():
+    truth, other = sine(441), sine(882)  # orthogonal
+    assert si_sdr_db(truth + 0.1 * other, truth) == pytest.approx(20.0)
+    assert si_sdr_db(truth + 10 * other, truth) == pytest.approx(-20.0)
+    # 0.8 of the estimate's energy lies along the reference: 10 log10(0.8 / 0.2).
+    assert si_sdr_db(2 * truth + other, truth) == pytest.approx(6.0206, abs=1e-4)
+
+
+def test_si_sdr_does_not_see_the_level():
+    truth, estimate = sine(441), sine(441) + 0.1 * noise()
+    expected = si_sdr_db(estimate, truth)
+    for gain in (-1.0, 1e-3, 50.0):
+        assert si_sdr_db(gain * estimate, truth) == pytest.approx(expected)
+        assert si_sdr_db(estimate, gain * truth) == pytest.approx(expected)
+
+
+def test_si_sdr_has_bounds_and_needs_a_reference():
+    assert si_sdr_db(0.5 * sine(441), sine(441)) == 100
+    assert si_sdr_db(np.zeros(44_100), sine(441)) == -30
+    assert si_sdr_db(sine(882), sine(441)) == -30
+    assert si_sdr_db(sine(441), np.zeros(44_100)) is None
+
+
+def test_levels_are_of_energies():
+    assert level_db(0.1 * sine(441), sine(441)) == pytest.approx(-20.0)
+    assert level_db(np.zeros(10), np.ones(10)) == -100

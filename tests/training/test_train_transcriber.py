@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -97,24 +96,9 @@ def test_the_network_learns_a_batch(tiny_pack, small_training):
     model = TranscriberConfig(widths=(8, 8, 16, 16), d_model=48, dilations=(1, 2, 4))
     settings = small_training(steps=40, warm_up=5, learning_rate=5e-3, model=model)
     run = module._Run(tiny_pack, settings, torch.device("cpu"))
-    batch = run.make_batch(0)
-    losses = [run.train_step(*batch) for _ in range(40)]
+    batch = run.batch_of(0)
+    losses = [run.train_step(batch) for _ in range(40)]
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Return a function that lets a step take a minute of a made clock, so that runs stop when a test wants."""
-    clock = types.SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
-    step = module._Run.train_step
-
-    def train_step(self, *batch):
-        clock.now_s += 60
-        return step(self, *batch)
-
-    monkeypatch.setattr(module._Run, "train_step", train_step)
-    return lambda n_steps: {"max_minutes": n_steps - 0.5}
 
 
 def test_a_resumed_run_is_the_same_run(tiny_pack, small_training, tmp_path, stop_after):
@@ -134,7 +118,7 @@ def test_a_resumed_run_is_the_same_run(tiny_pack, small_training, tmp_path, stop
     for i, state in whole["optimiser"]["state"].items():
         assert all(torch.equal(value, parts["optimiser"]["state"][i][key]) for key, value in state.items())
     logged, again = (
-        [(e["step"], e["loss"], e["f"]) for e in read_log(tmp_path / name / "transcriber.jsonl")]
+        [(e["step"], e["loss"], e["scores"]) for e in read_log(tmp_path / name / "transcriber.jsonl")]
         for name in ("whole", "parts")
     )
     assert logged == again

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transform.audio import Recording
-from transform.bank import LEAD_S, Bank, find_hits, groups, locate_attack, refine_onsets, with_drawn_out_tail
+from transform.bank import LEAD_S, Bank, Hit, groups, locate_attack, refine_onsets, with_drawn_out_tail
 from transform.events import DrumEvent
 
 
@@ -44,23 +44,39 @@ def test_strokes_within_25_ms_are_one_group():
     assert [[e.drum_class for e in group] for group in groups(events)] == [["KD", "HH"], ["SD"], ["SD"]]
 
 
-def test_hits_run_from_attack_to_next_attack_and_know_their_classes(clicks):
-    sound = clicks([0.25, 0.75, 1.0], length_s=2.0)
+def the_hits(bank):
+    return sorted((hit for hits in bank.sets.values() for hit in hits), key=lambda hit: hit.attack)
+
+
+def test_slices_run_from_attack_to_next_attack_and_know_their_classes():
+    sample_rate = 44_100
+    sound = np.zeros(2 * sample_rate, dtype=np.float32)
+    for onset_s in (0.25, 0.75, 1.0):
+        attack = round(onset_s * sample_rate)
+        sound[attack:] = decaying_noise(sample_rate, 2 - onset_s, 0.1)
+        sound[attack] = 0.9
     events = [DrumEvent(0.252, "KD", 0.9), DrumEvent(0.247, "HH", 0.5, "open"), DrumEvent(0.744, "SD", 0.7)]
-    hits = find_hits(Recording.from_samples(sound, 44_100), [*events, DrumEvent(1.006, "HH", 0.3, "closed")])
-    assert [hit.attack for hit in hits] == [11_025, 33_075, 44_100]
+    recording = Recording.from_samples(sound, sample_rate)
+    bank = Bank.of_recording(recording, [*events, DrumEvent(1.006, "HH", 0.3, "closed")])
+    hits = the_hits(bank)
+    assert [hit.attack for hit in hits] == pytest.approx([11_025, 33_075, 44_100], abs=1)
     assert [set(hit.classes) for hit in hits] == [{"KD", "HH"}, {"SD"}, {"HH"}]
-    lead = round(LEAD_S * 44_100)
-    assert [hit.stop for hit in hits] == [33_075 - lead, 44_100 - lead, 88_200]
     assert [hit.is_open for hit in hits] == [True, False, False]
-    assert [hit.is_cut for hit in hits] == [True, True, True]
-    longer = Recording.from_samples(clicks([0.25], length_s=3.0), 44_100)
-    assert [hit.is_cut for hit in find_hits(longer, [DrumEvent(0.25, "KD", 0.9)])] == [False]
+    assert [hit.velocity for hit in hits] == [0.9, 0.7, 0.3]
+    lead = round(LEAD_S * sample_rate)
+    snare = bank.sound(hits[1])
+    inner = hits[1].attack, hits[1].attack + 10_000
+    np.testing.assert_array_equal(snare[0, lead : lead + 10_000], sound[slice(*inner)])
+    # What follows is drawn out of the snare itself, not of the hat.
+    assert np.abs(snare[0, 11_025 + lead :]).max() < np.abs(snare[0, 9_000:11_000]).max()
 
 
-def test_silent_stretches_are_no_hits():
-    silence = Recording.from_samples(np.zeros((2, 44_100)), 44_100)
-    assert find_hits(silence, [DrumEvent(0.5, "KD", 0.9)]) == []
+@pytest.mark.parametrize("has_stems", [False, True])
+def test_silent_stretches_are_no_hits(recorded, has_stems):
+    silence, stems = recorded([], 1.0, n_channels=2)
+    bank = Bank.of_recording(silence, [DrumEvent(0.5, "KD", 0.9)], stems if has_stems else None)
+    assert not bank.sets
+    assert bank.classes == frozenset()
 
 
 def test_refined_onsets_keep_classes_and_velocities(clicks):
@@ -79,8 +95,7 @@ def test_the_bank_prefers_hits_that_ring_out_of_silence():
         start = round(onset_s * sample_rate)
         sound[start : start + len(hit)] += hit * (0.3 + 0.1 * i)
     recording = Recording.from_samples(sound, sample_rate)
-    hits = find_hits(recording, [DrumEvent(t, "SD", 0.8) for t in onsets_s])
-    bank = Bank(recording, hits)
+    bank = Bank.of_recording(recording, [DrumEvent(t, "SD", 0.8) for t in onsets_s])
     kept_s = [hit.attack / sample_rate for hit in bank.sets[frozenset({"SD"})]]
     assert kept_s == pytest.approx([0.5, 4.0], abs=1e-3)
 
@@ -91,23 +106,30 @@ def test_the_sound_of_a_hit_is_the_recording_itself_with_faded_ends():
     sound = rng.uniform(-0.5, 0.5, (2, sample_rate)).astype(np.float32)
     sound[:, : sample_rate // 2] *= 1e-3
     recording = Recording.from_samples(sound, sample_rate)
-    (hit,) = find_hits(recording, [DrumEvent(0.5, "CY", 0.9)])
+    bank = Bank.of_recording(recording, [DrumEvent(0.5, "CY", 0.9)])
+    (hit,) = the_hits(bank)
     lead = round(LEAD_S * sample_rate)
-    played = Bank(recording, [hit]).sound(hit)
+    played = bank.sound(hit)
     inner = slice(lead, lead + 10_000)
     np.testing.assert_array_equal(played[:, inner], sound[:, hit.attack : hit.attack + 10_000])
     assert played[:, 0].max() == 0
     assert abs(played[:, -1]).max() < 0.02
 
 
-def test_a_bank_holds_no_more_sound_than_its_budget():
-    sample_rate = 44_100
-    sound = np.tile(decaying_noise(sample_rate, 1.0, 0.2), 20)[None]
-    recording = Recording.from_samples(sound, sample_rate)
-    bank = Bank(recording, find_hits(recording, [DrumEvent(i + 0.0, "SD", 0.8) for i in range(20)]))
-    for hit in bank.sets[frozenset({"SD"})]:
-        bank.sound(hit, budget_bytes=400_000)
-    assert sum(s.nbytes for s in bank._sounds.values()) <= 400_000
+def test_a_bank_reads_a_sound_once_and_holds_no_more_than_its_budget():
+    read = []
+
+    def sound_of(hit):
+        read.append(hit)
+        return np.full((1, 1000), hit.level, dtype=np.float32)
+
+    hits = [Hit(frozenset({"SD"}), i, 0.1 + i, 0.5, is_open=False, faults=0.0) for i in range(5)]
+    bank = Bank(hits, sound_of, sample_rate=44_100, n_channels=1, budget_bytes=12_000)
+    for hit in [*hits, hits[-1], hits[-2], hits[-3]]:
+        assert bank.sound(hit)[0, 0] == np.float32(hit.level)
+    assert read == hits
+    bank.sound(hits[0])
+    assert read == [*hits, hits[0]]
 
 
 def test_a_cut_tail_goes_on_at_its_own_decay_without_a_step():
@@ -129,3 +151,75 @@ def test_a_hit_that_has_died_away_is_not_drawn_out():
     sample_rate = 44_100
     sound = decaying_noise(sample_rate, 0.5, 0.02)[None]
     assert with_drawn_out_tail(sound, sample_rate, 0.2, longest_s=2.0) is sound
+
+
+RATE = 44_100
+
+
+def tone(hz, tau_s, length_s=2.0):
+    time_s = np.arange(round(length_s * RATE)) / RATE
+    return (0.4 * np.cos(2 * np.pi * hz * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+def test_with_stems_strokes_that_fall_together_are_hits_of_their_own(recorded):
+    strokes = [(t, c, tone(hz, 0.08)) for t in (0.5, 2.0) for c, hz in (("KD", 80), ("HH", 9000))]
+    recording, stems = recorded(strokes, 4.0, n_channels=2)
+    bank = Bank.of_recording(recording, [DrumEvent(t, c, 0.8) for t, c, _ in strokes], stems)
+    assert {classes: len(hits) for classes, hits in bank.sets.items()} == {
+        frozenset({"KD"}): 2,
+        frozenset({"HH"}): 2,
+    }
+    lead = round(LEAD_S * RATE)
+    for hit in the_hits(bank):
+        sound = bank.sound(hit)
+        alone = tone(80 if hit.dominant == "KD" else 9000, 0.08)[: sound.shape[1] - lead - 300]
+        np.testing.assert_allclose(sound[0, lead : lead + len(alone)], alone, atol=1e-6)
+        np.testing.assert_allclose(sound[1], 0.9 * sound[0], atol=1e-6)
+
+
+def test_with_stems_a_tail_rings_under_the_strokes_of_other_classes(recorded):
+    strokes = [(0.5, "CY", tone(6000, 0.6, 3.0)), (0.7, "KD", tone(80, 0.05)), (0.9, "SD", tone(300, 0.05))]
+    recording, stems = recorded(strokes, 4.0)
+    events = [DrumEvent(t, c, 0.8) for t, c, _ in strokes]
+    bank = Bank.of_recording(recording, events, stems)
+    (cymbal,) = bank.sets[frozenset({"CY"})]
+    lead = round(LEAD_S * RATE)
+    sound = bank.sound(cymbal)[0, lead : lead + RATE]
+    np.testing.assert_allclose(sound, strokes[0][2][:RATE], atol=1e-4)
+    (slices,) = Bank.of_recording(recording, events).sets[frozenset({"CY"})]
+    assert slices.attack == cymbal.attack
+
+
+def test_with_stems_a_hit_begins_as_the_recording_itself_where_it_sounds_alone(recorded):
+    recording, stems = recorded([(0.5, "SD", tone(300, 0.1)), (1.0, "HH", tone(9000, 0.02))], 2.0)
+    stems.stems[3] += 0.01 * stems.stems[1]  # a separator leaves some of the snare to the hat
+    stems.stems[1] *= 0.99
+    bank = Bank.of_recording(recording, [DrumEvent(0.5, "SD", 0.8), DrumEvent(1.0, "HH", 0.8)], stems)
+    (snare,) = bank.sets[frozenset({"SD"})]
+    lead = round(LEAD_S * RATE)
+    expected = recording.read(snare.attack, snare.attack + 20_000)
+    np.testing.assert_array_equal(bank.sound(snare)[:, lead : lead + 20_000], expected)
+
+
+def test_with_stems_what_rings_into_a_hit_is_left_out(recorded):
+    strokes = [(0.5, "CY", tone(6000, 1.5)), (0.8, "KD", tone(80, 0.05))]
+    recording, stems = recorded(strokes, 3.0)
+    bank = Bank.of_recording(recording, [DrumEvent(t, c, 0.8) for t, c, _ in strokes], stems)
+    (kick,) = bank.sets[frozenset({"KD"})]
+    lead = round(LEAD_S * RATE)
+    sound = bank.sound(kick)[0, lead : lead + 5_000]
+    np.testing.assert_allclose(sound, stems.stems[0, 0, kick.attack : kick.attack + 5_000], atol=1e-6)
+
+
+def test_a_class_that_was_misheard_gives_no_hits_from_an_empty_stem(recorded):
+    strokes = [(0.5 + i, "KD", tone(80, 0.05)) for i in range(3)]
+    recording, stems = recorded(strokes, 4.0)
+    events = [DrumEvent(t, c, 0.8) for t, _, _ in strokes for c in ("KD", "HH")]
+    assert Bank.of_recording(recording, events, stems).classes == {"KD"}
+
+
+def test_only_candidates_are_separated(recorded):
+    strokes = [(0.5 + i, c, tone(80, 0.05, 0.3)) for i in range(0, 60, 2) for c in ("KD", "SD")]
+    recording, stems = recorded(strokes, 62.0)
+    Bank.of_recording(recording, [DrumEvent(t, c, 0.8) for t, c, _ in strokes], stems, per_set=2)
+    assert 0 < stems.n_read < 0.5 * recording.n_samples

@@ -6,8 +6,8 @@ import soundfile
 
 from transform.audio import Recording
 from transform.engine import Redrummer, RenderSettings
-from transform.errors import AudioError, RhythmError, SettingsError
-from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 
 
 class HeardEverything:
@@ -17,7 +17,13 @@ class HeardEverything:
         self.events_by_name = events_by_name
 
     def transcribe(self, recording):
-        return self.events_by_name.get(recording.name, [])
+        return self.events(self.activations(recording))
+
+    def activations(self, recording):
+        return recording.name
+
+    def events(self, activations):
+        return self.events_by_name.get(activations, [])
 
 
 def rhythm_of(*onsets, length_s=2.0, bpm=None, drum_class="SD"):
@@ -233,6 +239,9 @@ def test_a_rhythm_without_drums_is_said(click_source):
         {"rhythm_bpm": "fast"},
         {"start_s": -1.0},
         {"start_s": float("nan")},
+        {"classes": ("XX",)},
+        {"classes": ("",)},
+        {"classes": ("KD", "SD", "KD")},
         {"gain_db": {"XX": 1.0}},
         {"gain_db": {"KD": float("inf")}},
         {"seed": -1},
@@ -243,3 +252,144 @@ def test_impossible_settings_are_usage_errors(wrong):
         RenderSettings(**wrong)
     assert caught.value.exit_code == 2
     assert caught.value.hint
+
+
+RATE = 44_100
+
+
+class Separated:
+    """Stands in for the separator where a test knows the stems."""
+
+    def __init__(self, stems):
+        self.stems = stems
+
+    def open(self, recording, activations):
+        return self.stems
+
+
+def burst(hz, tau_s, length_s=1.0):
+    time_s = np.arange(round(length_s * RATE)) / RATE
+    return (0.3 * np.cos(2 * np.pi * hz * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+@pytest.fixture
+def layered(recorded):
+    """Return a stereo source of kicks and hats that always sound together, its stems, and a redrummer."""
+    strokes = [(t, c, burst(hz, 0.05)) for t in (0.5, 1.25) for c, hz in (("KD", 70), ("HH", 11_000))]
+    strokes += [(2.25, "SD", burst(300, 0.05))]
+    source, stems = recorded(strokes, 3.0, n_channels=2)
+    heard = [DrumEvent(t, c, 0.8) for t, c, _ in strokes]
+    return source, stems.stems, Redrummer(HeardEverything({"source": heard}), Separated(stems))
+
+
+def whole(take):
+    return take.read(0, take.n_samples)
+
+
+def high_energy_db(sound):
+    power = np.abs(np.fft.rfft(sound)) ** 2
+    return 10 * np.log10(power[:, np.fft.rfftfreq(sound.shape[1], 1 / RATE) > 8000].sum())
+
+
+def test_a_kick_without_its_hat_can_be_played_with_a_separator(layered):
+    source, _, redrummer = layered
+    kicks = rhythm_of(0.2, 0.7, 1.2, drum_class="KD")
+    apart = whole(redrummer.redrum(source, kicks))
+    slices = whole(Redrummer(redrummer.transcriber).redrum(source, kicks))
+    assert high_energy_db(apart) < high_energy_db(slices) - 20
+    assert np.abs(apart).max() == pytest.approx(0.3, rel=0.3)
+
+
+def test_only_some_classes_are_redrummed_and_the_other_stems_play_on(layered):
+    source, stems, redrummer = layered
+    rhythm = rhythm_of(0.1, 0.9, 1.7, drum_class="KD")
+    settings = RenderSettings(classes=("KD", "TT"), length="source")
+    take = redrummer.redrum(source, rhythm, settings)
+    alone = redrummer.redrum(source, rhythm, RenderSettings(length="source"))
+    kept = stems[[CLASSES.index(c) for c in ("SD", "HH", "CY")]].sum(axis=0)
+    np.testing.assert_allclose(whole(take), whole(alone) + kept, atol=1e-6)
+    assert "the source's own snare drum, hi-hat and cymbal play on" in take.notes
+    assert "made has no tom here: nothing plays that part" in take.notes
+    assert take.gain_db == 0
+
+
+def test_kept_stems_alone_where_the_rhythm_has_nothing_for_the_classes(layered):
+    source, stems, redrummer = layered
+    take = redrummer.redrum(
+        source, rhythm_of(0.5, drum_class="HH"), RenderSettings(classes=("SD",), length=4.0)
+    )
+    expected = np.pad(np.delete(stems, CLASSES.index("SD"), axis=0).sum(axis=0), ((0, 0), (0, RATE)))
+    np.testing.assert_allclose(whole(take)[:, : 3 * RATE - 500], expected[:, : 3 * RATE - 500], atol=1e-6)
+    assert not whole(take)[:, 3 * RATE :].any()
+    assert any("no snare drum" in note for note in take.notes)
+
+
+def test_all_classes_by_name_are_as_no_classes(layered):
+    source, _, redrummer = layered
+    rhythm = rhythm_of(0.1, 0.9, drum_class="KD")
+    named = redrummer.redrum(source, rhythm, RenderSettings(classes=CLASSES))
+    np.testing.assert_array_equal(whole(named), whole(redrummer.redrum(source, rhythm)))
+
+
+def test_a_gain_acts_on_its_class_alone_redrummed_or_kept(layered):
+    source, stems, redrummer = layered
+    events = (DrumEvent(0.3, "KD", 1.0), DrumEvent(0.3, "HH", 1.0))
+    rhythm = Rhythm(events, 2.0, None, "made")
+    loud, soft = (whole(redrummer.redrum(source, rhythm, RenderSettings(gain_db=g))) for g in ({}, {"HH": -20}))
+    loud, soft = (np.abs(np.fft.rfft(sound))[0] for sound in (loud, soft))  # 0.5 Hz a bin
+    assert soft[22_000] == pytest.approx(0.1 * loud[22_000], rel=0.02)
+    assert soft[140] == pytest.approx(loud[140], rel=1e-3)
+    settings = RenderSettings(classes=("SD",), gain_db={"HH": -20}, length="source")
+    kept = whole(redrummer.redrum(source, rhythm_of(0.5, drum_class="TT"), settings))
+    np.testing.assert_allclose(kept, stems[0] + 0.1 * stems[3] + stems[4] + stems[2], atol=1e-6)
+
+
+def test_mix_blends_the_original_with_what_is_redrummed_and_kept(layered):
+    source, _, redrummer = layered
+    rhythm = rhythm_of(0.1, drum_class="KD")
+
+    def take(mix):
+        return whole(
+            redrummer.redrum(source, rhythm, RenderSettings(classes=("KD",), length="source", mix=mix))
+        )
+
+    np.testing.assert_allclose(take(0.5), (take(0.0) + take(1.0)) / 2, atol=1e-6)
+
+
+def test_a_loop_with_kept_stems_has_no_seam(recorded):
+    time_s = np.arange(2 * RATE) / RATE
+    hum = (0.2 * np.cos(2 * np.pi * 500 * time_s)).astype(np.float32)  # whole periods: as a loop it never ends
+    strokes = [(0.0, "CY", hum), (0.5, "KD", burst(70, 0.05))]
+    source, stems = recorded(strokes, 2.0)
+    heard = [DrumEvent(0.5, "KD", 0.8)]
+    redrummer = Redrummer(HeardEverything({"source": heard}), Separated(stems))
+    settings = RenderSettings(classes=("KD",), length="source", tail="wrap")
+    take = whole(redrummer.redrum(source, rhythm_of(1.95, drum_class="KD"), settings))[0]
+    loop = np.tile(take, 2)
+    seam = np.abs(np.diff(loop, 2)[2 * RATE - 50 : 2 * RATE + 50])
+    assert seam.max() < 1.1 * np.abs(np.diff(hum, 2)).max() + 1e-3
+    rung = take[: RATE // 20] - hum[: RATE // 20]
+    assert np.abs(rung).max() > 0.05  # the kick rings on at the beginning
+
+
+def test_some_classes_without_a_separator_are_refused(layered):
+    source, _, redrummer = layered
+    with pytest.raises(CheckpointError, match="no separator") as caught:
+        Redrummer(redrummer.transcriber).redrum(source, rhythm_of(0.5), RenderSettings(classes=("KD",)))
+    assert "presets list" in caught.value.hint
+
+
+def test_a_recording_of_notes_is_said_to_be_hardly_drums():
+    time_s = np.arange(4 * RATE) / RATE
+    chord = sum(np.sin(2 * np.pi * hz * time_s) for hz in (220, 277, 330, 440)) * (
+        0.5 + 0.4 * np.cos(6 * time_s)
+    )
+    source = Recording.from_samples(0.1 * chord, RATE, "song")
+    redrummer = Redrummer(HeardEverything({"song": [DrumEvent(1.0, "SD", 0.8)]}))
+    take = redrummer.redrum(source, rhythm_of(0.5))
+    assert any(note.startswith("drum confidence in song is low") for note in take.notes)
+
+
+def test_a_recording_of_drums_is_not_doubted(layered):
+    source, _, redrummer = layered
+    assert not any("confidence" in note for note in redrummer.redrum(source, rhythm_of(0.5)).notes)

@@ -9,7 +9,15 @@ from matplotlib.image import imread
 from transform.audio import AudioFormat, Recording
 from transform.errors import OutputError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
-from transform.pictures import LIMIT_S, _band_levels_db, opening, plot_take, plot_transcription
+from transform.pictures import (
+    _COLOURS,
+    LIMIT_S,
+    _band_levels,
+    opening,
+    plot_stems,
+    plot_take,
+    plot_transcription,
+)
 from transform.transcriber import Activations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,13 +87,52 @@ def test_rhythm_without_a_tempo_is_drawn_without_beats(clicks, tmp_path):
     assert coloured(tmp_path / "take.png") > 50
 
 
+class MadeStems:
+    """Stems of which one is the whole recording and the others are silent."""
+
+    def __init__(self, recording, drum_class):
+        self._recording, self._index = recording, CLASSES.index(drum_class)
+
+    def read(self, start, stop):
+        block = self._recording.read(start, stop)
+        stems = np.zeros((5, *block.shape), np.float32)
+        stems[self._index] = block
+        return stems
+
+
+def test_stems_are_drawn_each_in_its_lane_and_colour(clicks, tmp_path):
+    recording = Recording.from_samples(clicks([0.1, 0.5, 0.9], n_channels=2), RATE, "clicks")
+    centres = {}
+    for drum_class in CLASSES:
+        path = tmp_path / f"{drum_class}.png"
+        plot_stems(path, recording, MadeStems(recording, drum_class), [])
+        pixels = imread(path)[..., :3]
+        is_coloured = np.ptp(pixels, axis=-1) > 0.1
+        assert is_coloured.sum() > 1000
+        # Nothing is drawn in the lanes of the silent stems.
+        rows = np.flatnonzero(is_coloured.any(axis=1))
+        assert rows[-1] - rows[0] < 0.16 * len(pixels)
+        centres[drum_class] = rows.mean()
+        wanted = [int(_COLOURS[drum_class][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        assert (np.abs(pixels - wanted).max(axis=-1) < 0.02).any()
+    assert sorted(CLASSES, key=centres.__getitem__, reverse=True) == list(CLASSES)  # the kick is the lowest
+
+
+def test_stems_of_a_long_recording_in_other_rates_and_channels(tmp_path):
+    recording = Recording.from_samples(np.zeros((6, 8_000 * 35)), 8_000, "long")
+    plot_stems(tmp_path / "a.png", recording, MadeStems(recording, "KD"), made_events([1.0, 34.0]))
+    assert size(tmp_path / "a.png") == (1152, 1440, 4)
+
+
 @pytest.mark.parametrize("n_samples", [1, 2, 441, 5000])
 def test_shortest_sounds_and_silence_are_drawn(tmp_path, n_samples):
     recording = Recording.from_samples(np.zeros((2, n_samples)), RATE)
     plot_transcription(tmp_path / "a.png", recording, made_activations(1), [])
     plot_take(tmp_path / "b.png", recording, MadeTake(np.zeros((1, n_samples)), Rhythm((), 0.01), []))
+    plot_stems(tmp_path / "c.png", recording, MadeStems(recording, "SD"), [])
     assert size(tmp_path / "a.png")
     assert size(tmp_path / "b.png")
+    assert size(tmp_path / "c.png")
 
 
 def test_long_recording_is_shown_to_its_limit_and_says_so(tmp_path, monkeypatch):
@@ -133,10 +180,9 @@ def test_existing_picture_is_replaced_only_when_asked(clicks, tmp_path):
 @pytest.mark.parametrize("frequency_hz", [60, 440, 9000])
 def test_spectrogram_peaks_where_the_tone_is(frequency_hz):
     time_s = np.arange(RATE) / RATE
-    level_db = _band_levels_db(np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32))
-    assert level_db.max() == 0
-    centres_hz = np.geomspace(40, 16_000, 2 * level_db.shape[0] + 1)[1::2]
-    loudest_hz = centres_hz[level_db[:, level_db.shape[1] // 2].argmax()]
+    level = _band_levels(np.sin(2 * np.pi * frequency_hz * time_s).astype(np.float32))
+    centres_hz = np.geomspace(40, 16_000, 2 * level.shape[0] + 1)[1::2]
+    loudest_hz = centres_hz[level[:, level.shape[1] // 2].argmax()]
     # A bin of the spectrum is 22 Hz wide.
     assert abs(loudest_hz - frequency_hz) < max(22, 0.05 * frequency_hz)
 

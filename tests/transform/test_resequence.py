@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transform.audio import Recording
-from transform.bank import LEAD_S, Bank, find_hits
+from transform.bank import LEAD_S, LEVEL_EXPONENT, Bank
 from transform.events import DrumEvent
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 
@@ -26,9 +26,9 @@ def made_source(strokes, length_s):
             burst = tone_burst(HZ[drum_class], level)
             start = round(onset_s * RATE)
             sound[start : start + len(burst)] += burst
-            events.append(DrumEvent(onset_s, drum_class, min(1.0, level)))
+            events.append(DrumEvent(onset_s, drum_class, min(1.0, level ** (1 / LEVEL_EXPONENT))))
     recording = Recording.from_samples(sound, RATE)
-    return Bank(recording, find_hits(recording, events))
+    return Bank.of_recording(recording, events)
 
 
 def played(bank, events, **options):
@@ -123,7 +123,7 @@ def test_a_closed_hat_chokes_the_open_one_and_leaves_a_cymbal_alone():
     recording = Recording.from_samples(np.concatenate([ringing, ringing]), RATE)
     second = len(ringing) / RATE + 0.5
     events = [DrumEvent(0.5, "HH", 0.9, "open"), DrumEvent(second, "CY", 0.9)]
-    bank = Bank(recording, find_hits(recording, events))
+    bank = Bank.of_recording(recording, events)
 
     def level_after(drum_class, following):
         rhythm = [DrumEvent(0.0, drum_class, 1.0, "open" if drum_class == "HH" else ""), *following]
@@ -169,7 +169,7 @@ def test_a_wrapped_loop_goes_on_ringing_at_its_beginning():
 def test_a_loop_shorter_than_a_ringing_cymbal_is_heard_as_if_it_went_on_for_ever():
     ringing = np.concatenate([np.zeros(RATE // 2), tone_burst(5000, 0.5, 2.5, 1.0)]).astype(np.float32)
     recording = Recording.from_samples(ringing, RATE)
-    bank = Bank(recording, find_hits(recording, [DrumEvent(0.5, "CY", 0.9)]))
+    bank = Bank.of_recording(recording, [DrumEvent(0.5, "CY", 0.9)])
     period, turns = RATE // 2, 8
     once = [DrumEvent(0.0, "CY", 1.0), DrumEvent(0.3, "CY", 1.0)]
     often = [DrumEvent(e.onset_s + 0.5 * turn, "CY", 1.0) for turn in range(turns + 1) for e in once]
@@ -183,7 +183,7 @@ def test_a_loop_shorter_than_a_ringing_cymbal_is_heard_as_if_it_went_on_for_ever
 def test_a_stroke_at_the_start_of_a_loop_damps_what_rings_into_it():
     ringing = np.concatenate([np.zeros(RATE // 2), tone_burst(9000, 0.5, 1.4, 2.0)]).astype(np.float32)
     recording = Recording.from_samples(ringing, RATE)
-    bank = Bank(recording, find_hits(recording, [DrumEvent(0.5, "HH", 0.9, "open")]))
+    bank = Bank.of_recording(recording, [DrumEvent(0.5, "HH", 0.9, "open")])
     events = [DrumEvent(0.1, "HH", 0.1, "closed"), DrumEvent(0.8, "HH", 1.0, "open")]
     loop = np.zeros((1, RATE), dtype=np.float32)
     Arrangement(bank, arrange(bank, events), period=RATE).add_to(loop, 0)
@@ -203,3 +203,74 @@ def test_hits_begin_and_end_without_a_click():
     assert round(0.2 * RATE) - lead <= sounding[0]
     last = out[0, sounding[-1] - 20 : sounding[-1] + 1]
     assert np.abs(last).max() < 0.01
+
+
+@pytest.fixture
+def apart(recorded):
+    """Return a function that makes a bank of single strokes; strokes are as for `made_source`."""
+
+    def make(strokes, length_s):
+        parts = [(t, c, tone_burst(HZ[c], level)) for t, classes, level in strokes for c in classes]
+        events = [
+            DrumEvent(t, c, min(1.0, level ** (1 / LEVEL_EXPONENT)))
+            for t, classes, level in strokes
+            for c in classes
+        ]
+        recording, stems = recorded(parts, length_s)
+        return Bank.of_recording(recording, events, stems)
+
+    return make
+
+
+def test_a_class_that_only_sounds_with_another_is_heard_alone_with_stems(apart):
+    bank = apart([(0.5 + i, ["KD", "HH"], 0.5) for i in range(3)], 4.0)
+    placements = arrange(bank, [DrumEvent(0.1, "KD", 0.7)])
+    assert [p.hit.classes for p in placements] == [{"KD"}]
+    out = np.zeros((1, RATE), dtype=np.float32)
+    Arrangement(bank, placements).add_to(out, 0)
+    power = np.abs(np.fft.rfft(out[0])) ** 2
+    high = np.fft.rfftfreq(RATE, 1 / RATE) > 8000
+    assert power[high].sum() < 1e-3 * power.sum()
+
+
+def test_any_number_of_strokes_falls_together_with_stems(apart):
+    classes = ["KD", "SD", "TT", "HH", "CY"]
+    bank = apart([(0.5 + i, [c], 0.5) for i, c in enumerate(classes)], 6.0)
+    placements = arrange(bank, [DrumEvent(0.5, c, 0.8) for c in classes])
+    assert sorted(p.hit.dominant for p in placements) == sorted(classes)
+
+
+def test_a_gain_turns_one_class_of_strokes_that_fell_together(apart):
+    bank = apart([(0.5, ["KD", "HH"], 0.5), (1.5, ["KD", "HH"], 0.5)], 3.0)
+    events = [DrumEvent(0.1, "KD", 0.7), DrumEvent(0.1, "HH", 0.7)]
+    plain, turned = (
+        {p.hit.dominant: p.gain for p in arrange(bank, events, gain_db=gain)} for gain in ({}, {"HH": -20.0})
+    )
+    assert turned["KD"] == plain["KD"]
+    assert 20 * np.log10(turned["HH"] / plain["HH"]) == pytest.approx(-20)
+
+
+def test_slices_of_differently_turned_classes_are_not_used_whole():
+    bank = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["KD"], 0.5), (1.5, ["HH"], 0.5)], 2.0)
+    together = [DrumEvent(0.0, "KD", 1), DrumEvent(0.0, "HH", 1)]
+    assert len(arrange(bank, together)) == 1
+    assert len(arrange(bank, together, gain_db={"KD": -3.0, "HH": -3.0})) == 1
+    assert sorted("".join(p.hit.classes) for p in arrange(bank, together, gain_db={"HH": 3.0})) == ["HH", "KD"]
+
+
+def test_strokes_keep_the_balance_that_their_velocities_had_in_the_source(apart):
+    soft_hats = [(0.5 + i, ["KD"], 0.8) for i in range(3)] + [(1.0 + i, ["HH"], 0.1) for i in range(3)]
+    bank = apart(soft_hats, 4.0)
+    events = [
+        DrumEvent(0.5 * i, c, (0.8 if c == "KD" else 0.1) ** (1 / 1.6)) for i, c in enumerate(["KD", "HH"] * 3)
+    ]
+    for placement in arrange(bank, events):
+        assert 20 * np.log10(placement.gain) == pytest.approx(0, abs=0.1)
+
+
+def test_nothing_to_play_is_silence(apart):
+    arrangement = Arrangement(apart([(0.5, ["KD"], 0.5)], 1.0), [])
+    out = np.zeros((1, 100), dtype=np.float32)
+    arrangement.add_to(out, 0)
+    assert arrangement.end == 0
+    assert not out.any()

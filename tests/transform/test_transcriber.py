@@ -16,11 +16,10 @@ from transform.transcriber import (
     Transcriber,
     TranscriberConfig,
     TranscriberNet,
-    config_from_json,
-    config_to_json,
     listening_gain,
     load_transcriber,
 )
+from transform.weights import config_from_json, config_to_json
 
 SMALL = TranscriberConfig(widths=(4, 4, 8, 8), d_model=16)
 
@@ -176,7 +175,7 @@ def test_peaks_at_both_ends_and_plateaus_are_found_once(net):
 
 def test_configuration_survives_json():
     config = replace(SMALL, thresholds=(0.1, 0.2, 0.3, 0.4, 0.5), features=FeatureSettings(n_bands=64))
-    assert config_from_json(config_to_json(config)) == config
+    assert config_from_json(config_to_json(config), TranscriberConfig) == config
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,7 @@ def test_configuration_survives_json():
 )
 def test_a_strange_configuration_is_refused(text):
     with pytest.raises(CheckpointError, match="configuration cannot be read") as caught:
-        config_from_json(text)
+        config_from_json(text, TranscriberConfig)
     assert caught.value.hint
 
 

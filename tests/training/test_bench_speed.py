@@ -1,0 +1,100 @@
+import io
+import json
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from training import bench_speed
+from training.bench_speed import measure_speed, speed_table, work_alone, write_speed
+from transform.audio import Recording
+from transform.engine import Redrummer
+from transform.errors import CheckpointError
+from transform.presets import demo_recordings, load_preset
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Return what was measured: (stage, samples, channels); nothing works, and each takes half a second."""
+    asked = []
+
+    def measure(preset, stage, path):
+        with Recording.open(path) as recording:
+            asked.append((stage, recording.n_samples, recording.n_channels))
+        return 0.5, 300.0
+
+    monkeypatch.setattr(bench_speed, "_measured", measure)
+    return asked
+
+
+def test_every_stage_works_on_every_length(measured):
+    told = []
+    result = measure_speed("default", (1.0, 20.5), progress=lambda stage, share: told.append(share))
+    stages = ["transcription", "separation", "resequence"]
+    if "separator" not in load_preset("default").models:
+        stages.remove("separation")
+    with Recording.open(demo_recordings()[0].path) as loop:
+        rate, n_channels = loop.sample_rate, loop.n_channels
+    assert measured == [(stage, round(s * rate), n_channels) for s in (1.0, 20.5) for stage in stages]
+    assert [row["real_time_factor"] for row in result["rows"]] == [2.0] * len(stages) + [41.0] * len(stages)
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
+def test_the_table_has_a_row_a_stage(tmp_path):
+    rows = [
+        {"stage": stage, "length_s": length_s, "real_time_factor": factor, "peak_memory_mb": peak_mb}
+        for stage, factor, peak_mb in (("transcription", 99.6, None), ("resequence", 40.2, 512.3))
+        for length_s in (60.0, 600.0)
+    ]
+    result = {"schema": 1, "preset": "default", "n_cores": 2, "rows": rows}
+    table = speed_table(result)
+    assert "| | 1 min | 10 min |" in table
+    assert "| transcription | 100x | 100x |" in table
+    assert "| resequence | 40x, 512 MB | 40x, 512 MB |" in table
+    assert "2 cores" in table
+    paths = write_speed(result, tmp_path)
+    assert [path.name for path in paths] == ["speed.md", "speed.json"]
+    assert json.loads(paths[1].read_text(encoding="utf-8")) == result
+
+
+@pytest.mark.parametrize("stage", ["transcription", "resequence"])
+def test_a_stage_alone_says_its_seconds_and_its_memory(stage, monkeypatch, capsys):
+    asked = pickle.dumps(("default", stage, demo_recordings()[0].path))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
+    work_alone()
+    seconds, peak_mb = json.loads(capsys.readouterr().out)
+    assert 0 < seconds < 60
+    assert peak_mb is None or peak_mb > 50
+
+
+def test_separation_reads_the_whole_recording():
+    read = []
+
+    class Stems:
+        def read(self, start, stop):
+            read.append((start, stop))
+
+    class Told:
+        def activations(self, recording):
+            return "heard"
+
+    class Separator:
+        def open(self, recording, activations):
+            assert activations == "heard"
+            return Stems()
+
+    recording = Recording.from_samples([0.0] * 25_000, 1000)
+    assert bench_speed.STAGES["separation"](Redrummer(Told(), Separator()), recording) >= 0
+    assert read == [(0, 10_000), (10_000, 20_000), (20_000, 25_000)]
+
+
+def test_a_stage_that_fails_is_a_sentence(monkeypatch, tmp_path):
+    def fail(*_, **__):
+        return subprocess.CompletedProcess([], 1, b"", b"Traceback\nMemoryError: no room\n")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(CheckpointError, match=r"the resequence of 60 s failed: MemoryError: no room"):
+        bench_speed._measured("default", "resequence", tmp_path / "60.wav")

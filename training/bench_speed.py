@@ -1,0 +1,163 @@
+"""How fast a preset works and how much memory it takes: every stage and length in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.peak_memory import own_peak_mb
+from transform.audio import Recording, Samples, write_audio
+from transform.errors import CheckpointError
+from transform.files import write_text_atomic
+from transform.presets import demo_recordings, find_rhythm, load_preset
+
+if TYPE_CHECKING:
+    from transform.engine import Redrummer
+
+LENGTHS_S = (60.0, 180.0, 600.0)
+_RHYTHM = "hip-hop-bounce-140"
+_ALONE = "from training.bench_speed import work_alone; work_alone()"
+
+
+def measure_speed(
+    preset: str,
+    lengths_s: Sequence[float] = LENGTHS_S,
+    *,
+    progress: Callable[[str, float], None] | None = None,
+) -> dict[str, Any]:
+    """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
+
+    The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
+    counted as time, but as memory. Where a preset has no separator, nothing is separated.
+
+    Raises:
+        CheckpointError: there is no such preset, or a stage failed.
+    """
+    stages = [stage for stage in STAGES if stage != "separation" or "separator" in load_preset(preset).models]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length_s in lengths_s:
+            path = Path(folder) / f"{length_s:g}.wav"
+            with Recording.open(demo_recordings()[0].path) as loop:
+                write_audio(path, _repeated(loop, length_s), loop.format)
+            for stage in stages:
+                seconds, peak_mb = _measured(preset, stage, path)
+                row = {"stage": stage, "length_s": length_s, "seconds": seconds}
+                rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
+                if progress is not None:
+                    progress("speed", len(rows) / (len(stages) * len(lengths_s)))
+    return {"schema": 1, "preset": preset, "n_cores": os.cpu_count(), "rows": rows}
+
+
+def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
+    """Yield a loop again and again until it is as long as asked."""
+    samples = loop.read(0, loop.n_samples)
+    left = round(length_s * loop.sample_rate)
+    while left > 0:
+        yield samples[:, :left]
+        left -= samples.shape[1]
+
+
+def _measured(preset: str, stage: str, path: Path) -> tuple[float, float | None]:
+    """Return the seconds that a stage took in a process of its own, and the memory that it needed, in MB."""
+    places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE],
+        input=pickle.dumps((preset, stage, path)),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": places},
+        check=False,
+    )
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise CheckpointError(f"the {stage} of {path.stem} s failed: {''.join(why)}", hint="run redrum doctor")
+    seconds, peak_mb = json.loads(done.stdout)
+    return seconds, peak_mb
+
+
+def work_alone() -> None:
+    """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
+    preset, stage, path = pickle.load(sys.stdin.buffer)
+    from transform.engine import Redrummer
+
+    redrummer = Redrummer.load(preset)
+    with Recording.open(path) as recording:
+        seconds = STAGES[stage](redrummer, recording)
+    sys.stdout.write(json.dumps((seconds, own_peak_mb())))
+
+
+def _transcribe(redrummer: Redrummer, recording: Recording) -> float:
+    began = time.perf_counter()
+    redrummer.transcribe(recording)
+    return time.perf_counter() - began
+
+
+def _separate(redrummer: Redrummer, recording: Recording) -> float:
+    assert redrummer.separator is not None
+    activations = redrummer.transcriber.activations(recording)
+    began = time.perf_counter()
+    stems = redrummer.separator.open(recording, activations)
+    step = 10 * recording.sample_rate
+    for start in range(0, recording.n_samples, step):
+        stems.read(start, min(recording.n_samples, start + step))
+    return time.perf_counter() - began
+
+
+def _resequence(redrummer: Redrummer, recording: Recording) -> float:
+    from transform.engine import RenderSettings
+    from transform.midi import read_midi
+
+    rhythm = read_midi(find_rhythm(_RHYTHM).path)
+    began = time.perf_counter()
+    for _ in redrummer.redrum(recording, rhythm, RenderSettings(length="source")).blocks():
+        pass
+    return time.perf_counter() - began
+
+
+STAGES: Mapping[str, Callable[[Redrummer, Recording], float]] = {
+    "transcription": _transcribe,
+    "separation": _separate,
+    "resequence": _resequence,
+}
+
+
+def speed_table(result: Mapping[str, Any]) -> str:
+    """Return the result as Markdown: stages by lengths, times real time and memory."""
+    rows = result["rows"]
+    lengths_s = list(dict.fromkeys(row["length_s"] for row in rows))
+    lines = [
+        "# Speed",
+        "",
+        f"Preset `{result['preset']}` on {result['n_cores']} cores, without a GPU. Made with:",
+    ]
+    lines += ["", "```", f"redrum bench --speed --preset {result['preset']}", "```", ""]
+    lines += [f"| | {' | '.join(f'{length_s / 60:g} min' for length_s in lengths_s)} |"]
+    lines += [f"| --- |{' --- |' * len(lengths_s)}"]
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        cells = []
+        for row in (row for row in rows if row["stage"] == stage):
+            memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
+            cells.append(f"{row['real_time_factor']:.0f}x{memory}")
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Times real time, and the most memory that a process needed which did nothing else, models included.",
+        "Separation does not count the transcription that guides it; resequence is the whole render.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_speed(result: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write `speed.md` and `speed.json`, and return their paths."""
+    table, data = out / "speed.md", out / "speed.json"
+    write_text_atomic(table, speed_table(result), overwrite=True)
+    write_text_atomic(data, json.dumps(result, indent=1) + "\n", overwrite=True)
+    return [table, data]

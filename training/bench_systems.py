@@ -1,0 +1,145 @@
+"""What the benchmark compares: copies, the resequencer with stems of different origin, and the oracle."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from training.bench_items import Audio, Item
+from training.kits import SAMPLE_RATE
+from training.measures import log_mel_distance_db
+from training.nmf import ArrayStems, InformedNmf
+from transform.audio import Recording
+from transform.bank import Bank, refine_onsets
+from transform.engine import Redrummer, RenderSettings
+from transform.errors import RedrumError
+from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.one_shots import load_kit, save_kit
+from transform.resequence import Arrangement, arrange
+from transform.transcriber import Activations, Transcriber
+
+# The preset as it is.
+AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhythm)"
+# MIDI rhythms, and the preset's stems exchanged for others.
+PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
+TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
+
+_COPIES = ("source copy", "target copy")
+_OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
+SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, "oracle")
+KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
+
+_log = logging.getLogger(__name__)
+
+
+class TrueStems:
+    """Stands in for a separator that makes no mistakes."""
+
+    def __init__(self, stems: Audio) -> None:
+        """Take the stems (5, T) of the one recording that will be opened."""
+        self._stems = stems
+
+    def open(self, recording: Recording, activations: Activations) -> ArrayStems:
+        """Return the stems."""
+        return ArrayStems(self._stems[:, None])
+
+
+class _Told:
+    """Stands in for a transcriber that makes no mistakes."""
+
+    def __init__(self, events: Sequence[DrumEvent]) -> None:
+        self._events = sorted(events, key=lambda event: event.onset_s)
+
+    def activations(self, recording: Recording) -> Activations:
+        none = np.zeros((len(CLASSES), 1), dtype=np.float32)
+        return Activations(none, none, none, none[0])
+
+    def events(self, activations: Activations) -> list[DrumEvent]:
+        return self._events
+
+
+def systems_for(item: Item) -> tuple[str, ...]:
+    """Return the systems that can play an item: of a real loop nobody knows the truth."""
+    return SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN)
+
+
+def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
+    """Return the redrummer of a system, made of the preset's."""
+    if system == PLAIN_SLICES:
+        return Redrummer(redrummer.transcriber)
+    if system == NMF_STEMS:
+        return Redrummer(redrummer.transcriber, nmf)
+    if system in (TRUE_STEMS, TRUE_SOURCE):
+        assert item.stems is not None
+        listener = redrummer.transcriber
+        if system == TRUE_SOURCE:
+            listener = cast(Transcriber, _Told(item.source_events))
+        return Redrummer(listener, TrueStems(item.stems))
+    return redrummer
+
+
+def play(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> tuple[Audio, float | None, str]:
+    """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
+
+    A system that fails plays silence.
+    """
+    n_samples = len(item.target)
+    if system in _COPIES:
+        return _fitted(item.source if system == "source copy" else item.target, n_samples), None, ""
+    if system == "oracle":
+        assert item.oracle is not None
+        return item.oracle, None, ""
+    source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
+    rhythm: Rhythm | Recording = events_of(item)
+    if system == AUDIO_RHYTHM:
+        rhythm = Recording.from_samples(item.target, SAMPLE_RATE, "target")
+    settings = RenderSettings(length=item.length_s, align="seconds")
+    own = variant(system, item, redrummer, nmf)
+    began = time.perf_counter()
+    try:
+        take = own.redrum(source, rhythm, settings)
+        samples = take.read(0, n_samples)[0]
+    except RedrumError as err:
+        _log.warning("%s, %s: %s", item.name, system, err)
+        return np.zeros(n_samples, dtype=np.float32), time.perf_counter() - began, str(err)
+    return samples, time.perf_counter() - began, ""
+
+
+def events_of(item: Item) -> Rhythm:
+    """Return the rhythm of an item."""
+    events = sorted(item.rhythm, key=lambda event: event.onset_s)
+    return Rhythm(tuple(events), item.length_s, None, item.groove)
+
+
+def _fitted(samples: Audio, n_samples: int) -> Audio:
+    return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
+
+
+def given_back_db(recording: Recording, redrummer: Redrummer, folder: Path) -> float:
+    """Return how far a recording is from what a kit extracted from it plays at its own transcription.
+
+    It is the log-mel distance in dB; the kit is written to a folder and loaded from there.
+
+    Args:
+        recording: mono at 44.1 kHz.
+        redrummer: hears the recording and takes it apart.
+        folder: where the kit goes, new or empty.
+
+    Raises:
+        AudioError: no drums are heard in the recording, or no class alone.
+    """
+    activations = redrummer.transcriber.activations(recording)
+    events = redrummer.transcriber.events(activations)
+    separator = redrummer.separator
+    stems = separator.open(recording, activations) if separator is not None else None
+    bank = Bank.of_recording(recording, events, stems)
+    save_kit(bank, folder, fmt=recording.format, name=recording.name)
+    kit = load_kit(folder)
+    out = np.zeros((recording.n_channels, recording.n_samples), dtype=np.float32)
+    Arrangement(kit, arrange(kit, refine_onsets(recording, events))).add_to(out, 0)
+    return log_mel_distance_db(out[0], recording.read(0, recording.n_samples)[0])

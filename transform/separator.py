@@ -1,0 +1,312 @@
+"""Drum separation: recording -> stems of the five classes that add up to it.
+
+A small U-shaped network reads the features that the transcriber reads, and what the transcriber heard in them,
+and says for each frame and band how much of the sound belongs to each class. Five shares that sum to one are
+masks on the recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost
+and nothing is invented. The network's view of time is finite: a long recording is read in blocks with the
+result of one pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.errors import SettingsError
+from transform.events import CLASSES
+from transform.features import DrumFeatures, FeatureSettings, band_positions
+from transform.layers import TemporalBlock, fused
+from transform.stft import N_HOPS, analyse, fft_size, synthesise
+from transform.transcriber import Activations, listening_gain
+from transform.weights import load_net
+
+_FPS = 100  # mask frames a second, at every sample rate
+_TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
+_AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
+_BLOCK_S = 30  # masks are computed and kept in blocks of this length
+_REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
+_KEPT_BLOCKS = 10
+_CHUNK_FRAMES = 100  # spectra that are masked at once: few enough to stay in the processor's cache
+
+
+class StemReader(Protocol):
+    """What gives out the stems of a recording, stretch by stretch."""
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return the stems of samples [start, stop), shape (5, C, stop - start): they add up to the sound."""
+
+
+class OpensStems(Protocol):
+    """What takes recordings apart."""
+
+    def open(self, recording: Recording, activations: Activations) -> StemReader:
+        """Return the stems of a recording in which the transcriber heard the activations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparatorConfig:
+    """The separator's shape."""
+
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    widths: tuple[int, ...] = (24, 48, 64)  # channels at a half, a quarter and an eighth of the bands
+    d_model: int = 160
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != 3:
+            raise SettingsError(f"a separator has 3 widths, not {len(self.widths)}")
+        if self.features.n_bands % 8:
+            raise SettingsError(
+                f"a separator halves {self.features.n_bands} bands three times; they must divide by 8"
+            )
+
+
+class SeparatorNet(nn.Module):
+    """Features (B, C, F, K) and class activations (B, 5, F) -> logits of the masks (B, 5, F, K).
+
+    The softmax of the logits over the classes are the masks.
+    """
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        w1, w2, w3 = config.widths
+        n_in, n_bands = config.features.n_channels, config.features.n_bands
+        n_low, n_classes = w3 * (n_bands // 8), len(CLASSES)
+        n_heard = n_classes * (1 + len(_TRACES_S))
+        # After each onset its class is likely to sound for a while: three decays, to begin with.
+        self.traces = nn.Conv1d(
+            n_classes, n_heard - n_classes, 1 + _AFTER + _AHEAD, groups=n_classes, bias=False
+        )
+        with torch.no_grad():
+            self.traces.weight.copy_(_decays().repeat(n_classes, 1)[:, None])
+        self.likely = nn.Conv1d(n_heard, n_classes * n_bands, 1)
+        self.heard = nn.Conv1d(n_heard, w1, 1)
+        self.enter = nn.Sequential(
+            nn.Conv2d(n_in, w1, (3, 5), stride=(1, 2), padding=(1, 2), bias=False), nn.BatchNorm2d(w1)
+        )
+        self.down = nn.ModuleList((_down(w1, w2), _down(w2, w3)))
+        self.narrow = nn.Conv1d(n_low + n_heard, config.d_model, 1)
+        self.temporal = nn.ModuleList(TemporalBlock(config.d_model, d) for d in config.dilations)
+        self.widen = nn.Conv1d(config.d_model, n_low, 1)
+        self.up = nn.ModuleList((_up(w3, w2), _up(w2, w1), _up(w1, 16)))
+        self.detail = nn.Conv2d(n_in, 16, 3, padding=1)
+        self.head = nn.Conv2d(16, n_classes, 3, padding=1)
+
+    @property
+    def reach_frames(self) -> int:
+        """How many frames to either side an output depends on."""
+        return 8 + _AFTER + sum(self.config.dilations)
+
+    def forward(self, features: Tensor, activations: Tensor) -> Tensor:
+        """Return the logits (B, 5, F, K) of features (B, C, F, K) and activations (B, 5, F)."""
+        traces = self.traces(functional.pad(activations, (_AFTER, _AHEAD)))
+        heard = torch.cat((activations, traces), dim=1)
+        x = self.enter(features) + self.heard(heard)[..., None]
+        x = functional.relu(x)
+        skips = [x]
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        low = x.permute(0, 1, 3, 2).flatten(1, 2)  # (B, C' * K', F)
+        low = functional.relu(self.narrow(torch.cat((low, heard), dim=1)))
+        for block in self.temporal:
+            low = block(low)
+        x = self.widen(low).unflatten(1, (x.shape[1], x.shape[3])).permute(0, 1, 3, 2)
+        for up, skip in zip(self.up[:2], reversed(skips[1:]), strict=True):
+            x = up(functional.relu(x + skip))
+        x = self.up[2](functional.relu(x + skips[0]))
+        likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
+        logits: Tensor = self.head(functional.relu(x + self.detail(features))) + likely
+        return logits
+
+
+def _decays() -> Tensor:
+    """Return decays over the time after an onset as taps of a convolution, shape (3, taps), the newest last."""
+    age = torch.arange(_AFTER, -_AHEAD - 1, -1) / _FPS
+    return torch.stack([torch.exp(-age / tau_s) * (age >= 0) for tau_s in _TRACES_S])
+
+
+def _down(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, 3, stride=(1, 2), padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()
+    )
+
+
+def _up(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(n_in, n_out, (3, 4), stride=(1, 2), padding=1, bias=False), nn.BatchNorm2d(n_out)
+    )
+
+
+class Separator:
+    """A trained separator on a device."""
+
+    def __init__(self, net: SeparatorNet, *, device: str = "cpu") -> None:
+        self.config = net.config
+        self._device = torch.device(device)
+        self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
+        self._features = DrumFeatures(net.config.features).to(self._device)
+        assert net.reach_frames + N_HOPS + 4 < _REACH_S * _FPS, "the network sees further than a block's margin"
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu") -> Separator:
+        """Return the separator of a weights file.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another model.
+        """
+        return cls(load_separator(path), device=device)
+
+    def open(self, recording: Recording, activations: Activations) -> Stems:
+        """Return the stems of a recording, to be read from; nothing is computed before it is read.
+
+        Args:
+            recording: drum audio, any rate, any number of channels.
+            activations: what the transcriber hears in the whole of it.
+        """
+        return Stems(self, recording, activations.probability)
+
+    @torch.inference_mode()
+    def masks(self, audio: Tensor, probability: Tensor, *, gain: float | None = None) -> Tensor:
+        """Return each class's share of audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
+
+        Args:
+            audio: a whole recording, or a stretch of one; F = T // 441 + 1 frames.
+            probability: the transcriber's, shape (5, F).
+            gain: brings the whole recording to the level at which it is best heard; None: `audio` is all of it.
+        """
+        if gain is None:
+            gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
+        features = self._features(gain * audio[None].to(self._device))
+        logits = self._net(
+            features.contiguous(memory_format=torch.channels_last), probability[None].to(self._device)
+        )
+        return torch.softmax(logits[0].float(), dim=0).cpu()
+
+
+class Stems:
+    """The stems of a recording, read stretch by stretch in memory that does not grow with its length.
+
+    They are masked parts of the recording's own spectra, windows of 40 ms every 10 ms; the last one is what the
+    others leave, so that they add up to the recording.
+    """
+
+    def __init__(self, separator: Separator, recording: Recording, probability: np.ndarray) -> None:
+        self.recording = recording
+        self._separator = separator
+        self._probability = torch.from_numpy(np.ascontiguousarray(probability, dtype=np.float32))
+        self._hop = max(1, round(recording.sample_rate / _FPS))
+        hz = np.fft.rfftfreq(fft_size(self._hop), 1 / recording.sample_rate)
+        self._to_bins = interpolation(
+            band_positions(hz, separator.config.features), separator.config.features.n_bands
+        )
+        self._masks: OrderedDict[int, Tensor] = OrderedDict()
+        self._gain: float | None = None
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return the stems of samples [start, stop), shape (5, C, stop - start), zeros outside the recording.
+
+        Raises:
+            AudioError: a sample is NaN or infinite, or the file cannot be decoded.
+        """
+        hop = self._hop
+        # The frames that touch the stretch; frame j is centred on sample j * hop.
+        first = start // hop - N_HOPS // 2
+        last = -(-stop // hop) + N_HOPS // 2
+        origin = (first - N_HOPS // 2) * hop
+        audio = torch.from_numpy(self.recording.read(origin, (last + N_HOPS // 2) * hop))
+        n_classes = len(CLASSES)
+        out = audio.new_zeros((n_classes, *audio.shape))
+        for begin in range(first, last + 1, _CHUNK_FRAMES):
+            end = min(begin + _CHUNK_FRAMES, last + 1)
+            left, right = (begin - first) * hop, (end - first + N_HOPS - 1) * hop
+            spectra = analyse(audio[:, left:right], hop)
+            masks = self._masks_at(begin, end)
+            for c in range(n_classes - 1):
+                out[c, :, left:right] += synthesise(spectra * masks[c], hop)
+        wanted = slice(start - origin, stop - origin)
+        stems = out[..., wanted]
+        stems[-1] = audio[:, wanted] - stems[:-1].sum(dim=0)
+        stems[..., : max(0, -start)] = 0
+        stems[..., max(0, self.recording.n_samples - start) :] = 0
+        return stems.numpy()
+
+    def _masks_at(self, begin: int, end: int) -> Tensor:
+        """Return the masks (5, end - begin, bins) of frames of the recording's own rate."""
+        n_frames = self._probability.shape[1]
+        # Frames of the masks; the same numbers where the rate is a multiple of 100 Hz.
+        position = np.arange(begin, end) * (self._hop * _FPS / self.recording.sample_rate)
+        position = position.clip(0, max(0, n_frames - 1))
+        first, last = math.floor(position[0]), math.ceil(position[-1])
+        bands = self._bands_at(first, last + 1)
+        if not np.array_equal(position, np.arange(first, last + 1)):
+            low = torch.from_numpy(np.floor(position).astype(np.int64) - first)
+            share = torch.from_numpy(position - np.floor(position)).float()[:, None]
+            bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], share)
+        return bands @ self._to_bins
+
+    def _bands_at(self, first: int, end: int) -> Tensor:
+        """Return the masks (5, end - first, K) of frames at 100 a second."""
+        n_block = _BLOCK_S * _FPS
+        parts = []
+        for block in range(first // n_block, (end - 1) // n_block + 1):
+            masks = self._block(block)
+            parts.append(masks[:, max(0, first - block * n_block) : end - block * n_block].float())
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def _block(self, block: int) -> Tensor:
+        """Return the masks of a block, those used last kept."""
+        if block in self._masks:
+            self._masks.move_to_end(block)
+            return self._masks[block]
+        start_s = max(0, block * _BLOCK_S - _REACH_S)
+        end_s = (block + 1) * _BLOCK_S + _REACH_S
+        rate = self.recording.sample_rate
+        samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
+        mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)
+        audio = torch.from_numpy(np.concatenate(list(mono)))
+        first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
+        heard = self._probability[:, first : first + n_frames]
+        heard = functional.pad(heard, (0, n_frames - heard.shape[1]))
+        masks = self._separator.masks(audio, heard, gain=self._listening_gain())
+        core = (block * _BLOCK_S - start_s) * _FPS
+        self._masks[block] = masks[:, core : core + _BLOCK_S * _FPS].half()
+        if len(self._masks) > _KEPT_BLOCKS:
+            self._masks.popitem(last=False)
+        return self._masks[block]
+
+    def _listening_gain(self) -> float:
+        if self._gain is None:
+            blocks = self.recording.mono_blocks(self.recording.sample_rate)
+            self._gain = listening_gain(max(float(np.abs(block).max()) for block in blocks))
+        return self._gain
+
+
+def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:
+    """Return the matrix (K, bins) that interpolates values of bands at positions among them."""
+    low = np.floor(positions).astype(np.int64)
+    share = positions - low
+    matrix = np.zeros((n_bands, len(positions)), dtype=np.float32)
+    bins = np.arange(len(positions))
+    matrix[low, bins] += 1 - share
+    matrix[np.minimum(low + 1, n_bands - 1), bins] += share
+    return torch.from_numpy(matrix)
+
+
+def load_separator(path: Path) -> SeparatorNet:
+    """Return the network of a weights file, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    return load_net(path, "separator", SeparatorConfig, SeparatorNet)

@@ -1,0 +1,40 @@
+"""The short-time spectra in which stems are masked: windows of four hops, undone exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+N_HOPS = 4  # hops in a window: Hann windows squared then add up to 1.5 everywhere
+_SUM = 1.5
+
+
+def fft_size(hop: int) -> int:
+    """Return the length of the transform: the power of two that holds a window."""
+    return 1 << (N_HOPS * hop - 1).bit_length()
+
+
+def analyse(audio: Tensor, hop: int) -> Tensor:
+    """Return spectra (..., J, N // 2 + 1) of audio (..., T): frame j spans samples [j * hop, (j + 4) * hop).
+
+    Samples after the last whole frame are not seen. Whoever wants frames centred on samples pads before.
+    """
+    frames = audio.unfold(-1, N_HOPS * hop, hop)
+    window = torch.hann_window(N_HOPS * hop, device=audio.device)
+    spectra: Tensor = torch.fft.rfft(frames * window, fft_size(hop))
+    return spectra
+
+
+def synthesise(spectra: Tensor, hop: int) -> Tensor:
+    """Return the audio (..., (J + 3) * hop) of spectra (..., J, N // 2 + 1).
+
+    The first and the last three hops lack frames and fade; between them `analyse` is undone exactly.
+    """
+    n_frames = spectra.shape[-2]
+    window = torch.hann_window(N_HOPS * hop, device=spectra.device) / _SUM
+    frames = torch.fft.irfft(spectra, fft_size(hop))[..., : N_HOPS * hop] * window
+    pieces = frames.unflatten(-1, (N_HOPS, hop))
+    out: Tensor = frames.new_zeros((*frames.shape[:-2], n_frames + N_HOPS - 1, hop))
+    for k in range(N_HOPS):
+        out[..., k : k + n_frames, :] += pieces[..., k, :]
+    return out.flatten(-2)

@@ -1,0 +1,86 @@
+"""Weights files: safetensors with the model's name and its configuration in the header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from transform.errors import CheckpointError, SettingsError
+from transform.features import FeatureSettings
+
+_Config = TypeVar("_Config")
+_Net = TypeVar("_Net", bound=nn.Module)
+
+
+def config_to_json(config: Any) -> str:
+    """Return a model's configuration, a dataclass, as it is written into the header of a weights file."""
+    return json.dumps(asdict(config))
+
+
+def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
+    """Return the configuration in the header of a weights file.
+
+    Args:
+        text: what `config_to_json` wrote.
+        make_config: the dataclass; its field `features` holds `FeatureSettings`.
+
+    Raises:
+        CheckpointError: a key that this version does not know, or a value of the wrong kind.
+    """
+    try:
+        values: dict[str, Any] = json.loads(text)
+        features: dict[str, Any] = _with_tuples(values.pop("features"))
+        return make_config(features=FeatureSettings(**features), **_with_tuples(values))
+    except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as err:
+        raise CheckpointError(
+            f"the model's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
+        ) from err
+
+
+def load_net(
+    path: Path,
+    model: str,
+    make_config: Callable[..., _Config],
+    make_net: Callable[[_Config], _Net],
+    *,
+    hint: str = "install Redrum again",
+) -> _Net:
+    """Return the network of a weights file, in evaluation mode.
+
+    Args:
+        path: the file.
+        model: what the file must say it holds.
+        make_config: its configuration's dataclass.
+        make_net: the network of a configuration.
+        hint: what to do when the file is of no use.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as err:
+        raise CheckpointError(f"{path} is no readable weights file", hint=hint) from err
+    if metadata.get("model") != model:
+        article = "an" if model[0] in "aeiou" else "a"
+        raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
+    config = config_from_json(metadata.get("config", ""), make_config)
+    try:
+        net = make_net(config)
+        net.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+    except (RuntimeError, TypeError, ValueError) as err:
+        why = str(err).splitlines()[0]
+        raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
+    return net.eval()
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
