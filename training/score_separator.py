@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from training.kits import SAMPLE_RATE, kits_of
 from training.measures import level_db, si_sdr_db
 from training.nmf import InformedNmf, TemplateNmf, masked_stems, spectra_of
 from training.pack import Pack, PackError
-from training.score_transcriber import Score, lenders, whole_kits
+from training.score_transcriber import Score, whole_kit_recipes
 from training.split import Split
-from training.synthesis import Synthesiser, render_batch_with_stems
+from training.synthesis import render_batch_with_stems
 from transform.audio import Recording, Samples
 from transform.events import CLASSES
 from transform.separator import OpensStems
@@ -57,30 +58,14 @@ def make_mixtures(
     Raises:
         PackError: the pack lacks kits or rhythms of that side, or they hardly ever play two classes.
     """
-    settings = whole_kits(length_s)
-    kits = [
-        kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
-    ]
-    grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
-    if not kits or not grooves:
-        raise PackError(
-            f"the pack holds no {split} kits with kick, snare and hats, or no {split} rhythms of two bars",
-            hint=f"pack the {split} side too",
-        )
-    acoustic = [kit for kit in kits if kit.kind == "acoustic"] or kits
-    others = [kit for kit in kits if kit.kind != "acoustic"] or kits
-    rng = np.random.default_rng(seed)
     mixtures: list[Mixture] = []
-    for _ in range(20 * n):
-        pool = acoustic if len(mixtures) % 2 == 0 else others
-        kit = pool[rng.integers(len(pool))]
-        recipe = Synthesiser([kit, *lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
+    for kit, recipe in islice(whole_kit_recipes(pack, split, seed=seed, length_s=length_s), 20 * n):
         audio, stems = (part[0].cpu() for part in render_batch_with_stems([recipe]))
         if active_classes(stems.numpy(), audio.numpy()).sum() >= 2:
             recording = Recording.from_samples(audio.numpy(), SAMPLE_RATE, kit.name)
             mixtures.append(Mixture(recording, stems.numpy(), transcriber.infer(audio), kit.name, kit.kind))
-            if len(mixtures) == n:
-                return mixtures
+        if len(mixtures) == n:
+            return mixtures
     raise PackError(f"hardly any {split} rhythm plays two drums", hint="leave such rhythms out of the data")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 
 import numpy as np
 from torch import Tensor
@@ -71,12 +72,29 @@ def make_recordings(
     Raises:
         PackError: the pack lacks kits or rhythms of that side.
     """
+    recordings = []
+    for kit, recipe in islice(whole_kit_recipes(pack, split, seed=seed, length_s=length_s), n):
+        stems = render_stems(recipe)
+        audible = audible_strokes(stems, recipe.strokes)
+        audio = render_batch([recipe], dry_stems=stems[None])[0]
+        heard, unheard = as_events(recipe, audible), as_events(recipe, ~audible)
+        recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
+    return recordings
+
+
+def whole_kit_recipes(
+    pack: Pack, split: Split, *, seed: int, length_s: float
+) -> Iterator[tuple[Kit, SegmentRecipe]]:
+    """Yield, without end, whole kits of one side and recipes of what they play; acoustic and others take turns.
+
+    Raises:
+        PackError: the pack lacks kits or rhythms of that side.
+    """
     settings = whole_kits(length_s)
     kits = [
         kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
     ]
     grooves = [g for g in pack.grooves_of(split) if g.n_beats >= 8]
-    rng = np.random.default_rng(seed)
     if not kits or not grooves:
         raise PackError(
             f"the pack holds no {split} kits with kick, snare and hats, or no {split} rhythms of two bars",
@@ -84,17 +102,10 @@ def make_recordings(
         )
     acoustic = [kit for kit in kits if kit.kind == "acoustic"] or kits
     others = [kit for kit in kits if kit.kind != "acoustic"] or kits
-    recordings = []
-    for i in range(n):
-        pool = acoustic if i % 2 == 0 else others
+    rng = np.random.default_rng(seed)
+    for pool in cycle((acoustic, others)):
         kit = pool[rng.integers(len(pool))]
-        recipe = Synthesiser([kit, *lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
-        stems = render_stems(recipe)
-        audible = audible_strokes(stems, recipe.strokes)
-        audio = render_batch([recipe], dry_stems=stems[None])[0]
-        heard, unheard = as_events(recipe, audible), as_events(recipe, ~audible)
-        recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
-    return recordings
+        yield kit, Synthesiser([kit, *lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
 
 
 def count_matches(

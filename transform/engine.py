@@ -255,6 +255,18 @@ class Redrummer:
         """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
         return refine_onsets(recording, self.transcriber.transcribe(recording))
 
+    def separate(self, recording: Recording) -> StemReader:
+        """Return the stems of a recording, to be read from.
+
+        Raises:
+            CheckpointError: the preset has no separator.
+        """
+        if self.separator is None:
+            raise CheckpointError(
+                "the preset has no separator", hint="use a preset with one: see `redrum presets list`"
+            )
+        return self.separator.open(recording, self.transcriber.activations(recording))
+
     def rhythm_of(self, recording: Recording, bpm: float | Literal["auto"] | None = None) -> Rhythm:
         """Return the rhythm of a drum recording, as long as it.
 

@@ -379,6 +379,13 @@ def test_some_classes_without_a_separator_are_refused(layered):
     assert "presets list" in caught.value.hint
 
 
+def test_a_redrummer_takes_recordings_apart(layered):
+    source, stems, redrummer = layered
+    assert np.array_equal(redrummer.separate(source).read(0, source.n_samples), stems)
+    with pytest.raises(CheckpointError, match="no separator"):
+        Redrummer(redrummer.transcriber).separate(source)
+
+
 def test_a_recording_of_notes_is_said_to_be_hardly_drums():
     time_s = np.arange(4 * RATE) / RATE
     chord = sum(np.sin(2 * np.pi * hz * time_s) for hz in (220, 277, 330, 440)) * (
