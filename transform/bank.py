@@ -1,8 +1,9 @@
 """The hits of a recording: where each begins to the sample, what sounds in it, how loud it is.
 
-With stems every stroke is a hit of its class alone: the recording itself as long as nothing else sounds, from
-the next stroke of another class on, or where others sound along, the stem of the class. So a tail is as long as
-the drum rang, whatever was played over it. Without stems a hit is a slice, from its attack to the next onset of
+With stems every stroke is a hit of its class alone, and strokes that fall together are also one hit of all
+their classes: the recording itself as long as nothing else sounds, from the next stroke of another class on, or
+where others sound along, the stems of the hit. So a tail is as long as the drum rang, whatever was played over
+it. Without stems a hit is a slice, from its attack to the next onset of
 the recording, and strokes that fall together are one hit of several classes.
 
 A bank is where hits are kept, whatever they are from: they are read when they are played.
@@ -43,11 +44,12 @@ _EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is told 
 _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
 _STRANGE_DB = 12.0  # a hit this far from the middle of its class is not trusted to be of it
 _QUIET_DB = -50.0  # against a hit's own level: here it has died away
-_CLEAN_DB = -25.0  # what else rings at an attack may be this loud, and the recording is still taken
-_LEAK_DB = -20.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
+_LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
 _SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
-_COMPANY_FAULT = 0.05  # of each class that is struck along
+_SWELL_DB = 1.0  # how far the level of a ringing drum may rise
+_COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are kept
@@ -360,6 +362,8 @@ class _StemCutter(_Cutter):
 
     def hit(self, cut: _Cut) -> _Cut | None:
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
+        if len(cut.classes) > 1 and not self._holds_all(cut):
+            return None
         if len(self._company(cut)):
             cut = replace(cut, attack=self._own_attack(cut))
         sound = self.sound(cut)
@@ -373,17 +377,25 @@ class _StemCutter(_Cutter):
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
+        struck = frozenset(event.drum_class for event in self.groups[group])
+        found = [frozenset({c}) for c in CLASSES if c in struck]
+        if len(struck) > 1:
+            found.append(struck)  # as recorded: better than what is put together again
+        return [(classes, self._struck_again(group, classes)) for classes in found]
+
+    def _struck_again(self, group: int, classes: frozenset[str]) -> int:
+        """Return the next attack of one of some classes; after the last, what reaches the recording's end."""
         end = self.recording.n_samples + self.lead
-        struck = {event.drum_class for event in self.groups[group]}
-        return [(frozenset({c}), self._again[group].get(c, end)) for c in CLASSES if c in struck]
+        return min(self._again[group].get(c, end) for c in classes)
 
     def _company(self, cut: _Cut) -> set[str]:
         """Return the other classes that are struck together with a hit."""
         return {event.drum_class for event in self.groups[cut.group]} - cut.classes
 
     def _own(self, cut: _Cut, start: int, stop: int) -> Samples:
-        """Return what a hit's class sounds like between two samples."""
-        return np.asarray(self._stems.read(start, stop)[CLASSES.index(cut.dominant)])
+        """Return what a hit's classes sound like between two samples."""
+        stems = self._stems.read(start, stop)
+        return np.asarray(stems[[CLASSES.index(c) for c in sorted(cut.classes)]].sum(axis=0))
 
     def _own_attack(self, cut: _Cut) -> int:
         """Return where a stroke begins that others fall together with."""
@@ -392,6 +404,18 @@ class _StemCutter(_Cutter):
         stem = self._own(cut, around - margin, around + margin).mean(axis=0)
         return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
 
+    def _holds_all(self, cut: _Cut) -> bool:
+        """Tell whether the stem of each class of a hit holds a stroke."""
+        stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
+        whole = _band_energies(self.recording.read(cut.attack, stop), self.sample_rate)
+        stems = self._stems.read(cut.attack, stop)
+        for drum_class in cut.classes:
+            strong = slice(*_STRONG_BANDS[drum_class])
+            own = _band_energies(stems[CLASSES.index(drum_class)], self.sample_rate)
+            if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
+                return False
+        return True
+
     def _is_leak(self, cut: _Cut, beginning: Samples) -> bool:
         low, high = _STRONG_BANDS[cut.dominant]
         energy = float(_band_energies(beginning, self.sample_rate)[low:high].sum())
@@ -399,11 +423,11 @@ class _StemCutter(_Cutter):
 
     def _cut_out(self, cut: _Cut) -> Samples:
         """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
-        longest_s, start = LONGEST_S[cut.dominant], cut.attack - self.lead
-        again = self._again[cut.group].get(cut.dominant, self.recording.n_samples + self.lead) - self.lead
+        longest_s, start = max(LONGEST_S[c] for c in cut.classes), cut.attack - self.lead
+        again = self._struck_again(cut.group, cut.classes) - self.lead
         stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
         stop = max(stop, cut.attack + 1)
-        stem = self._own(cut, start, stop)
+        stem = without_swells(self._own(cut, start, stop), self.sample_rate, self.lead)
         until = min(self._clean_until(cut) - start, stop - start)
         sound = self._ended(stem, longest_s)
         if until > 0:
@@ -515,6 +539,29 @@ def _band_energies(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
 def _timbre(energies: NDArray[np.float64]) -> NDArray[np.float64]:
     levels_db = 10 * np.log10(energies + 1e-6 * energies.max() + 1e-12)
     return np.asarray(levels_db - levels_db.mean())
+
+
+def without_swells(sound: Samples, sample_rate: int, attack: int) -> Samples:
+    """Return a hit whose level never rises again after its beginning: what does is another drum that leaks in.
+
+    Args:
+        sound: shape (C, T).
+        sample_rate: in Hz.
+        attack: where the hit begins, in samples.
+    """
+    hop, span = max(1, round(0.005 * sample_rate)), 7  # the level over 35 ms: kicks are slow waves
+    n_hops = sound.shape[1] // hop
+    first = (attack + round(_LEVEL_S * sample_rate)) // hop + span // 2
+    if first >= n_hops:
+        return sound
+    power = (sound[:, : n_hops * hop] ** 2).mean(axis=0).reshape(n_hops, hop).mean(axis=1)
+    window = np.hanning(span + 2)[1:-1]
+    level = np.convolve(np.pad(power, span // 2, mode="edge"), window / window.sum(), "valid") + 1e-14
+    allowed = np.minimum.accumulate(level[first:]) * 10 ** (_SWELL_DB / 10)
+    gain = np.ones(n_hops)
+    gain[first:] = np.sqrt(np.minimum(1.0, allowed / level[first:]))
+    middles = (np.arange(n_hops) + 0.5) * hop
+    return sound * np.interp(np.arange(sound.shape[1]), middles, gain).astype(np.float32)
 
 
 def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_s: float) -> Samples:

@@ -338,7 +338,8 @@ class Redrummer:
             bank,
             events,
             velocity="source" if settings.velocity == "source" else "rhythm",
-            gain_db=settings.gain_db,
+            # No hit in which a kept class sounds along: that class plays on anyway.
+            gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
             seed=settings.seed,
         )
         doubt = doubts(source.name, drum_confidence(source))

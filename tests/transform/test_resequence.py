@@ -244,8 +244,9 @@ def test_a_gain_turns_one_class_of_strokes_that_fell_together(apart):
     bank = apart([(0.5, ["KD", "HH"], 0.5), (1.5, ["KD", "HH"], 0.5)], 3.0)
     events = [DrumEvent(0.1, "KD", 0.7), DrumEvent(0.1, "HH", 0.7)]
     plain, turned = (
-        {p.hit.dominant: p.gain for p in arrange(bank, events, gain_db=gain)} for gain in ({}, {"HH": -20.0})
+        {p.hit.dominant: p.gain for p in arrange(bank, events, gain_db={"HH": gain})} for gain in (-1e-9, -20.0)
     )
+    assert [p.hit.classes for p in arrange(bank, events)] == [{"KD", "HH"}]  # as recorded
     assert turned["KD"] == plain["KD"]
     assert 20 * np.log10(turned["HH"] / plain["HH"]) == pytest.approx(-20)
 
