@@ -179,12 +179,7 @@ class Bank:
         for hit in sorted(hits, key=lambda hit: hit.level):
             by_set.setdefault(hit.classes, []).append(hit)
         self.sets: Mapping[frozenset[str], tuple[Hit, ...]] = {c: tuple(own) for c, own in by_set.items()}
-        # What a stroke of velocity 1 would have, by the velocities that the hits were heard with.
-        self.full_level: Mapping[str, float] = {
-            c: float(np.median(levels))
-            for c in CLASSES
-            if (levels := [h.level / h.velocity**LEVEL_EXPONENT for h in hits if h.dominant == c])
-        }
+        self.full_level: Mapping[str, float] = _full_levels(hits)
 
     @classmethod
     def of_recording(
@@ -476,6 +471,19 @@ class _NearStems:
             if len(self._kept) > _NEAR_PIECES:
                 self._kept.popitem(last=False)
         return self._kept[number]
+
+
+def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
+    """Return the level that a stroke of velocity 1 would have, by the velocities that the hits were heard with.
+
+    It is that of the hits of the class alone where there are some.
+    """
+    levels = {}
+    for drum_class in CLASSES:
+        own = [h for h in hits if h.classes == {drum_class}] or [h for h in hits if h.dominant == drum_class]
+        if own:
+            levels[drum_class] = float(np.median([h.level / h.velocity**LEVEL_EXPONENT for h in own]))
+    return levels
 
 
 def _worthy(cuts: Sequence[_Cut], per_set: int) -> list[Hit]:

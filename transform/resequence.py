@@ -25,7 +25,6 @@ _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a v
 
 # What it costs that a hit also holds a class that the rhythm does not ask for; asked-for and missing costs 10.
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
-_LAYER_COST = 0.6  # of each hit beyond the first
 _DOUBLE_COST = 1.5  # of a class that two hits hold
 _UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
 _CHOKE_S = 0.012
@@ -123,7 +122,7 @@ class _Arranger:
 
     def _cost(self, option: tuple[frozenset[str], ...], wanted: frozenset[str]) -> float:
         sounding = [c for classes in option for c in classes]
-        cost = 10.0 * len(wanted - set(sounding)) + _LAYER_COST * (len(option) - 1)
+        cost = 10.0 * len(wanted - set(sounding))
         cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
         uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]

@@ -1,0 +1,248 @@
+import errno
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from training import loop
+from training import train_codec as module
+from training.curves import read_log
+from training.discriminators import DiscriminatorConfig
+from training.pack import Pack, PackError
+from training.pieces import Pieces, PieceSettings
+from training.synthesis import SynthesisSettings
+from training.train_codec import CodecTraining, codec_training, export_codec, train_codec
+from transform.codec import CONFIGURATIONS, Codec, CodecConfig
+from transform.errors import CheckpointError, OutputError, SettingsError
+from transform.presets import load_preset
+
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 1),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 1),
+)
+SMALL_PAPER = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10, 12))
+
+
+@pytest.fixture
+def settings():
+    def make(**changes):
+        small = {
+            "steps": 10,
+            "batch": 3,
+            "warm_up": 2,
+            "validate_every": 1000,
+            "n_validation": 2,
+            "pool_size": 1,
+        }
+        small |= {"synthesis": SynthesisSettings(n_samples=22_050), "pieces": PieceSettings(n_samples=8192)}
+        small |= {"adversarial": 0.5, "discriminators": DiscriminatorConfig(windows=(512, 256), width=4)}
+        return CodecTraining(**(small | {"model": SMALL} | changes))
+
+    return make
+
+
+@pytest.fixture
+def stops(stop_after, monkeypatch):
+    monkeypatch.setattr(module, "time", loop.time)
+    return stop_after
+
+
+@pytest.fixture
+def new_run(tiny_pack, settings, tmp_path):
+    def make(**changes):
+        return module._Run(tiny_pack, tmp_path, settings(**changes), torch.device("cpu"))
+
+    return make
+
+
+def same(one, other):
+    """Tell whether two states are equal to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return one == other
+
+
+@pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
+def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
+    made = settings(model=model)
+    train_codec(tiny_pack, tmp_path / "whole", made)
+    train_codec(tiny_pack, tmp_path / "parts", made, **stops(5))
+    at_the_border = torch.load(tmp_path / "parts" / "codec.pt")
+    assert at_the_border["step"] == 5
+    assert "adversary" not in at_the_border
+    train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stops(2))
+    assert torch.load(tmp_path / "parts" / "codec.pt")["step"] == 7
+    train_codec(tiny_pack, tmp_path / "parts", made, resume=True)
+    whole, parts = (torch.load(tmp_path / name / "codec.pt") for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 10
+    for name in ("net", "average", "optimiser", "adversary", "torch_random"):
+        assert same(whole[name], parts[name]), name
+
+
+def test_phase_b_leaves_the_encoder_as_it_is(new_run):
+    run = new_run(learning_rate=1e-2)
+    for step in range(5):
+        run.train_step(run.batch_of(step))
+    average = {k: v.clone() for k, v in run.average.encoder.state_dict().items()}
+    assert run.adversary is None
+    run.train_step(run.batch_of(5))
+    judges = {k: v.clone() for k, v in run.adversary.nets.state_dict().items()}
+    generator = {k: v.clone() for k, v in run.net.generator.state_dict().items()}
+    run.train_step(run.batch_of(6))
+    # Its average it was frozen at, and it stays there.
+    assert all(torch.equal(value, average[key]) for key, value in run.net.encoder.state_dict().items())
+    assert all(torch.allclose(v, average[k]) for k, v in run.average.encoder.state_dict().items())
+    assert not same(judges, dict(run.adversary.nets.state_dict()))
+    assert not same(generator, dict(run.net.generator.state_dict()))
+    assert {"adversarial", "features", "discriminator"} <= run.terms.keys()
+    assert "kl" not in run.terms
+
+
+def test_rates_warm_up_fall_and_begin_again(new_run):
+    run = new_run(steps=1000, warm_up=100, adversarial=0.5)
+    rates = []
+    for run.step in (0, 99, 100, 499):
+        rates.append(run.learning_rate())
+    assert rates == pytest.approx([1e-5, 1e-3, 1e-3, 1e-4], rel=0.02)
+    run._begin_phase_b()
+    rates = []
+    for run.step in (500, 750, 999):
+        rates.append(run.learning_rate())
+    assert rates == pytest.approx([2e-4, 1.1e-4, 2e-5], rel=0.02)
+
+
+def test_the_network_learns_a_batch(new_run):
+    larger = replace(SMALL, widths=(16, 16, 24, 24, 32), generator_widths=(32, 24), n_latents=16)
+    run = new_run(steps=400, adversarial=0.0, learning_rate=1e-2, model=larger)
+    batch = run.batch_of(0)
+    losses = [run.train_step(batch) for _ in range(60)]
+    assert np.mean(losses[-3:]) < 0.6 * losses[0]
+
+
+def test_silence_and_unknown_onsets_are_learnt_from(new_run):
+    run = new_run()
+    silence = Pieces(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
+    for _ in range(8):  # both phases
+        assert np.isfinite(run.train_step(silence))
+    assert all(p.isfinite().all() for p in run.net.parameters())
+
+
+def test_validation_writes_scores_samples_and_latents(tiny_pack, settings, tmp_path):
+    train_codec(tiny_pack, tmp_path, settings(steps=4, validate_every=2))
+    logged = read_log(tmp_path / "codec.jsonl")
+    assert [entry["step"] for entry in logged] == [2, 4]
+    assert {"mel_db", "stft", "si_sdr_db", "high_db", "known mel_db"} <= logged[-1]["scores"].keys()
+    latents = [json.loads(line) for line in (tmp_path / "codec-latents.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in latents] == [2, 4]
+    assert len(latents[0]["kl_by_channel"]) == 6
+    assert latents[0]["kl"] == pytest.approx(sum(latents[0]["kl_by_channel"]), abs=0.01)
+    assert 0 <= latents[0]["active"] <= 6
+    assert {"mel", "kl"} <= latents[0]["terms"].keys()
+    names = {path.name for path in (tmp_path / "samples").iterdir()}
+    assert {"0_original.wav", "0_0000002.wav", "1_0000004.wav"} <= names
+    sound, rate = soundfile.read(tmp_path / "samples" / "0_0000004.wav")
+    assert (len(sound), rate) == (4 * 44_100, 44_100)
+    if (tmp_path / "curves.png").exists():  # where there is matplotlib
+        assert "0000004.png" in names
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_written_down(
+    tiny_pack, settings, tmp_path, monkeypatch
+):
+    train_codec(tiny_pack, tmp_path, settings(steps=2))
+    before = (tmp_path / "codec.pt").read_bytes()
+    forward = module.SpectralLoss.forward
+
+    def failing(self, output, target):
+        return {name: term * float("nan") for name, term in forward(self, output, target).items()}
+
+    monkeypatch.setattr(module.SpectralLoss, "forward", failing)
+    with pytest.raises(CheckpointError, match="the loss is nan at step 3"):
+        train_codec(tiny_pack, tmp_path, settings(steps=9), resume=True)
+    report = json.loads((tmp_path / "codec-failed.json").read_text(encoding="utf-8"))
+    assert report["step"] == 3
+    assert report["terms"]["mel"] == "nan"
+    assert len(report["recipes"]) == 3
+    assert report["recipes"][0]["voices"]
+    assert (tmp_path / "codec.pt").read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tiny_pack, settings, tmp_path, monkeypatch):
+    train_codec(tiny_pack, tmp_path, settings(steps=2))
+    before = (tmp_path / "codec.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loop.torch, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        train_codec(tiny_pack, tmp_path, settings(steps=4), resume=True)
+    assert (tmp_path / "codec.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".redrum-*"))
+
+
+def test_runs_that_cannot_go_on_are_refused(tiny_pack, settings, tmp_path):
+    train_codec(tiny_pack, tmp_path, settings(steps=2))
+    with pytest.raises(CheckpointError, match="exists"):
+        train_codec(tiny_pack, tmp_path, settings())
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train_codec(tiny_pack, tmp_path, settings(model=SMALL_PAPER), resume=True)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        train_codec(tiny_pack, tmp_path / "none", settings(), resume=True)
+    with pytest.raises(SettingsError, match="too short for a single"):
+        train_codec(tiny_pack, tmp_path / "hurry", settings(), max_minutes=0)
+
+
+def test_discriminators_of_another_shape_are_refused(tiny_pack, settings, tmp_path):
+    train_codec(tiny_pack, tmp_path, settings(steps=4))
+    wider = settings(steps=6, discriminators=DiscriminatorConfig(windows=(512, 256), width=5))
+    with pytest.raises(CheckpointError, match="discriminators of another shape"):
+        train_codec(tiny_pack, tmp_path, wider, resume=True)
+
+
+def test_a_pack_without_rhythms_is_refused(tiny_pack, settings, tmp_path):
+    with pytest.raises(PackError, match="no rhythms to train on"):
+        train_codec(Pack(tiny_pack.kits, (), ()), tmp_path, settings())
+
+
+def test_settings_that_do_not_fit_are_refused(settings):
+    with pytest.raises(SettingsError, match="no whole number"):
+        settings(pieces=PieceSettings(n_samples=8000))
+    with pytest.raises(SettingsError, match="do not fit recordings"):
+        settings(pieces=PieceSettings(n_samples=32_768))
+    with pytest.raises(SettingsError, match="adversarial is 1"):
+        settings(adversarial=1.0)
+    with pytest.raises(SettingsError, match="no configuration lowres"):
+        codec_training("lowres", "cpu")
+
+
+def test_processors_get_smaller_steps():
+    small, large = codec_training("paper", "cpu"), codec_training("paper", "cuda", steps=5)
+    assert small.model == large.model == CONFIGURATIONS["paper"]
+    assert (small.batch, large.batch, large.steps, large.pieces.n_samples) == (8, 32, 5, 32_768)
+    assert small.discriminators.width < large.discriminators.width
+
+
+def test_weights_go_into_a_preset(tiny_pack, settings, tmp_path):
+    checkpoint = train_codec(tiny_pack, tmp_path / "run", settings(steps=4))
+    paths = export_codec(checkpoint, tmp_path / "preset")
+    preset = load_preset(tmp_path / "preset")
+    assert (preset.weights("codec-encoder"), preset.weights("codec-generator")) == paths
+    assert "redrum train codec" in (tmp_path / "preset" / "CARD.md").read_text(encoding="utf-8")
+    codec = Codec.load(*paths)
+    audio = torch.rand(1, 5000) - 0.5
+    average = torch.load(checkpoint)["average"]
+    weight = codec._encoder.trunk.project.weight
+    assert torch.allclose(weight, average["encoder.trunk.project.weight"], atol=1e-3)
+    assert codec.decode(codec.encode(audio).mu, 5000).shape == (1, 5000)

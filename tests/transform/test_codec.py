@@ -1,0 +1,206 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from transform import codec as module
+from transform.codec import CONFIGURATIONS, Codec, CodecConfig, CodecNet, EncoderNet, GeneratorNet
+from transform.errors import CheckpointError, SettingsError
+from transform.weights import config_from_json, config_to_json
+
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 2),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 2),
+)
+SMALL_PAPER = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10, 12))
+SHAPES = {
+    "hires": SMALL,
+    "hires, RAVE head": replace(SMALL, head="rave", generator_widths=(12, 16)),
+    "paper": SMALL_PAPER,
+}
+
+
+@pytest.fixture(params=SHAPES)
+def net(request):
+    torch.manual_seed(0)
+    return CodecNet(SHAPES[request.param])
+
+
+@pytest.fixture
+def audio():
+    generator = torch.Generator().manual_seed(1)
+    return 0.5 * torch.rand(2, 44_100, generator=generator) - 0.25
+
+
+def codec_of(net, **how):
+    return Codec(net.encoder, net.generator, **how)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_frames", "n_activations", "millions"),
+    [("paper", 64, 1024, (15, 18)), ("hires", 256, 384, (10, 12))],
+)
+def test_a_segment_has_the_latents_of_the_paper(name, n_frames, n_activations, millions):
+    # 131072 samples -> 128 x 64 (hop 2048); in hires 128 x 256. About 17 million parameters; 4 and 7.
+    net = CodecNet(CONFIGURATIONS[name]).eval()
+    with torch.inference_mode():
+        encoded = net.encoder(torch.zeros(1, 131_072))
+        audio = net.generator(encoded.mu)
+    assert encoded.mu.shape == encoded.sigma.shape == (1, 128, n_frames)
+    assert encoded.activations.shape == (1, n_activations, n_frames)
+    assert (encoded.sigma > 0).all()
+    assert audio.shape == (1, 131_072)
+    low, high = millions
+    assert low < sum(p.numel() for p in net.parameters()) / 1e6 < high
+
+
+def test_paper_is_raves_shape():
+    config = CONFIGURATIONS["paper"]
+    assert (config.n_bands, config.strides, config.hop) == (16, (4, 4, 4, 2), 2048)
+    assert (config.encoder, config.generator, config.head) == ("rave", "rave", "rave")
+    assert CONFIGURATIONS["hires"].strides == (4, 2, 2, 2)
+    assert CONFIGURATIONS["hires"].hop == 512
+
+
+def test_a_file_of_hires_is_small_enough_to_ship():
+    for part in (EncoderNet, GeneratorNet):
+        halves = sum(p.numel() for p in part(CONFIGURATIONS["hires"]).parameters()) * 2
+        assert halves < 15 * 2**20
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 511, 512, 2049, 30_000])
+def test_any_length_comes_back_as_long(net, n_samples):
+    codec = codec_of(net)
+    encoded = codec.encode(torch.zeros(2, n_samples))
+    assert encoded.mu.shape == (2, 6, -(-n_samples // codec.config.hop))
+    out = codec.decode(encoded.mu, n_samples)
+    assert out.shape == (2, n_samples)
+    assert out.isfinite().all()
+
+
+def test_latents_that_do_not_fit_the_length_are_refused(net):
+    codec = codec_of(net)
+    with pytest.raises(SettingsError, match="latent frames"):
+        codec.decode(torch.zeros(1, 6, 3), 10 * codec.config.hop)
+
+
+def test_chunks_give_the_result_of_one_pass(net, audio, monkeypatch):
+    # The networks are random, so a reach that was too short would show at once.
+    codec = codec_of(net)
+    whole = codec.encode(audio)
+    whole_sound = codec.decode(whole.mu, audio.shape[1])
+    monkeypatch.setattr(module, "_CHUNK_S", 0.15)
+    parts = codec.encode(audio)
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.allclose(codec.decode(parts.mu, audio.shape[1]), whole_sound, atol=1e-5)
+
+
+def test_the_reach_is_no_larger_than_need_be(net):
+    # What lies within the reach matters; what lies beyond it does not.
+    net.eval()
+    hop, reach = net.config.hop, net.encoder.reach_frames
+    heard = torch.zeros(1, (2 * reach + 9) * hop, requires_grad=True)
+    middle = reach + 4
+    net.encoder(heard).mu[0, :, middle].square().sum().backward()
+    touched = heard.grad[0].reshape(-1, hop).abs().amax(dim=1).nonzero()[:, 0]
+    assert reach - 2 <= middle - touched.min() <= reach
+    assert reach - 2 <= touched.max() - middle <= reach
+
+
+def test_channels_are_coded_apart(net, audio):
+    codec = codec_of(net)
+    both, alone = codec.encode(audio).mu, codec.encode(audio[1:]).mu
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_decoding_twice_is_the_same(net, audio):
+    codec = codec_of(net)
+    latents = codec.encode(audio).mu
+    assert torch.equal(codec.decode(latents, 44_100), codec.decode(latents, 44_100))
+
+
+def test_a_recording_that_begins_at_once_is_not_faded_in():
+    # At the border the inverse transform lacks frames; constant spectra must sound equally loud there.
+    torch.manual_seed(0)
+    head = GeneratorNet(SMALL).trunk.head
+    with torch.no_grad():
+        head.project.weight.zero_()
+        head.project.bias.zero_()
+        head.project.bias[:257] = -20
+        head.project.bias[0] = 2  # a constant: bin 0 alone
+        sound = head(torch.zeros(1, 32, 8), 0)[0]
+    assert sound[:64].mean() == pytest.approx(float(sound[2000:2064].mean()), rel=0.5)
+    assert sound.min() > 0
+
+
+def test_bfloat16_is_about_the_same(net, audio):
+    exact, coarse = (codec_of(net, bfloat16=b).encode(audio) for b in (False, True))
+    assert coarse.mu.dtype == torch.float32
+    assert torch.allclose(coarse.mu, exact.mu, atol=0.1)
+    assert not torch.equal(coarse.mu, exact.mu)
+
+
+def test_samples_follow_mean_and_deviation():
+    encoded = module.Encoded(torch.full((1, 2, 50_000), 3.0), torch.full((1, 2, 50_000), 0.5), torch.zeros(1))
+    drawn = encoded.sample()
+    assert drawn.mean() == pytest.approx(3, abs=0.02)
+    assert drawn.std() == pytest.approx(0.5, abs=0.02)
+
+
+def save_parts(net, folder, config=None):
+    from safetensors.torch import save_file
+
+    paths = []
+    for name in ("encoder", "generator"):
+        path = folder / f"{name}.safetensors"
+        weights = {k: v.half() for k, v in getattr(net, name).state_dict().items() if v.is_floating_point()}
+        if "rave" in (net.config.encoder,):
+            weights |= {k: v for k, v in getattr(net, name).state_dict().items() if not v.is_floating_point()}
+        save_file(weights, path, {"model": f"codec-{name}", "config": config or config_to_json(net.config)})
+        paths.append(path)
+    return paths
+
+
+def test_weights_files_are_read(net, audio, tmp_path):
+    paths = save_parts(net, tmp_path)
+    loaded = Codec.load(*paths)
+    assert loaded.config == net.config
+    assert torch.allclose(loaded.encode(audio).mu, codec_of(net).encode(audio).mu, atol=0.02)
+
+
+def test_files_that_are_no_codec_are_refused(tmp_path):
+    torch.manual_seed(0)
+    encoder, generator = save_parts(CodecNet(SMALL), tmp_path)
+    with pytest.raises(CheckpointError, match="codec-generator"):
+        Codec.load(generator, encoder)
+    with pytest.raises(CheckpointError, match="no readable"):
+        Codec.load(tmp_path / "missing.safetensors", generator)
+    (tmp_path / "other").mkdir()
+    other = save_parts(CodecNet(replace(SMALL, n_latents=4)), tmp_path / "other")
+    with pytest.raises(CheckpointError, match="different codecs"):
+        Codec.load(encoder, other[1])
+    with pytest.raises(CheckpointError, match="configuration"):
+        Codec.load(*save_parts(CodecNet(SMALL), tmp_path, config='{"n_latent": 6}'))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"encoder": "lstm"}, "no encoder 'lstm'"),
+        ({"head": "vocoder"}, "no head 'vocoder'"),
+        ({"widths": (4, 4)}, "a width"),
+        ({"head_hop": 96}, "no multiple"),
+    ],
+)
+def test_impossible_shapes_are_refused(change, why):
+    with pytest.raises(SettingsError, match=why):
+        replace(SMALL, **change)
+
+
+def test_a_configuration_survives_its_header():
+    for config in CONFIGURATIONS.values():
+        assert config_from_json(config_to_json(config), CodecConfig) == config

@@ -1,0 +1,259 @@
+"""The drum codec, a variational autoencoder: drum recording <-> 128 latent channels, 86 or 22 frames a second.
+
+Stage 1 of the paper (Hockman and Drysdale 2025). Two configurations of one model:
+
+- `paper` follows RAVE (Caillon and Esling, 2021): the sixteen bands of a filter bank, strided convolutions with
+  batch normalisation down to a latent frame every 2048 samples, and back by transposed convolutions and
+  residual blocks of dilated ones; waveform, loudness and noise are made apart.
+- `hires` has a latent frame every 512 samples. Its blocks are ConvNeXt's (Liu et al., CVPR 2022) in time, and
+  its generator says the short-time spectra of the sound, as Vocos does (Siuzdak 2023), at windows of 512.
+
+The networks' view of time is finite, so a recording of any length is coded in overlapping chunks with the
+result of one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transform.audio import SAMPLE_RATE
+from transform.convnext import ConvNextEncoder, ConvNextGenerator
+from transform.errors import CheckpointError, SettingsError
+from transform.pqmf import Pqmf
+from transform.rave import RaveEncoder, RaveGenerator
+from transform.weights import load_net
+
+_CHUNK_S = 6.0  # coded at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig:
+    """The codec's shape; the defaults are `hires`."""
+
+    n_bands: int = 16
+    n_latents: int = 128
+    encoder: str = "convnext"  # or "rave"
+    strides: tuple[int, ...] = (4, 2, 2, 2)  # times `n_bands`: samples a latent frame
+    widths: tuple[int, ...] = (64, 128, 192, 256, 384)  # channels before the first stride and after each
+    n_blocks: tuple[int, ...] = (1, 1, 1, 1, 3)  # ConvNeXt blocks at each width
+    generator: str = "convnext"  # or "rave"
+    generator_widths: tuple[int, ...] = (512, 256)  # at the latent rate and at the head's
+    generator_blocks: tuple[int, ...] = (2, 7)
+    head: str = "istft"  # or "rave", both at a hop of `head_hop`
+    head_hop: int = 128
+
+    def __post_init__(self) -> None:
+        choices = {
+            "encoder": ("convnext", "rave"),
+            "generator": ("convnext", "rave"),
+            "head": ("istft", "rave"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise SettingsError(
+                    f"there is no {name} {getattr(self, name)!r}", hint=f"there are {', '.join(known)}"
+                )
+        if len(self.widths) != len(self.strides) + 1 or len(self.n_blocks) != len(self.widths):
+            raise SettingsError("a codec has a width and a number of blocks before its strides and after each")
+        if self.hop % self.head_hop:
+            raise SettingsError(f"a hop of {self.hop} is no multiple of the head's, {self.head_hop}")
+
+    @property
+    def hop(self) -> int:
+        """Samples a latent frame."""
+        hop = self.n_bands
+        for stride in self.strides:
+            hop *= stride
+        return hop
+
+
+CONFIGURATIONS = {
+    "hires": CodecConfig(),
+    "paper": CodecConfig(
+        encoder="rave",
+        strides=(4, 4, 4, 2),
+        widths=(64, 128, 256, 512, 1024),
+        generator="rave",
+        head="rave",
+    ),
+}
+
+
+class Encoded(NamedTuple):
+    """What the encoder says of audio (B, T), F frames of one hop each."""
+
+    mu: Tensor  # (B, D, F)
+    sigma: Tensor  # (B, D, F), from 0 to 1
+    activations: Tensor  # (B, C, F): the last feature map before the latents, the paper's a
+
+    def sample(self) -> Tensor:
+        """Return latents (B, D, F) drawn from the normal distribution of mean mu and deviation sigma."""
+        return self.mu + self.sigma * torch.randn_like(self.mu)
+
+
+class EncoderNet(nn.Module):
+    """Audio (B, T), T a multiple of the hop -> latents' means and deviations, activations before them."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pqmf = Pqmf(config.n_bands)
+        make = ConvNextEncoder if config.encoder == "convnext" else RaveEncoder
+        self.trunk: ConvNextEncoder | RaveEncoder = make(config)
+
+    @property
+    def reach_frames(self) -> int:
+        """How many frames to either side of its own a latent frame depends on."""
+        return -(-(self.pqmf.margin + self.trunk.reach * self.config.n_bands) // self.config.hop)
+
+    def forward(self, audio: Tensor) -> Encoded:
+        """Return the latents of audio (B, T)."""
+        activations, latents = self.trunk(self.pqmf.analyse(audio))
+        mu, scale = latents.float().chunk(2, dim=1)
+        # Above 1 a deviation only costs; unbounded ones ran away while the divergence weighed next to nothing.
+        return Encoded(mu, torch.sigmoid(scale) + 1e-4, activations.float())
+
+
+class GeneratorNet(nn.Module):
+    """Latents (B, D, F) -> audio (B, F * hop)."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        make = ConvNextGenerator if config.generator == "convnext" else RaveGenerator
+        self.trunk: ConvNextGenerator | RaveGenerator = make(config)
+
+    @property
+    def reach_frames(self) -> int:
+        """How many latent frames to either side of its own a sample depends on."""
+        return self.trunk.reach_frames
+
+    def forward(self, latents: Tensor, first_frame: int = 0) -> Tensor:
+        """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
+        audio: Tensor = self.trunk(latents, first_frame)
+        return audio
+
+
+class CodecNet(nn.Module):
+    """Encoder and generator."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EncoderNet(config)
+        self.generator = GeneratorNet(config)
+
+
+class Codec:
+    """A trained codec on a device."""
+
+    def __init__(
+        self, encoder: EncoderNet, generator: GeneratorNet, *, device: str = "cpu", bfloat16: bool = False
+    ) -> None:
+        """Take networks into use.
+
+        Args:
+            encoder: a trained encoder.
+            generator: its generator.
+            device: where they run.
+            bfloat16: whether to compute in this coarser format, which is quicker on processors that have it.
+        """
+        self.config = encoder.config
+        self._device = torch.device(device)
+        self._encoder = encoder.eval().to(self._device)
+        self._generator = generator.eval().to(self._device)
+        self._bfloat16 = bfloat16
+
+    @classmethod
+    def load(cls, encoder: Path, generator: Path, *, device: str = "cpu", bfloat16: bool = False) -> Codec:
+        """Return the codec of two weights files.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, of another model or of another configuration.
+        """
+        nets = load_encoder(encoder), load_net(generator, "codec-generator", CodecConfig, GeneratorNet)
+        if nets[0].config != nets[1].config:
+            raise CheckpointError(
+                f"{encoder} and {generator} are of different codecs", hint="install Redrum again"
+            )
+        return cls(*nets, device=device, bfloat16=bfloat16)
+
+    @torch.inference_mode()
+    def encode(self, audio: Tensor) -> Encoded:
+        """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up."""
+        n_channels, n_samples = audio.shape
+        hop, n_frames = self.config.hop, -(-n_samples // self.config.hop)
+        out: Encoded | None = None
+        for chunk in _chunks(n_frames, self._encoder.reach_frames, self.config):
+            heard = audio[:, chunk.begin * hop : chunk.end * hop].to(self._device)
+            heard = functional.pad(heard, (0, (chunk.end - chunk.begin) * hop - heard.shape[1]))
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                found = self._encoder(heard)
+            if out is None:
+                out = Encoded(
+                    *(part.new_empty(n_channels, part.shape[1], n_frames, device="cpu") for part in found)
+                )
+            for whole, part in zip(out, found, strict=True):
+                whole[..., chunk.first : chunk.last] = part[..., chunk.kept]
+        if out is None:
+            empty = torch.zeros(n_channels, self.config.n_latents, 0)
+            return Encoded(empty, empty, torch.zeros(n_channels, self.config.widths[-1], 0))
+        return out
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, n_samples: int) -> Tensor:
+        """Return the audio (C, n_samples) of latents (C, D, F).
+
+        Raises:
+            SettingsError: so many samples do not fit the latents.
+        """
+        hop, n_frames = self.config.hop, latents.shape[-1]
+        if -(-n_samples // hop) != n_frames:
+            raise SettingsError(
+                f"{n_samples} samples have {-(-n_samples // hop)} latent frames, not {n_frames}"
+            )
+        out = torch.empty(len(latents), n_samples)
+        for chunk in _chunks(n_frames, self._generator.reach_frames, self.config):
+            given = latents[..., chunk.begin : chunk.end].to(self._device)
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                sound = self._generator(given, chunk.begin)
+            kept = sound[:, chunk.kept.start * hop : chunk.kept.stop * hop]
+            stretch = out[:, chunk.first * hop : chunk.last * hop]
+            stretch.copy_(kept[:, : stretch.shape[1]])
+        return out
+
+
+def load_encoder(path: Path) -> EncoderNet:
+    """Return the encoder of a weights file, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    return load_net(path, "codec-encoder", CodecConfig, EncoderNet)
+
+
+class _Chunk(NamedTuple):
+    """Frames [first, last) of a recording, and [begin, end), all that they depend on."""
+
+    first: int
+    last: int
+    begin: int
+    end: int
+
+    @property
+    def kept(self) -> slice:
+        return slice(self.first - self.begin, self.last - self.begin)
+
+
+def _chunks(n_frames: int, reach: int, config: CodecConfig) -> Iterator[_Chunk]:
+    step = round(_CHUNK_S * SAMPLE_RATE / config.hop)
+    for first in range(0, n_frames, step):
+        last = min(first + step, n_frames)
+        yield _Chunk(first, last, max(0, first - reach), min(n_frames, last + reach))
