@@ -166,6 +166,36 @@ def separator(
 
 
 @app.command()
+def codec(
+    data: Data,
+    out: Out,
+    config: Annotated[str, typer.Option(help="hires, or paper: the paper's own.")] = "hires",
+    resume: Resume = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    export: Export = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Pieces of 0.74 s in a step. [default: 32, 8 on a processor]"),
+    ] = None,
+) -> None:
+    """Train the codec, stage 1 of the paper: drum recording <-> latents."""
+    limit = _minutes(max_minutes)
+    from training.pack import load_pack
+    from training.train_codec import codec_training, export_codec, train_codec
+
+    kind = _device(device)
+    settings = codec_training(config, kind, **_given(steps=steps, seed=seed, batch=batch))
+    checkpoint = train_codec(load_pack(data), out, settings, max_minutes=limit, device=kind, resume=resume)
+    typer.echo(str(checkpoint))
+    if export is not None:
+        for path in export_codec(checkpoint, export):
+            typer.echo(str(path))
+
+
+@app.command()
 def score(
     data: Data,
     preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
@@ -229,6 +259,34 @@ def score_separator(
         scores: dict[str, Any] = {"Made with": f"`{remake}`"}
         scores |= {f"SI-SDR in dB, {side}": table for side, table in tables.items()}
         note_scores(preset, "separator", scores)
+
+
+@app.command()
+def score_codec(
+    data: Data,
+    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    n: Annotated[int, typer.Option("--recordings", metavar="N", help="Recordings a row.")] = 40,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
+    ] = False,
+) -> None:
+    """Score a preset's codec: what it keeps of known kits, of unknown ones and of held-out loops."""
+    from training.card import note_scores
+    from training.pack import load_pack
+    from training.score_codec import codec_table
+    from transform.codec import Codec
+    from transform.presets import load_preset
+
+    loaded = load_preset(preset)
+    kept = Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
+    table = codec_table(kept, load_pack(data), n=n, seed=seed)
+    for row, cells in table.items():
+        typer.echo(f"{row:20}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    if write:
+        remake = f"redrum train score-codec --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        scores = {"Made with": f"`{remake}`", "Mean (95 % interval over recordings)": table}
+        note_scores(preset, "codec-generator", scores)
 
 
 def _given(**options: int | None) -> dict[str, Any]:

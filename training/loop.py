@@ -112,6 +112,10 @@ class Run(ABC):
     def validate(self) -> dict[str, float]:
         """Return the scores of the averaged network on held-out recordings."""
 
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step."""
+        return self.settings.learning_rate * schedule(self.step, self.settings)
+
     def batch_of(self, step: int) -> Any:
         """Return the batch of a step."""
         rng = self._rng(step)
@@ -123,7 +127,7 @@ class Run(ABC):
         settings = self.settings
         self.net.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * schedule(self.step, settings)
+            group["lr"] = self.learning_rate()
         loss = self.loss_of(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -133,8 +137,8 @@ class Run(ABC):
         self._update_average()
         return float(loss.detach())
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint."""
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
         state = {
             "settings": json.dumps(asdict(self.settings)),
             "config": config_to_json(self.average.config),
@@ -146,6 +150,11 @@ class Run(ABC):
         }
         if self.device.type == "cuda":
             state["cuda_random"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        state = self.state()
         with appearing(path, overwrite=True) as temporary:
             torch.save(state, temporary)
 

@@ -28,15 +28,16 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
 
     Args:
         text: what `config_to_json` wrote.
-        make_config: the dataclass; its field `features` holds `FeatureSettings`.
+        make_config: the dataclass; a field `features` holds `FeatureSettings`.
 
     Raises:
         CheckpointError: a key that this version does not know, or a value of the wrong kind.
     """
     try:
         values: dict[str, Any] = json.loads(text)
-        features: dict[str, Any] = _with_tuples(values.pop("features"))
-        return make_config(features=FeatureSettings(**features), **_with_tuples(values))
+        if "features" in values:
+            values["features"] = FeatureSettings(**_with_tuples(values["features"]))
+        return make_config(**_with_tuples(values))
     except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as err:
         raise CheckpointError(
             f"the model's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
