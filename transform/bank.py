@@ -53,7 +53,8 @@ _COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are kept
-_NEAR_PIECES = 5  # of a second each, more than the longest hit needs
+_NEAR_PIECES = 5  # of a second each, more than the longest hit needs, are kept, and as many as fit into
+_NEAR_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -453,7 +454,7 @@ class _StemCutter(_Cutter):
 
 
 class _NearStems:
-    """Stems that are read in pieces of a second, the last few kept: hits overlap."""
+    """Stems that are read in pieces of a second, the last ones kept: hits overlap, and are played soon."""
 
     def __init__(self, stems: StemReader, piece_samples: int) -> None:
         self._stems, self._piece = stems, piece_samples
@@ -466,9 +467,12 @@ class _NearStems:
         return whole[..., start - first * self._piece : stop - first * self._piece]
 
     def _read_piece(self, number: int) -> Samples:
-        if number not in self._kept:
+        if number in self._kept:
+            self._kept.move_to_end(number)
+        else:
             self._kept[number] = self._stems.read(number * self._piece, (number + 1) * self._piece)
-            if len(self._kept) > _NEAR_PIECES:
+            most = max(_NEAR_PIECES, _NEAR_BYTES // self._kept[number].nbytes)
+            if len(self._kept) > most:
                 self._kept.popitem(last=False)
         return self._kept[number]
 
