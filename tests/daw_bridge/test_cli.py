@@ -886,9 +886,14 @@ def test_command_of_the_readme_works(line):
 
 @pytest.mark.usefixtures("files_of_the_readme")
 def test_python_of_the_readme_works(here):
-    (code,) = (block for language, block in BLOCKS if language == "python")
-    exec(compile(code, "README.md", "exec"), {})
+    redrummed, separated = (block for language, block in BLOCKS if language == "python")
+    exec(compile(redrummed, "README.md", "exec"), {})
     assert soundfile.info(here / "take.wav").frames == 2 * RATE
+    names = {}
+    exec(compile(separated, "README.md", "exec"), names)
+    stems = [names[name] for name in ("kick", "snare", "toms", "hats", "cymbals")]
+    samples, _ = soundfile.read(here / "loop.wav", always_2d=True)
+    assert np.abs(sum(stems).T - samples).max() < 1e-6
 
 
 def test_readme_names_what_exists():
