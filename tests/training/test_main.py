@@ -122,7 +122,8 @@ def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, 
         (["transcriber", "--data", "none", "--out", "r", "--device", "tpu"], 2, "there is no device tpu"),
         (["separator", "--data", "none", "--out", "r"], 2, "Missing option '--preset'"),
         (["separator", "--data", "none", "--out", "r", "--preset", "none"], 1, "there is no preset 'none'"),
-        (["codec"], 2, "No such command"),
+        (["codec", "--data", "none", "--out", "r", "--config", "large"], 2, "large"),
+        (["rhythm"], 2, "No such command"),
     ],
 )
 def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):
