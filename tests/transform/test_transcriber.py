@@ -183,7 +183,6 @@ def test_configuration_survives_json():
     [
         "",
         "[]",
-        "{}",
         json.dumps({"features": {}, "n_heads": 4}),
         json.dumps({"features": {"sinc": 1}}),
         json.dumps({"features": {}, "widths": [4, 4]}),
