@@ -49,6 +49,8 @@ _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of 
 _SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
 _SWELL_DB = 1.0  # how far the level of a ringing drum may rise
+_FEWEST = 5  # hits of each kind are kept even with so many more faults: strokes that repeat must differ
+_BEARABLE_FAULTS = 1.0
 _COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
@@ -506,7 +508,11 @@ def _worthy(cuts: Sequence[_Cut], per_set: int) -> list[Hit]:
         ]
         judged.sort(key=lambda cut: cut.faults)
         kept += _spread(
-            [cut for cut in judged if cut.faults <= judged[0].faults + _TRUSTED_FAULTS],
+            [
+                cut
+                for rank, cut in enumerate(judged)
+                if cut.faults <= judged[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
+            ],
             per_set,
             attrgetter("level"),
         )

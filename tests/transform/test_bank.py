@@ -106,7 +106,8 @@ def test_the_bank_prefers_hits_that_ring_out_of_silence():
     recording = Recording.from_samples(sound, sample_rate)
     bank = Bank.of_recording(recording, [DrumEvent(t, "SD", 0.8) for t in onsets_s])
     kept_s = [hit.attack / sample_rate for hit in bank.sets[frozenset({"SD"})]]
-    assert kept_s == pytest.approx([0.5, 4.0], abs=1e-3)
+    # The one at 2 s is short, which can be borne; the two after it begin in the ring of others.
+    assert kept_s == pytest.approx([0.5, 2.0, 4.0], abs=1e-3)
 
 
 def test_the_sound_of_a_hit_is_the_recording_itself_with_faded_ends():
