@@ -1026,16 +1026,22 @@ def _mark(velocity: float) -> str:
     return "o" if velocity < 0.4 else "x" if velocity < 0.75 else "X"
 
 
-def _print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
+def _is_told(report: dict[str, Any], would: str, as_json: bool, quiet: bool) -> bool:
+    """Print what needs no details, and return whether all is said."""
     if as_json:
         _print_json(report)
-    elif quiet:
-        return
-    elif report.get("skipped"):
+    elif not quiet and report.get("skipped"):
         typer.echo(f"{report['output']}: exists already, skipped")
-    elif report.get("dry_run"):
-        typer.echo(f"{report['output']}: would be {report['source']} playing {report['rhythm']}")
+    elif not quiet and report.get("dry_run"):
+        typer.echo(f"{report['output']}: {would}")
     else:
+        return quiet
+    return True
+
+
+def _print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    would = f"would be {report['source']} playing {report['rhythm']}"
+    if not _is_told(report, would, as_json, quiet):
         typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {_form(report)}")
         typer.echo(f"  {report['source']} playing {report['rhythm']}")
         for note in report["notes"]:
@@ -1045,15 +1051,7 @@ def _print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
 
 
 def _print_separation(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    if as_json:
-        _print_json(report)
-    elif quiet:
-        return
-    elif report.get("skipped"):
-        typer.echo(f"{report['output']}: exists already, skipped")
-    elif report.get("dry_run"):
-        typer.echo(f"{report['output']}: would hold the stems of {report['audio']}")
-    else:
+    if not _is_told(report, f"would hold the stems of {report['audio']}", as_json, quiet):
         typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {_form(report)}")
         for drum_class, stem in report["stems"].items():
             level = f"{stem['level_db']:.1f} dB" if stem["peak_db"] > -120 else "silent"

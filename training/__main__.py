@@ -62,6 +62,9 @@ Steps = Annotated[
     int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")]
+Scored = Annotated[Path, typer.Option("--preset", metavar="DIR", help="A preset's folder.")]
+ScoreSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is other recordings.")]
+Write = Annotated[bool, typer.Option("--write", help="Write the scores into the preset and its card.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Segments of 3 s in a step.")]
 
 
@@ -198,12 +201,10 @@ def codec(
 @app.command()
 def score(
     data: Data,
-    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    preset: Scored,
     n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 100,
-    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
-    ] = False,
+    seed: ScoreSeed = 2,
+    write: Write = False,
 ) -> None:
     """Score a preset's transcriber on kits and rhythms of each side: known, validation, test."""
     from training.card import note_scores
@@ -228,12 +229,10 @@ def score(
 @app.command()
 def score_separator(
     data: Data,
-    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    preset: Scored,
     n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 60,
-    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
-    ] = False,
+    seed: ScoreSeed = 2,
+    write: Write = False,
 ) -> None:
     """Score a preset's separator on kits and rhythms of each side, against baselines and the ideal mask."""
     from training.card import note_scores
@@ -264,12 +263,10 @@ def score_separator(
 @app.command()
 def score_codec(
     data: Data,
-    preset: Annotated[Path, typer.Option(metavar="DIR", help="A preset's folder.")],
+    preset: Scored,
     n: Annotated[int, typer.Option("--recordings", metavar="N", help="Recordings a row.")] = 40,
-    seed: Annotated[int, typer.Option(metavar="N", help="Another seed is other recordings.")] = 2,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write the scores into the preset and its card.")
-    ] = False,
+    seed: ScoreSeed = 2,
+    write: Write = False,
 ) -> None:
     """Score a preset's codec: what it keeps of known kits, of unknown ones and of held-out loops."""
     from training.card import note_scores

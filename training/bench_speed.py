@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.peak_memory import own_peak_mb
+from training.peak_memory import in_own_process, own_peak_mb
 from transform.audio import Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
@@ -68,17 +67,13 @@ def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
 
 def _measured(preset: str, stage: str, path: Path) -> tuple[float, float | None]:
     """Return the seconds that a stage took in a process of its own, and the memory that it needed, in MB."""
-    places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE],
-        input=pickle.dumps((preset, stage, path)),
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": places},
-        check=False,
-    )
+    done = in_own_process(_ALONE, (preset, stage, path))
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise CheckpointError(f"the {stage} of {path.stem} s failed: {''.join(why)}", hint="run redrum doctor")
+        raise CheckpointError(
+            f"the {stage} of {path.stem} s failed: {''.join(why)}",
+            hint="redrum a recording with the same preset to see what is wrong",
+        )
     seconds, peak_mb = json.loads(done.stdout)
     return seconds, peak_mb
 

@@ -25,15 +25,21 @@ def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms) ->
         source: mono, shape (T,), at 44.1 kHz.
         rhythm: a recording, as the source, or events.
     """
+    done = in_own_process(_ALONE, (preset, source, rhythm))
+    done.check_returncode()
+    return float(done.stdout) if done.stdout else None
+
+
+def in_own_process(code: str, payload: object) -> subprocess.CompletedProcess[bytes]:
+    """Return what became of a new process that ran some code of this project, the pickled payload on its stdin."""
     places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE],
-        input=pickle.dumps((preset, source, rhythm)),
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(payload),
         capture_output=True,
         env=os.environ | {"PYTHONPATH": places},
-        check=True,
+        check=False,
     )
-    return float(done.stdout) if done.stdout else None
 
 
 def render_alone() -> None:
