@@ -31,7 +31,7 @@ def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms) ->
 
 
 def in_own_process(code: str, payload: object) -> subprocess.CompletedProcess[bytes]:
-    """Return what became of a new process that ran some code of this project, the pickled payload on its stdin."""
+    """Return what became of a new process that ran code of this project, its stdin a pickled payload."""
     places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
     return subprocess.run(
         [sys.executable, "-c", code],
