@@ -1,9 +1,8 @@
 """Drum separation by non-negative matrix factorisation: the baselines that the separator is measured against.
 
-A recording's levels are explained as templates times activations, both non-negative, by multiplicative updates
-that lower the Kullback-Leibler divergence (Lee and Seung, NIPS 2000). Levels are square roots of magnitudes of
-the spectra of transform/stft.py, pooled into bands: single bins at the low end, geometric above. What a class
-explains of a band is its share of the sound there, so that the stems add up to the recording.
+The factorisation is that of transform/nmf.py. Levels are square roots of magnitudes of the spectra of
+transform/stft.py, pooled into bands: single bins at the low end, geometric above. What a class explains of a band
+is its share of the sound there, so that the stems add up to the recording.
 
 Both baselines read whole recordings at 44.1 kHz. Their settings are the best of those tried on 24 recordings of
 the validation side; scores that are given are mean SI-SDR there.
@@ -11,7 +10,7 @@ the validation side; scores that are given are mean SI-SDR there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -23,6 +22,17 @@ from training.kits import SAMPLE_RATE, Kit, OneShot
 from training.pack import PackError
 from transform.audio import Recording, Samples
 from transform.events import CLASS_NAMES, CLASSES
+from transform.features import DrumFeatures, FeatureSettings
+from transform.nmf import (
+    COMPRESSION,
+    EXPONENT,
+    active_components,
+    explained,
+    factorised,
+    learnt,
+    levels_of,
+    normalised,
+)
 from transform.separator import interpolation
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations
@@ -35,16 +45,6 @@ _EDGE = (N_HOPS // 2 + _MARGIN) * _HOP
 _LEARNT_SAMPLES = 22_050  # of a one-shot, from which templates are learnt
 # Frames of it: more of its beginning than of its tail.
 _LEARNT_FRAMES = (2, 3, 4, 5, 6, 8, 10, 14, 18, 26, 34, 50)
-# Tuned on the validation side, where informed NMF has 5.7 dB; in brackets what another value had.
-_COMPRESSION = 0.5  # exponent of the magnitudes that are factorised: what is loud must not decide all (1: 4.5)
-_EXPONENT = 2.0  # of what each class explains, for its share (1.5: 5.4, 3: 5.5)
-_DECAYS_S = (0.03, 0.12, 0.5)  # of a class's components after an onset (two: 5.3, four: 5.5)
-_TRUST = 0.7  # exponent of a probability; the smaller, the more doubts count (0.5: 5.6, 1: 5.4)
-_FLOOR = 0.003  # of the activations, so that what was not transcribed can be found (0: 5.6)
-_PRIOR = (
-    0.8  # share of the templates, to begin with, that is learnt from one-shots (0: 4.6, 0.5: 5.5, 0.9: 5.6)
-)
-_N_INFORMED = 15  # iterations (8: 5.5, 25: 5.2)
 _N_TEMPLATES = 6  # of each class, where they are fixed
 _N_FIXED = 20  # iterations (60: as good)
 _TINY = 1e-9
@@ -100,52 +100,20 @@ def _pooling() -> Tensor:
     return interpolation(np.interp(np.arange(n_bins), middles, np.arange(_N_BANDS)), _N_BANDS)
 
 
-def factorised(
-    levels: Tensor, activations: Tensor, templates: Tensor, *, n_iterations: int, is_adaptive: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Return activations and templates whose product is near the levels.
-
-    Args:
-        levels: shape (F, K).
-        activations: to begin with, shape (F, R); what is zero stays zero.
-        templates: to begin with, shape (R, K), each of sum 1.
-        n_iterations: how often all are updated.
-        is_adaptive: the templates are updated, too.
-    """
-    for _ in range(n_iterations):
-        ratio = levels / (activations @ templates + _TINY)
-        activations = activations * (ratio @ templates.T)
-        if is_adaptive:
-            ratio = levels / (activations @ templates + _TINY)
-            templates = templates * (activations.T @ ratio)
-            templates = templates / templates.sum(dim=1, keepdim=True).clamp_min(_TINY)
-    return activations, templates
-
-
 class InformedNmf:
     """NMF whose activations begin where a transcriber hears each class; templates are learnt in the recording.
 
-    A component of a class is active from 20 ms before each onset on, as strongly as the transcriber is sure of
-    it, with a decay of its own: attack, body or tail. Updates only scale that. Its template begins as the mean
-    spectrum where it is active, mixed with that of the class's one-shots, and is learnt together with the
-    activations.
-
-    Source: score-informed NMF for drums after Dittmar and Mueller, IEEE/ACM TASLP 2016; components with decays
-    stand for their convolutive templates, a transcriber's probability for their score. Convolutive templates
-    (NMFD) of 0.3 s did no better on the validation side: 5.4 dB against 5.7.
+    Convolutive templates (NMFD) of 0.3 s did no better on the validation side: 5.4 dB against 5.7.
     """
 
     def __init__(self, kits: Sequence[Kit]) -> None:
-        self._prior = class_templates(kits, 1).repeat_interleave(len(_DECAYS_S), dim=0)
+        self._prior = class_templates(kits, 1, _in_bands).pow(COMPRESSION)
 
     def open(self, recording: Recording, activations: Activations) -> ArrayStems:
         """Return the stems of a recording in which a transcriber heard the activations."""
-        levels = _levels(recording)
-        curves = torch.from_numpy(activations.probability).pow(_TRUST)
-        active = _FLOOR + torch.cat([_decaying(curve) for curve in curves], dim=1)
-        heard = _normalised(active.T @ levels)
-        templates = _normalised(torch.lerp(heard, self._prior, _PRIOR))
-        return _stems(recording, *factorised(levels, active, templates, n_iterations=_N_INFORMED))
+        heard = functional.pad(torch.from_numpy(activations.probability), (_MARGIN, _MARGIN))
+        active = active_components(heard, fps=SAMPLE_RATE / _HOP)
+        return _stems(recording, *learnt(_levels(recording), active, self._prior))
 
 
 class TemplateNmf:
@@ -156,7 +124,7 @@ class TemplateNmf:
     """
 
     def __init__(self, kits: Sequence[Kit]) -> None:
-        self._templates = class_templates(kits, _N_TEMPLATES)
+        self._templates = normalised(class_templates(kits, _N_TEMPLATES, _in_bands).pow(COMPRESSION))
 
     def open(self, recording: Recording, activations: Activations) -> ArrayStems:
         """Return the stems of a recording; nothing is made of the activations."""
@@ -166,17 +134,24 @@ class TemplateNmf:
         return _stems(recording, *found)
 
 
-def class_templates(kits: Sequence[Kit], n_components: int) -> Tensor:
+def class_templates(
+    kits: Sequence[Kit], n_components: int, magnitudes_of: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Return templates of each class, shape (5 * R, K): the factors of its one-shots, each equally loud.
+
+    Args:
+        kits: whose one-shots.
+        n_components: of each class, R.
+        magnitudes_of: returns the magnitudes (F, K) of audio (1, T) that peaks at 0.5, 100 frames a second.
 
     Raises:
         PackError: the kits lack a class.
     """
     generator = torch.Generator().manual_seed(0)
-    learnt = []
+    found = []
     for drum_class in CLASSES:
         spectra = [
-            _one_shot_magnitudes(shot)
+            _chosen_frames(magnitudes_of(_peaking_at_half(shot)))
             for kit in kits
             for shots in kit.voices(drum_class).values()
             for shot in (shots[0], shots[-1])[: len(shots)]
@@ -187,23 +162,39 @@ def class_templates(kits: Sequence[Kit], n_components: int) -> Tensor:
                 hint="pack the train side too",
             )
         magnitudes = torch.cat(spectra)
-        templates = _normalised(0.1 + torch.rand(n_components, _N_BANDS, generator=generator))
+        templates = normalised(0.1 + torch.rand(n_components, magnitudes.shape[1], generator=generator))
         active = torch.rand(len(magnitudes), n_components, generator=generator)
         active = active * magnitudes.sum(dim=1, keepdim=True)
-        learnt.append(factorised(magnitudes, active, templates, n_iterations=60)[1])
-    return _normalised(torch.cat(learnt).pow(_COMPRESSION))
+        found.append(factorised(magnitudes, active, templates, n_iterations=60)[1])
+    return torch.cat(found)
 
 
-def _one_shot_magnitudes(one_shot: OneShot) -> Tensor:
-    """Return magnitudes of chosen frames of a one-shot, shape (F, K); those of all frames add up to 1."""
-    magnitudes = _in_bands(one_shot.samples[None, :_LEARNT_SAMPLES])
+def feature_templates(kits: Sequence[Kit], settings: FeatureSettings) -> Tensor:
+    """Return what the classes sound like in levels of features (transform/nmf.py), shape (5, W * K).
+
+    Raises:
+        PackError: the kits lack a class.
+    """
+    features = DrumFeatures(settings)
+    levels = class_templates(kits, 1, lambda audio: levels_of(features(audio), settings)[0].pow(1 / COMPRESSION))
+    return normalised(levels.pow(COMPRESSION))
+
+
+def _peaking_at_half(one_shot: OneShot) -> Tensor:
+    """Return the beginning of a one-shot, shape (1, T)."""
+    audio = one_shot.samples[None, :_LEARNT_SAMPLES].cpu()
+    return audio * (0.5 / audio.abs().max().clamp_min(_TINY))
+
+
+def _chosen_frames(magnitudes: Tensor) -> Tensor:
+    """Return chosen frames of a one-shot's magnitudes (F, K); those of all frames add up to 1."""
     return magnitudes[[frame for frame in _LEARNT_FRAMES if frame < len(magnitudes)]] / magnitudes.sum()
 
 
 def _levels(recording: Recording) -> Tensor:
     """Return the levels of a recording, all its channels together, shape (F, K); the highest is 1."""
     assert recording.sample_rate == SAMPLE_RATE, "the baselines know one sample rate"
-    levels = _in_bands(torch.from_numpy(recording.read(0, recording.n_samples))).pow(_COMPRESSION)
+    levels = _in_bands(torch.from_numpy(recording.read(0, recording.n_samples))).pow(COMPRESSION)
     return levels / levels.max().clamp_min(_TINY) + 1e-7
 
 
@@ -212,27 +203,8 @@ def _in_bands(audio: Tensor) -> Tensor:
     return spectra_of(audio).abs().mean(dim=0) @ _pooling().T
 
 
-def _decaying(curve: Tensor) -> Tensor:
-    """Return the probability of onsets (F,) as activations (F + 4, R): the highest so far, each decayed."""
-    padded = functional.pad(curve, (_MARGIN, 2 * _MARGIN))
-    early = padded.unfold(0, _MARGIN + 1, 1).amax(dim=1)
-    keep = torch.tensor([float(np.exp(-_HOP / SAMPLE_RATE / decay_s)) for decay_s in _DECAYS_S])
-    held, out = torch.zeros(len(_DECAYS_S)), []
-    for value in early:
-        held = torch.maximum(value, held * keep)
-        out.append(held)
-    return torch.stack(out)
-
-
-def _normalised(templates: Tensor) -> Tensor:
-    return templates / templates.sum(dim=1, keepdim=True).clamp_min(_TINY)
-
-
 def _stems(recording: Recording, activations: Tensor, templates: Tensor) -> ArrayStems:
     """Return the stems of a factorised recording; components of a class lie side by side."""
-    n = len(CLASSES)
-    parts = torch.stack(
-        [h @ w for h, w in zip(activations.tensor_split(n, dim=1), templates.tensor_split(n), strict=True)]
-    )
+    parts = explained(activations, templates, n_classes=len(CLASSES))
     audio = recording.read(0, recording.n_samples)
-    return masked_stems(audio, parts @ _pooling(), exponent=_EXPONENT)
+    return masked_stems(audio, parts @ _pooling(), exponent=EXPONENT)

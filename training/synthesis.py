@@ -9,6 +9,7 @@ touches samples is torch, on the generator's device; decisions are drawn with a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,7 @@ from training.rhythms import Groove, Stroke, VariationSettings, draw_strokes
 from transform.events import CLASSES, nearest_class
 
 SEGMENT_SAMPLES = 131_072  # the paper's segment, 2.97 s
+_ROOM_SAMPLES = 48_928  # of a room at most, 1.1 s
 
 VoiceKey = tuple[str, str]  # class, articulation
 # Bumps of a tone curve: gain in dB, centre in octaves above 20 Hz, width in octaves.
@@ -423,7 +425,7 @@ def apply_bus(stems: Tensor, buses: Sequence[BusRecipe], *, with_noise: bool = T
     gain over time, so the stems still add up to the recording.
     """
     n_samples = stems.shape[-1]
-    n_fft = 180_000 if n_samples <= SEGMENT_SAMPLES else 1 << (n_samples + 44_100).bit_length()
+    n_fft = _fft_size(n_samples + _ROOM_SAMPLES)
     responses = torch.stack([_bus_response(bus, n_fft, n_fft - n_samples, stems.device) for bus in buses])
     out: Tensor = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * responses[:, None], n_fft)[..., :n_samples]
     mix = out.sum(dim=1)
@@ -442,6 +444,16 @@ def apply_bus(stems: Tensor, buses: Sequence[BusRecipe], *, with_noise: bool = T
         noise = torch.stack([_pink_noise(bus, n_samples, mix.device) for bus in buses])
         out = out + noise[:, None] / out.shape[1]
     return out
+
+
+def _fft_size(n_samples: int) -> int:
+    """Return the shortest transform of at least so many samples that has no prime factor above 5."""
+    sizes = (
+        3**threes * 5**fives << max(0, math.ceil(math.log2(n_samples / (3**threes * 5**fives))))
+        for threes in range(4)
+        for fives in range(5)
+    )
+    return min(sizes)
 
 
 def _bus_response(bus: BusRecipe, n_fft: int, longest: int, device: torch.device) -> Tensor:

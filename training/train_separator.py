@@ -22,9 +22,10 @@ from torch.nn import functional
 from training.card import describe_model
 from training.kits import SAMPLE_RATE, kits_of
 from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.nmf import feature_templates
 from training.pack import Pack
 from training.score_separator import make_mixtures, separation_scores
-from training.synthesis import render_batch_with_stems
+from training.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
 from training.train_transcriber import mask_bands
 from transform.errors import SettingsError
 from transform.events import CLASSES
@@ -37,22 +38,28 @@ from transform.weights import config_from_json
 
 _SILENT = 1e-3  # of the recording's energy: a stem below it is silent
 _POWER = 0.3  # of magnitudes, in the loss
+_EVERY = 2  # one frame in so many is judged: windows overlap by three quarters
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeparatorTraining(RunSettings):
     """One training run."""
 
-    batch: int = 8
+    batch: int = 4  # recordings a step, each in two versions
     warm_up: int = 200
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     validate_every: int = 300
     n_validation: int = 32
     spectral_weight: float = 10.0
     leakage_weight: float = 0.2
     exchanged: float = 0.7  # share of the stems of a segment's second version that are another segment's
     muted: float = 0.08  # share of stems that are silenced
+    confused: float = 0.25  # share of recordings in which a class is heard as another, in most or all of it
     model: SeparatorConfig = field(default_factory=SeparatorConfig)
+    # Longer than the segments of others: templates are learnt from each.
+    synthesis: SynthesisSettings = field(
+        default_factory=lambda: SynthesisSettings(n_samples=2 * SEGMENT_SAMPLES)
+    )
 
 
 class Mixtures(NamedTuple):
@@ -64,19 +71,22 @@ class Mixtures(NamedTuple):
 
     features: Tensor  # (B, C, F, K)
     activations: Tensor  # (B, 5, F)
-    diagonal: Tensor  # (B, F, K): of the recording's energy
-    beside: Tensor  # (B, F, K - 1): of two neighbouring bands
-    cross: Tensor  # (B, 5, F, K): of the recording with each stem
+    templates: Tensor  # (B, R, W * K)
+    diagonal: Tensor  # (B, F', K), the frames that are judged: of the recording's energy
+    beside: Tensor  # (B, F', K - 1): of two neighbouring bands
+    cross: Tensor  # (B, 5, F', K): of the recording with each stem
     energy: Tensor  # (B, 5): of each stem
     mix_energy: Tensor  # (B,)
-    bands: Tensor  # (B, F, K): the recording's energy, brought to a mean of 1
-    stem_bands: Tensor  # (B, 5, F, K): the stems'
+    bands: Tensor  # (B, F', K): the recording's energy, brought to a mean of 1
+    stem_bands: Tensor  # (B, 5, F', K): the stems'
 
 
 class BandEnergies:
     """Sums up spectra over bands, as masks that are interpolated between bands weigh them."""
 
-    def __init__(self, config: SeparatorConfig, device: torch.device) -> None:
+    def __init__(self, config: SeparatorConfig, device: torch.device, *, every: int = 1) -> None:
+        """Prepare for the bands of a separator; one frame in `every` is looked at."""
+        self.every = every
         self.hop = config.features.hop
         hz = np.fft.rfftfreq(fft_size(self.hop), 1 / SAMPLE_RATE)
         weights = interpolation(band_positions(hz, config.features), config.features.n_bands).to(device)
@@ -87,7 +97,10 @@ class BandEnergies:
     def of(self, audio: Tensor, stems: Tensor) -> dict[str, Tensor]:
         """Return the fields of `Mixtures` from `diagonal` on, of audio (B, T) and its stems (B, 5, T)."""
         margin = N_HOPS // 2 * self.hop  # frame f is centred on sample f * hop
-        mix, parts = (analyse(functional.pad(sound, (margin, margin)), self.hop) for sound in (audio, stems))
+        mix, parts = (
+            analyse(functional.pad(sound, (margin, margin)), self.hop, every=self.every)
+            for sound in (audio, stems)
+        )
         power = mix.real.square() + mix.imag.square()
         stem_power = parts.real.square() + parts.imag.square()
         bands = power @ self.weights
@@ -175,11 +188,12 @@ class _Run(Run):
                 "transcriber and separator read other features", hint="use the preset's transcriber"
             )
         torch.manual_seed(settings.seed)
-        net = SeparatorNet(settings.model)
-        super().__init__("separator", net, settings, device, kits=kits_of(pack.kits, "train"), pack=pack)
+        net, kits = SeparatorNet(settings.model), kits_of(pack.kits, "train")
+        net.prior.copy_(feature_templates(kits, settings.model.features))
+        super().__init__("separator", net, settings, device, kits=kits, pack=pack)
         self.listener = fused(listener).to(device).to(memory_format=torch.channels_last)
         self.features = DrumFeatures(settings.model.features).to(device)
-        self.band_energies = BandEnergies(settings.model, device)
+        self.band_energies = BandEnergies(settings.model, device, every=_EVERY)
         self.validation = make_mixtures(
             pack, "validate", Transcriber(listener), n=settings.n_validation, seed=1, length_s=6.0
         )
@@ -199,7 +213,9 @@ class _Run(Run):
         )
         audio, stems = audio * level, stems * level[..., None]
         features = self.features(audio)
-        return Mixtures(features, self._heard(features, rng), **self.band_energies.of(audio, stems))
+        heard = self._heard(features, rng)
+        templates = self.net.learn_templates(features, heard)
+        return Mixtures(features, heard, templates, **self.band_energies.of(audio, stems))
 
     @torch.inference_mode()
     def _heard(self, features: Tensor, rng: np.random.Generator) -> Tensor:
@@ -215,13 +231,20 @@ class _Run(Run):
         other = heard[:, torch.from_numpy(rng.permutation(n_classes)).to(heard.device)]
         heard = torch.where(fate < 0.05, 0.0, torch.where(fate > 0.96, other, heard))
         deaf = torch.from_numpy(rng.random((n_items, n_classes, 1)) < 0.04).to(heard.device)
-        return torch.where(deaf, 0.0, heard).clone()
+        heard = torch.where(deaf, 0.0, heard).clone()
+        for item in np.flatnonzero(rng.random(n_items) < self.settings.confused):
+            true, false = rng.permutation(n_classes)[:2]
+            moved = torch.from_numpy(rng.random(n_spans) < rng.uniform(0.4, 1.2)).to(heard.device)
+            moving = heard[item, true] * moved.repeat_interleave(span)[:n_frames]
+            heard[item, true] -= moving
+            heard[item, false] = torch.maximum(heard[item, false], moving)
+        return heard
 
     def loss_of(self, batch: Mixtures) -> Tensor:
         batch = Mixtures(*(part.to(self.device) for part in batch))
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.net(batch.features.contiguous(memory_format=torch.channels_last), batch.activations)
-        masks = torch.softmax(logits.float(), dim=1)
+            logits = self.net(batch.features, batch.activations, batch.templates)
+        masks = torch.softmax(logits[:, :, ::_EVERY].float(), dim=1)
         return separation_loss(masks, batch, self.settings)
 
     def validate(self) -> dict[str, float]:

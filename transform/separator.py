@@ -1,16 +1,17 @@
 """Drum separation: recording -> stems of the five classes that add up to it.
 
-A small U-shaped network reads the features that the transcriber reads, and what the transcriber heard in them,
-and says for each frame and band how much of the sound belongs to each class. Five shares that sum to one are
-masks on the recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost
-and nothing is invented. The network's view of time is finite: a long recording is read in blocks with the
-result of one pass.
+A small U-shaped network reads the features that the transcriber reads, what the transcriber heard in them, and
+how templates of each class that were learnt in this very recording (transform/nmf.py) share it out. It says for
+each frame and band how much of the sound belongs to each class. Five shares that sum to one are masks on the
+recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing is
+invented. The network's view of time is finite: a long recording is read in blocks with the result of one pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,16 +26,19 @@ from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, FeatureSettings, band_positions
 from transform.layers import TemporalBlock, fused
+from transform.nmf import active_components, learnt, levels_of, shares
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net
 
 _FPS = 100  # mask frames a second, at every sample rate
 _TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
+_DOUBT = 1e-6  # added to the shares that templates give: no class is ruled out
 _AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
 _BLOCK_S = 30  # masks are computed and kept in blocks of this length
 _REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
 _KEPT_BLOCKS = 10
+_LEARNT_STRETCHES, _STRETCH_S = 6, 10  # what templates are learnt from: all of a recording of up to a minute
 _CHUNK_FRAMES = 100  # spectra that are masked at once: few enough to stay in the processor's cache
 
 
@@ -71,18 +75,22 @@ class SeparatorConfig:
 
 
 class SeparatorNet(nn.Module):
-    """Features (B, C, F, K) and class activations (B, 5, F) -> logits of the masks (B, 5, F, K).
+    """Features (B, C, F, K), class activations (B, 5, F), templates (B, R, W * K) -> logits (B, 5, F, K).
 
-    The softmax of the logits over the classes are the masks.
+    The softmax of the logits over the classes are the masks. They begin as the shares that the templates give
+    the classes, and the network says what is wrong with these.
     """
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
         self.config = config
         w1, w2, w3 = config.widths
-        n_in, n_bands = config.features.n_channels, config.features.n_bands
-        n_low, n_classes = w3 * (n_bands // 8), len(CLASSES)
+        n_classes, n_bands = len(CLASSES), config.features.n_bands
+        n_in, n_low = config.features.n_channels + n_classes, w3 * (n_bands // 8)
         n_heard = n_classes * (1 + len(_TRACES_S))
+        n_levels = len(config.features.windows) * n_bands
+        self.register_buffer("prior", torch.full((n_classes, n_levels), 1 / n_levels))
+        self.reliance = nn.Parameter(torch.full((n_classes, 1, 1), 0.5))  # on what the templates say
         # After each onset its class is likely to sound for a while: three decays, to begin with.
         self.traces = nn.Conv1d(
             n_classes, n_heard - n_classes, 1 + _AFTER + _AHEAD, groups=n_classes, bias=False
@@ -107,8 +115,26 @@ class SeparatorNet(nn.Module):
         """How many frames to either side an output depends on."""
         return 8 + _AFTER + sum(self.config.dilations)
 
-    def forward(self, features: Tensor, activations: Tensor) -> Tensor:
-        """Return the logits (B, 5, F, K) of features (B, C, F, K) and activations (B, 5, F)."""
+    @torch.no_grad()
+    def learn_templates(self, features: Tensor, activations: Tensor) -> Tensor:
+        """Return templates (B, R, W * K) of the classes in features (B, C, F, K) with activations (B, 5, F)."""
+        settings = self.config.features
+        active = active_components(activations, fps=settings.fps)
+        return learnt(levels_of(features, settings), active, self.prior)[1]
+
+    def forward(self, features: Tensor, activations: Tensor, templates: Tensor) -> Tensor:
+        """Return the logits (B, 5, F, K)."""
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            settings = self.config.features
+            shared = shares(
+                levels_of(features, settings),
+                active_components(activations, fps=settings.fps),
+                templates,
+                n_classes=len(CLASSES),
+                n_bands=settings.n_bands,
+            )
+        features = torch.cat((features, shared), dim=1)
+        features = features.contiguous(memory_format=torch.channels_last)
         traces = self.traces(functional.pad(activations, (_AFTER, _AHEAD)))
         heard = torch.cat((activations, traces), dim=1)
         x = self.enter(features) + self.heard(heard)[..., None]
@@ -126,7 +152,8 @@ class SeparatorNet(nn.Module):
             x = up(functional.relu(x + skip))
         x = self.up[2](functional.relu(x + skips[0]))
         likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
-        logits: Tensor = self.head(functional.relu(x + self.detail(features))) + likely
+        said = self.reliance * torch.log(shared + _DOUBT)
+        logits: Tensor = self.head(functional.relu(x + self.detail(features))) + likely + said
         return logits
 
 
@@ -177,20 +204,29 @@ class Separator:
         return Stems(self, recording, activations.probability)
 
     @torch.inference_mode()
-    def masks(self, audio: Tensor, probability: Tensor, *, gain: float | None = None) -> Tensor:
+    def learn_templates(self, stretches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return templates of the classes in stretches of a recording.
+
+        Args:
+            stretches: audio (T,) at 44.1 kHz at the level at which it is best heard, and the transcriber's
+                probability (5, F) there; F = T // 441 + 1 frames.
+        """
+        features, heard = zip(*stretches, strict=True)
+        read = [self._features(audio[None].to(self._device)) for audio in features]
+        return self._net.learn_templates(torch.cat(read, dim=2), torch.cat(heard, dim=1)[None].to(self._device))
+
+    @torch.inference_mode()
+    def masks(self, audio: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
         """Return each class's share of audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a stretch of one; F = T // 441 + 1 frames.
+            audio: a whole recording, or a stretch of one, at the level at which it is best heard; F = T // 441 + 1
+                frames.
             probability: the transcriber's, shape (5, F).
-            gain: brings the whole recording to the level at which it is best heard; None: `audio` is all of it.
+            templates: learnt in the whole recording.
         """
-        if gain is None:
-            gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
-        features = self._features(gain * audio[None].to(self._device))
-        logits = self._net(
-            features.contiguous(memory_format=torch.channels_last), probability[None].to(self._device)
-        )
+        features = self._features(audio[None].to(self._device))
+        logits = self._net(features, probability[None].to(self._device), templates)
         return torch.softmax(logits[0].float(), dim=0).cpu()
 
 
@@ -212,6 +248,7 @@ class Stems:
         )
         self._masks: OrderedDict[int, Tensor] = OrderedDict()
         self._gain: float | None = None
+        self._templates: Tensor | None = None
 
     def read(self, start: int, stop: int) -> Samples:
         """Return the stems of samples [start, stop), shape (5, C, stop - start), zeros outside the recording.
@@ -270,20 +307,35 @@ class Stems:
             self._masks.move_to_end(block)
             return self._masks[block]
         start_s = max(0, block * _BLOCK_S - _REACH_S)
-        end_s = (block + 1) * _BLOCK_S + _REACH_S
+        audio, heard = self._stretch(start_s, (block + 1) * _BLOCK_S + _REACH_S)
+        masks = self._separator.masks(audio, heard, self._learnt_templates())
+        core = (block * _BLOCK_S - start_s) * _FPS
+        self._masks[block] = masks[:, core : core + _BLOCK_S * _FPS].half()
+        if len(self._masks) > _KEPT_BLOCKS:
+            self._masks.popitem(last=False)
+        return self._masks[block]
+
+    def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
+        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets in it."""
         rate = self.recording.sample_rate
         samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
         mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)
         audio = torch.from_numpy(np.concatenate(list(mono)))
         first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
         heard = self._probability[:, first : first + n_frames]
-        heard = functional.pad(heard, (0, n_frames - heard.shape[1]))
-        masks = self._separator.masks(audio, heard, gain=self._listening_gain())
-        core = (block * _BLOCK_S - start_s) * _FPS
-        self._masks[block] = masks[:, core : core + _BLOCK_S * _FPS].half()
-        if len(self._masks) > _KEPT_BLOCKS:
-            self._masks.popitem(last=False)
-        return self._masks[block]
+        return self._listening_gain() * audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
+
+    def _learnt_templates(self) -> Tensor:
+        """Return the templates of a recording, learnt from all of it or from stretches all over it."""
+        if self._templates is None:
+            length_s = self.recording.n_samples / self.recording.sample_rate
+            if length_s <= _LEARNT_STRETCHES * _STRETCH_S:
+                spans = [(0, math.ceil(length_s))]
+            else:
+                starts = np.linspace(0, int(length_s) - _STRETCH_S, _LEARNT_STRETCHES).astype(int).tolist()
+                spans = [(start, start + _STRETCH_S) for start in starts]
+            self._templates = self._separator.learn_templates([self._stretch(*span) for span in spans])
+        return self._templates
 
     def _listening_gain(self) -> float:
         if self._gain is None:

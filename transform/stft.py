@@ -14,12 +14,12 @@ def fft_size(hop: int) -> int:
     return 1 << (N_HOPS * hop - 1).bit_length()
 
 
-def analyse(audio: Tensor, hop: int) -> Tensor:
+def analyse(audio: Tensor, hop: int, *, every: int = 1) -> Tensor:
     """Return spectra (..., J, N // 2 + 1) of audio (..., T): frame j spans samples [j * hop, (j + 4) * hop).
 
-    Samples after the last whole frame are not seen. Whoever wants frames centred on samples pads before.
+    With `every` above 1 only one frame in so many is made. Samples after the last whole frame are not seen. Whoever wants frames centred on samples pads before.
     """
-    frames = audio.unfold(-1, N_HOPS * hop, hop)
+    frames = audio.unfold(-1, N_HOPS * hop, every * hop)
     window = torch.hann_window(N_HOPS * hop, device=audio.device)
     spectra: Tensor = torch.fft.rfft(frames * window, fft_size(hop))
     return spectra

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from training.measures import si_sdr_db
-from training.nmf import ArrayStems, InformedNmf, TemplateNmf, factorised, masked_stems
+from training.nmf import ArrayStems, InformedNmf, TemplateNmf, feature_templates, masked_stems
 from transform.audio import Recording
 from transform.events import CLASSES
+from transform.features import FeatureSettings
 from transform.transcriber import Activations
 
 N_SAMPLES = 66_150
@@ -57,25 +58,6 @@ def test_what_a_class_has_to_itself_is_all_its_own():
     assert np.abs(stems[1] - audio).max() < 1e-4
 
 
-def test_updates_come_nearer_and_keep_zeros():
-    generator = torch.Generator().manual_seed(0)
-    true_h, true_w = (torch.rand(shape, generator=generator) for shape in ((40, 3), (3, 20)))
-    levels = true_h @ true_w + 1e-3
-    start_h, start_w = (0.1 + torch.rand(shape, generator=generator) for shape in ((40, 3), (3, 20)))
-    start_h[:5, 0] = 0
-    start_w /= start_w.sum(dim=1, keepdim=True)
-
-    def divergence(n_iterations):
-        h, w = factorised(levels, start_h, start_w, n_iterations=n_iterations)
-        assert not h[:5, 0].any()
-        fit = h @ w
-        return float((levels * (levels / fit).log() - levels + fit).sum())
-
-    found = [divergence(n) for n in (1, 5, 20, 80)]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] < 0.1 * found[0]
-
-
 @pytest.mark.parametrize(("name", "least_db"), [("informed", 12), ("templates", 6)])
 def test_both_tell_kick_and_hat_apart(beat, separators, name, least_db):
     recording, stems, heard = beat
@@ -99,3 +81,11 @@ def test_silence_stays_silence(separators):
     heard = Activations(nothing, nothing, nothing, nothing[0])
     for separator in separators.values():
         assert not separator.open(recording, heard).read(0, 4410).any()
+
+
+def test_templates_of_classes_are_levels_of_their_one_shots(tiny_pack):
+    templates = feature_templates(tiny_pack.kits, FeatureSettings())
+    assert templates.shape == (5, 192)
+    assert torch.allclose(templates.sum(dim=1), torch.ones(5))
+    middle = (templates[:, :96] * torch.arange(96)).sum(dim=1) / templates[:, :96].sum(dim=1)
+    assert middle[CLASSES.index("KD")] < middle[CLASSES.index("HH")] - 10  # bands

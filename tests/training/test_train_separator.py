@@ -49,7 +49,7 @@ def sines():
     stems[0, 0], stems[0, 3] = torch.sin(2 * np.pi * 200 * time_s), 0.3 * torch.sin(2 * np.pi * 3000 * time_s)
     audio = stems.sum(dim=1)
     fields = BandEnergies(SMALL, torch.device("cpu")).of(audio, stems)
-    return Mixtures(torch.zeros(0), torch.zeros(0), **fields), audio, stems
+    return Mixtures(torch.zeros(0), torch.zeros(0), torch.zeros(0), **fields), audio, stems
 
 
 def masks_of(batch, low_class, high_class, split=40):

@@ -33,8 +33,14 @@ def net():
     with torch.no_grad():
         made.head.weight *= 8
         for _ in range(20):
-            made(torch.rand(2, 3, 100, 96), torch.rand(2, 5, 100))
+            made(*inputs(made, n_items=2))
     return made.eval()
+
+
+def inputs(net, n_frames=100, n_items=1):
+    """Return features, activations, and templates that were learnt in them."""
+    features, heard = torch.rand(n_items, 3, n_frames, 96), torch.rand(n_items, 5, n_frames)
+    return features, heard, net.learn_templates(features, heard)
 
 
 def noise(seconds, rate=44_100, n_channels=1, seed=0):
@@ -91,6 +97,28 @@ def test_no_seams_where_blocks_meet(net, monkeypatch):
     assert np.abs(in_blocks - in_one_pass).max() < 1e-3  # masks are kept in half precision
 
 
+def test_templates_of_a_long_recording_come_from_stretches_all_over_it(net, monkeypatch):
+    monkeypatch.setattr(module, "_LEARNT_STRETCHES", 3)
+    monkeypatch.setattr(module, "_STRETCH_S", 1)
+    read = []
+
+    class Listening(Separator):
+        def learn_templates(self, stretches):
+            read.extend(stretches)
+            return super().learn_templates(stretches)
+
+    recording = noise(9.5)
+    heard = heard_in(recording)
+    stems = Listening(net).open(recording, heard)
+    whole = np.concatenate([stems.read(0, 200_000), stems.read(200_000, recording.n_samples)], axis=-1)
+    assert np.abs(whole.sum(axis=0) - samples_of(recording)).max() < 1e-6
+    assert [len(audio) for audio, _ in read] == [44_100] * 3  # once, and no more than that
+    for (_, probability), start_s in zip(read, (0, 4, 8), strict=True):
+        n_frames = probability.shape[1]
+        expected = np.pad(heard.probability, ((0, 0), (0, 100)))[:, start_s * 100 : start_s * 100 + n_frames]
+        assert np.array_equal(probability.numpy(), expected)
+
+
 def test_stems_of_a_stretch_are_those_of_the_whole(net):
     recording = noise(3.0, 48_000, 2)
     stems = Separator(net).open(recording, heard_in(recording))
@@ -102,7 +130,7 @@ def test_stems_of_a_stretch_are_those_of_the_whole(net):
 class SplitsAt1Khz(Separator):
     """Gives what is below 1 kHz to the kick and the rest to the hats, before and from the first second on."""
 
-    def masks(self, audio, probability, *, gain=None):
+    def masks(self, audio, probability, templates):
         n_bands = self.config.features.n_bands
         split = int(band_positions(np.array([1000.0]), self.config.features)[0])
         masks = torch.zeros(5, len(audio) // 441 + 1, n_bands)
@@ -127,7 +155,7 @@ def test_bands_are_the_same_hertz_at_every_rate(net, rate):
 class SplitsInTime(Separator):
     """Gives the first second to the kick and the rest to the snare."""
 
-    def masks(self, audio, probability, *, gain=None):
+    def masks(self, audio, probability, templates):
         masks = torch.zeros(5, len(audio) // 441 + 1, self.config.features.n_bands)
         masks[0, :100] = 1
         masks[1, 100:] = 1
@@ -167,19 +195,20 @@ def test_not_a_number_is_said(net):
 
 
 def test_fused_network_equals_the_trained_one(net):
-    features, heard = torch.rand(1, 3, 200, 96), torch.rand(1, 5, 200)
+    given = inputs(net, 200)
     quick = Separator(net)._net
     with torch.inference_mode():
-        assert torch.allclose(quick(features, heard), net(features, heard), atol=1e-3)
+        assert torch.allclose(quick(*given), net(*given), atol=1e-3)
 
 
 def test_the_view_of_time_is_what_it_says(net):
-    features, heard = torch.rand(1, 3, 300, 96), torch.rand(1, 5, 300)
+    features, heard, templates = inputs(net, 300)
     changed, heard_otherwise = features.clone(), heard.clone()
     changed[:, :, 150] += 1
     heard_otherwise[:, :, 150] += 1
     with torch.inference_mode():
-        difference = (net(features, heard) - net(changed, heard_otherwise)).abs().amax(dim=(0, 1, 3))
+        difference = net(features, heard, templates) - net(changed, heard_otherwise, templates)
+        difference = difference.abs().amax(dim=(0, 1, 3))
     touched = difference.nonzero()[:, 0]
     assert 150 - touched.min() <= net.reach_frames
     assert touched.max() - 150 <= net.reach_frames
@@ -191,9 +220,9 @@ def test_weights_come_back(net, tmp_path):
     save_file(weights, path, metadata={"model": "separator", "config": config_to_json(net.config)})
     loaded = load_separator(path)
     assert loaded.config == SMALL
-    features, heard = torch.rand(1, 3, 50, 96), torch.rand(1, 5, 50)
+    given = inputs(net, 50)
     with torch.inference_mode():
-        assert torch.allclose(loaded(features, heard), net(features, heard), atol=0.1)
+        assert torch.allclose(loaded(*given), net(*given), atol=0.1)
     save_file(weights, path, metadata={"model": "transcriber", "config": config_to_json(net.config)})
     with pytest.raises(CheckpointError, match="holds a 'transcriber', not a separator") as caught:
         Separator.load(path)
