@@ -179,6 +179,7 @@ class _Run(Run):
     """The training of a separator."""
 
     settings: SeparatorTraining
+    net: SeparatorNet
 
     def __init__(
         self, pack: Pack, settings: SeparatorTraining, listener: TranscriberNet, device: torch.device

@@ -3,8 +3,9 @@
 A small U-shaped network reads the features that the transcriber reads, what the transcriber heard in them, and
 how templates of each class that were learnt in this very recording (transform/nmf.py) share it out. It says for
 each frame and band how much of the sound belongs to each class. Five shares that sum to one are masks on the
-recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing is
-invented. The network's view of time is finite: a long recording is read in blocks with the result of one pass.
+recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing
+is invented. The network's view of time is finite: a long recording is read in blocks with the result of one
+pass.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class SeparatorNet(nn.Module):
     The softmax of the logits over the classes are the masks. They begin as the shares that the templates give
     the classes, and the network says what is wrong with these.
     """
+
+    prior: Tensor  # what classes sound like in general, for templates to begin with, (5, W * K)
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
@@ -220,8 +223,8 @@ class Separator:
         """Return each class's share of audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a stretch of one, at the level at which it is best heard; F = T // 441 + 1
-                frames.
+            audio: a whole recording, or a stretch of one, at the level at which it is best heard;
+                F = T // 441 + 1 frames.
             probability: the transcriber's, shape (5, F).
             templates: learnt in the whole recording.
         """
@@ -316,7 +319,7 @@ class Stems:
         return self._masks[block]
 
     def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets in it."""
+        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
         samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
         mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)
