@@ -65,8 +65,11 @@ class SeparatorConfig:
     widths: tuple[int, ...] = (24, 48, 64)  # channels at a half, a quarter and an eighth of the bands
     d_model: int = 160
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    certainty: float = 1.0  # weight of what the network says beside what templates say; in training 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.certainty <= 1:
+            raise SettingsError(f"certainty is {self.certainty}; it must lie between 0 and 1")
         if len(self.widths) != 3:
             raise SettingsError(f"a separator has 3 widths, not {len(self.widths)}")
         if self.features.n_bands % 8:
@@ -155,8 +158,9 @@ class SeparatorNet(nn.Module):
             x = up(functional.relu(x + skip))
         x = self.up[2](functional.relu(x + skips[0]))
         likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
-        said = self.reliance * torch.log(shared + _DOUBT)
-        logits: Tensor = self.head(functional.relu(x + self.detail(features))) + likely + said
+        seen = self.head(functional.relu(x + self.detail(features)))
+        told = self.reliance * torch.log(shared + _DOUBT)
+        logits: Tensor = self.config.certainty * (seen + likely) + told
         return logits
 
 
