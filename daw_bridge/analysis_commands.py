@@ -154,7 +154,7 @@ def separate(
                 with progress(quiet) as show:
                     report = task.done(redrummer, show)
         except Exception as err:  # one failing recording does not stop the others
-            print_failure(task.audio, err, as_json)
+            print_failure({"audio": str(task.audio)}, err, as_json)
             n_failed += 1
         else:
             _print_separation(report, as_json, quiet)

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from daw_bridge.analysis_commands import extract, separate, transcribe
+from daw_bridge.batch_command import batch
 from daw_bridge.library_commands import presets_app, rhythms_app
 from daw_bridge.options import Json, Preset, Quiet, Verbose, option
 from daw_bridge.render_commands import demo, render
@@ -75,7 +76,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (demo, render, transcribe, separate, extract):
+for command in (demo, render, batch, transcribe, separate, extract):
     app.command()(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")

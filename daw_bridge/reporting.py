@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -110,18 +109,26 @@ def print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
             typer.echo(f"  picture: {report['plot']}")
 
 
-def print_failure(audio: Path, err: Exception, as_json: bool) -> None:
-    """Say why a recording among others failed."""
+def print_failure(about: dict[str, Any], err: Exception, as_json: bool) -> None:
+    """Say why an item among others failed; `about` says which."""
     _log.debug("the cause", exc_info=err)
     if isinstance(err, RedrumError):
         message, hint = err.message, err.hint
     else:
-        message, hint = f"{audio}: {err or type(err).__name__}", "-v tells where it failed"
+        message, hint = f"{next(iter(about.values()))}: {err or type(err).__name__}", "-v tells where it failed"
     typer.echo(f"redrum: {message}", err=True)
     if hint:
         typer.echo(f"  {hint}", err=True)
     if as_json:
-        print_json({"audio": str(audio), "error": message, "hint": hint})
+        print_json(about | {"error": message, "hint": hint})
+
+
+def time_of(seconds: float) -> str:
+    """Return a time in words, such as "2 min 5 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
 
 
 def print_json(item: dict[str, Any]) -> None:

@@ -98,6 +98,12 @@ class Preset:
     data: Mapping[str, object]
     scores: Mapping[str, object]
 
+    @property
+    def sha256(self) -> str:
+        """What tells its models from those of other presets."""
+        stated = "".join(f"{name}:{self.models[name].sha256}\n" for name in sorted(self.models))
+        return hashlib.sha256(stated.encode()).hexdigest()
+
     def weights(self, model: str) -> Path:
         """Return the weights file of a model, after comparing its bytes with the preset's checksum."""
         if model not in self.models:
