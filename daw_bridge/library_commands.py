@@ -1,14 +1,27 @@
 """The commands for what is shipped or added: `rhythms` and `presets`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from daw_bridge.options import Json
-from daw_bridge.reporting import print_json, print_table
+from daw_bridge.options import (
+    Device,
+    Json,
+    Overwrite,
+    Preset,
+    Quiet,
+    RhythmBpm,
+    Verbose,
+    check_ending,
+    given_settings,
+    option,
+    resolve_device,
+)
+from daw_bridge.reporting import Show, print_json, print_table, progress, set_up_logging
 from transform.errors import CheckpointError, RhythmError
 
 if TYPE_CHECKING:
@@ -18,7 +31,7 @@ rhythms_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own."
 )
 presets_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show."
+    rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show, import, export."
 )
 
 
@@ -56,45 +69,146 @@ def show_rhythm(name: Annotated[str, typer.Argument(help="A name of `rhythms lis
 
 @rhythms_app.command("add")
 def add_own_rhythm(
-    path: Annotated[Path, typer.Argument(metavar="FILE.mid", help="A MIDI file with drums.")],
-    name: Annotated[str, typer.Option(help="Its name.", show_default="made from the file's")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[NAME]", help="Its name, such as my-beat; made from the file's without it."),
+    ],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A MIDI file, or a recording to transcribe.")
+    ] = None,
+    rhythm_bpm: RhythmBpm = None,
+    preset: Preset = "default",
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Add a MIDI file to your own rhythms."""
-    from transform.presets import add_rhythm
+    """Add a rhythm to your own: a MIDI file, or what a drum recording plays."""
+    from transform.presets import add_rhythm, resolve_rhythm
 
+    set_up_logging(quiet, verbose)
+    path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
         raise RhythmError(f"{path} does not exist", hint="check the spelling and the current folder")
-    added = add_rhythm(path, name)
-    typer.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
+    if resolve_rhythm(str(path)).is_midi:
+        added = add_rhythm(path, name)
+    else:
+        tempo = given_settings(rhythm_bpm=rhythm_bpm).get("rhythm_bpm")
+        with TemporaryDirectory(prefix="redrum-") as folder, progress(quiet) as show:
+            midi = Path(folder) / f"{path.stem}.mid"
+            midi.write_bytes(_transcribed(path, tempo, preset, device, show))
+            added = add_rhythm(midi, name)
+    if not quiet:
+        typer.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
+
+
+def _transcribed(
+    path: Path, bpm: "float | Literal['auto'] | None", preset: str, device: str, show: Show | None
+) -> bytes:
+    """Return what a recording plays as a MIDI file, at a tempo that is given, stated or estimated."""
+    from transform.audio import Recording
+    from transform.engine import Redrummer
+    from transform.midi import write_midi
+
+    with Recording.open(path) as recording:
+        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        if show:
+            show("transcribe", 0.0)
+        return write_midi(redrummer.rhythm_of(recording, bpm or (None if recording.tempo_bpm() else "auto")))
 
 
 @presets_app.command("list")
 def list_all_presets(as_json: Json = False) -> None:
-    """List the shipped presets."""
+    """List the shipped presets and your own."""
     from transform.presets import list_presets, load_preset
 
-    found = [load_preset(name) for name in list_presets()]
-    if as_json:
-        for preset in found:
-            models = {name: model.n_parameters for name, model in preset.models.items()}
-            print_json({"name": preset.name, "configuration": preset.configuration, "models": models})
-        return
     rows = [("NAME", "CONFIGURATION", "MODELS (PARAMETERS)")]
-    for preset in found:
-        models_text = ", ".join(f"{name} ({model.n_parameters:,})" for name, model in preset.models.items())
-        rows.append((preset.name, preset.configuration, models_text))
-    print_table(rows)
+    for name in list_presets():
+        try:
+            preset = load_preset(name)
+        except CheckpointError as err:
+            typer.echo(f"redrum: {err.message}\n  {err.hint}", err=True)  # the others are not to blame
+            continue
+        models = {name: model.n_parameters for name, model in preset.models.items()}
+        if as_json:
+            print_json({"name": name, "configuration": preset.configuration, "models": models})
+        models_text = ", ".join(f"{model} ({n:,})" for model, n in models.items())
+        rows.append((name, preset.configuration, models_text))
+    if not as_json:
+        print_table(rows)
 
 
 @presets_app.command("show")
-def show_preset(name: Annotated[str, typer.Argument(metavar="NAME|DIR")] = "default") -> None:
-    """Print the model card of a preset: its data, licences, scores and limits."""
+def show_preset(
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR")] = "default", as_json: Json = False
+) -> None:
+    """Print what a preset is: its models, licence, scores and model card."""
     from transform.presets import load_preset
 
-    card = load_preset(name).folder / "CARD.md"
-    if not card.is_file():
-        raise CheckpointError(f"{card} is missing", hint="get the preset again")
-    typer.echo(card.read_text(encoding="utf-8"), nl=False)
+    preset = load_preset(name)
+    for model in preset.models:
+        preset.weights(model)  # damaged ones are told here, not in the middle of a render
+    card = preset.folder / "CARD.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    licence = str(preset.data.get("licence", "not stated"))
+    if as_json:
+        models = {model: asdict(file) | {"path": str(file.path)} for model, file in preset.models.items()}
+        about: dict[str, Any] = {
+            "name": preset.name,
+            "configuration": preset.configuration,
+            "folder": str(preset.folder),
+        }
+        about |= {"sha256": preset.sha256, "licence": licence, "models": models}
+        print_json(about | {"data": preset.data, "scores": preset.scores, "card": text})
+        return
+    typer.echo(f"{preset.name}: {preset.configuration}, {preset.sample_rate} Hz, in {preset.folder}")
+    for model, file in preset.models.items():
+        typer.echo(f"  {model}: {file.n_parameters:,} parameters, {file.path.name}, unharmed")
+    typer.echo(f"licence: {licence}\n")
+    if text:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo("\n".join(_outline(preset.scores)) or "no scores are stated, and there is no card")
+
+
+@presets_app.command("export")
+def export_one_preset(
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR")],
+    output: Annotated[
+        Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--output")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a preset as one file that others can import."""
+    from transform.preset_archive import ENDING, export_preset
+    from transform.presets import load_preset
+
+    preset = load_preset(name)
+    output = output or Path(f"{preset.name}{ENDING}")
+    check_ending(output, (ENDING,))
+    export_preset(preset, output, overwrite=overwrite)
+    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {preset.sha256[:12]}")
+
+
+@presets_app.command("import")
+def import_one_preset(
+    path: Annotated[Path, typer.Argument(metavar="FILE.redrum", help="What `presets export` wrote.")],
+) -> None:
+    """Add a preset that somebody exported, after checking all of it; none is ever replaced."""
+    from transform.preset_archive import import_preset
+
+    preset = import_preset(path)
+    typer.echo(f"{preset.name}: {', '.join(preset.models)}, in {preset.folder}")
+    typer.echo(f"  use it with --preset {preset.name}")
+
+
+def _outline(table: Mapping[str, object], depth: int = 0) -> Iterator[str]:
+    """Yield the entries of nested tables, a line each."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield f"{'  ' * depth}{key}:"
+            yield from _outline(value, depth + 1)
+        else:
+            yield f"{'  ' * depth}{key}: {value}"
 
 
 def _grid(rhythm: "Rhythm") -> Iterator[str]:

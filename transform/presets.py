@@ -174,11 +174,11 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
         )
     name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="say one with --name")
+        raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
     rhythm = _inspect(path, name)
     target = user_folder() / "rhythms" / f"{name}.mid"
     if target.exists() or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name with --name")
+        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
 
@@ -202,7 +202,7 @@ def demo_recordings() -> list[DemoRecording]:
 
 
 def list_presets() -> list[str]:
-    """Return the names of the shipped presets."""
+    """Return the names of the shipped presets and the user's own."""
     return sorted(_preset_folders())
 
 
@@ -305,7 +305,8 @@ def _is_midi(path: Path) -> bool:
 
 
 def _preset_folders() -> dict[str, Path]:
-    return {toml.parent.name: toml.parent for toml in _shipped_folder().glob("*/preset.toml")}
+    places = (user_folder() / "presets", _shipped_folder())  # a shipped name cannot be taken
+    return {toml.parent.name: toml.parent for place in places for toml in sorted(place.glob("*/preset.toml"))}
 
 
 def _preset(table: "_Table", folder: Path) -> Preset:

@@ -28,7 +28,7 @@ from daw_bridge.reporting import progress
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.midi import read_midi, write_midi
-from transform.presets import demo_recordings, find_rhythm, list_rhythms
+from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 44_100
@@ -805,12 +805,25 @@ def test_every_shipped_rhythm_can_be_drawn(info):
 
 def test_rhythms_add_copies_and_never_replaces(here):
     write_notes(here / "My Beat.mid", 36, 38, tempo=90)
-    result = redrum("rhythms", "add", "My Beat.mid", "--name", "mine")
+    result = redrum("rhythms", "add", "mine", "My Beat.mid")
     assert result.exit_code == 0
     assert result.stdout.startswith("mine: 90 BPM, 4 beats, in ")
     assert "mine" in redrum("rhythms", "list").stdout
-    assert redrum("rhythms", "add", "My Beat.mid", "--name", "mine").exit_code == 1
+    assert redrum("rhythms", "add", "mine", "My Beat.mid").exit_code == 1
     assert redrum("rhythms", "add", "missing.mid").exit_code == 1
+    assert redrum("rhythms", "add", "My Beat.mid").stdout.startswith("my-beat: ")
+
+
+def test_rhythms_add_transcribes_a_recording(source):
+    events = objects(redrum("transcribe", source, "-o", "heard.mid", "--json"))[0]["events"]
+    result = redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("heard: 120 BPM, 4 beats, in ")
+    added = read_midi(find_rhythm("heard").path).events
+    assert [event.drum_class for event in added] == [event["class"] for event in events]
+    assert redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120).exit_code == 1
+    estimated = redrum("rhythms", "add", "guessed", source)
+    assert re.match(r"guessed: \d+(\.\d+)? BPM", estimated.stdout)
 
 
 def test_presets_list_and_show():
@@ -821,7 +834,40 @@ def test_presets_list_and_show():
     shown = redrum("presets", "show", "default")
     assert shown.exit_code == 0
     assert shown.stdout
+    for line in ("transcriber: 1,", "licence: MIT", "# "):
+        assert line in shown.stdout
+    (item,) = objects(redrum("presets", "show", "default", "--json"))
+    assert item["models"]["transcriber"]["sha256"]
+    assert item["licence"].startswith("MIT")
+    assert item["card"]
     assert redrum("presets", "show", "nothing").exit_code == 1
+
+
+def test_an_exported_preset_is_imported_and_used_under_its_name(source, tmp_path, monkeypatch):
+    shutil.copytree(load_preset("default").folder, "mine")
+    toml = Path("mine/preset.toml")
+    toml.write_text(
+        toml.read_text(encoding="utf-8").replace('name = "default"', 'name = "mine"'), encoding="utf-8"
+    )
+    exported = redrum("presets", "export", "./mine")
+    assert exported.exit_code == 0, exported.output
+    assert exported.stdout.startswith("mine.redrum: ")
+    assert redrum("presets", "export", "./mine").exit_code == 1  # nothing is replaced unless asked
+    shutil.rmtree("mine")
+    imported = redrum("presets", "import", "mine.redrum")
+    assert imported.exit_code == 0, imported.output
+    assert (tmp_path / "user data/presets/mine/preset.toml").is_file()
+    assert [line.split()[0] for line in redrum("presets", "list").stdout.splitlines()] == [
+        "NAME",
+        "default",
+        "mine",
+    ]
+    for command in (["render", source, "--rhythm", RHYTHM], ["transcribe", source], ["separate", source]):
+        result = redrum(*command, "--preset", "mine")
+        assert result.exit_code == 0, result.output
+    again = redrum("presets", "import", "mine.redrum")
+    assert again.exit_code == 1
+    assert "there is a preset called mine already" in again.stderr
 
 
 def test_train_hands_its_arguments_on():
