@@ -35,6 +35,7 @@ from daw_bridge.options import (
     given_settings,
     option,
     resolve_device,
+    rhythm_names,
 )
 from daw_bridge.reporting import (
     form_of,
@@ -64,6 +65,7 @@ def batch(
             "One for all, as of `render`; a folder with one of each recording's name; or a job sheet, "
             ".csv or .toml, with source and rhythm in each line, and start, length, engine, preset, seed.",
             False,
+            complete=rhythm_names,
         ),
     ] = "",
     out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,

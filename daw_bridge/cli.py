@@ -7,6 +7,7 @@ commands, so that `redrum --help` answers at once.
 import logging
 import signal
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +18,11 @@ from typer.core import TyperGroup
 from daw_bridge.analysis_commands import extract, separate, transcribe
 from daw_bridge.batch_command import batch
 from daw_bridge.library_commands import presets_app, rhythms_app
-from daw_bridge.options import Json, Preset, Quiet, Verbose, option
+from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option
 from daw_bridge.render_commands import demo, render
 from daw_bridge.reporting import print_json, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER
-from transform.errors import RedrumError
+from transform.errors import DeviceError, RedrumError
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
@@ -70,7 +71,6 @@ class _Redrum(TyperGroup):
 app = typer.Typer(
     cls=_Redrum,
     rich_markup_mode=None,  # plain help comes quicker, and an error stays one line
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -93,18 +93,23 @@ def main() -> None:
 
 
 def _show_version(asked: bool) -> None:
+    """Print the version and those of what results depend on, none of which is imported for it."""
     if asked:
-        try:
-            typer.echo(f"redrum {version('latent-redrum')}")
-        except PackageNotFoundError:
-            typer.echo("redrum, not installed")
+        from transform.presets import DEFAULT_PRESET, load_preset
+
+        for name, distribution in (("redrum", "latent-redrum"), ("torch", "torch")):
+            try:
+                typer.echo(f"{name} {version(distribution)}")
+            except PackageNotFoundError:
+                typer.echo(f"{name}, not installed")
+        typer.echo(f"preset {DEFAULT_PRESET} {load_preset(DEFAULT_PRESET).sha256[:12]}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
     _: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions.")
     ] = False,
 ) -> None:
     """Redrum: let a drum recording play another rhythm."""
@@ -162,6 +167,30 @@ def bench(
     elif not quiet:
         typer.echo(written[0].read_text(encoding="utf-8").partition("## What the columns mean")[0].rstrip())
         typer.echo(f"\nwritten: {', '.join(map(str, written))}")
+
+
+@app.command()
+def doctor(
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what works here and what does not, each failure with its cure."""
+    from daw_bridge.doctor import examine
+
+    set_up_logging(quiet, verbose)
+    n_failed = 0
+    for check in examine(device):
+        n_failed += check.status == "failed"
+        if as_json:
+            print_json(asdict(check))
+        elif check.status == "failed" or not quiet:
+            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
+            if check.cure:
+                typer.echo(f"        {check.cure}")
+    if n_failed:
+        raise typer.Exit(DeviceError.exit_code)
 
 
 if __name__ == "__main__":

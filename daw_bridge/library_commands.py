@@ -19,7 +19,9 @@ from daw_bridge.options import (
     check_ending,
     given_settings,
     option,
+    preset_names,
     resolve_device,
+    rhythm_names,
 )
 from daw_bridge.reporting import Show, print_json, print_table, progress, set_up_logging
 from transform.errors import CheckpointError, RhythmError
@@ -52,7 +54,9 @@ def list_all_rhythms(as_json: Json = False) -> None:
 
 
 @rhythms_app.command("show")
-def show_rhythm(name: Annotated[str, typer.Argument(help="A name of `rhythms list`.")]) -> None:
+def show_rhythm(
+    name: Annotated[str, typer.Argument(help="A name of `rhythms list`.", autocompletion=rhythm_names)],
+) -> None:
     """Draw a rhythm as a drum grid and say where it comes from."""
     from transform.midi import read_midi
     from transform.presets import find_rhythm
@@ -139,7 +143,8 @@ def list_all_presets(as_json: Json = False) -> None:
 
 @presets_app.command("show")
 def show_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR")] = "default", as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)] = "default",
+    as_json: Json = False,
 ) -> None:
     """Print what a preset is: its models, licence, scores and model card."""
     from transform.presets import load_preset
@@ -172,7 +177,7 @@ def show_preset(
 
 @presets_app.command("export")
 def export_one_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR")],
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)],
     output: Annotated[
         Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--output")
     ] = None,

@@ -1,5 +1,6 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,16 +9,44 @@ import typer
 from transform.errors import DeviceError, SettingsError
 
 
-def option(metavar: str, text: str, default: str | bool = True, *names: str) -> Any:
-    """Return an option with a value; `default` says in words what happens without it."""
-    return typer.Option(*names, metavar=metavar, help=text, show_default=default)
+def option(
+    metavar: str,
+    text: str,
+    default: str | bool = True,
+    *names: str,
+    complete: Callable[[str], list[str]] | None = None,
+) -> Any:
+    """Return an option with a value.
+
+    Args:
+        metavar: what the value is.
+        text: what it does.
+        default: says in words what happens without it.
+        names: of the option, where they are not the parameter's.
+        complete: the values that a shell offers for the beginning of one.
+    """
+    return typer.Option(*names, metavar=metavar, help=text, show_default=default, autocompletion=complete)
+
+
+def rhythm_names(beginning: str) -> list[str]:
+    """Return the names of rhythms that a shell offers."""
+    from transform.presets import list_rhythms
+
+    return [rhythm.name for rhythm in list_rhythms() if rhythm.name.startswith(beginning)]
+
+
+def preset_names(beginning: str) -> list[str]:
+    """Return the names of presets that a shell offers."""
+    from transform.presets import list_presets
+
+    return [name for name in list_presets() if name.startswith(beginning)]
 
 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print what is done and why.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
-Preset = Annotated[str, option("NAME|DIR", "The trained models to use.")]
+Preset = Annotated[str, option("NAME|DIR", "The trained models to use.", complete=preset_names)]
 Device = Annotated[str, option("auto|cpu|cuda|mps", "Where the models run.")]
 Plot = Annotated[Path | None, option("OUT.png", "Also draw what was heard and made.", False)]
 Engine = Annotated[str | None, option("resequence", "How it is made.", "resequence")]

@@ -36,6 +36,7 @@ from daw_bridge.options import (
     given_settings,
     option,
     resolve_device,
+    rhythm_names,
 )
 from daw_bridge.reporting import print_report, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER, Work, open_work
@@ -96,7 +97,13 @@ def demo(
 def render(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
     rhythm: Annotated[
-        str, option("RHYTHM", "What to play: a MIDI file, a recording or a name of `rhythms list`.", False)
+        str,
+        option(
+            "RHYTHM",
+            "What to play: a MIDI file, a recording or a name of `rhythms list`.",
+            False,
+            complete=rhythm_names,
+        ),
     ],
     output: Annotated[
         Path | None,

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the objects that --json prints
 _PACKAGES = ("transform", "daw_bridge", "training")
+_LOG_BYTES = 2**20
 _log = logging.getLogger(__name__)
 Show = Callable[[str, float], None]
 
@@ -29,7 +32,7 @@ class _ToStderr(logging.Handler):
 
 
 def set_up_logging(quiet: bool, verbose: bool) -> None:
-    """Send log lines to stderr: errors only, warnings, or with `verbose` all."""
+    """Send log lines to stderr: errors only, warnings, or with `verbose` all, then to the log file, too."""
     if quiet and verbose:
         raise SettingsError("-q and -v contradict each other", hint="give one of them")
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
@@ -40,6 +43,39 @@ def set_up_logging(quiet: bool, verbose: bool) -> None:
             handler = _ToStderr()
             handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
             logger.addHandler(handler)
+    if verbose:
+        _log_to_file()
+
+
+def _log_to_file() -> None:
+    """Add the log file to where log lines go; the last megabytes of it are kept."""
+    from logging.handlers import RotatingFileHandler
+
+    folder = log_folder()
+    loggers = [logging.getLogger(package) for package in _PACKAGES]
+    if any(isinstance(handler, RotatingFileHandler) for handler in loggers[0].handlers):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            folder / "redrum.log", maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
+        )
+    except OSError as err:
+        _log.warning("there is no log file: %s", err)
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for logger in loggers:
+        logger.addHandler(handler)
+    _log.debug("this is also in %s: redrum %s", folder / "redrum.log", " ".join(sys.argv[1:]))
+
+
+def log_folder() -> Path:
+    """Return where the log file lies: in $REDRUM_DATA, else the platform's place for logs."""
+    if chosen := os.environ.get("REDRUM_DATA"):
+        return Path(chosen) / "logs"
+    from platformdirs import user_log_path
+
+    return user_log_path("redrum", appauthor=False)
 
 
 @contextmanager

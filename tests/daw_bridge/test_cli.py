@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -209,7 +210,52 @@ def test_help_of_render_says_the_defaults_that_the_settings_have():
 def test_version():
     result = redrum("--version")
     assert result.exit_code == 0
-    assert result.stdout.startswith("redrum")
+    first, torch_line, preset = result.stdout.splitlines()
+    assert re.fullmatch(r"redrum [\d.]+\w*|redrum, not installed", first)
+    assert torch_line == f"torch {importlib.metadata.version('torch')}"
+    assert re.fullmatch("preset default [0-9a-f]{12}", preset)
+
+
+def test_version_loads_no_torch():
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));" + MAIN
+    result = run_python(code, "--version")
+    assert result.returncode == 0
+    assert result.stderr.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("redrum ren", ["render"]),
+        ("redrum render --rhythm bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum rhythms show bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum presets export def", ["default"]),
+        ("redrum render --preset def", ["default"]),
+    ],
+)
+def test_shells_complete_commands_and_names(monkeypatch, words, offered):
+    monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert redrum().stdout.split() == offered
+
+
+def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "loud.aiff"]
+    assert redrum(*arguments).exit_code == 0
+    log = tmp_path / "user data" / "logs" / "redrum.log"
+    assert not log.exists()
+    result = redrum(*arguments, "--overwrite", "-v")
+    assert result.exit_code == 0
+    assert f"this is also in {log}" in result.stderr
+    assert "DEBUG daw_bridge.reporting: this is also in" in log.read_text(encoding="utf-8")
+
+
+def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
+    (tmp_path / "user data").write_text("in the way")
+    result = redrum("transcribe", source, "-o", "out.mid", "-v")
+    assert result.exit_code == 0
+    assert "there is no log file" in result.stderr
 
 
 @pytest.mark.parametrize(
