@@ -88,9 +88,10 @@ class Manifest:
     ) -> None:
         assert self._file is not None
         shutil.rmtree(self.staging, ignore_errors=True)
-        if self._file.seek(0, os.SEEK_END) == 0:  # a batch that came to nothing leaves nothing
-            (self.folder / MANIFEST).unlink(missing_ok=True)
+        is_empty = self._file.seek(0, os.SEEK_END) == 0
         self._file.close()
+        if is_empty:  # a batch that came to nothing leaves nothing
+            (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def made(self, output: Path) -> Entry | None:
         """Return the line of a result that lies unchanged where it was put, or else None."""
@@ -98,6 +99,11 @@ class Manifest:
         if entry is None or not output.is_file() or sha256_of(output) != entry["output_sha256"]:
             return None
         return entry
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Where the results were put."""
+        return [self.folder / name for name in self._done]
 
     @property
     def entries(self) -> list[Entry]:

@@ -7,13 +7,14 @@ files, folders and job sheets; projects of DAWs become items of the same kind.
 import csv
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any, TypeVar
 
+from daw_bridge.manifest import Manifest
 from daw_bridge.options import given_settings
 from daw_bridge.work import identity
 from transform.audio import Recording
@@ -138,10 +139,11 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
 def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Return the recordings that paths name, each once, and the folder of each within its path."""
     found: dict[object, tuple[Path, Path]] = {}
+    made = {identity(path) for path in Manifest.read(out).outputs}
     mistakes = []
     for path in paths:
         try:
-            for source, folder in _recordings_at(path, out):
+            for source, folder in _recordings_at(path, out, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
             mistakes.append(err)
@@ -149,13 +151,15 @@ def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return list(found.values())
 
 
-def _recordings_at(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+def _recordings_at(path: Path, out: Path, made: Collection[object]) -> Iterator[tuple[Path, Path]]:
+    """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
     if path.is_file():
         yield path, Path()
         return
     if not path.is_dir():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    sources = sorted(_files_under(path, SOUND_ENDINGS, leaving_out=out))
+    files = _files_under(path, SOUND_ENDINGS, leaving_out=out)
+    sources = sorted(file for file in files if identity(file) not in made)
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
     for source in sources:
@@ -163,7 +167,7 @@ def _recordings_at(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
-    """Yield the files in and under a folder; what is hidden, and the results of the batch, are left out."""
+    """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
     for place, names, files in os.walk(folder):
         seen = [name for name in names if not name.startswith(".")]
         names[:] = [name for name in seen if not _is_folder(Path(place, name), leaving_out)]

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -183,7 +184,7 @@ def test_help_is_quick_and_loads_no_torch():
     assert min(took_s) < 0.5
 
 
-@pytest.mark.parametrize("command", ["render", "transcribe", "demo", "rhythms", "presets"])
+@pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
 def test_help_of_every_command(command):
     result = redrum(command, "--help")
     assert result.exit_code == 0
@@ -969,12 +970,19 @@ def files_of_the_readme(source, here):
     other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
     shutil.copy(other, here / "other.wav")
     shutil.copy(find_rhythm(RHYTHM).path, here / "groove.mid")
+    for folder in ("takes/drums", "beats"):
+        (here / folder).mkdir(parents=True)
+    shutil.copy(here / "loop.wav", here / "takes/drums/snare.wav")
+    for name in ("loop", "snare"):
+        shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
+    (sheet,) = (block for language, block in BLOCKS if language == "csv")
+    (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
 
 @pytest.mark.usefixtures("files_of_the_readme")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_of_the_readme_works(line):
-    result = redrum(*line.split()[1:])
+    result = redrum(*shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
 
 
@@ -995,5 +1003,6 @@ def test_readme_names_what_exists():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         if target not in ("docs/demo.png", "presets/default/CARD.md"):  # made last
             assert (ROOT / target).is_file(), target
+    told = redrum("render", "--help").stdout + redrum("batch", "--help").stdout
     for option in re.findall(r"`(--[a-z-]+)", README):
-        assert f"{option} " in redrum("render", "--help").stdout, option
+        assert f"{option} " in told, option
