@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 def batch(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Recordings, and folders of them.", show_default=False),
+        typer.Argument(metavar="PATH", help="Recordings, and folders of them.", show_default=False),
     ] = None,
     rhythm: Annotated[
         str,

@@ -75,7 +75,7 @@ def show_rhythm(
 def add_own_rhythm(
     name: Annotated[
         str,
-        typer.Argument(metavar="[NAME]", help="Its name, such as my-beat; made from the file's without it."),
+        typer.Argument(metavar="NAME|FILE", help="Its name, such as my-beat; without one, the file."),
     ],
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A MIDI file, or a recording to transcribe.")
