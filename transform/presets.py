@@ -214,7 +214,9 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
     """
     folder = Path(name_or_folder)
     if not (folder / "preset.toml").is_file():
-        known = _preset_folders()
+        known = _presets_in(_shipped_folder())
+        if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
+            known = _preset_folders()
         if str(name_or_folder) not in known:
             raise CheckpointError(
                 f"there is no preset {str(name_or_folder)!r}",
@@ -305,8 +307,12 @@ def _is_midi(path: Path) -> bool:
 
 
 def _preset_folders() -> dict[str, Path]:
-    places = (user_folder() / "presets", _shipped_folder())  # a shipped name cannot be taken
-    return {toml.parent.name: toml.parent for place in places for toml in sorted(place.glob("*/preset.toml"))}
+    # A shipped name cannot be taken.
+    return _presets_in(user_folder() / "presets") | _presets_in(_shipped_folder())
+
+
+def _presets_in(folder: Path) -> dict[str, Path]:
+    return {toml.parent.name: toml.parent for toml in folder.glob("*/preset.toml")}
 
 
 def _preset(table: "_Table", folder: Path) -> Preset:
