@@ -74,10 +74,7 @@ class Manifest:
         self._file = (self.folder / MANIFEST).open("a+b")
         try:
             self._lock()
-            self._file.seek(0)
-            whole = self._take(self._file.read())
-            self._file.truncate(whole)
-            self._recover()
+            self._settle(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -87,9 +84,12 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._file is not None
+        try:
+            self._settle(self._file)  # it may have been interrupted between a line and its files
+            is_empty = self._file.seek(0, os.SEEK_END) == 0
+        finally:
+            self._file.close()
         shutil.rmtree(self.staging, ignore_errors=True)
-        is_empty = self._file.seek(0, os.SEEK_END) == 0
-        self._file.close()
         if is_empty:  # a batch that came to nothing leaves nothing
             (self.folder / MANIFEST).unlink(missing_ok=True)
 
@@ -130,8 +130,13 @@ class Manifest:
         }
         self._write(line)
         self._done[name] = line
-        for file in finished:
-            publish(file.staged, file.path, overwrite=overwrite)
+        try:
+            for file in finished:
+                publish(file.staged, file.path, overwrite=overwrite)
+        except OutputError:
+            for file in finished:
+                file.staged.unlink(missing_ok=True)
+            raise
 
     def add_failure(self, output: Path, entry: Mapping[str, Any]) -> None:
         """Write down why there is no result."""
@@ -145,6 +150,13 @@ class Manifest:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+    def _settle(self, file: IO[bytes]) -> None:
+        """Read the lines, remove one that was cut off, and let all appear that they tell of."""
+        file.seek(0)
+        self._done.clear()
+        file.truncate(self._take(file.read()))
+        self._recover()
 
     def _take(self, data: bytes) -> int:
         """Read lines, and return how many bytes of them are whole: a killed batch may have cut the last one."""

@@ -27,6 +27,7 @@ from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, sha256_of
 from daw_bridge.plan import PlanSettings, plan
 from transform.engine import Redrummer, Take
 from transform.errors import OutputError
+from transform.files import publish
 from transform.presets import demo_recordings, find_rhythm
 from transform.transcriber import Transcriber
 
@@ -474,6 +475,23 @@ def test_what_was_finished_but_not_moved_appears_in_the_next_run():
         assert manifest.made(OUT / "sub/a.wav")["key"] == "k"
     assert results_in(OUT) == {"sub/a.wav": hashlib.sha256(b"sound").hexdigest()}
     assert len(lines_of()) == 1
+
+
+def test_an_interrupt_between_line_and_result_loses_nothing(write, monkeypatch):
+    moves = []
+
+    def interrupted_once(*arguments, **options):
+        moves.append(arguments)
+        if len(moves) == 1:
+            raise KeyboardInterrupt
+        publish(*arguments, **options)
+
+    write("a.wav")
+    monkeypatch.setattr("daw_bridge.manifest.publish", interrupted_once)
+    assert redrum("batch", "a.wav", "--rhythm", RHYTHM).exit_code == 130
+    assert_exact(OUT, [f"a_{RHYTHM}.wav"])
+    (item,) = objects(redrum("batch", "a.wav", "--rhythm", RHYTHM, "--json"))
+    assert item["unchanged"]
 
 
 def test_closing_early_leaves_finished_items_whole(write, here):
