@@ -13,4 +13,6 @@ def _own_logging():
     yield
     for logger, level, handlers in before:
         logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
         logger.handlers[:] = handlers
