@@ -22,7 +22,9 @@ import soxr
 import torch
 from typer.testing import CliRunner
 
-from daw_bridge.cli import DEMO_RHYTHMS, _progress, app
+from daw_bridge.cli import app
+from daw_bridge.render_commands import DEMO_RHYTHMS
+from daw_bridge.reporting import progress
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.midi import read_midi, write_midi
@@ -292,12 +294,12 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
         def isatty(self):
             return True
 
-    with _progress(quiet=False) as show:
+    with progress(quiet=False) as show:
         assert show is None
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    with _progress(quiet=True) as show:
+    with progress(quiet=True) as show:
         assert show is None
-    with _progress(quiet=False) as show:
+    with progress(quiet=False) as show:
         show("transcribe source", 0.0)
         show("render", 0.5)
     assert "transcribe source" in terminal.getvalue()
