@@ -1,0 +1,214 @@
+"""What Redrum does inside REAPER: `daw_bridge.reaper` sends this text there and has one of its functions called.
+
+So a call is one request, however much it reads or writes: REAPER's window waits for milliseconds, and a client
+that dies leaves nothing half done. The text runs in REAPER's Python, which may be an old one, and imports nothing
+but reapy; importing it outside of REAPER makes no sense. Results are plain lists and dicts: what they mean is
+decided outside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from reapy import reascript_api as RPR
+from reapy.reascript_api import _RPR
+
+_BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
+
+
+def collect(rhythm_tracks: list[str]) -> dict[str, Any]:
+    """Return the selected items of the current project, and those on tracks whose names begin like these."""
+    project, _, path, _ = RPR.EnumProjects(-1, "", 4096)
+    tracks, items = [], []
+    for place in range(RPR.CountTracks(project)):
+        track = RPR.GetTrack(project, place)
+        name = _track_text(track, "P_NAME")
+        tracks.append({"id": _track_text(track, "GUID"), "name": name})
+        is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
+        for number in range(RPR.CountTrackMediaItems(track)):
+            item = RPR.GetTrackMediaItem(track, number)
+            is_selected = bool(RPR.GetMediaItemInfo_Value(item, "B_UISEL"))
+            if is_selected or is_rhythm:
+                items.append({"id": item, "track": place, "is_selected": is_selected, **_item(item)})
+    return {
+        "project": project,
+        "path": path,
+        "media_folder": RPR.GetProjectPathEx(project, "", 4096)[1],
+        "bpm": RPR.GetProjectTimeSignature2(project, 0, 0)[1],
+        "points": _tempo_points(project),
+        "tracks": tracks,
+        "items": items,
+    }
+
+
+def write_back(plan: dict[str, Any]) -> dict[str, Any]:
+    """Put takes on new tracks, each directly below its source track, in one undo block; all of them or none.
+
+    Args:
+        plan: "project", a pointer; "path", where it was saved; "tracks", each with the "id" of its source
+            track, a "name" and "items", each with "file", "name", "position_s" and "length_s".
+
+    Returns:
+        An empty dict, or under "error" why nothing was done: "closed", or the file that REAPER cannot read.
+    """
+    project = plan["project"]
+    if not _is_open(project, plan["path"]):
+        return {"error": "closed"}
+    current = RPR.EnumProjects(-1, "", 4096)[0]
+    if current != project:  # tracks are inserted into the current tab only
+        RPR.SelectProjectInstance(project)
+    created: list[str] = []
+    RPR.Undo_BeginBlock2(project)
+    RPR.PreventUIRefresh(1)
+    try:
+        error = _insert(project, plan["tracks"], created)
+        if error:
+            _delete(created)
+    except Exception:
+        _delete(created)
+        raise
+    finally:
+        RPR.PreventUIRefresh(-1)
+        RPR.Undo_EndBlock2(project, "Redrum", -1)
+        if current != project:
+            RPR.SelectProjectInstance(current)
+        RPR.UpdateArrange()
+    return {"error": error} if error else {}
+
+
+def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> str:
+    """Insert tracks with their items; return the file that cannot be read, "" where all can."""
+    for plan in planned:
+        place = _place_below(project, plan["id"])
+        RPR.InsertTrackAtIndex(place, False)
+        track = RPR.GetTrack(project, place)
+        created.append(track)
+        _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
+        for wanted in plan["items"]:
+            source = RPR.PCM_Source_CreateFromFile(wanted["file"])
+            if _is_null(source):
+                return str(wanted["file"])
+            item = RPR.AddMediaItemToTrack(track)
+            RPR.SetMediaItemInfo_Value(item, "D_POSITION", wanted["position_s"])
+            RPR.SetMediaItemInfo_Value(item, "D_LENGTH", wanted["length_s"])
+            RPR.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
+            take = RPR.AddTakeToMediaItem(item)
+            RPR.SetMediaItemTake_Source(take, source)
+            _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, wanted["name"])
+    return ""
+
+
+def _delete(tracks: list[str]) -> None:
+    for track in tracks:
+        RPR.DeleteTrack(track)
+
+
+def _is_open(project: str, path: str) -> bool:
+    """Return whether a project is still in one of the tabs: a pointer alone may stand for another by now."""
+    tab = 0
+    while True:
+        found, _, found_path, _ = RPR.EnumProjects(tab, "", 4096)
+        if _is_null(found):
+            return False
+        if found == project:
+            return bool(found_path == path or not path)  # saved in the meantime
+        tab += 1
+
+
+def _place_below(project: str, guid: str) -> int:
+    """Return the place below a track, or below all where the track is gone."""
+    n_tracks = int(RPR.CountTracks(project))
+    for place in range(n_tracks):
+        if _track_text(RPR.GetTrack(project, place), "GUID") == guid:
+            return place + 1
+    return n_tracks
+
+
+def _item(item: str) -> dict[str, Any]:
+    def value(key: str) -> float:
+        return float(RPR.GetMediaItemInfo_Value(item, key))
+
+    found: dict[str, Any] = {
+        "position_s": value("D_POSITION"),
+        "length_s": value("D_LENGTH"),
+        "is_muted": bool(value("B_MUTE")),
+        "is_looped": bool(value("B_LOOPSRC")),
+        "take": None,
+    }
+    take = RPR.GetActiveTake(item)
+    source = "" if _is_null(take) else RPR.GetMediaItemTake_Source(take)
+    if not _is_null(source):
+        found["take"] = _take(take, source)
+    return found
+
+
+def _take(take: str, source: str) -> dict[str, Any]:
+    def value(key: str) -> float:
+        return float(RPR.GetMediaItemTakeInfo_Value(take, key))
+
+    found: dict[str, Any] = {
+        "name": RPR.GetTakeName(take),
+        "start_offset_s": value("D_STARTOFFS"),
+        "play_rate": value("D_PLAYRATE"),
+        "keeps_pitch": bool(value("B_PPITCH")),
+        "channel_mode": int(value("I_CHANMODE")),
+        "is_stretched": RPR.GetTakeNumStretchMarkers(take) > 0,
+        "is_midi": bool(RPR.TakeIsMIDI(take)),
+        "section": None,
+    }
+    if found["is_midi"]:
+        n_notes = RPR.MIDI_CountEvts(take, 0, 0, 0)[2]
+        notes = [RPR.MIDI_GetNote(take, i, 0, 0, 0, 0, 0, 0, 0) for i in range(n_notes)]
+        found["notes"] = [
+            (RPR.MIDI_GetProjQNFromPPQPos(take, ppq), number, velocity, channel)
+            for _, _, _, _, is_muted, ppq, _, channel, number, velocity in notes
+            if not is_muted
+        ]
+        found["source_beats"] = RPR.GetMediaSourceLength(source, 0)[0]
+        return found
+    is_section, _, start_s, length_s, is_reversed = RPR.PCM_Source_GetSectionInfo(source, 0, 0, 0)
+    if is_section:
+        found["section"] = (start_s, length_s, bool(is_reversed))
+    parent = RPR.GetMediaSourceParent(source)
+    while not _is_null(parent):
+        source, parent = parent, RPR.GetMediaSourceParent(parent)
+    found["file"] = _file_of(source)
+    return found
+
+
+def _tempo_points(project: str) -> list[tuple[float, float, bool]]:
+    """Return time, BPM and whether the tempo glides from there on, of each tempo marker."""
+    points = []
+    for number in range(RPR.CountTempoTimeSigMarkers(project)):
+        marker = RPR.GetTempoTimeSigMarker(project, number, 0, 0, 0, 0, 0, 0, 0)
+        points.append((marker[3], marker[6], bool(marker[9])))
+    return points
+
+
+def _is_null(pointer: str) -> bool:
+    """Return whether a pointer, which reapy writes as `(Type*)0x...`, is none."""
+    return not pointer or int(pointer.rpartition("0x")[2] or "0", 16) == 0
+
+
+def _track_text(track: str, key: str) -> str:
+    buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+    kind = ctypes.CFUNCTYPE(ctypes.c_byte, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_byte)
+    function = kind(_RPR._ft["GetSetMediaTrackInfo_String"])
+    function(_RPR.rpr_packp("MediaTrack*", track), key.encode(), buffer, 0)
+    return buffer.value.decode("utf-8", "surrogateescape")
+
+
+def _set_text(name: str, pointer_type: str, pointer: str, text: str) -> None:
+    """Set the name of a track or take."""
+    data = text.encode("utf-8", "surrogateescape")
+    buffer = ctypes.create_string_buffer(data, max(len(data) + 1, _BUFFER_BYTES))
+    kind = ctypes.CFUNCTYPE(ctypes.c_byte, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_byte)
+    kind(_RPR._ft[name])(_RPR.rpr_packp(pointer_type, pointer), b"P_NAME", buffer, 1)
+
+
+def _file_of(source: str) -> str:
+    buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_int)
+    kind(_RPR._ft["GetMediaSourceFileName"])(_RPR.rpr_packp("PCM_source*", source), buffer, _BUFFER_BYTES)
+    return buffer.value.decode("utf-8", "surrogateescape")
