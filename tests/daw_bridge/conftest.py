@@ -9,6 +9,7 @@ import time
 import urllib.request
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -147,7 +148,9 @@ class RppWorld:
 
 
 class ReaperWorld:
-    """A scene in a stand-in for a running REAPER."""
+    """A scene in a stand-in for a running REAPER, one process for many tests as long as none spoils it."""
+
+    running = None  # the process, and the script that it runs
 
     def __init__(self, folder, tracks, *, bpm=120.0, points=(), script=None, starts_server=True, action=""):
         import daw_bridge
@@ -157,16 +160,37 @@ class ReaperWorld:
         self.sessions = []
         scene = {"path": str(folder / "song.rpp"), "media_folder": str(self.media_folder), "tracks": tracks}
         scene |= {"bpm": bpm, "points": list(points), "starts_server": starts_server, "action": action}
-        (folder / "scene.json").write_text(json.dumps(scene))
+        self._scene = folder / "scene.json"
+        self._scene.write_text(json.dumps(scene))
         script = script or Path(daw_bridge.__file__).parent / "actions" / "redrum_server.py"
+        self.is_spoilt = not starts_server
+        if self.running is not None and self.running[1] == script and not self.is_spoilt:
+            self.process = self.running[0]
+            self.control(f"scene/{quote(str(self._scene), safe='')}")
+        else:
+            self.stop()
+            self._start(script)
+        self.before = self.tracks_after()
+
+    def _start(self, script):
         _wait_for_ports()
         program = Path(__file__).with_name("stand_in_reaper.py")
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(program), str(folder / "scene.json"), str(script)],
+            [sys.executable, "-W", "ignore", str(program), str(self._scene), str(script)],
             stdout=subprocess.PIPE,
         )
+        ReaperWorld.running = self.process, script
         assert self.process.stdout.readline() == b"ready\n"
-        self.before = self.tracks_after()
+
+    @classmethod
+    def stop(cls):
+        """End the process."""
+        if cls.running is not None:
+            process = cls.running[0]
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            cls.running = None
 
     def session(self):
         from daw_bridge.reaper import RunningSession
@@ -175,6 +199,8 @@ class ReaperWorld:
         return self.sessions[-1]
 
     def control(self, command):
+        """Do something to the stand-in; after much of it, it is not fit for another test."""
+        self.is_spoilt |= command.partition("/")[0] not in ("scene", "snapshot", "stall", "new-tab", "close")
         with urllib.request.urlopen(f"http://localhost:2307/stand-in/{command}", timeout=20) as page:
             return page.read().decode()
 
@@ -192,12 +218,17 @@ class ReaperWorld:
         return [one for one in self.tracks_after() if one in self.before] == self.before
 
     def close(self):
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self.is_spoilt:
             for session in self.sessions:
                 session.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+        else:
+            self.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left():
+    yield
+    ReaperWorld.stop()
 
 
 def _wait_for_ports():

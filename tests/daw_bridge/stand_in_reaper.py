@@ -2,10 +2,10 @@
 
     python stand_in_reaper.py SCENE.json SCRIPT.py
 
-What is as in REAPER: `reaper_python` packs its arguments into C types and calls a table of C functions; pointers
-are written `(MediaItem*)0x%08X%08X`; functions that fill arguments return all of them; texts pass through buffers
-of 4 MiB; scripts run in `__main__`, which has RPR_defer and RPR_atexit; the web interface answers what reapy asks.
-All else is as simple as the tests allow. `/stand-in/COMMAND` of the web interface is for the tests.
+As in REAPER, `reaper_python` packs its arguments into C types and calls a table of C functions; pointers are
+written `(MediaItem*)0x%08X%08X`; functions that fill arguments return all of them; texts pass through buffers
+of 4 MiB; scripts run in `__main__`, which has RPR_defer and RPR_atexit; the web interface answers what reapy
+asks. All else is as simple as the tests allow. `/stand-in/COMMAND` of the web interface is for the tests.
 """
 
 import ctypes
@@ -50,12 +50,16 @@ SIGNATURES = {
     "GetSetMediaTrackInfo_String": "bool : MediaTrack* text out_text bool",
     "GetTakeName": "text : MediaItem_Take*",
     "GetTakeNumStretchMarkers": "int : MediaItem_Take*",
-    "GetTempoTimeSigMarker": "bool : ReaProject* int out_double out_int out_double out_double out_int out_int out_bool",
+    "GetTempoTimeSigMarker": (
+        "bool : ReaProject* int out_double out_int out_double out_double out_int out_int out_bool"
+    ),
     "GetTrack": "MediaTrack* : ReaProject* int",
     "GetTrackMediaItem": "MediaItem* : MediaTrack* int",
     "InsertTrackAtIndex": "None : int bool",
     "MIDI_CountEvts": "int : MediaItem_Take* out_int out_int out_int",
-    "MIDI_GetNote": "bool : MediaItem_Take* int out_bool out_bool out_double out_double out_int out_int out_int",
+    "MIDI_GetNote": (
+        "bool : MediaItem_Take* int out_bool out_bool out_double out_double out_int out_int out_int"
+    ),
     "MIDI_GetProjQNFromPPQPos": "double : MediaItem_Take* double",
     "PCM_Source_CreateFromFile": "PCM_source* : text",
     "PCM_Source_GetSectionInfo": "bool : PCM_source* out_double out_double out_bool",
@@ -76,8 +80,11 @@ class Reaper:
     """The state of the program; each public method is the ReaScript function of its name."""
 
     def __init__(self, scene):
-        self._objects = {}
         self.ext_state = {}
+        self.load(scene)
+
+    def load(self, scene):
+        self._objects = {}
         self.undo = []
         self.delay_s = 0.0
         self.projects = [self._project(scene)]
@@ -464,7 +471,9 @@ def _web(reaper, loop, script):
                 longest_s, loop.longest_s = loop.longest_s, 0.0
                 return str(longest_s)
             with loop.lock:
-                if command == "snapshot":
+                if command == "scene":
+                    reaper.load(json.loads(Path(value).read_text()))
+                elif command == "snapshot":
                     return json.dumps(reaper.snapshot())
                 if command == "delay":
                     reaper.delay_s = float(value)
