@@ -1,45 +1,64 @@
-"""What Redrum does inside REAPER: `daw_bridge.reaper` sends this text there and has one of its functions called.
+"""What Redrum does inside REAPER: `daw_bridge.reaper` sends this text there and calls one of its functions.
 
 So a call is one request, however much it reads or writes: REAPER's window waits for milliseconds, and a client
-that dies leaves nothing half done. The text runs in REAPER's Python, which may be an old one, and imports nothing
-but reapy; importing it outside of REAPER makes no sense. Results are plain lists and dicts: what they mean is
+that dies leaves nothing half done. The text runs in REAPER's Python, which may be an old one, and imports
+nothing but reapy; outside of REAPER it cannot be imported. Results are plain lists and dicts: what they mean is
 decided outside.
 """
 
 from __future__ import annotations
 
 import ctypes
+import time
 from typing import Any
 
 from reapy import reascript_api as RPR
 from reapy.reascript_api import _RPR
 
+_LONGEST_S = 0.08  # that one call may keep REAPER's window waiting, and one item more
 _BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
 
 
-def collect(rhythm_tracks: list[str]) -> dict[str, Any]:
-    """Return the selected items of the current project, and those on tracks whose names begin like these."""
+def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
+    """Return the selected items of the current project, and those on tracks whose names begin like these.
+
+    What takes longer than REAPER's window should wait is left for another call: "next" says where it begins,
+    and "changes" counts the changes of the project, so that one in between shows.
+
+    Args:
+        rhythm_tracks: beginnings of names, in lower case.
+        begin: the places of the first track and of the first item on it.
+    """
+    deadline = time.perf_counter() + _LONGEST_S
     project, _, path, _ = RPR.EnumProjects(-1, "", 4096)
-    tracks, items = [], []
-    for place in range(RPR.CountTracks(project)):
-        track = RPR.GetTrack(project, place)
-        name = _track_text(track, "P_NAME")
-        tracks.append({"id": _track_text(track, "GUID"), "name": name})
-        is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
-        for number in range(RPR.CountTrackMediaItems(track)):
-            item = RPR.GetTrackMediaItem(track, number)
-            is_selected = bool(RPR.GetMediaItemInfo_Value(item, "B_UISEL"))
-            if is_selected or is_rhythm:
-                items.append({"id": item, "track": place, "is_selected": is_selected, **_item(item)})
-    return {
+    found: dict[str, Any] = {
         "project": project,
         "path": path,
+        "changes": RPR.GetProjectStateChangeCount(project),
         "media_folder": RPR.GetProjectPathEx(project, "", 4096)[1],
         "bpm": RPR.GetProjectTimeSignature2(project, 0, 0)[1],
         "points": _tempo_points(project),
-        "tracks": tracks,
-        "items": items,
+        "tracks": [],
+        "items": [],
+        "next": None,
     }
+    first_track, first_item = begin
+    for place in range(RPR.CountTracks(project)):
+        track = RPR.GetTrack(project, place)
+        name = _track_text(track, "P_NAME")
+        found["tracks"].append({"id": _track_text(track, "GUID"), "name": name})
+        if place < first_track or found["next"]:
+            continue
+        is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
+        for number in range(first_item if place == first_track else 0, RPR.CountTrackMediaItems(track)):
+            if time.perf_counter() > deadline:
+                found["next"] = [place, number]
+                break
+            item = RPR.GetTrackMediaItem(track, number)
+            is_selected = bool(RPR.GetMediaItemInfo_Value(item, "B_UISEL"))
+            if is_selected or is_rhythm:
+                found["items"].append({"id": item, "track": place, "is_selected": is_selected, **_item(item)})
+    return found
 
 
 def write_back(plan: dict[str, Any]) -> dict[str, Any]:

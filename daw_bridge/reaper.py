@@ -1,8 +1,9 @@
 """A running REAPER, from outside: what is selected, and takes back as new tracks.
 
 python-reapy carries the requests. Whatever REAPER has to do is one request each (`inside_reaper`), so nothing
-ever holds its window from outside: a client that is killed in a hold takes reapy's server along. Before reapy is
-imported, which waits for ever where REAPER runs without the server, a look with a time-out says what is missing.
+ever holds its window from outside: a client that is killed in a hold takes reapy's server along. Before reapy
+is imported, which waits for ever where REAPER runs without the server, a look with a time-out says what is
+missing.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ WEB_PORT = 2307  # of REAPER's web interface, as reapy knows it
 SERVER_SCRIPT = "redrum_server.py"
 LOOK_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
+_MOST_TRIES = 5
 
 # Runs a function of `inside_reaper`; reapy's server calls `eval` with these names as globals.
 _CALL = "(exec(compile(code, 'redrum', 'exec'), scope), scope[name](*arguments))[1]"
@@ -114,9 +116,13 @@ class RunningSession:
         worker.call(_connect_reapy, timeout_s)
         return cls(worker, timeout_s)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._worker.call(_hang_up, self._timeout_s)
+
     def collect(self) -> Job:
         """Return the selected items and those on rhythm tracks; see `Session.collect`."""
-        found = self._ask("collect", list(RHYTHM_TRACKS))
+        found = self._collected()
         tempo = project_tempo(found["bpm"], [(at_s, bpm, glides) for at_s, bpm, glides in found["points"]])
         return Job(
             daw="reaper",
@@ -152,6 +158,20 @@ class RunningSession:
             raise ReaperLost(f"REAPER did not say whether it took the takes; they lie in {folder}") from lost
         return media
 
+    def _collected(self) -> dict[str, Any]:
+        """Return what `inside_reaper.collect` finds, in as many calls as it needs, of one state of the project."""
+        for _ in range(_MOST_TRIES):
+            found = part = self._ask("collect", list(RHYTHM_TRACKS), [0, 0])
+            items = list(part["items"])
+            while part["next"] and _state_of(part) == _state_of(found):
+                part = self._ask("collect", list(RHYTHM_TRACKS), part["next"])
+                items += part["items"]
+            if _state_of(part) == _state_of(found):
+                return {**found, "items": items}
+        raise DawError(
+            "the project changes while it is read", hint="stop playback or recording, then try again"
+        )
+
     def _ask(self, name: str, *arguments: object) -> Any:
         """Return what a function of `inside_reaper` says."""
         scope = {"__name__": "redrum_inside_reaper"}
@@ -180,7 +200,7 @@ def look() -> None:
                 raise ServerNotStarted
             time.sleep(0.05)
     try:
-        # The server greets whoever connects. All of it is read: hanging up on a rest would reset the connection.
+        # The server greets whoever connects. All of that is read: hanging up on a rest would be a reset.
         with (
             socket.create_connection(("localhost", int(port)), timeout=LOOK_TIMEOUT_S) as connection,
             connection.makefile("rb") as stream,
@@ -260,11 +280,20 @@ def _connect_reapy() -> None:
             import reapy
 
             if is_loaded:
+                _hang_up()
                 reapy.reconnect()
     except (OSError, ValueError, RecursionError) as err:
         raise ReaperLost from err
     if not reapy.dist_api_is_enabled():
         raise ServerNotStarted
+
+
+def _hang_up() -> None:
+    from reapy.tools.network import machines
+
+    client = machines.get_selected_client()
+    if client is not None:
+        client.close()
 
 
 def _request(arguments: list[object]) -> Any:
@@ -281,6 +310,10 @@ def _request(arguments: list[object]) -> Any:
         ) from err
     except (OSError, ValueError) as err:
         raise ReaperLost from err
+
+
+def _state_of(part: dict[str, Any]) -> tuple[object, object]:
+    return part["project"], part["changes"]
 
 
 def _item(found: dict[str, Any], tempo_map: TempoMap) -> Item:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import uuid
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -129,12 +130,12 @@ class ProjectText:
         return b"".join([*parts, *self._lines[done:]])
 
     def _parse(self) -> _Block:
-        if not self._lines or not self._lines[0].startswith(b"<REAPER_PROJECT"):
+        if not self._lines or not self._lines[0].removeprefix(BOM_UTF8).startswith(b"<REAPER_PROJECT"):
             raise DawError(
                 f"{self.name} is no REAPER project: its line 1 does not begin with <REAPER_PROJECT",
                 hint="give a project that REAPER has saved (.rpp)",
             )
-        root = _Block(0, [word.removeprefix("<") for word in self.words(0)])
+        root = _Block(0, ["REAPER_PROJECT", *self.words(0)[1:]])
         open_blocks = [root]
         for number in range(1, len(self._lines)):
             line = self._lines[number].strip()

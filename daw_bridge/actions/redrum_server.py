@@ -1,8 +1,8 @@
 """Let Redrum, on this machine, reach the REAPER that this script is run in.
 
-Load it once in REAPER's Actions list (New action... > Load ReaScript...) and run it when REAPER has started. It is
-reapy's own server with two differences: only programs on this machine can connect, as whoever connects may run
-anything in REAPER; and a program that dies in the middle of a request does not take the server along.
+Load it once in REAPER's Actions list (New action... > Load ReaScript...) and run it when REAPER has started.
+It is reapy's own server with two differences: only programs on this machine can connect, as whoever connects
+may run anything in REAPER; and a program that dies in the middle of a request does not take the server along.
 """
 
 import sys
@@ -29,7 +29,7 @@ class LocalServer(Server):  # type: ignore[misc]
         """Hang up on everybody."""
         for connection in self.connections.values():
             connection.close()
-        self.connections = {}
+        self.connections.clear()
 
 
 def serve(server: Any) -> None:

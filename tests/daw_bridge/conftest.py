@@ -164,7 +164,7 @@ class ReaperWorld:
         self._scene.write_text(json.dumps(scene))
         script = script or Path(daw_bridge.__file__).parent / "actions" / "redrum_server.py"
         self.is_spoilt = not starts_server
-        if self.running is not None and self.running[1] == script and not self.is_spoilt:
+        if self._is_running(script) and not self.is_spoilt:
             self.process = self.running[0]
             self.control(f"scene/{quote(str(self._scene), safe='')}")
         else:
@@ -181,6 +181,9 @@ class ReaperWorld:
         )
         ReaperWorld.running = self.process, script
         assert self.process.stdout.readline() == b"ready\n"
+
+    def _is_running(self, script):
+        return self.running is not None and self.running[1] == script and self.running[0].poll() is None
 
     @classmethod
     def stop(cls):
@@ -200,7 +203,14 @@ class ReaperWorld:
 
     def control(self, command):
         """Do something to the stand-in; after much of it, it is not fit for another test."""
-        self.is_spoilt |= command.partition("/")[0] not in ("scene", "snapshot", "stall", "new-tab", "close")
+        self.is_spoilt |= command.partition("/")[0] not in (
+            "scene",
+            "snapshot",
+            "stall",
+            "new-tab",
+            "close",
+            "delete-track",
+        )
         with urllib.request.urlopen(f"http://localhost:2307/stand-in/{command}", timeout=20) as page:
             return page.read().decode()
 

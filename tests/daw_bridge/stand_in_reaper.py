@@ -44,6 +44,7 @@ SIGNATURES = {
     "GetMediaSourceLength": "double : PCM_source* out_bool",
     "GetMediaSourceParent": "PCM_source* : PCM_source*",
     "GetProjectPathEx": "None : ReaProject* out_text int",
+    "GetProjectStateChangeCount": "int : ReaProject*",
     "GetProjectTimeSignature2": "None : ReaProject* out_double out_double",
     "GetResourcePath": "text : ",
     "GetSetMediaItemTakeInfo_String": "bool : MediaItem_Take* text out_text bool",
@@ -86,7 +87,7 @@ class Reaper:
     def load(self, scene):
         self._objects = {}
         self.undo = []
-        self.delay_s = 0.0
+        self.delay_s, self.n_changes, self.is_restless = 0.0, 0, False
         self.projects = [self._project(scene)]
         self.current = self.projects[0]
 
@@ -192,6 +193,10 @@ class Reaper:
 
     def GetProjectPathEx(self, project, path, size):
         return (self.thing(project)["media_folder"],)
+
+    def GetProjectStateChangeCount(self, project):
+        self.n_changes += self.is_restless
+        return self.n_changes
 
     def GetProjectTimeSignature2(self, project, bpm, beats):
         return self.thing(project)["bpm"], 4.0
@@ -477,6 +482,8 @@ def _web(reaper, loop, script):
                     return json.dumps(reaper.snapshot())
                 if command == "delay":
                     reaper.delay_s = float(value)
+                elif command == "restless":
+                    reaper.is_restless = True
                 elif command == "stop-server":
                     loop.is_serving = False
                 elif command == "close":
