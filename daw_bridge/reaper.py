@@ -159,7 +159,7 @@ class RunningSession:
         return media
 
     def _collected(self) -> dict[str, Any]:
-        """Return what `inside_reaper.collect` finds, in as many calls as it needs, of one state of the project."""
+        """Return what `inside_reaper.collect` finds in as many calls as it needs, all of one state."""
         for _ in range(_MOST_TRIES):
             found = part = self._ask("collect", list(RHYTHM_TRACKS), [0, 0])
             items = list(part["items"])

@@ -27,7 +27,8 @@ from transform.audio import AudioFormat, Recording, Samples, resolve_output, wri
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
-from transform.midi import drums_of_notes
+from transform.midi import drums_of_notes, read_midi
+from transform.presets import resolve_rhythm
 
 _BLOCK_SAMPLES = 2**18
 _GLUE = "glue it in the DAW, then try again"
@@ -46,6 +47,19 @@ class Order:
     rhythm: GivenRhythm | None = None  # None: it is in the session, see `pair_items`
     bit_depth: str | None = None  # None: the source's
     drum_map: str = "auto"
+
+
+def open_rhythm(name: str, drum_map: str, files: ExitStack) -> GivenRhythm:
+    """Return the rhythm that a user names: a MIDI file, a recording (closed by `files`) or a shipped one.
+
+    Raises:
+        RhythmError: there is no such rhythm, or no drums are in it.
+        AudioError: the recording cannot be read.
+    """
+    found = resolve_rhythm(name)
+    if found.is_midi:
+        return read_midi(found.path, drum_map=drum_map)
+    return files.enter_context(Recording.open(found.path))
 
 
 def redrum_session(
