@@ -1,6 +1,7 @@
 """The commands `redrum reaper ...`."""
 
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -119,6 +120,32 @@ def selected(
         _print(report, as_json, quiet)
     if any("error" in report for report in reports):
         raise typer.Exit(1)
+
+
+Resources = Annotated[
+    Path | None, option("DIR", "REAPER's settings, where it is a portable REAPER.", "where REAPER keeps them")
+]
+
+
+@reaper_app.command("install")
+def install_command(resources: Resources = None) -> None:
+    """Let REAPER, which must not run, start Redrum's server: a script, Python and a web interface."""
+    from daw_bridge.install import install, reaper_folder
+
+    _print_changes(install(resources or reaper_folder()), "all is installed already")
+
+
+@reaper_app.command("uninstall")
+def uninstall_command(resources: Resources = None) -> None:
+    """Take the script and the web interface out of REAPER's settings again."""
+    from daw_bridge.install import reaper_folder, uninstall
+
+    _print_changes(uninstall(resources or reaper_folder()), "nothing is installed")
+
+
+def _print_changes(changes: list[str], none: str) -> None:
+    for change in changes or [none]:
+        typer.echo(change)
 
 
 def _print_failure(report: dict[str, Any]) -> None:
