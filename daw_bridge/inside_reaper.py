@@ -184,7 +184,8 @@ def _take(take: str, source: str) -> dict[str, Any]:
             for _, _, _, _, is_muted, ppq, _, channel, number, velocity in notes
             if not is_muted
         ]
-        found["source_beats"] = RPR.GetMediaSourceLength(source, 0)[0]
+        length, _, is_in_beats = RPR.GetMediaSourceLength(source, 0)
+        found["source_beats"] = length if is_in_beats else 0.0
         return found
     is_section, _, start_s, length_s, is_reversed = RPR.PCM_Source_GetSectionInfo(source, 0, 0, 0)
     if is_section:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import http.client
 import importlib.resources
-import json
 import socket
 import sys
 import threading
@@ -142,20 +141,22 @@ class RunningSession:
             ReaperLost: REAPER stopped answering.
             OutputError: the media cannot be written, or not be read by REAPER.
         """
-        lost = None
+        unanswered: BaseException | None = None
         with published_media(job, takes) as media:
             plan = {"project": job.project_id, "path": job.project, "tracks": _planned(job, takes, media)}
             try:
                 answer = self._ask("write_back", plan)
-            except ReaperLost as err:
-                if not _is_running():
+            except (ReaperLost, KeyboardInterrupt) as err:
+                if isinstance(err, ReaperLost) and not _is_running():
                     raise
-                lost = err
+                unanswered = err  # REAPER may have done it, or do it yet: the media must stay
             else:
                 _check_written(answer)
-        if lost is not None:  # REAPER may have done it, or do it yet: the media must stay
-            folder = Path(job.media_folder)
-            raise ReaperLost(f"REAPER did not say whether it took the takes; they lie in {folder}") from lost
+        if isinstance(unanswered, ReaperLost):
+            where = f"they lie in {job.media_folder}"
+            raise ReaperLost(f"REAPER did not say whether it took the takes; {where}") from unanswered
+        if unanswered is not None:
+            raise unanswered
         return media
 
     def _collected(self) -> dict[str, Any]:
@@ -192,8 +193,8 @@ def look() -> None:
     """
     port = _ext_state("server_port")
     if not port:
-        if action := _ext_state("activate_reapy_server"):
-            _get(f"/_/{json.loads(action)}")
+        if action := _ext_state("activate_reapy_server").strip('"'):
+            _get(f"/_/{action}")
         deadline = time.monotonic() + (LOOK_TIMEOUT_S if action else 0.0)
         while not (port := _ext_state("server_port")):
             if time.monotonic() >= deadline:

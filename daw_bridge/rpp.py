@@ -35,8 +35,6 @@ from transform.errors import DawError
 from transform.events import TempoMap
 from transform.files import check_output, write_bytes_atomic
 
-PROJECT_SUFFIX = ".rpp"
-
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
 _MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _QUOTES = "\"'`"
@@ -460,6 +458,11 @@ class RppSession:
         return notes, tick
 
 
+def result_path(path: Path) -> Path:
+    """Return where the copy of a project goes that takes are put into."""
+    return path.with_name(f"{path.stem}-redrum{path.suffix}")
+
+
 def open_project(
     path: Path,
     *,
@@ -483,7 +486,7 @@ def open_project(
         DawError: the project cannot be read, is broken, or is its own output.
         OutputError: `output` exists and is not to be overwritten, or cannot be written.
     """
-    output = output or path.with_name(f"{path.stem}-redrum{path.suffix}")
+    output = output or result_path(path)
     if os.path.abspath(output) == os.path.abspath(path) or (output.exists() and output.samefile(path)):
         raise DawError(f"{path} would replace itself", hint="give the result another name")
 

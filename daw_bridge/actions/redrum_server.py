@@ -25,6 +25,10 @@ class LocalServer(Server):  # type: ignore[misc]
         """Listen on this machine only, whatever address reapy asks for."""
         super().bind(("127.0.0.1", address[1]))
 
+    def disconnect(self, address: tuple[str, int]) -> None:
+        """Forget a client that hung up, even if nothing of its connection is left."""
+        self.connections.pop(address).close()
+
     def drop_all(self) -> None:
         """Hang up on everybody."""
         for connection in self.connections.values():

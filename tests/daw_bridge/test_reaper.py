@@ -216,6 +216,20 @@ def test_the_server_stops(world, take):
     assert [path.name for path in made.media_folder.iterdir()] == ["take.wav"]
 
 
+def test_an_interrupt_while_reaper_works_keeps_what_it_may_need(world, take, monkeypatch):
+    made = world()
+    session = made.session()
+    job = session.collect()
+
+    def ask(name, plan):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "_ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        session.write_back(job, [take(job.items[0])])
+    assert [path.name for path in made.media_folder.iterdir()] == ["take.wav"]
+
+
 CLIENT = """
 import sys, time
 from pathlib import Path
