@@ -15,7 +15,7 @@ from typing import Any
 from reapy import reascript_api as RPR
 from reapy.reascript_api import _RPR
 
-_LONGEST_S = 0.06  # that one call may keep REAPER's window waiting, and one item more
+_LONGEST_S = 0.04  # that one call may keep REAPER's window waiting, and one item more
 _BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
 
 

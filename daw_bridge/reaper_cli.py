@@ -33,7 +33,6 @@ from daw_bridge.options import (
     resolve_device,
 )
 from daw_bridge.reporting import form_of, print_json, progress, set_up_logging
-from daw_bridge.session import Job, pair_items
 
 reaper_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
@@ -103,13 +102,14 @@ def selected(
     with ExitStack() as files:
         session = files.enter_context(closing(RunningSession.connect()))
 
+        from daw_bridge.session import pair_items
         from daw_bridge.takes import Order, about, open_rhythm, redrum_session
         from transform.engine import Redrummer, RenderSettings
 
         found = open_rhythm(rhythm, drum_map, files) if rhythm else None
         order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
         if dry_run:
-            job: Job = session.collect()
+            job = session.collect()
             for pair in pair_items(job, has_rhythm=rhythm is not None):
                 _print(about(job, pair, found) | {"dry_run": True}, as_json, quiet)
             return

@@ -103,6 +103,7 @@ class Job:
     items: tuple[Item, ...]
 
     def __post_init__(self) -> None:
+        TempoMap(self.tempo)  # raises RhythmError where it is none
         for item in self.items:
             if not 0 <= item.track < len(self.tracks):
                 raise DawError(f"the item {item.name!r} lies on track {item.track + 1}, which does not exist")

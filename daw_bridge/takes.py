@@ -162,8 +162,9 @@ class _Renderer:
         source = pair.source
         _check_audible(self.job, pair)
         with ExitStack() as files:
-            recording = files.enter_context(heard(source, folder))
-            played = self._played(pair, folder)
+            sounds = Path(files.enter_context(TemporaryDirectory(prefix="redrum-")))
+            recording = files.enter_context(heard(source, sounds))
+            played = self._played(pair, sounds)
             _check_original(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.show)
             name = f"{_plain_name(source) or recording.name}-redrum"

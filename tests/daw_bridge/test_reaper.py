@@ -1,11 +1,11 @@
 """A REAPER that is missing, quits, closes, or is asked by who dies: reapy's own protocol, in two processes."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -302,7 +302,11 @@ def test_the_client_is_killed(world, loop, redrummer, moment, whose):
 
 
 def test_a_large_session_is_read_at_once(worlds, loop, take, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda file: None)  # 600 files that nobody needs after a power cut
+    @contextlib.contextmanager
+    def where_they_are(job, takes):
+        yield [take.file for take in takes]
+
+    monkeypatch.setattr("daw_bridge.reaper.published_media", where_they_are)  # 600 copies would take their time
     tracks = [
         worlds.track(f"track {n}", *(worlds.audio(loop, 2 * k, name=f"item {k}") for k in range(10)))
         for n in range(20)
@@ -310,13 +314,15 @@ def test_a_large_session_is_read_at_once(worlds, loop, take, monkeypatch):
     made = worlds("reaper", tracks)
     session = made.session()
     took_s = {"collect": [], "stall of collect": [], "stall of write-back": []}
+    one = None
     for _ in range(3):  # whatever else this machine does disturbs some, not all
         made.control("stall")
         began = time.perf_counter()
         job = session.collect()
         took_s["collect"].append(time.perf_counter() - began)
         took_s["stall of collect"].append(float(made.control("stall")))
-        session.write_back(job, [take(item) for item in job.items])
+        one = take(job.items[0]) if one is None else one
+        session.write_back(job, [replace(one, source=item) for item in job.items])
         took_s["stall of write-back"].append(float(made.control("stall")))
     least = {name: min(values) for name, values in took_s.items()}
     print(least)
