@@ -214,6 +214,10 @@ class ReaperWorld:
         with urllib.request.urlopen(f"http://localhost:2307/stand-in/{command}", timeout=20) as page:
             return page.read().decode()
 
+    def stall_s(self):
+        """The longest that the loop stood still since the last call, and the longest that it worked, s."""
+        return tuple(json.loads(self.control("stall")))
+
     def snapshot(self):
         return json.loads(self.control("snapshot"))
 

@@ -434,16 +434,18 @@ class Loop:
     def __init__(self):
         self.lock = threading.Lock()
         self.deferred, self.at_exit = [], []
-        self.longest_s = 0.0
+        self.longest_s = 0.0  # that a tick took
+        self.busiest_s = 0.0  # that a tick took of the processor, whatever else kept that busy
         self.is_serving = True
 
     def tick(self):
-        began = time.perf_counter()
         with self.lock:
+            began, cpu_began = time.perf_counter(), time.thread_time()
             codes, self.deferred = self.deferred, []
             for code in codes if self.is_serving else ():
                 exec(code, sys.modules["__main__"].__dict__)
-        self.longest_s = max(self.longest_s, time.perf_counter() - began)
+            self.longest_s = max(self.longest_s, time.perf_counter() - began)
+            self.busiest_s = max(self.busiest_s, time.thread_time() - cpu_began)
 
 
 def _web(reaper, loop, script):
@@ -472,10 +474,11 @@ def _web(reaper, loop, script):
             if command == "freeze":
                 threading.Thread(target=self.freeze, args=(float(value),)).start()
                 return ""
-            if command == "stall":
-                longest_s, loop.longest_s = loop.longest_s, 0.0
-                return str(longest_s)
             with loop.lock:
+                if command == "stall":
+                    stall = json.dumps([loop.longest_s, loop.busiest_s])
+                    loop.longest_s = loop.busiest_s = 0.0
+                    return stall
                 if command == "scene":
                     reaper.load(json.loads(Path(value).read_text()))
                 elif command == "snapshot":
@@ -524,7 +527,7 @@ def main():
     if scene["starts_server"]:
         loop.deferred.append(script)
         loop.tick()  # imports reapy: a script's start may take its time
-        loop.longest_s = 0.0
+        loop.longest_s = loop.busiest_s = 0.0
     elif scene["action"]:
         reaper.ext_state["reapy", "activate_reapy_server"] = json.dumps(scene["action"])
     print("ready", flush=True)

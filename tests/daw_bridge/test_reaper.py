@@ -107,10 +107,10 @@ def test_a_slow_reaper_is_asked_in_pieces(world):
     made = world(30)
     session = made.session()
     at_once = session.collect()
-    made.control("stall")
+    made.stall_s()
     made.control("delay/0.0005")
     assert session.collect() == at_once
-    assert float(made.control("stall")) < 0.3
+    assert made.stall_s()[0] < 0.3  # all of it takes longer
     made.control("restless")
     with pytest.raises(DawError, match="changes while it is read"):
         session.collect()
@@ -313,21 +313,20 @@ def test_a_large_session_is_read_at_once(worlds, loop, take, monkeypatch):
     ]
     made = worlds("reaper", tracks)
     session = made.session()
-    took_s = {"collect": [], "stall of collect": [], "stall of write-back": []}
-    one = None
+    one, collected_s, stalls_s, worked_s = None, [], [], []
     for _ in range(3):  # whatever else this machine does disturbs some, not all
-        made.control("stall")
+        made.stall_s()
         began = time.perf_counter()
         job = session.collect()
-        took_s["collect"].append(time.perf_counter() - began)
-        took_s["stall of collect"].append(float(made.control("stall")))
-        one = take(job.items[0]) if one is None else one
+        collected_s.append(time.perf_counter() - began)
+        one = one or take(job.items[0])
         session.write_back(job, [replace(one, source=item) for item in job.items])
-        took_s["stall of write-back"].append(float(made.control("stall")))
-    least = {name: min(values) for name, values in took_s.items()}
-    print(least)
+        stall_s, work_s = made.stall_s()
+        stalls_s.append(stall_s)
+        worked_s.append(work_s)
+    stall = f"longest stall {min(stalls_s):.3f} s, {min(worked_s):.3f} s of it work"
+    print(f"collected in {min(collected_s):.3f} s, {stall}")
     assert len(job.items) == 200
     assert len(made.tracks_after()) == 80
-    assert least["collect"] < 1.0
-    assert least["stall of collect"] < 0.15
-    assert least["stall of write-back"] < 0.15
+    assert min(collected_s) < 1.0
+    assert min(worked_s) < 0.15  # the stall itself, where nothing else wants the processor
