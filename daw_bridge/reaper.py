@@ -116,8 +116,8 @@ class RunningSession:
         return cls(worker, timeout_s)
 
     def close(self) -> None:
-        """Hang up."""
-        self._worker.call(_hang_up, self._timeout_s)
+        """Hang up, even where the worker still waits for an answer."""
+        _hang_up()
 
     def collect(self) -> Job:
         """Return the selected items and those on rhythm tracks; see `Session.collect`."""

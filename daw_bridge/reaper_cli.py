@@ -21,7 +21,6 @@ from daw_bridge.options import (
     Quiet,
     RhythmBpm,
     Seed,
-    SourceBpm,
     Start,
     Tail,
     Timing,
@@ -56,7 +55,9 @@ def selected(
         str | None, option("source|rhythm|SECONDS", "Length of each take; a shorter rhythm loops.", "source")
     ] = None,
     align: Align = None,
-    source_bpm: SourceBpm = None,
+    source_bpm: Annotated[
+        str | None, option("N|auto", "Tempo of the sources; auto estimates it.", "the project's")
+    ] = None,
     rhythm_bpm: RhythmBpm = None,
     start: Start = None,
     classes: Classes = None,
