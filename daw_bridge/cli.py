@@ -19,6 +19,7 @@ from daw_bridge.analysis_commands import extract, separate, transcribe
 from daw_bridge.batch_command import batch
 from daw_bridge.library_commands import presets_app, rhythms_app
 from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option
+from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
 from daw_bridge.reporting import print_json, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER
@@ -80,6 +81,7 @@ for command in (demo, render, batch, transcribe, separate, extract):
     app.command()(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
+app.add_typer(reaper_app, name="reaper")
 
 
 def main() -> None:
