@@ -93,8 +93,8 @@ class Target(NamedTuple):
 class Source(NamedTuple):
     """The frames that may be copied.
 
-    Without `is_there` they are a segment on the target's own time, S = F frames. With it they are a bank: frames
-    from anywhere, those that are not there being padding (decision 14).
+    Without `is_there` they are a segment on the target's own time, S = F frames. With it they are a bank:
+    frames from anywhere, those that are not there being padding (decision 14).
     """
 
     mu: Tensor  # (B, D, S)
@@ -124,9 +124,9 @@ def rhythm_frames(
     """Return r on latent frames, shape (B, R, F): the paper's class probabilities, and more in `hires`.
 
     Probabilities are the largest within a latent frame (decision 8). `hires` adds the velocity and the onset's
-    place within the frame, both weighted by the probability, as they mean nothing elsewhere; and, because all of
-    these are silent between onsets, how long ago each class was last struck, as 14 bumps on a logarithmic axis,
-    and how hard. A bank's frames are picked from this result, never before.
+    place within the frame, both weighted by the probability, as they mean nothing elsewhere; and, because all
+    of these say nothing between onsets, how long ago each class was last struck, as 14 bumps on a logarithmic
+    axis, and how hard. A bank's frames are picked from this result, never before.
 
     Args:
         config: the transformer's.
@@ -158,8 +158,8 @@ def _since_onset(
 ) -> tuple[Tensor, Tensor]:
     """Return how long ago each class was last struck as bumps (B, 5 * 14, F), and how hard (B, 5, F).
 
-    That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said where
-    no onset was for a second.
+    That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said
+    where no onset was for a second.
     """
     n_lags = round(_HEARD_S * SAMPLE_RATE / config.hop) + 1
     quiet = torch.log1p(-probability.clamp_max(0.999)).cumsum(dim=-1)
@@ -281,11 +281,6 @@ class Block(nn.Module):
             if not is_first:
                 self.distances[:, 1:] = -3.0  # bucket 0 is the frame itself
 
-    @property
-    def alpha(self) -> Tensor:
-        """How much of the layer's result replaces what was there, 0..1."""
-        return torch.sigmoid(self.alpha_logit)
-
     def forward(self, q: Tensor, r_e: Tensor, r: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
         """Return the block's output (B, F, D) and its attention (B, H, F, keys).
 
@@ -314,7 +309,7 @@ class Block(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
 class Keys(NamedTuple):
@@ -364,7 +359,7 @@ class RhythmNet(nn.Module):
         u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
-        for block in self.blocks:
+        for block, alpha in zip(self.blocks, self.alphas(), strict=True):
             output, attention = block(q, r_e, r, self._keys(u, r_u, r.shape[1], is_there))
             layers.append(attention)
             with torch.autocast(u.device.type, enabled=False):
@@ -376,13 +371,17 @@ class RhythmNet(nn.Module):
                     continue
                 if made_of is None:
                     made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(mean)
-                u = torch.lerp(u, output, block.alpha)
-                r_u = torch.lerp(r_u, r_output, block.alpha)
-                made_of = torch.lerp(made_of, composed, block.alpha)
+                u = (1 - alpha) * u + alpha * output
+                r_u = (1 - alpha) * r_u + alpha * r_output
+                made_of = (1 - alpha) * made_of + alpha * composed
         assert made_of is not None
         mu = u.mT
         sigma = functional.softplus(self.deviation(mu).float()) + _EPSILON  # equation 3
         return Transformed(mu, sigma, made_of, tuple(layers))
+
+    def alphas(self) -> Tensor:
+        """Return, for each layer, how much of its result replaces what was there, 0..1."""
+        return torch.sigmoid(torch.stack([block.alpha_logit for block in self.blocks]))  # type: ignore[misc]
 
     def query(self, target: Target) -> tuple[Tensor, Tensor]:
         """Return r_e (B, F, 2 * D) and the query q (B, F, D) of equation 1.
@@ -428,9 +427,7 @@ def load_rhythm(path: Path, codec: Codec) -> RhythmNet:
     """
     net = load_net(path, "rhythm", RhythmConfig, RhythmNet)
     config, fits = net.config, config_for(codec.config, codec.fingerprint)
-    ours, theirs = (
-        (c.n_latents, c.hop, c.n_activations) for c in (config, fits)
-    )
+    ours, theirs = ((c.n_latents, c.hop, c.n_activations) for c in (config, fits))
     hint = "take both from one preset, or train it on this codec with `redrum train rhythm`"
     if ours != theirs:
         raise CheckpointError(
