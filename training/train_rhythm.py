@@ -6,6 +6,7 @@ the transformer makes of latents; in the second half of a run the generator lear
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -171,7 +172,7 @@ class _Run(Run):
         if settings.model.codec != fits.codec:
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
         torch.manual_seed(settings.seed)
-        net, kits = _Stage(settings.model, trained.generator), kits_of(pack.kits, "train")
+        net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
         with torch.no_grad():
             silent = trained.encoder(torch.zeros(1, settings.synthesis.n_samples))
             net.transformer.silence.copy_(silent.mu.mean(dim=(0, 2)))

@@ -356,7 +356,9 @@ def test_a_hit_is_found_by_its_class_and_phase_at_once():
         r_target = rhythm_of(SMALL, [("SD", 10.5, 0.8), ("KD", 30.5, 0.8)], 50)
         source = Source(torch.randn(1, 8, 50), r_source, torch.ones(1, 50, dtype=torch.bool))
         attention = net(source, Target(r_target)).layers[0].mean(dim=1)[0]
-    assert attention[30:34].argmax(dim=-1).tolist() == [5, 6, 7, 8]
+    apart = attention[30:36].argmax(dim=-1) - torch.arange(5, 11)
+    assert (apart[:3] == 0).all()
+    assert (apart.abs() <= 1).all()
 
 
 def test_supervised_attention_learns_to_copy():
@@ -375,7 +377,7 @@ def test_supervised_attention_learns_to_copy():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(loss) < 0.05
+    assert loss.item() < 0.05
     assert torch.allclose(out.mu[0], source.mu[0][:, picked], atol=0.2)
 
 
