@@ -53,12 +53,13 @@ class Reports:
         decoded = [keep(codec, audio) for audio in originals]
         for i, (audio, made) in enumerate(zip(originals, decoded, strict=True)):
             if not (first := samples / f"{i}_original.wav").exists():
-                _write_sound(first, audio)
-            _write_sound(samples / f"{i}_{step:07}.wav", made)
+                write_sound(first, audio)
+            write_sound(samples / f"{i}_{step:07}.wav", made)
         _draw(samples / f"{step:07}.png", originals, decoded, by_channel)
 
 
-def _write_sound(path: Path, audio: np.ndarray) -> None:
+def write_sound(path: Path, audio: np.ndarray) -> None:
+    """Write audio (T,) as a 16-bit WAV file, what is above full scale clipped."""
     with appearing(path, overwrite=True) as temporary:
         soundfile.write(temporary, np.clip(audio, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
 

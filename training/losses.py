@@ -16,6 +16,7 @@ from training.kits import SAMPLE_RATE
 from transform.codec import Encoded
 from transform.features import mel_filters
 from transform.pqmf import Pqmf
+from transform.rhythm_transformer import Transformed
 
 _MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  # by window
 _LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
@@ -140,7 +141,7 @@ def envelope(audio: Tensor) -> Tensor:
     return frames.square().mean(dim=-1)
 
 
-def divergence(encoded: Encoded) -> Tensor:
+def divergence(encoded: Encoded | Transformed) -> Tensor:
     """Return the Kullback-Leibler divergence of latents from a unit normal, by channel (D,), in nats."""
     mu, variance = encoded.mu, encoded.sigma.square()
     return 0.5 * (mu.square() + variance - 1 - torch.log(variance)).mean(dim=(0, 2))

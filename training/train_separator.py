@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.card import describe_model
+from training.hearing import misheard
 from training.kits import SAMPLE_RATE, kits_of
 from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
 from training.nmf import feature_templates
@@ -227,22 +228,7 @@ class _Run(Run):
         harder = mask_bands(features, rng, 0.7)
         logits = self.listener(harder.contiguous(memory_format=torch.channels_last))
         heard = torch.sigmoid(logits[:, : len(CLASSES)].float())
-        n_items, n_classes, n_frames = heard.shape
-        span = 12  # frames: about one stroke
-        n_spans = -(-n_frames // span)
-        drawn = rng.random((n_items, n_classes, n_spans)).repeat(span, axis=-1)[..., :n_frames]
-        fate = torch.from_numpy(drawn).to(heard.device)
-        other = heard[:, torch.from_numpy(rng.permutation(n_classes)).to(heard.device)]
-        heard = torch.where(fate < 0.05, 0.0, torch.where(fate > 0.96, other, heard))
-        deaf = torch.from_numpy(rng.random((n_items, n_classes, 1)) < 0.04).to(heard.device)
-        heard = torch.where(deaf, 0.0, heard).clone()
-        for item in np.flatnonzero(rng.random(n_items) < self.settings.confused):
-            true, false = rng.permutation(n_classes)[:2]
-            moved = torch.from_numpy(rng.random(n_spans) < rng.uniform(0.4, 1.2)).to(heard.device)
-            moving = heard[item, true] * moved.repeat_interleave(span)[:n_frames]
-            heard[item, true] -= moving
-            heard[item, false] = torch.maximum(heard[item, false], moving)
-        return heard
+        return misheard(heard, rng, confused=self.settings.confused)
 
     def loss_of(self, batch: Mixtures) -> Tensor:
         batch = Mixtures(*(part.to(self.device) for part in batch))

@@ -28,7 +28,7 @@ from transform.convnext import ConvNextEncoder, ConvNextGenerator
 from transform.errors import CheckpointError, SettingsError
 from transform.pqmf import Pqmf
 from transform.rave import RaveEncoder, RaveGenerator
-from transform.weights import load_net
+from transform.weights import fingerprint, load_net
 
 _CHUNK_S = 6.0  # coded at once
 
@@ -184,6 +184,11 @@ class Codec:
                 f"{encoder} and {generator} are of different codecs", hint="install Redrum again"
             )
         return cls(*nets, device=device, bfloat16=bfloat16)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this codec's latents from another's: its encoder's weights."""
+        return fingerprint(self._encoder)
 
     @torch.inference_mode()
     def encode(self, audio: Tensor) -> Encoded:

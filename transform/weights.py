@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -81,6 +82,15 @@ def load_net(
         why = str(err).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
     return net.eval()
+
+
+def fingerprint(net: nn.Module) -> str:
+    """Return 16 hexadecimal digits that tell a network's weights, as they are on disk, from any others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        stored = value.half() if value.dtype.is_floating_point else value
+        digest.update(name.encode() + stored.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,397 @@
+"""What the rhythm transformer is trained on: sources, targets, and what the sources should become.
+
+Pairs of synthetic segments with recipes (section 3 of Hockman and Drysdale 2025). The pseudo-target, the
+source's own augmented one-shots at the target's events, is rendered in one recording with the source: so both
+have the X from a longer recording (method.md, decision 14).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.hearing import misheard
+from training.kits import SAMPLE_RATE
+from training.rhythms import Stroke
+from training.synthesis import (
+    BusRecipe,
+    SegmentRecipe,
+    Synthesiser,
+    Voice,
+    VoiceKey,
+    apply_bus,
+    audible_strokes,
+    draw_bus,
+    pseudo_target,
+    render_batch,
+    render_stems,
+)
+from training.train_transcriber import mask_bands
+from transform.codec import Encoded, EncoderNet
+from transform.errors import SettingsError
+from transform.events import CLASSES, DrumEvent
+from transform.features import DrumFeatures
+from transform.layers import fused
+from transform.rhythm_transformer import RhythmConfig, Source, Target, activations_of_events, rhythm_frames
+from transform.transcriber import TranscriberNet, listening_gain
+
+_GAP_S = 3.0  # between the source and its pseudo-targets: earlier strokes of one, tails of the other
+_QUIET = 1e-6  # of the energy of the loudest frame: what is below is silent
+_MATCH = 0.05  # least likeness, over all of the source, of a frame that shall be found there
+# Quantiles of the shipped transcriber's peaks on validation kits: height, and frames to where a triangle ends.
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_HEIGHTS = (0.41, 0.66, 0.77, 0.87, 0.93)
+_WIDTHS = (1.60, 1.75, 1.84, 1.97, 2.23)
+_EXACT = (1.0, 1.5)  # height and width of what a transcriber should say (training/train_transcriber.py)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings:
+    """How pairs are made."""
+
+    banks: float = 0.5  # share of batches whose sources are banks
+    least_keys: int = 256  # frames of a bank
+    most_keys: int = 4096
+    bank_sources: int = 2  # banks in a batch, at most; its targets share them
+    heard: float = 0.5  # share of targets that are transcribed
+    midi: float = 0.3  # share that is MIDI: no recording, no a; the others are known exactly
+    without_a: float = 0.3  # share of the other targets whose a is not given either
+    confused: float = 0.25  # share of recordings in which a class is heard as another
+    is_worsened: bool = True  # transcriptions are made worse and tones changed, as kits are known here
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least_keys <= self.most_keys:
+            raise SettingsError(f"banks of {self.least_keys} to {self.most_keys} frames are not possible")
+        if self.heard + self.midi > 1:
+            raise SettingsError("more than all targets are transcribed or MIDI")
+
+
+class Part(NamedTuple):
+    """A stretch of a rendered recording."""
+
+    audio: Tensor  # (T,)
+    stems: Tensor  # (5, T), dry
+    strokes: tuple[Stroke, ...]  # in its own time
+
+
+class Truth(NamedTuple):
+    """What sounds in latent frames, by the recipe."""
+
+    share: Tensor  # (..., 5, F): of each class in the energy; all 0 where no stroke sounds
+    phase: Tensor  # (..., 5, F): frames since the class's last onset
+    is_silent: Tensor  # (..., F)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch."""
+
+    source: Source
+    target: Target
+    latents: Tensor  # (B, D, F): of the pseudo-target
+    wanted: Tensor  # (B, F, S + 1): the attention of decision 6; nothing is asked of rows of zeros
+    audio: Tensor  # (B, T): the pseudo-target
+    onsets: Tensor  # (B, N): samples of its audible strokes; -1 stands for none
+    is_silent: Tensor  # (B, S + 1): keys that are silent, the last among them
+    recoverable: Tensor | None  # (B, F): source frames whose classes the target plays too; None for banks
+
+
+def render_scene(source: SegmentRecipe, targets: Sequence[SegmentRecipe]) -> list[Part]:
+    """Return a source and its pseudo-targets, rendered as one recording and cut apart."""
+    recipes = [source, *(pseudo_target(source, target) for target in targets)]
+    gap, starts, strokes, end = round(_GAP_S * SAMPLE_RATE), [], [], 0
+    for recipe in recipes:
+        starts.append(end)
+        strokes += [replace(s, onset_s=s.onset_s + end / SAMPLE_RATE) for s in recipe.strokes]
+        end += recipe.n_samples + gap
+    whole = replace(source, strokes=tuple(strokes), n_samples=end - gap)
+    stems = render_stems(whole)
+    audio = render_batch([whole], dry_stems=stems[None])[0]
+    return [
+        Part(audio[at : at + r.n_samples], stems[:, at : at + r.n_samples], r.strokes)
+        for at, r in zip(starts, recipes, strict=True)
+    ]
+
+
+def chained(recipes: Sequence[SegmentRecipe]) -> SegmentRecipe:
+    """Return recipes of one kit as one long recipe, in the mix of the first."""
+    first = recipes[0]
+    voices: dict[VoiceKey, Voice] = {}
+    strokes: list[Stroke] = []
+    end = 0
+    for recipe in recipes:
+        inside = (s for s in recipe.strokes if end == 0 or s.onset_s >= 0)
+        strokes += [replace(s, onset_s=s.onset_s + end / SAMPLE_RATE) for s in inside]
+        end += recipe.n_samples
+        voices |= recipe.voices
+    return replace(first, voices=voices, strokes=tuple(strokes), n_samples=end)
+
+
+def truth_of(part: Part, hop: int) -> Truth:
+    """Return what sounds in the latent frames of a part, `hop` samples each."""
+    energy = part.stems.square().reshape(len(CLASSES), -1, hop).sum(dim=-1)  # (5, F)
+    total, heard = energy.sum(dim=0), part.audio.square().reshape(-1, hop).sum(dim=-1)
+    sounds = total > _QUIET * total.max().clamp_min(1e-12)
+    share = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
+    frame = np.arange(energy.shape[1])
+    phase = np.full(energy.shape, np.inf)
+    for c, drum_class in enumerate(CLASSES):
+        onsets = np.sort([s.onset_s * SAMPLE_RATE / hop for s in part.strokes if s.drum_class == drum_class])
+        if len(onsets):
+            last = np.searchsorted(onsets, frame + 1) - 1  # an onset within the frame counts
+            phase[c] = np.where(last >= 0, frame + 0.5 - onsets[last], np.inf)
+    is_silent = heard <= _QUIET * heard.max().clamp_min(1e-12)
+    return Truth(share, torch.from_numpy(phase).to(share), is_silent)
+
+
+def wanted_attention(wanted: Truth, source: Truth, is_there: Tensor | None) -> Tensor:
+    """Return where the frames of pseudo-targets (B, ..., F) are found in sources (B, ..., S): (B, F, S + 1).
+
+    Rows add up to one: in proportion to the classes' shares in both frames and to how near they are in time
+    since onset, one frame being the deviation (decision 6). Silent frames are found in silence, the last
+    column. A frame like nothing in the source has a row of zeros.
+    """
+    likeness = torch.zeros(())
+    for c in range(len(CLASSES)):
+        ours, theirs = (truth.phase[:, c].nan_to_num(posinf=1e6) for truth in (wanted, source))
+        near = torch.exp(-0.5 * (ours[:, :, None] - theirs[:, None]).square())
+        likeness = likeness.to(near) + wanted.share[:, c, :, None] * source.share[:, c, None] * near
+    if is_there is not None:
+        likeness = likeness * is_there[:, None]
+    total = likeness.sum(dim=-1, keepdim=True)
+    is_silent = wanted.is_silent[..., None]
+    found = torch.where((total > _MATCH) & ~is_silent, likeness / total.clamp_min(1e-9), 0.0)
+    return torch.cat((found, is_silent.to(found)), dim=-1)
+
+
+class PairMaker:
+    """Makes batches out of a synthesiser's recipes, with the networks that training leaves as they are."""
+
+    def __init__(
+        self,
+        listener: TranscriberNet,
+        encoder: EncoderNet,
+        config: RhythmConfig,
+        settings: PairSettings,
+        device: torch.device,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            listener: the transcriber of sources and targets.
+            encoder: the codec's.
+            config: the transformer's.
+            settings: how pairs are made.
+            device: where they are made.
+        """
+        self.config, self.settings, self._device = config, settings, device
+        self._listener = fused(listener).to(device).to(memory_format=torch.channels_last)
+        self._features = DrumFeatures(listener.config.features).to(device)
+        self._encoder = encoder.eval().to(device)
+
+    def with_settings(self, settings: PairSettings) -> PairMaker:
+        """Return a maker with the same networks and other settings."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
+
+    def draw(self, synthesiser: Synthesiser, n: int, rng: np.random.Generator) -> Pairs:
+        """Return a batch of `n` pairs; every decision is drawn from `rng`."""
+        settings = self.settings
+        if rng.random() >= settings.banks:
+            recipes = synthesiser.draw(2 * n, rng, per_kit=1)
+            return self.make(recipes[:n], recipes[n:], rng)
+        n_banks = settings.bank_sources if n % settings.bank_sources == 0 else 1
+        span = math.log(settings.least_keys), math.log(settings.most_keys)
+        n_keys = np.exp(rng.uniform(*span, n_banks)).round().astype(int).tolist()
+        a_segment = synthesiser.settings.n_samples // self.config.hop  # latent frames
+        sources = []
+        for keys in n_keys:
+            n_segments = -(-keys // a_segment)
+            sources.append(chained(synthesiser.draw(n_segments, rng, per_kit=n_segments)))
+        return self.make(sources, synthesiser.draw(n, rng, per_kit=1), rng, n_keys=n_keys)
+
+    @torch.no_grad()
+    def make(
+        self,
+        sources: Sequence[SegmentRecipe],
+        targets: Sequence[SegmentRecipe],
+        rng: np.random.Generator,
+        *,
+        n_keys: Sequence[int] | None = None,
+    ) -> Pairs:
+        """Return the pairs of targets with sources, each of which serves as many targets.
+
+        Args:
+            sources: what may be copied.
+            targets: the rhythms.
+            rng: decides what is known of them, and picks the frames of banks.
+            n_keys: frames of each source's bank; None: sources are segments, as long as the targets.
+        """
+        per_source = len(targets) // len(sources)
+        scenes = [
+            render_scene(source, targets[k * per_source : (k + 1) * per_source])
+            for k, source in enumerate(sources)
+        ]
+        wanted = [part for scene in scenes for part in scene[1:]]
+        truth = _stacked([truth_of(part, self.config.hop) for part in wanted], self._device)
+        originals = [scene[0] for scene in scenes]
+        if n_keys is None:
+            source, source_truth = self._segments(originals, rng)
+        else:
+            size = max(n_keys)
+            banks = [self._bank(part, n, size, rng) for part, n in zip(originals, n_keys, strict=True)]
+            source = Source(*_repeated([bank for bank, _ in banks], per_source))
+            source_truth = Truth(*_repeated([truth for _, truth in banks], per_source))
+        audio = torch.stack([part.audio for part in wanted]).to(self._device)
+        return Pairs(
+            source,
+            self._target(targets, rng),
+            self._encode(audio).mu,
+            wanted_attention(truth, source_truth, source.is_there),
+            audio,
+            _onsets(wanted).to(self._device),
+            functional.pad(source_truth.is_silent, (0, 1), value=True),
+            _recoverable(truth, source_truth) if n_keys is None else None,
+        )
+
+    def _segments(self, parts: Sequence[Part], rng: np.random.Generator) -> tuple[Source, Truth]:
+        audio = torch.stack([part.audio for part in parts]).to(self._device)
+        r = self._rhythm(audio, [part.strokes for part in parts], self._source_kinds(len(parts), rng), rng)
+        truth = _stacked([truth_of(part, self.config.hop) for part in parts], self._device)
+        return Source(self._encode(audio).mu, r), truth
+
+    def _bank(
+        self, part: Part, n_keys: int, size: int, rng: np.random.Generator
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Truth]:
+        """Return `n_keys` frames of a recording, padded to `size`, and what sounds in them."""
+        whole, truth = self._segments([part], rng)
+        picked = np.zeros(size, dtype=np.int64)
+        picked[:n_keys] = rng.permutation(whole.mu.shape[-1])[:n_keys]
+        index = torch.from_numpy(picked).to(self._device)
+        is_there = torch.arange(size, device=self._device)[None] < n_keys
+        return (
+            (whole.mu[..., index], whole.rhythm[..., index], is_there),
+            Truth(*(part[..., index] for part in truth)),
+        )
+
+    def _target(self, recipes: Sequence[SegmentRecipe], rng: np.random.Generator) -> Target:
+        """Return what is known of targets: r, and a of those that have it."""
+        settings, n = self.settings, len(recipes)
+        kinds = rng.choice(
+            ["heard", "midi", "exact"], n, p=[settings.heard, settings.midi, 1 - settings.heard - settings.midi]
+        )
+        has_a = (kinds != "midi") & (rng.random(n) >= settings.without_a)
+        audio = render_batch(recipes).to(self._device)
+        r = self._rhythm(audio, [recipe.strokes for recipe in recipes], kinds, rng)
+        a = torch.zeros(n, self.config.n_activations, r.shape[-1], device=self._device)
+        if has_a.any():
+            known = torch.from_numpy(np.flatnonzero(has_a)).to(self._device)
+            known_audio = _in_another_tone(audio[known], rng) if settings.is_worsened else audio[known]
+            a[known] = self._encode(known_audio).activations
+        return Target(r, a, torch.from_numpy(has_a).to(self._device))
+
+    def _source_kinds(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Sources are recordings: they are transcribed, or known exactly as often as targets are."""
+        return np.where(rng.random(n) < 1 - self.settings.heard - self.settings.midi, "exact", "heard")
+
+    def _rhythm(
+        self, audio: Tensor, strokes: Sequence[Sequence[Stroke]], kinds: np.ndarray, rng: np.random.Generator
+    ) -> Tensor:
+        """Return r (B, R, F) of recordings (B, T), of each as its kind has it."""
+        said = self._hear(audio, rng)
+        for i, (kind, played) in enumerate(zip(kinds, strokes, strict=True)):
+            if kind == "heard":
+                continue
+            events = [DrumEvent(s.onset_s, s.drum_class, s.velocity) for s in played if s.onset_s >= 0]
+            heights, widths = ([value] * len(events) for value in _EXACT)
+            if kind == "midi":
+                drawn = rng.random((2, len(events)))
+                heights = np.interp(drawn[0], _QUANTILES, _HEIGHTS).tolist()
+                widths = np.interp(drawn[1], _QUANTILES, _WIDTHS).tolist()
+            written = activations_of_events(events, said[0].shape[-1], heights=heights, widths=widths)
+            for whole, part in zip(said, written, strict=False):
+                whole[i] = torch.from_numpy(part).to(whole)
+        return rhythm_frames(self.config, *said, n_frames=audio.shape[-1] // self.config.hop)
+
+    def _hear(self, audio: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the transcriber says of audio (B, T): probability, velocity, offset, each (B, 5, F')."""
+        gains = [listening_gain(float(peak)) for peak in audio.abs().amax(dim=1)]
+        features = self._features(audio * torch.tensor(gains, device=audio.device)[:, None])
+        if self.settings.is_worsened:
+            features = mask_bands(features, rng, 0.7)
+        logits = self._listener(features.contiguous(memory_format=torch.channels_last)).float()
+        n = len(CLASSES)
+        probability, velocity = torch.sigmoid(logits[:, :n]), torch.sigmoid(logits[:, n : 2 * n])
+        offset = logits[:, 2 * n : 3 * n]
+        if not self.settings.is_worsened:
+            return probability, velocity, offset
+        believed = misheard(probability, rng, confused=self.settings.confused)
+        # Of a stroke that is taken for another class's, velocity and place are heard all the same.
+        weight = probability / probability.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        is_other = believed > probability + 0.05
+        velocity, offset = (
+            torch.where(is_other, (weight * x).sum(dim=1, keepdim=True), x) for x in (velocity, offset)
+        )
+        return believed, velocity, offset
+
+    def _encode(self, audio: Tensor) -> Encoded:
+        with torch.autocast(self._device.type, torch.bfloat16):
+            encoded: Encoded = self._encoder(audio)
+        return encoded
+
+
+def _in_another_tone(audio: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return audio (B, T) equalised and saturated anew: a shall tell of rhythm alone (decision 1)."""
+    buses = []
+    for _ in audio:
+        drawn = draw_bus(rng)
+        buses.append(
+            BusRecipe(
+                tone=drawn.tone,
+                low_cut_hz=drawn.low_cut_hz,
+                high_cut_hz=drawn.high_cut_hz,
+                drive_db=drawn.drive_db,
+                peak=drawn.peak,
+            )
+        )
+    return apply_bus(audio[:, None], buses, with_noise=False)[:, 0]
+
+
+def _onsets(parts: Sequence[Part]) -> Tensor:
+    """Return the audible strokes of parts in samples, shape (B, N), -1 standing for none."""
+    heard = [
+        [
+            round(stroke.onset_s * SAMPLE_RATE)
+            for stroke, is_heard in zip(part.strokes, audible_strokes(part.stems, part.strokes), strict=True)
+            if is_heard
+        ]
+        for part in parts
+    ]
+    table = np.full((len(parts), max(1, *map(len, heard))), -1, dtype=np.int64)
+    for row, found in zip(table, heard, strict=True):
+        row[: len(found)] = found
+    return torch.from_numpy(table)
+
+
+def _recoverable(wanted: Truth, source: Truth) -> Tensor:
+    """Return 1 for frames of sources (B, F) that can be made again of the pseudo-targets, else 0."""
+    is_played = (wanted.share > 0).any(dim=-1, keepdim=True)  # (B, 5, 1)
+    return (((source.share * is_played).sum(dim=1) > 0.9) | source.is_silent).float()
+
+
+def _stacked(truths: Sequence[Truth], device: torch.device) -> Truth:
+    return Truth(*(torch.stack(parts).to(device) for parts in zip(*truths, strict=True)))
+
+
+def _repeated(parts: Sequence[tuple[Tensor, ...]], n: int) -> list[Tensor]:
+    """Return columns of tensors (1, ...) as batches, each row `n` times."""
+    return [torch.cat(column).repeat_interleave(n, dim=0) for column in zip(*parts, strict=True)]

@@ -1,0 +1,427 @@
+"""Train the rhythm transformer, stage 2 of the paper (Hockman and Drysdale 2025, section 3).
+
+The preset's transcriber says what is heard, its encoder stays as it is, and its generator makes sound of what
+the transformer makes of latents; in the second half of a run the generator learns too, slowly.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.card import describe_model
+from training.kits import SAMPLE_RATE, kits_of
+from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.measures import log_mel_distance_db
+from training.pack import Pack
+from training.rhythm_pairs import PairMaker, Pairs, PairSettings
+from training.rhythm_reports import RhythmReports
+from training.score_transcriber import whole_kit_recipes
+from training.synthesis import SegmentRecipe
+from transform.codec import Codec, CodecConfig, EncoderNet, GeneratorNet
+from transform.errors import CheckpointError, SettingsError
+from transform.presets import Preset
+from transform.rhythm_transformer import RhythmConfig, RhythmNet, Source, Target, Transformed, config_for
+from transform.transcriber import TranscriberNet, load_transcriber
+from transform.weights import config_to_json, fingerprint, load_net
+
+_AT_ONCE = 4  # validation pairs in a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhythmTraining(RunSettings):
+    """One training run; the defaults are for `hires`."""
+
+    steps: int = 6000
+    batch: int = 8
+    learning_rate: float = 2e-4  # after the warm-up it stays
+    warm_up: int = 100
+    validate_every: int = 500
+    n_validation: int = 16
+    fuser_rate: float = 0.5  # of the learning rate, for the fusers
+    generator_rate: float = 0.05  # of the learning rate, for the generator in the second half of the run
+    judged_samples: int = 131_072  # of each segment, by the spectral losses
+    mel_weight: float = 3.0
+    stft_weight: float = 3.0
+    bands_weight: float = 2.0
+    attack_weight: float = 1.0
+    pre_echo_weight: float = 1.0
+    latents_weight: float = 3.0
+    attention_weight: float = 1.0
+    entropy_weight: float = 0.01
+    diversity_weight: float = 0.0
+    cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
+    kl_first: float = 1e-6  # weight of the divergence at step 0
+    kl_last: float = 5e-3  # at the end
+    choices: float = 4.0  # keys that a query may divide its attention among
+    pairs: PairSettings = field(default_factory=PairSettings)
+    model: RhythmConfig = field(default_factory=RhythmConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, n in (("segments", self.synthesis.n_samples), ("what is judged", self.judged_samples)):
+            if n < self.model.hop or n % self.model.hop:
+                raise SettingsError(f"{n} samples, {name}, are no whole number of frames of {self.model.hop}")
+        if self.judged_samples > self.synthesis.n_samples:
+            raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
+
+    @property
+    def generator_from(self) -> int:
+        """The step from which the generator learns."""
+        return self.steps // 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What stage 2 builds on: networks of a preset."""
+
+    listener: TranscriberNet
+    encoder: EncoderNet
+    generator: GeneratorNet
+
+
+def load_trained(preset: Preset) -> Trained:
+    """Return the transcriber and the codec of a preset.
+
+    Raises:
+        CheckpointError: the preset lacks one of them, a file is damaged, or encoder and generator do not match.
+    """
+    paths = [preset.weights(name) for name in ("transcriber", "codec-encoder", "codec-generator")]
+    encoder = load_net(paths[1], "codec-encoder", CodecConfig, EncoderNet)
+    generator = load_net(paths[2], "codec-generator", CodecConfig, GeneratorNet)
+    if encoder.config != generator.config:
+        raise CheckpointError(
+            f"{paths[1]} and {paths[2]} are of different codecs", hint="export both from one run of the codec"
+        )
+    return Trained(load_transcriber(paths[0]), encoder, generator)
+
+
+def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTraining:
+    """Return the settings that go with a codec on a kind of device, with changes.
+
+    Processors judge a quarter of each segment's sound. On the paper's codec attention is not supervised; its
+    heads shall differ instead, and banks have as many seconds as those of `hires`, so a quarter of the frames.
+    """
+    codec = trained.encoder.config
+    settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
+    if codec.encoder == "rave":
+        settings |= {"attention_weight": 0.0, "diversity_weight": 0.01}
+        settings |= {"pairs": PairSettings(least_keys=64, most_keys=1024)}
+    if device == "cpu":
+        settings |= {"judged_samples": 32_768}
+    return RhythmTraining(**(settings | changes))
+
+
+def train_rhythm(
+    pack: Pack,
+    out: Path,
+    settings: RhythmTraining,
+    trained: Trained,
+    *,
+    max_minutes: float = math.inf,
+    device: str = "cpu",
+    resume: bool = False,
+) -> Path:
+    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint was
+            trained on another codec; or the loss is not finite.
+        PackError: the pack lacks what training or validation needs.
+        SettingsError: the settings do not fit the codec, or the time is too short for a single step.
+    """
+    deadline = time.monotonic() + max_minutes * 60
+    if not resume:
+        check_is_new(out, "rhythm")
+    run = _Run(pack, out, settings, trained, torch.device(device))
+    return train(run, out, deadline=deadline, resume=resume)
+
+
+class _Stage(nn.Module):
+    """What is trained: the transformer and, in the end, the generator."""
+
+    def __init__(self, config: RhythmConfig, generator: GeneratorNet) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = RhythmNet(config)
+        self.generator = generator
+
+
+class _Run(Run):
+    """The training of a rhythm transformer."""
+
+    settings: RhythmTraining
+    net: _Stage
+
+    def __init__(
+        self, pack: Pack, out: Path, settings: RhythmTraining, trained: Trained, device: torch.device
+    ) -> None:
+        fits = config_for(trained.encoder.config, fingerprint(trained.encoder))
+        if settings.model.codec != fits.codec:
+            raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
+        torch.manual_seed(settings.seed)
+        net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
+        with torch.no_grad():
+            silent = trained.encoder(torch.zeros(1, settings.synthesis.n_samples))
+            net.transformer.silence.copy_(silent.mu.mean(dim=(0, 2)))
+        super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
+        self.average.eval()
+        self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
+        self.spectra = SpectralLoss().to(device)
+        parts = trained.listener, trained.encoder, settings.model
+        self.maker = PairMaker(*parts, settings.pairs, device)
+        self.encoder = trained.encoder
+        sources, targets = _held_out(pack, settings)
+        self.validation = _validation(self.maker, sources, targets)
+        self.reports = RhythmReports(out, sources, targets, self.validation["heard"].wanted)
+        self.terms: dict[str, Tensor] = {}  # of the last step
+
+    def learning_rate(self) -> float:
+        """As in the paper the rate stays as it is, after a short warm-up."""
+        settings = self.settings
+        return settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warm_up))
+
+    def make_batch(self, rng: np.random.Generator) -> tuple[Pairs, int]:
+        """Return pairs, and from which latent frame on their sound is judged."""
+        settings, hop = self.settings, self.settings.model.hop
+        first = rng.integers((settings.synthesis.n_samples - settings.judged_samples) // hop + 1)
+        return self.maker.draw(self.synthesiser, settings.batch, rng), int(first)
+
+    def train_step(self, batch: tuple[Pairs, int]) -> float:
+        self.net.generator.requires_grad_(self.step >= self.settings.generator_from)
+        return super().train_step(batch)
+
+    def loss_of(self, batch: tuple[Pairs, int]) -> Tensor:
+        pairs, first = batch
+        settings = self.settings
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.net.transformer(pairs.source, pairs.target)
+            output = self._decoded(out.sample(), first)
+        begin = first * settings.model.hop
+        judged = slice(begin, begin + settings.judged_samples)
+        terms = self.spectra(output, pairs.audio[:, judged])
+        # Onsets before what is judged become negative, which stands for none.
+        terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
+        terms["latents"] = (out.mu - pairs.latents).abs().mean()
+        terms["attention"] = attention_loss(folded(out.attention, pairs.is_silent), pairs.wanted)
+        terms["kl"] = divergence(out).sum()
+        terms |= head_losses(out.layers, settings.choices)
+        weights = {
+            "mel": settings.mel_weight,
+            "stft": settings.stft_weight,
+            "bands": settings.bands_weight,
+            "attack": settings.attack_weight,
+            "pre_echo": settings.pre_echo_weight,
+            "latents": settings.latents_weight,
+            "attention": settings.attention_weight,
+            "entropy": settings.entropy_weight,
+            "diversity": settings.diversity_weight,
+            "kl": divergence_weight(
+                self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
+            ),
+        }
+        if pairs.recoverable is not None:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                back = self.net.transformer(Source(out.mu, pairs.target.rhythm), Target(pairs.source.rhythm))
+            terms["cycle"] = cycle_loss(back, pairs.source, pairs.recoverable)
+            weights["cycle"] = settings.cycle_weight * min(1.0, 2 * self.step / settings.steps)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+
+    def _decoded(self, latents: Tensor, first: int) -> Tensor:
+        """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
+        hop, n_judged = self.settings.model.hop, self.settings.judged_samples
+        reach = self.net.generator.reach_frames
+        begin, end = max(0, first - reach), first + n_judged // hop + reach
+        sound: Tensor = self.net.generator(latents[..., begin:end], begin)
+        return sound[:, (first - begin) * hop :][:, :n_judged]
+
+    def validate(self) -> dict[str, float]:
+        """Return distances in dB of 80 mel bands, and how much of the attention finds what it should.
+
+        "mel_db" is to what the codec makes of the pseudo-target, "target_db" to the pseudo-target itself, both
+        for transcribed rhythms; "bank mel_db" is the first for sources as banks, "midi mel_db" for MIDI.
+        """
+        scores: dict[str, float] = {}
+        for name, pairs in self.validation.items():
+            outs = [self._transformed(pairs, k) for k in range(0, len(pairs.audio), _AT_ONCE)]
+            mu, attention = torch.cat([out.mu for out in outs]), torch.cat([out.attention for out in outs])
+            codec = Codec(self.encoder, self.average.generator, device=str(self.device))
+            made, ideal = (list(codec.decode(z, pairs.audio.shape[-1]).numpy()) for z in (mu, pairs.latents))
+            distance = np.mean([log_mel_distance_db(*pair) for pair in zip(made, ideal, strict=True)])
+            scores["mel_db" if name == "heard" else f"{name} mel_db"] = round(float(distance), 4)
+            if name != "heard":
+                continue
+            true = pairs.audio.cpu().numpy()
+            distance = np.mean([log_mel_distance_db(*pair) for pair in zip(made, true, strict=True)])
+            scores["target_db"] = round(float(distance), 4)
+            scores["accuracy"] = round(attention_accuracy(folded(attention, pairs.is_silent), pairs.wanted), 4)
+            self.reports.write(self.step, made, attention, self._entry())
+        return scores
+
+    def _entry(self) -> dict[str, Any]:
+        """Return what a report says of the network: the terms of the last step, what layers begin with."""
+        blocks = self.average.transformer.blocks
+        return {
+            "terms": {name: round(float(value), 5) for name, value in self.terms.items()},
+            "alpha": [round(value, 4) for value in self.average.transformer.alphas().tolist()],
+            "gamma": [[round(value, 4) for value in block.gamma.tolist()] for block in blocks],
+            "delta": [[round(value, 4) for value in block.delta.tolist()] for block in blocks],
+        }
+
+    @torch.inference_mode()
+    def _transformed(self, pairs: Pairs, first: int) -> Transformed:
+        """Return what the averaged transformer makes of some pairs, from the pair `first` on."""
+        (mu, r_source, is_there), (r, a, has_a) = (
+            (None if part is None else part[first : first + _AT_ONCE] for part in parts)
+            for parts in (pairs.source, pairs.target)
+        )
+        assert mu is not None
+        assert r_source is not None
+        assert r is not None
+        out: Transformed = self.average.transformer(Source(mu, r_source, is_there), Target(r, a, has_a))
+        return out
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
+            raise CheckpointError(
+                f"{path} was trained on another codec, or in another shape",
+                hint="resume with the preset it was begun with",
+            )
+        super().restore(state, path)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
+
+
+def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
+    """Return attention (B, F, S + 1) with that on silent keys (B, S + 1) moved to the last: all are as good."""
+    silent = is_silent[:, None]
+    heard = attention.masked_fill(silent, 0.0)
+    return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
+
+
+def attention_loss(attention: Tensor, wanted: Tensor) -> Tensor:
+    """Return how far attention (B, F, S + 1) is from what is wanted, in nats; rows of zeros ask nothing.
+
+    The mean Kullback-Leibler divergence of the wanted rows from the attention's (decision 6).
+    """
+    apart = (torch.xlogy(wanted, wanted) - wanted * torch.log(attention + 1e-8)).sum(dim=-1)
+    return apart.sum() / (wanted.sum(dim=-1) > 0).sum().clamp_min(1)
+
+
+def attention_accuracy(attention: Tensor, wanted: Tensor) -> float:
+    """Return the share of frames whose strongest attention is on a key at least half as right as the best.
+
+    Args:
+        attention: shape (B, F, S + 1).
+        wanted: the same shape; rows of zeros do not count.
+    """
+    best, found = wanted.amax(dim=-1), attention.argmax(dim=-1, keepdim=True)
+    is_right = wanted.gather(-1, found)[..., 0] >= 0.5 * best
+    asked = best > 0
+    return float((is_right & asked).sum() / asked.sum().clamp_min(1))
+
+
+def head_losses(layers: Sequence[Tensor], choices: float) -> dict[str, Tensor]:
+    """Return the terms "entropy" and "diversity" of attention (B, H, F, keys) by layer (decision 5).
+
+    "entropy" is by how much the entropy of a head's attention is above that of `choices` equal keys.
+    "diversity" is by how much the divergence between heads (Jensen and Shannon's) is below the highest, ln H.
+    """
+    above, alike = [], []
+    for attention in layers:
+        of_heads, of_mean = _entropy(attention), _entropy(attention.mean(dim=1))
+        above.append(torch.relu(of_heads - math.log(choices)).mean())
+        alike.append(math.log(attention.shape[1]) - (of_mean - of_heads.mean(dim=1)).mean())
+    return {"entropy": torch.stack(above).mean(), "diversity": torch.stack(alike).mean()}
+
+
+def _entropy(attention: Tensor) -> Tensor:
+    return -(attention * torch.log(attention.clamp_min(1e-9))).sum(dim=-1)
+
+
+def cycle_loss(back: Transformed, source: Source, recoverable: Tensor) -> Tensor:
+    """Return the mean absolute difference of what came back and the source, in recoverable frames (B, F)."""
+    error = (back.mu - source.mu).abs().mean(dim=1)
+    return (error * recoverable).sum() / recoverable.sum().clamp_min(1)
+
+
+def _held_out(pack: Pack, settings: RhythmTraining) -> tuple[list[SegmentRecipe], list[SegmentRecipe]]:
+    """Return sources and targets for validation: whole kits and rhythms of the validation side."""
+    n, length_s = settings.n_validation, settings.synthesis.n_samples / SAMPLE_RATE
+    drawn = islice(whole_kit_recipes(pack, "validate", seed=1, length_s=length_s), 2 * n)
+    recipes = [recipe for _, recipe in drawn]
+    return recipes[:n], recipes[n:]
+
+
+def _validation(
+    maker: PairMaker, sources: Sequence[SegmentRecipe], targets: Sequence[SegmentRecipe]
+) -> dict[str, Pairs]:
+    """Return the same pairs as recordings whose rhythm is heard, as banks, and for MIDI rhythms."""
+    n_frames = sources[0].n_samples // maker.config.hop
+    heard = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False)
+    midi = replace(heard, heard=0.0, midi=1.0)
+    return {
+        name: maker.with_settings(how).make(sources, targets, np.random.default_rng(1), n_keys=n_keys)
+        for name, how, n_keys in (
+            ("heard", heard, None),
+            ("bank", heard, [n_frames] * len(sources)),
+            ("midi", midi, None),
+        )
+    }
+
+
+def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
+    """Return Adam with the paper's rates: fusers learn more slowly, the generator hardly."""
+    fusers = [*net.transformer.fuse_r.parameters(), *net.transformer.fuse_a.parameters()]
+    slow = {id(parameter) for parameter in fusers}
+    others = [p for p in net.transformer.parameters() if id(p) not in slow]
+    return torch.optim.Adam(
+        [
+            {"params": others, "factor": 1.0},
+            {"params": fusers, "factor": settings.fuser_rate},
+            {"params": list(net.generator.parameters()), "factor": settings.generator_rate},
+        ],
+        settings.learning_rate,
+    )
+
+
+def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their files.
+
+    A generator that has learnt, too, takes the place of the preset's; the encoder is the same.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    state = read_checkpoint(checkpoint, "rhythm")
+    settings = json.loads(state["settings"])
+    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    command = f"redrum train rhythm --data PACK --out RUN --preset PRESET --export PRESET{options}"
+    parts = {"transformer": ("rhythm", state["config"])}
+    if state["step"] > settings["steps"] // 2:
+        parts["generator"] = ("codec-generator", state["generator_config"])
+    paths = []
+    for part, (model, config) in parts.items():
+        path = folder / f"{model}.safetensors"
+        average = {
+            k.removeprefix(f"{part}."): v for k, v in state["average"].items() if k.startswith(f"{part}.")
+        }
+        write_weights({**state, "average": average, "config": config}, model, path)
+        parameters = sum(value.numel() for value in average.values())
+        describe_model(folder, model, weights=path, parameters=parameters, command=command)
+        paths.append(path)
+    return paths

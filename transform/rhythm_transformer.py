@@ -1,0 +1,457 @@
+"""The rhythm transformer, stage 2 of the paper: a source's latents -> latents of the target's rhythm.
+
+Hockman and Drysdale (AES AIMLA 2025), section 2, in the paper's order: what is known of the target (r and a)
+becomes a query through two fusers and a gate (equation 1); blocks of cross-attention fetch the source's frames
+with it (equation 2); a head says how sure the result is (equation 3). Decisions are those of docs/method.md.
+
+Letters: F target frames, S source frames, D latent channels, R channels of rhythm, H heads. Sequences are
+(B, channels, frames) at the borders and (B, frames, channels) inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transform.audio import SAMPLE_RATE
+from transform.codec import Codec, CodecConfig
+from transform.errors import CheckpointError, SettingsError
+from transform.events import CLASSES, DrumEvent
+from transform.features import FeatureSettings
+from transform.transcriber import Activations
+from transform.weights import load_net
+
+ACTIVATION_HOP = FeatureSettings().hop  # samples a frame of the transcriber
+_HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
+_N_PHASES = 14  # bumps on the axis of time since onset
+_N_DISTANCES = 16  # buckets of relative positions to either side
+_NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
+_LEAK = 0.2
+_EPSILON = 1e-4  # least deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhythmConfig:
+    """The transformer's shape; the defaults are `hires`."""
+
+    hop: int = 512  # samples a latent frame
+    n_latents: int = 128
+    n_activations: int = 384  # channels of a
+    width: int = 128  # the paper's D, which is n_latents there
+    n_heads: int = 4
+    n_layers: int = 3
+    # Of the four convolutions over r: `hires` looks as far, in seconds, as the paper does with none.
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    is_detailed: bool = True  # r is velocities, offsets and phases too, not probabilities alone
+    has_whole_values: bool = True  # every head carries all latent channels, not its share of them (decision 4)
+    codec: str = ""  # fingerprint of the encoder whose latents it was trained on
+
+    def __post_init__(self) -> None:
+        if self.width % self.n_heads:
+            raise SettingsError(f"a width of {self.width} cannot be shared by {self.n_heads} heads")
+        if self.width < self.n_latents and not self.has_whole_values:
+            raise SettingsError(f"heads of {self.width} channels cannot carry {self.n_latents} latents")
+
+    @property
+    def n_rhythm(self) -> int:
+        """R: channels of what is known of a rhythm in a frame."""
+        return len(CLASSES) * (3 + _N_PHASES + 1 if self.is_detailed else 1)
+
+
+CONFIGURATIONS = {
+    "hires": RhythmConfig(),
+    "paper": RhythmConfig(
+        hop=2048, n_activations=1024, dilations=(1, 1, 1, 1), is_detailed=False, has_whole_values=False
+    ),
+}
+
+
+def config_for(codec: CodecConfig, fingerprint: str) -> RhythmConfig:
+    """Return the configuration that goes with a codec of this shape and fingerprint."""
+    kind = CONFIGURATIONS["paper" if codec.encoder == "rave" else "hires"]
+    return replace(
+        kind, hop=codec.hop, n_latents=codec.n_latents, n_activations=codec.widths[-1], codec=fingerprint
+    )
+
+
+class Target(NamedTuple):
+    """What is known of the rhythm that is wanted: the paper's condition c_t."""
+
+    rhythm: Tensor  # (B, R, F): r, as `rhythm_frames` returns it
+    activations: Tensor | None = None  # (B, C, F): a, the encoder's; None where there is no recording
+    has_activations: Tensor | None = None  # (B,): the items that have them; None: all
+
+
+class Source(NamedTuple):
+    """The frames that may be copied.
+
+    Without `is_there` they are a segment on the target's own time, S = F frames. With it they are a bank:
+    frames from anywhere, those that are not there being padding (decision 14).
+    """
+
+    mu: Tensor  # (B, D, S)
+    rhythm: Tensor  # (B, R, S): r of the source
+    is_there: Tensor | None = None  # (B, S)
+
+
+class Transformed(NamedTuple):
+    """The source's sounds in the target's rhythm."""
+
+    mu: Tensor  # (B, D, F)
+    sigma: Tensor  # (B, D, F)
+    attention: Tensor  # (B, F, S + 1): what each frame is made of, over all layers; the last is silence
+    layers: tuple[Tensor, ...]  # (B, H, F, keys + 1) of each layer, the last key being silence
+
+    def sample(self, variation: float = 1.0) -> Tensor:
+        """Return latents (B, D, F) drawn around mu; `variation` scales the deviation (decision 13)."""
+        return self.mu + variation * self.sigma * torch.randn_like(self.sigma)
+
+
+# What is known of a rhythm, frame by frame: r.
+
+
+def rhythm_frames(
+    config: RhythmConfig, probability: Tensor, velocity: Tensor, offset_frames: Tensor, n_frames: int
+) -> Tensor:
+    """Return r on latent frames, shape (B, R, F): the paper's class probabilities, and more in `hires`.
+
+    Probabilities are the largest within a latent frame (decision 8). `hires` adds the velocity and the onset's
+    place within the frame, both weighted by the probability, as they mean nothing elsewhere; and, because all
+    of these say nothing between onsets, how long ago each class was last struck, as 14 bumps on a logarithmic
+    axis, and how hard. A bank's frames are picked from this result, never before.
+
+    Args:
+        config: the transformer's.
+        probability: of an onset of each class, shape (B, 5, F'), 100 frames a second from sample 0 on.
+        velocity: of that onset, 0..1, the same shape.
+        offset_frames: the onset's time less the frame's, in frames of the transcriber, the same shape.
+        n_frames: latent frames.
+    """
+    ratio = config.hop / ACTIVATION_HOP
+    latent = torch.arange(n_frames, device=probability.device)
+    first = -torch.div(-latent * config.hop, ACTIVATION_HOP, rounding_mode="floor")
+    index = first[:, None] + torch.arange(math.ceil(ratio), device=latent.device)  # (F, n)
+    is_inside = (index * ACTIVATION_HOP < (latent[:, None] + 1) * config.hop) & (index < probability.shape[-1])
+    index = index.clamp_max(probability.shape[-1] - 1)
+    heard = torch.where(is_inside, probability[..., index], 0.0)  # (B, 5, F, n)
+    height, best = heard.max(dim=-1)
+    if not config.is_detailed:
+        return height
+    chosen = index.expand_as(heard).gather(-1, best[..., None])[..., 0]
+    onset = (chosen + offset_frames.gather(-1, chosen).clamp(-1, 1)) / ratio
+    place = onset - (latent + 0.5)  # in latent frames, from the frame's middle
+    struck = velocity.gather(-1, chosen)
+    bumps, last_struck = _since_onset(height, struck, place, config)
+    return torch.cat((height, height * struck, height * place, last_struck, bumps), dim=1)
+
+
+def _since_onset(
+    probability: Tensor, velocity: Tensor, place: Tensor, config: RhythmConfig
+) -> tuple[Tensor, Tensor]:
+    """Return how long ago each class was last struck as bumps (B, 5 * 14, F), and how hard (B, 5, F).
+
+    That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said
+    where no onset was for a second.
+    """
+    n_lags = round(_HEARD_S * SAMPLE_RATE / config.hop) + 1
+    quiet = torch.log1p(-probability.clamp_max(0.999)).cumsum(dim=-1)
+
+    def past(x: Tensor, before: float) -> Tensor:  # (B, 5, F) -> (B, 5, F, lags), latest last
+        return functional.pad(x, (n_lags - 1, 0), value=before).unfold(-1, n_lags, 1)
+
+    is_last = past(probability, 0.0) * torch.exp(quiet[..., None] - past(quiet, 0.0))
+    ago = torch.arange(n_lags - 1, -1, -1, device=place.device) - past(place, 0.0)  # in frames
+    position = torch.log2((ago + 2).clamp_min(1.0))  # an onset just ahead is at 0, one now at 1
+    last = math.log2(n_lags + 1)
+    centres = torch.linspace(0, last, _N_PHASES, device=place.device)
+    spacing = last / (_N_PHASES - 1)
+    bumps = [
+        (is_last * (1 - (position - centre).abs() / spacing).clamp_min(0)).sum(dim=-1) for centre in centres
+    ]
+    return torch.stack(bumps, dim=2).flatten(1, 2), (is_last * past(velocity, 0.0)).sum(dim=-1)
+
+
+def activations_of_events(
+    events: Sequence[DrumEvent],
+    n_frames: int,
+    *,
+    heights: Sequence[float],
+    widths: Sequence[float],
+) -> Activations:
+    """Return events as a transcriber would say them: a triangle of probability around each onset (decision 11).
+
+    Args:
+        events: of a rhythm; no recording is needed.
+        n_frames: frames of the transcriber, 100 a second.
+        heights: of each event's peak, 0..1. Velocities are told apart from it, by their own channel.
+        widths: frames from each peak to where its triangle ends.
+    """
+    shape = len(CLASSES), n_frames
+    probability, velocity = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    offset, openness = np.zeros(shape, dtype=np.float32), np.zeros(n_frames, dtype=np.float32)
+    for event, height, width in zip(events, heights, widths, strict=True):
+        c = CLASSES.index(event.drum_class)
+        onset = event.onset_s * SAMPLE_RATE / ACTIVATION_HOP
+        for frame in range(max(0, math.ceil(onset - width)), min(n_frames, math.floor(onset + width) + 1)):
+            here = height * (1 - abs(frame - onset) / width)
+            if here > probability[c, frame]:
+                probability[c, frame], velocity[c, frame] = here, event.velocity
+                offset[c, frame] = onset - frame
+                if event.drum_class == "HH":
+                    openness[frame] = event.articulation == "open"
+    return Activations(probability, velocity, offset, openness)
+
+
+# The query: fusers and gate.
+
+
+def _fuser(n_in: int, width: int, kernel: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    """Return four convolutions over time with leaky rectifiers, (B, C, F) -> (B, 2 * width, F)."""
+    layers: list[nn.Module] = []
+    for dilation in dilations:
+        reach = dilation * (kernel // 2)
+        layers += [nn.Conv1d(n_in, 2 * width, kernel, padding=reach, dilation=dilation), nn.LeakyReLU(_LEAK)]
+        n_in = 2 * width
+    return nn.Sequential(*layers)
+
+
+class Gate(nn.Module):
+    """Merges r_e and a_e (B, F, 2 * D) into the query (B, F, D): equation 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(4 * width, 2 * width)  # W_g
+        self.project = nn.Linear(2 * width, width)
+
+    def forward(self, r_e: Tensor, a_e: Tensor) -> Tensor:
+        """Return the query."""
+        share = torch.sigmoid(self.weigh(torch.cat((r_e, a_e), dim=-1)))  # lambda
+        q: Tensor = self.project(share * r_e + (1 - share) * a_e)
+        return q
+
+
+# One layer.
+
+
+class Block(nn.Module):
+    """Cross-attention from the query to the current latents u (equation 2), then a feed-forward layer.
+
+    It begins by copying: values are the latents themselves, the feed-forward layer adds nothing, the query says
+    nothing yet, and B_rhythm is the likeness of what is known of two frames (decisions 2 and 4). In the first
+    layer gamma begins small and delta large, as a frame's place in one recording says little about its place
+    in another (decision 3). Later layers find u on the target's own time: there each frame begins by attending
+    to itself.
+    """
+
+    def __init__(self, config: RhythmConfig, *, is_first: bool) -> None:
+        super().__init__()
+        width, n_heads, n_latents = config.width, config.n_heads, config.n_latents
+        n_values = n_heads * n_latents if config.has_whole_values else width
+        self.n_heads = n_heads
+        self.to_query = nn.Linear(width, width)
+        self.to_key = nn.Linear(n_latents, width)
+        self.to_value = nn.Linear(n_latents, n_values, bias=False)
+        self.leave = nn.Linear(n_values, n_latents, bias=False)
+        self.rhythm_query = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm)
+        self.rhythm_key = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm, bias=False)
+        self.distances = nn.Parameter(torch.zeros(n_heads, _NOWHERE + 1))  # of which B_rel is made
+        self.gamma = nn.Parameter(torch.full((n_heads,), 0.1 if is_first else 1.0))
+        self.delta = nn.Parameter(torch.full((n_heads,), 2.0))
+        self.alpha_logit = nn.Parameter(torch.tensor(math.log(9.0)))  # alpha begins at 0.9
+        self.widen = nn.Linear(n_latents + 2 * width, 2 * width)
+        self.narrow = nn.Linear(2 * width, n_latents)
+        with torch.no_grad():
+            if config.has_whole_values:
+                self.to_value.weight.copy_(torch.eye(n_latents).repeat(n_heads, 1))
+                self.leave.weight.copy_(torch.eye(n_latents).repeat(1, n_heads) / n_heads)
+            else:
+                nn.init.eye_(self.to_value.weight)
+                nn.init.eye_(self.leave.weight)
+            nn.init.zeros_(self.to_query.weight)
+            nn.init.zeros_(self.to_query.bias)
+            # x . y - |y|^2 / 2 falls with the square of how far x is from y; features here are about 0 or 1.
+            scale = _telling(config)
+            self.rhythm_query.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
+            self.rhythm_query.bias.copy_(-scale.repeat(n_heads) / 2)
+            self.rhythm_key.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
+            nn.init.zeros_(self.narrow.weight)
+            nn.init.zeros_(self.narrow.bias)
+            if not is_first:
+                self.distances[:, 1:] = -3.0  # bucket 0 is the frame itself
+
+    def forward(self, q: Tensor, r_e: Tensor, r: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
+        """Return the block's output (B, F, D) and its attention (B, H, F, keys).
+
+        Args:
+            q: the query, shape (B, F, D).
+            r_e: embedding of the target's rhythm, for the feed-forward layer, shape (B, F, 2 * D).
+            r: what is known of the target's rhythm, shape (B, F, R).
+            keys: what may be copied.
+        """
+        even = functional.layer_norm(keys.u, keys.u.shape[-1:])
+        query, key, value = (
+            self._heads(x) for x in (self.to_query(q), self.to_key(even), self.to_value(keys.u))
+        )
+        rhythm_query, rhythm_key = self._heads(self.rhythm_query(r)), self._heads(self.rhythm_key(keys.rhythm))
+        with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
+            query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
+            # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
+            rhythm_query = self.delta[:, None, None] * rhythm_query.float()
+            logits = query @ key + rhythm_query @ rhythm_key.float().mT  # + gamma B_rel
+            logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
+            if keys.is_there is not None:
+                logits = logits.masked_fill(~keys.is_there[:, None, None], -torch.inf)
+            attention = torch.softmax(logits, dim=-1)
+        copied = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+        even = functional.layer_norm(copied, copied.shape[-1:])
+        inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
+        return copied.float() + self.narrow(inner).float(), attention
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Return x (B, F, H * d) as (B, H, F, d)."""
+        return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+def _telling(config: RhythmConfig) -> Tensor:
+    """Return how much each channel of r tells at first, (R,): of classes, most by the one struck last."""
+    if not config.is_detailed:
+        return torch.full((config.n_rhythm,), math.sqrt(2))
+    bumps = torch.exp(-(torch.arange(_N_PHASES) - 2).clamp_min(0) / 4)
+    others = torch.full((config.n_rhythm - len(CLASSES) * _N_PHASES,), 0.1)
+    return torch.sqrt(2 * torch.cat((others, bumps.repeat(len(CLASSES)))))
+
+
+class Keys(NamedTuple):
+    """What a layer may copy: the current latents, and silence as the last."""
+
+    u: Tensor  # (B, keys, D)
+    rhythm: Tensor  # (B, keys, R)
+    distance: Tensor  # (F, keys): buckets of relative position, by which B_rel is read
+    is_there: Tensor | None  # (B, keys)
+
+
+def _distances(n_frames: int, device: torch.device) -> Tensor:
+    """Return the buckets (F, F) of how far each key is ahead or behind: exact to 8 frames, then in ratios."""
+    frame = torch.arange(n_frames, device=device)
+    steps = frame - frame[:, None]
+    far, half = steps.abs(), _N_DISTANCES // 2
+    ratio = torch.log2(far.clamp_min(half) / half)  # 1 at 16 frames, 5 at 256
+    bucket = torch.where(far < half, far, half + (1.5 * ratio).long()).clamp_max(_N_DISTANCES - 1)
+    return torch.where(steps < 0, bucket + _N_DISTANCES, bucket)
+
+
+# The whole.
+
+
+class RhythmNet(nn.Module):
+    """Source and target -> the source's sounds in the target's rhythm."""
+
+    def __init__(self, config: RhythmConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, n_latents = config.width, config.n_latents
+        self.fuse_r = _fuser(config.n_rhythm, width, 5, config.dilations)
+        self.fuse_a = _fuser(config.n_activations, width, 3, (1, 1, 1, 1))
+        self.no_a = nn.Parameter(torch.zeros(2 * width))  # stands for a_e where there is no a (decision 11)
+        self.gate = Gate(width)
+        self.blocks = nn.ModuleList(Block(config, is_first=i == 0) for i in range(config.n_layers))
+        self.silence = nn.Parameter(torch.zeros(n_latents))  # can always be copied (decision 6)
+        last = nn.Conv1d(n_latents, n_latents, 1)
+        self.deviation = nn.Sequential(nn.Conv1d(n_latents, n_latents, 1), nn.LeakyReLU(_LEAK), last)  # f_sigma
+        assert last.bias is not None
+        nn.init.constant_(last.bias, -5.0)  # deviations begin small, as the codec's do
+
+    def forward(self, source: Source, target: Target) -> Transformed:
+        """Return the source's latents in the target's rhythm."""
+        r_e, q = self.query(target)
+        r = target.rhythm.mT
+        u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
+        made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
+        layers = []
+        for block, alpha in zip(self.blocks, self.alphas(), strict=True):
+            output, attention = block(q, r_e, r, self._keys(u, r_u, r.shape[1], is_there))
+            layers.append(attention)
+            with torch.autocast(u.device.type, enabled=False):
+                mean = attention.mean(dim=1)  # A_l (B, F, keys)
+                r_output = mean[..., :-1] @ r_u
+                composed = mean if made_of is None else _composed(mean, made_of)
+                if is_there is not None:  # a bank is not on the target's time: alpha is 1, nothing stays
+                    u, r_u, made_of, is_there = output, r_output, composed, None
+                    continue
+                if made_of is None:
+                    made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(mean)
+                u = (1 - alpha) * u + alpha * output
+                r_u = (1 - alpha) * r_u + alpha * r_output
+                made_of = (1 - alpha) * made_of + alpha * composed
+        assert made_of is not None
+        mu = u.mT
+        sigma = functional.softplus(self.deviation(mu).float()) + _EPSILON  # equation 3
+        return Transformed(mu, sigma, made_of, tuple(layers))
+
+    def alphas(self) -> Tensor:
+        """Return, for each layer, how much of its result replaces what was there, 0..1."""
+        return torch.sigmoid(torch.stack([block.alpha_logit for block in self.blocks]))  # type: ignore[misc]
+
+    def query(self, target: Target) -> tuple[Tensor, Tensor]:
+        """Return r_e (B, F, 2 * D) and the query q (B, F, D) of equation 1.
+
+        a is normalised over the frames given, and no gradient goes back through it (decision 1).
+        """
+        r_e = self.fuse_r(target.rhythm).mT
+        a_e = self.no_a.expand_as(r_e)
+        if target.activations is not None:
+            a = target.activations.detach()
+            variance, mean = torch.var_mean(a, dim=-1, keepdim=True, correction=0)
+            fused = self.fuse_a((a - mean) / torch.sqrt(variance + 1e-5)).mT
+            has_a = target.has_activations
+            a_e = fused if has_a is None else torch.where(has_a[:, None, None], fused, a_e)
+        return r_e, self.gate(r_e, a_e)
+
+    def _keys(self, u: Tensor, r_u: Tensor, n_frames: int, is_there: Tensor | None) -> Keys:
+        """Return the current frames and silence, of which nothing is struck, as a layer's keys."""
+        distance = torch.full((n_frames, u.shape[1]), _NOWHERE, device=u.device)
+        if is_there is None:
+            distance = _distances(n_frames, u.device)
+        else:
+            is_there = functional.pad(is_there, (0, 1), value=True)
+        return Keys(
+            torch.cat((u, self.silence.expand(len(u), 1, -1)), dim=1),
+            functional.pad(r_u, (0, 0, 0, 1)),
+            functional.pad(distance, (0, 1), value=_NOWHERE),
+            is_there,
+        )
+
+
+def _composed(attention: Tensor, made_of: Tensor) -> Tensor:
+    """Return what frames are made of (B, F, S + 1) that are an attention's mean of frames made of `made_of`."""
+    out = attention[..., :-1] @ made_of
+    return torch.cat((out[..., :-1], out[..., -1:] + attention[..., -1:]), dim=-1)
+
+
+def load_rhythm(path: Path, codec: Codec) -> RhythmNet:
+    """Return the transformer of a weights file, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another model, or was trained on another codec.
+    """
+    net = load_net(path, "rhythm", RhythmConfig, RhythmNet)
+    config, fits = net.config, config_for(codec.config, codec.fingerprint)
+    ours, theirs = ((c.n_latents, c.hop, c.n_activations) for c in (config, fits))
+    hint = "take both from one preset, or train it on this codec with `redrum train rhythm`"
+    if ours != theirs:
+        raise CheckpointError(
+            f"{path} transforms {ours[0]} latents every {ours[1]} samples; the codec beside it has {theirs[0]} "
+            f"every {theirs[1]}",
+            hint=hint,
+        )
+    if config.codec != fits.codec:
+        raise CheckpointError(f"{path} was trained on other weights of the codec beside it", hint=hint)
+    return net
