@@ -46,6 +46,7 @@ from daw_bridge.reporting import (
     set_up_logging,
     time_of,
 )
+from daw_bridge.session_commands import redrum_projects
 from daw_bridge.work import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
 
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
 def batch(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH", help="Recordings, and folders of them.", show_default=False),
+        typer.Argument(
+            metavar="PATH", help="Recordings, folders of them, REAPER projects (.rpp).", show_default=False
+        ),
     ] = None,
     rhythm: Annotated[
         str,
@@ -95,6 +98,11 @@ def batch(
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
+    tracks: Annotated[str, option("GLOB", "Of a project, the tracks whose items are redrummed.")] = "*",
+    chosen: Annotated[
+        str | None,
+        typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace also results that no batch made.")
     ] = False,
@@ -107,12 +115,15 @@ def batch(
     """Let many drum recordings play another rhythm; run it again to go on where it stopped.
 
     DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
-    same, and makes what is missing or has changed.
+    same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
+    SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
     """
     set_up_logging(quiet, verbose)
     check_choice_of_existing(overwrite, skip_existing)
     check_bit_depth(bit_depth)
-    if not rhythm:
+    projects = [path for path in paths or () if path.suffix.lower() == ".rpp"]
+    recordings = [path for path in paths or () if path not in projects]
+    if not rhythm and (recordings or not projects):
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
@@ -132,10 +143,30 @@ def batch(
         seed=seed,
     )
 
+    is_done = not projects or redrum_projects(
+        projects,
+        rhythm,
+        given,
+        preset=preset,
+        device=resolve_device(device),
+        tracks=tracks,
+        items=chosen.split(",") if chosen else (),
+        drum_map=drum_map,
+        bit_depth=bit_depth,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        keep_going=keep_going,
+        dry_run=dry_run,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if projects and (not recordings or not (is_done or keep_going)):
+        raise typer.Exit(0 if is_done else 1)
+
     from daw_bridge.batch import BatchSettings, preview, run
     from daw_bridge.plan import SHEET_ENDINGS, PlanSettings, plan
 
-    if not paths and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
+    if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
         raise SettingsError("no recordings are given", hint="give files or folders, or a job sheet as --rhythm")
     common = PlanSettings(
         out=out,
@@ -146,7 +177,7 @@ def batch(
         bit_depth=bit_depth,
         plots=plot,
     )
-    items = plan(paths or [], rhythm, common)
+    items = plan(recordings, rhythm, common)
     settings = BatchSettings(
         out=out,
         device=resolve_device(device),
@@ -170,7 +201,7 @@ def batch(
                 _print_outcome(outcome, f"[{len(outcomes)}/{len(items)}]", as_json, quiet)
         if not (as_json or quiet):
             _print_summary(outcomes, n_left=len(items) - len(outcomes), out=out)
-    if any(outcome.status == "failed" for outcome in outcomes):
+    if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 

@@ -1,8 +1,9 @@
 """The commands `redrum reaper ...`."""
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,7 +32,8 @@ from daw_bridge.options import (
     option,
     resolve_device,
 )
-from daw_bridge.reporting import form_of, print_json, progress, set_up_logging
+from daw_bridge.reporting import set_up_logging
+from daw_bridge.session_commands import work_on
 
 reaper_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
@@ -103,23 +105,14 @@ def selected(
     with ExitStack() as files:
         session = files.enter_context(closing(RunningSession.connect()))
 
-        from daw_bridge.session import pair_items
-        from daw_bridge.takes import Order, about, open_rhythm, redrum_session
+        from daw_bridge.takes import Order, open_rhythm
         from transform.engine import Redrummer, RenderSettings
 
         found = open_rhythm(rhythm, drum_map, files) if rhythm else None
         order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
-        if dry_run:
-            job = session.collect()
-            for pair in pair_items(job, has_rhythm=rhythm is not None):
-                _print(about(job, pair, found) | {"dry_run": True}, as_json, quiet)
-            return
-        redrummer = Redrummer.load(preset, device=resolve_device(device))
-        with progress(quiet or as_json) as show:
-            reports = redrum_session(session, redrummer, order, tell=_print_failure, show=show)
-    for report in reports:
-        _print(report, as_json, quiet)
-    if any("error" in report for report in reports):
+        load = partial(Redrummer.load, preset, device=resolve_device(device))
+        is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if not is_done:
         raise typer.Exit(1)
 
 
@@ -147,29 +140,3 @@ def uninstall_command(resources: Resources = None) -> None:
 def _print_changes(changes: list[str], none: str) -> None:
     for change in changes or [none]:
         typer.echo(change)
-
-
-def _print_failure(report: dict[str, Any]) -> None:
-    if "error" in report:
-        typer.echo(f"redrum: {report['error']}", err=True)
-        if report["hint"]:
-            typer.echo(f"  {report['hint']}", err=True)
-
-
-def _print(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """Say what became of an item; that it failed has been said."""
-    if as_json:
-        print_json(report)
-        return
-    if quiet or "error" in report:
-        return
-    what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
-    if "skipped" in report:
-        typer.echo(f"{what}: skipped, {report['skipped']}")
-    elif "dry_run" in report:
-        typer.echo(f"{what}: would play {report['rhythm']}")
-    else:
-        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
-        typer.echo(f"  {what}, playing {report['rhythm']}")
-        for note in report["notes"]:
-            typer.echo(f"  {note}")
