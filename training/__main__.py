@@ -65,7 +65,7 @@ Seed = Annotated[int | None, typer.Option(metavar="N", help="Another seed is ano
 Scored = Annotated[Path, typer.Option("--preset", metavar="DIR", help="A preset's folder.")]
 ScoreSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is other recordings.")]
 Write = Annotated[bool, typer.Option("--write", help="Write the scores into the preset and its card.")]
-Batch = Annotated[int | None, typer.Option(metavar="N", help="Segments of 3 s in a step.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Recordings in a step.")]
 
 
 @app.callback()
@@ -270,6 +270,7 @@ def score_codec(
 ) -> None:
     """Score a preset's codec: what it keeps of known kits, of unknown ones and of held-out loops."""
     from training.card import note_scores
+    from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
     from training.pack import load_pack
     from training.score_codec import codec_table
     from transform.codec import Codec
@@ -277,7 +278,8 @@ def score_codec(
 
     loaded = load_preset(preset)
     kept = Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
-    table = codec_table(kept, load_pack(data), n=n, seed=seed)
+    listener = load_evaluation_transcriber(shipped_weights())
+    table = codec_table(kept, load_pack(data), listener, n=n, seed=seed)
     for row, cells in table.items():
         typer.echo(f"{row:20}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
     if write:

@@ -9,16 +9,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.peak_memory import in_own_process, own_peak_mb
-from transform.audio import Recording, Samples, write_audio
+from transform.audio import SAMPLE_RATE, Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
 from transform.presets import demo_recordings, find_rhythm, load_preset
 
 if TYPE_CHECKING:
+    from transform.codec import Codec
     from transform.engine import Redrummer
 
 LENGTHS_S = (60.0, 180.0, 600.0)
@@ -35,12 +37,12 @@ def measure_speed(
     """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
 
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
-    counted as time, but as memory. Where a preset has no separator, nothing is separated.
+    counted as time, but as memory. Stages whose model the preset lacks are left out.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
     """
-    stages = [stage for stage in STAGES if stage != "separation" or "separator" in load_preset(preset).models]
+    stages = [name for name, stage in STAGES.items() if stage.needs in load_preset(preset).models]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for length_s in lengths_s:
@@ -80,12 +82,11 @@ def _measured(preset: str, stage: str, path: Path) -> tuple[float, float | None]
 
 def work_alone() -> None:
     """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
-    preset, stage, path = pickle.load(sys.stdin.buffer)
-    from transform.engine import Redrummer
-
-    redrummer = Redrummer.load(preset)
+    preset, name, path = pickle.load(sys.stdin.buffer)
+    stage = STAGES[name]
+    model = stage.load(preset)
     with Recording.open(path) as recording:
-        seconds = STAGES[stage](redrummer, recording)
+        seconds = stage.work(model, recording)
     sys.stdout.write(json.dumps((seconds, own_peak_mb())))
 
 
@@ -117,10 +118,44 @@ def _resequence(redrummer: Redrummer, recording: Recording) -> float:
     return time.perf_counter() - began
 
 
-STAGES: Mapping[str, Callable[[Redrummer, Recording], float]] = {
-    "transcription": _transcribe,
-    "separation": _separate,
-    "resequence": _resequence,
+def _code(codec: Codec, recording: Recording) -> float:
+    import torch
+
+    audio = torch.from_numpy(recording.read(0, recording.n_samples)[:1])
+    began = time.perf_counter()
+    codec.decode(codec.encode(audio).mu, recording.n_samples)
+    seconds = time.perf_counter() - began
+    return seconds * SAMPLE_RATE / recording.sample_rate  # it takes samples for those of 44.1 kHz
+
+
+def _redrummer(preset: str) -> Redrummer:
+    from transform.engine import Redrummer
+
+    return Redrummer.load(preset)
+
+
+def _codec(preset: str, *, bfloat16: bool = False) -> Codec:
+    from transform.codec import Codec
+
+    chosen = load_preset(preset)
+    weights = (chosen.weights(f"codec-{name}") for name in ("encoder", "generator"))
+    return Codec.load(*weights, bfloat16=bfloat16)
+
+
+class Stage(NamedTuple):
+    """What is measured: a model that the preset must hold, how it is loaded, and its work on a recording."""
+
+    needs: str
+    load: Callable[[str], Any]
+    work: Callable[[Any, Recording], float]  # returns the seconds it took
+
+
+STAGES: Mapping[str, Stage] = {
+    "transcription": Stage("transcriber", _redrummer, _transcribe),
+    "separation": Stage("separator", _redrummer, _separate),
+    "resequence": Stage("transcriber", _redrummer, _resequence),
+    "codec": Stage("codec-generator", _codec, _code),
+    "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),
 }
 
 
@@ -145,7 +180,8 @@ def speed_table(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Times real time, and the most memory that a process needed which did nothing else, models included.",
-        "Separation does not count the transcription that guides it; resequence is the whole render.",
+        "Separation does not count the transcription that guides it; resequence is the whole render; codec is",
+        "coding and decoding one channel.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -14,8 +14,10 @@ from training.bench_items import Audio, Item
 from training.kits import SAMPLE_RATE
 from training.measures import log_mel_distance_db
 from training.nmf import ArrayStems, InformedNmf
+from training.score_codec import keep
 from transform.audio import Recording
 from transform.bank import Bank, refine_onsets
+from transform.codec import Codec
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import RedrumError
 from transform.events import CLASSES, DrumEvent, Rhythm
@@ -28,10 +30,11 @@ AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhyth
 # MIDI rhythms, and the preset's stems exchanged for others.
 PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
 TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
+CODED_ORACLE = "oracle through the codec"  # where the preset has one
 
 _COPIES = ("source copy", "target copy")
 _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
-SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, "oracle")
+SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle")
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
 
 _log = logging.getLogger(__name__)
@@ -63,9 +66,11 @@ class _Told:
         return self._events
 
 
-def systems_for(item: Item) -> tuple[str, ...]:
+def systems_for(item: Item, *, has_codec: bool) -> tuple[str, ...]:
     """Return the systems that can play an item: of a real loop nobody knows the truth."""
-    return SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN)
+    if item.oracle is None:
+        return (*_COPIES, *_OWN)
+    return SYSTEMS if has_codec else tuple(system for system in SYSTEMS if system != CODED_ORACLE)
 
 
 def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
@@ -83,7 +88,9 @@ def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> 
     return redrummer
 
 
-def play(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> tuple[Audio, float | None, str]:
+def play(
+    system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf, codec: Codec | None = None
+) -> tuple[Audio, float | None, str]:
     """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
 
     A system that fails plays silence.
@@ -94,6 +101,12 @@ def play(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> tup
     if system == "oracle":
         assert item.oracle is not None
         return item.oracle, None, ""
+    if system == CODED_ORACLE:
+        assert item.oracle is not None
+        assert codec is not None
+        began = time.perf_counter()
+        kept = keep(codec, item.oracle)
+        return kept, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
     if system == AUDIO_RHYTHM:

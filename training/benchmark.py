@@ -52,6 +52,7 @@ from training.peak_memory import peak_memory_mb
 from training.score_separator import Mixture, Scores, System, active_classes, score_stems, systems_of
 from training.scores import class_counts, pooled
 from transform.audio import Recording
+from transform.codec import Codec
 from transform.engine import Redrummer
 from transform.errors import OutputError, RedrumError, SettingsError
 from transform.files import write_text_atomic
@@ -190,7 +191,7 @@ def run_benchmark(
     redrummer = Redrummer.load(settings.preset)
     pack = load_pack(data)
     maker, nmf = ItemMaker(pack, settings.seed), InformedNmf(kits_of(pack.kits, "train"))
-    separators = systems_of(pack, redrummer.separator)
+    separators, codec = systems_of(pack, redrummer.separator), _codec(settings.preset)
     kept = [json.dumps(line) + "\n" for line in ({"run": run}, *done.values())]
     write_text_atomic(log, "".join(kept), overwrite=True)  # without a line that was cut off
     wanted = _wanted(maker, settings)
@@ -198,7 +199,7 @@ def run_benchmark(
     with log.open("a", encoding="utf-8") as file:
         for i, (name, make, number) in enumerate(wanted):
             if name not in done:
-                done[name] = _scored(make(number), redrummer, listener, nmf, separators)
+                done[name] = _scored(make(number), redrummer, listener, nmf, separators, codec)
                 file.write(json.dumps(done[name]) + "\n")
                 file.flush()
                 _log.info("%d of %d: %s", i + 1, len(wanted), name)
@@ -207,6 +208,14 @@ def run_benchmark(
                 progress("benchmark", (i + 1) / len(wanted))
     rows = _rows(entries, settings, _memory(maker, settings, progress))
     return {"schema": 1, "settings": asdict(settings), "run": run, "rows": rows}
+
+
+def _codec(preset: str) -> Codec | None:
+    """Return the codec of a preset, None where it has none."""
+    loaded = load_preset(preset)
+    if "codec-encoder" not in loaded.models:
+        return None
+    return Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
 
 
 def _identity(data: Path, settings: BenchSettings) -> dict[str, Any]:
@@ -234,12 +243,13 @@ def _scored(
     listener: Transcriber,
     nmf: InformedNmf,
     separators: Mapping[str, System],
+    codec: Codec | None,
 ) -> dict[str, Any]:
     """Return what is kept of an item: its measures for every system, and for every separator of its source."""
     systems: dict[str, Scores] = {}
     failures: dict[str, str] = {}
-    for system in systems_for(item):
-        audio, seconds, failure = play(system, item, redrummer, nmf)
+    for system in systems_for(item, has_codec=codec is not None):
+        audio, seconds, failure = play(system, item, redrummer, nmf, codec)
         systems[system] = score(audio, item, listener)
         systems[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:

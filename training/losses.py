@@ -21,6 +21,7 @@ from transform.rhythm_transformer import Transformed
 _MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  # by window
 _LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
 _BAND_WINDOWS = (64, 16)  # band samples, 1024 and 256 samples of audio
+_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged
 _FLOOR = 1e-4  # magnitudes are told apart down to -80 dB of a full-scale sine
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
 FRAME = 44  # samples, 1 ms: the frames of envelopes
@@ -33,7 +34,9 @@ class SpectralLoss(nn.Module):
 
     Seven scales of mel spectra after Kumar et al. (DAC, NeurIPS 2023); relative error plus difference of logs
     at five of them after Yamamoto et al. (ICASSP 2020), and within bands after Caillon and Esling (RAVE, 2021).
-    All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
+    Spectra are blind to phase and polarity, on which the attack of a kick depends, and all that is mixed with
+    the recording: so the waveform of the lowest bands is judged too. Above them it would only teach to say
+    nothing where noise cannot be foretold. All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
     always lies between two windows.
     """
 
@@ -46,7 +49,7 @@ class SpectralLoss(nn.Module):
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the terms "mel", "stft" and "bands" of an output (B, T); T is a multiple of 16."""
+        """Return the terms "mel", "stft", "bands" and "wave" of an output (B, T); T is a multiple of 16."""
         mel, stft = output.new_zeros(()), output.new_zeros(())
         for window in _MEL_BANDS:
             ours = self._magnitudes(output, window)
@@ -65,6 +68,7 @@ class SpectralLoss(nn.Module):
             "mel": mel / len(_MEL_BANDS),
             "stft": stft / len(_LINEAR_WINDOWS),
             "bands": bands / len(_BAND_WINDOWS),
+            "wave": _relative_error(split[:, :_LOCKED], split_target[:, :_LOCKED]),
         }
 
     def _magnitudes(self, audio: Tensor, window: int) -> Tensor:
@@ -88,7 +92,7 @@ def _log_distance(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return the norm of the error of magnitudes (..., F, K) against the target's, mean over all else.
+    """Return the norm of the error of values (..., F, K) against the target's, mean over all else.
 
     Where ours are the larger they are the measure, or quiet recordings would count for all others together.
     """

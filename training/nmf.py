@@ -1,8 +1,8 @@
 """Drum separation by non-negative matrix factorisation: the baselines that the separator is measured against.
 
 The factorisation is that of transform/nmf.py. Levels are square roots of magnitudes of the spectra of
-transform/stft.py, pooled into bands: single bins at the low end, geometric above. What a class explains of a band
-is its share of the sound there, so that the stems add up to the recording.
+transform/stft.py, pooled into bands: single bins at the low end, geometric above. What a class explains of a
+band is its share of the sound there, so that the stems add up to the recording.
 
 Both baselines read whole recordings at 44.1 kHz. Their settings are the best of those tried on 24 recordings of
 the validation side; scores that are given are mean SI-SDR there.
@@ -176,8 +176,11 @@ def feature_templates(kits: Sequence[Kit], settings: FeatureSettings) -> Tensor:
         PackError: the kits lack a class.
     """
     features = DrumFeatures(settings)
-    levels = class_templates(kits, 1, lambda audio: levels_of(features(audio), settings)[0].pow(1 / COMPRESSION))
-    return normalised(levels.pow(COMPRESSION))
+
+    def magnitudes(audio: Tensor) -> Tensor:
+        return levels_of(features(audio), settings)[0].pow(1 / COMPRESSION)
+
+    return normalised(class_templates(kits, 1, magnitudes).pow(COMPRESSION))
 
 
 def _peaking_at_half(one_shot: OneShot) -> Tensor:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from training.kits import SAMPLE_RATE, kits_of
 from training.losses import FRAME, SpectralLoss, envelope
-from training.measures import high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
+from training.measures import any_onset_f, high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
 from training.pack import Pack
 from training.score_transcriber import make_recordings
+from training.scores import class_counts, pooled
 from training.split import Split
 from transform.codec import Codec
+from transform.events import DrumEvent
+from transform.transcriber import Transcriber
 
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
@@ -34,6 +37,8 @@ class Original:
     onsets_s: tuple[float, ...]
     name: str
     kind: str  # of the kit, or "loop"
+    events: tuple[DrumEvent, ...] = ()  # what is played, if that is known
+    hardly_audible: tuple[DrumEvent, ...] = ()
 
 
 def kit_originals(pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 6.0) -> list[Original]:
@@ -44,7 +49,12 @@ def kit_originals(pack: Pack, split: Split, *, n: int, seed: int, length_s: floa
     """
     return [
         Original(
-            item.audio.cpu().numpy(), tuple(sorted({e.onset_s for e in item.events})), item.kit, item.kit_kind
+            item.audio.cpu().numpy(),
+            tuple(sorted({e.onset_s for e in item.events})),
+            item.kit,
+            item.kit_kind,
+            item.events,
+            item.hardly_audible,
         )
         for item in make_recordings(pack, split, n=n, seed=seed, length_s=length_s)
     ]
@@ -132,10 +142,35 @@ def attack_correlation(decoded: Audio, audio: Audio, onsets_s: Sequence[float]) 
     return float(np.mean(found)) if found else None
 
 
-def codec_scores(codec: Codec, originals: Sequence[Original]) -> list[Scores]:
-    """Return the measures of each recording."""
+def heard_alike(decoded: Audio, original: Original, listener: Transcriber) -> Scores:
+    """Return what a transcriber hears in what became of a recording.
+
+    - `onset_f_20`: F of any onset within 20 ms, against what it hears in the original;
+    - `class_f_50`: F by class within 50 ms, pooled, against what is played, None where nobody knows that;
+    - `class_f_50_before`: that of the original.
+    """
+    found, before = (
+        listener.events(listener.infer(torch.from_numpy(audio))) for audio in (decoded, original.audio)
+    )
+    scores: Scores = {"onset_f_20": any_onset_f(before, found, window_s=0.02)}
+    for name, events in (("class_f_50", found), ("class_f_50_before", before)):
+        counts = class_counts(original.events, events, ignored=original.hardly_audible)
+        scores[name] = pooled(counts).f_measure if original.events else None
+    return scores
+
+
+def codec_scores(
+    codec: Codec, originals: Sequence[Original], listener: Transcriber | None = None
+) -> list[Scores]:
+    """Return the measures of each recording, those of a listener with them if there is one."""
     spectra = SpectralLoss()
-    return [compare(keep(codec, original.audio), original, spectra) for original in originals]
+    scores = []
+    for original in originals:
+        decoded = keep(codec, original.audio)
+        scores.append(compare(decoded, original, spectra))
+        if listener is not None:
+            scores[-1] |= heard_alike(decoded, original, listener)
+    return scores
 
 
 def means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
@@ -148,7 +183,9 @@ def means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     return found
 
 
-def codec_table(codec: Codec, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
+def codec_table(
+    codec: Codec, pack: Pack, listener: Transcriber, *, n: int, seed: int
+) -> dict[str, dict[str, str]]:
     """Return a table: rows are known kits, unknown ones of either side, and loops; columns are measures.
 
     A cell is a mean over recordings and its 95 % interval (bootstrap). A side that the pack lacks has no row.
@@ -162,7 +199,7 @@ def codec_table(codec: Codec, pack: Pack, *, n: int, seed: int) -> dict[str, dic
     for split, name in loops.items():
         if found := loop_originals(pack, split, n=n):
             rows[name] = found
-    return {name: _cells(codec_scores(codec, originals), seed) for name, originals in rows.items()}
+    return {name: _cells(codec_scores(codec, originals, listener), seed) for name, originals in rows.items()}
 
 
 def _cells(scores: Sequence[Scores], seed: int) -> dict[str, str]:

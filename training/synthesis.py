@@ -448,11 +448,11 @@ def apply_bus(stems: Tensor, buses: Sequence[BusRecipe], *, with_noise: bool = T
 
 def _fft_size(n_samples: int) -> int:
     """Return the shortest transform of at least so many samples that has no prime factor above 5."""
-    sizes = (
+    sizes: list[int] = [
         3**threes * 5**fives << max(0, math.ceil(math.log2(n_samples / (3**threes * 5**fives))))
         for threes in range(4)
         for fives in range(5)
-    )
+    ]
     return min(sizes)
 
 

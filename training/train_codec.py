@@ -60,6 +60,7 @@ class CodecTraining(RunSettings):
     mel_weight: float = 3.0
     stft_weight: float = 3.0
     bands_weight: float = 2.0
+    wave_weight: float = 3.0
     attack_weight: float = 1.0
     pre_echo_weight: float = 1.0
     kl_first: float = 1e-6  # weight of the divergence, summed over channels, at step 0
@@ -187,6 +188,7 @@ class _Run(Run):
             "mel": settings.mel_weight,
             "stft": settings.stft_weight,
             "bands": settings.bands_weight,
+            "wave": settings.wave_weight,
             "attack": settings.attack_weight,
             "pre_echo": settings.pre_echo_weight,
         }

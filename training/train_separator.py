@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +35,13 @@ from transform.layers import fused
 from transform.separator import Separator, SeparatorConfig, SeparatorNet, interpolation
 from transform.stft import N_HOPS, analyse, fft_size
 from transform.transcriber import Transcriber, TranscriberNet, load_transcriber
-from transform.weights import config_from_json
+from transform.weights import config_from_json, config_to_json
 
 _SILENT = 1e-3  # of the recording's energy: a stem below it is silent
 _POWER = 0.3  # of magnitudes, in the loss
+# Of the network in use: it is surer of its kits than of others. Mean SI-SDR on 24 validation recordings: 6.5 dB, with
+# 1: 5.5, 0.6: 6.3, 0.5: 6.5.
+_CERTAINTY = 0.4
 _EVERY = 2  # one frame in so many is judged: windows overlap by three quarters
 
 
@@ -180,6 +183,7 @@ class _Run(Run):
     """The training of a separator."""
 
     settings: SeparatorTraining
+    net: SeparatorNet
 
     def __init__(
         self, pack: Pack, settings: SeparatorTraining, listener: TranscriberNet, device: torch.device
@@ -251,14 +255,17 @@ def _exchanged(stems: Tensor, rng: np.random.Generator, share: float) -> Tensor:
 def export_separator(checkpoint: Path, folder: Path) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
+    What the network says counts for less there than in training, where it knows the kits.
+
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "separator")
     settings = json.loads(state["settings"])
     path = folder / "separator.safetensors"
-    write_weights(state, "separator", path)
-    net = SeparatorNet(config_from_json(state["config"], SeparatorConfig))
+    config = replace(config_from_json(state["config"], SeparatorConfig), certainty=_CERTAINTY)
+    write_weights({**state, "config": config_to_json(config)}, "separator", path)
+    net = SeparatorNet(config)
     options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
     command = f"redrum train separator --data PACK --out RUN --preset PRESET --export PRESET{options}"
     parameters = sum(parameter.numel() for parameter in net.parameters())

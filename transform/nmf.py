@@ -1,10 +1,10 @@
-"""What a recording's own drums explain of it: non-negative matrix factorisation, told where each class is heard.
+"""What a recording's own drums explain of it: non-negative matrix factorisation, told where classes are heard.
 
 A recording's levels are explained as templates times activations, both non-negative, by multiplicative updates
-that lower the Kullback-Leibler divergence (Lee and Seung, NIPS 2000). A component of a class is active from just
-before each onset on, as strongly as the transcriber is sure of it, with a decay of its own: attack, body or
-tail; updates only scale that. This is score-informed NMF for drums (Dittmar and Mueller, IEEE/ACM TASLP 2016),
-with components of different decay for their convolutive templates and a transcriber for their score.
+that lower the Kullback-Leibler divergence (Lee and Seung, NIPS 2000). A component of a class is active from
+just before each onset on, as strongly as the transcriber is sure of it, with a decay of its own: attack, body
+or tail; updates only scale that. This is score-informed NMF for drums (Dittmar and Mueller, IEEE/ACM TASLP
+2016), with components of different decay for their convolutive templates and a transcriber for their score.
 
 Templates are learnt once for a recording; what they explain of a frame depends on that frame alone, so that a
 long recording is read in blocks with the result of one pass.
@@ -19,8 +19,8 @@ from torch.nn import functional
 from transform.features import FeatureSettings
 
 _DECAYS_S = (0.03, 0.12, 0.5)  # of a class's components after an onset
-# Tuned on 24 recordings of the validation side, where the baseline of training/nmf.py, which has no network, has
-# a mean SI-SDR of 5.7 dB; in brackets what another value had.
+# Tuned on 24 recordings of the validation side, where the baseline of training/nmf.py, which has no network,
+# has a mean SI-SDR of 5.7 dB; in brackets what another value had.
 COMPRESSION = 0.5  # exponent of the magnitudes that are factorised: what is loud must not decide all (1: 4.5)
 EXPONENT = 2.0  # of what each class explains, for its share (1.5: 5.4, 3: 5.5)
 _TRUST = 0.7  # exponent of a probability; the smaller, the more doubts count (0.5: 5.6, 1: 5.4)
@@ -58,7 +58,7 @@ def normalised(templates: Tensor) -> Tensor:
 
 
 def decaying(probability: Tensor, *, fps: float, early: int = _EARLY) -> Tensor:
-    """Return the probability of onsets (..., F) as activations (..., R, F): the highest so far, each decayed."""
+    """Return the probability of onsets (..., F) as activations (..., R, F): the highest so far, decayed."""
     ahead = functional.pad(probability, (0, early)).unfold(-1, early + 1, 1).amax(dim=-1).clamp_min(_TINY).log()
     age_s = torch.arange(probability.shape[-1], device=probability.device) / fps
     held = [torch.cummax(ahead + age_s / decay_s, dim=-1).values - age_s / decay_s for decay_s in _DECAYS_S]
@@ -77,12 +77,14 @@ def levels_of(features: Tensor, settings: FeatureSettings) -> Tensor:
 
 
 def learnt(levels: Tensor, active: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the activations (..., F, 5 * R) and templates (..., 5 * R, K) of a recording, a class's side by side.
+    """Return the activations (..., F, 5 * R) and templates (..., 5 * R, K) of a recording.
 
     Args:
         levels: shape (..., F, K).
         active: where components may be active, shape (..., F, 5 * R).
         prior: what classes sound like in general, shape (5, K).
+
+    The components of a class lie side by side.
     """
     general = normalised(prior).repeat_interleave(active.shape[-1] // len(prior), dim=0)
     heard = normalised(active.mT @ levels)
@@ -102,6 +104,5 @@ def shares(levels: Tensor, active: Tensor, templates: Tensor, *, n_classes: int,
 
 def explained(activations: Tensor, templates: Tensor, *, n_classes: int) -> Tensor:
     """Return the levels (..., 5, F, K) that each class's components explain."""
-    n_own = templates.shape[-2] // n_classes
-    activations = activations.unflatten(-1, (n_classes, n_own)).movedim(-2, -3)
-    return activations @ templates.unflatten(-2, (n_classes, n_own))
+    own = zip(activations.chunk(n_classes, dim=-1), templates.chunk(n_classes, dim=-2), strict=True)
+    return torch.stack([heard @ sounds for heard, sounds in own], dim=-3)

@@ -3,8 +3,9 @@
 A small U-shaped network reads the features that the transcriber reads, what the transcriber heard in them, and
 how templates of each class that were learnt in this very recording (transform/nmf.py) share it out. It says for
 each frame and band how much of the sound belongs to each class. Five shares that sum to one are masks on the
-recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing is
-invented. The network's view of time is finite: a long recording is read in blocks with the result of one pass.
+recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing
+is invented. The network's view of time is finite: a long recording is read in blocks with the result of one
+pass.
 """
 
 from __future__ import annotations
@@ -64,8 +65,11 @@ class SeparatorConfig:
     widths: tuple[int, ...] = (24, 48, 64)  # channels at a half, a quarter and an eighth of the bands
     d_model: int = 160
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    certainty: float = 1.0  # weight of what the network says beside what templates say; in training 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.certainty <= 1:
+            raise SettingsError(f"certainty is {self.certainty}; it must lie between 0 and 1")
         if len(self.widths) != 3:
             raise SettingsError(f"a separator has 3 widths, not {len(self.widths)}")
         if self.features.n_bands % 8:
@@ -80,6 +84,8 @@ class SeparatorNet(nn.Module):
     The softmax of the logits over the classes are the masks. They begin as the shares that the templates give
     the classes, and the network says what is wrong with these.
     """
+
+    prior: Tensor  # what classes sound like in general, for templates to begin with, (5, W * K)
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
@@ -152,8 +158,9 @@ class SeparatorNet(nn.Module):
             x = up(functional.relu(x + skip))
         x = self.up[2](functional.relu(x + skips[0]))
         likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
-        said = self.reliance * torch.log(shared + _DOUBT)
-        logits: Tensor = self.head(functional.relu(x + self.detail(features))) + likely + said
+        seen = self.head(functional.relu(x + self.detail(features)))
+        told = self.reliance * torch.log(shared + _DOUBT)
+        logits: Tensor = self.config.certainty * (seen + likely) + told
         return logits
 
 
@@ -220,8 +227,8 @@ class Separator:
         """Return each class's share of audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a stretch of one, at the level at which it is best heard; F = T // 441 + 1
-                frames.
+            audio: a whole recording, or a stretch of one, at the level at which it is best heard;
+                F = T // 441 + 1 frames.
             probability: the transcriber's, shape (5, F).
             templates: learnt in the whole recording.
         """
@@ -316,7 +323,7 @@ class Stems:
         return self._masks[block]
 
     def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets in it."""
+        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
         samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
         mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)

@@ -17,7 +17,8 @@ def fft_size(hop: int) -> int:
 def analyse(audio: Tensor, hop: int, *, every: int = 1) -> Tensor:
     """Return spectra (..., J, N // 2 + 1) of audio (..., T): frame j spans samples [j * hop, (j + 4) * hop).
 
-    With `every` above 1 only one frame in so many is made. Samples after the last whole frame are not seen. Whoever wants frames centred on samples pads before.
+    With `every` above 1 only one frame in so many is made. Samples after the last whole frame are not seen.
+    Whoever wants frames centred on samples pads before.
     """
     frames = audio.unfold(-1, N_HOPS * hop, every * hop)
     window = torch.hann_window(N_HOPS * hop, device=audio.device)

@@ -10,6 +10,7 @@ import pytest
 from training import bench_speed
 from training.bench_speed import measure_speed, speed_table, work_alone, write_speed
 from transform.audio import Recording
+from transform.codec import Encoded
 from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.presets import demo_recordings, load_preset
@@ -32,8 +33,11 @@ def measured(monkeypatch):
 def test_every_stage_works_on_every_length(measured):
     told = []
     result = measure_speed("default", (1.0, 20.5), progress=lambda stage, share: told.append(share))
+    models = load_preset("default").models
     stages = ["transcription", "separation", "resequence"]
-    if "separator" not in load_preset("default").models:
+    if "codec-generator" in models:
+        stages += ["codec", "codec, bfloat16"]
+    if "separator" not in models:
         stages.remove("separation")
     with Recording.open(demo_recordings()[0].path) as loop:
         rate, n_channels = loop.sample_rate, loop.n_channels
@@ -87,8 +91,21 @@ def test_separation_reads_the_whole_recording():
             return Stems()
 
     recording = Recording.from_samples([0.0] * 25_000, 1000)
-    assert bench_speed.STAGES["separation"](Redrummer(Told(), Separator()), recording) >= 0
+    assert bench_speed.STAGES["separation"].work(Redrummer(Told(), Separator()), recording) >= 0
     assert read == [(0, 10_000), (10_000, 20_000), (20_000, 25_000)]
+
+
+def test_the_codec_codes_and_decodes_one_channel():
+    class Counting:
+        def encode(self, audio):
+            assert audio.shape == (1, 44_100)
+            return Encoded(audio, audio, audio)
+
+        def decode(self, latents, n_samples):
+            assert (latents.shape, n_samples) == ((1, 44_100), 44_100)
+
+    recording = Recording.from_samples([[0.0] * 44_100] * 2, 44_100)
+    assert bench_speed.STAGES["codec"].work(Counting(), recording) > 0
 
 
 def test_a_stage_that_fails_is_a_sentence(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from training import benchmark as module
 from training.bench_items import Item, ItemMaker, kit_halves
 from training.bench_systems import (
     AUDIO_RHYTHM,
+    CODED_ORACLE,
     KIT_SYSTEMS,
     MIDI_RHYTHM,
     NMF_STEMS,
@@ -30,6 +31,7 @@ from training.pack import PACK_FILES, PackError
 from training.peak_memory import peak_memory_mb
 from training.split import recording_family
 from transform.audio import Recording
+from transform.codec import Encoded
 from transform.engine import Redrummer
 from transform.errors import AudioError, OutputError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm
@@ -219,8 +221,24 @@ def test_every_variant_plays_the_rhythm(items, nmf):
 
 
 def test_of_a_real_loop_nobody_knows_the_truth(items):
-    assert systems_for(items[0]) == SYSTEMS
-    assert set(SYSTEMS) - set(systems_for(items[2])) == {TRUE_STEMS, TRUE_SOURCE, "oracle"}
+    assert systems_for(items[0], has_codec=True) == SYSTEMS
+    assert set(SYSTEMS) - set(systems_for(items[0], has_codec=False)) == {CODED_ORACLE}
+    of_a_loop = set(systems_for(items[2], has_codec=True))
+    assert set(SYSTEMS) - of_a_loop == {TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle"}
+
+
+def test_the_oracle_goes_through_the_codec(items):
+    class Halving:
+        def encode(self, audio):
+            return Encoded(audio[:, None], audio[:, None], audio[:, None])
+
+        def decode(self, latents, n_samples):
+            return 0.5 * latents[:, 0, :n_samples]
+
+    audio, seconds, failure = play(CODED_ORACLE, items[0], None, None, Halving())
+    assert np.array_equal(audio, 0.5 * items[0].oracle)
+    assert seconds > 0
+    assert not failure
 
 
 def test_a_kit_gives_its_loop_back(clicks, hit, tmp_path):
@@ -321,8 +339,10 @@ def test_a_run_has_all_rows(bench):
     if "separator" in load_preset("default").models:
         stems.append("separator")
     stems.append("ideal ratio mask")
-    of_loops = [system for system in SYSTEMS if system not in (TRUE_STEMS, TRUE_SOURCE, "oracle")]
-    for material, systems in (("pairs", SYSTEMS), ("loops", of_loops), ("stems", stems)):
+    has_codec = "codec-encoder" in load_preset("default").models
+    of_pairs = [system for system in SYSTEMS if has_codec or system != CODED_ORACLE]
+    of_loops = [s for s in of_pairs if s not in (TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle")]
+    for material, systems in (("pairs", of_pairs), ("loops", of_loops), ("stems", stems)):
         assert [system for of, system in rows if of == material] == list(systems)
     found = {(row["material"], row["system"]): row for row in result["rows"]}
     oracle = found["pairs", "oracle"]

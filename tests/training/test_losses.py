@@ -36,7 +36,7 @@ def attack(output, target, onsets=((ONSET, -1),)):
 
 def test_what_is_the_same_is_at_no_distance(spectra, noise):
     assert all(float(term) == 0 for term in spectra(noise, noise).values())
-    assert set(spectra(noise, noise)) == {"mel", "stft", "bands"}
+    assert set(spectra(noise, noise)) == {"mel", "stft", "bands", "wave"}
 
 
 def test_half_the_amplitude_is_known_at_every_scale(spectra, noise):
@@ -46,6 +46,16 @@ def test_half_the_amplitude_is_known_at_every_scale(spectra, noise):
     # The relative error of half the magnitude is a half.
     assert float(terms["stft"]) == pytest.approx(halved + 0.5, rel=0.02)
     assert float(terms["bands"]) == pytest.approx(halved + 0.5, rel=0.02)
+
+
+def test_polarity_is_known_by_the_waveform_of_the_low_bands_alone(spectra, noise):
+    terms = spectra(-noise, noise)
+    assert float(terms["wave"]) == pytest.approx(2, rel=1e-3)
+    assert float(terms["mel"]) == float(terms["stft"]) == 0
+    spectrum = torch.fft.rfft(noise)
+    spectrum[:, : int(0.2 * spectrum.shape[1])] = 0  # 4.4 kHz
+    low, high = torch.sin(torch.arange(16_384) * 0.05)[None], torch.fft.irfft(spectrum)
+    assert float(spectra(low - high, low + high)["wave"]) < 0.01
 
 
 def test_a_missing_band_costs_most_within_bands(spectra, noise):

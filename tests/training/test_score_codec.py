@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,13 @@ from training.score_codec import (
     codec_scores,
     codec_table,
     compare,
+    heard_alike,
     kit_originals,
     loop_originals,
     means,
 )
 from transform.codec import Encoded
+from transform.events import DrumEvent
 
 
 class Perfect:
@@ -100,8 +104,33 @@ def test_originals_are_of_one_side(tiny_pack, bench_pack):
     assert loop_originals(tiny_pack, "test", n=3) == []
 
 
+class Hearing:
+    """Stands in for a transcriber and hears a kick wherever the sound rises."""
+
+    def infer(self, audio):
+        return audio.numpy()
+
+    def events(self, audio):
+        return [DrumEvent(onset_s, "KD", 1.0) for onset_s in attacks_s(audio)]
+
+
+def test_what_a_transcriber_hears_tells_what_was_lost(beat):
+    played = replace(beat, events=tuple(DrumEvent(t, "KD", 1.0) for t in beat.onsets_s))
+    assert heard_alike(0.5 * beat.audio, played, Hearing()) == {
+        "onset_f_20": 1,
+        "class_f_50": 1,
+        "class_f_50_before": 1,
+    }
+    without_the_last = beat.audio.copy()
+    without_the_last[round(0.7 * 44_100) :] = 0
+    scores = heard_alike(without_the_last, played, Hearing())
+    assert scores["onset_f_20"] == scores["class_f_50"] == pytest.approx(0.8)
+    assert heard_alike(np.roll(beat.audio, 1500), played, Hearing())["onset_f_20"] == 0
+    assert heard_alike(beat.audio, beat, Hearing())["class_f_50"] is None  # nobody knows what is played
+
+
 def test_a_table_has_a_row_for_each_side(bench_pack):
-    table = codec_table(Perfect(0.5), bench_pack, n=2, seed=0)
+    table = codec_table(Perfect(0.5), bench_pack, Hearing(), n=2, seed=0)
     assert set(table) == {"test kits", "held-out loops"}  # the pack has no rhythms to play known kits with
     assert table["test kits"]["mel_db"].startswith(("0.00 (", "-0.00 ("))
     assert set(table["test kits"]) == {
@@ -112,7 +141,12 @@ def test_a_table_has_a_row_for_each_side(bench_pack):
         "attack",
         "pre_echo_db",
         "high_db",
+        "onset_f_20",
+        "class_f_50",
+        "class_f_50_before",
     }
+    assert table["test kits"]["onset_f_20"].startswith("1.00 (")
+    assert table["held-out loops"]["class_f_50"] == "-"
 
 
 def test_stand_ins_do_what_they_say():

@@ -17,7 +17,7 @@ from training.train_transcriber import export_transcriber, train_transcriber
 from transform.audio import Recording
 from transform.errors import CheckpointError
 from transform.presets import load_preset
-from transform.separator import Separator, SeparatorConfig
+from transform.separator import Separator, SeparatorConfig, load_separator
 from transform.stft import analyse
 from transform.transcriber import Activations, load_transcriber
 
@@ -130,6 +130,7 @@ def test_weights_go_into_a_preset(tiny_pack, guide, settings, tmp_path):
     preset = load_preset(guide.parent)
     assert preset.weights("separator") == path
     assert set(preset.models) == {"transcriber", "separator"}
+    assert (load_separator(path).config.certainty, SMALL.certainty) == (0.4, 1.0)
     assert "## Separator" in (guide.parent / "CARD.md").read_text(encoding="utf-8")
     recording = Recording.from_samples(np.random.default_rng(0).uniform(-0.5, 0.5, 10_000), 44_100)
     rows = np.zeros((5, 23), dtype=np.float32)

@@ -232,5 +232,7 @@ def test_weights_come_back(net, tmp_path):
 def test_impossible_configurations_are_settings_errors():
     with pytest.raises(SettingsError, match="3 widths, not 2"):
         SeparatorConfig(widths=(1, 2))
+    with pytest.raises(SettingsError, match="certainty is 2"):
+        SeparatorConfig(certainty=2)
     with pytest.raises(SettingsError, match="must divide by 8"):
         replace(SMALL, features=FeatureSettings(n_bands=100))
