@@ -170,8 +170,8 @@ def rhythm_stretch(
     origin = max(0, first - n_before) // unit * unit
     begin = origin * config.hop // ACTIVATION_HOP
     said = heard(begin, max(begin + 1, -(-last * config.hop // ACTIVATION_HOP)))
-    channels = (torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))[None] for part in said[:3])
-    return rhythm_frames(config, *channels, n_frames=last - origin)[..., first - origin :]
+    probability, velocity, offset, _ = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in said)
+    return rhythm_frames(config, probability, velocity, offset, last - origin)[..., first - origin :]
 
 
 def _since_onset(
@@ -325,12 +325,13 @@ class Block(nn.Module):
         return self.fetch(attention, keys.u, r_e), attention
 
     def fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
-        """Return the output (B, F, D) that attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to."""
+        """Return what attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to, shape (B, F, D)."""
         value = self._heads(self.to_value(u))
-        copied = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+        copied: Tensor = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
         r_e = r_e.expand(len(copied), -1, -1)
         inner = functional.leaky_relu(self.widen(torch.cat((copied, r_e), dim=-1)), _LEAK)
-        return copied.float() + self.narrow(inner).float()
+        out: Tensor = copied.float() + self.narrow(inner).float()
+        return out
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
