@@ -92,7 +92,7 @@ def latent_bank(
 
     latents, rhythm = [], []
     reach = codec.encoder_reach
-    for first, last in _runs(chosen, 2 * reach):
+    for first, last in _runs(chosen, 2 * reach + 1):
         begin, end = max(0, first - reach), min(n_frames, last + reach)
         heard = torch.from_numpy(sound.read(begin * hop, end * hop))
         if len(heard) > 1:
