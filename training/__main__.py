@@ -199,6 +199,36 @@ def codec(
 
 
 @app.command()
+def rhythm(
+    data: Data,
+    out: Out,
+    preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber and codec are built on.")],
+    resume: Resume = False,
+    max_minutes: MaxMinutes = None,
+    device: Device = "auto",
+    export: Export = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Batch = None,
+) -> None:
+    """Train the rhythm transformer, stage 2 of the paper: latents in another recording's rhythm."""
+    limit = _minutes(max_minutes)
+    from training.pack import load_pack
+    from training.train_rhythm import export_rhythm, load_trained, rhythm_training, train_rhythm
+    from transform.presets import load_preset
+
+    kind = _device(device)
+    trained = load_trained(load_preset(preset))
+    settings = rhythm_training(trained, kind, **_given(steps=steps, seed=seed, batch=batch))
+    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume}
+    checkpoint = train_rhythm(load_pack(data), out, settings, trained, **how)
+    typer.echo(str(checkpoint))
+    if export is not None:
+        for path in export_rhythm(checkpoint, export):
+            typer.echo(str(path))
+
+
+@app.command()
 def score(
     data: Data,
     preset: Scored,

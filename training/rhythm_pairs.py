@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from training.hearing import misheard
 from training.kits import SAMPLE_RATE
@@ -99,6 +100,7 @@ class Pairs:
     wanted: Tensor  # (B, F, S + 1): the attention of decision 6; nothing is asked of rows of zeros
     audio: Tensor  # (B, T): the pseudo-target
     onsets: Tensor  # (B, N): samples of its audible strokes; -1 stands for none
+    is_silent: Tensor  # (B, S + 1): keys that are silent, the last among them
     recoverable: Tensor | None  # (B, F): source frames whose classes the target plays too; None for banks
 
 
@@ -257,6 +259,7 @@ class PairMaker:
             wanted_attention(truth, source_truth, source.is_there),
             audio,
             _onsets(wanted).to(self._device),
+            functional.pad(source_truth.is_silent, (0, 1), value=True),
             _recoverable(truth, source_truth) if n_keys is None else None,
         )
 

@@ -6,6 +6,7 @@ the transformer makes of latents; in the second half of a run the generator lear
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -171,7 +172,7 @@ class _Run(Run):
         if settings.model.codec != fits.codec:
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
         torch.manual_seed(settings.seed)
-        net, kits = _Stage(settings.model, trained.generator), kits_of(pack.kits, "train")
+        net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
         with torch.no_grad():
             silent = trained.encoder(torch.zeros(1, settings.synthesis.n_samples))
             net.transformer.silence.copy_(silent.mu.mean(dim=(0, 2)))
@@ -214,7 +215,7 @@ class _Run(Run):
         # Onsets before what is judged become negative, which stands for none.
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
         terms["latents"] = (out.mu - pairs.latents).abs().mean()
-        terms["attention"] = attention_loss(out.attention, pairs.wanted)
+        terms["attention"] = attention_loss(folded(out.attention, pairs.is_silent), pairs.wanted)
         terms["kl"] = divergence(out).sum()
         terms |= head_losses(out.layers, settings.choices)
         weights = {
@@ -266,7 +267,7 @@ class _Run(Run):
             true = pairs.audio.cpu().numpy()
             distance = np.mean([log_mel_distance_db(*pair) for pair in zip(made, true, strict=True)])
             scores["target_db"] = round(float(distance), 4)
-            scores["accuracy"] = round(attention_accuracy(attention, pairs.wanted), 4)
+            scores["accuracy"] = round(attention_accuracy(folded(attention, pairs.is_silent), pairs.wanted), 4)
             self.reports.write(self.step, made, attention, self._entry())
         return scores
 
@@ -303,6 +304,13 @@ class _Run(Run):
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
+
+
+def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
+    """Return attention (B, F, S + 1) with that on silent keys (B, S + 1) moved to the last: all are as good."""
+    silent = is_silent[:, None]
+    heard = attention.masked_fill(silent, 0.0)
+    return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
 
 
 def attention_loss(attention: Tensor, wanted: Tensor) -> Tensor:

@@ -265,10 +265,11 @@ class Gate(nn.Module):
 class Block(nn.Module):
     """Cross-attention from the query to the current latents u (equation 2), then a feed-forward layer.
 
-    It begins by copying: values are the latents themselves, the feed-forward layer adds nothing, and B_rhythm
-    is the likeness of what is known of two frames (decisions 2 and 4). In the first layer gamma begins small
-    and delta large, as a frame's place in one recording says little about its place in another (decision 3).
-    Later layers find u on the target's own time: there each frame begins by attending to itself.
+    It begins by copying: values are the latents themselves, the feed-forward layer adds nothing, the query says
+    nothing yet, and B_rhythm is the likeness of what is known of two frames (decisions 2 and 4). In the first
+    layer gamma begins small and delta large, as a frame's place in one recording says little about its place
+    in another (decision 3). Later layers find u on the target's own time: there each frame begins by attending
+    to itself.
     """
 
     def __init__(self, config: RhythmConfig, *, is_first: bool) -> None:
@@ -280,8 +281,8 @@ class Block(nn.Module):
         self.to_key = nn.Linear(n_latents, width)
         self.to_value = nn.Linear(n_latents, n_values, bias=False)
         self.leave = nn.Linear(n_values, n_latents, bias=False)
-        self.rhythm_query = nn.Linear(config.n_rhythm, width, bias=False)
-        self.rhythm_key = nn.Linear(config.n_rhythm, width, bias=False)
+        self.rhythm_query = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm)
+        self.rhythm_key = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm, bias=False)
         self.distances = nn.Parameter(torch.zeros(n_heads, _NOWHERE + 1))  # of which B_rel is made
         self.gamma = nn.Parameter(torch.full((n_heads,), 0.1 if is_first else 1.0))
         self.delta = nn.Parameter(torch.full((n_heads,), 2.0))
@@ -295,8 +296,13 @@ class Block(nn.Module):
             else:
                 nn.init.eye_(self.to_value.weight)
                 nn.init.eye_(self.leave.weight)
-            nn.init.normal_(self.rhythm_query.weight, std=(width / n_heads) ** -0.5)
-            self.rhythm_key.weight.copy_(self.rhythm_query.weight)
+            nn.init.zeros_(self.to_query.weight)
+            nn.init.zeros_(self.to_query.bias)
+            # x . y - |y|^2 / 2 falls with the square of how far x is from y; features here are about 0 or 1.
+            scale = _telling(config)
+            self.rhythm_query.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
+            self.rhythm_query.bias.copy_(-scale.repeat(n_heads) / 2)
+            self.rhythm_key.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
             nn.init.zeros_(self.narrow.weight)
             nn.init.zeros_(self.narrow.bias)
             if not is_first:
@@ -311,7 +317,8 @@ class Block(nn.Module):
             r: what is known of the target's rhythm, shape (B, F, R).
             keys: what may be copied.
         """
-        query, key = self._heads(self.to_query(q)), self._heads(self.to_key(keys.u))
+        even = functional.layer_norm(keys.u, keys.u.shape[-1:])
+        query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
         rhythm_query, rhythm_key = self._heads(self.rhythm_query(r)), self._heads(self.rhythm_key(keys.rhythm))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
             query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
@@ -329,13 +336,23 @@ class Block(nn.Module):
         value = self._heads(self.to_value(u))
         copied: Tensor = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
         r_e = r_e.expand(len(copied), -1, -1)
-        inner = functional.leaky_relu(self.widen(torch.cat((copied, r_e), dim=-1)), _LEAK)
+        even = functional.layer_norm(copied, copied.shape[-1:])
+        inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
         out: Tensor = copied.float() + self.narrow(inner).float()
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+def _telling(config: RhythmConfig) -> Tensor:
+    """Return how much each channel of r tells at first, (R,): of classes, most by the one struck last."""
+    if not config.is_detailed:
+        return torch.full((config.n_rhythm,), math.sqrt(2))
+    bumps = torch.exp(-(torch.arange(_N_PHASES) - 2).clamp_min(0) / 4)
+    others = torch.full((config.n_rhythm - len(CLASSES) * _N_PHASES,), 0.1)
+    return torch.sqrt(2 * torch.cat((others, bumps.repeat(len(CLASSES)))))
 
 
 class Keys(NamedTuple):

@@ -123,7 +123,9 @@ def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, 
         (["separator", "--data", "none", "--out", "r"], 2, "Missing option '--preset'"),
         (["separator", "--data", "none", "--out", "r", "--preset", "none"], 1, "there is no preset 'none'"),
         (["codec", "--data", "none", "--out", "r", "--config", "large"], 2, "large"),
-        (["rhythm"], 2, "No such command"),
+        (["rhythm", "--data", "none", "--out", "r"], 2, "Missing option '--preset'"),
+        (["rhythm", "--data", "none", "--out", "r", "--preset", "none"], 1, "there is no preset 'none'"),
+        (["kit"], 2, "No such command"),
     ],
 )
 def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):

@@ -1,0 +1,235 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from training.hearing import misheard
+from training.kits import kits_of
+from training.rhythm_pairs import (
+    PairMaker,
+    PairSettings,
+    Part,
+    Truth,
+    chained,
+    render_scene,
+    truth_of,
+    wanted_attention,
+)
+from training.rhythms import Stroke
+from training.synthesis import BusRecipe, Synthesiser, SynthesisSettings, render_batch
+from transform.codec import CodecConfig, EncoderNet
+from transform.errors import SettingsError
+from transform.events import CLASSES
+from transform.rhythm_transformer import config_for
+from transform.transcriber import TranscriberConfig, TranscriberNet
+
+CODEC = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 1),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 1),
+)
+LENGTH = 32_768  # 64 frames
+
+
+@pytest.fixture(scope="module")
+def source(tiny_pack):
+    """Return a synthesiser of dry recordings of one kit as it is."""
+    settings = SynthesisSettings(
+        n_samples=LENGTH, procedural=0.0, layered=0.0, reshaped=0.0, effects=0.0, mixed_kit=0.0
+    )
+    kits = kits_of(tiny_pack.kits, "train")[:1]
+    return Synthesiser(kits, tiny_pack.grooves_of("train"), settings, pool=None)
+
+
+@pytest.fixture(scope="module")
+def maker():
+    torch.manual_seed(0)
+    listener = TranscriberNet(TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2)))
+    encoder = EncoderNet(CODEC)
+    settings = PairSettings(least_keys=70, most_keys=150)
+    return PairMaker(listener, encoder, config_for(CODEC, ""), settings, torch.device("cpu"))
+
+
+def recipe_of(source, strokes):
+    """Return the recipe of strokes (onset_s, class), played by a kit of `source`."""
+    drawn = source.draw(30, np.random.default_rng(0), per_kit=30)
+    voices = {name: voice for recipe in drawn for (name, _), voice in recipe.voices.items()}
+    return replace(
+        drawn[0],
+        voices={(name, ""): voice for name, voice in voices.items()},
+        strokes=tuple(Stroke(onset_s, name, "", 0.8) for onset_s, name in strokes),
+        bus=BusRecipe(),
+    )
+
+
+def test_a_scene_is_the_source_and_its_own_sounds_at_the_targets_events(source):
+    a, b = (recipe_of(source, s) for s in ([(0.1, "KD"), (0.4, "SD")], [(0.3, "KD"), (0.5, "SD"), (0.6, "KD")]))
+    original, wanted = render_scene(a, [b])
+    assert original.audio.shape == wanted.audio.shape == (LENGTH,)
+    n = 2000
+    kick = original.audio[4410 : 4410 + n]
+    for onset in (13_230, 26_460):
+        assert torch.allclose(wanted.audio[onset : onset + n], kick, atol=0.02)
+    # One gain for both, which the louder of them decides: what sounds alike has the same level.
+    assert original.audio.abs().max() == pytest.approx(0.9, abs=0.01)
+    assert torch.allclose(original.audio, render_batch([a])[0], atol=1e-3)
+
+
+def test_early_strokes_of_a_pseudo_target_ring_into_it_and_not_out_of_the_source(source):
+    a = recipe_of(source, [(0.1, "KD")])
+    b = recipe_of(source, [(-0.05, "KD")])
+    original, wanted = render_scene(a, [b])
+    kick = original.audio[4410 + 2205 : 4410 + 4205]
+    assert torch.allclose(wanted.audio[:2000], kick, atol=0.02)
+    assert wanted.audio[8000:].abs().max() < 1e-3
+
+
+def test_chained_recipes_play_one_after_the_other(source):
+    a, b = (recipe_of(source, s) for s in ([(0.1, "KD")], [(-0.2, "SD"), (0.3, "HH")]))
+    whole = chained([a, b])
+    assert whole.n_samples == 2 * LENGTH
+    shifted = 0.3 + LENGTH / 44_100
+    assert [(round(s.onset_s, 6), s.drum_class) for s in whole.strokes] == [
+        (0.1, "KD"),
+        (round(shifted, 6), "HH"),
+    ]
+
+
+def test_the_truth_of_a_recording(source):
+    part = render_scene(recipe_of(source, [(0.1, "KD"), (0.4, "SD")]), [])[0]
+    truth = truth_of(part, 512)
+    kick, snare = CLASSES.index("KD"), CLASSES.index("SD")
+    onset = 0.1 * 44_100 / 512  # 8.61
+    assert truth.share.shape == truth.phase.shape == (5, 64)
+    assert torch.isinf(truth.phase[kick, :8]).all()
+    assert truth.phase[kick, 8:12].tolist() == pytest.approx([i + 0.5 - onset for i in range(8, 12)], abs=1e-5)
+    assert truth.share[kick, 9:12].tolist() == [1, 1, 1]
+    assert truth.share[snare, 36] > 0.5
+    assert not truth.is_silent[9:12].any()
+    silenced = truth_of(part._replace(audio=part.audio * (torch.arange(LENGTH) >= 4096)), 512)
+    assert silenced.is_silent[:8].all()
+    assert not silenced.is_silent[9:12].any()
+    nothing = truth_of(Part(torch.zeros(LENGTH), torch.zeros(5, LENGTH), ()), 512)
+    assert nothing.is_silent.all()
+    assert not nothing.share.any()
+
+
+def truth(shares, phases, silent):
+    return Truth(torch.tensor(shares)[None], torch.tensor(phases)[None], torch.tensor(silent)[None])
+
+
+def test_wanted_attention_is_the_decisions_formula():
+    inf = float("inf")
+    none = [0.0] * 3
+    source = truth(
+        [[1.0, 1.0, 0.0], [0.0, 0.0, 0.5], none, [0.0, 0.0, 0.5], none],
+        [[0.5, 1.5, 2.5], [inf, inf, 0.5], [inf] * 3, [inf, inf, 0.5], [inf] * 3],
+        [False] * 3,
+    )
+    wanted = truth(
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], none, none, [0.0, 0.0, 1.0]],
+        [[0.5, inf, inf], [inf, 0.5, inf], [inf] * 3, [inf] * 3, [inf, inf, 0.5]],
+        [False, False, False],
+    )
+    found = wanted_attention(wanted, source, None)
+    near = float(np.exp(-0.5))
+    assert found.shape == (1, 3, 4)
+    assert torch.allclose(found[0, 0], torch.tensor([1 / (1 + near), near / (1 + near), 0.0, 0.0]))
+    assert found[0, 1].tolist() == [0, 0, 1, 0]  # the snare, though it sounds with a hat
+    assert found[0, 2].tolist() == [0, 0, 0, 0]  # no cymbal: nothing is asked
+    silent = wanted._replace(is_silent=torch.tensor([[True, False, False]]))
+    assert wanted_attention(silent, source, None)[0, 0].tolist() == [0, 0, 0, 1]
+    there = torch.tensor([[False, True, True]])
+    assert wanted_attention(wanted, source, there)[0, 0].tolist() == [0, 1, 0, 0]
+
+
+def test_true_attention_finds_the_sound_itself(maker, source):
+    # What is wanted of a rhythm that is the source's own, later by 20 frames: each frame 20 frames before it.
+    first = [(0.1, "KD"), (0.25, "SD")]
+    late = [(onset_s + 20 * 512 / 44_100, name) for onset_s, name in first]
+    pairs = maker.make([recipe_of(source, first)], [recipe_of(source, late)], np.random.default_rng(0))
+    asked = pairs.wanted[0, :, :-1].sum(dim=-1) > 0
+    assert asked.sum() > 10
+    frames = asked.nonzero()[:, 0]
+    assert (pairs.wanted[0].argmax(dim=-1)[frames] == frames - 20).all()
+    copied = pairs.wanted[0, frames, :-1].argmax(dim=-1)
+    apart = (pairs.source.mu[0][:, copied] - pairs.latents[0][:, frames]).abs().mean()
+    assert apart < 0.3 * pairs.latents[0][:, frames].std()
+
+
+def test_a_batch_of_segments(maker, source):
+    segments = maker.with_settings(replace(maker.settings, banks=0.0))
+    pairs = segments.draw(source, 4, np.random.default_rng(0))
+    assert pairs.source.mu.shape == pairs.latents.shape == (4, 6, 64)
+    assert pairs.source.rhythm.shape == pairs.target.rhythm.shape == (4, 90, 64)
+    assert pairs.source.is_there is None
+    assert pairs.target.activations.shape == (4, 10, 64)
+    assert pairs.wanted.shape == (4, 64, 65)
+    assert pairs.is_silent.shape == (4, 65)
+    assert pairs.audio.shape == (4, LENGTH)
+    assert pairs.recoverable.shape == (4, 64)
+    sums = pairs.wanted.sum(dim=-1)
+    assert torch.logical_or(sums == 0, (sums - 1).abs() < 1e-4).all()
+    assert not any(part.requires_grad for part in (pairs.source.mu, pairs.latents, pairs.target.rhythm))
+
+
+def test_a_batch_of_banks(maker, source):
+    banks = maker.with_settings(replace(maker.settings, banks=1.0))
+    pairs = banks.draw(source, 4, np.random.default_rng(0))
+    n_keys = pairs.source.is_there.sum(dim=1)
+    size = pairs.source.mu.shape[-1]
+    assert size == n_keys.max()
+    assert 70 <= n_keys.min() <= n_keys.max() <= 150
+    assert torch.equal(n_keys[0], n_keys[1])
+    assert torch.equal(pairs.source.mu[0], pairs.source.mu[1])  # two targets share a source
+    assert not torch.equal(pairs.source.mu[1], pairs.source.mu[2])
+    assert pairs.wanted.shape == (4, 64, size + 1)
+    for item, n in enumerate(n_keys):
+        assert not pairs.wanted[item, :, n:size].any()
+    assert pairs.recoverable is None
+
+
+def test_what_is_known_of_targets_is_mixed(maker, source):
+    recipes = source.draw(40, np.random.default_rng(1))
+    known = maker.make(recipes, recipes, np.random.default_rng(2)).target.has_activations
+    assert 10 < known.sum() < 30  # half of them
+    midi = maker.with_settings(replace(maker.settings, heard=0.0, midi=1.0))
+    pairs = midi.make(recipes[:4], recipes[4:8], np.random.default_rng(2))
+    assert not pairs.target.has_activations.any()
+    assert not pairs.target.activations.any()
+    heights = pairs.target.rhythm[:, :5].amax(dim=-1)
+    assert 0.3 < heights[heights > 0].mean() < 0.95  # as uncertain as a transcriber
+
+
+def test_the_same_seed_makes_the_same_batch(maker, source):
+    one, same, other = (maker.draw(source, 2, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one.source.mu, same.source.mu)
+    assert torch.equal(one.target.rhythm, same.target.rhythm)
+    assert torch.equal(one.audio, same.audio)
+    assert not torch.equal(one.audio, other.audio)
+
+
+def test_what_can_come_back_is_what_the_target_plays(maker, source):
+    both = recipe_of(source, [(0.1, "KD"), (0.4, "HH")])
+    pairs = maker.make([both], [recipe_of(source, [(0.3, "KD")])], np.random.default_rng(0))
+    recoverable = pairs.recoverable[0]
+    assert recoverable[9:12].tolist() == [1, 1, 1]
+    assert recoverable[36:38].tolist() == [0, 0]  # the hat, which the target does not play
+
+
+def test_recordings_are_misheard():
+    rng = np.random.default_rng(0)
+    heard = torch.rand(40, 5, 300)
+    wrong = misheard(heard, rng, confused=0.5)
+    assert wrong.shape == heard.shape
+    assert 0.7 < (wrong == heard).float().mean() < 0.95
+    assert ((wrong == 0).all(dim=-1).float().mean()) > 0.01  # classes that are not heard at all
+
+
+@pytest.mark.parametrize("change", [{"least_keys": 0}, {"least_keys": 9, "most_keys": 8}, {"heard": 0.9}])
+def test_impossible_pairs_are_refused(change):
+    with pytest.raises(SettingsError):
+        PairSettings(**change)

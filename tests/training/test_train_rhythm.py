@@ -1,0 +1,335 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from training import loop
+from training import train_rhythm as module
+from training.__main__ import app
+from training.curves import read_log
+from training.pack import load_pack
+from training.rhythm_pairs import PairSettings
+from training.synthesis import SynthesisSettings
+from training.train_codec import CodecTraining, export_codec, train_codec
+from training.train_rhythm import (
+    attention_accuracy,
+    attention_loss,
+    export_rhythm,
+    folded,
+    head_losses,
+    load_trained,
+    rhythm_training,
+    train_rhythm,
+)
+from training.train_transcriber import export_transcriber, train_transcriber
+from transform.codec import CONFIGURATIONS, Codec, CodecConfig
+from transform.errors import CheckpointError, SettingsError
+from transform.presets import load_preset
+from transform.rhythm_transformer import load_rhythm
+
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 1),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 1),
+)
+SMALL_PAPER = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10, 12))
+LENGTH = 24_576  # 48 frames of 512 samples, 12 of 2048
+
+
+def preset_of(codec, tiny_pack, small_training, folder):
+    """Return a preset's folder with a transcriber and a codec that have learnt next to nothing."""
+    from training.pieces import PieceSettings
+
+    export_transcriber(
+        train_transcriber(tiny_pack, folder / "ears", small_training(steps=1)), folder / "preset"
+    )
+    settings = CodecTraining(
+        steps=2,
+        batch=1,
+        warm_up=1,
+        n_validation=1,
+        pool_size=1,
+        adversarial=0.0,
+        pieces=PieceSettings(n_samples=8192),
+        synthesis=SynthesisSettings(n_samples=22_050),
+        model=codec,
+    )
+    export_codec(train_codec(tiny_pack, folder / "codec", settings), folder / "preset")
+    return folder / "preset"
+
+
+@pytest.fixture(scope="module")
+def presets(tiny_pack, small_training, tmp_path_factory):
+    return {
+        name: preset_of(codec, tiny_pack, small_training, tmp_path_factory.mktemp(name))
+        for name, codec in (("hires", SMALL), ("paper", SMALL_PAPER))
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(presets):
+    return {name: load_trained(load_preset(folder)) for name, folder in presets.items()}
+
+
+def settings_of(trained, **changes):
+    model = replace(rhythm_training(trained, "cpu").model, width=8, n_heads=2)
+    small = {
+        "steps": 6,
+        "batch": 2,
+        "warm_up": 2,
+        "validate_every": 1000,
+        "n_validation": 2,
+        "pool_size": 1,
+        "judged_samples": 4096,
+        "synthesis": SynthesisSettings(n_samples=LENGTH),
+        "pairs": PairSettings(least_keys=5, most_keys=60),
+        "model": model,
+    }
+    return rhythm_training(trained, "cpu", **(small | changes))
+
+
+@pytest.fixture
+def stops(stop_after, monkeypatch):
+    monkeypatch.setattr(module, "time", loop.time)
+    return stop_after
+
+
+@pytest.fixture
+def new_run(tiny_pack, trained, tmp_path):
+    def make(name="hires", **changes):
+        settings = settings_of(trained[name], **changes)
+        return module._Run(tiny_pack, tmp_path, settings, trained[name], torch.device("cpu"))
+
+    return make
+
+
+def same(one, other):
+    """Tell whether two states are equal to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return one == other
+
+
+@pytest.mark.parametrize("name", ["hires", "paper"])
+def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stops, name):
+    made = settings_of(trained[name], steps=4, n_validation=1)
+    parts = trained[name]
+    train_rhythm(tiny_pack, tmp_path / "whole", made, parts)
+    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, **stops(2))
+    assert torch.load(tmp_path / "parts" / "rhythm.pt")["step"] == 2  # from here on the generator learns
+    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, resume=True)
+    whole, resumed = (torch.load(tmp_path / folder / "rhythm.pt") for folder in ("whole", "parts"))
+    assert whole["step"] == resumed["step"] == 4
+    for key in ("net", "average", "optimiser", "torch_random"):
+        assert same(whole[key], resumed[key]), key
+
+
+def test_the_generator_learns_in_the_second_half_and_the_encoder_never(new_run):
+    run = new_run(steps=4)
+    before = {k: v.clone() for k, v in run.net.generator.state_dict().items()}
+    encoder = {k: v.clone() for k, v in run.encoder.state_dict().items()}
+    for step in range(2):
+        run.train_step(run.batch_of(step))
+    assert same(before, dict(run.net.generator.state_dict()))
+    run.train_step(run.batch_of(2))
+    assert not same(before, dict(run.net.generator.state_dict()))
+    assert same(encoder, dict(run.encoder.state_dict()))
+
+
+def test_rates_are_the_papers(new_run):
+    run = new_run(steps=6000, warm_up=100)
+    run.step = 3000
+    run.train_step(run.batch_of(0))
+    rates = [group["lr"] for group in run.optimiser.param_groups]
+    assert rates == pytest.approx([2e-4, 1e-4, 1e-5])
+    fusers = [*run.net.transformer.fuse_r.parameters(), *run.net.transformer.fuse_a.parameters()]
+    assert len(run.optimiser.param_groups[1]["params"]) == len(fusers) == 16
+    run.step = 0
+    assert run.learning_rate() == pytest.approx(2e-6)
+    assert isinstance(run.optimiser, torch.optim.Adam)
+
+
+def test_the_losses_of_both_configurations(new_run):
+    hires, paper = (new_run(name, pairs=PairSettings(banks=0.0)) for name in ("hires", "paper"))
+    for run in (hires, paper):
+        run.train_step(run.batch_of(0))
+        common = {
+            "mel",
+            "stft",
+            "bands",
+            "attack",
+            "pre_echo",
+            "latents",
+            "attention",
+            "entropy",
+            "cycle",
+            "kl",
+        }
+        assert common <= run.terms.keys()
+        assert all(value.isfinite() for value in run.terms.values())
+    assert (hires.settings.attention_weight, hires.settings.diversity_weight) == (1.0, 0.0)
+    assert (paper.settings.attention_weight, paper.settings.diversity_weight) == (0.0, 0.01)
+    banks = new_run(pairs=PairSettings(banks=1.0, least_keys=5, most_keys=60))
+    banks.train_step(banks.batch_of(0))
+    assert "cycle" not in banks.terms
+
+
+def test_silence_begins_as_the_codecs_silence(new_run):
+    run = new_run()
+    with torch.no_grad():
+        silent = run.encoder(torch.zeros(1, LENGTH)).mu[0, :, 20]
+    assert torch.allclose(run.net.transformer.silence, silent, atol=1e-2)
+
+
+def test_the_network_learns_a_batch(new_run):
+    run = new_run(steps=400, learning_rate=1e-2, batch=2)
+    batch = run.batch_of(1)
+    losses, found = [], []
+    for _ in range(30):
+        losses.append(run.train_step(batch))
+        found.append(float(run.terms["attention"]))
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
+    assert np.mean(found[-3:]) < 0.5 * found[0]
+
+
+def test_what_is_decoded_lies_in_its_place(new_run):
+    run = new_run()
+    latents = torch.randn(1, 6, 48)
+    with torch.no_grad():
+        run.net.generator.eval()
+        whole = run.net.generator(latents, 0)
+        for first in (0, 20, 40):
+            part = run._decoded(latents, first)
+            assert torch.allclose(part, whole[:, first * 512 : first * 512 + 4096], atol=1e-4)
+
+
+def test_attention_losses_know_right_from_wrong():
+    wanted = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
+    assert attention_loss(wanted, wanted).item() == pytest.approx(0, abs=1e-5)
+    assert attention_accuracy(wanted, wanted) == 1
+    even = torch.full((1, 3, 3), 1 / 3)
+    assert attention_loss(even, wanted).item() == pytest.approx((math.log(1.5) + math.log(3)) / 2, abs=1e-4)
+    wrong = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    assert attention_accuracy(wrong, wanted) == 0
+    assert attention_loss(wanted, torch.zeros_like(wanted)).item() == 0
+    # A silent frame of the source is as good as silence itself.
+    silent = torch.tensor([[True, False, True]])
+    moved = folded(wrong, silent)
+    assert moved[0, 1].tolist() == [0, 0, 1]
+    assert attention_accuracy(moved, wanted) == 0.5
+
+
+def test_heads_that_differ_and_choose_cost_nothing():
+    sharp = torch.eye(4)[None, :, None, :]  # (1, H, 1, keys): each head at a key of its own
+    terms = head_losses([sharp], 4.0)
+    assert terms["entropy"].item() == 0
+    assert terms["diversity"].item() == pytest.approx(0, abs=1e-5)
+    flat = torch.full((1, 4, 1, 16), 1 / 16)
+    terms = head_losses([flat], 4.0)
+    assert terms["entropy"].item() == pytest.approx(math.log(4), abs=1e-4)
+    assert terms["diversity"].item() == pytest.approx(math.log(4), abs=1e-4)
+
+
+def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_path):
+    made = settings_of(trained["hires"], steps=4, validate_every=2)
+    train_rhythm(tiny_pack, tmp_path, made, trained["hires"])
+    logged = read_log(tmp_path / "rhythm.jsonl")
+    assert [entry["step"] for entry in logged] == [2, 4]
+    assert set(logged[-1]["scores"]) == {"mel_db", "target_db", "accuracy", "bank mel_db", "midi mel_db"}
+    assert 0 <= logged[-1]["scores"]["accuracy"] <= 1
+    said = [json.loads(line) for line in (tmp_path / "rhythm-terms.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in said] == [2, 4]
+    assert len(said[0]["alpha"]) == 3
+    names = {path.name for path in (tmp_path / "samples").iterdir()}
+    assert {"0_source.wav", "0_target.wav", "0_wanted.wav", "0_0000002.wav", "1_0000004.wav"} <= names
+    assert "0000004.png" in names
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_runs_that_cannot_go_on_are_refused(tiny_pack, trained, tmp_path):
+    made = settings_of(trained["hires"], steps=1)
+    train_rhythm(tiny_pack, tmp_path, made, trained["hires"])
+    with pytest.raises(CheckpointError, match="exists"):
+        train_rhythm(tiny_pack, tmp_path, made, trained["hires"])
+    with pytest.raises(CheckpointError, match="another codec"):
+        train_rhythm(tiny_pack, tmp_path, settings_of(trained["paper"]), trained["paper"], resume=True)
+    with pytest.raises(SettingsError, match="for another codec"):
+        train_rhythm(tiny_pack, tmp_path / "new", made, trained["paper"])
+    with pytest.raises(SettingsError, match="too short for a single"):
+        train_rhythm(tiny_pack, tmp_path / "hurry", made, trained["hires"], max_minutes=0)
+
+
+def test_settings_that_do_not_fit_are_refused(trained):
+    with pytest.raises(SettingsError, match="no whole number of frames"):
+        settings_of(trained["hires"], synthesis=SynthesisSettings(n_samples=22_050))
+    with pytest.raises(SettingsError, match="cannot be judged"):
+        settings_of(trained["hires"], judged_samples=2 * LENGTH)
+
+
+def test_weights_go_into_the_codecs_preset(tiny_pack, presets, trained, tmp_path):
+    folder = tmp_path / "preset"
+    folder.mkdir()
+    for path in presets["hires"].iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    half = train_rhythm(tiny_pack, tmp_path / "half", settings_of(trained["hires"], steps=1), trained["hires"])
+    checkpoint = train_rhythm(
+        tiny_pack, tmp_path / "run", settings_of(trained["hires"], steps=2), trained["hires"]
+    )
+    paths = export_rhythm(checkpoint, folder)
+    assert [path.name for path in paths] == ["rhythm.safetensors", "codec-generator.safetensors"]
+    preset = load_preset(folder)
+    assert set(preset.models) == {"transcriber", "codec-encoder", "codec-generator", "rhythm"}
+    codec = Codec.load(preset.weights("codec-encoder"), preset.weights("codec-generator"))
+    net = load_rhythm(preset.weights("rhythm"), codec)
+    average = torch.load(checkpoint)["average"]
+    assert torch.allclose(net.silence, average["transformer.silence"], atol=1e-2)
+    assert "redrum train rhythm" in (folder / "CARD.md").read_text(encoding="utf-8")
+    assert export_rhythm(half, tmp_path / "other")[0].name == "rhythm.safetensors"
+
+
+def test_a_preset_without_a_codec_is_refused(tiny_pack, small_training, tmp_path):
+    export_transcriber(train_transcriber(tiny_pack, tmp_path / "run", small_training(steps=1)), tmp_path / "p")
+    with pytest.raises(CheckpointError, match="has no codec-encoder"):
+        load_trained(load_preset(tmp_path / "p"))
+
+
+def test_encoder_and_generator_of_different_codecs_are_refused(presets, tmp_path):
+    from training.card import describe_model
+
+    folder = tmp_path / "preset"
+    folder.mkdir()
+    for path in presets["hires"].iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    other = folder / "codec-generator.safetensors"
+    other.write_bytes((presets["paper"] / other.name).read_bytes())
+    describe_model(folder, "codec-generator", weights=other, parameters=1, command="")
+    with pytest.raises(CheckpointError, match="different codecs"):
+        load_trained(load_preset(folder))
+
+
+def test_the_command_trains_and_exports(data_folder, presets, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "rhythm_training", lambda trained, device, **c: settings_of(trained, **c))
+
+    def run(*args):
+        return CliRunner().invoke(app, [str(arg) for arg in args])
+
+    assert run("pack", data_folder, "--out", tmp_path / "pack").exit_code == 0
+    assert load_pack(tmp_path / "pack").kits
+    begin = ("rhythm", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--preset", presets["hires"])
+    done = run(*begin, "--device", "cpu", "--steps", 1, "--batch", 2, "--export", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    written = [tmp_path / "run" / "rhythm.pt", tmp_path / "out" / "rhythm.safetensors"]
+    assert done.stdout.splitlines()[:2] == [str(path) for path in written]
+    again = run(*begin, "--device", "cpu")
+    assert again.exit_code == 1
+    assert "rhythm.pt exists" in again.stderr
