@@ -151,7 +151,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of 
 Preset = Annotated[str, _option("NAME|DIR", "The trained models to use.")]
 Device = Annotated[str, _option("auto|cpu|cuda|mps", "Where the models run.")]
 Plot = Annotated[Path | None, _option("OUT.png", "Also draw what was heard and made.", False)]
-Engine = Annotated[str | None, _option("resequence", "How it is made.", "resequence")]
+Engine = Annotated[
+    str | None, _option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence")
+]
 Length = Annotated[
     str | None, _option("source|rhythm|SECONDS", "Length of the result; a shorter rhythm loops.", "rhythm")
 ]
@@ -177,6 +179,7 @@ Tail = Annotated[
     str | None, _option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut")
 ]
 Seed = Annotated[int | None, _option("N", "The same seed gives the same bytes.", "0")]
+Variation = Annotated[float | None, _option("0..10", "How far the latent engine varies the sound.", "0")]
 BitDepth = Annotated[str | None, _option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
     str, _option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")
@@ -255,6 +258,7 @@ def render(
     velocity: Velocity = None,
     tail: Tail = None,
     seed: Seed = None,
+    variation: Variation = None,
     device: Device = "auto",
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
@@ -284,6 +288,7 @@ def render(
         "velocity": _word_or_number("--velocity", velocity, ("rhythm", "source")),
         "tail": tail,
         "seed": seed,
+        "variation": variation,
     }
     with ExitStack() as files:
         work = _open_work(files, Path(source), rhythm, drum_map, output)
