@@ -1,5 +1,6 @@
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -225,7 +226,7 @@ def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variati
     one = read_whole(arrangement(), n, 2)
     other, parts = arrangement(), np.zeros_like(one)
     starts = [0, 1, 700, 50_000, 50_001, 123_456, 300_000, 400_001, n]
-    for start, stop in reversed(list(zip(starts, starts[1:], strict=False))):
+    for start, stop in reversed(list(pairwise(starts))):
         other.add_to(parts[:, start:stop], start)
     np.testing.assert_allclose(parts, one, atol=1e-4)
     assert np.abs(one).max() > 1e-3
