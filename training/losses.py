@@ -36,7 +36,9 @@ class SpectralLoss(nn.Module):
     at five of them after Yamamoto et al. (ICASSP 2020), and within bands after Caillon and Esling (RAVE, 2021).
     Spectra are blind to phase and polarity, on which the attack of a kick depends, and all that is mixed with
     the recording: so the waveform of the lowest bands is judged too. Above them it would only teach to say
-    nothing where noise cannot be foretold. All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
+    nothing where noise cannot be foretold.
+
+    All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
     always lies between two windows.
     """
 

@@ -39,8 +39,8 @@ from transform.weights import config_from_json, config_to_json
 
 _SILENT = 1e-3  # of the recording's energy: a stem below it is silent
 _POWER = 0.3  # of magnitudes, in the loss
-# Of the network in use: it is surer of its kits than of others. Mean SI-SDR on 24 validation recordings: 6.5 dB, with
-# 1: 5.5, 0.6: 6.3, 0.5: 6.5.
+# Of the network in use: it is surer of its kits than of others. Mean SI-SDR on 24 validation recordings: 6.5
+# dB, with 1: 5.5, 0.6: 6.3, 0.5: 6.5.
 _CERTAINTY = 0.4
 _EVERY = 2  # one frame in so many is judged: windows overlap by three quarters
 

@@ -62,6 +62,23 @@ def write_text_atomic(path: Path, data: str, *, overwrite: bool = False) -> None
     write_bytes_atomic(path, data.encode("utf-8"), overwrite=overwrite)
 
 
+def publish(finished: Path, path: Path, *, overwrite: bool) -> None:
+    """Move a finished file of the same disk to its place, where it appears whole or not at all.
+
+    Raises:
+        OutputError: the place is taken and `overwrite` is not set, or cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _publish(finished, path, overwrite=overwrite)
+        finished.unlink(missing_ok=True)
+    except FileExistsError as err:
+        raise _existing(path) from err
+    except OSError as err:
+        raise _unwritable(path, err) from err
+
+
 @contextmanager
 def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield an empty temporary file beside `path` that becomes `path` if the block ends well, else vanishes.

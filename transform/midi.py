@@ -176,10 +176,7 @@ def read_midi(path: Path | str, *, drum_map: str = "auto") -> Rhythm:
 
 def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
     """Return the drums of the bytes of a MIDI file as a rhythm called `name`; see `read_midi`."""
-    if drum_map != "auto" and drum_map not in DRUM_MAPS:
-        raise SettingsError(
-            f"{drum_map!r} is no drum map", hint=f"the drum maps are auto, {', '.join(DRUM_MAPS)}"
-        )
+    _check_drum_map(drum_map)
     score = _read_score(data, name)
     strokes, track_ends = _find_strokes(score, name, drum_map)
     last = max(tick for tick, _ in strokes)
@@ -195,6 +192,32 @@ def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
         for onset_s, ((_, drum_class), (velocity, articulation)) in zip(onsets_s, merged.items(), strict=True)
     )
     return Rhythm(events, length_s, tempo_map, name, float(_first_bar(score)))
+
+
+def drums_of_notes(
+    notes: Iterable[tuple[float, int, int, int]], *, name: str, drum_map: str = "auto"
+) -> tuple[DrumEvent, ...]:
+    """Return the drums among MIDI notes that are no file, such as those of a DAW; see `read_midi`.
+
+    Args:
+        notes: onset in seconds, channel 0..15, number and velocity 1..127 of each, in any order.
+        name: what the notes are called in errors.
+        drum_map: a name in DRUM_MAPS, or "auto".
+
+    Raises:
+        RhythmError: there are no drum notes.
+        SettingsError: no such drum map.
+    """
+    _check_drum_map(drum_map)
+    notes = list(notes)
+    onsets_s = sorted({onset_s for onset_s, *_ in notes})
+    ticks = {onset_s: tick for tick, onset_s in enumerate(onsets_s)}
+    track = [_Note(ticks[onset_s], *rest) for onset_s, *rest in notes]
+    strokes, _ = _find_strokes(_Score(1, [(track, len(onsets_s))], {}, {}), name, drum_map)
+    return tuple(
+        DrumEvent(onsets_s[tick], drum_class, velocity / 127, articulation)
+        for (tick, drum_class), (velocity, articulation) in _merged(strokes).items()
+    )
 
 
 def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
@@ -246,6 +269,13 @@ def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
     target = io.BytesIO()
     file.save(file=target)
     return target.getvalue()
+
+
+def _check_drum_map(drum_map: str) -> None:
+    if drum_map != "auto" and drum_map not in DRUM_MAPS:
+        raise SettingsError(
+            f"{drum_map!r} is no drum map", hint=f"the drum maps are auto, {', '.join(DRUM_MAPS)}"
+        )
 
 
 def _read_score(data: bytes, name: str) -> _Score:

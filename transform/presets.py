@@ -98,6 +98,12 @@ class Preset:
     data: Mapping[str, object]
     scores: Mapping[str, object]
 
+    @property
+    def sha256(self) -> str:
+        """What tells its models from those of other presets."""
+        stated = "".join(f"{name}:{self.models[name].sha256}\n" for name in sorted(self.models))
+        return hashlib.sha256(stated.encode()).hexdigest()
+
     def weights(self, model: str) -> Path:
         """Return the weights file of a model, after comparing its bytes with the preset's checksum."""
         if model not in self.models:
@@ -168,11 +174,11 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
         )
     name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="say one with --name")
+        raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
     rhythm = _inspect(path, name)
     target = user_folder() / "rhythms" / f"{name}.mid"
     if target.exists() or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name with --name")
+        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
 
@@ -196,7 +202,7 @@ def demo_recordings() -> list[DemoRecording]:
 
 
 def list_presets() -> list[str]:
-    """Return the names of the shipped presets."""
+    """Return the names of the shipped presets and the user's own."""
     return sorted(_preset_folders())
 
 
@@ -208,7 +214,9 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
     """
     folder = Path(name_or_folder)
     if not (folder / "preset.toml").is_file():
-        known = _preset_folders()
+        known = _presets_in(_shipped_folder())
+        if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
+            known = _preset_folders()
         if str(name_or_folder) not in known:
             raise CheckpointError(
                 f"there is no preset {str(name_or_folder)!r}",
@@ -299,7 +307,12 @@ def _is_midi(path: Path) -> bool:
 
 
 def _preset_folders() -> dict[str, Path]:
-    return {toml.parent.name: toml.parent for toml in _shipped_folder().glob("*/preset.toml")}
+    # A shipped name cannot be taken.
+    return _presets_in(user_folder() / "presets") | _presets_in(_shipped_folder())
+
+
+def _presets_in(folder: Path) -> dict[str, Path]:
+    return {toml.parent.name: toml.parent for toml in folder.glob("*/preset.toml")}
 
 
 def _preset(table: "_Table", folder: Path) -> Preset:

@@ -7,9 +7,11 @@ is the same as in one pass: no seams, flat memory.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -109,6 +111,9 @@ class Transcriber:
         self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
         self._features = DrumFeatures(net.config.features).to(self._device)
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
+        self._n_kept = 0
+        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        self._guard = Lock()
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Transcriber:
@@ -119,14 +124,35 @@ class Transcriber:
         """
         return cls(load_transcriber(path), device=device)
 
+    def remember(self, n_recordings: int) -> None:
+        """Keep what was heard in the files that were heard last, so that none of them is heard twice."""
+        self._n_kept = n_recordings
+
     def transcribe(self, recording: Recording) -> list[DrumEvent]:
         """Return the events of a recording, sorted by onset; memory does not grow with its length."""
+        if self._n_kept:
+            return self.events(self.activations(recording))
         found = self._pick(self._windows(recording))
         # Offsets may put the last onset of a window behind the first of the next.
         return sorted(found, key=lambda event: event.onset_s)
 
     def activations(self, recording: Recording) -> Activations:
         """Return the whole recording's activations, F = T // 441 + 1 frames of its 44.1 kHz signal."""
+        if not self._n_kept or recording.path is None:
+            return self._hear(recording)
+        found = recording.path.stat()
+        key = (recording.path.absolute(), found.st_size, found.st_mtime_ns)
+        with self._guard:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._n_kept:
+                self._kept.popitem(last=False)
+        with kept.guard:
+            if kept.activations is None:
+                kept.activations = self._hear(recording)
+        return kept.activations
+
+    def _hear(self, recording: Recording) -> Activations:
         parts = [window.core() for window in self._windows(recording)]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
@@ -260,6 +286,14 @@ def listening_gain(peak: float) -> float:
     if peak < 1e-4:
         return 1.0
     return float(np.clip(0.25 / max(peak, 1e-9), 0.01, 250.0))
+
+
+@dataclass
+class _Kept:
+    """What was heard in a file, once it has been heard."""
+
+    activations: Activations | None = None
+    guard: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,17 @@
-"""What the tests of the command line share."""
+"""What the tests of the command line and of sessions share."""
 
+import json
 import logging
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 
@@ -13,4 +23,285 @@ def _own_logging():
     yield
     for logger, level, handlers in before:
         logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
         logger.handlers[:] = handlers
+
+
+# Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.
+
+
+def track(name, *items):
+    return {"name": name, "items": list(items)}
+
+
+def audio(file, position_s=0.0, length_s=1.0, **more):
+    return {
+        "kind": "audio",
+        "name": Path(file).name,
+        "file": str(file),
+        "position_s": position_s,
+        "length_s": length_s,
+        **_PLAIN,
+        **more,
+    }
+
+
+def midi(notes, position_s=0.0, length_s=1.0, midi_beats=4.0, **more):
+    """A MIDI item; notes are (beat from the start of its MIDI, number, velocity, channel)."""
+    more = {"kind": "midi", "name": "beat", "notes": notes, "midi_beats": midi_beats, **more}
+    return audio("", position_s, length_s, **more)
+
+
+_PLAIN = {
+    "is_selected": True,
+    "is_muted": False,
+    "is_stretched": False,
+    "is_looped": False,
+    "is_reversed": False,
+    "section": None,
+    "start_offset_s": 0.0,
+    "play_rate": 1.0,
+    "keeps_pitch": True,
+    "channel_mode": 0,
+    "notes": [],
+    "midi_beats": 0.0,
+}
+
+
+class RppWorld:
+    """A scene in a closed REAPER project."""
+
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), line_end="\r\n", name="song.rpp"):
+        self.folder, self.media_folder = folder, folder / "media"
+        self.media_folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.output = folder / name, folder / f"{Path(name).stem}-redrum.rpp"
+        lines = ['<REAPER_PROJECT 0.1 "6.80/x64" 1700000000', "  RIPPLE 0", '  RECORD_PATH "media" ""']
+        lines += [f"  TEMPO {bpm:g} 4 4", "  <TEMPOENVEX", "    ACT 1 -1"]
+        lines += [f"    PT {at_s} {value} {0 if glides else 1}" for at_s, value, glides in points]
+        lines += ["  >"]
+        for one in tracks:
+            lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"', "    ISBUS 0 0"]
+            lines += [f"    {line}" for item in one["items"] for line in self._item(item)]
+            lines += ["  >"]
+        lines += ["  <EXTENSIONS", "  >", ">", ""]
+        self.path.write_bytes(line_end.join(lines).encode("utf-8", "surrogateescape"))
+        self.before = self.path.read_bytes()
+        items = [item for one in tracks for item in one["items"]]
+        self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
+
+    def _item(self, item):
+        yield from ("<ITEM", f"  POSITION {item['position_s']!r}", f"  LENGTH {item['length_s']!r}")
+        yield from (f"  LOOP {item['is_looped']:d}", f"  MUTE {item['is_muted']:d} 0", f"  IGUID {_guid()}")
+        yield f'  NAME "{item["name"]}"'
+        yield f"  SOFFS {item['start_offset_s']!r}"
+        yield f"  PLAYRATE {item['play_rate']!r} {item['keeps_pitch']:d} 0 -1 0 0.0025"
+        yield f"  CHANMODE {item['channel_mode']}"
+        if item["is_stretched"]:
+            yield "  SM 0 0 + 1 0.9"
+        if item["kind"] == "midi":
+            yield from ("  <SOURCE MIDI", "    HASDATA 1 960 QN")
+            tick = 0
+            for beat, number, velocity, channel in sorted(item["notes"]):
+                at = round(beat * 960)
+                yield f"    E {at - tick} 9{channel:x} {number:02x} {velocity:02x}"
+                yield f"    E 10 8{channel:x} {number:02x} 00"
+                tick = at + 10
+            yield from (f"    E {round(item['midi_beats'] * 960) - tick} b0 7b 00", "  >")
+        elif item["kind"] == "audio":
+            source = ["<SOURCE WAVE", f'  FILE "{item["file"]}"', ">"]
+            if item["section"] or item["is_reversed"]:
+                start_s, length_s = item["section"] or (0.0, 0.0)
+                mode = (2 if item["section"] else 3) if item["is_reversed"] else 0
+                head = [f"  LENGTH {length_s!r}", f"  MODE {mode}", f"  STARTPOS {start_s!r}"]
+                source = ["<SOURCE SECTION", *head, *(f"  {line}" for line in source), ">"]
+            yield from (f"  {line}" for line in source)
+        yield ">"
+
+    def session(self):
+        from daw_bridge.rpp import open_project
+
+        return open_project(self.path, items=self._chosen, overwrite=True)
+
+    def tracks_after(self):
+        """The tracks that are there now, with the items on them."""
+        from daw_bridge.rpp import open_project
+
+        path = self.output if self.output.exists() else self.path
+        job = open_project(path, output=self.folder / "never.rpp").collect()
+        return [
+            {
+                "name": found.name,
+                "items": [
+                    {"name": i.name, "position_s": i.position_s, "length_s": i.length_s, "file": i.file}
+                    for i in job.items
+                    if i.track == place
+                ],
+            }
+            for place, found in enumerate(job.tracks)
+        ]
+
+    def is_untouched(self):
+        """Whether nothing happened to what was there before."""
+        return self.path.read_bytes() == self.before
+
+    def close(self):
+        pass
+
+
+class ReaperWorld:
+    """A scene in a stand-in for a running REAPER, one process for many tests as long as none spoils it."""
+
+    running = None  # the process, and the script that it runs
+
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), script=None, starts_server=True, action=""):
+        import daw_bridge
+
+        self.media_folder = folder / "media"
+        self.media_folder.mkdir(parents=True, exist_ok=True)
+        self.sessions = []
+        scene = {"path": str(folder / "song.rpp"), "media_folder": str(self.media_folder), "tracks": tracks}
+        scene |= {"bpm": bpm, "points": list(points), "starts_server": starts_server, "action": action}
+        self._scene = folder / "scene.json"
+        self._scene.write_text(json.dumps(scene))
+        script = script or Path(daw_bridge.__file__).parent / "actions" / "redrum_server.py"
+        self.is_spoilt = not starts_server
+        if self._is_running(script) and not self.is_spoilt:
+            self.process = self.running[0]
+            self.control(f"scene/{quote(str(self._scene), safe='')}")
+        else:
+            self.stop()
+            self._start(script)
+        self.before = self.tracks_after()
+
+    def _start(self, script):
+        _wait_for_ports()
+        program = Path(__file__).with_name("stand_in_reaper.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(program), str(self._scene), str(script)],
+            stdout=subprocess.PIPE,
+        )
+        ReaperWorld.running = self.process, script
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def _is_running(self, script):
+        return self.running is not None and self.running[1] == script and self.running[0].poll() is None
+
+    @classmethod
+    def stop(cls):
+        """End the process."""
+        if cls.running is not None:
+            process = cls.running[0]
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            cls.running = None
+
+    def session(self):
+        from daw_bridge.reaper import RunningSession
+
+        self.sessions.append(RunningSession.connect())
+        return self.sessions[-1]
+
+    def control(self, command):
+        """Do something to the stand-in; after much of it, it is not fit for another test."""
+        self.is_spoilt |= command.partition("/")[0] not in (
+            "scene",
+            "snapshot",
+            "stall",
+            "new-tab",
+            "close",
+            "delete-track",
+        )
+        with urllib.request.urlopen(f"http://localhost:2307/stand-in/{command}", timeout=20) as page:
+            return page.read().decode()
+
+    def stall_s(self):
+        """The longest that the loop stood still since the last call, and the longest that it worked, s."""
+        return tuple(json.loads(self.control("stall")))
+
+    def snapshot(self):
+        return json.loads(self.control("snapshot"))
+
+    def tracks_after(self):
+        keys = ("name", "position_s", "length_s", "file")
+        return [
+            {"name": one["name"], "items": [{key: item[key] for key in keys} for item in one["items"]]}
+            for one in self.snapshot()["tracks"]
+        ]
+
+    def is_untouched(self):
+        return [one for one in self.tracks_after() if one in self.before] == self.before
+
+    def close(self):
+        if self.process.poll() is None and not self.is_spoilt:
+            for session in self.sessions:
+                session.close()
+        else:
+            self.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left():
+    yield
+    ReaperWorld.stop()
+
+
+def _wait_for_ports():
+    """Skip the test if another program keeps the ports that reapy uses."""
+    deadline = time.monotonic() + 20
+    for port in (2306, 2307):
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)):
+                    break
+            if time.monotonic() > deadline:
+                pytest.skip(f"port {port} is taken")
+            time.sleep(0.2)
+
+
+def _guid():
+    return f"{{{uuid.uuid4()}}}".upper()
+
+
+@pytest.fixture
+def worlds(tmp_path):
+    """Return a function that makes a world; all of them end with the test."""
+    made = []
+
+    def make(kind, tracks, **more):
+        folder = tmp_path / f"world-{len(made)}"
+        folder.mkdir()
+        made.append({"rpp": RppWorld, "reaper": ReaperWorld}[kind](folder, tracks, **more))
+        return made[-1]
+
+    make.track, make.audio, make.midi = track, audio, midi
+    yield make
+    for world in made:
+        world.close()
+
+
+class ClickTranscriber:
+    """Hears a kick in every click."""
+
+    def activations(self, recording):
+        return recording
+
+    def events(self, recording):
+        return self.transcribe(recording)
+
+    def transcribe(self, recording):
+        from transform.events import DrumEvent
+
+        sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
+        loud = np.flatnonzero(sound > 0.3)
+        first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]
+        return [DrumEvent(at / recording.sample_rate, "KD", 0.8) for at in first.tolist()]
+
+
+@pytest.fixture
+def redrummer():
+    """What makes takes, without models: drums are clicks."""
+    from transform.engine import Redrummer
+
+    return Redrummer(ClickTranscriber())

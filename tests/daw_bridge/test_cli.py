@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import io
 import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,12 +24,14 @@ import soxr
 import torch
 from typer.testing import CliRunner
 
-from daw_bridge.cli import DEMO_RHYTHMS, _progress, app
+from daw_bridge.cli import app
+from daw_bridge.render_commands import DEMO_RHYTHMS
+from daw_bridge.reporting import progress
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.midi import read_midi, write_midi
-from transform.presets import demo_recordings, find_rhythm, list_rhythms
+from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 44_100
@@ -181,7 +185,7 @@ def test_help_is_quick_and_loads_no_torch():
     assert min(took_s) < 0.5
 
 
-@pytest.mark.parametrize("command", ["render", "transcribe", "demo", "rhythms", "presets"])
+@pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
 def test_help_of_every_command(command):
     result = redrum(command, "--help")
     assert result.exit_code == 0
@@ -208,7 +212,52 @@ def test_help_of_render_says_the_defaults_that_the_settings_have():
 def test_version():
     result = redrum("--version")
     assert result.exit_code == 0
-    assert result.stdout.startswith("redrum")
+    first, torch_line, preset = result.stdout.splitlines()
+    assert re.fullmatch(r"redrum [\d.]+\w*|redrum, not installed", first)
+    assert torch_line == f"torch {importlib.metadata.version('torch')}"
+    assert re.fullmatch("preset default [0-9a-f]{12}", preset)
+
+
+def test_version_loads_no_torch():
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));" + MAIN
+    result = run_python(code, "--version")
+    assert result.returncode == 0
+    assert result.stderr.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("redrum ren", ["render"]),
+        ("redrum render --rhythm bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum rhythms show bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum presets export def", ["default"]),
+        ("redrum render --preset def", ["default"]),
+    ],
+)
+def test_shells_complete_commands_and_names(monkeypatch, words, offered):
+    monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert redrum().stdout.split() == offered
+
+
+def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "loud.aiff"]
+    assert redrum(*arguments).exit_code == 0
+    log = tmp_path / "user data" / "logs" / "redrum.log"
+    assert not log.exists()
+    result = redrum(*arguments, "--overwrite", "-v")
+    assert result.exit_code == 0
+    assert f"this is also in {log}" in result.stderr
+    assert "DEBUG daw_bridge.reporting: this is also in" in log.read_text(encoding="utf-8")
+
+
+def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
+    (tmp_path / "user data").write_text("in the way")
+    result = redrum("transcribe", source, "-o", "out.mid", "-v")
+    assert result.exit_code == 0
+    assert "there is no log file" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -293,12 +342,12 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
         def isatty(self):
             return True
 
-    with _progress(quiet=False) as show:
+    with progress(quiet=False) as show:
         assert show is None
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    with _progress(quiet=True) as show:
+    with progress(quiet=True) as show:
         assert show is None
-    with _progress(quiet=False) as show:
+    with progress(quiet=False) as show:
         show("transcribe source", 0.0)
         show("render", 0.5)
     assert "transcribe source" in terminal.getvalue()
@@ -820,12 +869,25 @@ def test_every_shipped_rhythm_can_be_drawn(info):
 
 def test_rhythms_add_copies_and_never_replaces(here):
     write_notes(here / "My Beat.mid", 36, 38, tempo=90)
-    result = redrum("rhythms", "add", "My Beat.mid", "--name", "mine")
+    result = redrum("rhythms", "add", "mine", "My Beat.mid")
     assert result.exit_code == 0
     assert result.stdout.startswith("mine: 90 BPM, 4 beats, in ")
     assert "mine" in redrum("rhythms", "list").stdout
-    assert redrum("rhythms", "add", "My Beat.mid", "--name", "mine").exit_code == 1
+    assert redrum("rhythms", "add", "mine", "My Beat.mid").exit_code == 1
     assert redrum("rhythms", "add", "missing.mid").exit_code == 1
+    assert redrum("rhythms", "add", "My Beat.mid").stdout.startswith("my-beat: ")
+
+
+def test_rhythms_add_transcribes_a_recording(source):
+    events = objects(redrum("transcribe", source, "-o", "heard.mid", "--json"))[0]["events"]
+    result = redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("heard: 120 BPM, 4 beats, in ")
+    added = read_midi(find_rhythm("heard").path).events
+    assert [event.drum_class for event in added] == [event["class"] for event in events]
+    assert redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120).exit_code == 1
+    estimated = redrum("rhythms", "add", "guessed", source)
+    assert re.match(r"guessed: \d+(\.\d+)? BPM", estimated.stdout)
 
 
 def test_presets_list_and_show():
@@ -836,7 +898,40 @@ def test_presets_list_and_show():
     shown = redrum("presets", "show", "default")
     assert shown.exit_code == 0
     assert shown.stdout
+    for line in ("transcriber: 1,", "licence: MIT", "# "):
+        assert line in shown.stdout
+    (item,) = objects(redrum("presets", "show", "default", "--json"))
+    assert item["models"]["transcriber"]["sha256"]
+    assert item["licence"].startswith("MIT")
+    assert item["card"]
     assert redrum("presets", "show", "nothing").exit_code == 1
+
+
+def test_an_exported_preset_is_imported_and_used_under_its_name(source, tmp_path, monkeypatch):
+    shutil.copytree(load_preset("default").folder, "mine")
+    toml = Path("mine/preset.toml")
+    toml.write_text(
+        toml.read_text(encoding="utf-8").replace('name = "default"', 'name = "mine"'), encoding="utf-8"
+    )
+    exported = redrum("presets", "export", "./mine")
+    assert exported.exit_code == 0, exported.output
+    assert exported.stdout.startswith("mine.redrum: ")
+    assert redrum("presets", "export", "./mine").exit_code == 1  # nothing is replaced unless asked
+    shutil.rmtree("mine")
+    imported = redrum("presets", "import", "mine.redrum")
+    assert imported.exit_code == 0, imported.output
+    assert (tmp_path / "user data/presets/mine/preset.toml").is_file()
+    assert [line.split()[0] for line in redrum("presets", "list").stdout.splitlines()] == [
+        "NAME",
+        "default",
+        "mine",
+    ]
+    for command in (["render", source, "--rhythm", RHYTHM], ["transcribe", source], ["separate", source]):
+        result = redrum(*command, "--preset", "mine")
+        assert result.exit_code == 0, result.output
+    again = redrum("presets", "import", "mine.redrum")
+    assert again.exit_code == 1
+    assert "there is a preset called mine already" in again.stderr
 
 
 def test_train_hands_its_arguments_on():
@@ -892,12 +987,19 @@ def files_of_the_readme(source, here):
     other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
     shutil.copy(other, here / "other.wav")
     shutil.copy(find_rhythm(RHYTHM).path, here / "groove.mid")
+    for folder in ("takes/drums", "beats"):
+        (here / folder).mkdir(parents=True)
+    shutil.copy(here / "loop.wav", here / "takes/drums/snare.wav")
+    for name in ("loop", "snare"):
+        shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
+    (sheet,) = (block for language, block in BLOCKS if language == "csv")
+    (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
 
 @pytest.mark.usefixtures("files_of_the_readme")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_of_the_readme_works(line):
-    result = redrum(*line.split()[1:])
+    result = redrum(*shlex.split(line)[1:])
     assert result.exit_code == 0, result.output
 
 
@@ -918,5 +1020,6 @@ def test_readme_names_what_exists():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         if target not in ("docs/demo.png", "presets/default/CARD.md"):  # made last
             assert (ROOT / target).is_file(), target
+    told = redrum("render", "--help").stdout + redrum("batch", "--help").stdout
     for option in re.findall(r"`(--[a-z-]+)", README):
-        assert f"{option} " in redrum("render", "--help").stdout, option
+        assert f"{option} " in told, option

@@ -1,0 +1,384 @@
+"""Many recordings in one go: what is planned is worked on, here or on a Dask cluster, and written down.
+
+An item is finished in a hidden folder beside the results, in this process or in a worker's; only the process
+that runs the batch writes the manifest and lets results appear: whatever is killed, each is made once.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import time
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from daw_bridge.manifest import Finished, Manifest, sha256_of
+from daw_bridge.plan import Item
+from daw_bridge.reporting import Show
+from daw_bridge.work import Work
+from transform.audio import Recording
+from transform.engine import Redrummer
+from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
+from transform.midi import read_midi
+from transform.presets import load_preset
+
+_REMEMBERED = 8  # recordings whose transcription is kept: rhythms for many, sources of several jobs
+_MAX_JOBS = 4  # at once without --jobs: each takes memory
+_TYPICAL_REAL_TIME_FACTOR = 25.0  # of two CPU cores, until this folder's manifest knows better
+_CLUSTER_TIMEOUT_S = 10
+
+Status = Literal["done", "unchanged", "skipped", "failed"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """How a plan is worked on."""
+
+    out: Path
+    device: str = "cpu"
+    jobs: int | None = None  # items at once; None: one for each core
+    overwrite: bool = False  # replace also what no batch made
+    skip_existing: bool = False
+    keep_going: bool = True  # after an item has failed
+    scheduler: str | None = None  # address of a Dask scheduler
+
+
+class Outcome(NamedTuple):
+    """What became of an item; the report is what `render` says of one, or error and hint."""
+
+    item: Item
+    status: Status
+    report: dict[str, Any]
+
+
+class _Job(NamedTuple):
+    """What a worker, here or elsewhere, needs to know."""
+
+    item: Item
+    staging: Path
+    device: str
+    preset_sha256: str
+
+
+class _Made(NamedTuple):
+    """An item that is finished, and what is to be written down about it."""
+
+    entry: dict[str, Any]
+    finished: list[Finished]
+
+
+class _Failed(NamedTuple):
+    """Why an item could not be finished."""
+
+    error: str
+    hint: str
+    trace: str  # of what nobody expected
+
+
+class _StoppedError(Exception):
+    """The batch ends before this item does."""
+
+
+_Result = _Made | _Failed
+
+
+def run(items: Sequence[Item], settings: BatchSettings, show: Show | None = None) -> Generator[Outcome]:
+    """Work on a plan and yield what becomes of each item, as soon as it is known.
+
+    What an earlier batch made in the same folder is left as it is where recording, rhythm, settings and preset
+    are the same, and made again where one of them is another. Close the iterator to stop early: what is
+    unfinished vanishes.
+
+    Raises:
+        CheckpointError: a preset is damaged.
+        OutputError: the folder cannot be written, or another batch is writing there.
+        DeviceError: there is no cluster.
+    """
+    presets = {name: load_preset(name).sha256 for name in {item.preset for item in items}}
+    left = _Left(items, show)
+    n_failed = 0
+    with _writable(settings.out), Manifest(settings.out) as manifest:
+        to_do: list[tuple[Item, bool]] = []
+        for item in items:
+            outcome, replaces = _state(item, manifest, presets[item.preset], settings)
+            if outcome is None:
+                to_do.append((item, replaces))
+            else:
+                n_failed += outcome.status == "failed"
+                yield left.without(outcome)
+                if n_failed and not settings.keep_going:
+                    return
+        jobs = [_Job(item, manifest.staging, settings.device, presets[item.preset]) for item, _ in to_do]
+        work = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
+        with work as results:
+            for n, result in results:
+                outcome = _settled(to_do[n][0], result, manifest, overwrite=to_do[n][1])
+                yield left.without(outcome)
+                if outcome.status == "failed" and not settings.keep_going:
+                    return
+
+
+def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]:
+    """Yield what would become of each item, `done` for what would be made, and write nothing.
+
+    The report of what would be made says how long its recording is.
+    """
+    manifest = Manifest.read(settings.out)
+    for item in items:
+        outcome, _ = _state(item, manifest, load_preset(item.preset).sha256, settings)
+        if outcome is None:
+            try:
+                with Recording.open(item.source) as recording:
+                    outcome = Outcome(item, "done", {"duration_s": recording.duration_s})
+            except RedrumError as err:
+                outcome = Outcome(item, "failed", {"error": err.message, "hint": err.hint})
+        yield outcome
+
+
+def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:
+    """Return how long a batch of so many seconds of recordings may take, and what that is estimated from."""
+    made = Manifest.read(settings.out).entries
+    worked_s = sum(entry["report"]["seconds"] for entry in made)
+    if worked_s > 0:
+        factor = (settings.jobs or default_jobs()) * sum(entry["recorded_s"] for entry in made) / worked_s
+        return recorded_s / factor, f"as fast as the {len(made)} made before"
+    return recorded_s / _TYPICAL_REAL_TIME_FACTOR, f"at {_TYPICAL_REAL_TIME_FACTOR:g} x real time"
+
+
+def default_jobs() -> int:
+    """Return how many items are worked on at once unless it is said."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(n_cores, _MAX_JOBS)
+
+
+class _Left:
+    """How much of a batch is left, by the sizes of its recordings."""
+
+    def __init__(self, items: Sequence[Item], show: Show | None) -> None:
+        self._show = show
+        self._total = sum(map(_size, items)) or 1
+        self._done = 0
+
+    def without(self, outcome: Outcome) -> Outcome:
+        """Count an item as done, and return its outcome."""
+        self._done += _size(outcome.item)
+        if self._show:
+            self._show("batch", self._done / self._total)
+        return outcome
+
+
+def _size(item: Item) -> int:
+    return item.source.stat().st_size if item.source.exists() else 0
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        if err.filename is None or not Path(err.filename).is_relative_to(folder):
+            raise
+        raise OutputError(
+            f"{folder} cannot be written: {err.strerror or err}", hint="choose a folder you can write to"
+        ) from err
+
+
+def _state(
+    item: Item, manifest: Manifest, preset_sha256: str, settings: BatchSettings
+) -> tuple[Outcome | None, bool]:
+    """Return what is known of an item without working on it, if anything, and whether it replaces a result."""
+    made = manifest.made(item.output)
+    taken = [path for path in (item.output, item.plot) if path is not None and os.path.lexists(path)]
+    try:
+        has_plot = item.plot is None or item.plot in taken
+        if made is not None and has_plot and made["key"] == _key(item, _identities(item, preset_sha256)):
+            return Outcome(item, "unchanged", dict(made["report"])), False
+    except OSError as err:
+        _log.debug("%s cannot be read: %s", item.source, err)  # the work on it will say so
+    if not taken:
+        return None, settings.overwrite
+    if settings.skip_existing:
+        return Outcome(item, "skipped", {}), False
+    if settings.overwrite or made is not None:
+        return None, True
+    hint = "choose another --out or --name, or give --overwrite or --skip-existing"
+    return Outcome(item, "failed", {"error": f"{taken[0]} exists already", "hint": hint}), False
+
+
+def _settled(item: Item, result: _Result, manifest: Manifest, *, overwrite: bool) -> Outcome:
+    """Write down what became of an item, and let its files appear."""
+    about = {"source": str(item.source), "rhythm": str(item.rhythm.path)}
+    if isinstance(result, _Made):
+        try:
+            manifest.add(about | result.entry, result.finished, overwrite=overwrite)
+        except OutputError as err:
+            result = _Failed(err.message, err.hint, "")
+        else:
+            return Outcome(item, "done", result.entry["report"])
+    manifest.add_failure(item.output, about | {key: text for key, text in result._asdict().items() if text})
+    _log.debug("%s failed: %s", item.source, result.trace or result.error)
+    return Outcome(item, "failed", {"error": result.error, "hint": result.hint})
+
+
+def _identities(item: Item, preset_sha256: str) -> dict[str, str]:
+    return {
+        "source_sha256": sha256_of(item.source),
+        "rhythm_sha256": sha256_of(item.rhythm.path),
+        "preset_sha256": preset_sha256,
+    }
+
+
+def _key(item: Item, identities: dict[str, str]) -> str:
+    """Return what is the same for two items with one result: inputs, settings and preset."""
+    about = {
+        **identities,
+        # A tempo may stand in a name.
+        "names": [item.source.stem, item.rhythm.name],
+        "settings": asdict(item.settings),
+        "drum_map": item.drum_map,
+        "bit_depth": item.bit_depth,
+        "plot": item.plot is not None,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+# --- the work ---
+
+
+@contextmanager
+def _here(jobs: Sequence[_Job], n_jobs: int | None) -> Iterator[Iterator[tuple[int, _Result]]]:
+    """Work on jobs in threads of this process: while one reads or writes its files, another one computes.
+
+    Each keeps to one thread of the models', so that results depend on nothing but their inputs.
+    """
+    n_threads = torch.get_num_threads()
+    stop = Event()
+    for models in {(job.item.preset, job.preset_sha256, job.device) for job in jobs}:
+        _models(*models)  # what is wrong with a preset is no item's fault
+    pool = ThreadPoolExecutor(n_jobs or default_jobs(), thread_name_prefix="redrum")
+    try:
+        torch.set_num_threads(1)
+        waiting: dict[Future[_Result], int] = {pool.submit(_make, job, stop): n for n, job in enumerate(jobs)}
+        yield ((waiting[future], future.result()) for future in as_completed(waiting))
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
+
+
+@contextmanager
+def _on_cluster(jobs: Sequence[_Job], address: str) -> Iterator[Iterator[tuple[int, _Result]]]:
+    """Work on jobs with the workers of a Dask cluster, which must see the same files under the same paths."""
+    try:
+        from distributed import Client
+        from distributed import as_completed as completed
+    except ImportError as err:
+        raise DeviceError(
+            "Dask is not installed", hint="install it: pip install 'latent-redrum[cluster]'"
+        ) from err
+    try:
+        client = Client(address, timeout=_CLUSTER_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as err:
+        raise DeviceError(
+            f"no Dask scheduler answers at {address}", hint="start one with `dask scheduler`, then its workers"
+        ) from err
+    sent = [job._replace(item=job.item.absolute(), staging=job.staging.absolute()) for job in jobs]
+    with client:
+        waiting = {client.submit(_make_on_worker, job, pure=False): n for n, job in enumerate(sent)}
+        try:
+            yield ((waiting[future], _gathered(future)) for future in completed(list(waiting)))
+        finally:
+            client.cancel(list(waiting))
+
+
+def _gathered(future: Any) -> _Result:
+    try:
+        result: _Result = future.result()
+    except Exception as err:  # whatever ended a worker, the other items go on
+        return _Failed(
+            f"the cluster could not finish it: {err or type(err).__name__}",
+            "look at the logs of its workers, then run the same command again",
+            traceback.format_exc(),
+        )
+    return result
+
+
+@cache
+def _models(preset: str, preset_sha256: str, device: str) -> Redrummer:
+    """Return the models of a preset, loaded once a process as long as they are the same."""
+    if load_preset(preset).sha256 != preset_sha256:
+        raise CheckpointError(
+            f"preset {preset} is another one where it is worked with", hint="install the same on all workers"
+        )
+    redrummer = Redrummer.load(preset, device=device)
+    redrummer.transcriber.remember(_REMEMBERED)
+    return redrummer
+
+
+def _make_on_worker(job: _Job) -> _Result:
+    torch.set_num_threads(1)  # as without a cluster
+    return _make(job, Event())
+
+
+def _make(job: _Job, stop: Event) -> _Result:
+    """Finish an item in the staging folder; what goes wrong with it is its result."""
+    try:
+        return _finished(job, stop)
+    except RedrumError as err:
+        return _Failed(err.message, err.hint, "")
+    except Exception as err:  # one failing item does not stop the others
+        message = f"{job.item.source}: {err or type(err).__name__}"
+        return _Failed(message, "the manifest tells where it failed", traceback.format_exc())
+
+
+def _finished(job: _Job, stop: Event) -> _Made:
+    def check(stage: str, share: float) -> None:
+        if stop.is_set():
+            raise _StoppedError
+
+    check("begin", 0.0)
+    item = job.item
+    staged = job.staging / f"{secrets.token_hex(8)}.wav"
+    with ExitStack() as files:
+        source = files.enter_context(Recording.open(item.source))
+        identities = _identities(item, job.preset_sha256)
+        work = Work(
+            source=source,
+            rhythm=read_midi(item.rhythm.path, drum_map=item.drum_map)
+            if item.rhythm.is_midi
+            else files.enter_context(Recording.open(item.rhythm.path)),
+            output=staged,
+            plot=staged.with_suffix(".png") if item.plot else None,
+            bit_depth=item.bit_depth,
+        )
+        began_s = time.perf_counter()
+        report = work.done(_models(item.preset, job.preset_sha256, job.device), item.settings, check)
+        report["seconds"] = round(time.perf_counter() - began_s, 3)
+    report |= {"output": str(item.output), "plot": str(item.plot) if item.plot else None}
+    finished = [Finished(staged=staged, path=item.output, sha256=sha256_of(staged))]
+    if item.plot:
+        picture = staged.with_suffix(".png")
+        finished.insert(0, Finished(staged=picture, path=item.plot, sha256=sha256_of(picture)))
+    entry = {
+        "key": _key(item, identities),
+        **identities,
+        "preset": item.preset,
+        "settings": asdict(item.settings),
+        "recorded_s": round(source.duration_s, 3),
+        "redrum": version("latent-redrum"),
+        "report": report,
+    }
+    return _Made(entry, finished)

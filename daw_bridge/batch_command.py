@@ -1,0 +1,260 @@
+"""The command `batch`: many recordings, one plan."""
+
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daw_bridge.options import (
+    Align,
+    BitDepth,
+    Classes,
+    Device,
+    DrumMap,
+    DryRun,
+    Engine,
+    Gain,
+    Json,
+    Length,
+    Mix,
+    Preset,
+    Quiet,
+    RhythmBpm,
+    Seed,
+    SkipExisting,
+    SourceBpm,
+    Start,
+    Tail,
+    Timing,
+    Variation,
+    Velocity,
+    Verbose,
+    check_bit_depth,
+    check_choice_of_existing,
+    given_settings,
+    option,
+    resolve_device,
+    rhythm_names,
+)
+from daw_bridge.reporting import (
+    form_of,
+    print_failure,
+    print_json,
+    print_table,
+    progress,
+    set_up_logging,
+    time_of,
+)
+from daw_bridge.session_commands import redrum_projects
+from daw_bridge.work import OUT_FOLDER
+from transform.errors import RedrumError, SettingsError
+
+if TYPE_CHECKING:
+    from daw_bridge.batch import BatchSettings, Outcome
+
+
+def batch(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PATH", help="Recordings, folders of them, REAPER projects (.rpp).", show_default=False
+        ),
+    ] = None,
+    rhythm: Annotated[
+        str,
+        option(
+            "RHYTHM",
+            "One for all, as of `render`; a folder with one of each recording's name; or a job sheet, "
+            ".csv or .toml, with source and rhythm in each line, and start, length, engine, preset, seed.",
+            False,
+            complete=rhythm_names,
+        ),
+    ] = "",
+    out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,
+    name: Annotated[str, option("NAME", "Names of the results; also {preset} and {seed}.")] = "{stem}_{rhythm}",
+    jobs: Annotated[int | None, option("N", "Items at once.", "one a core, 4 at most")] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going/--no-keep-going", help="Go on after an item has failed.")
+    ] = True,
+    scheduler: Annotated[
+        str | None, option("ADDRESS", "Work on the Dask cluster of this scheduler.", False)
+    ] = None,
+    engine: Engine = None,
+    preset: Preset = "default",
+    length: Length = None,
+    align: Align = None,
+    source_bpm: SourceBpm = None,
+    rhythm_bpm: RhythmBpm = None,
+    start: Start = None,
+    classes: Classes = None,
+    gain: Gain = None,
+    mix: Mix = None,
+    timing: Timing = None,
+    velocity: Velocity = None,
+    tail: Tail = None,
+    seed: Seed = None,
+    variation: Variation = None,
+    device: Device = "auto",
+    bit_depth: BitDepth = None,
+    drum_map: DrumMap = "auto",
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
+    tracks: Annotated[str, option("GLOB", "Of a project, the tracks whose items are redrummed.")] = "*",
+    chosen: Annotated[
+        str | None,
+        typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace also results that no batch made.")
+    ] = False,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let many drum recordings play another rhythm; run it again to go on where it stopped.
+
+    DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
+    same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
+    SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
+    """
+    set_up_logging(quiet, verbose)
+    check_choice_of_existing(overwrite, skip_existing)
+    check_bit_depth(bit_depth)
+    projects = [path for path in paths or () if path.suffix.lower() == ".rpp"]
+    recordings = [path for path in paths or () if path not in projects]
+    if not rhythm and (recordings or not projects):
+        raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
+    if jobs is not None and jobs < 1:
+        raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
+    given = given_settings(
+        engine=engine,
+        length=length,
+        align=align,
+        source_bpm=source_bpm,
+        rhythm_bpm=rhythm_bpm,
+        start_s=start,
+        classes=classes,
+        gain_db=gain,
+        mix=mix,
+        timing=timing,
+        velocity=velocity,
+        tail=tail,
+        seed=seed,
+        variation=variation,
+    )
+
+    is_done = not projects or redrum_projects(
+        projects,
+        rhythm,
+        given,
+        preset=preset,
+        device=resolve_device(device),
+        tracks=tracks,
+        items=chosen.split(",") if chosen else (),
+        drum_map=drum_map,
+        bit_depth=bit_depth,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        keep_going=keep_going,
+        dry_run=dry_run,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if projects and (not recordings or not (is_done or keep_going)):
+        raise typer.Exit(0 if is_done else 1)
+
+    from daw_bridge.batch import BatchSettings, preview, run
+    from daw_bridge.plan import SHEET_ENDINGS, PlanSettings, plan
+
+    if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
+        raise SettingsError("no recordings are given", hint="give files or folders, or a job sheet as --rhythm")
+    common = PlanSettings(
+        out=out,
+        name=name,
+        preset=preset,
+        given=given,
+        drum_map=drum_map,
+        bit_depth=bit_depth,
+        plots=plot,
+    )
+    items = plan(recordings, rhythm, common)
+    settings = BatchSettings(
+        out=out,
+        device=resolve_device(device),
+        jobs=jobs,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        keep_going=keep_going,
+        scheduler=scheduler,
+    )
+    if dry_run:
+        outcomes = list(preview(items, settings))
+        for n, outcome in enumerate(outcomes, 1):
+            _print_outcome(outcome, f"[{n}/{len(items)}]", as_json, quiet, is_dry=True)
+        if not (as_json or quiet):
+            _print_estimate(outcomes, settings)
+    else:
+        outcomes = []
+        with progress(quiet) as show, closing(run(items, settings, show)) as known:
+            for outcome in known:
+                outcomes.append(outcome)
+                _print_outcome(outcome, f"[{len(outcomes)}/{len(items)}]", as_json, quiet)
+        if not (as_json or quiet):
+            _print_summary(outcomes, n_left=len(items) - len(outcomes), out=out)
+    if not is_done or any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *, is_dry: bool = False) -> None:
+    item, status, report = outcome
+    about: dict[str, Any] = {
+        "source": str(item.source),
+        "rhythm": str(item.rhythm.path),
+        "output": str(item.output),
+    }
+    if status == "failed":
+        err = RedrumError(report["error"], hint=report["hint"])
+        print_failure(about, err, as_json)
+        return
+    if as_json:
+        marks = {"dry_run": is_dry, "unchanged": status == "unchanged", "skipped": status == "skipped"}
+        print_json(about | report | {name: True for name, holds in marks.items() if holds})
+    elif not quiet:
+        what = {"unchanged": "unchanged", "skipped": "exists already, skipped"}.get(status)
+        if what is None and is_dry:
+            what = f"would be {item.source} playing {item.rhythm.name}"
+        typer.echo(f"{place} {item.output}: {what or _made(report)}")
+
+
+def _made(report: dict[str, Any]) -> str:
+    return f"{report['duration_s']:.2f} s, {form_of(report)}"
+
+
+def _print_estimate(outcomes: "list[Outcome]", settings: "BatchSettings") -> None:
+    from daw_bridge.batch import estimate_s
+
+    recorded_s = sum(report["duration_s"] for _, status, report in outcomes if status == "done")
+    took_s, how = estimate_s(recorded_s, settings)
+    n = Counter(outcome.status for outcome in outcomes)
+    typer.echo(
+        f"\n{n['done']} to make, {n['unchanged']} unchanged, {n['skipped']} skipped, {n['failed']} failing"
+    )
+    if n["done"]:
+        typer.echo(f"about {time_of(took_s)} for {time_of(recorded_s)} of recordings, {how}")
+
+
+def _print_summary(outcomes: "list[Outcome]", *, n_left: int, out: Path) -> None:
+    n = Counter(outcome.status for outcome in outcomes)
+    typer.echo("")
+    rows = [("ITEMS", "STATUS")]
+    rows += [(str(n[status]), status) for status in ("done", "unchanged", "skipped", "failed") if n[status]]
+    if n_left:
+        rows.append((str(n_left), "not begun"))
+    print_table(rows)
+    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+        typer.echo("")
+        print_table([("FAILED", "WHY"), *((str(item.source), report["error"]) for item, _, report in failed)])
+    typer.echo(f"\nwritten down in {out / 'manifest.jsonl'}")

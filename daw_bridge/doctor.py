@@ -1,0 +1,186 @@
+"""What works on this machine and what does not, each failure with its cure."""
+
+import importlib
+import platform
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from transform.errors import RedrumError
+from transform.files import check_output
+
+# What each adapter is called and where it lives; a session with a DAW begins there.
+ADAPTERS = {"REAPER": "daw_bridge.reaper", "Ableton Live": "daw_bridge.ableton"}
+LEAST_FREE_BYTES = 10**9
+_TOO_SLOW = 0.2  # x real time
+_AGAIN = "install Redrum again, in a new virtual environment"
+
+Status = Literal["ok", "failed", "absent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What was found of one part; the cure is empty where all is well."""
+
+    name: str
+    status: Status
+    found: str
+    cure: str = ""
+
+
+class _ProblemError(RedrumError):
+    """Something is there but of no use."""
+
+
+def examine(device: str = "auto") -> Iterator[Check]:
+    """Yield one check after the other, the quick ones first; none of them raises.
+
+    Args:
+        device: where the speed is measured.
+    """
+    from transform.presets import list_presets
+
+    yield _checked("redrum", _redrum, _AGAIN)
+    yield _checked("torch", _torch, "pip install 'torch>=2.11,<2.15'; Intel Macs have no such package")
+    yield _checked("audio files", _audio_files, "pip install --force-reinstall soundfile soxr")
+    yield _checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
+    for daw, module in ADAPTERS.items():
+        yield _adapter(daw, module)
+    names: list[str] = []
+    try:
+        names = list_presets()
+    except OSError as err:
+        yield Check(name="presets", status="failed", found=str(err), cure=_AGAIN)
+    for name in names:
+        yield _checked(f"preset {name}", partial(_preset, name), _AGAIN)
+    for what, folder in _folders().items():
+        yield _checked(what, partial(_disk, folder), "make room, or use another disk")
+    yield _checked("speed", lambda: _speed(device), "see what failed above; -v tells more")
+
+
+def _checked(name: str, look: Callable[[], str], cure: str) -> Check:
+    """Return what looking finds, or why it fails with the error's own cure, if it has one."""
+    try:
+        return Check(name=name, status="ok", found=look())
+    except RedrumError as err:
+        return Check(name=name, status="failed", found=err.message, cure=err.hint or cure)
+    except Exception as err:  # whatever is wrong with a part of the machine, the rest is examined
+        why = str(err) or type(err).__name__
+        trace = traceback.extract_tb(err.__traceback__)[-1]
+        found = f"{why.splitlines()[0]} ({Path(trace.filename).name}:{trace.lineno})"
+        return Check(name=name, status="failed", found=found, cure=cure)
+
+
+def _redrum() -> str:
+    return f"{version('latent-redrum')} on Python {platform.python_version()}, {platform.platform(terse=True)}"
+
+
+def _torch() -> str:
+    import torch
+
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append(f"cuda ({torch.cuda.get_device_name()})")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    if float((torch.ones(2, 2) @ torch.ones(2, 2)).sum()) != 8:
+        raise _ProblemError("it computes wrongly", hint=_AGAIN)
+    return f"{torch.__version__}, devices: {', '.join(devices)}; {torch.get_num_threads()} threads"
+
+
+def _audio_files() -> str:
+    import numpy as np
+    import soundfile
+    import soxr
+
+    from transform.audio import AudioFormat, Recording, write_audio
+
+    sound = np.linspace(-0.5, 0.5, 4410, dtype=np.float32)[None]
+    with tempfile.TemporaryDirectory(prefix="redrum-") as folder:
+        path = Path(folder) / "ドラム.wav"
+        write_audio(path, [sound], AudioFormat(sample_rate=44_100, n_channels=1, subtype="PCM_24"))
+        with Recording.open(path) as recording:
+            if np.abs(recording.read(0, 4410) - sound).max() > 2**-23:
+                raise _ProblemError("what is written is not what is read", hint=_AGAIN)
+            if sum(map(len, recording.mono_blocks(48_000))) != 4800:
+                raise _ProblemError("sample rates are converted wrongly", hint=_AGAIN)
+    return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+
+
+def _midi_files() -> str:
+    from transform.midi import read_midi
+    from transform.presets import list_rhythms
+
+    rhythms = list_rhythms()
+    read_midi(rhythms[0].path)
+    return f"mido {version('mido')}, {len(rhythms)} rhythms"
+
+
+def _adapter(daw: str, module: str) -> Check:
+    if find_spec(module) is None:
+        cure = "render the item to a file, redrum the file, and drag the result back"
+        return Check(name=daw, status="absent", found="this version has no adapter for it", cure=cure)
+    return _checked(daw, lambda: f"adapter {importlib.import_module(module).__name__}", _AGAIN)
+
+
+def _preset(name: str) -> str:
+    from transform.presets import load_preset
+
+    preset = load_preset(name)
+    for model in preset.models:
+        preset.weights(model)
+    return f"{', '.join(preset.models)}; sha256 {preset.sha256[:12]}, in {preset.folder}"
+
+
+def _folders() -> dict[str, Path]:
+    from transform.presets import user_folder
+
+    return {
+        "results": Path.cwd(),
+        "your rhythms and presets": user_folder(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+
+
+def _disk(folder: Path) -> str:
+    check_output(folder / "result.wav", overwrite=True)
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(place).free
+    if free < LEAST_FREE_BYTES:
+        raise _ProblemError(f"{free / 1e9:.1f} GB are free in {folder}", hint="make room, or use another disk")
+    return f"{free / 1e9:.0f} GB free in {folder}"
+
+
+def _speed(device: str) -> str:
+    """Return how fast a shipped loop is redrummed, the second time, when everything is warm."""
+    from daw_bridge.options import resolve_device
+    from transform.audio import Recording
+    from transform.engine import Redrummer, RenderSettings
+    from transform.midi import read_midi
+    from transform.presets import demo_recordings, find_rhythm
+
+    device = resolve_device(device)
+    redrummer = Redrummer.load(device=device)
+    rhythm = read_midi(find_rhythm("hip-hop-bounce-140").path)
+    took_s = 0.0
+    with Recording.open(demo_recordings()[0].path) as loop:
+        for _ in range(2):
+            began_s = time.perf_counter()
+            for _ in redrummer.redrum(loop, rhythm, RenderSettings(length="source")).blocks():
+                pass
+            took_s = time.perf_counter() - began_s
+        factor = loop.duration_s / took_s
+    if factor < _TOO_SLOW:
+        raise _ProblemError(
+            f"{factor:.2f} x real time on {device}",
+            hint="close other programs, or use a GPU with --device cuda",
+        )
+    return f"{factor:.1f} x real time on {device}"

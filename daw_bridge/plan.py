@@ -1,0 +1,380 @@
+"""The plan of a batch: which recording plays which rhythm, and where each result goes.
+
+A plan is made, with all its mistakes named at once, before any of it is worked on. What can be planned is
+files, folders and job sheets; projects of DAWs become items of the same kind.
+"""
+
+import csv
+import os
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from string import Formatter
+from typing import Any, TypeVar
+
+from daw_bridge.manifest import Manifest
+from daw_bridge.options import given_settings
+from daw_bridge.work import identity
+from transform.audio import Recording
+from transform.engine import RenderSettings
+from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
+from transform.midi import read_midi
+from transform.presets import RhythmSource, load_preset, resolve_rhythm
+
+SOUND_ENDINGS = (
+    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
+    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
+)
+RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
+SHEET_ENDINGS = (".csv", ".toml")
+SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
+NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One result that a batch shall make."""
+
+    source: Path
+    rhythm: RhythmSource
+    output: Path
+    preset: str
+    settings: RenderSettings
+    drum_map: str
+    bit_depth: str | None
+    plot: Path | None
+
+    def absolute(self) -> "Item":
+        """Return the item as a process in another folder needs it."""
+        folder = Path(self.preset)
+        return replace(
+            self,
+            source=self.source.absolute(),
+            rhythm=replace(self.rhythm, path=self.rhythm.path.absolute()),
+            preset=str(folder.absolute()) if folder.is_dir() else self.preset,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """What holds for all items, unless a job sheet says otherwise."""
+
+    out: Path
+    name: str = "{stem}_{rhythm}"  # of a result; see NAME_FIELDS
+    preset: str = "default"
+    given: Mapping[str, Any] = field(default_factory=dict)  # fields of RenderSettings, as options have them
+    drum_map: str = "auto"
+    bit_depth: str | None = None
+    plots: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.name) if name is not None]
+        except ValueError as err:
+            raise SettingsError(f"--name is {self.name!r}: {err}", hint=_NAME_HINT) from err
+        if unknown := [name for name in fields if name not in NAME_FIELDS]:
+            raise SettingsError(f"--name has an unknown part {{{unknown[0]}}}", hint=_NAME_HINT)
+        if not self.name or "/" in self.name or "\\" in self.name:
+            raise SettingsError(f"--name is {self.name!r}, which names no file", hint=_NAME_HINT)
+
+
+_NAME_HINT = f"it is the name of a file without its ending; parts: {', '.join(f'{{{n}}}' for n in NAME_FIELDS)}"
+
+
+def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Item]:
+    """Return the items of a batch, in the order in which they are worked on.
+
+    Args:
+        paths: recordings and folders of recordings, in which subfolders count, too.
+        rhythm: one rhythm for all, a folder with a rhythm of the same name for each recording, or a job sheet,
+            whose lines name the recordings and beside which `paths` say which of them count.
+        settings: what holds for all items.
+
+    Raises:
+        SettingsError: a setting, a line of the sheet or two results of one name.
+        AudioError: a recording is missing, or there is none.
+        RhythmError: a rhythm is missing or cannot be played.
+    """
+    if Path(rhythm).suffix.lower() in SHEET_ENDINGS and Path(rhythm).is_file():
+        items = _planned_sheet(paths, Path(rhythm), settings)
+    else:
+        RenderSettings(**settings.given)
+        load_preset(settings.preset)
+        found = _recordings(paths, settings.out)
+        if Path(rhythm).is_dir():
+            rhythms = _matched([source for source, _ in found], Path(rhythm))
+        else:
+            one = _Rhythms(settings.drum_map).at(rhythm)
+            rhythms = [one] * len(found)
+        items = [
+            _item(source, played, folder, settings)
+            for (source, folder), played in zip(found, rhythms, strict=True)
+        ]
+    _check_results(items)
+    return items
+
+
+def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> Item:
+    """Return the item of a recording whose result goes into a folder under the batch's own."""
+    render = RenderSettings(**settings.given)
+    preset = Path(settings.preset).name
+    name = settings.name.format(stem=source.stem, rhythm=rhythm.name, preset=preset, seed=render.seed)
+    output = settings.out / folder / f"{name}.wav"
+    return Item(
+        source=source,
+        rhythm=rhythm,
+        output=output,
+        preset=settings.preset,
+        settings=render,
+        drum_map=settings.drum_map,
+        bit_depth=settings.bit_depth,
+        plot=output.with_suffix(".png") if settings.plots else None,
+    )
+
+
+def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Return the recordings that paths name, each once, and the folder of each within its path."""
+    found: dict[object, tuple[Path, Path]] = {}
+    made = {identity(path) for path in Manifest.read(out).outputs}
+    mistakes = []
+    for path in paths:
+        try:
+            for source, folder in _recordings_at(path, out, made):
+                found.setdefault(identity(source), (source, folder))
+        except AudioError as err:
+            mistakes.append(err)
+    _raise_all("", mistakes)
+    return list(found.values())
+
+
+def _recordings_at(path: Path, out: Path, made: Collection[object]) -> Iterator[tuple[Path, Path]]:
+    """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
+    if path.is_file():
+        yield path, Path()
+        return
+    if not path.is_dir():
+        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+    files = _files_under(path, SOUND_ENDINGS, leaving_out=out)
+    sources = sorted(file for file in files if identity(file) not in made)
+    if not sources:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    for source in sources:
+        yield source, source.parent.relative_to(path)
+
+
+def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
+    """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+    for place, names, files in os.walk(folder):
+        seen = [name for name in names if not name.startswith(".")]
+        names[:] = [name for name in seen if not _is_folder(Path(place, name), leaving_out)]
+        yield from (
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in endings
+        )
+
+
+def _is_folder(folder: Path, other: Path | None) -> bool:
+    return other is not None and other.exists() and folder.samefile(other)
+
+
+def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
+    """Return for each recording the rhythm of its name that lies in or under a folder."""
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(_files_under(folder, RHYTHM_ENDINGS)):
+        by_name.setdefault(path.stem, []).append(path)
+    rhythms, mistakes = [], []
+    for source in sources:
+        match by_name.get(source.stem, []):
+            case [path]:
+                rhythms.append(resolve_rhythm(str(path)))
+            case []:
+                mistakes.append(RhythmError(f"there is no rhythm called {source.stem} for {source}"))
+            case several:
+                names = " and ".join(str(path) for path in several)
+                mistakes.append(RhythmError(f"there are several rhythms for {source}: {names}"))
+    hint = f"{folder} needs one rhythm with the name of each recording, such as {{name}}.mid"
+    _raise_all("", mistakes, hint=hint.format(name=next(iter(sources)).stem))
+    return rhythms
+
+
+class _Rhythms:
+    """Rhythms that have been checked, each once."""
+
+    def __init__(self, drum_map: str) -> None:
+        self.at = cache(self._at)
+        self._drum_map = drum_map
+
+    def _at(self, text: str) -> RhythmSource:
+        found = resolve_rhythm(text)
+        if found.is_midi:
+            read_midi(found.path, drum_map=self._drum_map)
+        else:
+            Recording.open(found.path).close()
+        return found
+
+
+def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[Item]:
+    rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
+    rhythms, items, used = _Rhythms(settings.drum_map), [], set()
+    mistakes: list[RedrumError] = []
+    for line, row in rows:
+        problems: list[RedrumError] = []
+        own = _tried(problems, _of_row, row, settings)
+        found = _tried(problems, _source_of_row, row, paths, sheet.parent)
+        rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
+        mistakes += [_at_line(line, problem) for problem in problems]
+        if own is None or found is None or rhythm is None:
+            continue
+        source, folder, path = found
+        if paths and path is None:
+            continue  # the command asks for others only
+        used.add(path)
+        items.append(_item(source, rhythm, folder, own))
+    mistakes += [AudioError(f"no line is for {path}") for path in paths if path not in used and not mistakes]
+    if not rows:
+        mistakes.append(SettingsError("it has no lines"))
+    _raise_all(f"{sheet}: ", mistakes, hint=f"each line may have {', '.join(SHEET_COLUMNS)}")
+    return items
+
+
+def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
+    try:
+        with sheet.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            rows: list[tuple[int, dict[str, Any]]] = []
+            for row in reader:
+                extra = {"": "more cells than columns"} if row.pop(None, None) else {}
+                rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
+    columns = set(reader.fieldnames or ())
+    if missing := [name for name in ("source", "rhythm") if name not in columns]:
+        raise SettingsError(
+            f"{sheet} has no column {' and no column '.join(missing)}",
+            hint=f"its first line names the columns: {', '.join(SHEET_COLUMNS)}",
+        )
+    if unknown := sorted(columns - set(SHEET_COLUMNS)):
+        raise SettingsError(
+            f"{sheet} has an unknown column: {', '.join(unknown)}", hint=f"known: {', '.join(SHEET_COLUMNS)}"
+        )
+    return rows
+
+
+def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
+    hint = "it holds tables [[job]] with source, rhythm and what else each job needs"
+    try:
+        text = sheet.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
+    jobs = table.pop("job", [])
+    if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
+        what = f"has an unknown entry: {next(iter(table))}" if table else "has no tables [[job]]"
+        raise SettingsError(f"{sheet} {what}", hint=hint)
+    starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
+    if len(starts) != len(jobs):  # written as an array of inline tables
+        starts = [1] * len(jobs)
+    return list(zip(starts, jobs, strict=True))
+
+
+def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
+    """Return the settings of a line, after checking them."""
+    for name in row:
+        if name not in SHEET_COLUMNS:
+            raise SettingsError(f"unknown entry {name}" if name else str(row[name]))
+    given = dict(settings.given)
+    if "start" in row:
+        given["start_s"] = _number(row, "start")
+    if "length" in row:
+        given |= given_settings(length=str(row["length"]))
+    if "engine" in row:
+        given["engine"] = str(row["engine"])
+    if "seed" in row:
+        seed = _number(row, "seed")
+        if seed != int(seed):
+            raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
+        given["seed"] = int(seed)
+    RenderSettings(**given)
+    preset = str(row.get("preset", settings.preset))
+    load_preset(preset)
+    return replace(settings, given=given, preset=preset)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    try:
+        return float(row[name])
+    except (TypeError, ValueError) as err:
+        raise SettingsError(f"{name} is {row[name]!r}, which is no number") from err
+
+
+def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
+    """Return the recording of a line, the folder of its result, and which of the given paths it belongs to."""
+    named = Path(str(row.get("source", "")))
+    if not named.name:
+        raise SettingsError("source is missing")
+    folders = [path for path in paths if path.is_dir()]
+    places = [folder / named for folder in folders] + [home / named]
+    source = next((place for place in places if place.is_file()), None)
+    if source is None:
+        raise AudioError(f"{named} does not exist")
+    Recording.open(source).close()
+    below = Path() if named.is_absolute() or ".." in named.parts else named.parent
+    for path in paths:
+        if identity(path) == identity(source):
+            return source, Path(), path
+        if path in folders and source.resolve().is_relative_to(path.resolve()):
+            return source, source.resolve().relative_to(path.resolve()).parent, path
+    return source, below, None
+
+
+def _rhythm_of_row(row: Mapping[str, Any], rhythms: _Rhythms, home: Path) -> RhythmSource:
+    """Return the rhythm of a line: a file beside the sheet, or else what any command would take."""
+    text = str(row.get("rhythm", ""))
+    if not text:
+        raise SettingsError("rhythm is missing")
+    beside = home / text
+    return rhythms.at(str(beside) if beside.is_file() else text)
+
+
+def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: object) -> _T | None:
+    """Return what a function does, or None after adding its error to the problems."""
+    try:
+        return what(*arguments)
+    except RedrumError as err:
+        problems.append(err)
+        return None
+
+
+def _at_line(line: int, problem: RedrumError) -> RedrumError:
+    return type(problem)(f"line {line}: {problem.message}", hint=problem.hint)
+
+
+def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") -> None:
+    """Raise one error that names all mistakes, if there are any."""
+    if not mistakes:
+        return
+    worst = next((mistake for mistake in mistakes if mistake.exit_code == 2), mistakes[0])
+    message = head + "; ".join(mistake.message for mistake in mistakes)
+    if len(mistakes) == 1:
+        hint = mistakes[0].hint or hint
+    raise type(worst)(message, hint=hint)
+
+
+def _check_results(items: Sequence[Item]) -> None:
+    """Raise an error for two results of one name, or a result in the place of an input."""
+    inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
+    made: dict[str, Item] = {}
+    mistakes = []
+    for item in items:
+        other = made.setdefault(os.path.normcase(item.output), item)
+        if other is not item:
+            mistakes.append(SettingsError(f"{other.source} and {item.source} would both become {item.output}"))
+        for path in filter(None, (item.output, item.plot)):
+            if path.exists() and identity(path) in inputs:
+                mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
+    _raise_all("", mistakes, hint="tell them apart with --name, or give the folder above, whose tree is kept")

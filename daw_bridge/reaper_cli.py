@@ -1,0 +1,145 @@
+"""The commands `redrum reaper ...`."""
+
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daw_bridge.options import (
+    Align,
+    BitDepth,
+    Classes,
+    Device,
+    DrumMap,
+    DryRun,
+    Engine,
+    Gain,
+    Json,
+    Mix,
+    Preset,
+    Quiet,
+    RhythmBpm,
+    Seed,
+    Start,
+    Tail,
+    Timing,
+    Variation,
+    Velocity,
+    Verbose,
+    check_bit_depth,
+    given_settings,
+    option,
+    resolve_device,
+)
+from daw_bridge.reporting import set_up_logging
+from daw_bridge.session_commands import work_on
+
+reaper_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
+)
+
+
+@reaper_app.callback()
+def group() -> None:
+    """REAPER: redrum what is selected in it."""
+
+
+@reaper_app.command()
+def selected(
+    rhythm: Annotated[
+        str | None,
+        option("RHYTHM", "A MIDI file, a recording or a name of `rhythms list`.", "the selected MIDI item"),
+    ] = None,
+    engine: Engine = None,
+    preset: Preset = "default",
+    length: Annotated[
+        str | None, option("source|rhythm|SECONDS", "Length of each take; a shorter rhythm loops.", "source")
+    ] = None,
+    align: Align = None,
+    source_bpm: Annotated[
+        str | None, option("N|auto", "Tempo of the sources; auto estimates it.", "the project's")
+    ] = None,
+    rhythm_bpm: RhythmBpm = None,
+    start: Start = None,
+    classes: Classes = None,
+    gain: Gain = None,
+    mix: Mix = None,
+    timing: Timing = None,
+    velocity: Velocity = None,
+    tail: Tail = None,
+    seed: Seed = None,
+    variation: Variation = None,
+    device: Device = "auto",
+    bit_depth: BitDepth = None,
+    drum_map: DrumMap = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let the items selected in a running REAPER play another rhythm, on new tracks below theirs.
+
+    Without --rhythm it is a selected MIDI item; else an item on a track whose name starts with "rhythm" or
+    "target"; else, of two selected audio items, the lower track's.
+    """
+    set_up_logging(quiet, verbose)
+    given = given_settings(
+        engine=engine,
+        length=length or "source",
+        align=align,
+        source_bpm=source_bpm,
+        rhythm_bpm=rhythm_bpm,
+        start_s=start,
+        classes=classes,
+        gain_db=gain,
+        mix=mix,
+        timing=timing,
+        velocity=velocity,
+        tail=tail,
+        seed=seed,
+        variation=variation,
+    )
+    check_bit_depth(bit_depth)
+
+    from daw_bridge.reaper import RunningSession
+
+    with ExitStack() as files:
+        session = files.enter_context(closing(RunningSession.connect()))
+
+        from daw_bridge.takes import Order, open_rhythm
+        from transform.engine import Redrummer, RenderSettings
+
+        found = open_rhythm(rhythm, drum_map, files) if rhythm else None
+        order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
+        load = partial(Redrummer.load, preset, device=resolve_device(device))
+        is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if not is_done:
+        raise typer.Exit(1)
+
+
+Resources = Annotated[
+    Path | None, option("DIR", "REAPER's settings, where it is a portable REAPER.", "where REAPER keeps them")
+]
+
+
+@reaper_app.command("install")
+def install_command(resources: Resources = None) -> None:
+    """Let REAPER, which must not run, start Redrum's server: a script, Python and a web interface."""
+    from daw_bridge.install import install, reaper_folder
+
+    _print_changes(install(resources or reaper_folder()), "all is installed already")
+
+
+@reaper_app.command("uninstall")
+def uninstall_command(resources: Resources = None) -> None:
+    """Take the script and the web interface out of REAPER's settings again."""
+    from daw_bridge.install import reaper_folder, uninstall
+
+    _print_changes(uninstall(resources or reaper_folder()), "nothing is installed")
+
+
+def _print_changes(changes: list[str], none: str) -> None:
+    for change in changes or [none]:
+        typer.echo(change)

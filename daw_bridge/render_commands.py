@@ -1,0 +1,180 @@
+"""The commands that let recordings play another rhythm: `demo` and `render`."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daw_bridge.options import (
+    Align,
+    BitDepth,
+    Classes,
+    Device,
+    DrumMap,
+    DryRun,
+    Engine,
+    Gain,
+    Json,
+    Length,
+    Mix,
+    Overwrite,
+    Plot,
+    Preset,
+    Quiet,
+    RhythmBpm,
+    Seed,
+    SkipExisting,
+    SourceBpm,
+    Start,
+    Tail,
+    Timing,
+    Variation,
+    Velocity,
+    Verbose,
+    check_choice_of_existing,
+    given_settings,
+    option,
+    resolve_device,
+    rhythm_names,
+)
+from daw_bridge.reporting import print_report, progress, set_up_logging
+from daw_bridge.work import OUT_FOLDER, Work, open_work
+from transform.errors import SettingsError
+
+# A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
+# performance, so that nothing would change.
+DEMO_RHYTHMS = {
+    "acoustic-rock-135bpm": "hip-hop-bounce-140",
+    "electronic-breakbeat-124bpm": "disco-open-hats-118",
+    "electronic-half-time-140bpm": "uk-garage-two-step-132",
+}
+
+
+def demo(
+    loop: Annotated[
+        str, typer.Argument(help="One demo loop; all of them without it.", show_default=False)
+    ] = "",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Redrum the shipped loops into redrummed/demo, with a picture of each.
+
+    A second run replaces the files of the first.
+    """
+    from transform.audio import Recording
+    from transform.engine import Redrummer, RenderSettings
+    from transform.midi import read_midi
+    from transform.presets import demo_recordings, find_rhythm
+
+    set_up_logging(quiet, verbose)
+    loops = demo_recordings()
+    chosen = [shipped for shipped in loops if loop in ("", shipped.name)]
+    if not chosen:
+        names = ", ".join(shipped.name for shipped in loops)
+        raise SettingsError(f"there is no demo loop called {loop!r}", hint=f"the demo loops are {names}")
+    settings = RenderSettings(align="beats", length="source", tail="wrap")
+    redrummer = Redrummer.load(device=resolve_device(device))
+    for shipped in chosen:
+        rhythm_name = DEMO_RHYTHMS[shipped.name]
+        output = OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav"
+        with Recording.open(shipped.path) as source, progress(quiet) as show:
+            work = Work(
+                source=source,
+                rhythm=read_midi(find_rhythm(rhythm_name).path),
+                output=output,
+                plot=output.with_suffix(".png"),
+                overwrite=True,
+            )
+            report = work.done(redrummer, settings, show)
+        print_report({"source": str(shipped.path), "rhythm": rhythm_name} | report, as_json, quiet)
+    if not (as_json or quiet):
+        typer.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
+
+
+def render(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
+    rhythm: Annotated[
+        str,
+        option(
+            "RHYTHM",
+            "What to play: a MIDI file, a recording or a name of `rhythms list`.",
+            False,
+            complete=rhythm_names,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        option(
+            "OUT.wav", "The result: WAV, FLAC, AIFF, CAF, W64.", "redrummed/SOURCE_RHYTHM.wav", "-o", "--output"
+        ),
+    ] = None,
+    engine: Engine = None,
+    preset: Preset = "default",
+    length: Length = None,
+    align: Align = None,
+    source_bpm: SourceBpm = None,
+    rhythm_bpm: RhythmBpm = None,
+    start: Start = None,
+    classes: Classes = None,
+    gain: Gain = None,
+    mix: Mix = None,
+    timing: Timing = None,
+    velocity: Velocity = None,
+    tail: Tail = None,
+    seed: Seed = None,
+    variation: Variation = None,
+    device: Device = "auto",
+    bit_depth: BitDepth = None,
+    drum_map: DrumMap = "auto",
+    plot: Plot = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a drum recording play another rhythm."""
+    set_up_logging(quiet, verbose)
+    check_choice_of_existing(overwrite, skip_existing)
+    given = given_settings(
+        engine=engine,
+        length=length,
+        align=align,
+        source_bpm=source_bpm,
+        rhythm_bpm=rhythm_bpm,
+        start_s=start,
+        classes=classes,
+        gain_db=gain,
+        mix=mix,
+        timing=timing,
+        velocity=velocity,
+        tail=tail,
+        seed=seed,
+        variation=variation,
+    )
+    with ExitStack() as files:
+        work = open_work(files, Path(source), rhythm, drum_map, output)
+        work = replace(work, plot=plot, overwrite=overwrite, bit_depth=bit_depth)
+        report: dict[str, object] = {"source": source, "rhythm": rhythm, "output": str(work.output)}
+        if skip_existing and work.output.exists():
+            print_report(report | {"skipped": True}, as_json, quiet)
+            return
+        work.check()
+
+        from transform.engine import Redrummer, RenderSettings
+        from transform.presets import load_preset
+
+        settings = RenderSettings(**given)
+        if dry_run:
+            load_preset(preset)
+            print_report(report | {"engine": settings.engine, "dry_run": True}, as_json, quiet)
+            return
+        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        with progress(quiet) as show:
+            report |= work.done(redrummer, settings, show)
+    print_report(report, as_json, quiet)

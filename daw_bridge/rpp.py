@@ -1,0 +1,549 @@
+"""Closed REAPER projects: what is in them, and takes put back into a copy, SONG-redrum.rpp.
+
+A project file is a tree of lines: `<TAG words...` opens a block, `>` closes it. Nothing but new lines is ever
+put between those that are there, so that every other byte stays, whatever it means and however it is encoded.
+
+What the lines mean was read off projects of REAPER 4 to 7, as Cockos documents none of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from daw_bridge.session import (
+    FinishedTake,
+    Item,
+    Job,
+    Note,
+    State,
+    Track,
+    by_track,
+    is_rhythm_track,
+    played_notes,
+    project_tempo,
+    published_media,
+    result_track_name,
+)
+from transform.errors import DawError
+from transform.events import TempoMap
+from transform.files import check_output, write_bytes_atomic
+
+_SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
+_MIDI_SOURCES = ("MIDI", "MIDIPOOL")
+_QUOTES = "\"'`"
+
+
+@dataclass
+class _Block:
+    """A block of a project: its words, and its lines and blocks in order; lines are counted from 0."""
+
+    line: int
+    words: list[str]
+    children: list[int | _Block] = field(default_factory=list)
+    end: int = -1  # the line that closes it
+
+    @property
+    def tag(self) -> str:
+        return self.words[0]
+
+    def blocks(self, tag: str) -> Iterator[_Block]:
+        return (child for child in self.children if isinstance(child, _Block) and child.tag == tag)
+
+
+class ProjectText:
+    """The lines of a project file, parsed, and able to give them back with others inserted."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """Parse the bytes of a project called `name`.
+
+        Raises:
+            DawError: it is no project, or broken; the message names the line.
+        """
+        self.name = name
+        self._lines = _split(data)
+        self.root = self._parse()
+        first = self._lines[0]
+        self.line_end = first[len(first.rstrip(b"\r\n")) :] or b"\n"
+
+    def words(self, line: int) -> list[str]:
+        """Return the words of a line, quotes taken off."""
+        return _words(self._lines[line].decode("utf-8", "surrogateescape"))
+
+    def find(self, children: Sequence[int | _Block], key: str) -> int | None:
+        """Return the first line among `children` that begins with a word, None where there is none."""
+        start = key.encode()
+        for child in children:
+            if isinstance(child, int):
+                words = self._lines[child].split(maxsplit=1)
+                if words and words[0] == start:
+                    return child
+        return None
+
+    def text(self, children: Sequence[int | _Block], key: str, default: str = "") -> str:
+        """Return the first value of a line, `default` where there is none."""
+        line = self.find(children, key)
+        words = [] if line is None else self.words(line)
+        return words[1] if len(words) > 1 else default
+
+    def number(self, children: Sequence[int | _Block], key: str, default: float, place: int = 1) -> float:
+        """Return a number of a line, `default` where the line or the number is missing.
+
+        Raises:
+            DawError: it is no number.
+        """
+        line = self.find(children, key)
+        return default if line is None else self.number_in(line, self.words(line), place, default)
+
+    def number_in(self, line: int, words: Sequence[str], place: int, default: float | None = None) -> float:
+        """Return a number among the words of a line; else as `number`."""
+        if place >= len(words) and default is not None:
+            return default
+        try:
+            value = float(words[place])
+        except (IndexError, ValueError) as err:
+            raise self.broken(line, f"{' '.join(words)!r} lacks a number") from err
+        if not math.isfinite(value):
+            raise self.broken(line, f"{words[place]} is no number")
+        return value
+
+    def indent(self, line: int) -> bytes:
+        """Return the space that a line begins with."""
+        text = self._lines[line]
+        return text[: len(text) - len(text.lstrip(b" \t"))]
+
+    def with_inserted(self, inserted: Sequence[tuple[int, bytes]]) -> bytes:
+        """Return the bytes of the file with others put before lines."""
+        parts: list[bytes] = []
+        done = 0
+        for line, text in sorted(inserted, key=lambda pair: pair[0]):
+            parts += [*self._lines[done:line], text]
+            done = line
+        return b"".join([*parts, *self._lines[done:]])
+
+    def _parse(self) -> _Block:
+        if not self._lines or not self._lines[0].removeprefix(BOM_UTF8).startswith(b"<REAPER_PROJECT"):
+            raise DawError(
+                f"{self.name} is no REAPER project: its line 1 does not begin with <REAPER_PROJECT",
+                hint="give a project that REAPER has saved (.rpp)",
+            )
+        root = _Block(0, ["REAPER_PROJECT", *self.words(0)[1:]])
+        open_blocks = [root]
+        for number in range(1, len(self._lines)):
+            line = self._lines[number].strip()
+            if not open_blocks:
+                if line in (b">",) or line.startswith(b"<"):
+                    raise self.broken(number, "it stands after the end of the project")
+            elif line == b">":
+                open_blocks.pop().end = number
+            elif line.startswith(b"<"):
+                block = _Block(number, self.words(number))
+                block.words[0] = block.words[0][1:]
+                open_blocks[-1].children.append(block)
+                open_blocks.append(block)
+            else:
+                open_blocks[-1].children.append(number)
+        if open_blocks:
+            block = open_blocks[-1]
+            raise DawError(
+                f"{self.name} is cut short: it ends in line {len(self._lines)}, "
+                f"and the block <{block.tag} of line {block.line + 1} is never closed",
+                hint="take a backup of the project (.rpp-bak), or save it again in REAPER",
+            )
+        return root
+
+    def broken(self, line: int, what: str) -> DawError:
+        """Return the error that a line is not what it should be."""
+        return DawError(
+            f"{self.name} is broken in line {line + 1}: {what}",
+            hint="take a backup of the project (.rpp-bak), or save it again in REAPER",
+        )
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Return lines that end in LF: a CR elsewhere is part of its line."""
+    lines = data.split(b"\n")
+    return [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line: between quotes of one of three kinds, or up to the next space."""
+    words = []
+    rest = line.strip()
+    while rest:
+        if rest[0] in _QUOTES:
+            word, _, rest = rest[1:].partition(rest[0])
+        else:
+            word, _, rest = rest.partition(" ")
+        words.append(word)
+        rest = rest.lstrip()
+    return words
+
+
+def _quoted(text: str) -> str:
+    """Return text as one word. No quote can be escaped: where all three are needed, one is replaced."""
+    text = " ".join(text.splitlines())
+    quote = next((quote for quote in _QUOTES if quote not in text), None)
+    if quote is None:
+        text, quote = text.replace("`", "'"), "`"
+    return f"{quote}{text}{quote}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The sound or MIDI of a take: the block that holds it, and what a section around it says."""
+
+    block: _Block
+    kind: str  # WAVE, MIDI, ...
+    is_reversed: bool = False
+    section_start_s: float = 0.0
+    section_length_s: float | None = None
+
+
+class RppSession:
+    """A closed project. Takes go into a copy beside it; the project itself is only ever read."""
+
+    def __init__(
+        self, path: Path, output: Path, is_chosen: Callable[[int, Item, str], bool], *, overwrite: bool
+    ) -> None:
+        self.path, self.output = path, output
+        self._is_chosen, self._overwrite = is_chosen, overwrite
+        try:
+            data = path.read_bytes()
+        except OSError as err:
+            raise DawError(f"{path} cannot be read: {err.strerror or err}", hint="check the path") from err
+        self._text = ProjectText(data, path.name)
+        self._tracks = list(self._text.root.blocks("TRACK"))
+        self._tempo = self._read_tempo()
+        self._pools: dict[str, _Block] | None = None
+
+    def collect(self) -> Job:
+        """Return the chosen items and those on rhythm tracks; see `Session.collect`."""
+        text = self._text
+        tracks, items, n_items = [], [], 0
+        for place, block in enumerate(self._tracks):
+            name = text.text(block.children, "NAME")
+            guid = block.words[1] if len(block.words) > 1 else text.text(block.children, "TRACKID")
+            tracks.append(Track(id=guid or str(place), name=name))
+            for item_block in block.blocks("ITEM"):
+                n_items += 1
+                item = self._item(item_block, place)
+                item = replace(item, is_selected=self._is_chosen(n_items, item, name))
+                if item.is_selected or is_rhythm_track(name):
+                    items.append(item)
+        return Job(
+            daw="rpp",
+            project=str(self.path),
+            project_id=str(self.path),
+            media_folder=str(self._media_folder()),
+            tempo=self._tempo,
+            tracks=tuple(tracks),
+            items=tuple(items),
+        )
+
+    def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
+        """Write the copy of the project with the takes in it; see `Session.write_back`.
+
+        A new track comes directly below its source track. Where the project has sends, which name tracks by
+        their place, the new tracks come last instead: else the sends would go elsewhere.
+        """
+        with published_media(job, takes) as media:
+            last = self._tracks[-1].end + 1
+            groups = by_track(takes)
+            comes_last = any(place > min(groups, default=0) for place in self._sending_tracks())
+            inserted = []
+            for place, members in groups.items():
+                source = self._tracks[place]
+                name = result_track_name(job.tracks[place].name)
+                lines = self._new_track(name, [(takes[n], media[n]) for n in members])
+                indent = self._text.indent(source.line)
+                data = b"".join(
+                    indent + line.encode("utf-8", "surrogateescape") + self._text.line_end for line in lines
+                )
+                inserted.append((last if comes_last else source.end + 1, data))
+            write_bytes_atomic(self.output, self._text.with_inserted(inserted), overwrite=self._overwrite)
+        return media
+
+    def _sending_tracks(self) -> Iterator[int]:
+        """Yield the places of the tracks that others receive from."""
+        for track in self._tracks:
+            for child in track.children:
+                if isinstance(child, int) and (words := self._text.words(child))[:1] == ["AUXRECV"]:
+                    yield int(self._text.number_in(child, words, 1))
+
+    def _new_track(self, name: str, takes: Sequence[tuple[FinishedTake, Path]]) -> Iterator[str]:
+        guid = _guid()
+        n_channels = max(take.n_channels for take, _ in takes)
+        yield f"<TRACK {guid}"
+        yield f"  NAME {_quoted(name)}"
+        yield "  VOLPAN 1 0 -1 -1 1"
+        yield "  MUTESOLO 0 0 0"
+        yield "  ISBUS 0 0"
+        yield f"  NCHAN {max(2, n_channels + n_channels % 2)}"
+        yield f"  TRACKID {guid}"
+        yield "  MAINSEND 1 0"
+        for take, file in takes:
+            yield "  <ITEM"
+            yield f"    POSITION {take.source.position_s:.14g}"
+            yield f"    LENGTH {take.length_s:.14g}"
+            yield "    LOOP 0"
+            yield "    MUTE 0 0"
+            yield "    SEL 0"
+            yield f"    IGUID {_guid()}"
+            yield f"    NAME {_quoted(take.name)}"
+            yield "    VOLPAN 1 0 1 -1"
+            yield "    SOFFS 0"
+            yield "    PLAYRATE 1 1 0 -1 0 0.0025"
+            yield "    CHANMODE 0"
+            yield f"    GUID {_guid()}"
+            yield "    <SOURCE WAVE"
+            yield f"      FILE {_quoted(self._reference(file))}"
+            yield "    >"
+            yield "  >"
+        yield ">"
+
+    def _reference(self, file: Path) -> str:
+        """Return a file as the project names it: from its own folder on where it lies there."""
+        try:
+            return file.relative_to(self.path.parent).as_posix()
+        except ValueError:
+            return str(file.absolute())
+
+    def _read_tempo(self) -> tuple[tuple[float, float], ...]:
+        text = self._text
+        points = []
+        for envelope in text.root.blocks("TEMPOENVEX"):
+            for child in envelope.children:
+                if isinstance(child, int) and (words := text.words(child))[:1] == ["PT"]:
+                    at_s, bpm = text.number_in(child, words, 1), text.number_in(child, words, 2)
+                    points.append((at_s, bpm, text.number_in(child, words, 3, 0.0) == 0))
+        return project_tempo(text.number(text.root.children, "TEMPO", 120.0), points)
+
+    def _media_folder(self) -> Path:
+        """Return where REAPER would record to, where that is a folder on this machine."""
+        named = self._text.text(self._text.root.children, "RECORD_PATH").replace("\\", "/")
+        folder = self.path.parent.absolute() / named
+        return self.path.parent.absolute() if ":" in named and not folder.is_dir() else folder
+
+    def _item(self, block: _Block, track: int) -> Item:
+        text = self._text
+        first, active = _takes(text, block)
+        source = _source(text, active)
+        position_s = text.number(first, "POSITION", 0.0)
+        length_s = text.number(first, "LENGTH", 0.0)
+        rate = text.number(active, "PLAYRATE", 1.0)
+        is_midi = source is not None and source.kind in _MIDI_SOURCES
+        item = Item(
+            id=text.text(first, "IGUID") or f"line {block.line + 1}",
+            track=track,
+            kind="midi" if is_midi else "audio",
+            name=text.text(active, "NAME"),
+            position_s=position_s,
+            length_s=length_s,
+            play_rate=rate if rate > 0 else 1.0,
+            keeps_pitch=text.number(active, "PLAYRATE", 1.0, 2) != 0,
+            start_offset_s=text.number(active, "SOFFS", 0.0),
+            is_looped=text.number(first, "LOOP", 0.0) != 0,
+            channel_mode=int(text.number(active, "CHANMODE", 0.0)),
+        )
+        if source is None or length_s <= 0:
+            return replace(item, state="empty")
+        if not is_midi:
+            file = self._resolved(text.text(source.block.children, "FILE"))
+            item = replace(
+                item,
+                file=str(file or ""),
+                is_reversed=source.is_reversed,
+                section_start_s=source.section_start_s,
+                section_length_s=source.section_length_s,
+            )
+        else:
+            file = None
+            item = replace(item, notes=self._notes(item, active, source))
+        return replace(item, state=self._state(first, active, item, file))
+
+    def _state(
+        self, first: Sequence[int | _Block], active: Sequence[int | _Block], item: Item, file: Path | None
+    ) -> State:
+        if self._text.number(first, "MUTE", 0.0):
+            return "muted"
+        if self._text.find(active, "SM") is not None:
+            return "stretched"
+        if item.kind == "midi":
+            return "ok"
+        if file is None:
+            return "empty"
+        return "ok" if file.is_file() else "offline"
+
+    def _resolved(self, named: str) -> Path | None:
+        """Return the file that a project means, which may have been moved here from another machine."""
+        if not named:
+            return None
+        slashed = named.replace("\\", "/")
+        folder = self.path.parent.absolute()
+        base = slashed.rpartition("/")[2]
+        places = (folder / named, folder / slashed, self._media_folder() / base, folder / base)
+        return next((place for place in places if place.is_file()), folder / slashed)
+
+    def _notes(self, item: Item, active: Sequence[int | _Block], source: _Source) -> tuple[Note, ...]:
+        text = self._text
+        block = self._pool(source.block)
+        ticks_per_beat = text.number(block.children, "HASDATA", 960.0, 2)
+        events, end = self._midi_events(block)
+        tempo_map = TempoMap(self._tempo)
+        is_own_tempo = text.number(block.children, "IGNTEMPO", 0.0) != 0
+        if is_own_tempo:
+            tempo_map = TempoMap.constant(text.number(block.children, "IGNTEMPO", 120.0, 2))
+        begin = tempo_map.beats_at(item.position_s)
+        # Old projects give the offset in seconds only.
+        offset = text.number(
+            active, "SOFFS", item.start_offset_s * tempo_map.bpm_at(begin) / 60, 1 if is_own_tempo else 2
+        )
+        if is_own_tempo:
+            offset *= tempo_map.bpm_at(begin) / 60
+        pace = 1 / ticks_per_beat / item.play_rate
+        notes = played_notes(
+            (
+                (begin - offset / item.play_rate + tick * pace, number, velocity, channel)
+                for tick, number, velocity, channel in events
+            ),
+            period_beats=end * pace if item.is_looped and end > 0 else None,
+            position_s=item.position_s,
+            length_s=item.length_s,
+            tempo_map=tempo_map,
+        )
+        if not is_own_tempo:
+            return notes
+        project = TempoMap(self._tempo)
+        return tuple(replace(note, onset_beats=project.beats_at(note.onset_s)) for note in notes)
+
+    def _pool(self, block: _Block) -> _Block:
+        """Return the block that holds the events of a source: of pooled sources, only the first does."""
+        if self._pools is None:
+            self._pools = {}
+            for source in _all_sources(self._tracks):
+                pool = self._text.text(source.children, "POOLEDEVTS")
+                if pool and self._text.find(source.children, "HASDATA") is not None:
+                    self._pools.setdefault(pool, source)
+        if self._text.find(block.children, "HASDATA") is not None:
+            return block
+        return self._pools.get(self._text.text(block.children, "POOLEDEVTS"), block)
+
+    def _midi_events(self, block: _Block) -> tuple[list[tuple[int, int, int, int]], int]:
+        """Return the notes as (tick, number, velocity, channel), muted ones left out, and the end in ticks."""
+        text = self._text
+        tick = 0
+        notes = []
+        for child in block.children:
+            if isinstance(child, _Block):
+                if child.tag.upper() in ("X", "XM"):
+                    tick += int(text.number_in(child.line, child.words, 1))
+                continue
+            words = text.words(child)
+            if not words or words[0].upper() not in ("E", "EM"):
+                continue
+            tick += int(text.number_in(child, words, 1))
+            try:
+                status, number, velocity = (int(word, 16) for word in words[2:5])
+            except ValueError as err:
+                raise text.broken(child, f"{' '.join(words)!r} is no MIDI event") from err
+            if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
+                notes.append((tick, number & 127, velocity & 127, status & 15))
+        return notes, tick
+
+
+def result_path(path: Path) -> Path:
+    """Return where the copy of a project goes that takes are put into."""
+    return path.with_name(f"{path.stem}-redrum{path.suffix}")
+
+
+def open_project(
+    path: Path,
+    *,
+    tracks: str = "*",
+    items: Sequence[str] = (),
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> RppSession:
+    """Return the session of a closed project.
+
+    Args:
+        path: SONG.rpp.
+        tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match whose items are
+            selected.
+        items: which of these items are selected: their numbers, counted through the project from 1, or patterns
+            of their take names; none: all.
+        output: the project that `write_back` makes; None: SONG-redrum.rpp beside it.
+        overwrite: replace `output` if it exists.
+
+    Raises:
+        DawError: the project cannot be read, is broken, or is its own output.
+        OutputError: `output` exists and is not to be overwritten, or cannot be written.
+    """
+    output = output or result_path(path)
+    if os.path.abspath(output) == os.path.abspath(path) or (output.exists() and output.samefile(path)):
+        raise DawError(f"{path} would replace itself", hint="give the result another name")
+
+    def is_chosen(number: int, item: Item, track: str) -> bool:
+        named = not items or any(
+            entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in items
+        )
+        return named and fnmatchcase(track.casefold(), tracks.casefold())
+
+    session = RppSession(path, output, is_chosen, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
+    return session
+
+
+def _takes(text: ProjectText, item: _Block) -> tuple[list[int | _Block], list[int | _Block]]:
+    """Return the lines of an item's first take, among which are the item's own, and those of the active one."""
+    takes: list[list[int | _Block]] = [[]]
+    active = 0
+    for child in item.children:
+        words = text.words(child) if isinstance(child, int) else []
+        if words[:1] == ["TAKE"]:
+            if "SEL" in words[1:]:
+                active = len(takes)
+            takes.append([])
+        else:
+            takes[-1].append(child)
+    return takes[0], takes[active]
+
+
+def _source(text: ProjectText, take: Sequence[int | _Block]) -> _Source | None:
+    """Return the source of a take, None where it is empty."""
+    block = next((child for child in take if isinstance(child, _Block) and child.tag == "SOURCE"), None)
+    if block is None or len(block.words) < 2 or block.words[1] == "EMPTY":
+        return None
+    if block.words[1] != "SECTION":
+        return _Source(block, block.words[1])
+    inner = next(block.blocks("SOURCE"), None)
+    if inner is None or len(inner.words) < 2:
+        return None
+    reverses = _SECTION_MODES.get(int(text.number(block.children, "MODE", 0.0)))
+    if reverses == "whole":
+        return _Source(inner, inner.words[1], is_reversed=True)
+    return _Source(
+        inner,
+        inner.words[1],
+        is_reversed=reverses is not None,
+        section_start_s=text.number(block.children, "STARTPOS", 0.0),
+        section_length_s=text.number(block.children, "LENGTH", 0.0) or None,
+    )
+
+
+def _all_sources(blocks: Sequence[_Block]) -> Iterator[_Block]:
+    """Yield the sources of all items, in order."""
+    for track in blocks:
+        for item in track.blocks("ITEM"):
+            yield from item.blocks("SOURCE")
+
+
+def _guid() -> str:
+    return f"{{{uuid.uuid4()}}}".upper()

@@ -1,0 +1,377 @@
+"""What a DAW and Redrum say to each other: a job out of the session, takes back into it.
+
+Conventions: times are float64 seconds from the start of the project, beats are quarter notes of its tempo map,
+tracks are counted from the top. Text may hold surrogates, which stand for bytes that are no UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+from transform.errors import DawError, SettingsError
+from transform.events import TempoMap
+from transform.files import appearing_together
+
+SCHEMA = 1
+RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
+
+Kind = Literal["audio", "midi"]
+State = Literal["ok", "muted", "empty", "offline", "stretched"]
+
+_T = TypeVar("_T")
+
+_RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
+_OVERLAP_S = 1e-6  # items that touch do not overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A MIDI note as the project plays it."""
+
+    onset_s: float
+    onset_beats: float
+    number: int
+    velocity: int  # 1..127
+    channel: int = 0  # 0..15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """A track of the project; `id` is the DAW's own."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A stretch of sound or MIDI on a track, with what is needed to hear it as the project does.
+
+    An item plays its file from `section_start_s` on, `section_length_s` of it (None: to the end), backwards if
+    `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
+    end if `is_looped`. `notes` are already as played.
+    """
+
+    id: str
+    track: int  # place in Job.tracks
+    kind: Kind
+    name: str  # of the take
+    position_s: float
+    length_s: float
+    is_selected: bool = True
+    state: State = "ok"
+    file: str = ""
+    start_offset_s: float = 0.0
+    play_rate: float = 1.0
+    keeps_pitch: bool = True  # at another play rate
+    is_looped: bool = False
+    is_reversed: bool = False
+    section_start_s: float = 0.0
+    section_length_s: float | None = None
+    channel_mode: int = 0  # 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, ...
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        """Where the item ends in the project."""
+        return self.position_s + self.length_s
+
+    def overlap_s(self, other: Item) -> float:
+        """Return how long both items sound at once, 0 where they do not."""
+        shared_s = min(self.end_s, other.end_s) - max(self.position_s, other.position_s)
+        return shared_s if shared_s > _OVERLAP_S else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be redrummed: the chosen items of a project, and the items that may be their rhythms."""
+
+    daw: str
+    project: str  # path of the project, "" where it has never been saved
+    project_id: str  # the DAW's own
+    media_folder: str  # where the project keeps its sounds
+    tempo: tuple[tuple[float, float], ...]  # (beat, BPM), each until the next
+    tracks: tuple[Track, ...]
+    items: tuple[Item, ...]
+
+    def __post_init__(self) -> None:
+        TempoMap(self.tempo)  # raises RhythmError where it is none
+        for item in self.items:
+            if not 0 <= item.track < len(self.tracks):
+                raise DawError(f"the item {item.name!r} lies on track {item.track + 1}, which does not exist")
+            numbers = (item.position_s, item.length_s, item.start_offset_s, item.section_start_s)
+            if not all(map(math.isfinite, numbers)) or not 0 < item.play_rate < math.inf:
+                raise DawError(f"the item {item.name!r} has a time or a play rate that is none")
+
+    @property
+    def tempo_map(self) -> TempoMap:
+        """The project's tempo map."""
+        return TempoMap(self.tempo)
+
+    def track_of(self, item: Item) -> Track:
+        """Return the track that an item lies on."""
+        return self.tracks[item.track]
+
+    def to_json(self) -> str:
+        """Return the job as text that `from_json` reads."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Return the job that a text describes.
+
+        Raises:
+            DawError: it is no job, or one of another version.
+        """
+        hint = "let the DAW's script write it again"
+        try:
+            data = json.loads(text)
+        except ValueError as err:
+            raise DawError(f"the job is no JSON: {err}", hint=hint) from err
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise DawError(
+                f"the job is not of version {SCHEMA}",
+                hint="update Redrum, or install the DAW's script again with this version",
+            )
+        del data["schema"]
+        try:
+            data["tempo"] = tuple((float(beat), float(bpm)) for beat, bpm in data["tempo"])
+            data["tracks"] = tuple(_built(Track, track) for track in data["tracks"])
+            items = [{**item, "notes": tuple(_built(Note, n) for n in item["notes"])} for item in data["items"]]
+            data["items"] = tuple(_built(Item, item) for item in items)
+            return _built(cls, data)
+        except (TypeError, ValueError, KeyError) as err:
+            raise DawError(f"the job is broken: {err}", hint=hint) from err
+
+
+def _built(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """Return a dataclass from a JSON object, none of whose keys may be unknown or of another type."""
+    annotations = {field.name: str(field.type) for field in fields(cast(Any, kind))}
+    for name, value in data.items():
+        wanted = _JSON_TYPES.get(annotations[name])
+        if wanted and (not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool))):
+            raise TypeError(f"{name} is {value!r}")
+    return kind(**data)
+
+
+_JSON_TYPES: Mapping[str, Any] = {
+    "str": str,
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTake:
+    """A result that lies in a file of its own, to be put into the project."""
+
+    source: Item
+    file: Path
+    name: str
+    length_s: float
+    n_channels: int
+
+
+class Session(Protocol):
+    """An open or closed project of a DAW. Every adapter passes tests/daw_bridge/test_sessions.py."""
+
+    def collect(self) -> Job:
+        """Return the chosen items, and all that may be a rhythm; changes nothing.
+
+        Raises:
+            DawError: the project or its DAW cannot be read.
+        """
+
+    def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
+        """Put takes on new tracks, one for each source track and named after it; return their media files.
+
+        All of them or none: nothing that was there before is changed, and media go to the job's media folder
+        under names that nothing has.
+
+        Raises:
+            DawError: the project is gone, or its DAW does not answer.
+            OutputError: a file cannot be written.
+        """
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source and the item that is its rhythm; None: the rhythm that the user named."""
+
+    source: Item
+    rhythm: Item | None
+
+
+def pair_items(job: Job, *, has_rhythm: bool) -> list[Pair]:
+    """Return who is source and who is rhythm.
+
+    Every selected audio item is a source. The rhythm is the one that the user named (`has_rhythm`); else a
+    selected MIDI item; else an item on a track whose name starts with "rhythm" or "target"; else, of two
+    selected audio items, the lower track's. Of several, each source gets the one that overlaps it longest, or
+    else the first.
+
+    Raises:
+        DawError: no audio item is selected.
+        SettingsError: nothing says what the rhythm is.
+    """
+    chosen = [item for item in job.items if item.is_selected]
+    sources = [item for item in chosen if item.kind == "audio"]
+    rhythms: list[Item] = []
+    if not has_rhythm:
+        rhythms = [item for item in chosen if item.kind == "midi"]
+        if not rhythms:
+            rhythms = [item for item in job.items if is_rhythm_track(job.track_of(item).name)]
+        if not rhythms and len(sources) == 2 and sources[0].track != sources[1].track:
+            rhythms = [max(sources, key=lambda item: item.track)]
+        sources = [item for item in sources if item not in rhythms]
+    if not sources:
+        raise DawError("no audio item is selected", hint="select the drum recordings to redrum, then try again")
+    if has_rhythm:
+        return [Pair(source, None) for source in sources]
+    if not rhythms:
+        raise SettingsError(
+            "nothing says which rhythm to play",
+            hint="give --rhythm, select a MIDI item too, or put an item on a track called rhythm",
+        )
+    return [Pair(source, max(rhythms, key=source.overlap_s)) for source in sources]
+
+
+def is_rhythm_track(name: str) -> bool:
+    """Return whether items on a track of this name are collected as rhythms even if nobody selects them."""
+    return name.casefold().startswith(RHYTHM_TRACKS)
+
+
+def project_tempo(bpm: float, points: Iterable[tuple[float, float, bool]]) -> tuple[tuple[float, float], ...]:
+    """Return a project's tempo as steps over beats.
+
+    Args:
+        bpm: the tempo before the first point.
+        points: time in seconds, BPM, and whether the tempo glides from there to the next point, in any order.
+
+    Raises:
+        DawError: a tempo or a time is not possible.
+    """
+    ordered = sorted(points)
+    for start_s, tempo, _ in [*ordered, (0.0, bpm, False)]:
+        if not (math.isfinite(start_s) and math.isfinite(tempo) and tempo > 0):
+            raise DawError(
+                f"the project has a tempo of {tempo} BPM at {start_s} s",
+                hint="repair the tempo markers of the project",
+            )
+    steps = [(0.0, bpm)]  # (seconds, BPM)
+    for (start_s, begin, is_gliding), (end_s, finish, _) in pairwise([*ordered, (math.inf, 0.0, False)]):
+        if not is_gliding or end_s == math.inf:
+            steps.append((start_s, begin))
+            continue
+        n_steps = max(1, math.ceil((end_s - start_s) / _RAMP_STEP_S))
+        for step in range(n_steps):  # each at the mean of its tempi, so that no error adds up
+            share = (step + 0.5) / n_steps
+            steps.append((start_s + (end_s - start_s) * step / n_steps, begin + (finish - begin) * share))
+    by_time = {max(start_s, 0.0): tempo for start_s, tempo in steps}  # the last of several at one time
+    changes: list[tuple[float, float]] = []
+    beat, before_s, before = 0.0, 0.0, bpm
+    for start_s, tempo in by_time.items():
+        beat += (start_s - before_s) * before / 60
+        if not changes or tempo != before:
+            changes.append((beat, tempo))
+        before_s, before = start_s, tempo
+    return tuple(changes)
+
+
+def played_notes(
+    notes: Iterable[tuple[float, int, int, int]],
+    *,
+    period_beats: float | None,
+    position_s: float,
+    length_s: float,
+    tempo_map: TempoMap,
+) -> tuple[Note, ...]:
+    """Return the notes that an item plays, in the project's time.
+
+    Args:
+        notes: beat in the project, number, velocity and channel, of one pass through the item's MIDI.
+        period_beats: after how many beats the MIDI begins again; None plays it once.
+        position_s: where the item begins.
+        length_s: how long it is: notes outside are not heard.
+        tempo_map: the project's.
+    """
+    begin = tempo_map.beats_at(position_s)
+    end = tempo_map.beats_at(position_s + length_s)
+    tolerance = 1e-6  # of a beat: times come from DAWs rounded to a few digits
+    played = []
+    for beat, number, velocity, channel in notes:
+        if velocity < 1:
+            continue
+        turns = range(1)
+        if period_beats:
+            turns = range(
+                max(0, math.ceil((begin - tolerance - beat) / period_beats)),
+                max(0, math.ceil((end - tolerance - beat) / period_beats)),
+            )
+        for turn in turns:
+            at = beat + turn * (period_beats or 0.0)
+            if begin - tolerance <= at < end - tolerance:
+                at = max(at, begin)
+                onset_s = tempo_map.seconds_at(at)
+                played.append(
+                    Note(onset_s=onset_s, onset_beats=at, number=number, velocity=velocity, channel=channel)
+                )
+    return tuple(sorted(played, key=lambda note: (note.onset_beats, note.channel, note.number)))
+
+
+@contextmanager
+def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Path]]:
+    """Copy takes into the media folder, under names that nothing has; they go again if the block fails.
+
+    Raises:
+        DawError: the project has no media folder.
+        OutputError: a file cannot be written.
+    """
+    if not job.media_folder:
+        raise DawError("the project has no folder for its media", hint="save the project once, then try again")
+    folder = Path(job.media_folder)
+    taken: set[Path] = set()
+    paths = []
+    for take in takes:
+        paths.append(_free_path(folder, take.file.stem, take.file.suffix, taken))
+        taken.add(paths[-1])
+    with appearing_together(paths, overwrite=False) as temporaries:
+        for take, temporary in zip(takes, temporaries, strict=True):
+            shutil.copyfile(take.file, temporary)
+    with ExitStack() as undo:
+        for path in paths:
+            undo.callback(path.unlink, missing_ok=True)
+        yield paths
+        undo.pop_all()
+
+
+def _free_path(folder: Path, stem: str, suffix: str, taken: set[Path]) -> Path:
+    number = 1
+    while (path := folder / f"{stem}{f'-{number}' * (number > 1)}{suffix}").exists() or path in taken:
+        number += 1
+    return path
+
+
+def result_track_name(name: str) -> str:
+    """Return how the track is called that takes of a track's items lie on."""
+    return f"{name} redrum" if name else "redrum"
+
+
+def by_track(takes: Sequence[FinishedTake]) -> dict[int, list[int]]:
+    """Return which takes, by their place, belong to each source track, the lowest track last."""
+    groups: dict[int, list[int]] = {}
+    for place, take in sorted(
+        enumerate(takes), key=lambda pair: (pair[1].source.track, pair[1].source.position_s)
+    ):
+        groups.setdefault(take.source.track, []).append(place)
+    return groups

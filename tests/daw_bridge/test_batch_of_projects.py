@@ -1,0 +1,103 @@
+"""`redrum batch SONG.rpp`: copies of projects with new tracks."""
+
+import json
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from daw_bridge.cli import app
+from transform.engine import Redrummer
+
+RHYTHM = "bossa-nova-132"
+
+
+@pytest.fixture(autouse=True)
+def loads(monkeypatch, redrummer):
+    loaded = []
+    monkeypatch.setattr(Redrummer, "load", lambda preset, device: loaded.append(preset) or redrummer)
+    return loaded
+
+
+@pytest.fixture
+def loop(write_wav, clicks):
+    return write_wav("loop.wav", clicks([0.1, 0.5], length_s=1.0))
+
+
+def redrum(*arguments):
+    return CliRunner().invoke(app, ["batch", *map(str, arguments)], prog_name="redrum")
+
+
+def names(world):
+    return [track["name"] for track in world.tracks_after()]
+
+
+def test_a_copy_of_a_project_gets_the_takes(worlds, loop, loads):
+    tracks = [worlds.track("Drums", worlds.audio(loop, 1.0, 2.0)), worlds.track("other", worlds.audio(loop))]
+    first, second = worlds("rpp", tracks), worlds("rpp", tracks)
+    result = redrum(first.path, second.path, "--rhythm", RHYTHM, "--tracks", "drum*", "--json")
+    assert result.exit_code == 0, result.output
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(r["schema"], r["track"], r["rhythm"]) for r in reports] == [(1, "Drums", RHYTHM)] * 2
+    assert soundfile.info(reports[0]["output"]).frames == 88_200  # as long as the item
+    for world in (first, second):
+        assert world.is_untouched()
+        assert names(world) == ["Drums", "Drums redrum", "other"]
+    assert loads == ["default"]  # once for all projects
+
+
+def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):
+    notes = [(0, 36, 100, 9), (1, 38, 100, 9)]
+    tracks = [
+        worlds.track("drums", worlds.audio(loop), worlds.audio(loop, 2.0)),
+        worlds.track("midi", worlds.midi(notes)),
+    ]
+    world = worlds("rpp", tracks)
+    result = redrum(world.path, "--items", "2,beat")
+    assert result.exit_code == 0, result.output
+    assert "loop.wav at 2.00 s on drums, playing beat" in result.stdout
+    assert f"the takes are in {world.output}" in result.stdout
+    new = world.tracks_after()[1]["items"]
+    assert [item["position_s"] for item in new] == [2.0]
+
+
+def test_a_dry_run_writes_nothing(worlds, loop, loads):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    result = redrum(world.path, "--rhythm", RHYTHM, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"loop.wav at 0.00 s on drums: would play {RHYTHM}\n"
+    assert not world.output.exists()
+    assert loads == []
+
+
+def test_a_copy_that_is_there_is_left_alone_unless_asked(worlds, loop):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    world.output.write_text("mine")
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert str(world.output) in result.stderr
+    assert redrum(world.path, "--rhythm", RHYTHM, "--skip-existing").exit_code == 0
+    assert world.output.read_text() == "mine"
+    assert redrum(world.path, "--rhythm", RHYTHM, "--overwrite").exit_code == 0
+    assert names(world) == ["drums", "drums redrum"]
+
+
+def test_a_broken_project_is_named_and_the_rest_is_done(worlds, loop, tmp_path):
+    broken = tmp_path / "broken.rpp"
+    broken.write_text("<REAPER_PROJECT 0.1\n  <TRACK\n")
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    result = redrum(broken, world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert "broken.rpp" in result.stderr
+    assert names(world) == ["drums", "drums redrum"]
+    stopped = redrum(broken, world.path, "--rhythm", RHYTHM, "--overwrite", "--no-keep-going")
+    assert stopped.exit_code == 1
+    assert "the takes are in" not in stopped.stdout
+
+
+def test_a_rhythm_must_come_from_somewhere(worlds, loop):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    result = redrum(world.path)
+    assert result.exit_code == 1
+    assert "give --rhythm" in result.stderr
+    assert redrum(loop).exit_code == 2

@@ -1,0 +1,333 @@
+"""A REAPER that is missing, quits, closes, or is asked by who dies: reapy's own protocol, in two processes."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daw_bridge.reaper import (
+    ProjectClosed,
+    ReaperLost,
+    ReaperNotRunning,
+    RunningSession,
+    ServerNotStarted,
+    look,
+)
+from daw_bridge.session import FinishedTake
+from daw_bridge.takes import Order, redrum_session
+from transform.engine import RenderSettings
+from transform.errors import DawError
+from transform.events import DrumEvent, Rhythm
+
+ROOT = Path(__file__).resolve().parents[2]
+RHYTHM = Rhythm((DrumEvent(0.0, "KD", 0.9),), 0.5, None, "kick")
+ORDER = Order(settings=RenderSettings(length="source"), rhythm=RHYTHM)
+
+
+@pytest.fixture
+def loop(write_wav, clicks):
+    return write_wav("loop.wav", clicks([0.1, 0.5], length_s=1.0))
+
+
+@pytest.fixture
+def world(worlds, loop):
+    def make(n_items=2, **more):
+        items = [worlds.audio(loop, n) for n in range(n_items)]
+        return worlds("reaper", [worlds.track("drums", *items), worlds.track("bass")], **more)
+
+    return make
+
+
+@pytest.fixture
+def take(write_wav, clicks):
+    def make(item):
+        file = write_wav("staging/take.wav", clicks([0.1], length_s=0.5))
+        return FinishedTake(source=item, file=file, name="take", length_s=0.5, n_channels=1)
+
+    return make
+
+
+def names(world):
+    return [track["name"] for track in world.tracks_after()]
+
+
+def reapys_own_script():
+    import importlib.util
+
+    return Path(importlib.util.find_spec("reapy").origin).parent / "reascripts" / "activate_reapy_server.py"
+
+
+@pytest.mark.parametrize("whose", ["ours", "reapy's"])
+def test_a_whole_job(world, redrummer, whose):
+    made = world(**({} if whose == "ours" else {"script": reapys_own_script()}))
+    reports = redrum_session(made.session(), redrummer, ORDER)
+    assert [Path(report["output"]).is_file() for report in reports] == [True, True]
+    assert names(made) == ["drums", "drums redrum", "bass"]
+    assert [item["position_s"] for item in made.tracks_after()[1]["items"]] == [0.0, 1.0]
+    assert made.is_untouched()
+    assert made.snapshot()["undo"] == ["Redrum"]
+    new = made.snapshot()["tracks"][1]["items"]
+    assert not any(item["is_looped"] for item in new)
+
+
+def test_our_server_is_for_this_machine_only(world):
+    world()
+    with socket.create_connection(("127.0.0.1", 2306), timeout=2):
+        pass
+    with socket.socket() as stranger:
+        stranger.settimeout(2)
+        assert stranger.connect_ex(("127.0.0.2", 2306))  # an address that reapy's own server answers on
+
+
+def test_takes_go_into_the_tab_that_they_are_from(world, take):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    made.control("new-tab")
+    session.write_back(job, [take(job.items[0])])
+    assert names(made) == ["drums", "drums redrum", "bass"]
+    assert made.snapshot()["tab"] == 1  # the one in front stays in front
+
+
+def test_takes_of_a_track_that_is_gone_come_last(world, take):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    made.control("delete-track/0")
+    session.write_back(job, [take(job.items[0])])
+    assert names(made) == ["bass", "drums redrum"]
+
+
+def test_a_slow_reaper_is_asked_in_pieces(world, monkeypatch):
+    made = world(30)
+    session = made.session()
+    at_once = session.collect()
+    made.control("delay/0.0005")
+    asked, ask = [], session._ask
+    monkeypatch.setattr(session, "_ask", lambda *call: asked.append(call) or ask(*call))
+    assert session.collect() == at_once
+    assert len(asked) > 2
+    made.control("restless")
+    with pytest.raises(DawError, match="changes while it is read"):
+        session.collect()
+
+
+def test_media_that_reaper_cannot_read_leave_nothing(world, take, monkeypatch):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    asked = session._ask
+
+    def ask(name, plan):
+        plan["tracks"][0]["items"][1]["file"] += ".gone"
+        return asked(name, plan)
+
+    monkeypatch.setattr(session, "_ask", ask)
+    with pytest.raises(Exception, match=r"REAPER cannot read .*\.gone"):
+        session.write_back(job, [take(item) for item in job.items])
+    assert names(made) == ["drums", "bass"]
+    assert not list(made.media_folder.iterdir())
+
+
+# What is missing
+
+
+def test_reaper_is_not_running(worlds):
+    worlds("reaper", [], starts_server=False).stop()
+    with pytest.raises(ReaperNotRunning, match="not running"):
+        RunningSession.connect()
+
+
+def test_the_server_is_not_started(world):
+    world(starts_server=False)
+    began = time.monotonic()
+    with pytest.raises(ServerNotStarted) as caught:
+        RunningSession.connect()
+    assert time.monotonic() - began < 5
+    assert "redrum_server.py" in caught.value.hint
+
+
+def test_a_server_that_reapy_can_start_is_started(world):
+    made = world(starts_server=False, action="_RSabc")
+    assert len(made.session().collect().items) == 2
+
+
+def test_a_server_that_stopped_is_told_from_one_that_runs(world):
+    made = world()
+    look()
+    made.control("stop-server")
+    with pytest.raises(ServerNotStarted):
+        RunningSession.connect()
+
+
+def test_a_dialog_in_reaper_does_not_hang_us(world):
+    made = world()
+    session = made.session()
+    session._timeout_s = 0.5
+    made.control("freeze/2")
+    time.sleep(0.1)
+    with pytest.raises(ReaperLost, match="stopped answering"):
+        session.collect()
+
+
+# What ends in the middle of a job
+
+
+def test_the_project_is_closed(world, take):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    made.control("close")
+    with pytest.raises(ProjectClosed, match="nothing was written"):
+        session.write_back(job, [take(job.items[0])])
+    assert names(made) == []
+    assert not list(made.media_folder.iterdir())
+
+
+def test_reaper_quits(world, take):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    with contextlib.suppress(OSError):
+        made.control("quit")
+    made.process.wait()
+    with pytest.raises(ReaperLost):
+        session.write_back(job, [take(job.items[0])])
+    assert not list(made.media_folder.iterdir())
+    with pytest.raises(ReaperNotRunning):
+        RunningSession.connect()
+    again = world()
+    assert len(again.session().collect().items) == 2
+
+
+def test_the_server_stops(world, take):
+    made = world()
+    session = made.session()
+    job = session.collect()
+    session._timeout_s = 0.5
+    made.control("stop-server")
+    with pytest.raises(ReaperLost, match="did not say whether it took the takes") as caught:
+        session.write_back(job, [take(job.items[0])])
+    # It may take them yet: the media stay, and we say where.
+    assert str(made.media_folder) in caught.value.message
+    assert [path.name for path in made.media_folder.iterdir()] == ["take.wav"]
+
+
+def test_an_interrupt_while_reaper_works_keeps_what_it_may_need(world, take, monkeypatch):
+    made = world()
+    session = made.session()
+    job = session.collect()
+
+    def ask(name, plan):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "_ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        session.write_back(job, [take(job.items[0])])
+    assert [path.name for path in made.media_folder.iterdir()] == ["take.wav"]
+
+
+CLIENT = """
+import sys, time
+from pathlib import Path
+from daw_bridge.reaper import RunningSession
+from daw_bridge.session import FinishedTake
+
+session = RunningSession.connect()
+print("connected", flush=True)
+sys.stdin.readline()
+job = session.collect()
+print("collected", flush=True)
+sys.stdin.readline()
+print("writing", flush=True)
+file = Path(sys.argv[1])
+takes = [FinishedTake(source=item, file=file, name="x", length_s=1.0, n_channels=1) for item in job.items]
+session.write_back(job, takes)
+print("written", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "whose"),
+    [
+        ("collect", "ours"),
+        ("render", "ours"),
+        ("write-back", "ours"),
+        ("collect", "reapy's"),
+        ("write-back", "reapy's"),
+    ],
+)
+def test_the_client_is_killed(world, loop, redrummer, moment, whose):
+    made = world(8, **({} if whose == "ours" else {"script": reapys_own_script()}))
+    client = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CLIENT, str(loop)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    )
+    with client:
+        assert client.stdout.readline() == b"connected\n"
+        if moment == "collect":
+            made.control("delay/0.004")  # it takes a second or two now
+        client.stdin.write(b"\n")
+        if moment != "collect":
+            assert client.stdout.readline() == b"collected\n"
+        if moment == "write-back":
+            made.control("delay/0.004")
+            client.stdin.write(b"\n")
+            assert client.stdout.readline() == b"writing\n"
+        time.sleep(0.3)
+        client.kill()
+    made.control("delay/0")
+    after = made.snapshot()
+    assert made.is_untouched()
+    assert "begun" not in after["undo"]
+    n_new = [len(track["items"]) for track in after["tracks"] if track["is_new"]]
+    assert n_new in ([], [8])  # all or nothing
+    if moment != "write-back":
+        assert n_new == []
+        assert not list(made.media_folder.iterdir())
+    # The next run works.
+    made.before = made.tracks_after()
+    reports = redrum_session(made.session(), redrummer, ORDER)
+    assert all(Path(report["output"]).is_file() for report in reports)
+    assert made.is_untouched()
+    assert len(made.tracks_after()) == len(after["tracks"]) + 1
+
+
+def test_a_large_session_is_read_at_once(worlds, loop, take, monkeypatch):
+    @contextlib.contextmanager
+    def where_they_are(job, takes):
+        yield [take.file for take in takes]
+
+    monkeypatch.setattr("daw_bridge.reaper.published_media", where_they_are)  # 600 copies would take their time
+    tracks = [
+        worlds.track(f"track {n}", *(worlds.audio(loop, 2 * k, name=f"item {k}") for k in range(10)))
+        for n in range(20)
+    ]
+    made = worlds("reaper", tracks)
+    session = made.session()
+    one, collected_s, stalls_s, worked_s = None, [], [], []
+    for _ in range(3):  # whatever else this machine does disturbs some, not all
+        made.stall_s()
+        began = time.perf_counter()
+        job = session.collect()
+        collected_s.append(time.perf_counter() - began)
+        one = one or take(job.items[0])
+        session.write_back(job, [replace(one, source=item) for item in job.items])
+        stall_s, work_s = made.stall_s()
+        stalls_s.append(stall_s)
+        worked_s.append(work_s)
+    stall = f"longest stall {min(stalls_s):.3f} s, {min(worked_s):.3f} s of it work"
+    print(f"collected in {min(collected_s):.3f} s, {stall}")
+    assert len(job.items) == 200
+    assert len(made.tracks_after()) == 80
+    assert min(collected_s) < 1.0
+    assert min(worked_s) < 0.15  # the stall itself, where nothing else wants the processor

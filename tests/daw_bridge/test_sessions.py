@@ -1,0 +1,201 @@
+"""The contract that every adapter of a DAW passes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from daw_bridge.session import FinishedTake, Job
+from transform.errors import DawError
+
+
+@pytest.fixture(params=["rpp", "reaper"])
+def world(request, worlds):
+    def make(*tracks, **more):
+        return worlds(request.param, list(tracks), **more)
+
+    make.track, make.audio, make.midi = worlds.track, worlds.audio, worlds.midi
+    return make
+
+
+@pytest.fixture
+def loop(write_wav, clicks):
+    return write_wav("sounds/loop ünï.wav", clicks([0.1, 0.5, 0.9], length_s=2.0))
+
+
+def finished(job, tmp_path, write_wav, clicks, *, name="take"):
+    """Return a take of every source item."""
+    takes = []
+    for n, item in enumerate(item for item in job.items if item.kind == "audio" and item.is_selected):
+        file = write_wav(f"staging/{n}/{name}.wav", clicks([0.1], length_s=item.length_s))
+        takes.append(
+            FinishedTake(source=item, file=file, name=f"{name} {n}", length_s=item.length_s, n_channels=1)
+        )
+    return takes
+
+
+def test_an_empty_project_is_a_job_without_items(world):
+    job = world(world.track("drums")).session().collect()
+    assert job.items == ()
+    assert [track.name for track in job.tracks] == ["drums"]
+    assert job.tempo == ((0.0, 120.0),)
+
+
+def test_items_come_as_they_are(world, loop):
+    played = world.audio(
+        loop,
+        1.5,
+        2.25,
+        start_offset_s=0.125,
+        play_rate=1.25,
+        keeps_pitch=False,
+        is_looped=True,
+        is_reversed=True,
+        section=[0.25, 1.5],
+        channel_mode=3,
+        name="Loop 'n' take",
+    )
+    job = world(world.track("bass"), world.track("drums", played)).session().collect()
+    (item,) = job.items
+    assert job.track_of(item).name == "drums"
+    assert (item.kind, item.state, item.name, item.is_selected) == ("audio", "ok", "Loop 'n' take", True)
+    assert (item.position_s, item.length_s, item.start_offset_s) == pytest.approx((1.5, 2.25, 0.125))
+    assert (item.play_rate, item.keeps_pitch, item.is_looped) == (1.25, False, True)
+    assert (item.is_reversed, item.section_start_s, item.section_length_s) == (True, 0.25, 1.5)
+    assert item.channel_mode == 3
+    assert Path(item.file).samefile(loop)
+
+
+def test_a_reversed_item_without_section_is_its_whole_file(world, loop):
+    job = world(world.track("drums", world.audio(loop, is_reversed=True))).session().collect()
+    assert (job.items[0].is_reversed, job.items[0].section_length_s) == (True, None)
+
+
+def test_only_what_is_selected_or_may_be_a_rhythm_is_collected(world, loop):
+    made = world(
+        world.track("drums", world.audio(loop), world.audio(loop, 5.0, is_selected=False)),
+        world.track("Rhythm guide", world.audio(loop, 7.0, is_selected=False)),
+        world.track("target", world.midi([(0, 36, 100, 9)], 8.0, is_selected=False)),
+    )
+    job = made.session().collect()
+    assert [(item.position_s, item.is_selected) for item in job.items] == [(0, True), (7, False), (8, False)]
+
+
+def test_states_are_told(world, loop, tmp_path):
+    made = world(
+        world.track(
+            "drums",
+            world.audio(loop, 0, is_muted=True),
+            world.audio(tmp_path / "gone.wav", 1),
+            world.audio(loop, 2, is_stretched=True),
+            {**world.audio("", 3), "kind": "empty"},
+        )
+    )
+    states = [item.state for item in made.session().collect().items]
+    assert states == ["muted", "offline", "stretched", "empty"]
+
+
+def test_tempo_is_that_of_the_project(world):
+    points = [(0.0, 120.0, False), (4.8, 90.0, True), (6.8, 150.0, False)]
+    tempo_map = world(world.track("drums"), points=points).session().collect().tempo_map
+    assert tempo_map.beats_at(4.8) == pytest.approx(9.6)
+    assert tempo_map.beats_at(6.8) == pytest.approx(9.6 + 2 * (90 + 150) / 2 / 60)  # a glide is its mean
+    assert tempo_map.beats_at(5.8) == pytest.approx(9.6 + (90 + 120) / 2 / 60, abs=2e-4)
+    assert tempo_map.bpm_at(20.0) == 150
+
+
+def test_notes_lie_where_the_project_plays_them(world):
+    notes = [(0.0, 36, 100, 9), (1.5, 38, 90, 9), (3.0, 42, 80, 9)]
+    item = world.midi(
+        notes, 2.4, 3.6, start_offset_s=0.5, is_looped=True, midi_beats=4.0, play_rate=2.0
+    )  # half a second is one beat
+    job = (
+        world(world.track("drums", item), points=[(0.0, 120.0, False), (4.8, 60.0, False)]).session().collect()
+    )
+    # The item begins at beat 4.8, in the middle of a pass: beat 1 of the MIDI, at double speed.
+    begin = 4.8
+    expected = sorted(
+        beat
+        for turn in range(4)
+        for first in (-0.5, 0.25, 1.0)
+        if begin <= (beat := begin + first + 2 * turn) < 10.8 - 1e-6
+    )
+    found = job.items[0].notes
+    assert [note.onset_beats for note in found] == pytest.approx(expected, abs=1e-3)
+    assert [note.onset_s for note in found] == pytest.approx(
+        [job.tempo_map.seconds_at(b) for b in expected], abs=1e-3
+    )
+    assert {(note.number, note.velocity, note.channel) for note in found} == {
+        (36, 100, 9),
+        (38, 90, 9),
+        (42, 80, 9),
+    }
+
+
+def test_a_job_survives_as_json(world, loop):
+    made = world(world.track("drüms", world.audio(loop), world.midi([(0, 36, 100, 9)])))
+    job = made.session().collect()
+    assert Job.from_json(job.to_json()) == job
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema=2), "version 1"),
+        (lambda d: d.update(strange=1), "strange"),
+        (lambda d: d.pop("tempo"), "tempo"),
+        (lambda d: d["items"][0].update(position_s="soon"), "position_s"),
+        (lambda d: d["items"][0].update(track=7), "track 8"),
+        (lambda d: d["items"][0].update(play_rate=0), "play rate"),
+    ],
+)
+def test_a_strange_job_is_refused(worlds, loop, change, message):
+    job = worlds("rpp", [worlds.track("drums", worlds.audio(loop))]).session().collect()
+    data = json.loads(job.to_json())
+    change(data)
+    with pytest.raises(DawError, match=message):
+        Job.from_json(json.dumps(data))
+
+
+def test_takes_come_on_tracks_below_and_nothing_else_changes(world, loop, tmp_path, write_wav, clicks):
+    made = world(
+        world.track("drums", world.audio(loop, 1.5, 2.0), world.audio(loop, 0.5, 1.0)),
+        world.track("bass"),
+        world.track("", world.audio(loop, 4.0, 1.0)),
+    )
+    session = made.session()
+    job = session.collect()
+    media = session.write_back(job, finished(job, tmp_path, write_wav, clicks, name="tåke"))
+    after = made.tracks_after()
+    assert [track["name"] for track in after] == ["drums", "drums redrum", "bass", "", "redrum"]
+    times = [[(item["position_s"], item["length_s"]) for item in track["items"]] for track in after]
+    assert times == [[(1.5, 2.0), (0.5, 1.0)], [(0.5, 1.0), (1.5, 2.0)], [], [(4.0, 1.0)], [(4.0, 1.0)]]
+    assert [item["name"] for item in after[1]["items"]] == ["tåke 1", "tåke 0"]
+    assert made.is_untouched()
+    assert all(path.parent == made.media_folder and path.is_file() for path in media)
+    assert {Path(item["file"]) for track in after for item in track["items"]} == {loop, *media}
+
+
+def test_a_second_run_writes_other_files(world, loop, tmp_path, write_wav, clicks):
+    made = world(world.track("drums", world.audio(loop)))
+    written = []
+    for _ in range(2):
+        session = made.session()
+        job = session.collect()
+        written += session.write_back(job, finished(job, tmp_path, write_wav, clicks))
+    assert len(set(written)) == 2
+    assert all(path.is_file() for path in written)
+    assert made.is_untouched()
+
+
+def test_media_that_cannot_be_written_leave_nothing(world, loop, tmp_path, write_wav, clicks):
+    made = world(world.track("drums", world.audio(loop), world.audio(loop, 3.0)))
+    session = made.session()
+    job = session.collect()
+    takes = finished(job, tmp_path, write_wav, clicks)
+    takes[1].file.unlink()
+    before = made.tracks_after()
+    with pytest.raises(Exception, match="cannot be written"):
+        session.write_back(job, takes)
+    assert made.tracks_after() == before
+    assert not list(made.media_folder.iterdir())
