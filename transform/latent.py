@@ -192,9 +192,7 @@ class LatentOrder:
     length_s: float  # of the take
     target: Heard | None  # the recording that the rhythm is from, the events' onsets being its attacks
     stand_ins: Mapping[str, str]  # which class of the source plays each class of the events
-    has_own_velocity: (
-        bool  # every class is struck as hard as it mostly is in the source, whatever the events say
-    )
+    has_own_velocity: bool  # classes are struck as hard as they mostly are in the source
     gain_db: Mapping[str, float]  # by class of the events
 
 
