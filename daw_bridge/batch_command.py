@@ -28,6 +28,7 @@ from daw_bridge.options import (
     Start,
     Tail,
     Timing,
+    Variation,
     Velocity,
     Verbose,
     check_bit_depth,
@@ -94,6 +95,7 @@ def batch(
     velocity: Velocity = None,
     tail: Tail = None,
     seed: Seed = None,
+    variation: Variation = None,
     device: Device = "auto",
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
@@ -141,6 +143,7 @@ def batch(
         velocity=velocity,
         tail=tail,
         seed=seed,
+        variation=variation,
     )
 
     is_done = not projects or redrum_projects(

@@ -49,7 +49,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of 
 Preset = Annotated[str, option("NAME|DIR", "The trained models to use.", complete=preset_names)]
 Device = Annotated[str, option("auto|cpu|cuda|mps", "Where the models run.")]
 Plot = Annotated[Path | None, option("OUT.png", "Also draw what was heard and made.", False)]
-Engine = Annotated[str | None, option("resequence", "How it is made.", "resequence")]
+Engine = Annotated[
+    str | None, option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence")
+]
 Length = Annotated[
     str | None, option("source|rhythm|SECONDS", "Length of the result; a shorter rhythm loops.", "rhythm")
 ]
@@ -75,6 +77,7 @@ Tail = Annotated[
     str | None, option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut")
 ]
 Seed = Annotated[int | None, option("N", "The same seed gives the same bytes.", "0")]
+Variation = Annotated[float | None, option("0..10", "How far the latent engine varies the sound.", "0")]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
     str, option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")

@@ -25,6 +25,7 @@ from daw_bridge.options import (
     Start,
     Tail,
     Timing,
+    Variation,
     Velocity,
     Verbose,
     check_bit_depth,
@@ -69,6 +70,7 @@ def selected(
     velocity: Velocity = None,
     tail: Tail = None,
     seed: Seed = None,
+    variation: Variation = None,
     device: Device = "auto",
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
@@ -97,6 +99,7 @@ def selected(
         velocity=velocity,
         tail=tail,
         seed=seed,
+        variation=variation,
     )
     check_bit_depth(bit_depth)
 

@@ -30,6 +30,7 @@ from daw_bridge.options import (
     Start,
     Tail,
     Timing,
+    Variation,
     Velocity,
     Verbose,
     check_choice_of_existing,
@@ -125,6 +126,7 @@ def render(
     velocity: Velocity = None,
     tail: Tail = None,
     seed: Seed = None,
+    variation: Variation = None,
     device: Device = "auto",
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
@@ -153,6 +155,7 @@ def render(
         velocity=velocity,
         tail=tail,
         seed=seed,
+        variation=variation,
     )
     with ExitStack() as files:
         work = open_work(files, Path(source), rhythm, drum_map, output)

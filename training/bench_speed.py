@@ -107,13 +107,16 @@ def _separate(redrummer: Redrummer, recording: Recording) -> float:
     return time.perf_counter() - began
 
 
-def _resequence(redrummer: Redrummer, recording: Recording) -> float:
+def _render(redrummer: Redrummer, recording: Recording, *, engine: str) -> float:
     from transform.engine import RenderSettings
     from transform.midi import read_midi
 
     rhythm = read_midi(find_rhythm(_RHYTHM).path)
+    settings = RenderSettings(engine=engine, length="source")
+    if engine == "latent":
+        redrummer.latent  # noqa: B018 (it is loaded when it is first asked for)
     began = time.perf_counter()
-    for _ in redrummer.redrum(recording, rhythm, RenderSettings(length="source")).blocks():
+    for _ in redrummer.redrum(recording, rhythm, settings).blocks():
         pass
     return time.perf_counter() - began
 
@@ -153,7 +156,8 @@ class Stage(NamedTuple):
 STAGES: Mapping[str, Stage] = {
     "transcription": Stage("transcriber", _redrummer, _transcribe),
     "separation": Stage("separator", _redrummer, _separate),
-    "resequence": Stage("transcriber", _redrummer, _resequence),
+    "resequence": Stage("transcriber", _redrummer, partial(_render, engine="resequence")),
+    "latent": Stage("rhythm", _redrummer, partial(_render, engine="latent")),
     "codec": Stage("codec-generator", _codec, _code),
     "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),
 }
@@ -180,8 +184,8 @@ def speed_table(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Times real time, and the most memory that a process needed which did nothing else, models included.",
-        "Separation does not count the transcription that guides it; resequence is the whole render; codec is",
-        "coding and decoding one channel.",
+        "Separation does not count the transcription that guides it; resequence and latent are whole renders;",
+        "codec is coding and decoding one channel.",
     ]
     return "\n".join(lines) + "\n"
 

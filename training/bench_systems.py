@@ -1,4 +1,4 @@
-"""What the benchmark compares: copies, the resequencer with stems of different origin, and the oracle."""
+"""What the benchmark compares: copies, the resequencer with stems of different origin, latents, the oracle."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhyth
 # MIDI rhythms, and the preset's stems exchanged for others.
 PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
 TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
-CODED_ORACLE = "oracle through the codec"  # where the preset has one
+# Where the preset has the models.
+LATENT_AUDIO, LATENT_MIDI = "latent (audio rhythm)", "latent (MIDI rhythm)"
+CODED_ORACLE = "oracle through the codec"
 
 _COPIES = ("source copy", "target copy")
 _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
-SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle")
+_LATENT = (LATENT_AUDIO, LATENT_MIDI)
+SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, CODED_ORACLE, "oracle")
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
 
 _log = logging.getLogger(__name__)
@@ -66,11 +69,16 @@ class _Told:
         return self._events
 
 
-def systems_for(item: Item, *, has_codec: bool) -> tuple[str, ...]:
-    """Return the systems that can play an item: of a real loop nobody knows the truth."""
-    if item.oracle is None:
-        return (*_COPIES, *_OWN)
-    return SYSTEMS if has_codec else tuple(system for system in SYSTEMS if system != CODED_ORACLE)
+def systems_for(item: Item, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
+    """Return the systems that can play an item with the models there are; of a loop nobody knows the truth."""
+    missing = (() if has_codec else (CODED_ORACLE,)) + (() if has_latent else _LATENT)
+    known = SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN, *_LATENT)
+    return tuple(system for system in known if system not in missing)
+
+
+def engine_of(system: str) -> str:
+    """Return the engine that a system plays with."""
+    return "latent" if system in _LATENT else "resequence"
 
 
 def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
@@ -109,9 +117,9 @@ def play(
         return kept, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
-    if system == AUDIO_RHYTHM:
+    if system in (AUDIO_RHYTHM, LATENT_AUDIO):
         rhythm = Recording.from_samples(item.target, SAMPLE_RATE, "target")
-    settings = RenderSettings(length=item.length_s, align="seconds")
+    settings = RenderSettings(engine=engine_of(system), length=item.length_s, align="seconds")
     own = variant(system, item, redrummer, nmf)
     began = time.perf_counter()
     try:

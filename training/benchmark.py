@@ -23,8 +23,11 @@ from training.bench_items import Audio, Item, ItemMaker
 from training.bench_systems import (
     AUDIO_RHYTHM,
     KIT_SYSTEMS,
+    LATENT_AUDIO,
+    LATENT_MIDI,
     MIDI_RHYTHM,
     SYSTEMS,
+    engine_of,
     events_of,
     given_back_db,
     play,
@@ -56,6 +59,7 @@ from transform.codec import Codec
 from transform.engine import Redrummer
 from transform.errors import OutputError, RedrumError, SettingsError
 from transform.files import write_text_atomic
+from transform.latent import MODELS
 from transform.presets import load_preset
 from transform.transcriber import Transcriber
 
@@ -188,7 +192,8 @@ def run_benchmark(
     run = _identity(data, settings)
     log = out / "items.jsonl"
     done = {} if overwrite else _read_items(log, run)
-    redrummer = Redrummer.load(settings.preset)
+    redrummer, models = Redrummer.load(settings.preset), load_preset(settings.preset).models
+    has_latent = all(model in models for model in MODELS)
     pack = load_pack(data)
     maker, nmf = ItemMaker(pack, settings.seed), InformedNmf(kits_of(pack.kits, "train"))
     separators, codec = systems_of(pack, redrummer.separator), _codec(settings.preset)
@@ -199,14 +204,16 @@ def run_benchmark(
     with log.open("a", encoding="utf-8") as file:
         for i, (name, make, number) in enumerate(wanted):
             if name not in done:
-                done[name] = _scored(make(number), redrummer, listener, nmf, separators, codec)
+                item = make(number)
+                systems = systems_for(item, has_codec=codec is not None, has_latent=has_latent)
+                done[name] = _scored(item, systems, redrummer, listener, nmf, separators, codec)
                 file.write(json.dumps(done[name]) + "\n")
                 file.flush()
                 _log.info("%d of %d: %s", i + 1, len(wanted), name)
             entries.append(done[name])
             if progress is not None:
                 progress("benchmark", (i + 1) / len(wanted))
-    rows = _rows(entries, settings, _memory(maker, settings, progress))
+    rows = _rows(entries, settings, _memory(maker, settings, progress, has_latent=has_latent))
     return {"schema": 1, "settings": asdict(settings), "run": run, "rows": rows}
 
 
@@ -239,6 +246,7 @@ def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Ca
 
 def _scored(
     item: Item,
+    systems: Sequence[str],
     redrummer: Redrummer,
     listener: Transcriber,
     nmf: InformedNmf,
@@ -246,23 +254,23 @@ def _scored(
     codec: Codec | None,
 ) -> dict[str, Any]:
     """Return what is kept of an item: its measures for every system, and for every separator of its source."""
-    systems: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     failures: dict[str, str] = {}
-    for system in systems_for(item, has_codec=codec is not None):
+    for system in systems:
         audio, seconds, failure = play(system, item, redrummer, nmf, codec)
-        systems[system] = score(audio, item, listener)
-        systems[system]["real_time_factor"] = item.length_s / seconds if seconds else None
+        scores[system] = score(audio, item, listener)
+        scores[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:
             failures[system] = failure
         if item.oracle is None and system in KIT_SYSTEMS:
-            systems[system]["given_back_db"] = _given_back(item, variant(system, item, redrummer, nmf))
+            scores[system]["given_back_db"] = _given_back(item, variant(system, item, redrummer, nmf))
     return {
         "item": item.name,
         "material": "loops" if item.oracle is None else "pairs",
         "kit": item.kit,
         "groove": item.groove,
         "source_groove": item.source_groove,
-        "systems": systems,
+        "systems": scores,
         "separators": _separated(item, redrummer.transcriber, separators),
         "failures": failures,
     }
@@ -339,14 +347,17 @@ def _means(
     return means
 
 
-def _memory(maker: ItemMaker, settings: BenchSettings, progress: Progress | None) -> dict[str, float]:
+def _memory(
+    maker: ItemMaker, settings: BenchSettings, progress: Progress | None, *, has_latent: bool
+) -> dict[str, float]:
     """Return the most memory that a process needed which did nothing but one render, by system, in MB."""
     found: dict[str, float] = {}
+    systems = (AUDIO_RHYTHM, MIDI_RHYTHM, *((LATENT_AUDIO, LATENT_MIDI) if has_latent else ()))
     for i in range(settings.n_memory):
         item = maker.pair(i)
-        for system in (AUDIO_RHYTHM, MIDI_RHYTHM):
-            rhythm = item.target if system == AUDIO_RHYTHM else events_of(item)
-            needed = peak_memory_mb(settings.preset, item.source, rhythm)
+        for system in systems:
+            rhythm = item.target if system in (AUDIO_RHYTHM, LATENT_AUDIO) else events_of(item)
+            needed = peak_memory_mb(settings.preset, item.source, rhythm, engine=engine_of(system))
             if needed is not None:
                 found[system] = max(found.get(system, 0.0), needed)
         if progress is not None:

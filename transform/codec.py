@@ -14,7 +14,8 @@ result of one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,14 @@ from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE
 from transform.convnext import ConvNextEncoder, ConvNextGenerator
-from transform.errors import CheckpointError, SettingsError
+from transform.errors import CheckpointError, DeviceError, SettingsError
 from transform.pqmf import Pqmf
 from transform.rave import RaveEncoder, RaveGenerator
 from transform.weights import fingerprint, load_net
 
+_log = logging.getLogger(__name__)
 _CHUNK_S = 6.0  # coded at once
+_MOST_SHARES = 32  # of a chunk, where a device has little memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,7 @@ class Codec:
         self._encoder = encoder.eval().to(self._device)
         self._generator = generator.eval().to(self._device)
         self._bfloat16 = bfloat16
+        self._n_shares = 1  # into which a chunk is cut, as its whole does not fit the device
 
     @classmethod
     def load(cls, encoder: Path, generator: Path, *, device: str = "cpu", bfloat16: bool = False) -> Codec:
@@ -190,34 +194,48 @@ class Codec:
         """What tells this codec's latents from another's: its encoder's weights."""
         return fingerprint(self._encoder)
 
+    @property
+    def encoder_reach(self) -> int:
+        """How many frames to either side of its own a latent frame depends on."""
+        return self._encoder.reach_frames
+
+    @property
+    def generator_reach(self) -> int:
+        """How many latent frames to either side of its own a sample depends on."""
+        return self._generator.reach_frames
+
     @torch.inference_mode()
     def encode(self, audio: Tensor) -> Encoded:
-        """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up."""
+        """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up.
+
+        Raises:
+            DeviceError: the device has too little memory.
+        """
         n_channels, n_samples = audio.shape
         hop, n_frames = self.config.hop, -(-n_samples // self.config.hop)
-        out: Encoded | None = None
-        for chunk in _chunks(n_frames, self._encoder.reach_frames, self.config):
+        n_latents, n_activations = self.config.n_latents, self.config.widths[-1]
+        out = Encoded(
+            *(torch.empty(n_channels, width, n_frames) for width in (n_latents, n_latents, n_activations))
+        )
+
+        def code(chunk: _Chunk) -> None:
             heard = audio[:, chunk.begin * hop : chunk.end * hop].to(self._device)
             heard = functional.pad(heard, (0, (chunk.end - chunk.begin) * hop - heard.shape[1]))
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 found = self._encoder(heard)
-            if out is None:
-                out = Encoded(
-                    *(part.new_empty(n_channels, part.shape[1], n_frames, device="cpu") for part in found)
-                )
             for whole, part in zip(out, found, strict=True):
                 whole[..., chunk.first : chunk.last] = part[..., chunk.kept]
-        if out is None:
-            empty = torch.zeros(n_channels, self.config.n_latents, 0)
-            return Encoded(empty, empty, torch.zeros(n_channels, self.config.widths[-1], 0))
+
+        self._in_chunks(n_frames, self.encoder_reach, code)
         return out
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, n_samples: int) -> Tensor:
-        """Return the audio (C, n_samples) of latents (C, D, F).
+    def decode(self, latents: Tensor, n_samples: int, *, first_frame: int = 0) -> Tensor:
+        """Return the audio (C, n_samples) of latents (C, D, F), the first of which is frame `first_frame`.
 
         Raises:
             SettingsError: so many samples do not fit the latents.
+            DeviceError: the device has too little memory.
         """
         hop, n_frames = self.config.hop, latents.shape[-1]
         if -(-n_samples // hop) != n_frames:
@@ -225,14 +243,37 @@ class Codec:
                 f"{n_samples} samples have {-(-n_samples // hop)} latent frames, not {n_frames}"
             )
         out = torch.empty(len(latents), n_samples)
-        for chunk in _chunks(n_frames, self._generator.reach_frames, self.config):
+
+        def code(chunk: _Chunk) -> None:
             given = latents[..., chunk.begin : chunk.end].to(self._device)
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                sound = self._generator(given, chunk.begin)
+                sound = self._generator(given, first_frame + chunk.begin)
             kept = sound[:, chunk.kept.start * hop : chunk.kept.stop * hop]
             stretch = out[:, chunk.first * hop : chunk.last * hop]
             stretch.copy_(kept[:, : stretch.shape[1]])
+
+        self._in_chunks(n_frames, self.generator_reach, code)
         return out
+
+    def _in_chunks(self, n_frames: int, reach: int, code: Callable[[_Chunk], None]) -> None:
+        """Code frames chunk by chunk; where a chunk does not fit the device, go on with smaller ones."""
+        first = 0
+        while first < n_frames:
+            step = max(1, round(_CHUNK_S * SAMPLE_RATE / self.config.hop / self._n_shares))
+            last = min(first + step, n_frames)
+            try:
+                code(_Chunk(first, last, max(0, first - reach), min(n_frames, last + reach)))
+            except torch.OutOfMemoryError as err:
+                if self._n_shares >= _MOST_SHARES:
+                    raise DeviceError(
+                        "the graphics processor has too little free memory for the codec",
+                        hint="close what else uses it, or give --device cpu",
+                    ) from err
+                self._n_shares *= 2
+                _log.warning("the device is short of memory: sound is coded in smaller pieces")
+                torch.cuda.empty_cache()
+                continue
+            first = last
 
 
 def load_encoder(path: Path) -> EncoderNet:
@@ -255,10 +296,3 @@ class _Chunk(NamedTuple):
     @property
     def kept(self) -> slice:
         return slice(self.first - self.begin, self.last - self.begin)
-
-
-def _chunks(n_frames: int, reach: int, config: CodecConfig) -> Iterator[_Chunk]:
-    step = round(_CHUNK_S * SAMPLE_RATE / config.hop)
-    for first in range(0, n_frames, step):
-        last = min(first + step, n_frames)
-        yield _Chunk(first, last, max(0, first - reach), min(n_frames, last + reach))

@@ -10,10 +10,11 @@ its length.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -30,12 +31,14 @@ from transform.events import (
     align,
     estimate_tempo,
 )
+from transform.latent import LatentArrangement, LatentModel, LatentOrder
+from transform.latent_bank import Heard
 from transform.presets import load_preset
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.separator import OpensStems, Separator, StemReader
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
-ENGINES = ("resequence",)
+ENGINES = ("resequence", "latent")
 Progress = Callable[[str, float], None]
 
 _BLOCK_SAMPLES = 2**17
@@ -60,6 +63,7 @@ class RenderSettings:
     velocity: Literal["source", "rhythm"] | float = "rhythm"  # or one velocity for all
     tail: Literal["cut", "ring", "wrap"] = "cut"
     seed: int = 0
+    variation: float = 0.0  # how far latents are drawn from their mean; 1: by their deviation
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -94,6 +98,12 @@ class RenderSettings:
                 raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}", hint="give 0 or more")
+        if not _is_between(self.variation, 0.0, 10.0):
+            raise SettingsError(f"the variation is {self.variation}", hint="give 0 (none) to 10")
+        if self.variation and self.engine != "latent":
+            raise SettingsError(
+                f"the {self.engine} engine knows no variation", hint="leave it out, or take the latent engine"
+            )
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -105,6 +115,17 @@ def _is_between(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and low <= value <= high
 
 
+class Arranged(Protocol):
+    """The sound that an engine makes."""
+
+    @property
+    def end(self) -> int:
+        """The sample at which the last sound has ended; 0 where nothing plays."""
+
+    def add_to(self, out: Samples, start: int) -> None:
+        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
+
+
 class Take:
     """A recording's drums playing a rhythm; `notes` are sentences that its user should read."""
 
@@ -113,7 +134,7 @@ class Take:
         source: Recording,
         rhythm: Rhythm,
         source_events: list[DrumEvent],
-        arrangement: Arrangement,
+        arrangement: Arranged,
         *,
         stems: StemReader | None,
         n_samples: int,
@@ -235,8 +256,22 @@ class Take:
 class Redrummer:
     """The models of a preset, ready to redrum."""
 
-    def __init__(self, transcriber: Transcriber, separator: OpensStems | None = None) -> None:
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        separator: OpensStems | None = None,
+        *,
+        load_latent: Callable[[], LatentModel] | None = None,
+    ) -> None:
+        """Take models into use.
+
+        Args:
+            transcriber: hears sources and rhythms.
+            separator: takes sources apart.
+            load_latent: returns the model of the latent engine; called when that is first asked for.
+        """
         self.transcriber, self.separator = transcriber, separator
+        self._load_latent = load_latent
 
     @classmethod
     def load(cls, preset: str | Path = "default", *, device: str = "cpu") -> Redrummer:
@@ -246,10 +281,24 @@ class Redrummer:
             CheckpointError: there is no such preset, or its files are damaged.
         """
         chosen = load_preset(preset)
-        transcriber = Transcriber.load(chosen.weights("transcriber"), device=device)
-        if "separator" not in chosen.models:
-            return cls(transcriber)
-        return cls(transcriber, Separator.load(chosen.weights("separator"), device=device))
+        transcriber, separator = Transcriber.load(chosen.weights("transcriber"), device=device), None
+        if "separator" in chosen.models:
+            separator = Separator.load(chosen.weights("separator"), device=device)
+        return cls(transcriber, separator, load_latent=partial(LatentModel.load, chosen, device=device))
+
+    @cached_property
+    def latent(self) -> LatentModel:
+        """The model of the latent engine, loaded when it is first asked for.
+
+        Raises:
+            CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
+        """
+        if self._load_latent is None:
+            raise CheckpointError(
+                "there are no models of the latent engine",
+                hint="use --engine resequence, or a preset with them",
+            )
+        return self._load_latent()
 
     def transcribe(self, recording: Recording) -> list[DrumEvent]:
         """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
@@ -277,11 +326,17 @@ class Redrummer:
         Raises:
             RhythmError: no drums are heard in it, or no tempo can be estimated.
         """
-        return self._heard_rhythm(recording, bpm)[0]
+        return self._heard_rhythm(self._attacks(recording), bpm)[0]
 
-    def _heard_rhythm(self, recording: Recording, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
+    def _attacks(self, recording: Recording) -> Heard:
+        """Return what is heard in a recording, each event moved to its attack."""
+        activations = self.transcriber.activations(recording)
+        return Heard(recording, activations, refine_onsets(recording, self.transcriber.events(activations)))
+
+    def _heard_rhythm(self, heard: Heard, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
         """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
-        events = [e for e in self.transcribe(recording) if e.onset_s < recording.duration_s]
+        recording = heard.recording
+        events = [e for e in heard.events if e.onset_s < recording.duration_s]
         if not events:
             raise RhythmError(
                 f"no drum hits are heard in {recording.name}", hint="give a drum recording as the rhythm"
@@ -304,7 +359,8 @@ class Redrummer:
             AudioError: no drums are heard in the source, or it cannot be read.
             RhythmError: there is nothing to play in the rhythm.
             SettingsError: the settings ask for a tempo that nobody knows.
-            CheckpointError: they ask for some of the classes, and there is no separator.
+            CheckpointError: they ask for some of the classes, and there is no separator; or for the latent
+                engine, and the preset lacks its models.
         """
         settings = settings or RenderSettings()
         if settings.kept and self.separator is None:
@@ -312,61 +368,77 @@ class Redrummer:
                 "the preset has no separator: it cannot redrum some of the classes and keep the others",
                 hint="redrum all classes, or use a preset with one: see `redrum presets list`",
             )
+        model = self.latent if settings.engine == "latent" else None
+        if model is not None:
+            model.check(source)
         tell = progress or (lambda stage, share: None)
         tell("transcribe source", 0.0)
         activations = self.transcriber.activations(source)
-        source_events = self.transcriber.events(activations)
+        heard = Heard(source, activations, self.transcriber.events(activations))
         tell("separate source", 0.0)
         stems = self.separator.open(source, activations) if self.separator is not None else None
-        bank = Bank.of_recording(source, source_events, stems)
-        if not bank.sets:
+        bank = Bank.of_recording(source, heard.events, stems) if model is None else None
+        available = {e.drum_class for e in heard.events} if bank is None else bank.classes
+        if not available:
             raise AudioError(
                 f"no drum hits are heard in {source.name}",
                 hint="give a drum recording, at a level where its hits stand out",
             )
         tell("transcribe rhythm", 0.0)
-        rhythm_bpm, how = settings.rhythm_bpm, ""
+        rhythm_bpm, how, target = settings.rhythm_bpm, "", None
         if isinstance(rhythm, Recording):
-            rhythm, how = self._heard_rhythm(rhythm, rhythm_bpm)
+            target = self._attacks(rhythm)
+            rhythm, how = self._heard_rhythm(target, rhythm_bpm)
+            target = target._replace(events=rhythm.events)
             rhythm_bpm = None
-        played, notes = self._played(source, source_events, rhythm, rhythm_bpm, settings)
+        played, notes = self._played(source, heard.events, rhythm, rhythm_bpm, settings)
         if how:
             notes.append(how)
         tell("render", 0.0)
-        events = played.events
-        placements = arrange(
-            bank,
-            events,
-            velocity="source" if settings.velocity == "source" else "rhythm",
-            # No hit in which a kept class sounds along: that class plays on anyway.
-            gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
-            seed=settings.seed,
-        )
-        doubt = doubts(source.name, drum_confidence(source))
         n_samples = (
             source.n_samples
             if settings.length == "source"
             else max(1, round(played.length_s * source.sample_rate))
         )
-        wraps = settings.tail == "wrap"
-        arrangement = Arrangement(bank, placements, period=n_samples if wraps else None)
+        period = n_samples if settings.tail == "wrap" else None
+        chosen = stand_ins(available, played.events)
+        arrangement: Arranged
+        if bank is not None:
+            arrangement = _resequenced(bank, played, settings, period)
+        else:
+            assert model is not None
+            order = LatentOrder(
+                source=heard,
+                stems=stems,
+                is_partial=bool(settings.kept),
+                events=played.events,
+                length_s=played.length_s,
+                target=target,
+                stand_ins=chosen,
+                has_own_velocity=settings.velocity == "source",
+                gain_db=settings.gain_db,
+            )
+            arrangement = LatentArrangement(
+                model, order, variation=settings.variation, seed=settings.seed, period=period
+            )
         if settings.tail == "ring":
             n_samples = max(n_samples, arrangement.end)
+        doubt = doubts(source.name, drum_confidence(source))
         return Take(
             source,
             played,
-            source_events,
+            list(heard.events),
             arrangement,
             stems=stems,
             n_samples=n_samples,
             settings=settings,
-            notes=(*notes, *doubt, *stand_in_notes(stand_ins(bank, events))),
+            notes=(*notes, *doubt, *stand_in_notes(chosen)),
         )
 
     def _played(
         self,
         source: Recording,
-        source_events: list[DrumEvent],
+        source_events: Sequence[DrumEvent],
         rhythm: Rhythm,
         rhythm_bpm: float | Literal["auto"] | None,
         settings: RenderSettings,
@@ -406,6 +478,19 @@ class Redrummer:
         return rhythm, notes
 
 
+def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: int | None) -> Arrangement:
+    """Return the rhythm played by a source's hits; `period` as `Arrangement` has it."""
+    placements = arrange(
+        bank,
+        played.events,
+        velocity="source" if settings.velocity == "source" else "rhythm",
+        # No hit in which a kept class sounds along: that class plays on anyway.
+        gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
+        seed=settings.seed,
+    )
+    return Arrangement(bank, placements, period=period)
+
+
 def _kept_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:
     """Return what the source goes on playing, and which of the asked-for classes the rhythm lacks."""
     played = {event.drum_class for event in rhythm.events}
@@ -421,7 +506,7 @@ def _listed(names: list[str], joint: str = "and") -> str:
 
 
 def _tempo(
-    asked: float | Literal["auto"] | None, recording: Recording, events: list[DrumEvent], what: str
+    asked: float | Literal["auto"] | None, recording: Recording, events: Sequence[DrumEvent], what: str
 ) -> tuple[float | None, str]:
     """Return a recording's tempo and, where it was not simply given, a sentence that says where it is from."""
     if isinstance(asked, int | float):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -41,10 +41,10 @@ class Placement:
     fade_s: float = _CHOKE_S
 
 
-def stand_ins(bank: Bank, events: Iterable[DrumEvent]) -> dict[str, str]:
-    """Return which of the bank's classes plays each class of the events: itself, or the nearest it has."""
+def stand_ins(available: Collection[str], events: Iterable[DrumEvent]) -> dict[str, str]:
+    """Return which of a source's classes plays each class of the events: itself, or the nearest it has."""
     asked = {event.drum_class for event in events}
-    played = {c: nearest_class(c, bank.classes) for c in CLASSES if c in asked}
+    played = {c: nearest_class(c, available) for c in CLASSES if c in asked}
     return {c: used for c, used in played.items() if used is not None}
 
 
@@ -75,8 +75,8 @@ def arrange(
         gain_db: an extra gain by class.
         seed: of the round robin among hits that would do equally well.
     """
-    chosen = stand_ins(bank, events)
-    scale = _velocity_scale(events, bank)
+    chosen = stand_ins(bank.classes, events)
+    scale = velocity_scale(events, [hit.velocity for hits in bank.sets.values() for hit in hits])
     arranger = _Arranger(bank, gain_db or {}, np.random.default_rng(seed))
     placements = []
     for group in groups(events, PLAYED_TOGETHER_S):
@@ -154,12 +154,12 @@ class _Arranger:
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
 
 
-def _velocity_scale(events: Sequence[DrumEvent], bank: Bank) -> float:
+def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> float:
     """Return the factor that makes the rhythm's strong strokes as strong as the source's, at most doubling."""
     if not events:
         return 1.0
     strong = float(np.quantile([event.velocity for event in events], 0.9))
-    own = float(np.quantile([hit.velocity for hits in bank.sets.values() for hit in hits], 0.9))
+    own = float(np.quantile(velocities, 0.9))
     return own / max(strong, 0.5 * own)
 
 

@@ -11,7 +11,7 @@ Letters: F target frames, S source frames, D latent channels, R channels of rhyt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from transform.transcriber import Activations
 from transform.weights import load_net
 
 ACTIVATION_HOP = FeatureSettings().hop  # samples a frame of the transcriber
-_HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
+HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
 _N_PHASES = 14  # bumps on the axis of time since onset
 _N_DISTANCES = 16  # buckets of relative positions to either side
 _NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
@@ -109,6 +109,7 @@ class Transformed(NamedTuple):
     sigma: Tensor  # (B, D, F)
     attention: Tensor  # (B, F, S + 1): what each frame is made of, over all layers; the last is silence
     layers: tuple[Tensor, ...]  # (B, H, F, keys + 1) of each layer, the last key being silence
+    channels: tuple[Tensor, Tensor] | None = None  # mu and sigma (C, D, F) of the channels that were given
 
     def sample(self, variation: float = 1.0) -> Tensor:
         """Return latents (B, D, F) drawn around mu; `variation` scales the deviation (decision 13)."""
@@ -153,6 +154,26 @@ def rhythm_frames(
     return torch.cat((height, height * struck, height * place, last_struck, bumps), dim=1)
 
 
+def rhythm_stretch(
+    config: RhythmConfig, heard: Callable[[int, int], Activations], first: int, last: int
+) -> Tensor:
+    """Return r (1, R, last - first) of some latent frames of what may be very long, as of the whole of it.
+
+    Args:
+        config: the transformer's.
+        heard: returns the activations of frames [begin, end) of the transcriber, end - begin of them.
+        first: a latent frame.
+        last: the latent frame after the stretch.
+    """
+    unit = ACTIVATION_HOP // math.gcd(config.hop, ACTIVATION_HOP)  # at every so many frames both kinds begin
+    n_before = round(HEARD_S * SAMPLE_RATE / config.hop) + 1
+    origin = max(0, first - n_before) // unit * unit
+    begin = origin * config.hop // ACTIVATION_HOP
+    said = heard(begin, max(begin + 1, -(-last * config.hop // ACTIVATION_HOP)))
+    probability, velocity, offset, _ = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in said)
+    return rhythm_frames(config, probability, velocity, offset, last - origin)[..., first - origin :]
+
+
 def _since_onset(
     probability: Tensor, velocity: Tensor, place: Tensor, config: RhythmConfig
 ) -> tuple[Tensor, Tensor]:
@@ -161,7 +182,7 @@ def _since_onset(
     That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said
     where no onset was for a second.
     """
-    n_lags = round(_HEARD_S * SAMPLE_RATE / config.hop) + 1
+    n_lags = round(HEARD_S * SAMPLE_RATE / config.hop) + 1
     quiet = torch.log1p(-probability.clamp_max(0.999)).cumsum(dim=-1)
 
     def past(x: Tensor, before: float) -> Tensor:  # (B, 5, F) -> (B, 5, F, lags), latest last
@@ -297,9 +318,7 @@ class Block(nn.Module):
             keys: what may be copied.
         """
         even = functional.layer_norm(keys.u, keys.u.shape[-1:])
-        query, key, value = (
-            self._heads(x) for x in (self.to_query(q), self.to_key(even), self.to_value(keys.u))
-        )
+        query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
         rhythm_query, rhythm_key = self._heads(self.rhythm_query(r)), self._heads(self.rhythm_key(keys.rhythm))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
             query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
@@ -310,10 +329,17 @@ class Block(nn.Module):
             if keys.is_there is not None:
                 logits = logits.masked_fill(~keys.is_there[:, None, None], -torch.inf)
             attention = torch.softmax(logits, dim=-1)
-        copied = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+        return self.fetch(attention, keys.u, r_e), attention
+
+    def fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
+        """Return what attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to, shape (B, F, D)."""
+        value = self._heads(self.to_value(u))
+        copied: Tensor = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+        r_e = r_e.expand(len(copied), -1, -1)
         even = functional.layer_norm(copied, copied.shape[-1:])
         inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
-        return copied.float() + self.narrow(inner).float(), attention
+        out: Tensor = copied.float() + self.narrow(inner).float()
+        return out
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
@@ -369,9 +395,17 @@ class RhythmNet(nn.Module):
         assert last.bias is not None
         nn.init.constant_(last.bias, -5.0)  # deviations begin small, as the codec's do
 
-    def forward(self, source: Source, target: Target) -> Transformed:
-        """Return the source's latents in the target's rhythm."""
+    def forward(self, source: Source, target: Target, channels: Tensor | None = None) -> Transformed:
+        """Return the source's latents in the target's rhythm.
+
+        Args:
+            source: what may be copied.
+            target: the rhythm.
+            channels: latents (C, D, S) of the channels of the source, of which there is one then: what becomes
+                of them, by the attention that the source is paid, is returned too (decision 15).
+        """
         r_e, q = self.query(target)
+        v = None if channels is None else channels.mT
         r = target.rhythm.mT
         u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
@@ -379,6 +413,9 @@ class RhythmNet(nn.Module):
         for block, alpha in zip(self.blocks, self.alphas(), strict=True):
             output, attention = block(q, r_e, r, self._keys(u, r_u, r.shape[1], is_there))
             layers.append(attention)
+            if v is not None:
+                moved = block.fetch(attention, self._with_silence(v), r_e)  # type: ignore[operator]
+                v = moved if is_there is not None else (1 - alpha) * v + alpha * moved
             with torch.autocast(u.device.type, enabled=False):
                 mean = attention.mean(dim=1)  # A_l (B, F, keys)
                 r_output = mean[..., :-1] @ r_u
@@ -392,9 +429,12 @@ class RhythmNet(nn.Module):
                 r_u = (1 - alpha) * r_u + alpha * r_output
                 made_of = (1 - alpha) * made_of + alpha * composed
         assert made_of is not None
-        mu = u.mT
-        sigma = functional.softplus(self.deviation(mu).float()) + _EPSILON  # equation 3
-        return Transformed(mu, sigma, made_of, tuple(layers))
+        others = None if v is None else (v.mT, self._sigma(v.mT))
+        return Transformed(u.mT, self._sigma(u.mT), made_of, tuple(layers), others)
+
+    def _sigma(self, mu: Tensor) -> Tensor:
+        """Return the deviations that go with means (B, D, F): equation 3."""
+        return functional.softplus(self.deviation(mu).float()) + _EPSILON
 
     def alphas(self) -> Tensor:
         """Return, for each layer, how much of its result replaces what was there, 0..1."""
@@ -423,11 +463,14 @@ class RhythmNet(nn.Module):
         else:
             is_there = functional.pad(is_there, (0, 1), value=True)
         return Keys(
-            torch.cat((u, self.silence.expand(len(u), 1, -1)), dim=1),
+            self._with_silence(u),
             functional.pad(r_u, (0, 0, 0, 1)),
             functional.pad(distance, (0, 1), value=_NOWHERE),
             is_there,
         )
+
+    def _with_silence(self, u: Tensor) -> Tensor:
+        return torch.cat((u, self.silence.expand(len(u), 1, -1)), dim=1)
 
 
 def _composed(attention: Tensor, made_of: Tensor) -> Tensor:

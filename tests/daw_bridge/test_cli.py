@@ -28,6 +28,7 @@ from daw_bridge.cli import app
 from daw_bridge.render_commands import DEMO_RHYTHMS
 from daw_bridge.reporting import progress
 from transform.engine import Redrummer, RenderSettings, Take
+from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.midi import read_midi, write_midi
 from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
@@ -379,6 +380,22 @@ def test_options_reach_the_settings(source, monkeypatch):
     assert settings.gain_db == {"HH": -6.0, "KD": 2.0}
     assert (settings.mix, settings.timing, settings.velocity) == (0.5, 0.25, 0.7)
     assert (settings.tail, settings.seed) == ("ring", 9)
+
+
+def test_the_latent_engine_and_its_variation_reach_the_settings(source, monkeypatch):
+    seen = []
+
+    def watched(self, recording, rhythm, settings, **options):
+        seen.append(settings)
+        raise CheckpointError("enough")
+
+    monkeypatch.setattr(Redrummer, "redrum", watched)
+    redrum("render", source, "--rhythm", RHYTHM, "--engine", "latent", "--variation", 0.5)
+    assert (seen[0].engine, seen[0].variation) == ("latent", 0.5)
+
+
+def test_variation_of_the_other_engine_is_a_usage_error(source, here):
+    assert_refused(["render", source, "--rhythm", RHYTHM, "--variation", 1], 2, "knows no variation", here)
 
 
 @pytest.mark.parametrize("length", ["source", "0.75"])

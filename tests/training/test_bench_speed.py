@@ -35,6 +35,8 @@ def test_every_stage_works_on_every_length(measured):
     result = measure_speed("default", (1.0, 20.5), progress=lambda stage, share: told.append(share))
     models = load_preset("default").models
     stages = ["transcription", "separation", "resequence"]
+    if "rhythm" in models:
+        stages.append("latent")
     if "codec-generator" in models:
         stages += ["codec", "codec, bfloat16"]
     if "separator" not in models:

@@ -12,6 +12,8 @@ from training.bench_systems import (
     AUDIO_RHYTHM,
     CODED_ORACLE,
     KIT_SYSTEMS,
+    LATENT_AUDIO,
+    LATENT_MIDI,
     MIDI_RHYTHM,
     NMF_STEMS,
     PLAIN_SLICES,
@@ -155,9 +157,11 @@ def test_the_engine_is_told_what_the_row_says(items):
             told.append((source, rhythm, settings))
             raise RhythmError("enough")
 
-    for system in (AUDIO_RHYTHM, MIDI_RHYTHM):
+    for system in (AUDIO_RHYTHM, MIDI_RHYTHM, LATENT_AUDIO, LATENT_MIDI):
         play(system, items[0], Listening(), None)
-    (source, heard, _), (_, written, settings) = told
+    (source, heard, _), (_, written, settings), *others = told
+    assert [s.engine for _, _, s in told] == ["resequence", "resequence", "latent", "latent"]
+    assert [isinstance(rhythm, Rhythm) for _, rhythm, _ in others] == [False, True]
     assert np.array_equal(source.read(0, source.n_samples)[0], items[0].source)
     assert np.array_equal(heard.read(0, heard.n_samples)[0], items[0].target)
     assert isinstance(written, Rhythm)
@@ -221,10 +225,18 @@ def test_every_variant_plays_the_rhythm(items, nmf):
 
 
 def test_of_a_real_loop_nobody_knows_the_truth(items):
-    assert systems_for(items[0], has_codec=True) == SYSTEMS
-    assert set(SYSTEMS) - set(systems_for(items[0], has_codec=False)) == {CODED_ORACLE}
-    of_a_loop = set(systems_for(items[2], has_codec=True))
+    assert systems_for(items[0], has_codec=True, has_latent=True) == SYSTEMS
+    of_a_loop = set(systems_for(items[2], has_codec=True, has_latent=True))
     assert set(SYSTEMS) - of_a_loop == {TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle"}
+
+
+def test_what_the_preset_has_no_models_for_is_left_out(items):
+    latent = {LATENT_AUDIO, LATENT_MIDI}
+    for item in (items[0], items[2]):
+        every = set(systems_for(item, has_codec=True, has_latent=True))
+        assert every - set(systems_for(item, has_codec=True, has_latent=False)) == latent
+        assert every - set(systems_for(item, has_codec=False, has_latent=False)) >= latent
+    assert CODED_ORACLE not in systems_for(items[0], has_codec=False, has_latent=False)
 
 
 def test_the_oracle_goes_through_the_codec(items):
@@ -339,8 +351,10 @@ def test_a_run_has_all_rows(bench):
     if "separator" in load_preset("default").models:
         stems.append("separator")
     stems.append("ideal ratio mask")
-    has_codec = "codec-encoder" in load_preset("default").models
-    of_pairs = [system for system in SYSTEMS if has_codec or system != CODED_ORACLE]
+    models = load_preset("default").models
+    missing = [] if "codec-encoder" in models else [CODED_ORACLE]
+    missing += [] if "rhythm" in models else [LATENT_AUDIO, LATENT_MIDI]
+    of_pairs = [system for system in SYSTEMS if system not in missing]
     of_loops = [s for s in of_pairs if s not in (TRUE_STEMS, TRUE_SOURCE, CODED_ORACLE, "oracle")]
     for material, systems in (("pairs", of_pairs), ("loops", of_loops), ("stems", stems)):
         assert [system for of, system in rows if of == material] == list(systems)

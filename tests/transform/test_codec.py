@@ -5,7 +5,7 @@ import torch
 
 from transform import codec as module
 from transform.codec import CONFIGURATIONS, Codec, CodecConfig, CodecNet, EncoderNet, GeneratorNet
-from transform.errors import CheckpointError, SettingsError
+from transform.errors import CheckpointError, DeviceError, SettingsError
 from transform.weights import config_from_json, config_to_json
 
 SMALL = CodecConfig(
@@ -185,6 +185,52 @@ def test_files_that_are_no_codec_are_refused(tmp_path):
         Codec.load(encoder, other[1])
     with pytest.raises(CheckpointError, match="configuration"):
         Codec.load(*save_parts(CodecNet(SMALL), tmp_path, config='{"n_latent": 6}'))
+
+
+class Cramped(torch.nn.Module):
+    """A network on a device that has room for so many frames of what it is given."""
+
+    def __init__(self, net, most):
+        super().__init__()
+        self.net, self.most = net, most
+        self.config, self.reach_frames = net.config, net.reach_frames
+
+    def forward(self, x, *where):
+        if x.shape[-1] > self.most:
+            raise torch.OutOfMemoryError("no room")
+        return self.net(x, *where)
+
+
+def test_where_memory_is_short_smaller_pieces_give_the_same(net, audio, caplog):
+    whole = codec_of(net)
+    encoded = whole.encode(audio)
+    reach = net.encoder.reach_frames, net.generator.reach_frames
+    encoder = Cramped(net.encoder, (2 * reach[0] + 20) * net.config.hop)
+    cramped = Codec(encoder, Cramped(net.generator, 2 * reach[1] + 20))
+    for one, other in zip(encoded, cramped.encode(audio), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    n = audio.shape[1]
+    assert torch.allclose(whole.decode(encoded.mu, n), cramped.decode(encoded.mu, n), atol=1e-5)
+    if encoded.mu.shape[-1] > 2 * max(reach) + 20:
+        assert "smaller pieces" in caplog.text
+
+
+def test_where_there_is_no_memory_at_all_it_is_said(net, audio):
+    with pytest.raises(DeviceError, match="too little free memory") as caught:
+        Codec(Cramped(net.encoder, 0), net.generator).encode(audio)
+    assert "--device cpu" in caught.value.hint
+
+
+def test_a_stretch_in_the_middle_is_decoded_as_in_the_whole(net, audio):
+    codec = codec_of(net)
+    mu, hop = torch.cat([codec.encode(audio).mu] * 2, dim=-1), codec.config.hop
+    reach, n_frames = codec.generator_reach, mu.shape[-1]
+    first, last = n_frames // 2, n_frames // 2 + 3
+    begin, end = max(0, first - reach), min(n_frames, last + reach)
+    part = codec.decode(mu[..., begin:end], (end - begin) * hop, first_frame=begin)
+    whole = codec.decode(mu, n_frames * hop)
+    cut = slice((first - begin) * hop, (last - begin) * hop)
+    assert torch.allclose(part[:, cut], whole[:, first * hop : last * hop], atol=1e-5)
 
 
 @pytest.mark.parametrize(

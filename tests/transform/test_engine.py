@@ -245,6 +245,8 @@ def test_a_rhythm_without_drums_is_said(click_source):
         {"gain_db": {"XX": 1.0}},
         {"gain_db": {"KD": float("inf")}},
         {"seed": -1},
+        {"engine": "latent", "variation": -0.1},
+        {"variation": 0.5},
     ],
 )
 def test_impossible_settings_are_usage_errors(wrong):

@@ -21,7 +21,9 @@ from transform.rhythm_transformer import (
     config_for,
     load_rhythm,
     rhythm_frames,
+    rhythm_stretch,
 )
+from transform.transcriber import Activations
 from transform.weights import config_to_json
 
 SMALL = RhythmConfig(n_latents=6, n_activations=5, width=8, n_heads=2)
@@ -399,6 +401,35 @@ def codec_of(config=CODEC, seed=0):
     torch.manual_seed(seed)
     net = CodecNet(config)
     return Codec(net.encoder, net.generator)
+
+
+def test_channels_follow_the_attention_that_the_source_is_paid(net):
+    source = random_source(net.config, n_items=1)
+    target = random_target(net.config, n_items=1)
+    for there in (None, torch.ones(1, F, dtype=torch.bool)):
+        source = source._replace(is_there=there)
+        channels = torch.cat((source.mu, 0.5 * source.mu))
+        alone, out = net(source, target), net(source, target, channels)
+        assert torch.allclose(out.mu, alone.mu, atol=1e-6)
+        mu, sigma = out.channels
+        assert torch.allclose(mu[:1], out.mu, atol=1e-5)
+        assert torch.allclose(sigma[:1], out.sigma, atol=1e-5)
+        assert not torch.allclose(mu[1:], out.mu, atol=1e-3)
+        assert alone.channels is None
+
+
+@pytest.mark.parametrize("hop", [256, 512, 2048])
+def test_r_of_a_stretch_is_that_of_the_whole(hop):
+    config = replace(RhythmConfig(), hop=hop)
+    random = np.random.default_rng(0)
+    whole = [random.uniform(0, 1, (5, 3000)).astype(np.float32) for _ in range(3)]
+    whole[0] **= 60
+    said = Activations(*whole, whole[0][0])
+    n_frames = 3000 * 441 // hop
+    long = rhythm_frames(config, *(torch.from_numpy(part)[None] for part in whole), n_frames)
+    for first, last in ((0, 3), (n_frames // 2, n_frames // 2 + 40), (n_frames - 5, n_frames)):
+        part = rhythm_stretch(config, lambda a, b: Activations(*(x[..., a:b] for x in said)), first, last)
+        assert torch.allclose(part, long[..., first:last], atol=2e-4)
 
 
 def saved(config, path):

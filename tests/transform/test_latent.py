@@ -1,0 +1,579 @@
+import hashlib
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from transform import latent as module
+from transform.audio import AudioFormat, Recording
+from transform.codec import Codec, CodecConfig, CodecNet, Encoded
+from transform.engine import Redrummer, RenderSettings
+from transform.errors import AudioError, CheckpointError, RhythmError
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
+from transform.latent_bank import Heard
+from transform.presets import ModelFile, Preset
+from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
+from transform.weights import config_to_json
+
+RATE = 44_100
+HOP = 256
+STROKES = [(0.3, "KD"), (0.8, "HH"), (1.3, "KD"), (1.8, "HH"), (2.3, "KD"), (2.6, "HH")]
+HZ = {"KD": 80, "SD": 1500, "HH": 9000}
+WANTED = [(0.1, "HH"), (0.45, "KD"), (0.7, "KD"), (0.9, "HH"), (1.5, "HH"), (1.9, "KD")]
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 2),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 2),
+)
+
+
+class FrameCodec:
+    """Stands in for a codec: latents are the samples of frames."""
+
+    encoder_reach = generator_reach = 0
+
+    def __init__(self):
+        self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
+        self.n_encoded = 0
+
+    def encode(self, audio):
+        n_frames = -(-audio.shape[1] // HOP)
+        self.n_encoded += n_frames
+        mu = functional.pad(audio, (0, n_frames * HOP - audio.shape[1])).reshape(len(audio), n_frames, HOP).mT
+        return Encoded(mu, mu, mu.abs().amax(dim=1, keepdim=True).expand(-1, 8, -1))
+
+    def decode(self, latents, n_samples, *, first_frame=0):
+        return latents.mT.flatten(1)[:, :n_samples]
+
+
+class Hearing:
+    """Stands in for the transcriber and hears what the test made."""
+
+    def __init__(self, events_by_name):
+        self.events_by_name = events_by_name
+
+    def activations(self, recording):
+        self.heard = self.events_by_name.get(recording.name, [])
+        n_frames = round(recording.duration_s * RATE) // 441 + 1
+        n = len(self.heard)
+        return activations_of_events(self.heard, n_frames, heights=[1.0] * n, widths=[1.5] * n)
+
+    def events(self, activations):
+        return list(self.heard)
+
+
+class Separated:
+    """Stands in for the separator where a test knows the stems."""
+
+    def __init__(self, stems):
+        self.stems = stems
+
+    def open(self, recording, activations):
+        return self.stems
+
+
+def sharpened(net):
+    """Return an untrained network, which mixes frames whose rhythm is alike, made to choose the likest."""
+    with torch.no_grad():
+        for i, block in enumerate(net.blocks):
+            block.delta.fill_(30.0)
+            block.gamma.fill_(10.0 if i else 0.0)
+    return net
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = RhythmConfig(hop=HOP, n_latents=HOP, n_activations=8)
+    return LatentModel(FrameCodec(), sharpened(RhythmNet(config)))
+
+
+def burst(drum_class, sample_rate=RATE, tau_s=0.05):
+    time_s = np.arange(round(0.6 * sample_rate)) / sample_rate
+    return (0.3 * np.cos(2 * np.pi * HZ[drum_class] * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+@pytest.fixture
+def played(recorded, model):
+    """Return a function that makes a source of kicks and hats, its stems, and a redrummer for it."""
+
+    def make(strokes=STROKES, sample_rate=RATE, n_channels=1, length_s=3.0):
+        sounds = [(t, c, burst(c, sample_rate)) for t, c in strokes]
+        source, stems = recorded(sounds, length_s, sample_rate, n_channels)
+        heard = Hearing({"source": [DrumEvent(t, c, 0.8) for t, c in strokes]})
+        return source, stems, Redrummer(heard, Separated(stems), load_latent=lambda: model)
+
+    return make
+
+
+def rhythm_of(*strokes, length_s=2.5, velocity=0.8, bpm=None):
+    events = tuple(DrumEvent(t, c, velocity) for t, c in strokes)
+    return Rhythm(events, length_s, TempoMap.constant(bpm) if bpm else None, "made")
+
+
+def settings_of(**changes):
+    return RenderSettings(engine="latent", **changes)
+
+
+def whole(take):
+    return take.read(0, take.n_samples)
+
+
+def band(sound, drum_class, rate=RATE):
+    """Return the part of a sound (T,) around the frequency of a class; spliced frames click in all bands."""
+    spectrum, hz = np.fft.rfft(sound), np.fft.rfftfreq(len(sound), 1 / rate)
+    return np.fft.irfft(spectrum * (np.abs(hz - HZ[drum_class]) < 100), len(sound))
+
+
+def onset_errors_s(sound, onsets_s, rate=RATE):
+    """Return how far from each onset a sound (T,) first reaches a tenth of its peak there."""
+    errors = []
+    for onset_s in onsets_s:
+        near = np.abs(sound[round((onset_s - 0.03) * rate) : round((onset_s + 0.06) * rate)])
+        assert near.max() > 0.1
+        errors.append(np.argmax(near > 0.1 * near.max()) / rate - 0.03)
+    return np.array(errors)
+
+
+@pytest.mark.parametrize("sample_rate", [32_000, 44_100, 48_000])
+def test_the_sources_drums_play_the_rhythm(played, sample_rate):
+    source, _, redrummer = played(sample_rate=sample_rate)
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of())
+    assert take.n_samples == round(2.5 * sample_rate)
+    (sound,) = whole(take)
+    assert np.abs(onset_errors_s(sound, [t for t, _ in WANTED], sample_rate)).max() < 0.007  # a frame is 5.8 ms
+    for drum_class in ("KD", "HH"):
+        own = band(sound, drum_class, sample_rate)
+        for onset_s, struck in WANTED:
+            level = np.abs(own[round(onset_s * sample_rate) :][: sample_rate // 20]).max()
+            assert (level > 0.12) == (struck == drum_class)
+    assert np.abs(sound[round(1.3 * sample_rate) : round(1.45 * sample_rate)]).max() < 0.01
+
+
+@pytest.mark.parametrize("n_channels", [2, 6])
+@pytest.mark.parametrize("sample_rate", [44_100, 96_000])
+def test_a_take_keeps_rate_channels_and_their_balance(played, n_channels, sample_rate):
+    source, _, redrummer = played(sample_rate=sample_rate, n_channels=n_channels)
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of(length=1.5))
+    sound = whole(take)
+    assert sound.shape == (n_channels, round(1.5 * sample_rate))
+    assert take.format == source.format
+    for c in range(1, n_channels):
+        np.testing.assert_allclose(sound[c], 0.9**c * sound[0], atol=1e-5)
+
+
+def test_channels_of_their_own_stay_apart(recorded, model, played):
+    # Kicks are on the left alone, hats on the right: attention is one, what it fetches is each channel's own.
+    _, stems, redrummer = played(n_channels=2)
+    left, right = (stems.stems[CLASSES.index(c), 0] for c in ("KD", "HH"))
+    source = Recording.from_samples(np.stack((left, right)), RATE, "source")
+    left, right = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of()))
+    assert np.abs(band(left, "HH")).max() < 0.02
+    assert np.abs(band(right, "KD")).max() < 0.02
+    assert np.abs(onset_errors_s(left, [t for t, c in WANTED if c == "KD"])).max() < 0.007
+    assert np.abs(onset_errors_s(right, [t for t, c in WANTED if c == "HH"])).max() < 0.007
+
+
+def small_model(seed=0):
+    """Return random networks as they are: each sample depends on all that it can depend on."""
+    torch.manual_seed(seed)
+    net = CodecNet(SMALL)
+    codec = Codec(net.encoder, net.generator)
+    config = replace(config_for(SMALL, codec.fingerprint), width=16, n_heads=2)
+    return LatentModel(codec, sharpened(RhythmNet(config)))
+
+
+def order_of(source, events, struck=STROKES, **changes):
+    heard = Hearing({source.name: [DrumEvent(t, c, 0.8) for t, c in struck]})
+    order = LatentOrder(
+        source=Heard(source, heard.activations(source), heard.heard),
+        stems=None,
+        is_partial=False,
+        events=events,
+        length_s=10.0,
+        target=None,
+        stand_ins={"KD": "KD", "HH": "HH"},
+        has_own_velocity=False,
+        gain_db={},
+    )
+    return replace(order, **changes)
+
+
+def read_whole(arrangement, n_samples, n_channels=1):
+    out = np.zeros((n_channels, n_samples), dtype=np.float32)
+    arrangement.add_to(out, 0)
+    return out
+
+
+@pytest.mark.parametrize(("sample_rate", "variation"), [(44_100, 0.0), (48_000, 1.0)])
+def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variation):
+    source, _, _ = played(sample_rate=sample_rate, n_channels=2)
+    model = small_model()
+    events = rhythm_of(*WANTED).section(0, 9.0).events
+
+    def arrangement():
+        return LatentArrangement(model, order_of(source, events), variation=variation, seed=3)
+
+    n = 10 * sample_rate
+    one = read_whole(arrangement(), n, 2)
+    other, parts = arrangement(), np.zeros_like(one)
+    starts = [0, 1, 700, 50_000, 50_001, 123_456, 300_000, 400_001, n]
+    for start, stop in reversed(list(pairwise(starts))):
+        other.add_to(parts[:, start:stop], start)
+    np.testing.assert_allclose(parts, one, atol=1e-4)
+    assert np.abs(one).max() > 1e-3
+
+
+def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch):
+    source, _, _ = played()
+    model = small_model()
+    order = order_of(source, rhythm_of(*WANTED).section(0, 9.0).events)
+    long = LatentArrangement(model, order)
+    monkeypatch.setattr(module, "_CHUNK_S", 0.4)
+    short = LatentArrangement(model, order)
+    np.testing.assert_allclose(read_whole(short, 9 * RATE), read_whole(long, 9 * RATE), atol=1e-4)
+
+
+def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
+    source, _, _ = played()
+    model = small_model()
+    order = order_of(source, rhythm_of(*WANTED[:3]).events)
+    n_frames = -(-round(1.7 * RATE) // 512)  # a kick at .7 s may ring for a second
+    (part,) = module.latent_parts(model, order)
+    assert part.bank.source.mu.shape[-1] == -(-3 * RATE // 512)  # a short source is taken whole
+    mu, _ = model.transform(part.bank, WrittenRhythm(model.config, order.events).target(0, n_frames))
+    expected = model.codec.decode(mu, n_frames * 512).numpy()
+    made = read_whole(LatentArrangement(model, order), n_frames * 512)
+    np.testing.assert_allclose(made[:, : RATE + 4410], expected[:, : RATE + 4410], atol=1e-5)
+
+
+def test_windows_are_cross_faded_where_they_overlap(played, model):
+    source, _, redrummer = played()
+    steady = [(0.25 * i, ("KD", "HH")[i % 2]) for i in range(48)]
+    (sound,) = whole(redrummer.redrum(source, rhythm_of(*steady, length_s=12.0), settings_of()))
+    assert np.abs(onset_errors_s(sound[RATE // 8 :], [t - 0.125 for t, _ in steady[1:]])).max() < 0.01
+    levels = [np.abs(sound[round(t * RATE) :][:2000]).max() for t, _ in steady]
+    assert min(levels) > 0.15
+    assert max(levels) < 0.35
+
+
+def test_classes_are_redrummed_and_the_other_stems_play_on(played):
+    source, stems, redrummer = played([*STROKES, (0.55, "SD"), (2.05, "SD")])
+    settings = settings_of(classes=("KD",), length="source")
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings)
+    kept = stems.stems[1:].sum(axis=0)
+    kicks = whole(take) - kept
+    assert np.abs(onset_errors_s(kicks[0], [t for t, c in WANTED if c == "KD"])).max() < 0.007
+    for drum_class in ("HH", "SD"):  # of the other stems nothing is copied
+        assert np.abs(band(kicks[0], drum_class)).max() < 0.02
+    assert "the source's own snare drum, tom, hi-hat and cymbal play on" in take.notes
+
+
+def test_kept_stems_play_alone_where_the_rhythm_has_nothing_for_the_classes(played):
+    source, stems, redrummer = played()
+    settings = settings_of(classes=("SD",), length="source", tail="ring")
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings)
+    np.testing.assert_allclose(whole(take), np.delete(stems.stems, 1, axis=0).sum(axis=0), atol=1e-6)
+
+
+def test_a_gain_acts_on_its_class_alone(played):
+    source, _, redrummer = played()
+    loud, soft = (
+        whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(gain_db={"HH": gain})))[0]
+        for gain in (-1e-9, -20.0)
+    )
+    np.testing.assert_allclose(band(soft, "HH"), 0.1 * band(loud, "HH"), atol=5e-3)
+    np.testing.assert_allclose(band(soft, "KD"), band(loud, "KD"), atol=5e-3)
+    (all_louder,) = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(gain_db={"KD": 3, "HH": 3})))
+    (as_is,) = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of()))
+    np.testing.assert_allclose(all_louder, as_is * 10 ** (3 / 20), atol=1e-6)
+
+
+def test_tails_are_cut_rung_out_or_wrapped(played):
+    source, _, redrummer = played()
+    late = rhythm_of((0.5, "HH"), (1.98, "KD"), length_s=2.0)
+
+    def take(tail):
+        return redrummer.redrum(source, late, settings_of(tail=tail))
+
+    cut, rung, wrapped = take("cut"), take("ring"), take("wrap")
+    assert cut.n_samples == wrapped.n_samples == 2 * RATE
+    assert 2.1 * RATE < rung.n_samples < 3.1 * RATE
+    assert np.abs(whole(rung)[0, 2 * RATE :]).max() > 0.1
+    assert np.abs(whole(rung)[0, -100:]).max() < 1e-3
+    assert np.abs(whole(cut)[0, :5000]).max() < 1e-3
+    assert np.abs(whole(cut)[0, -2:]).max() < 0.01
+    np.testing.assert_allclose(whole(wrapped)[0, :4000], rung.read(2 * RATE, 2 * RATE + 4000)[0], atol=1e-3)
+
+
+def test_what_the_source_lacks_is_played_by_the_nearest_class(played):
+    source, _, redrummer = played()
+    rhythm = rhythm_of((0.2, "TT"), (0.7, "CY"), (1.2, "KD"))
+    take = redrummer.redrum(source, rhythm, settings_of())
+    assert "the source has no tom: its kick drum plays that part" in take.notes
+    assert "the source has no cymbal: its hi-hat plays that part" in take.notes
+    same = redrummer.redrum(source, rhythm_of((0.2, "KD"), (0.7, "HH"), (1.2, "KD")), settings_of())
+    np.testing.assert_allclose(whole(take), whole(same), atol=1e-6)
+
+
+def test_the_dry_end_of_mix_is_the_source(played):
+    source, _, redrummer = played()
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of(mix=0.0, length="source"))
+    np.testing.assert_array_equal(whole(take), source.read(0, source.n_samples))
+
+
+def played_events(order):
+    """Return the events as the transformer is told of them."""
+    model = small_model()
+    (part,) = module.latent_parts(model, order)
+    return part.known._events
+
+
+def test_velocities_are_the_rhythms_as_strong_as_the_source_or_the_sources_own(played):
+    source, _, _ = played()
+    events = (DrumEvent(0.1, "KD", 0.2), DrumEvent(0.5, "KD", 0.4), DrumEvent(0.9, "HH", 0.4))
+    assert [e.velocity for e in played_events(order_of(source, events))] == pytest.approx([0.4, 0.8, 0.8])
+    own = played_events(order_of(source, events, has_own_velocity=True))
+    assert [e.velocity for e in own] == pytest.approx([0.8] * 3)
+    together = (DrumEvent(0.1, "KD", 0.4), DrumEvent(0.103, "TT", 0.8))
+    (one,) = played_events(order_of(source, together, stand_ins={"KD": "KD", "TT": "KD"}))
+    assert (one.onset_s, one.drum_class) == (0.1, "KD")
+    assert one.velocity == pytest.approx(0.8 * 0.8 / 0.76)  # 9 of 10 strokes are softer than .76
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Return the targets that transformers were asked for."""
+    targets = []
+    transform = LatentModel.transform
+
+    def listen(self, bank, target):
+        targets.append(target)
+        return transform(self, bank, target)
+
+    monkeypatch.setattr(LatentModel, "transform", listen)
+    return targets
+
+
+def test_a_recording_that_plays_unchanged_tells_more_than_its_events(played, told, clicks):
+    source, _, redrummer = played()
+    onsets = [0.2, 0.7, 1.1]
+    target = Recording.from_samples(clicks(onsets, sample_rate=48_000, length_s=1.5), 48_000, "target")
+    redrummer.transcriber.events_by_name["target"] = [DrumEvent(t, "KD", 0.8) for t in onsets]
+    (sound,) = whole(redrummer.redrum(source, target, settings_of()))
+    assert np.abs(onset_errors_s(sound, onsets)).max() < 0.007
+    (given,) = told
+    assert given.activations is not None
+    # What the encoder hears there is the target, at the rate of the model.
+    at = round(0.2 * RATE)
+    loudest = int(given.activations.abs().amax(dim=1)[0].argmax())
+    assert abs(loudest - at // HOP) <= 1
+    assert given.rhythm.shape[-1] == given.activations.shape[-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"length": 4.0},
+        {"start_s": 0.5},
+        {"timing": 0.0, "rhythm_bpm": 100.0},
+        {"velocity": 0.5},
+        {"velocity": "source"},
+        {"source_bpm": 100.0, "rhythm_bpm": 90.0},
+        {"gain_db": {"HH": -3.0}},
+        {"classes": ("KD",)},
+    ],
+)
+def test_a_recording_that_is_changed_is_played_by_its_events(played, told, clicks, change):
+    source, _, redrummer = played()
+    target = Recording.from_samples(clicks([0.2, 0.71, 1.1], length_s=1.5), RATE, "target")
+    redrummer.transcriber.events_by_name["target"] = [
+        DrumEvent(t, c, 0.8) for t, c in ((0.2, "KD"), (0.71, "HH"), (1.1, "KD"))
+    ]
+    take = redrummer.redrum(source, target, settings_of(**change))
+    (sound,) = whole(take)
+    assert all(target.activations is None for target in told)
+    kicks = [e.onset_s for e in take.rhythm.events if e.drum_class == "KD" and e.onset_s > 0.03]
+    assert np.abs(onset_errors_s(band(sound, "KD"), kicks)).max() < 0.02
+
+
+def test_a_recording_is_heard_no_longer_than_the_take(played, clicks, model):
+    source, _, redrummer = played()
+    target = Recording.from_samples(clicks([0.2, 1.1], length_s=1.5), RATE, "target")
+    redrummer.transcriber.events_by_name["target"] = [DrumEvent(t, "KD", 0.8) for t in (0.2, 1.1)]
+    take = redrummer.redrum(source, target, settings_of(length=0.9, tail="ring"))
+    assert take.n_samples < 1.3 * RATE
+    assert np.abs(take.read(round(1.05 * RATE), round(1.3 * RATE))).max() < 0.01
+
+
+def test_variation_is_drawn_by_the_seed(played, tmp_path):
+    source, _, redrummer = played()
+
+    def digest(**changes):
+        take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of(**changes))
+        take.write(tmp_path / "out.wav", overwrite=True)
+        return hashlib.sha256((tmp_path / "out.wav").read_bytes()).hexdigest()
+
+    varied = digest(variation=1.0, seed=1)
+    assert varied == digest(variation=1.0, seed=1)
+    assert varied != digest(variation=1.0, seed=2)
+    assert varied != digest(seed=1)
+    assert digest(seed=1) == digest(seed=2)  # the mean is the mean
+
+
+def test_variation_is_in_proportion_to_the_deviation(played):
+    source, _, redrummer = played()
+    mean, half, full = (
+        whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(variation=v))) for v in (0.0, 0.5, 1.0)
+    )
+    np.testing.assert_allclose(full - mean, 2 * (half - mean), atol=1e-5)
+    assert np.abs(full - mean).max() > 1e-3
+
+
+def test_channels_vary_alike(played):
+    source, _, redrummer = played(n_channels=2)
+    left, right = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(variation=0.5)))
+    assert np.corrcoef(left, right)[0, 1] > 0.99
+
+
+class Endless(Recording):
+    """An hour and more of the same second of sound, made when it is read."""
+
+    def __init__(self, second, name="source"):
+        n_samples = 3700 * len(second)
+        super().__init__(name, AudioFormat(sample_rate=len(second), n_channels=1, subtype="FLOAT"), n_samples)
+        self.second = second
+
+    def _fetch(self, start, stop):
+        return self.second[np.arange(start, stop) % len(self.second)][None]
+
+
+def test_hours_of_source_and_take_need_no_more_than_their_beginning(model):
+    second = np.zeros(RATE, dtype=np.float32)
+    second[: RATE // 2] = burst("KD")[: RATE // 2]
+    source = Endless(second)
+    strokes = [(float(t), "KD") for t in range(3700)]
+    order = order_of(source, [DrumEvent(t, c, 0.8) for t, c in strokes], strokes)
+    before = model.codec.n_encoded
+    arrangement = LatentArrangement(model, order)
+    assert model.codec.n_encoded - before < 6000  # of 600,000
+    out = np.zeros((1, RATE), dtype=np.float32)
+    arrangement.add_to(out, 3650 * RATE + RATE // 2)
+    assert np.abs(onset_errors_s(out[0], [0.5])).max() < 0.007
+    assert sum(latents._window.cache_info().misses for _, latents in arrangement._parts) <= 6
+
+
+def test_a_source_of_less_than_a_frame_is_said(played, model):
+    _, _, redrummer = played()
+    tiny = Recording.from_samples(np.ones(200), RATE, "tick")
+    with pytest.raises(AudioError, match=r"tick is 4\.5 ms long; the latent engine needs 5\.8 ms") as caught:
+        redrummer.redrum(tiny, rhythm_of(*WANTED), settings_of())
+    assert "resequence" in caught.value.hint
+
+
+def test_a_source_of_one_frame_plays(played, model):
+    _, _, redrummer = played()
+    tiny = Recording.from_samples(burst("HH")[:HOP], RATE, "tick")
+    redrummer.transcriber.events_by_name["tick"] = [DrumEvent(0.0, "HH", 0.8)]
+    take = redrummer.redrum(tiny, rhythm_of((0.5, "HH")), settings_of())
+    assert np.abs(onset_errors_s(whole(take)[0], [0.5])).max() < 0.007
+
+
+def test_a_source_or_a_rhythm_without_drums_is_said(played):
+    source, _, redrummer = played()
+    silent = Recording.from_samples(np.zeros(RATE), RATE, "pad")
+    with pytest.raises(AudioError, match="no drum hits are heard in pad"):
+        redrummer.redrum(silent, rhythm_of(*WANTED), settings_of())
+    with pytest.raises(RhythmError, match="no drum hits are heard in pad"):
+        redrummer.redrum(source, silent, settings_of())
+    with pytest.raises(RhythmError, match="no drum hits in the"):
+        redrummer.redrum(source, rhythm_of(), settings_of())
+
+
+def preset_of(folder, files):
+    models = {
+        name: ModelFile(path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), n_parameters=1)
+        for name, path in files.items()
+    }
+    return Preset(
+        name="made",
+        folder=folder,
+        configuration="hires",
+        classes=CLASSES,
+        sample_rate=RATE,
+        models=models,
+        data={},
+        scores={},
+    )
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Return a preset whose models are those of `small_model`, untrained."""
+    model, files = small_model(), {}
+    nets = (model.codec._encoder, SMALL), (model.codec._generator, SMALL), (model._net, model.config)
+    for name, (net, config) in zip(MODELS, nets, strict=True):
+        files[name] = tmp_path / f"{name}.safetensors"
+        weights = {key: value.half().contiguous() for key, value in net.state_dict().items()}
+        save_file(weights, files[name], {"model": name, "config": config_to_json(config)})
+    return preset_of(tmp_path, files)
+
+
+def test_a_preset_with_the_models_plays(stored, played):
+    source, _, redrummer = played()
+    redrummer = Redrummer(redrummer.transcriber, load_latent=lambda: LatentModel.load(stored))
+    take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of())
+    assert whole(take).shape == (1, round(2.5 * RATE))
+    assert np.abs(whole(take)).max() > 1e-3
+
+
+def test_a_preset_without_the_models_is_refused(stored):
+    for missing in MODELS:
+        rest = {name: entry for name, entry in stored.models.items() if name != missing}
+        with pytest.raises(CheckpointError, match=f"made has no {missing}: it cannot play") as caught:
+            LatentModel.load(replace(stored, models=rest))
+        assert "--engine resequence" in caught.value.hint
+
+
+def test_a_transformer_of_another_codec_is_refused(stored, tmp_path):
+    other = small_model(seed=1)
+    path = tmp_path / "other.safetensors"
+    weights = {key: value.half() for key, value in other._net.state_dict().items()}
+    save_file(weights, path, {"model": "rhythm", "config": config_to_json(other.config)})
+    files = {name: entry.path for name, entry in stored.models.items()} | {"rhythm": path}
+    with pytest.raises(CheckpointError, match="trained on other weights of the codec") as caught:
+        LatentModel.load(preset_of(tmp_path, files))
+    assert caught.value.hint
+
+
+def test_models_are_loaded_when_the_engine_is_asked_for_and_once(played, model):
+    source, _, redrummer = played()
+    loaded = []
+    redrummer = Redrummer(redrummer.transcriber, load_latent=lambda: loaded.append(1) or model)
+    redrummer.redrum(source, rhythm_of(*WANTED))
+    assert not loaded
+    for _ in range(2):
+        redrummer.redrum(source, rhythm_of(*WANTED), settings_of())
+    assert loaded == [1]
+    with pytest.raises(CheckpointError, match="no models of the latent engine"):
+        Redrummer(redrummer.transcriber).redrum(source, rhythm_of(*WANTED), settings_of())
+
+
+def test_a_written_rhythm_is_the_same_wherever_it_is_read():
+    config = RhythmConfig()
+    events = [DrumEvent(0.37 * i, CLASSES[i % 5], 0.5 + 0.05 * (i % 7)) for i in range(60)]
+    written = WrittenRhythm(config, events)
+    long = written.target(0, 1900).rhythm
+    for first, last in ((0, 10), (441, 500), (440, 882), (1500, 1900)):
+        part = written.target(first, last)
+        assert isinstance(part, Target)
+        assert part.activations is None
+        assert torch.allclose(part.rhythm, long[..., first:last], atol=1e-4)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+
+from transform.codec import Codec, CodecConfig, CodecNet
+from transform.events import CLASSES, DrumEvent
+from transform.latent_bank import Heard, chosen_frames, latent_bank
+from transform.rhythm_transformer import RhythmConfig, activations_of_events, rhythm_frames
+
+RATE, HOP = 44_100, 512
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 2),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 2),
+)
+CONFIG = RhythmConfig(n_latents=6, n_activations=10)
+
+
+@pytest.fixture
+def codec():
+    torch.manual_seed(0)
+    net = CodecNet(SMALL)
+    return Codec(net.encoder, net.generator)
+
+
+def frame_of(onset_s):
+    return int(onset_s * RATE / HOP)
+
+
+def noise(length_s):
+    sound = 0.1 * np.random.default_rng(0).standard_normal(round(length_s * RATE))
+    return sound.astype(np.float32)
+
+
+def heard_in(recording, events):
+    n, n_frames = len(events), round(recording.duration_s * RATE) // 441 + 1
+    said = activations_of_events(events, n_frames, heights=[0.9] * n, widths=[1.5] * n)
+    return Heard(recording, said, events)
+
+
+def test_a_short_source_is_taken_whole():
+    assert np.array_equal(chosen_frames([DrumEvent(1.0, "KD", 0.5)], 4096, HOP), np.arange(4096))
+    # A bank of `paper`, whose frames are four times as long, holds as many seconds.
+    assert len(chosen_frames([DrumEvent(0.1 * i, "KD", 0.5) for i in range(900)], 2000, 2048)) <= 1024
+
+
+def test_a_long_source_gives_every_kind_of_stroke_with_all_of_its_phases():
+    # Ten minutes of hats; a soft kick, a loud kick, and a snare that falls together with a hat, once each.
+    events = [DrumEvent(0.1 * i, "HH", 0.5) for i in range(6000)]
+    rare = [DrumEvent(100.05, "KD", 0.1), DrumEvent(300.05, "KD", 0.9), DrumEvent(500.0, "SD", 0.5)]
+    events = sorted([*events, *rare], key=lambda event: event.onset_s)
+    n_frames = frame_of(600)
+    chosen = chosen_frames(events, n_frames, HOP)
+    assert len(chosen) == 4096
+    assert np.all(np.diff(chosen) > 0)
+    assert chosen[-1] < n_frames
+    for event in rare:
+        following = next(e.onset_s for e in events if e.onset_s > event.onset_s + 0.03)
+        wanted = np.arange(frame_of(event.onset_s) - 2, frame_of(following))
+        assert np.isin(wanted, chosen).all()
+    assert np.array_equal(chosen, chosen_frames(events, n_frames, HOP))
+
+
+def test_of_a_stroke_what_nobody_knows_any_more_is_left_out():
+    events = [DrumEvent(10.0 * i, "KD", 0.5) for i in range(60)]
+    chosen = chosen_frames(events, frame_of(600), HOP)
+    ago = (chosen[:, None] - [frame_of(e.onset_s) for e in events]) * HOP / RATE
+    assert np.where(ago < -0.03, np.inf, ago).min(axis=1).max() < 1.01
+
+
+def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch):
+    recording, _ = recorded([(0.0, "KD", noise(8.0))], 8.0, n_channels=2)
+    events = [DrumEvent(t, c, 0.5) for t, c in ((0.5, "KD"), (2.5, "HH"), (5.0, "SD"), (7.9, "KD"))]
+    heard = heard_in(recording, events)
+    monkeypatch.setattr("transform.latent_bank._MOST_FRAMES", 200)
+    bank = latent_bank(codec, CONFIG, heard)
+    chosen = chosen_frames(events, -(-8 * RATE // HOP), HOP)
+    assert 150 < len(chosen) <= 200
+    audio = torch.from_numpy(recording.read(0, recording.n_samples))
+    whole = codec.encode(torch.cat((audio.mean(dim=0, keepdim=True), audio))).mu[..., chosen]
+    assert torch.allclose(bank.source.mu, whole[:1], atol=1e-4)
+    assert torch.allclose(bank.channels, whole[1:], atol=1e-4)
+    said = [torch.from_numpy(part)[None] for part in heard.activations[:3]]
+    r = rhythm_frames(CONFIG, *said, -(-8 * RATE // HOP))[..., chosen]
+    assert torch.allclose(bank.source.rhythm, r, atol=1e-4)
+    assert bank.source.is_there.all()
+
+
+@pytest.mark.parametrize("sample_rate", [22_050, 48_000])
+def test_sources_of_other_rates_are_heard_at_the_models(recorded, codec, sample_rate):
+    time_s = np.arange(3 * sample_rate) / sample_rate
+    tone = np.sin(2 * np.pi * 440 * time_s).astype(np.float32)
+    recording, _ = recorded([(0.0, "KD", 0.3 * tone)], 3.0, sample_rate)
+    bank = latent_bank(codec, CONFIG, heard_in(recording, [DrumEvent(0.5, "KD", 0.5)]))
+    same = 0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE).astype(np.float32)
+    expected = codec.encode(torch.from_numpy(same)[None]).mu
+    assert bank.channels is None
+    assert bank.source.mu.shape == expected.shape
+    assert torch.allclose(bank.source.mu[..., 20:-20], expected[..., 20:-20], atol=1e-2)
+
+
+def test_of_stems_only_the_wanted_are_there(recorded, codec):
+    strokes = [(0.5, "KD", noise(0.5)), (0.6, "HH", 0.5 * noise(0.5))]
+    recording, stems = recorded(strokes, 2.0)
+    heard = heard_in(recording, [DrumEvent(t, c, 0.5) for t, c, _ in strokes])
+    bank = latent_bank(codec, CONFIG, heard, classes={"KD"}, stems=stems)
+    alone = torch.from_numpy(stems.stems[CLASSES.index("KD")])
+    assert torch.allclose(bank.source.mu, codec.encode(alone).mu, atol=1e-5)
+    hats = CLASSES.index("HH")
+    assert not bank.source.rhythm[:, hats].any()
+    assert bank.source.rhythm[:, CLASSES.index("KD")].any()
+    mixed = latent_bank(codec, CONFIG, heard, classes={"KD"})
+    assert mixed.source.rhythm[:, hats].any()  # they sound in the recording, so that must be known
+
+
+def test_nothing_is_heard_outside_of_a_recording(recorded):
+    recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
+    heard = heard_in(recording, [DrumEvent(0.2, "KD", 0.5), DrumEvent(0.9, "KD", 0.5)])
+    said = heard.activations_of(80, 130)
+    assert said.probability.shape == (5, 50)
+    assert said.openness.shape == (50,)
+    assert said.probability[0, 10] == pytest.approx(0.9)
+    assert not said.probability[:, 21:].any()
+    assert not heard.activations_of(300, 310).probability.any()
+    assert not heard.activations_of(0, 100, stop_s=0.15).probability.any()
+    assert not heard.activations_of(0, 100, classes=("HH",)).probability.any()

@@ -1,0 +1,413 @@
+"""The `latent` engine: a source's own latents in a rhythm's order, which the rhythm transformer finds, decoded.
+
+Hockman and Drysdale (AES AIMLA 2025), for recordings of any length (docs/method.md, decisions 12 to 15): the
+source is a bank of frames (transform/latent_bank.py), the rhythm is read in windows of 3 s that overlap by one
+and are cross-faded as latents, and latents are decoded in chunks with all that the generator sees around them.
+Windows and chunks lie where they lie, whoever asks, so any stretch can be read with the result of one pass.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.bank import LONGEST_S
+from transform.codec import Codec
+from transform.errors import AudioError, CheckpointError
+from transform.events import BOUNDARY_S, CLASSES, DrumEvent
+from transform.latent_bank import Heard, LatentBank, latent_bank
+from transform.presets import Preset
+from transform.resampling import Resampled
+from transform.resequence import PLAYED_TOGETHER_S, velocity_scale
+from transform.rhythm_transformer import (
+    ACTIVATION_HOP,
+    RhythmConfig,
+    RhythmNet,
+    Source,
+    Target,
+    activations_of_events,
+    load_rhythm,
+    rhythm_stretch,
+)
+from transform.separator import StemReader
+from transform.transcriber import Activations
+
+MODELS = ("codec-encoder", "codec-generator", "rhythm")  # of a preset
+
+_WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
+_OVERLAP_S = 1.0
+_CHUNK_S = 4.0  # decoded at once
+_KEPT_BYTES = 128 * 2**20  # of decoded sound: a take is read twice, first for its peak
+_KEPT_WINDOWS, _KEPT_CHUNKS = 4, 3
+_FADE_S = 0.02  # where the last stroke has rung
+_INAUDIBLE = 1e-4  # of full scale
+# Medians of the transcriber's peaks on validation kits: an event is said as a recording's strokes are (decision
+# 11). Training draws both from the quantiles around them.
+_PEAK_HEIGHT, _PEAK_WIDTH = 0.77, 1.84
+
+
+class LatentModel:
+    """The codec and the rhythm transformer of a preset, on a device."""
+
+    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu") -> None:
+        """Take networks into use.
+
+        Args:
+            codec: on the device already.
+            net: a transformer that goes with it.
+            device: where the transformer runs.
+        """
+        self.codec, self.config = codec, net.config
+        self._device = torch.device(device)
+        self._net = net.eval().to(self._device)
+
+    @classmethod
+    def load(cls, preset: Preset, *, device: str = "cpu") -> LatentModel:
+        """Return the model of a preset.
+
+        Raises:
+            CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
+        """
+        if missing := [model for model in MODELS if model not in preset.models]:
+            raise CheckpointError(
+                f"preset {preset.name} has no {', '.join(missing)}: it cannot play with the latent engine",
+                hint="use --engine resequence, or a preset with these models: see `redrum presets list`",
+            )
+        encoder, generator, rhythm = (preset.weights(model) for model in MODELS)
+        codec = Codec.load(encoder, generator, device=device)
+        return cls(codec, load_rhythm(rhythm, codec), device=device)
+
+    def check(self, source: Recording) -> None:
+        """Raise AudioError for a source of less than a frame."""
+        frame_s = self.config.hop / SAMPLE_RATE
+        if source.duration_s < frame_s:
+            raise AudioError(
+                f"{source.name} is {1000 * source.duration_s:.1f} ms long; the latent engine needs "
+                f"{1000 * frame_s:.1f} ms or more",
+                hint="give a longer recording, or --engine resequence",
+            )
+
+    @torch.inference_mode()
+    def transform(self, bank: LatentBank, target: Target) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of the latents (C, D, F) of the bank's sounds in the target's rhythm."""
+        device, (mu, rhythm, is_there) = self._device, bank.source
+        assert is_there is not None
+        source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
+        a = None if target.activations is None else target.activations.to(device)
+        channels = None if bank.channels is None else bank.channels.to(device)
+        out = self._net(source, Target(target.rhythm.to(device), a), channels)
+        mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
+        return mu.cpu(), sigma.cpu()
+
+
+# What is known of the rhythm, window by window.
+
+
+class Known(Protocol):
+    """What knows a rhythm."""
+
+    def target(self, first: int, last: int) -> Target:
+        """Return what is known of it in latent frames [first, last)."""
+
+
+class WrittenRhythm:
+    """Events: no recording, no a (decision 11)."""
+
+    def __init__(self, config: RhythmConfig, events: Sequence[DrumEvent]) -> None:
+        """Take events that are sorted by onset."""
+        self._config, self._events = config, events
+        self._onsets_s = [event.onset_s for event in events]
+
+    def target(self, first: int, last: int) -> Target:
+        """Return r of frames [first, last)."""
+        return Target(rhythm_stretch(self._config, self._activations, first, last))
+
+    def _activations(self, begin: int, end: int) -> Activations:
+        begin_s, end_s = (
+            frame * ACTIVATION_HOP / SAMPLE_RATE for frame in (begin, end + math.ceil(_PEAK_WIDTH))
+        )
+        near = self._events[bisect_left(self._onsets_s, begin_s) : bisect_left(self._onsets_s, end_s)]
+        moved = [replace(event, onset_s=event.onset_s - begin_s) for event in near]
+        return activations_of_events(
+            moved, end - begin, heights=[_PEAK_HEIGHT] * len(moved), widths=[_PEAK_WIDTH] * len(moved)
+        )
+
+
+class HeardRhythm:
+    """A recording that plays in the take as it is: r is the transcriber's, a the encoder's."""
+
+    def __init__(self, model: LatentModel, heard: Heard, *, stop_s: float, scale: float) -> None:
+        """Take a recording.
+
+        Args:
+            model: whose encoder hears it.
+            heard: the recording.
+            stop_s: where the take goes on no longer.
+            scale: by which its velocities are multiplied.
+        """
+        self._model, self._heard, self._stop_s, self._scale = model, heard, stop_s, scale
+        recording = heard.recording
+        self._sound = Resampled(self._mono, recording.sample_rate, SAMPLE_RATE)
+
+    def target(self, first: int, last: int) -> Target:
+        """Return r and a of frames [first, last)."""
+        codec, hop = self._model.codec, self._model.config.hop
+        begin, end = max(0, first - codec.encoder_reach), last + codec.encoder_reach
+        audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
+        a = codec.encode(audio).activations[..., first - begin : last - begin]
+        return Target(rhythm_stretch(self._model.config, self._activations, first, last), a)
+
+    def _mono(self, start: int, stop: int) -> Samples:
+        recording = self._heard.recording
+        samples: Samples = recording.read(start, stop).mean(axis=0, keepdims=True)
+        samples[:, max(0, round(self._stop_s * recording.sample_rate) - start) :] = 0
+        return samples
+
+    def _activations(self, begin: int, end: int) -> Activations:
+        said = self._heard.activations_of(begin, end, stop_s=self._stop_s)
+        return said._replace(velocity=np.minimum(1.0, self._scale * said.velocity))
+
+
+# What plays: the parts of a take.
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentOrder:
+    """What is to be played, and of what."""
+
+    source: Heard
+    stems: StemReader | None  # of the source
+    is_partial: bool  # other classes of the source play on: nothing of them may be copied
+    events: Sequence[DrumEvent]  # of the take, sorted by onset
+    length_s: float  # of the take
+    target: Heard | None  # the recording that the rhythm is from, the events' onsets being its attacks
+    stand_ins: Mapping[str, str]  # which class of the source plays each class of the events
+    has_own_velocity: bool  # classes are struck as hard as they mostly are in the source
+    gain_db: Mapping[str, float]  # by class of the events
+
+
+class Part(NamedTuple):
+    """What one pass of the transformer plays: classes that are as loud as one another."""
+
+    bank: LatentBank
+    known: Known
+    gain: float
+
+
+def latent_parts(model: LatentModel, order: LatentOrder) -> list[Part]:
+    """Return the parts of a take, one for each gain among its classes; none where nothing plays.
+
+    Where there are several, or other classes play on, each part's bank is made of the stems of its own classes:
+    what sounds along with them in the source would be heard twice, or at the wrong gain. Without stems it is
+    made of the recording.
+    """
+    gains = sorted({order.gain_db.get(event.drum_class, 0.0) for event in order.events})
+    scale = velocity_scale(order.events, [event.velocity for event in order.source.events])
+    parts = []
+    for gain_db in gains:
+        events = [event for event in order.events if order.gain_db.get(event.drum_class, 0.0) == gain_db]
+        used = {order.stand_ins[event.drum_class] for event in events}
+        is_apart = len(gains) > 1 or order.is_partial
+        bank = latent_bank(
+            model.codec,
+            model.config,
+            order.source,
+            classes=used if is_apart else CLASSES,
+            stems=order.stems if is_apart else None,
+        )
+        # a says all that sounds in the target's recording, and when: it is given only where the take plays just
+        # that. After any change, of tempo, section or classes, r is that of the events that are played.
+        if order.target is not None and not order.has_own_velocity and _is_as_heard(events, order):
+            known: Known = HeardRhythm(model, order.target, stop_s=order.length_s, scale=scale)
+        else:
+            known = WrittenRhythm(model.config, _as_played(events, order, scale))
+        parts.append(Part(bank, known, 10 ** (gain_db / 20)))
+    return parts
+
+
+def _is_as_heard(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
+    """Tell whether events are all that the target's recording has within the take, each of its own class."""
+    assert order.target is not None
+    heard = [event for event in order.target.events if event.onset_s < order.length_s - BOUNDARY_S]
+    return len(events) == len(heard) and all(
+        abs(ours.onset_s - theirs.onset_s) < BOUNDARY_S
+        and replace(ours, onset_s=theirs.onset_s) == theirs
+        and order.stand_ins[ours.drum_class] == ours.drum_class
+        for ours, theirs in zip(events, heard, strict=True)
+    )
+
+
+def _as_played(events: Sequence[DrumEvent], order: LatentOrder, scale: float) -> list[DrumEvent]:
+    """Return events as strokes of the source's classes, with the velocities that they are played with.
+
+    Strokes that fall together and are of one class now become one, the louder.
+    """
+    usual: dict[str, float] = {}
+    if order.has_own_velocity:
+        for used in set(order.stand_ins.values()):
+            usual[used] = float(np.median([e.velocity for e in order.source.events if e.drum_class == used]))
+    played: list[DrumEvent] = []
+    last: dict[str, int] = {}
+    for event in events:
+        used = order.stand_ins[event.drum_class]
+        velocity = usual.get(used, min(1.0, scale * event.velocity))
+        articulation = event.articulation if used == event.drum_class else ""
+        stroke = DrumEvent(event.onset_s, used, velocity, articulation)
+        before = played[last[used]] if used in last else None
+        if before is not None and stroke.onset_s - before.onset_s < PLAYED_TOGETHER_S:
+            if velocity > before.velocity:
+                played[last[used]] = replace(before, velocity=velocity)
+            continue
+        last[used] = len(played)
+        played.append(stroke)
+    return played
+
+
+class _Latents:
+    """The latents of a part, cross-faded from windows."""
+
+    def __init__(self, model: LatentModel, part: Part, n_frames: int) -> None:
+        self._model, self._part, self._n_frames = model, part, n_frames
+        self._size = _WINDOW_SAMPLES // model.config.hop
+        self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
+        self._window = lru_cache(_KEPT_WINDOWS)(self._transformed)
+
+    def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation (C, D, last - first) of frames [first, last), at least one of them."""
+        step = self._size - self._overlap
+        mu = sigma = torch.zeros(())
+        for number in range(max(0, -(-(first - self._size + 1) // step)), (last - 1) // step + 1):
+            begin = number * step
+            if number and begin + self._overlap >= self._n_frames:
+                break  # the window before reaches to the end
+            found = self._window(number)
+            frames = torch.arange(begin, begin + found[0].shape[-1])
+            rise = (frames - begin + 1) / (self._overlap + 1) if number else torch.ones(len(frames))
+            fall = (begin + self._size - frames) / (self._overlap + 1)
+            if begin + self._size >= self._n_frames:
+                fall = torch.ones(len(frames))
+            weight = torch.minimum(rise, fall).clamp_max(1)
+            left, right = max(first, begin), min(last, begin + len(frames))
+            if left >= right:
+                continue
+            cut = slice(left - begin, right - begin)
+            place = left - first, last - right
+            mu, sigma = (
+                total + functional.pad(weight[cut] * x[..., cut], place)
+                for total, x in zip((mu, sigma), found, strict=True)
+            )
+        return mu, sigma
+
+    def _transformed(self, number: int) -> tuple[Tensor, Tensor]:
+        first = number * (self._size - self._overlap)
+        target = self._part.known.target(first, min(first + self._size, self._n_frames))
+        return self._model.transform(self._part.bank, target)
+
+
+class LatentArrangement:
+    """The sound of parts: any stretch of it can be read, shape (C, T), in memory that does not grow."""
+
+    def __init__(
+        self,
+        model: LatentModel,
+        order: LatentOrder,
+        *,
+        variation: float = 0.0,
+        seed: int = 0,
+        period: int | None = None,
+    ) -> None:
+        """Make the banks.
+
+        Args:
+            model: plays.
+            order: what plays; the sound has the rate and the channels of its source.
+            variation: times their deviation, latents are drawn around their mean (decision 13).
+            seed: of what is drawn.
+            period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
+        """
+        self._model, self._fmt = model, order.source.recording.format
+        events, fmt = order.events, self._fmt
+        self._variation, self._seed, self._period = variation, seed, period
+        hop = model.config.hop
+        self._last_onset_s = max((event.onset_s for event in events), default=0.0)
+        end_s = max((event.onset_s + LONGEST_S[event.drum_class] for event in events), default=0.0)
+        self._n_samples = round(end_s * fmt.sample_rate)
+        self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
+        self._parts = [
+            (part.gain, _Latents(model, part, self._n_frames)) for part in latent_parts(model, order)
+        ]
+        self._chunk = max(1, round(_CHUNK_S * SAMPLE_RATE / hop))
+        self._n_kept = _KEPT_BYTES // (self._chunk * hop * fmt.n_channels * 4)
+        self._kept: dict[int, Samples] = {}
+        self._recent = lru_cache(_KEPT_CHUNKS)(self._decoded)
+        self._sound = Resampled(self._read, SAMPLE_RATE, fmt.sample_rate)
+
+    @property
+    def end(self) -> int:
+        """The sample at which the last sound has ended; 0 where nothing plays."""
+        begin = round(self._last_onset_s * self._fmt.sample_rate)
+        tail = np.abs(self._sound.read(begin, self._n_samples)).max(axis=0, initial=0.0)
+        audible = np.flatnonzero(tail > _INAUDIBLE)
+        return begin + int(audible[-1]) + 1 if len(audible) else 0
+
+    def add_to(self, out: Samples, start: int) -> None:
+        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
+        while start < self._n_samples:
+            stop = min(start + out.shape[1], self._n_samples)
+            if stop > max(0, start):
+                out[:, max(0, -start) : stop - start] += self._sound.read(max(0, start), stop)
+            if self._period is None:
+                break
+            start += self._period  # what rings on from the turn before
+
+    def _read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) at the model's rate, zeros outside of the sound."""
+        out = np.zeros((self._fmt.n_channels, stop - start), dtype=np.float32)
+        size = self._chunk * self._model.config.hop
+        for number in range(
+            max(0, start) // size, -(-min(stop, self._n_frames * self._model.config.hop) // size)
+        ):
+            sound, begin = self._decoded_chunk(number), number * size
+            left, right = max(start, begin), min(stop, begin + sound.shape[1])
+            if left < right:
+                out[:, left - start : right - start] = sound[:, left - begin : right - begin]
+        return out
+
+    def _decoded_chunk(self, number: int) -> Samples:
+        """Return a chunk; those at the beginning are kept, of the others the last."""
+        if number >= self._n_kept:
+            return self._recent(number)
+        if number not in self._kept:
+            self._kept[number] = self._decoded(number)
+        return self._kept[number]
+
+    def _decoded(self, number: int) -> Samples:
+        codec, hop = self._model.codec, self._model.config.hop
+        first, last = number * self._chunk, min((number + 1) * self._chunk, self._n_frames)
+        begin, end = max(0, first - codec.generator_reach), min(self._n_frames, last + codec.generator_reach)
+        out = np.zeros((self._fmt.n_channels, (last - first) * hop), dtype=np.float32)
+        for gain, latents in self._parts:
+            sound = codec.decode(self._drawn(latents, begin, end), (end - begin) * hop, first_frame=begin)
+            out += np.float32(gain) * sound[:, (first - begin) * hop : (last - begin) * hop].numpy()
+        left = self._n_frames * hop - np.arange(first * hop, last * hop)
+        out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
+        return out
+
+    def _drawn(self, latents: _Latents, begin: int, end: int) -> Tensor:
+        """Return latents (C, D, end - begin) to decode: their mean, or around it."""
+        mu, sigma = latents.read(begin, end)
+        if self._variation == 0:
+            return mu
+        # Each frame has its own seed, and channels share what is drawn: the stereo image stays.
+        noise = [np.random.default_rng((self._seed, k)).standard_normal(mu.shape[1]) for k in range(begin, end)]
+        return mu + self._variation * sigma * torch.from_numpy(np.stack(noise, axis=1)).float()

@@ -1,0 +1,163 @@
+"""The frames that the `latent` engine may copy: a source's latents, and what is known of the rhythm in them.
+
+A short source is taken whole. Of a long one so many frames are chosen as the transformer was trained with, so
+that every kind of stroke is among them (docs/method.md, decision 14); only these are encoded, so neither time
+nor memory grows with the source's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.bank import dominant_class, groups
+from transform.codec import Codec
+from transform.events import CLASSES, DrumEvent
+from transform.resampling import Resampled
+from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch
+from transform.separator import StemReader
+from transform.transcriber import Activations
+
+_MOST_FRAMES = 4096
+_MOST_SAMPLES = 4096 * 512  # of frames that are longer there are fewer: banks in training are as long
+_LEAD_FRAMES = 2  # kept before an onset: the frames around it know of it
+_RINGING_S = 0.3  # how long a stroke is counted as sounding along with the next
+_N_LOUDNESSES = 4
+
+
+class Heard(NamedTuple):
+    """A recording with what the transcriber hears in it."""
+
+    recording: Recording
+    activations: Activations
+    events: Sequence[DrumEvent]
+
+    def activations_of(
+        self, begin: int, end: int, *, classes: Collection[str] = CLASSES, stop_s: float = np.inf
+    ) -> Activations:
+        """Return the activations of frames [begin, end), none outside of the recording.
+
+        Args:
+            begin: a frame of the transcriber.
+            end: the frame after the last.
+            classes: in others nothing is said to be struck.
+            stop_s: from here on nothing is said to be struck.
+        """
+        n_missing = end - max(begin, min(end, self.activations.probability.shape[1]))
+        parts = (x[..., begin:end] for x in self.activations)
+        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
+        is_asked = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
+        return Activations(np.where(is_asked, probability, np.float32(0)), *others)
+
+
+class LatentBank(NamedTuple):
+    """Frames of a source."""
+
+    source: Source  # of the mean of its channels
+    channels: Tensor | None  # (C, D, S): of each channel; None where there is but one
+
+
+def latent_bank(
+    codec: Codec,
+    config: RhythmConfig,
+    source: Heard,
+    *,
+    classes: Collection[str] = CLASSES,
+    stems: StemReader | None = None,
+) -> LatentBank:
+    """Return the frames of a source that may be copied.
+
+    Args:
+        codec: encodes them.
+        config: of the transformer that will copy them.
+        source: the recording, in which something is struck.
+        classes: those that are wanted.
+        stems: its stems, of which those of the classes are encoded; None: the recording is, with all in it.
+    """
+    recording, hop = source.recording, config.hop
+    n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
+    sound = Resampled(_reader(recording, classes, stems), recording.sample_rate, SAMPLE_RATE)
+    own = classes if stems is not None else CLASSES
+    events = [event for event in source.events if event.drum_class in own]
+    chosen = chosen_frames(events, n_frames, hop)
+
+    def activations(begin: int, end: int) -> Activations:
+        return source.activations_of(begin, end, classes=own)
+
+    latents, rhythm = [], []
+    reach = codec.encoder_reach
+    for first, last in _runs(chosen, 2 * reach + 1):
+        begin, end = max(0, first - reach), min(n_frames, last + reach)
+        heard = torch.from_numpy(sound.read(begin * hop, end * hop))
+        if len(heard) > 1:
+            heard = torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
+        latents.append(codec.encode(heard).mu[..., index - begin])
+        rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
+    mu = torch.cat(latents, dim=-1)
+    is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
+    return LatentBank(Source(mu[:1], torch.cat(rhythm, dim=-1), is_there), mu[1:] if len(mu) > 1 else None)
+
+
+def _reader(
+    recording: Recording, classes: Collection[str], stems: StemReader | None
+) -> Callable[[int, int], Samples]:
+    """Return what reads the sound that is encoded."""
+    if stems is None:
+        return recording.read
+    rows = [i for i, drum_class in enumerate(CLASSES) if drum_class in classes]
+    return lambda start, stop: np.asarray(stems.read(start, stop)[rows].sum(axis=0))
+
+
+def chosen_frames(events: Sequence[DrumEvent], n_frames: int, hop: int) -> NDArray[np.int64]:
+    """Return which of a source's frames may be copied, in order: all of a short source.
+
+    Strokes are taken with what follows them, up to the next, so that of each one frames of all phases are
+    there. Each kind of stroke comes in turn, first its longest: a kind is the classes that fall together, how
+    hard they are struck, and the classes that still ring. Simple kinds come first.
+
+    Args:
+        events: of the source.
+        n_frames: that it has.
+        hop: samples a frame.
+    """
+    most = min(_MOST_FRAMES, max(1, _MOST_SAMPLES // hop))
+    if n_frames <= most:
+        return np.arange(n_frames)
+    kinds: dict[tuple[frozenset[str], int, frozenset[str]], list[tuple[int, int]]] = {}
+    strokes = groups(events)
+    frames = [min(n_frames - 1, int(group[0].onset_s * SAMPLE_RATE / hop)) for group in strokes]
+    last_struck: dict[str, float] = {}
+    for group, frame, following in zip(strokes, frames, [*frames[1:], n_frames], strict=True):
+        struck = frozenset(event.drum_class for event in group)
+        velocity = next(e.velocity for e in group if e.drum_class == dominant_class(struck))
+        onset_s = group[0].onset_s
+        ringing = frozenset(c for c, s in last_struck.items() if onset_s - s < _RINGING_S) - struck
+        end = min(following, frame + round(HEARD_S * SAMPLE_RATE / hop))
+        kind = struck, min(_N_LOUDNESSES - 1, int(velocity * _N_LOUDNESSES)), ringing
+        kinds.setdefault(kind, []).append((max(0, frame - _LEAD_FRAMES), max(end, frame + 1)))
+        last_struck |= dict.fromkeys(struck, onset_s)
+    in_turn = []
+    for (struck, _, ringing), stretches in kinds.items():
+        for turn, stretch in enumerate(sorted(stretches, key=lambda s: (s[0] - s[1], s[0]))):
+            in_turn.append((turn, len(struck) + len(ringing), *stretch))
+    is_chosen = np.zeros(n_frames, dtype=np.bool_)
+    left = most
+    for _, _, begin, end in sorted(in_turn):
+        new = np.flatnonzero(~is_chosen[begin:end])[:left] + begin
+        is_chosen[new] = True
+        left -= len(new)
+    return np.flatnonzero(is_chosen)
+
+
+def _runs(frames: NDArray[np.int64], gap: int) -> Iterator[tuple[int, int]]:
+    """Yield stretches [first, last) that hold the frames; frames at most `gap` apart are in one."""
+    ends = np.flatnonzero(np.diff(frames) > gap)
+    for first, last in zip(frames[[0, *(ends + 1)]], frames[[*ends, len(frames) - 1]], strict=True):
+        yield int(first), int(last) + 1
