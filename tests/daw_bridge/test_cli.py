@@ -983,7 +983,7 @@ COMMANDS = [line for _, block in BLOCKS for line in block.splitlines() if line.s
 
 
 @pytest.fixture
-def files_of_the_readme(source, here):
+def files_of_the_readme(source, here, worlds):
     other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
     shutil.copy(other, here / "other.wav")
     shutil.copy(find_rhythm(RHYTHM).path, here / "groove.mid")
@@ -992,6 +992,8 @@ def files_of_the_readme(source, here):
     shutil.copy(here / "loop.wav", here / "takes/drums/snare.wav")
     for name in ("loop", "snare"):
         shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
+    song = worlds("rpp", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(song.path, here / "song.rpp")
     (sheet,) = (block for language, block in BLOCKS if language == "csv")
     (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
