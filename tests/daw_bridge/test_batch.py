@@ -139,7 +139,10 @@ def test_each_result_is_what_render_makes(write):
     write("a.wav")
     (item,) = objects(redrum("batch", "a.wav", "--rhythm", RHYTHM, "--seed", 3, "--json"))
     (single,) = objects(redrum("render", "a.wav", "--rhythm", RHYTHM, "--seed", 3, "-o", "b.wav", "--json"))
-    assert Path(item["output"]).read_bytes() == Path("b.wav").read_bytes()
+    ours, theirs = (soundfile.read(path)[0] for path in (item["output"], "b.wav"))
+    # A batch keeps to one thread an item: sums in another order differ in the last of 16 bits.
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-4
     own = {"output", "rhythm", "seconds"}
     assert {k: v for k, v in item.items() if k not in own} == {k: v for k, v in single.items() if k not in own}
 

@@ -56,7 +56,7 @@ def test_all_is_well_here(here):
 def test_a_human_reads_a_line_a_check():
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
-    assert "ok      preset default: transcriber, separator; sha256 " in result.stdout
+    assert f"ok      preset default: {', '.join(load_preset('default').models)}; sha256 " in result.stdout
     assert CliRunner().invoke(app, ["doctor", "-q"]).output == ""
 
 
