@@ -241,9 +241,9 @@ def score(
     from training.pack import load_pack
     from training.score_transcriber import score_table
     from transform.presets import load_preset
-    from transform.transcriber import Transcriber
+    from transform.transcriber import load_transcriber
 
-    listener = Transcriber.load(load_preset(preset).weights("transcriber"))
+    listener = load_transcriber(load_preset(preset).weights("transcriber"))
     table = score_table(listener, load_pack(data), n=n, seed=seed)
     for row, cells in table.items():
         typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))

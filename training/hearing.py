@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from transform.events import CLASSES
+from transform.features import DrumFeatures
+from transform.layers import fused
+from transform.transcriber import TranscriberNet, listening_gain
+
+CONFUSED = 0.15  # share of recordings in which a class is heard as another
 _SPAN = 12  # frames: about one stroke
+
+
+class Heard(NamedTuple):
+    """What is said of recordings, 100 frames a second."""
+
+    probability: Tensor  # (B, 5, F)
+    velocity: Tensor  # (B, 5, F)
+    offset_frames: Tensor  # (B, 5, F)
+
+
+class Listener:
+    """A transcriber that training leaves as it is."""
+
+    def __init__(self, net: TranscriberNet, device: torch.device) -> None:
+        self._net = fused(net).to(device).to(memory_format=torch.channels_last)
+        self._features = DrumFeatures(net.config.features).to(device)
+
+    @torch.no_grad()
+    def hear(self, audio: Tensor, *, worsened: np.random.Generator | None = None) -> Heard:
+        """Return what it says of recordings (B, T); with a generator, about as wrong as of unknown kits."""
+        gains = [listening_gain(float(peak)) for peak in audio.abs().amax(dim=1)]
+        features = self._features(audio * torch.tensor(gains, device=audio.device)[:, None])
+        if worsened is not None:
+            features = mask_bands(features, worsened, 0.7)
+        logits = self._net(features.contiguous(memory_format=torch.channels_last)).float()
+        n = len(CLASSES)
+        probability, velocity = torch.sigmoid(logits[:, :n]), torch.sigmoid(logits[:, n : 2 * n])
+        offset = logits[:, 2 * n : 3 * n]
+        if worsened is None:
+            return Heard(probability, velocity, offset)
+        believed = misheard(probability, worsened, confused=CONFUSED)
+        # Of a stroke that is taken for another class's, velocity and place are heard all the same.
+        weight = probability / probability.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        is_other = believed > probability + 0.05
+        velocity, offset = (
+            torch.where(is_other, (weight * x).sum(dim=1, keepdim=True), x) for x in (velocity, offset)
+        )
+        return Heard(believed, velocity, offset)
 
 
 def misheard(heard: Tensor, rng: np.random.Generator, *, confused: float) -> Tensor:
@@ -34,3 +80,19 @@ def misheard(heard: Tensor, rng: np.random.Generator, *, confused: float) -> Ten
         heard[item, true] -= moving
         heard[item, false] = torch.maximum(heard[item, false], moving)
     return heard
+
+
+def mask_bands(features: Tensor, rng: np.random.Generator, share: float) -> Tensor:
+    """Return features (B, C, F, K) of which a share of the segments is silent in one or two runs of bands.
+
+    Frequency masking (Park et al., SpecAugment, Interspeech 2019): no drum is to be known by one band alone.
+    """
+    n_bands = features.shape[-1]
+    features = features.clone()
+    for segment in features:
+        if rng.random() < share:
+            for _ in range(rng.integers(1, 3)):
+                width = int(rng.integers(2, n_bands // 6 + 1))
+                start = int(rng.integers(0, n_bands - width + 1))
+                segment[..., start : start + width] = 0
+    return features

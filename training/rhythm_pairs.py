@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.hearing import misheard
+from training.hearing import Listener
 from training.kits import SAMPLE_RATE
 from training.rhythms import Stroke
 from training.synthesis import (
@@ -34,14 +34,11 @@ from training.synthesis import (
     render_batch,
     render_stems,
 )
-from training.train_transcriber import mask_bands
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.features import DrumFeatures
-from transform.layers import fused
 from transform.rhythm_transformer import RhythmConfig, Source, Target, activations_of_events, rhythm_frames
-from transform.transcriber import TranscriberNet, listening_gain
+from transform.transcriber import TranscriberNet
 
 _GAP_S = 3.0  # between the source and its pseudo-targets: earlier strokes of one, tails of the other
 _QUIET = 1e-6  # of the energy of the loudest frame: what is below is silent
@@ -64,7 +61,6 @@ class PairSettings:
     heard: float = 0.5  # share of targets that are transcribed
     midi: float = 0.3  # share that is MIDI: no recording, no a; the others are known exactly
     without_a: float = 0.3  # share of the other targets whose a is not given either
-    confused: float = 0.25  # share of recordings in which a class is heard as another
     is_worsened: bool = True  # transcriptions are made worse and tones changed, as kits are known here
 
     def __post_init__(self) -> None:
@@ -193,8 +189,7 @@ class PairMaker:
             device: where they are made.
         """
         self.config, self.settings, self._device = config, settings, device
-        self._listener = fused(listener).to(device).to(memory_format=torch.channels_last)
-        self._features = DrumFeatures(listener.config.features).to(device)
+        self._listener = Listener(listener, device)
         self._encoder = encoder.eval().to(device)
 
     def with_settings(self, settings: PairSettings) -> PairMaker:
@@ -307,7 +302,7 @@ class PairMaker:
         self, audio: Tensor, strokes: Sequence[Sequence[Stroke]], kinds: np.ndarray, rng: np.random.Generator
     ) -> Tensor:
         """Return r (B, R, F) of recordings (B, T), of each as its kind has it."""
-        said = self._hear(audio, rng)
+        said = self._listener.hear(audio, worsened=rng if self.settings.is_worsened else None)
         for i, (kind, played) in enumerate(zip(kinds, strokes, strict=True)):
             if kind == "heard":
                 continue
@@ -321,27 +316,6 @@ class PairMaker:
             for whole, part in zip(said, written, strict=False):
                 whole[i] = torch.from_numpy(part).to(whole)
         return rhythm_frames(self.config, *said, n_frames=audio.shape[-1] // self.config.hop)
-
-    def _hear(self, audio: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the transcriber says of audio (B, T): probability, velocity, offset, each (B, 5, F')."""
-        gains = [listening_gain(float(peak)) for peak in audio.abs().amax(dim=1)]
-        features = self._features(audio * torch.tensor(gains, device=audio.device)[:, None])
-        if self.settings.is_worsened:
-            features = mask_bands(features, rng, 0.7)
-        logits = self._listener(features.contiguous(memory_format=torch.channels_last)).float()
-        n = len(CLASSES)
-        probability, velocity = torch.sigmoid(logits[:, :n]), torch.sigmoid(logits[:, n : 2 * n])
-        offset = logits[:, 2 * n : 3 * n]
-        if not self.settings.is_worsened:
-            return probability, velocity, offset
-        believed = misheard(probability, rng, confused=self.settings.confused)
-        # Of a stroke that is taken for another class's, velocity and place are heard all the same.
-        weight = probability / probability.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        is_other = believed > probability + 0.05
-        velocity, offset = (
-            torch.where(is_other, (weight * x).sum(dim=1, keepdim=True), x) for x in (velocity, offset)
-        )
-        return believed, velocity, offset
 
     def _encode(self, audio: Tensor) -> Encoded:
         with torch.autocast(self._device.type, torch.bfloat16):

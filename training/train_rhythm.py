@@ -56,6 +56,7 @@ class RhythmTraining(RunSettings):
     mel_weight: float = 3.0
     stft_weight: float = 3.0
     bands_weight: float = 2.0
+    wave_weight: float = 1.0
     attack_weight: float = 1.0
     pre_echo_weight: float = 1.0
     latents_weight: float = 3.0
@@ -111,14 +112,17 @@ def load_trained(preset: Preset) -> Trained:
 def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTraining:
     """Return the settings that go with a codec on a kind of device, with changes.
 
-    Processors judge a quarter of each segment's sound. On the paper's codec attention is not supervised; its
-    heads shall differ instead, and banks have as many seconds as those of `hires`, so a quarter of the frames.
+    Processors judge a quarter of each segment's sound, and have no banks above 12 s, which take four times as
+    long. On the paper's codec attention is not supervised; its heads shall differ instead, and banks have as
+    many seconds as those of `hires`, so a quarter of the frames.
     """
     codec = trained.encoder.config
+    most_keys = 1024 if device == "cpu" else 4096
     settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
+    settings |= {"pairs": PairSettings(most_keys=most_keys)}
     if codec.encoder == "rave":
         settings |= {"attention_weight": 0.0, "diversity_weight": 0.01}
-        settings |= {"pairs": PairSettings(least_keys=64, most_keys=1024)}
+        settings |= {"pairs": PairSettings(least_keys=64, most_keys=most_keys // 4)}
     if device == "cpu":
         settings |= {"judged_samples": 32_768}
     return RhythmTraining(**(settings | changes))
@@ -222,6 +226,7 @@ class _Run(Run):
             "mel": settings.mel_weight,
             "stft": settings.stft_weight,
             "bands": settings.bands_weight,
+            "wave": settings.wave_weight,
             "attack": settings.attack_weight,
             "pre_echo": settings.pre_echo_weight,
             "latents": settings.latents_weight,

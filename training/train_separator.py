@@ -20,14 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.card import describe_model
-from training.hearing import misheard
+from training.hearing import mask_bands, misheard
 from training.kits import SAMPLE_RATE, kits_of
 from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
 from training.nmf import feature_templates
 from training.pack import Pack
 from training.score_separator import make_mixtures, separation_scores
 from training.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
-from training.train_transcriber import mask_bands
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, band_positions

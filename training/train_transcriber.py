@@ -23,6 +23,7 @@ from torch.nn import functional
 from training.card import describe_model
 from training.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
 from training.evaluation_transcriber import MODEL as EVALUATION
+from training.hearing import mask_bands
 from training.kits import Kit, kits_of
 from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
 from training.pack import Pack
@@ -120,22 +121,6 @@ def make_targets(
             weight[b, c, max(0, middle - 1) : middle + 2] = 1
     values = (onset, weight, velocity, offset, near, openness, is_hat)
     return Targets(*(torch.from_numpy(v).float() for v in values))
-
-
-def mask_bands(features: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """Return features (B, C, F, K) of which a share of the segments is silent in one or two runs of bands.
-
-    Frequency masking (Park et al., SpecAugment, Interspeech 2019): no drum is to be known by one band alone.
-    """
-    n_bands = features.shape[-1]
-    features = features.clone()
-    for segment in features:
-        if rng.random() < share:
-            for _ in range(rng.integers(1, 3)):
-                width = int(rng.integers(2, n_bands // 6 + 1))
-                start = int(rng.integers(0, n_bands - width + 1))
-                segment[..., start : start + width] = 0
-    return features
 
 
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
