@@ -22,6 +22,7 @@ from training.hearing import Listener
 from training.kits import SAMPLE_RATE
 from training.rhythms import Stroke
 from training.synthesis import (
+    SEGMENT_SAMPLES,
     BusRecipe,
     SegmentRecipe,
     Synthesiser,
@@ -42,7 +43,7 @@ from transform.transcriber import TranscriberNet
 
 _GAP_S = 3.0  # between the source and its pseudo-targets: earlier strokes of one, tails of the other
 _QUIET = 1e-6  # of the energy of the loudest frame: what is below is silent
-_MATCH = 0.05  # least likeness, over all of the source, of a frame that shall be found there
+_LIKENESS = 1.0  # distance of latents within which frames are alike, in deviations of the prior
 # Quantiles of the shipped transcriber's peaks on validation kits: height, and frames to where a triangle ends.
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEIGHTS = (0.41, 0.66, 0.77, 0.87, 0.93)
@@ -82,7 +83,6 @@ class Truth(NamedTuple):
     """What sounds in latent frames, by the recipe."""
 
     share: Tensor  # (..., 5, F): of each class in the energy; all 0 where no stroke sounds
-    phase: Tensor  # (..., 5, F): frames since the class's last onset
     is_silent: Tensor  # (..., F)
 
 
@@ -93,7 +93,7 @@ class Pairs:
     source: Source
     target: Target
     latents: Tensor  # (B, D, F): of the pseudo-target
-    wanted: Tensor  # (B, F, S + 1): the attention of decision 6; nothing is asked of rows of zeros
+    wanted: Tensor  # (B, F, S + 1): the attention of decision 6, that on silent keys in the last
     audio: Tensor  # (B, T): the pseudo-target
     onsets: Tensor  # (B, N): samples of its audible strokes; -1 stands for none
     is_silent: Tensor  # (B, S + 1): keys that are silent, the last among them
@@ -137,35 +137,35 @@ def truth_of(part: Part, hop: int) -> Truth:
     total, heard = energy.sum(dim=0), part.audio.square().reshape(-1, hop).sum(dim=-1)
     sounds = total > _QUIET * total.max().clamp_min(1e-12)
     share = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
-    frame = np.arange(energy.shape[1])
-    phase = np.full(energy.shape, np.inf)
-    for c, drum_class in enumerate(CLASSES):
-        onsets = np.sort([s.onset_s * SAMPLE_RATE / hop for s in part.strokes if s.drum_class == drum_class])
-        if len(onsets):
-            last = np.searchsorted(onsets, frame + 1) - 1  # an onset within the frame counts
-            phase[c] = np.where(last >= 0, frame + 0.5 - onsets[last], np.inf)
-    is_silent = heard <= _QUIET * heard.max().clamp_min(1e-12)
-    return Truth(share, torch.from_numpy(phase).to(share), is_silent)
+    return Truth(share, heard <= _QUIET * heard.max().clamp_min(1e-12))
 
 
-def wanted_attention(wanted: Truth, source: Truth, is_there: Tensor | None) -> Tensor:
-    """Return where the frames of pseudo-targets (B, ..., F) are found in sources (B, ..., S): (B, F, S + 1).
+def wanted_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there: Tensor | None) -> Tensor:
+    """Return where the latents of pseudo-targets are best copied from, shape (B, F, S + 1); rows add up to one.
 
-    Rows add up to one: in proportion to the classes' shares in both frames and to how near they are in time
-    since onset, one frame being the deviation (decision 6). Silent frames are found in silence, the last
-    column. A frame like nothing in the source has a row of zeros.
+    The share of a frame falls with the square of its latents' distance, as if each frame of the source were the
+    middle of a normal distribution from which the wanted one was drawn (decision 6).
+
+    Args:
+        latents: of pseudo-targets, shape (B, D, F).
+        source: latents (B, D, S).
+        silence: latents (D,) of silence, the last column.
+        is_there: the frames (B, S) of banks that are no padding; None: all.
     """
-    likeness = torch.zeros(())
-    for c in range(len(CLASSES)):
-        ours, theirs = (truth.phase[:, c].nan_to_num(posinf=1e6) for truth in (wanted, source))
-        near = torch.exp(-0.5 * (ours[:, :, None] - theirs[:, None]).square())
-        likeness = likeness.to(near) + wanted.share[:, c, :, None] * source.share[:, c, None] * near
+    keys = torch.cat((source.mT, silence.expand(len(source), 1, -1)), dim=1).float()  # (B, S + 1, D)
+    # The norm of the wanted frame is the same for all keys.
+    nearness = latents.mT.float() @ keys.mT - 0.5 * keys.square().sum(dim=-1)[:, None]
     if is_there is not None:
-        likeness = likeness * is_there[:, None]
-    total = likeness.sum(dim=-1, keepdim=True)
-    is_silent = wanted.is_silent[..., None]
-    found = torch.where((total > _MATCH) & ~is_silent, likeness / total.clamp_min(1e-9), 0.0)
-    return torch.cat((found, is_silent.to(found)), dim=-1)
+        known = functional.pad(is_there, (0, 1), value=True)
+        nearness = nearness.masked_fill(~known[:, None], -torch.inf)
+    return torch.softmax(nearness / _LIKENESS**2, dim=-1)
+
+
+def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
+    """Return attention (B, F, S + 1) with that on silent keys (B, S + 1) moved to the last: all are as good."""
+    silent = is_silent[:, None]
+    heard = attention.masked_fill(silent, 0.0)
+    return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
 
 
 class PairMaker:
@@ -191,6 +191,9 @@ class PairMaker:
         self.config, self.settings, self._device = config, settings, device
         self._listener = Listener(listener, device)
         self._encoder = encoder.eval().to(device)
+        with torch.no_grad():
+            silent = self._encoder(torch.zeros(1, SEGMENT_SAMPLES, device=device))
+            self.silence: Tensor = silent.mu.mean(dim=(0, 2))  # (D,)
 
     def with_settings(self, settings: PairSettings) -> PairMaker:
         """Return a maker with the same networks and other settings."""
@@ -247,14 +250,17 @@ class PairMaker:
             source = Source(*_repeated([bank for bank, _ in banks], per_source))
             source_truth = Truth(*_repeated([truth for _, truth in banks], per_source))
         audio = torch.stack([part.audio for part in wanted]).to(self._device)
+        latents = self._encode(audio).mu
+        is_silent = functional.pad(source_truth.is_silent, (0, 1), value=True)
+        attention = wanted_attention(latents, source.mu, self.silence, source.is_there)
         return Pairs(
             source,
             self._target(targets, rng),
-            self._encode(audio).mu,
-            wanted_attention(truth, source_truth, source.is_there),
+            latents,
+            folded(attention, is_silent),
             audio,
             _onsets(wanted).to(self._device),
-            functional.pad(source_truth.is_silent, (0, 1), value=True),
+            is_silent,
             _recoverable(truth, source_truth) if n_keys is None else None,
         )
 

@@ -26,7 +26,7 @@ from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train
 from training.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from training.measures import log_mel_distance_db
 from training.pack import Pack
-from training.rhythm_pairs import PairMaker, Pairs, PairSettings
+from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
 from training.rhythm_reports import RhythmReports
 from training.score_transcriber import whole_kit_recipes
 from training.synthesis import SegmentRecipe
@@ -46,7 +46,8 @@ class RhythmTraining(RunSettings):
 
     steps: int = 6000
     batch: int = 8
-    learning_rate: float = 2e-4  # after the warm-up it stays
+    learning_rate: float = 5e-4
+    is_falling: bool = True  # the learning rate, over half a cosine; in the paper it stays
     warm_up: int = 100
     validate_every: int = 500
     n_validation: int = 16
@@ -113,8 +114,8 @@ def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTrai
     """Return the settings that go with a codec on a kind of device, with changes.
 
     Processors judge a quarter of each segment's sound, and have no banks above 12 s, which take four times as
-    long. On the paper's codec attention is not supervised; its heads shall differ instead, and banks have as
-    many seconds as those of `hires`, so a quarter of the frames.
+    long. On the paper's codec attention is not supervised; its heads shall differ instead, the learning rate is
+    the paper's, and banks have as many seconds as those of `hires`, so a quarter of the frames.
     """
     codec = trained.encoder.config
     most_keys = 1024 if device == "cpu" else 4096
@@ -122,6 +123,7 @@ def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTrai
     settings |= {"pairs": PairSettings(most_keys=most_keys)}
     if codec.encoder == "rave":
         settings |= {"attention_weight": 0.0, "diversity_weight": 0.01}
+        settings |= {"learning_rate": 2e-4, "is_falling": False}
         settings |= {"pairs": PairSettings(least_keys=64, most_keys=most_keys // 4)}
     if device == "cpu":
         settings |= {"judged_samples": 32_768}
@@ -177,15 +179,14 @@ class _Run(Run):
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
         torch.manual_seed(settings.seed)
         net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
-        with torch.no_grad():
-            silent = trained.encoder(torch.zeros(1, settings.synthesis.n_samples))
-            net.transformer.silence.copy_(silent.mu.mean(dim=(0, 2)))
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
         self.spectra = SpectralLoss().to(device)
         parts = trained.listener, trained.encoder, settings.model
         self.maker = PairMaker(*parts, settings.pairs, device)
+        for stage in (self.net, self.average):
+            stage.transformer.silence.data.copy_(self.maker.silence)
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
@@ -193,8 +194,10 @@ class _Run(Run):
         self.terms: dict[str, Tensor] = {}  # of the last step
 
     def learning_rate(self) -> float:
-        """As in the paper the rate stays as it is, after a short warm-up."""
+        """As in the paper the rate may stay as it is, after a short warm-up."""
         settings = self.settings
+        if settings.is_falling:
+            return super().learning_rate()
         return settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warm_up))
 
     def make_batch(self, rng: np.random.Generator) -> tuple[Pairs, int]:
@@ -311,33 +314,22 @@ class _Run(Run):
         return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
 
 
-def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
-    """Return attention (B, F, S + 1) with that on silent keys (B, S + 1) moved to the last: all are as good."""
-    silent = is_silent[:, None]
-    heard = attention.masked_fill(silent, 0.0)
-    return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
-
-
 def attention_loss(attention: Tensor, wanted: Tensor) -> Tensor:
-    """Return how far attention (B, F, S + 1) is from what is wanted, in nats; rows of zeros ask nothing.
+    """Return how far attention (B, F, S + 1) is from what is wanted, in nats.
 
     The mean Kullback-Leibler divergence of the wanted rows from the attention's (decision 6).
     """
-    apart = (torch.xlogy(wanted, wanted) - wanted * torch.log(attention + 1e-8)).sum(dim=-1)
-    return apart.sum() / (wanted.sum(dim=-1) > 0).sum().clamp_min(1)
+    apart = torch.xlogy(wanted, wanted) - wanted * torch.log(attention + 1e-8)
+    return apart.sum(dim=-1).mean()
 
 
 def attention_accuracy(attention: Tensor, wanted: Tensor) -> float:
     """Return the share of frames whose strongest attention is on a key at least half as right as the best.
 
-    Args:
-        attention: shape (B, F, S + 1).
-        wanted: the same shape; rows of zeros do not count.
+    Both have the shape (B, F, S + 1).
     """
     best, found = wanted.amax(dim=-1), attention.argmax(dim=-1, keepdim=True)
-    is_right = wanted.gather(-1, found)[..., 0] >= 0.5 * best
-    asked = best > 0
-    return float((is_right & asked).sum() / asked.sum().clamp_min(1))
+    return float((wanted.gather(-1, found)[..., 0] >= 0.5 * best).float().mean())
 
 
 def head_losses(layers: Sequence[Tensor], choices: float) -> dict[str, Tensor]:
