@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 
 from training.bench_items import Audio, Item
 from training.kits import SAMPLE_RATE
 from training.measures import log_mel_distance_db
 from training.nmf import ArrayStems, InformedNmf
+from training.rhythm_pairs import wanted_attention
 from training.score_codec import keep
+from training.synthesis import SEGMENT_SAMPLES
 from transform.audio import Recording
 from transform.bank import Bank, refine_onsets
 from transform.codec import Codec
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import RedrumError
-from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.events import DrumEvent, Rhythm
+from transform.latent import PEAK
 from transform.one_shots import load_kit, save_kit
 from transform.resequence import Arrangement, arrange
+from transform.rhythm_transformer import ACTIVATION_HOP, activations_of_events
 from transform.transcriber import Activations, Transcriber
 
 # The preset as it is.
@@ -32,12 +37,15 @@ PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
 TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
 # Where the preset has the models.
 LATENT_AUDIO, LATENT_MIDI = "latent (audio rhythm)", "latent (MIDI rhythm)"
+# The stages of the latent engine, exchanged for the truth one after the other.
+LATENT_TOLD, BEST_COPIES = "latent, true events", "latent, best copies"
 CODED_ORACLE = "oracle through the codec"
 
 _COPIES = ("source copy", "target copy")
 _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
 _LATENT = (LATENT_AUDIO, LATENT_MIDI)
-SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, CODED_ORACLE, "oracle")
+_CODED = (BEST_COPIES, CODED_ORACLE)
+SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TOLD, *_CODED, "oracle")
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
 
 _log = logging.getLogger(__name__)
@@ -62,8 +70,9 @@ class _Told:
         self._events = sorted(events, key=lambda event: event.onset_s)
 
     def activations(self, recording: Recording) -> Activations:
-        none = np.zeros((len(CLASSES), 1), dtype=np.float32)
-        return Activations(none, none, none, none[0])
+        n_frames = round(recording.duration_s * SAMPLE_RATE) // ACTIVATION_HOP + 1
+        heights, widths = ([value] * len(self._events) for value in PEAK)
+        return activations_of_events(self._events, n_frames, heights=heights, widths=widths)
 
     def events(self, activations: Activations) -> list[DrumEvent]:
         return self._events
@@ -71,14 +80,14 @@ class _Told:
 
 def systems_for(item: Item, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
     """Return the systems that can play an item with the models there are; of a loop nobody knows the truth."""
-    missing = (() if has_codec else (CODED_ORACLE,)) + (() if has_latent else _LATENT)
+    missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, LATENT_TOLD))
     known = SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN, *_LATENT)
     return tuple(system for system in known if system not in missing)
 
 
 def engine_of(system: str) -> str:
     """Return the engine that a system plays with."""
-    return "latent" if system in _LATENT else "resequence"
+    return "latent" if system in (*_LATENT, LATENT_TOLD) else "resequence"
 
 
 def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
@@ -93,6 +102,9 @@ def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> 
         if system == TRUE_SOURCE:
             listener = cast(Transcriber, _Told(item.source_events))
         return Redrummer(listener, TrueStems(item.stems))
+    if system == LATENT_TOLD:
+        told = cast(Transcriber, _Told(item.source_events))
+        return Redrummer(told, redrummer.separator, load_latent=lambda: redrummer.latent)
     return redrummer
 
 
@@ -109,11 +121,11 @@ def play(
     if system == "oracle":
         assert item.oracle is not None
         return item.oracle, None, ""
-    if system == CODED_ORACLE:
+    if system in _CODED:
         assert item.oracle is not None
         assert codec is not None
         began = time.perf_counter()
-        kept = keep(codec, item.oracle)
+        kept = keep(codec, item.oracle) if system == CODED_ORACLE else best_copies(codec, item)
         return kept, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
@@ -129,6 +141,16 @@ def play(
         _log.warning("%s, %s: %s", item.name, system, err)
         return np.zeros(n_samples, dtype=np.float32), time.perf_counter() - began, str(err)
     return samples, time.perf_counter() - began, ""
+
+
+def best_copies(codec: Codec, item: Item) -> Audio:
+    """Return what the source's latents make of the oracle's: what perfect attention would copy (decision 6)."""
+    assert item.oracle is not None
+    source, wanted = (codec.encode(torch.from_numpy(audio)[None]).mu for audio in (item.source, item.oracle))
+    silence = codec.encode(torch.zeros(1, SEGMENT_SAMPLES)).mu.mean(dim=(0, 2))
+    attention = wanted_attention(wanted, source, silence, None)
+    copied = attention @ torch.cat((source.mT, silence[None, None]), dim=1)
+    return np.asarray(codec.decode(copied.mT, len(item.oracle))[0].numpy())
 
 
 def events_of(item: Item) -> Rhythm:

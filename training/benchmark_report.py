@@ -71,6 +71,10 @@ _NOTES = """\
   learnt from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
 - **Plain slices, NMF stems, true stems**: the resequencer without a separator, with NMF's stems, with the
   source's own; "true stems and events" is also told what the source plays.
+- **Latent, true events; best copies; oracle through the codec**: the latent engine's stages exchanged for the
+  truth one after the other. The MIDI rhythm is the target's true events; "true events" is told those of the
+  source too; "best copies" copies the source's latents that are nearest to the oracle's; the last has the
+  oracle's own.
 - **Loop given back**: log-mel distance of a loop to the loop played at its own transcription by the kit that
   was extracted from it.
 - **Pre-echo**: level of the 10 ms that end 2 ms before an onset against the 20 ms after it, less the oracle's;

@@ -8,6 +8,7 @@ Windows and chunks lie where they lie, whoever asks, so any stretch can be read 
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,11 @@ from transform.rhythm_transformer import (
 from transform.separator import StemReader
 from transform.transcriber import Activations
 
+_log = logging.getLogger(__name__)
 MODELS = ("codec-encoder", "codec-generator", "rhythm")  # of a preset
+# Height of a peak, and frames to where it ends: medians of the transcriber's peaks on validation kits. An event
+# is said as a recording's strokes are (decision 11); training draws both from the quantiles around them.
+PEAK = (0.77, 1.84)
 
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
@@ -51,9 +56,6 @@ _KEPT_BYTES = 128 * 2**20  # of decoded sound: a take is read twice, first for i
 _KEPT_WINDOWS, _KEPT_CHUNKS = 4, 3
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
-# Medians of the transcriber's peaks on validation kits: an event is said as a recording's strokes are (decision
-# 11). Training draws both from the quantiles around them.
-_PEAK_HEIGHT, _PEAK_WIDTH = 0.77, 1.84
 
 
 class LatentModel:
@@ -100,6 +102,16 @@ class LatentModel:
     @torch.inference_mode()
     def transform(self, bank: LatentBank, target: Target) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of the latents (C, D, F) of the bank's sounds in the target's rhythm."""
+        try:
+            return self._transformed(bank, target)
+        except torch.OutOfMemoryError:
+            _log.warning("the device is short of memory: the transformer runs on the processor from here on")
+            self._device = torch.device("cpu")
+            self._net.to(self._device)
+            torch.cuda.empty_cache()
+            return self._transformed(bank, target)
+
+    def _transformed(self, bank: LatentBank, target: Target) -> tuple[Tensor, Tensor]:
         device, (mu, rhythm, is_there) = self._device, bank.source
         assert is_there is not None
         source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
@@ -133,14 +145,11 @@ class WrittenRhythm:
         return Target(rhythm_stretch(self._config, self._activations, first, last))
 
     def _activations(self, begin: int, end: int) -> Activations:
-        begin_s, end_s = (
-            frame * ACTIVATION_HOP / SAMPLE_RATE for frame in (begin, end + math.ceil(_PEAK_WIDTH))
-        )
+        begin_s, end_s = (frame * ACTIVATION_HOP / SAMPLE_RATE for frame in (begin, end + math.ceil(PEAK[1])))
         near = self._events[bisect_left(self._onsets_s, begin_s) : bisect_left(self._onsets_s, end_s)]
         moved = [replace(event, onset_s=event.onset_s - begin_s) for event in near]
-        return activations_of_events(
-            moved, end - begin, heights=[_PEAK_HEIGHT] * len(moved), widths=[_PEAK_WIDTH] * len(moved)
-        )
+        heights, widths = ([value] * len(moved) for value in PEAK)
+        return activations_of_events(moved, end - begin, heights=heights, widths=widths)
 
 
 class HeardRhythm:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from training import loop
@@ -12,14 +13,13 @@ from training import train_rhythm as module
 from training.__main__ import app
 from training.curves import read_log
 from training.pack import load_pack
-from training.rhythm_pairs import PairSettings
+from training.rhythm_pairs import PairSettings, folded
 from training.synthesis import SynthesisSettings
 from training.train_codec import CodecTraining, export_codec, train_codec
 from training.train_rhythm import (
     attention_accuracy,
     attention_loss,
     export_rhythm,
-    folded,
     head_losses,
     load_trained,
     rhythm_training,
@@ -196,14 +196,18 @@ def test_silence_begins_as_the_codecs_silence(new_run):
 
 
 def test_the_network_learns_a_batch(new_run):
-    run = new_run(steps=400, learning_rate=1e-2, batch=2)
-    batch = run.batch_of(1)
+    run = new_run(steps=400, learning_rate=1e-2, batch=2, attention_weight=10.0)
+    pairs, first = run.batch_of(1)
+    # Frames shall be found by their rhythm: the codec is too young to tell them apart.
+    keys = functional.pad(pairs.source.rhythm, (0, 1)).mT
+    likest = torch.softmax(-8 * torch.cdist(pairs.target.rhythm.mT, keys).square(), dim=-1)
+    batch = replace(pairs, wanted=folded(likest, pairs.is_silent)), first
     losses, found = [], []
     for _ in range(30):
         losses.append(run.train_step(batch))
         found.append(float(run.terms["attention"]))
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
-    assert np.mean(found[-3:]) < 0.5 * found[0]
+    assert np.mean(found[-3:]) < 0.7 * found[0]
 
 
 def test_what_is_decoded_lies_in_its_place(new_run):

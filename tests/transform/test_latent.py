@@ -577,3 +577,22 @@ def test_a_written_rhythm_is_the_same_wherever_it_is_read():
         assert isinstance(part, Target)
         assert part.activations is None
         assert torch.allclose(part.rhythm, long[..., first:last], atol=1e-4)
+
+
+def test_where_memory_is_short_the_processor_transforms(played, model, monkeypatch, caplog):
+    source, _, redrummer = played()
+    rhythm = rhythm_of((0.2, "KD"), (0.9, "HH"))
+    expected = whole(redrummer.redrum(source, rhythm, settings_of()))
+    calls = []
+
+    def cramped(self, bank, target):
+        calls.append(self._device)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return transformed(self, bank, target)
+
+    transformed = LatentModel._transformed
+    monkeypatch.setattr(LatentModel, "_transformed", cramped)
+    assert np.array_equal(whole(redrummer.redrum(source, rhythm, settings_of())), expected)
+    assert len(calls) > 1
+    assert "short of memory" in caplog.text
