@@ -255,7 +255,7 @@ class PairMaker:
         attention = wanted_attention(latents, source.mu, self.silence, source.is_there)
         return Pairs(
             source,
-            self._target(targets, rng),
+            self._target(targets, [part.strokes for part in wanted], rng),
             latents,
             folded(attention, is_silent),
             audio,
@@ -284,15 +284,26 @@ class PairMaker:
             Truth(*(part[..., index] for part in truth)),
         )
 
-    def _target(self, recipes: Sequence[SegmentRecipe], rng: np.random.Generator) -> Target:
-        """Return what is known of targets: r, and a of those that have it."""
+    def _target(
+        self,
+        recipes: Sequence[SegmentRecipe],
+        played: Sequence[Sequence[Stroke]],
+        rng: np.random.Generator,
+    ) -> Target:
+        """Return what is known of targets: r, and a of those that have it.
+
+        Where the source lacks a class, r is written of the strokes that are played in its stead, as in use.
+        """
         settings, n = self.settings, len(recipes)
         kinds = rng.choice(
             ["heard", "midi", "exact"], n, p=[settings.heard, settings.midi, 1 - settings.heard - settings.midi]
         )
+        for i, (recipe, strokes) in enumerate(zip(recipes, played, strict=True)):
+            if [s.drum_class for s in recipe.strokes] != [s.drum_class for s in strokes]:
+                kinds[i] = "midi"
         has_a = (kinds != "midi") & (rng.random(n) >= settings.without_a)
         audio = render_batch(recipes).to(self._device)
-        r = self._rhythm(audio, [recipe.strokes for recipe in recipes], kinds, rng)
+        r = self._rhythm(audio, played, kinds, rng)
         a = torch.zeros(n, self.config.n_activations, r.shape[-1], device=self._device)
         if has_a.any():
             known = torch.from_numpy(np.flatnonzero(has_a)).to(self._device)

@@ -35,6 +35,9 @@ _N_PHASES = 14  # bumps on the axis of time since onset
 _N_DISTANCES = 16  # buckets of relative positions to either side
 _NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
 _LEAK = 0.2
+_HIRES_HOP = 512
+_DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
+_SHARPNESS = (100.0, 10.0)  # delta of the first layer and of the others, at first
 _EPSILON = 1e-4  # least deviation
 
 
@@ -42,7 +45,7 @@ _EPSILON = 1e-4  # least deviation
 class RhythmConfig:
     """The transformer's shape; the defaults are `hires`."""
 
-    hop: int = 512  # samples a latent frame
+    hop: int = _HIRES_HOP  # samples a latent frame
     n_latents: int = 128
     n_activations: int = 384  # channels of a
     width: int = 128  # the paper's D, which is n_latents there
@@ -63,7 +66,12 @@ class RhythmConfig:
     @property
     def n_rhythm(self) -> int:
         """R: channels of what is known of a rhythm in a frame."""
-        return len(CLASSES) * (3 + _N_PHASES + 1 if self.is_detailed else 1)
+        return len(CLASSES) * (3 + 1 + _N_PHASES if self.is_detailed else 1)
+
+    @property
+    def n_sounding(self) -> int:
+        """Channels by which B_rhythm compares frames."""
+        return len(CLASSES) * _N_PHASES + 1 if self.is_detailed else self.n_rhythm
 
 
 CONFIGURATIONS = {
@@ -174,6 +182,10 @@ def rhythm_stretch(
     return rhythm_frames(config, probability, velocity, offset, last - origin)[..., first - origin :]
 
 
+def _n_lags(hop: int) -> int:
+    return round(HEARD_S * SAMPLE_RATE / hop) + 1
+
+
 def _since_onset(
     probability: Tensor, velocity: Tensor, place: Tensor, config: RhythmConfig
 ) -> tuple[Tensor, Tensor]:
@@ -182,7 +194,7 @@ def _since_onset(
     That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said
     where no onset was for a second.
     """
-    n_lags = round(HEARD_S * SAMPLE_RATE / config.hop) + 1
+    n_lags = _n_lags(config.hop)
     quiet = torch.log1p(-probability.clamp_max(0.999)).cumsum(dim=-1)
 
     def past(x: Tensor, before: float) -> Tensor:  # (B, 5, F) -> (B, 5, F, lags), latest last
@@ -262,30 +274,55 @@ class Gate(nn.Module):
 # One layer.
 
 
+class Sounding(nn.Module):
+    """What must sound in frames by what is known of their rhythm: r (B, F, R) -> (B, F, 71) of unit length.
+
+    Each class counts as much as it was struck hard and has not yet died away; the last channel is silence. So
+    frames are alike if what is loud in them is of one class and age, whatever else was struck long before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        ago = torch.exp2(torch.linspace(0, math.log2(_n_lags(_HIRES_HOP) + 1), _N_PHASES)) - 2
+        ago_s = ago.clamp_min(0) * _HIRES_HOP / SAMPLE_RATE
+        self.fading = nn.Parameter(-ago_s / torch.tensor(_DECAYS_S)[:, None])  # logarithms, (5, 14)
+        self.silence = nn.Parameter(torch.tensor(math.log(0.1)))
+
+    def forward(self, r: Tensor) -> Tensor:
+        """Return what sounds."""
+        n = len(CLASSES)
+        bumps = r[..., -n * _N_PHASES :].unflatten(-1, (n, _N_PHASES))
+        struck = r[..., -n * (_N_PHASES + 1) : -n * _N_PHASES] / bumps.sum(dim=-1).clamp_min(1e-3)
+        loud = (bumps * struck[..., None] * self.fading.exp()).flatten(-2)
+        whole = torch.cat((loud, self.silence.exp().expand(*loud.shape[:-1], 1)), dim=-1)
+        return functional.normalize(whole, dim=-1)
+
+
 class Block(nn.Module):
     """Cross-attention from the query to the current latents u (equation 2), then a feed-forward layer.
 
     It begins by copying: values are the latents themselves, the feed-forward layer adds nothing, the query says
-    nothing yet, and B_rhythm is the likeness of what is known of two frames (decisions 2 and 4). In the first
-    layer gamma begins small and delta large, as a frame's place in one recording says little about its place
-    in another (decision 3). Later layers find u on the target's own time: there each frame begins by attending
-    to itself.
+    nothing yet, and B_rhythm is the likeness of what sounds in two frames (decisions 2 and 4), weighed sharply:
+    a mean of different frames sounds like none of them. In the first layer gamma begins small and delta large,
+    as a frame's place in one recording says little about its place in another (decision 3). Later layers find u
+    on the target's own time: there each frame begins by attending to itself.
     """
 
     def __init__(self, config: RhythmConfig, *, is_first: bool) -> None:
         super().__init__()
         width, n_heads, n_latents = config.width, config.n_heads, config.n_latents
-        n_values = n_heads * n_latents if config.has_whole_values else width
+        n_values, n_sounding = n_heads * n_latents if config.has_whole_values else width, config.n_sounding
         self.n_heads = n_heads
         self.to_query = nn.Linear(width, width)
         self.to_key = nn.Linear(n_latents, width)
         self.to_value = nn.Linear(n_latents, n_values, bias=False)
         self.leave = nn.Linear(n_values, n_latents, bias=False)
-        self.rhythm_query = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm)
-        self.rhythm_key = nn.Linear(config.n_rhythm, n_heads * config.n_rhythm, bias=False)
+        self.rhythm_query = nn.Linear(n_sounding, n_heads * n_sounding)
+        self.rhythm_key = nn.Linear(n_sounding, n_heads * n_sounding, bias=False)
         self.distances = nn.Parameter(torch.zeros(n_heads, _NOWHERE + 1))  # of which B_rel is made
         self.gamma = nn.Parameter(torch.full((n_heads,), 0.1 if is_first else 1.0))
-        self.delta = nn.Parameter(torch.full((n_heads,), 2.0))
+        sharpness = _SHARPNESS[0 if is_first else 1] if config.is_detailed else 2.0
+        self.delta = nn.Parameter(torch.full((n_heads,), sharpness))
         self.alpha_logit = nn.Parameter(torch.tensor(math.log(9.0)))  # alpha begins at 0.9
         self.widen = nn.Linear(n_latents + 2 * width, 2 * width)
         self.narrow = nn.Linear(2 * width, n_latents)
@@ -298,33 +335,30 @@ class Block(nn.Module):
                 nn.init.eye_(self.leave.weight)
             nn.init.zeros_(self.to_query.weight)
             nn.init.zeros_(self.to_query.bias)
-            # x . y - |y|^2 / 2 falls with the square of how far x is from y; features here are about 0 or 1.
-            scale = _telling(config)
-            self.rhythm_query.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
-            self.rhythm_query.bias.copy_(-scale.repeat(n_heads) / 2)
-            self.rhythm_key.weight.copy_(torch.diag(scale).repeat(n_heads, 1))
+            for rhythm in (self.rhythm_query, self.rhythm_key):
+                rhythm.weight.copy_(torch.eye(n_sounding).repeat(n_heads, 1))
+            nn.init.zeros_(self.rhythm_query.bias)
             nn.init.zeros_(self.narrow.weight)
             nn.init.zeros_(self.narrow.bias)
             if not is_first:
-                self.distances[:, 1:] = -3.0  # bucket 0 is the frame itself
+                self.distances[:, 1:] = -9.0  # bucket 0 is the frame itself
 
-    def forward(self, q: Tensor, r_e: Tensor, r: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
         """Return the block's output (B, F, D) and its attention (B, H, F, keys).
 
         Args:
             q: the query, shape (B, F, D).
             r_e: embedding of the target's rhythm, for the feed-forward layer, shape (B, F, 2 * D).
-            r: what is known of the target's rhythm, shape (B, F, R).
+            sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
             keys: what may be copied.
         """
         even = functional.layer_norm(keys.u, keys.u.shape[-1:])
         query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
-        rhythm_query, rhythm_key = self._heads(self.rhythm_query(r)), self._heads(self.rhythm_key(keys.rhythm))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
             query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
             # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
-            rhythm_query = self.delta[:, None, None] * rhythm_query.float()
-            logits = query @ key + rhythm_query @ rhythm_key.float().mT  # + gamma B_rel
+            rhythm_query = self.delta[:, None, None] * self._heads(self.rhythm_query(sounding))
+            logits = query @ key + rhythm_query @ self._heads(self.rhythm_key(keys.sounding)).mT
             logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
                 logits = logits.masked_fill(~keys.is_there[:, None, None], -torch.inf)
@@ -346,20 +380,11 @@ class Block(nn.Module):
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
-def _telling(config: RhythmConfig) -> Tensor:
-    """Return how much each channel of r tells at first, (R,): of classes, most by the one struck last."""
-    if not config.is_detailed:
-        return torch.full((config.n_rhythm,), math.sqrt(2))
-    bumps = torch.exp(-(torch.arange(_N_PHASES) - 2).clamp_min(0) / 4)
-    others = torch.full((config.n_rhythm - len(CLASSES) * _N_PHASES,), 0.1)
-    return torch.sqrt(2 * torch.cat((others, bumps.repeat(len(CLASSES)))))
-
-
 class Keys(NamedTuple):
     """What a layer may copy: the current latents, and silence as the last."""
 
     u: Tensor  # (B, keys, D)
-    rhythm: Tensor  # (B, keys, R)
+    sounding: Tensor  # (B, keys, n_sounding)
     distance: Tensor  # (F, keys): buckets of relative position, by which B_rel is read
     is_there: Tensor | None  # (B, keys)
 
@@ -388,6 +413,7 @@ class RhythmNet(nn.Module):
         self.fuse_a = _fuser(config.n_activations, width, 3, (1, 1, 1, 1))
         self.no_a = nn.Parameter(torch.zeros(2 * width))  # stands for a_e where there is no a (decision 11)
         self.gate = Gate(width)
+        self.sounding: nn.Module = Sounding() if config.is_detailed else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, is_first=i == 0) for i in range(config.n_layers))
         self.silence = nn.Parameter(torch.zeros(n_latents))  # can always be copied (decision 6)
         last = nn.Conv1d(n_latents, n_latents, 1)
@@ -406,12 +432,12 @@ class RhythmNet(nn.Module):
         """
         r_e, q = self.query(target)
         v = None if channels is None else channels.mT
-        r = target.rhythm.mT
+        sounding = self.sounding(target.rhythm.mT.float())
         u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
         for block, alpha in zip(self.blocks, self.alphas(), strict=True):
-            output, attention = block(q, r_e, r, self._keys(u, r_u, r.shape[1], is_there))
+            output, attention = block(q, r_e, sounding, self._keys(u, r_u, q.shape[1], is_there))
             layers.append(attention)
             if v is not None:
                 moved = block.fetch(attention, self._with_silence(v), r_e)  # type: ignore[operator]
@@ -464,7 +490,7 @@ class RhythmNet(nn.Module):
             is_there = functional.pad(is_there, (0, 1), value=True)
         return Keys(
             self._with_silence(u),
-            functional.pad(r_u, (0, 0, 0, 1)),
+            self.sounding(functional.pad(r_u.float(), (0, 0, 0, 1))),
             functional.pad(distance, (0, 1), value=_NOWHERE),
             is_there,
         )

@@ -116,7 +116,7 @@ def test_deviations_are_positive_and_scale_with_the_variation(net):
 def slow(net, source, target):
     """Return mu, sigma and the attention over all layers of one item, written from the equations with loops."""
     config = net.config
-    r, n_source = target.rhythm[0].T, source.mu.shape[-1]
+    wanted, n_source = net.sounding(target.rhythm[0].T), source.mu.shape[-1]
     r_e = net.fuse_r(target.rhythm)[0].T
     a = target.activations[0]
     a = (a - a.mean(1, keepdim=True)) / (a.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
@@ -132,17 +132,18 @@ def slow(net, source, target):
     n_heads, d = config.n_heads, config.width // config.n_heads
     for layer, block in enumerate(net.blocks):
         keys, rhythms = [*u, net.silence], [*r_u, torch.zeros(config.n_rhythm)]
+        sounding = [net.sounding(rhythm) for rhythm in rhythms]
         of_keys = [*made_of, torch.eye(n_source + 1)[n_source]]
         outputs, new_r, new_made_of = [], [], []
         for i in range(F):
             copied, mean = [], torch.zeros(len(keys))
             for h in range(n_heads):
                 part = slice(h * d, (h + 1) * d)
-                wide = slice(h * config.n_rhythm, (h + 1) * config.n_rhythm)
+                wide = slice(h * config.n_sounding, (h + 1) * config.n_sounding)
                 logits = torch.zeros(len(keys))
                 for j, key in enumerate(keys):  # equation 2
                     k = block.to_key(functional.layer_norm(key, key.shape))[part]
-                    b_rhythm = block.rhythm_query(r[i])[wide] @ block.rhythm_key(rhythms[j])[wide]
+                    b_rhythm = block.rhythm_query(wanted[i])[wide] @ block.rhythm_key(sounding[j])[wide]
                     place = j - i if j < len(keys) - 1 and not (is_bank and layer == 0) else None
                     b_rel = block.distances[h, bucket_of(place)]
                     logits[j] = block.to_query(q[i])[part] @ k / math.sqrt(d)
