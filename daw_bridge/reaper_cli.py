@@ -3,7 +3,7 @@
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,9 @@ from daw_bridge.options import (
 )
 from daw_bridge.reporting import set_up_logging
 from daw_bridge.session_commands import work_on
+
+if TYPE_CHECKING:
+    from transform.engine import Redrummer
 
 reaper_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
@@ -116,6 +119,26 @@ def selected(
         load = partial(Redrummer.load, preset, device=resolve_device(device))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if not is_done:
+        raise typer.Exit(1)
+
+
+@reaper_app.command("run-job")
+def run_job_command(
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="What the action in REAPER wrote.")],
+    preset: Preset = "default",
+    device: Device = "auto",
+) -> None:
+    """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
+    set_up_logging(quiet=False, verbose=True)  # nobody sees the terminal: all is in the log file
+
+    from daw_bridge.reaper_job import run_job
+
+    def load() -> "Redrummer":
+        from transform.engine import Redrummer
+
+        return Redrummer.load(preset, device=resolve_device(device))
+
+    if not run_job(job, load):
         raise typer.Exit(1)
 
 

@@ -69,7 +69,7 @@ def test_what_is_missing_is_said(worlds, loop):
     world = worlds("reaper", [worlds.track("drums", worlds.audio(loop))])
     result = redrum()
     assert result.exit_code == 2
-    assert "give --rhythm" in result.stderr
+    assert "name a rhythm (--rhythm)" in result.stderr
     worlds("reaper", [worlds.track("drums", worlds.audio(loop, is_selected=False))])
     assert redrum("--rhythm", RHYTHM).exit_code == 3
     world.stop()
