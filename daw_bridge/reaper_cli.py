@@ -148,16 +148,32 @@ Resources = Annotated[
 
 
 @reaper_app.command("install")
-def install_command(resources: Resources = None) -> None:
-    """Let REAPER, which must not run, start Redrum's server: a script, Python and a web interface."""
+def install_command(
+    resources: Resources = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="Also what `reaper selected` needs: Python and a web interface.")
+    ] = False,
+) -> None:
+    """Put the actions into REAPER, which must not run; settings are copied before they are changed."""
     from daw_bridge.install import install, reaper_folder
 
-    _print_changes(install(resources or reaper_folder()), "all is installed already")
+    _print_changes(install(resources or reaper_folder(), with_server=server), "all is installed already")
+
+
+@reaper_app.command("doctor")
+def doctor_command(resources: Resources = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Say what the actions in REAPER lack, each failure with its cure."""
+    from daw_bridge.doctor import print_checks
+    from daw_bridge.install import reaper_folder
+    from daw_bridge.reaper_doctor import examine_reaper
+
+    set_up_logging(quiet, verbose=False)
+    print_checks(examine_reaper(resources or reaper_folder()), as_json, quiet)
 
 
 @reaper_app.command("uninstall")
 def uninstall_command(resources: Resources = None) -> None:
-    """Take the script and the web interface out of REAPER's settings again."""
+    """Take all of it out of REAPER again."""
     from daw_bridge.install import reaper_folder, uninstall
 
     _print_changes(uninstall(resources or reaper_folder()), "nothing is installed")

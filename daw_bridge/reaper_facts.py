@@ -32,7 +32,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
     """Return the job that facts describe.
 
     Args:
-        facts: as `inside_reaper.collect` returns them.
+        facts: as `inside_reaper.collect` returns them; what is None there may be missing here.
 
     Raises:
         DawError: a time, tempo or play rate is impossible.
@@ -88,7 +88,7 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
         is_selected=found["is_selected"],
         is_looped=found["is_looped"],
     )
-    take = found["take"]
+    take = found.get("take")
     if take is None or item.length_s <= 0:
         return replace(item, state="empty")
     item = replace(
@@ -111,7 +111,7 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
         )
         return replace(item, notes=notes)
     item = replace(item, file=take["file"])
-    if take["section"]:
+    if take.get("section"):
         start_s, length_s, is_reversed = take["section"]
         item = replace(
             item, section_start_s=start_s, section_length_s=length_s or None, is_reversed=is_reversed

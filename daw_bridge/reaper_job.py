@@ -1,8 +1,8 @@
 """One job of REAPER's action, done in a process of its own that REAPER does not wait for.
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
-and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project, and
-what is to be said) and NAME.cancel (the action wants the job to end). Each appears whole or not at all.
+and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
+and what is to be said) and NAME.cancel (the action wants the job to end). What the job writes appears whole.
 """
 
 from __future__ import annotations
@@ -292,8 +292,9 @@ def _told(reports: Sequence[Report]) -> str:
         if "error" in report:
             parts.append(_sentences(report["error"], report["hint"]))
         elif "skipped" in report:
-            what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
-            parts.append(_sentences(f"{what} was left out: {report['skipped']}", ""))
+            what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
+            where = report["track"] or "a track"
+            parts.append(_sentences(f"{what} on {where} was left out: {report['skipped']}"))
     n_missing = len(parts)
     if n_missing and len(reports) > 1:
         parts.insert(0, f"{len(reports) - n_missing} of {len(reports)} items got a take.")

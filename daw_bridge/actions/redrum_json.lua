@@ -2,7 +2,7 @@
 
 local json = {}
 
-local LIST = {} -- the metatable of tables that become arrays, even where they are empty
+local LIST = { is_list = true } -- the metatable of tables that become arrays, even where they are empty
 
 -- Returns a table marked as an array.
 function json.list(items)
@@ -43,7 +43,8 @@ function json.encode(value)
     error("a " .. kind .. " cannot be written as JSON")
   end
   local parts = {}
-  if getmetatable(value) == LIST then
+  local meta = getmetatable(value)
+  if meta and meta.is_list then
     for place, item in ipairs(value) do
       parts[place] = json.encode(item)
     end
