@@ -171,7 +171,7 @@ def _take(take: str, source: str) -> dict[str, Any]:
         return float(RPR.GetMediaItemTakeInfo_Value(take, key))
 
     found: dict[str, Any] = {
-        "name": RPR.GetTakeName(take),
+        "name": _text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, "P_NAME"),
         "start_offset_s": value("D_STARTOFFS"),
         "play_rate": value("D_PLAYRATE"),
         "keeps_pitch": bool(value("B_PPITCH")),
@@ -216,10 +216,14 @@ def _is_null(pointer: str) -> bool:
 
 
 def _track_text(track: str, key: str) -> str:
+    return _text("GetSetMediaTrackInfo_String", "MediaTrack*", track, key)
+
+
+def _text(name: str, pointer_type: str, pointer: str, key: str) -> str:
+    """Return a text of a track or take."""
     buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
     kind = ctypes.CFUNCTYPE(ctypes.c_byte, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_byte)
-    function = kind(_RPR._ft["GetSetMediaTrackInfo_String"])
-    function(_RPR.rpr_packp("MediaTrack*", track), key.encode(), buffer, 0)
+    kind(_RPR._ft[name])(_RPR.rpr_packp(pointer_type, pointer), key.encode(), buffer, 0)
     return buffer.value.decode("utf-8", "surrogateescape")
 
 

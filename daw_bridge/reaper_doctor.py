@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from daw_bridge.doctor import Check, ProblemError, checked
+from daw_bridge.install import ACTIONS as SCRIPTS
 from daw_bridge.install import (
     SHARED,
     action_name,
@@ -15,7 +16,6 @@ from daw_bridge.install import (
     is_running,
     server_is_installed,
 )
-from daw_bridge.install import ACTIONS as SCRIPTS
 from daw_bridge.reaper_job import SCHEMA
 from daw_bridge.reaper_settings import OWN_FOLDER, SettingsFile
 from transform.files import check_output

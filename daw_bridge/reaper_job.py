@@ -252,15 +252,12 @@ def run_job(path: Path, load: Callable[[], Redrummer]) -> bool:
         _say(files, "cancelled", "")
         raise
     except RedrumError as err:
-        _say(files, "failed", _sentences(err.message, err.hint))
+        _say(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")
         raise
     except Exception as err:
         _log.exception("the job failed")
-        _say(
-            files,
-            "failed",
-            _sentences(str(err) or type(err).__name__, f"the log in {log_folder()} tells where"),
-        )
+        why = _sentence(str(err) or type(err).__name__)
+        _say(files, "failed", f"{why}\nThe log in {log_folder()} tells where.")
         raise
 
 
@@ -290,17 +287,14 @@ def _told(reports: Sequence[Report]) -> str:
     parts = []
     for report in reports:
         if "error" in report:
-            parts.append(_sentences(report["error"], report["hint"]))
+            parts.append(f"{report['error']}.\n{_sentence(report['hint'])}")
         elif "skipped" in report:
             what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
-            where = report["track"] or "a track"
-            parts.append(_sentences(f"{what} on {where} was left out: {report['skipped']}"))
-    n_missing = len(parts)
-    if n_missing and len(reports) > 1:
-        parts.insert(0, f"{len(reports) - n_missing} of {len(reports)} items got a take.")
+            parts.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
+    if parts and len(reports) > 1:
+        parts.insert(0, f"{len(reports) - len(parts)} of {len(reports)} items got a take.")
     return "\n\n".join(parts)
 
 
-def _sentences(*texts: str) -> str:
-    """Return an error and its hint as sentences, each on a line of its own."""
-    return "\n".join(f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.!?' else '.'}" for text in texts if text)
+def _sentence(text: str) -> str:
+    return text and f"{text[0].upper()}{text[1:]}."

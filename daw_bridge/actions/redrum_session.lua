@@ -167,13 +167,14 @@ local function is_open(project, path)
   end
 end
 
-local function insert_item(track, wanted, source)
+local function insert_item(track, wanted, sources)
   local item = reaper.AddMediaItemToTrack(track)
   reaper.SetMediaItemInfo_Value(item, "D_POSITION", wanted.position_s)
   reaper.SetMediaItemInfo_Value(item, "D_LENGTH", wanted.length_s)
   reaper.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
   local take = reaper.AddTakeToMediaItem(item)
-  reaper.SetMediaItemTake_Source(take, source)
+  reaper.SetMediaItemTake_Source(take, sources[wanted])
+  sources[wanted] = nil -- the take's own from now on
   reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", wanted.name, true)
 end
 
@@ -197,8 +198,14 @@ local function insert(project, tracks, sources, created)
       reaper.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", wanted.color)
     end
     for _, item in ipairs(wanted.items) do
-      insert_item(track, item, sources[item])
+      insert_item(track, item, sources)
     end
+  end
+end
+
+local function close_sources(sources)
+  for _, source in pairs(sources) do
+    reaper.PCM_Source_Destroy(source)
   end
 end
 
@@ -209,9 +216,7 @@ local function open_sources(tracks)
     for _, item in ipairs(track.items) do
       sources[item] = reaper.PCM_Source_CreateFromFile(item.file)
       if not sources[item] then
-        for _, source in pairs(sources) do
-          reaper.PCM_Source_Destroy(source)
-        end
+        close_sources(sources)
         return nil, item.file
       end
     end
@@ -242,6 +247,7 @@ function session.write_back(project, path, tracks)
     for _, track in ipairs(created) do
       reaper.DeleteTrack(track)
     end
+    close_sources(sources)
   end
   reaper.Undo_EndBlock2(project, UNDO, -1)
   if not is_done and reaper.Undo_CanUndo2(project) == UNDO then

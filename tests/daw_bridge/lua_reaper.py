@@ -116,9 +116,9 @@ class LuaReaper:
     def _function(self, name):
         kinds, taken = lua_form(name, self.signatures[name])
         result = self.signatures[name].partition(":")[0].strip()
-        method = getattr(self, f"_{name}", None) or getattr(self.reaper, name)
 
         def call(*given):
+            method = getattr(self, f"_{name}", None) or getattr(self.reaper, name)
             try:
                 values = self._values(name, [kinds[place] for place in taken], given)
             except TypeError as err:
@@ -216,6 +216,10 @@ class LuaReaper:
     def _RecursiveCreateDirectory(self, folder, ignored):
         Path(folder).mkdir(parents=True, exist_ok=True)
         return 1
+
+    def _SetExtState(self, section, key, value, persists):
+        assert persists
+        self.ext_state[section, key] = value
 
     def _ShowMessageBox(self, text, title, kind):
         self.said.append(text)

@@ -188,13 +188,13 @@ def test_new_tracks_have_the_color_of_their_source_track(world, loop, tmp_path, 
 
 
 def test_names_may_be_no_utf_8(world, loop, tmp_path, write_wav, clicks):
-    made = world(world.track('dr\udcfcms 1', world.audio(loop, name="t\udce5ke\\")))
+    made = world(world.track("dr\udcfcms 1", world.audio(loop, name="t\udce5ke\\")))
     session = made.session()
     job = session.collect()
-    assert (job.tracks[0].name, job.items[0].name) == ('dr\udcfcms 1', "t\udce5ke\\")
+    assert (job.tracks[0].name, job.items[0].name) == ("dr\udcfcms 1", "t\udce5ke\\")
     (take,) = finished(job, tmp_path, write_wav, clicks)
     session.write_back(job, [replace(take, name="t\udce5ke")])
-    assert [track["name"] for track in made.tracks_after()] == ['dr\udcfcms 1', 'dr\udcfcms 1 redrum']
+    assert [track["name"] for track in made.tracks_after()] == ["dr\udcfcms 1", "dr\udcfcms 1 redrum"]
     assert made.tracks_after()[1]["items"][0]["name"] == "t\udce5ke"
 
 
