@@ -558,7 +558,7 @@ def test_the_stand_in_refuses_what_reaper_does_not_have(reaper):
         ("reaper.CountTracks()", "takes 1 arguments, not 0"),
         ("reaper.EnumProjects(-1, '', 512)", "takes 1 arguments, not 3"),
         ("reaper.GetTrack(reaper.EnumProjects(-1), '0')", "for int"),
-        ("reaper.CountTrackMediaItems(reaper.EnumProjects(-1))", "for MediaTrack"),
+        ("reaper.CountTrackMediaItems((reaper.EnumProjects(-1)))", "for MediaTrack"),
         ("gfx.circle(1, 2, 3)", "circle"),
     ):
         with pytest.raises(Exception, match=refusal):
