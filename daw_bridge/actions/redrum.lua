@@ -309,12 +309,13 @@ end
 
 -- Runs an action; "scope" as in `session.gather`, and whether the last answers hold without a question.
 function redrum.run(scope, wants_last)
+  reaper.defer(function() end) -- else REAPER makes an undo step of a script that did nothing
   local noted, missing = installed()
   if not noted then
     say(missing)
     return
   end
-  local project, path = reaper.EnumProjects(-1)
+  local project, path = session.project(-1)
   local facts, n_chosen = session.gather(project, path, scope, noted.rhythm_tracks)
   if n_chosen == 0 then
     say(scope == "tracks" and "Select tracks with drum items first." or "Select a drum item first.")

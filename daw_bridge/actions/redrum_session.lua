@@ -10,6 +10,12 @@ local json = dofile(here .. "redrum_json.lua")
 local UNDO = "Redrum"
 local BUILD_MISSING_PEAKS = 40047
 
+-- Returns a project and where it was saved, "" where it never was; nil where there is no such tab.
+function session.project(tab)
+  local project, path = reaper.EnumProjects(tab)
+  return project, path or ""
+end
+
 -- Facts
 
 local function track_text(track, key)
@@ -157,7 +163,7 @@ end
 local function is_open(project, path)
   local tab = 0
   while true do
-    local found, found_path = reaper.EnumProjects(tab)
+    local found, found_path = session.project(tab)
     if not found then
       return false
     elseif found == project then
@@ -235,7 +241,7 @@ function session.write_back(project, path, tracks)
   if not sources then
     return "REAPER cannot read " .. unreadable .. ": check its rights on the project's folder."
   end
-  local in_front = reaper.EnumProjects(-1)
+  local in_front = session.project(-1)
   if in_front ~= project then -- tracks are inserted into the current tab only
     reaper.SelectProjectInstance(project)
   end

@@ -224,6 +224,7 @@ class ReaperWorld:
             "scene",
             "snapshot",
             "stall",
+            "settle",
             "new-tab",
             "close",
             "delete-track",
@@ -290,7 +291,7 @@ function(folder)
   local session, json = dofile(folder .. "redrum_session.lua"), dofile(folder .. "redrum_json.lua")
   local project, path
   local function gather(beginnings)
-    project, path = reaper.EnumProjects(-1)
+    project, path = session.project(-1)
     return json.encode((session.gather(project, path, "items", json.decode(beginnings))))
   end
   local function write_back(result)
@@ -360,8 +361,9 @@ def _guid():
 
 
 @pytest.fixture
-def worlds(tmp_path):
+def worlds(tmp_path, monkeypatch):
     """Return a function that makes a world; all of them end with the test."""
+    monkeypatch.setattr("daw_bridge.reaper.LOOK_TIMEOUT_S", 15.0)  # whatever else this machine does
     made = []
 
     def make(kind, tracks, **more):

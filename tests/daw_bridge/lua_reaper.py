@@ -2,7 +2,8 @@
 
 As in REAPER, a Lua function takes what its C function is given and returns what that fills in: sizes of buffers
 and arguments that are only filled are left out, pointers that are none are nil, text is bytes. Anything else is
-refused: unknown functions and keys, other counts or types of arguments, pointers to what is gone.
+refused: unknown functions and keys, other counts or types of arguments, pointers to what is gone; and globals,
+which are a slip wherever a script has them.
 """
 
 import shlex
@@ -33,6 +34,7 @@ function(reaper, gfx)
   python = nil
   _G.reaper = setmetatable(reaper, {__index = refuse("reaper")})
   _G.gfx = setmetatable(gfx, {__index = refuse("gfx")})
+  setmetatable(_G, {__index = refuse("Lua"), __newindex = refuse("Lua")})
 end
 """
 MOUSE = dict.fromkeys((b"x", b"y", b"w", b"h", b"mouse_x", b"mouse_y", b"mouse_cap"), 0)
@@ -67,6 +69,7 @@ class LuaReaper:
         self.said = []  # in message boxes
         self.commands = []  # lines that were run
         self.starts_commands = True
+        self.launch = lambda words: None  # what running a command does, besides being noted
         self.ext_state = reaper.ext_state
         self.actions = []  # ids of REAPER's own that were run
         self.refused = []
@@ -110,6 +113,13 @@ class LuaReaper:
     def words(self):
         """The words of the last command that was run."""
         return shlex.split(self.commands[-1])
+
+    def act(self, script):
+        """Run a script as REAPER does: where it neither defers nor says what it did, there is an undo step."""
+        n_steps = len(self.reaper.undo)
+        self.run(script)
+        if not self.deferred and len(self.reaper.undo) == n_steps:
+            self.reaper.undo.append("ReaScript")
 
     # Calls from Lua
 
@@ -176,6 +186,10 @@ class LuaReaper:
 
     # What only the action uses
 
+    def _EnumProjects(self, place, path, size):
+        project, path = self.reaper.EnumProjects(place, path, size)
+        return project, path or None
+
     def _EnumerateFiles(self, folder, place):
         names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
         return names[place] if place < len(names) else None
@@ -183,6 +197,7 @@ class LuaReaper:
     def _ExecProcess(self, line, timeout_ms):
         assert timeout_ms in (-1, -2), "REAPER would wait"
         self.commands.append(line)
+        self.launch(shlex.split(line))
         return "0\n" if self.starts_commands else None
 
     def _GetResourcePath(self):

@@ -480,11 +480,13 @@ class Loop:
         self.deferred, self.at_exit = [], []
         self.longest_s = 0.0  # that a tick took
         self.busiest_s = 0.0  # that a tick took of the processor, whatever else kept that busy
+        self.n_ticks = 0
         self.is_serving = True
 
     def tick(self):
         with self.lock:
             began, cpu_began = time.perf_counter(), time.thread_time()
+            self.n_ticks += 1
             codes, self.deferred = self.deferred, []
             for code in codes if self.is_serving else ():
                 exec(code, sys.modules["__main__"].__dict__)
@@ -516,7 +518,13 @@ def _web(reaper, loop, script):
             if command == "quit":
                 os._exit(0)
             if command == "freeze":
-                threading.Thread(target=self.freeze, args=(float(value),)).start()
+                loop.lock.acquire()
+                threading.Timer(float(value), loop.lock.release).start()
+                return ""
+            if command == "settle":  # until what was asked before is done
+                n_ticks = loop.n_ticks
+                while loop.n_ticks < n_ticks + 3:
+                    time.sleep(TICK_S)
                 return ""
             with loop.lock:
                 if command == "stall":
@@ -540,10 +548,6 @@ def _web(reaper, loop, script):
                 elif command == "delete-track":
                     del reaper.projects[0]["tracks"][int(value)]
             return ""
-
-        def freeze(self, seconds):
-            with loop.lock:
-                time.sleep(seconds)
 
     ThreadingHTTPServer.allow_reuse_address = True
     return ThreadingHTTPServer(("127.0.0.1", 2307), Handler)

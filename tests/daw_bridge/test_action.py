@@ -57,7 +57,7 @@ class User:
 
     def act(self, action, *answers):
         self.lua.answers += answers
-        self.lua.run(self.world.resources / "Scripts" / "Redrum" / f"{action}.lua")
+        self.lua.act(self.world.resources / "Scripts" / "Redrum" / f"{action}.lua")
 
     def work(self):
         """Let the command that was started do its work; return its exit code."""
@@ -88,6 +88,7 @@ class User:
         self.assert_tidy()
 
     def assert_tidy(self):
+        self.lua.tick()
         assert self.lua.window is None
         assert self.lua.deferred == []
         jobs = self.world.resources / "Redrum" / "jobs"
@@ -560,6 +561,8 @@ def test_the_stand_in_refuses_what_reaper_does_not_have(reaper):
         ("reaper.GetTrack(reaper.EnumProjects(-1), '0')", "for int"),
         ("reaper.CountTrackMediaItems((reaper.EnumProjects(-1)))", "for MediaTrack"),
         ("gfx.circle(1, 2, 3)", "circle"),
+        ("x = 1", "Lua has no x"),
+        ("return y", "Lua has no y"),
     ):
         with pytest.raises(Exception, match=refusal):
             user.lua.new_lua().execute(code.encode())

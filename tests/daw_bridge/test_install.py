@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -320,6 +321,7 @@ def test_the_index_for_reapack_names_every_script():
     (package,) = index.iter("reapack")
     assert package.get("type") == "script"
     (version,) = package.iter("version")
+    assert version.get("name") == metadata.version("latent-redrum")
     sources = {source.get("file"): source for source in version.iter("source")}
     assert set(sources) == {*ACTIONS, *SHARED}
     assert {name for name, source in sources.items() if source.get("main")} == set(ACTIONS)
