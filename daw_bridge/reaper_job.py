@@ -249,7 +249,7 @@ def run_job(path: Path, load: Callable[[], Redrummer]) -> bool:
         with Progress(files) as progress:
             return _done(files, progress, load)
     except KeyboardInterrupt:
-        _say(files, "cancelled", "")
+        _say(files, "cancelled", "The redrum command was stopped: nothing was written.")
         raise
     except RedrumError as err:
         _say(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")

@@ -48,13 +48,16 @@ local function read_json(path)
   return is_json and value or nil
 end
 
+-- Writes a file; returns why it cannot be written, nil where it can.
 local function write(path, text)
   local file, why = io.open(path, "wb")
   if not file then
     return why
   end
-  file:write(text)
+  local is_written
+  is_written, why = file:write(text)
   file:close()
+  return not is_written and why or nil
 end
 
 -- Questions
@@ -78,26 +81,29 @@ local function ask(title, captions, answers)
   return found
 end
 
+-- Returns the last answers by name, none where nobody was asked yet.
+local function last_answers()
+  local is_json, answers = pcall(json.decode, reaper.GetExtState(TITLE, "answers"))
+  return is_json and type(answers) == "table" and answers or {}
+end
+
 -- Returns what is wanted, asked for or as the last time; nil where the user does not want to answer.
 local function wanted(scope, wants_last)
-  local order = { is_on_own_track = scope == "lane" }
   local names = scope == "lane" and { "engine", "length", "seed" } or { "rhythm", "engine", "length", "seed" }
-  local captions, answers = {}, {}
+  local answers, captions, offered = last_answers(), {}, {}
   for place, name in ipairs(names) do
-    captions[place] = CAPTIONS[name]
-    local is_known = reaper.HasExtState(TITLE, name)
-    answers[place] = is_known and reaper.GetExtState(TITLE, name) or DEFAULTS[name]
-    wants_last = wants_last and is_known
+    wants_last = wants_last and answers[name] ~= nil
+    captions[place], offered[place] = CAPTIONS[name], answers[name] or DEFAULTS[name]
   end
-  local found = wants_last and answers or ask(TITLE, captions, answers)
+  local found = wants_last and offered or ask(TITLE, captions, offered)
   if not found then
     return nil
   end
+  local order = { rhythm = "", is_on_own_track = scope == "lane" }
   for place, name in ipairs(names) do
-    order[name] = found[place] or ""
-    reaper.SetExtState(TITLE, name, order[name], true)
+    order[name], answers[name] = found[place] or "", found[place] or ""
   end
-  order.rhythm = order.rhythm or ""
+  reaper.SetExtState(TITLE, "answers", json.encode(answers), true)
   return order
 end
 

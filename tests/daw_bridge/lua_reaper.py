@@ -17,7 +17,6 @@ SIGNATURES = {
     "ExecProcess": "text : text int",
     "GetSetMediaItemInfo_String": "bool : MediaItem* text out_text bool",
     "GetUserInputs": "bool : text int text out_text int",
-    "HasExtState": "bool : text text",
     "IsTrackSelected": "bool : MediaTrack*",
     "Main_OnCommand": "None : int int",
     "RecursiveCreateDirectory": "int : text int",
@@ -218,9 +217,6 @@ class LuaReaper:
         if answers == "as offered":
             answers = offered
         return (0, text) if answers is None else (1, separator.join(answers))
-
-    def _HasExtState(self, section, key):
-        return (section, key) in self.ext_state
 
     def _IsTrackSelected(self, track):
         return self.reaper.thing(track)["is_selected"]

@@ -148,6 +148,34 @@ def test_answers_are_remembered(reaper, loop):
     assert one == other
 
 
+def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
+    drums = reaper.track("drums", reaper.audio(loop), reaper.midi([(0.5, 36, 110, 9)], is_selected=False))
+    user = reaper(drums)
+    assert user.redrum(SELECTED, ["", "resequence", "1.5", "7"]) == 2  # no rhythm
+    assert user.redrum(LANE, ["resequence", "source", "8"]) == 0
+    user.act(LAST)
+    assert len(user.lua.asked) == 2
+    assert user.order() == {
+        "rhythm": "",
+        "engine": "resequence",
+        "length": "source",
+        "seed": "8",
+        "is_on_own_track": False,
+    }
+
+
+def test_a_command_that_is_stopped_from_outside_is_told(reaper, loop, monkeypatch):
+    user = reaper(reaper.track("drums", reaper.audio(loop)))
+
+    def stopped(preset, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Redrummer, "load", stopped)
+    assert user.redrum(SELECTED, ANSWERS) == CANCELLED
+    assert user.lua.said == ["The redrum command was stopped: nothing was written."]
+    user.assert_nothing_happened()
+
+
 def test_last_settings_are_asked_for_where_there_are_none(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop)))
     assert user.redrum(LAST, ANSWERS) == 0
