@@ -14,6 +14,7 @@ local SCHEMA = 1 -- of the files that both sides write
 local TITLE = "Redrum"
 local LOOK_S = 0.2 -- between two looks at the files
 local LOST_S = 60 -- a job that is silent as long as this is lost; it says something twice a second
+local DOUBT_S = 10 -- the same, where REAPER says that it did not start: that may be wrong
 local OLD_S = 24 * 3600 -- files of a job as old as this were left behind
 local NO_WAIT_MINIMISED = -2
 local WIDTH, HEIGHT, MARGIN, BUTTON = 380, 96, 14, 84
@@ -155,11 +156,12 @@ end
 local function lose(job)
   cancel(job) -- it may live yet
   job.is_over = true
-  say(
-    "Redrum stopped without an answer, nothing was written. What it was doing is in its log.\n\n"
-      .. "In a terminal, `redrum reaper doctor` says what is wrong. The command is\n"
-      .. job.command
-  )
+  local what = "Redrum stopped without an answer: nothing was written."
+  if not job.beat then
+    remove_files(job)
+    what = "The redrum command does not start."
+  end
+  say(what .. "\n\nIn a terminal, `redrum reaper doctor` says what is wrong. The command is\n" .. job.command)
 end
 
 local function draw(job)
@@ -195,7 +197,8 @@ local function look(job)
   end
   local progress = read_json(job.files.progress)
   if progress and progress.beat ~= job.beat then
-    job.beat, job.text, job.share, job.silent_s = progress.beat, progress.text, progress.share, 0
+    job.beat, job.text, job.share = progress.beat, progress.text, progress.share
+    job.silent_s, job.patience_s = 0, LOST_S
   end
 end
 
@@ -208,7 +211,7 @@ local function tend(job)
     job.unseen_s = 0
     look(job)
   end
-  if not job.is_over and job.silent_s > LOST_S then
+  if not job.is_over and job.silent_s > job.patience_s then
     lose(job)
   end
   if job.is_over then
@@ -249,13 +252,12 @@ local function job_folder()
   return folder
 end
 
-local function new_job(project, path, command)
+local function new_job(project, path)
   local stamp = string.format("%d-%06d", os.time(), math.floor(reaper.time_precise() * 1e6) % 1000000)
   local base = job_folder() .. "/" .. stamp
   return {
     project = project,
     path = path,
-    command = command,
     files = {
       job = base .. ".json",
       progress = base .. ".progress.json",
@@ -264,6 +266,7 @@ local function new_job(project, path, command)
     },
     now_s = reaper.time_precise(),
     silent_s = 0,
+    patience_s = LOST_S,
     unseen_s = 0,
     share = 0,
     text = "Redrum is starting...",
@@ -285,10 +288,9 @@ local function start(job, words, order, facts)
   if why then
     return "Redrum cannot write into REAPER's resource folder: " .. why
   end
-  local line = line_of(words) .. ' reaper run-job "' .. job.files.job .. '"'
-  if not reaper.ExecProcess(line, NO_WAIT_MINIMISED) then
-    remove_files(job)
-    return "The redrum command does not start. In a terminal, `redrum reaper doctor` says why. The command is\n" .. line
+  job.command = line_of(words) .. ' reaper run-job "' .. job.files.job .. '"'
+  if not reaper.ExecProcess(job.command, NO_WAIT_MINIMISED) then
+    job.patience_s = DOUBT_S
   end
   gfx.init(TITLE, WIDTH, HEIGHT)
   reaper.atexit(function()
@@ -342,7 +344,7 @@ function redrum.run(scope, wants_last)
   if not order then
     return
   end
-  local job = new_job(project, path, line_of(noted.command))
+  local job = new_job(project, path)
   local problem = start(job, noted.command, order, facts)
   if problem then
     say(problem)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,11 +14,13 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from daw_bridge import install as install_module
 from daw_bridge.cli import app
 from daw_bridge.install import install
 from daw_bridge.reaper_job import JobFiles
 from daw_bridge.takes import Order, redrum_session
 from transform.engine import Redrummer, RenderSettings
+from transform.presets import demo_recordings
 
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
@@ -478,9 +482,20 @@ def test_a_command_that_does_not_start(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop)))
     user.lua.starts_commands = False
     user.act(SELECTED, ANSWERS)
-    assert "does not start" in user.lua.said[0]
-    assert "redrum reaper doctor" in user.lua.said[0]
+    user.lua.tick(50)
+    (said,) = user.lua.said
+    assert said.startswith("The redrum command does not start.")
+    assert "redrum reaper doctor" in said
+    assert user.lua.commands[0] in said
     user.assert_nothing_happened()
+
+
+def test_a_command_that_starts_whatever_reaper_says(reaper, loop):
+    user = reaper(reaper.track("drums", reaper.audio(loop)))
+    user.lua.starts_commands = False
+    assert user.redrum(SELECTED, ANSWERS) == 0
+    assert user.names() == ["drums", "drums redrum"]
+    assert user.lua.said == []
 
 
 @pytest.mark.parametrize(
@@ -514,8 +529,10 @@ def test_a_command_that_fails_in_its_own_way(reaper, loop, monkeypatch):
 def test_a_job_that_says_nothing_is_lost(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop)))
     user.act(SELECTED, ANSWERS)
-    user.lua.tick(seconds=3600)  # REAPER stood still, and the job with it
+    files = JobFiles(Path(user.lua.words()[-1]))
+    files.put(files.progress, {"beat": 1, "text": "rendering", "share": 0.5})
     user.lua.tick(200)
+    user.lua.tick(seconds=3600)  # REAPER stood still, and the job with it
     assert user.lua.said == []
     user.lua.tick(50)
     (said,) = user.lua.said
@@ -525,6 +542,16 @@ def test_a_job_that_says_nothing_is_lost(reaper, loop):
     assert user.work() == CANCELLED  # it lives after all
     assert user.world.tracks_after() == user.world.before
     assert user.world.reaper.undo == []
+    assert not list(user.world.media_folder.iterdir())
+
+
+def test_a_job_that_never_began_is_lost(reaper, loop):
+    user = reaper(reaper.track("drums", reaper.audio(loop)))
+    user.act(SELECTED, ANSWERS)
+    user.lua.tick(250)
+    assert user.lua.said[0].startswith("The redrum command does not start.")
+    user.assert_nothing_happened()
+    assert user.work() == 3  # it does, at last: its job is gone
     assert not list(user.world.media_folder.iterdir())
 
 
@@ -638,3 +665,22 @@ def test_what_is_no_json_is_refused(worlds, text):
     decode = world.lua.run(world.actions / "redrum_json.lua")[b"decode"]
     with pytest.raises(Exception, match="no JSON"):
         decode(text.encode())
+
+
+@pytest.mark.slow
+def test_the_real_command_makes_a_take(reaper, monkeypatch):
+    loop = demo_recordings()[0].path
+    root = Path(install_module.__file__).resolve().parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
+    user = reaper(reaper.track("drums", reaper.audio(loop, 0.5, 2.0)))
+    started = []
+    user.lua.launch = lambda words: started.append(subprocess.Popen(words, stderr=subprocess.DEVNULL))
+    user.act(SELECTED, ANSWERS)
+    while user.lua.window is not None:
+        time.sleep(0.05)
+        user.lua.tick(seconds=0.05)
+    assert started[0].wait() == 0
+    assert user.lua.said == []
+    (take,) = user.new_items()
+    assert soundfile.info(take["file"]).frames == 2 * RATE
+    user.assert_tidy()

@@ -131,6 +131,7 @@ def test_media_that_reaper_cannot_read_leave_nothing(world, take, monkeypatch):
     with pytest.raises(Exception, match=r"REAPER cannot read .*\.gone"):
         session.write_back(job, [take(item) for item in job.items])
     assert names(made) == ["drums", "bass"]
+    assert made.snapshot()["undo"] == []
     assert not list(made.media_folder.iterdir())
 
 
