@@ -102,7 +102,10 @@ def main():
         for part in ("first", "reapy", "lua"):
             (folder / part).mkdir()
         first_use(folder / "first")
-        large_session(folder, demo_recordings()[0].path)
+        try:
+            large_session(folder, demo_recordings()[0].path)
+        finally:
+            ReaperWorld.stop()
 
 
 if __name__ == "__main__":
