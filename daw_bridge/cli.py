@@ -7,7 +7,6 @@ commands, so that `redrum --help` answers at once.
 import logging
 import signal
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
 from daw_bridge.reporting import print_json, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER
-from transform.errors import DeviceError, RedrumError
+from transform.errors import RedrumError
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
@@ -179,20 +178,10 @@ def doctor(
     verbose: Verbose = False,
 ) -> None:
     """Say what works here and what does not, each failure with its cure."""
-    from daw_bridge.doctor import examine
+    from daw_bridge.doctor import examine, print_checks
 
     set_up_logging(quiet, verbose)
-    n_failed = 0
-    for check in examine(device):
-        n_failed += check.status == "failed"
-        if as_json:
-            print_json(asdict(check))
-        elif check.status == "failed" or not quiet:
-            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
-            if check.cure:
-                typer.echo(f"        {check.cure}")
-    if n_failed:
-        raise typer.Exit(DeviceError.exit_code)
+    print_checks(examine(device), as_json, quiet)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from transform.errors import RedrumError
+import typer
+
+from daw_bridge.reporting import print_json
+from transform.errors import DeviceError, RedrumError
 from transform.files import check_output
 
 # What each adapter is called and where it lives; a session with a DAW begins there.
@@ -36,7 +39,7 @@ class Check:
     cure: str = ""
 
 
-class _ProblemError(RedrumError):
+class ProblemError(RedrumError):
     """Something is there but of no use."""
 
 
@@ -48,25 +51,41 @@ def examine(device: str = "auto") -> Iterator[Check]:
     """
     from transform.presets import list_presets
 
-    yield _checked("redrum", _redrum, _AGAIN)
-    yield _checked("torch", _torch, "pip install 'torch>=2.11,<2.15'; Intel Macs have no such package")
-    yield _checked("audio files", _audio_files, "pip install --force-reinstall soundfile soxr")
-    yield _checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
+    yield checked("redrum", _redrum, _AGAIN)
+    yield checked("torch", _torch, "pip install 'torch>=2.11,<2.15'; Intel Macs have no such package")
+    yield checked("audio files", _audio_files, "pip install --force-reinstall soundfile soxr")
+    yield checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
     for daw, module in ADAPTERS.items():
         yield _adapter(daw, module)
+    yield from _reaper()
     names: list[str] = []
     try:
         names = list_presets()
     except OSError as err:
         yield Check(name="presets", status="failed", found=str(err), cure=_AGAIN)
     for name in names:
-        yield _checked(f"preset {name}", partial(_preset, name), _AGAIN)
+        yield checked(f"preset {name}", partial(_preset, name), _AGAIN)
     for what, folder in _folders().items():
-        yield _checked(what, partial(_disk, folder), "make room, or use another disk")
-    yield _checked("speed", lambda: _speed(device), "see what failed above; -v tells more")
+        yield checked(what, partial(_disk, folder), "make room, or use another disk")
+    yield checked("speed", lambda: _speed(device), "see what failed above; -v tells more")
 
 
-def _checked(name: str, look: Callable[[], str], cure: str) -> Check:
+def print_checks(checks: Iterable[Check], as_json: bool, quiet: bool) -> None:
+    """Say what was found, part by part; end the command with the exit code for it where a part failed."""
+    n_failed = 0
+    for check in checks:
+        n_failed += check.status == "failed"
+        if as_json:
+            print_json(asdict(check))
+        elif check.status == "failed" or not quiet:
+            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
+            if check.cure:
+                typer.echo(f"        {check.cure}")
+    if n_failed:
+        raise typer.Exit(DeviceError.exit_code)
+
+
+def checked(name: str, look: Callable[[], str], cure: str) -> Check:
     """Return what looking finds, or why it fails with the error's own cure, if it has one."""
     try:
         return Check(name=name, status="ok", found=look())
@@ -92,7 +111,7 @@ def _torch() -> str:
     if torch.backends.mps.is_available():
         devices.append("mps")
     if float((torch.ones(2, 2) @ torch.ones(2, 2)).sum()) != 8:
-        raise _ProblemError("it computes wrongly", hint=_AGAIN)
+        raise ProblemError("it computes wrongly", hint=_AGAIN)
     return f"{torch.__version__}, devices: {', '.join(devices)}; {torch.get_num_threads()} threads"
 
 
@@ -109,9 +128,9 @@ def _audio_files() -> str:
         write_audio(path, [sound], AudioFormat(sample_rate=44_100, n_channels=1, subtype="PCM_24"))
         with Recording.open(path) as recording:
             if np.abs(recording.read(0, 4410) - sound).max() > 2**-23:
-                raise _ProblemError("what is written is not what is read", hint=_AGAIN)
+                raise ProblemError("what is written is not what is read", hint=_AGAIN)
             if sum(map(len, recording.mono_blocks(48_000))) != 4800:
-                raise _ProblemError("sample rates are converted wrongly", hint=_AGAIN)
+                raise ProblemError("sample rates are converted wrongly", hint=_AGAIN)
     return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
 
 
@@ -128,7 +147,20 @@ def _adapter(daw: str, module: str) -> Check:
     if find_spec(module) is None:
         cure = "render the item to a file, redrum the file, and drag the result back"
         return Check(name=daw, status="absent", found="this version has no adapter for it", cure=cure)
-    return _checked(daw, lambda: f"adapter {importlib.import_module(module).__name__}", _AGAIN)
+    return checked(daw, lambda: f"adapter {importlib.import_module(module).__name__}", _AGAIN)
+
+
+def _reaper() -> Iterator[Check]:
+    """Yield what is to be said of the actions in REAPER; little where REAPER or the actions are not there."""
+    from daw_bridge.install import reaper_folder
+    from daw_bridge.reaper_doctor import ACTIONS, examine_reaper, is_installed
+
+    folder = reaper_folder()
+    if is_installed(folder):
+        yield from examine_reaper(folder)
+    else:
+        cure = "quit REAPER and run `redrum reaper install`, if you use REAPER"
+        yield Check(name=ACTIONS, status="absent", found=f"none in {folder}", cure=cure)
 
 
 def _preset(name: str) -> str:
@@ -155,7 +187,7 @@ def _disk(folder: Path) -> str:
     place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(place).free
     if free < LEAST_FREE_BYTES:
-        raise _ProblemError(f"{free / 1e9:.1f} GB are free in {folder}", hint="make room, or use another disk")
+        raise ProblemError(f"{free / 1e9:.1f} GB are free in {folder}", hint="make room, or use another disk")
     return f"{free / 1e9:.0f} GB free in {folder}"
 
 
@@ -179,7 +211,7 @@ def _speed(device: str) -> str:
             took_s = time.perf_counter() - began_s
         factor = loop.duration_s / took_s
     if factor < _TOO_SLOW:
-        raise _ProblemError(
+        raise ProblemError(
             f"{factor:.2f} x real time on {device}",
             hint="close other programs, or use a GPU with --device cuda",
         )

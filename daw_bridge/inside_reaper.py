@@ -46,7 +46,8 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
     for place in range(RPR.CountTracks(project)):
         track = RPR.GetTrack(project, place)
         name = _track_text(track, "P_NAME")
-        found["tracks"].append({"id": _track_text(track, "GUID"), "name": name})
+        color = RPR.GetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR")
+        found["tracks"].append({"id": _track_text(track, "GUID"), "name": name, "color": color})
         if place < first_track or found["next"]:
             continue
         is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
@@ -66,7 +67,8 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         plan: "project", a pointer; "path", where it was saved; "tracks", each with the "id" of its source
-            track, a "name" and "items", each with "file", "name", "position_s" and "length_s".
+            track, a "name", a "color" (0: none) and "items", each with "file", "name", "position_s" and
+            "length_s".
 
     Returns:
         An empty dict, or under "error" why nothing was done: "closed", or the file that REAPER cannot read.
@@ -74,30 +76,39 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     project = plan["project"]
     if not _is_open(project, plan["path"]):
         return {"error": "closed"}
+    opened: list[str] = []
+    for wanted in [item for track in plan["tracks"] for item in track["items"]]:
+        wanted["source"] = RPR.PCM_Source_CreateFromFile(wanted["file"])
+        if _is_null(wanted["source"]):  # before anything is changed, so that there is no undo step
+            for source in opened:
+                RPR.PCM_Source_Destroy(source)
+            return {"error": wanted["file"]}
+        opened.append(wanted["source"])
     current = RPR.EnumProjects(-1, "", 4096)[0]
     if current != project:  # tracks are inserted into the current tab only
         RPR.SelectProjectInstance(project)
     created: list[str] = []
+    is_done = False
     RPR.Undo_BeginBlock2(project)
     RPR.PreventUIRefresh(1)
     try:
-        error = _insert(project, plan["tracks"], created)
-        if error:
-            _delete(created)
-    except Exception:
-        _delete(created)
-        raise
+        _insert(project, plan["tracks"], created)
+        is_done = True
     finally:
+        if not is_done:
+            _delete(created)
         RPR.PreventUIRefresh(-1)
         RPR.Undo_EndBlock2(project, "Redrum", -1)
+        if not is_done and RPR.Undo_CanUndo2(project) == "Redrum":
+            RPR.Undo_DoUndo2(project)
         if current != project:
             RPR.SelectProjectInstance(current)
         RPR.UpdateArrange()
-    return {"error": error} if error else {}
+    return {}
 
 
-def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> str:
-    """Insert tracks with their items; return the file that cannot be read, "" where all can."""
+def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> None:
+    """Insert tracks with their items."""
     n_tracks = int(RPR.CountTracks(project))
     guids = [_track_text(RPR.GetTrack(project, place), "GUID") for place in range(n_tracks)]
     below = {guid: place + 1 for place, guid in enumerate(guids)}
@@ -108,18 +119,16 @@ def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> 
         track = RPR.GetTrack(project, place)
         created.append(track)
         _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
+        if plan["color"]:
+            RPR.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", plan["color"])
         for wanted in plan["items"]:
-            source = RPR.PCM_Source_CreateFromFile(wanted["file"])
-            if _is_null(source):
-                return str(wanted["file"])
             item = RPR.AddMediaItemToTrack(track)
             RPR.SetMediaItemInfo_Value(item, "D_POSITION", wanted["position_s"])
             RPR.SetMediaItemInfo_Value(item, "D_LENGTH", wanted["length_s"])
             RPR.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
             take = RPR.AddTakeToMediaItem(item)
-            RPR.SetMediaItemTake_Source(take, source)
+            RPR.SetMediaItemTake_Source(take, wanted["source"])
             _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, wanted["name"])
-    return ""
 
 
 def _delete(tracks: list[str]) -> None:
@@ -162,7 +171,7 @@ def _take(take: str, source: str) -> dict[str, Any]:
         return float(RPR.GetMediaItemTakeInfo_Value(take, key))
 
     found: dict[str, Any] = {
-        "name": RPR.GetTakeName(take),
+        "name": _text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, "P_NAME"),
         "start_offset_s": value("D_STARTOFFS"),
         "play_rate": value("D_PLAYRATE"),
         "keeps_pitch": bool(value("B_PPITCH")),
@@ -207,10 +216,14 @@ def _is_null(pointer: str) -> bool:
 
 
 def _track_text(track: str, key: str) -> str:
+    return _text("GetSetMediaTrackInfo_String", "MediaTrack*", track, key)
+
+
+def _text(name: str, pointer_type: str, pointer: str, key: str) -> str:
+    """Return a text of a track or take."""
     buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
     kind = ctypes.CFUNCTYPE(ctypes.c_byte, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_byte)
-    function = kind(_RPR._ft["GetSetMediaTrackInfo_String"])
-    function(_RPR.rpr_packp("MediaTrack*", track), key.encode(), buffer, 0)
+    kind(_RPR._ft[name])(_RPR.rpr_packp(pointer_type, pointer), key.encode(), buffer, 0)
     return buffer.value.decode("utf-8", "surrogateescape")
 
 

@@ -19,26 +19,13 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from daw_bridge.session import (
-    RHYTHM_TRACKS,
-    FinishedTake,
-    Item,
-    Job,
-    State,
-    Track,
-    by_track,
-    played_notes,
-    project_tempo,
-    published_media,
-    result_track_name,
-)
+from daw_bridge.reaper_facts import job_of, plan_of
+from daw_bridge.session import RHYTHM_TRACKS, FinishedTake, Job, published_media
 from transform.errors import DawError, OutputError
-from transform.events import TempoMap
 
 WEB_PORT = 2307  # of REAPER's web interface, as reapy knows it
 SERVER_SCRIPT = "redrum_server.py"
@@ -121,17 +108,7 @@ class RunningSession:
 
     def collect(self) -> Job:
         """Return the selected items and those on rhythm tracks; see `Session.collect`."""
-        found = self._collected()
-        tempo = project_tempo(found["bpm"], [(at_s, bpm, glides) for at_s, bpm, glides in found["points"]])
-        return Job(
-            daw="reaper",
-            project=found["path"],
-            project_id=found["project"],
-            media_folder=found["media_folder"],
-            tempo=tempo,
-            tracks=tuple(Track(id=track["id"], name=track["name"]) for track in found["tracks"]),
-            items=tuple(_item(item, TempoMap(tempo)) for item in found["items"]),
-        )
+        return job_of(self._collected())
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Put takes on new tracks, each directly below its source track, as one undo step; see `Session`.
@@ -143,7 +120,7 @@ class RunningSession:
         """
         unanswered: BaseException | None = None
         with published_media(job, takes) as media:
-            plan = {"project": job.project_id, "path": job.project, "tracks": _planned(job, takes, media)}
+            plan = {"project": job.project_id, "path": job.project, "tracks": plan_of(job, takes, media)}
             try:
                 answer = self._ask("write_back", plan)
             except (ReaperLost, KeyboardInterrupt) as err:
@@ -315,81 +292,6 @@ def _request(arguments: list[object]) -> Any:
 
 def _state_of(part: dict[str, Any]) -> tuple[object, object]:
     return part["project"], part["changes"]
-
-
-def _item(found: dict[str, Any], tempo_map: TempoMap) -> Item:
-    """Return an item as `inside_reaper` describes it."""
-    item = Item(
-        id=found["id"],
-        track=found["track"],
-        kind="audio",
-        name="",
-        position_s=found["position_s"],
-        length_s=found["length_s"],
-        is_selected=found["is_selected"],
-        is_looped=found["is_looped"],
-    )
-    take = found["take"]
-    if take is None or item.length_s <= 0:
-        return replace(item, state="empty")
-    item = replace(
-        item,
-        kind="midi" if take["is_midi"] else "audio",
-        name=take["name"],
-        start_offset_s=take["start_offset_s"],
-        play_rate=take["play_rate"],
-        keeps_pitch=take["keeps_pitch"],
-        channel_mode=take["channel_mode"],
-        state=_state(found, take),
-    )
-    if take["is_midi"]:
-        notes = played_notes(
-            take["notes"],
-            period_beats=take["source_beats"] / item.play_rate if item.is_looped else None,
-            position_s=item.position_s,
-            length_s=item.length_s,
-            tempo_map=tempo_map,
-        )
-        return replace(item, notes=notes)
-    item = replace(item, file=take["file"])
-    if take["section"]:
-        start_s, length_s, is_reversed = take["section"]
-        item = replace(
-            item, section_start_s=start_s, section_length_s=length_s or None, is_reversed=is_reversed
-        )
-    return item
-
-
-def _state(found: dict[str, Any], take: dict[str, Any]) -> State:
-    if found["is_muted"]:
-        return "muted"
-    if take["is_stretched"]:
-        return "stretched"
-    if take["is_midi"]:
-        return "ok"
-    if not take["file"]:
-        return "empty"
-    return "ok" if Path(take["file"]).is_file() else "offline"
-
-
-def _planned(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return what `inside_reaper.write_back` is to insert."""
-    return [
-        {
-            "id": job.tracks[track].id,
-            "name": result_track_name(job.tracks[track].name),
-            "items": [
-                {
-                    "file": str(media[n]),
-                    "name": takes[n].name,
-                    "position_s": takes[n].source.position_s,
-                    "length_s": takes[n].length_s,
-                }
-                for n in members
-            ],
-        }
-        for track, members in by_track(takes).items()
-    ]
 
 
 def _check_written(answer: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,9 @@ from daw_bridge.options import (
 )
 from daw_bridge.reporting import set_up_logging
 from daw_bridge.session_commands import work_on
+
+if TYPE_CHECKING:
+    from transform.engine import Redrummer
 
 reaper_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
@@ -119,22 +122,58 @@ def selected(
         raise typer.Exit(1)
 
 
+@reaper_app.command("run-job")
+def run_job_command(
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="What the action in REAPER wrote.")],
+    preset: Preset = "default",
+    device: Device = "auto",
+) -> None:
+    """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
+    set_up_logging(quiet=False, verbose=True)  # nobody sees the terminal: all is in the log file
+
+    from daw_bridge.reaper_job import run_job
+
+    def load() -> "Redrummer":
+        from transform.engine import Redrummer
+
+        return Redrummer.load(preset, device=resolve_device(device))
+
+    if not run_job(job, load):
+        raise typer.Exit(1)
+
+
 Resources = Annotated[
     Path | None, option("DIR", "REAPER's settings, where it is a portable REAPER.", "where REAPER keeps them")
 ]
 
 
 @reaper_app.command("install")
-def install_command(resources: Resources = None) -> None:
-    """Let REAPER, which must not run, start Redrum's server: a script, Python and a web interface."""
+def install_command(
+    resources: Resources = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="Also what `reaper selected` needs: Python and a web interface.")
+    ] = False,
+) -> None:
+    """Put the actions into REAPER, which must not run; settings are copied before they are changed."""
     from daw_bridge.install import install, reaper_folder
 
-    _print_changes(install(resources or reaper_folder()), "all is installed already")
+    _print_changes(install(resources or reaper_folder(), with_server=server), "all is installed already")
+
+
+@reaper_app.command("doctor")
+def doctor_command(resources: Resources = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Say what the actions in REAPER lack, each failure with its cure."""
+    from daw_bridge.doctor import print_checks
+    from daw_bridge.install import reaper_folder
+    from daw_bridge.reaper_doctor import examine_reaper
+
+    set_up_logging(quiet, verbose=False)
+    print_checks(examine_reaper(resources or reaper_folder()), as_json, quiet)
 
 
 @reaper_app.command("uninstall")
 def uninstall_command(resources: Resources = None) -> None:
-    """Take the script and the web interface out of REAPER's settings again."""
+    """Take all of it out of REAPER again."""
     from daw_bridge.install import reaper_folder, uninstall
 
     _print_changes(uninstall(resources or reaper_folder()), "nothing is installed")

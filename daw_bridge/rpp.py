@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from daw_bridge.reaper_facts import CUSTOM_COLOR
 from daw_bridge.session import (
     FinishedTake,
     Item,
@@ -230,7 +231,7 @@ class RppSession:
         for place, block in enumerate(self._tracks):
             name = text.text(block.children, "NAME")
             guid = block.words[1] if len(block.words) > 1 else text.text(block.children, "TRACKID")
-            tracks.append(Track(id=guid or str(place), name=name))
+            tracks.append(Track(id=guid or str(place), name=name, color=self._color(block)))
             for item_block in block.blocks("ITEM"):
                 n_items += 1
                 item = self._item(item_block, place)
@@ -261,7 +262,8 @@ class RppSession:
             for place, members in groups.items():
                 source = self._tracks[place]
                 name = result_track_name(job.tracks[place].name)
-                lines = self._new_track(name, [(takes[n], media[n]) for n in members])
+                color = job.tracks[place].color
+                lines = self._new_track(name, color, [(takes[n], media[n]) for n in members])
                 indent = self._text.indent(source.line)
                 data = b"".join(
                     indent + line.encode("utf-8", "surrogateescape") + self._text.line_end for line in lines
@@ -277,11 +279,18 @@ class RppSession:
                 if isinstance(child, int) and (words := self._text.words(child))[:1] == ["AUXRECV"]:
                     yield int(self._text.number_in(child, words, 1))
 
-    def _new_track(self, name: str, takes: Sequence[tuple[FinishedTake, Path]]) -> Iterator[str]:
+    def _color(self, track: _Block) -> int:
+        """Return a track's color, 0 where it has none of its own."""
+        color = int(self._text.number(track.children, "PEAKCOL", 0.0))
+        return color if color & CUSTOM_COLOR else 0
+
+    def _new_track(self, name: str, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> Iterator[str]:
         guid = _guid()
         n_channels = max(take.n_channels for take, _ in takes)
         yield f"<TRACK {guid}"
         yield f"  NAME {_quoted(name)}"
+        if color:
+            yield f"  PEAKCOL {color}"
         yield "  VOLPAN 1 0 -1 -1 1"
         yield "  MUTESOLO 0 0 0"
         yield "  ISBUS 0 0"

@@ -49,6 +49,7 @@ class Track:
 
     id: str
     name: str
+    color: int = 0  # the DAW's own number; 0: none of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,13 +213,14 @@ class Pair:
     rhythm: Item | None
 
 
-def pair_items(job: Job, *, has_rhythm: bool) -> list[Pair]:
+def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> list[Pair]:
     """Return who is source and who is rhythm.
 
     Every selected audio item is a source. The rhythm is the one that the user named (`has_rhythm`); else a
     selected MIDI item; else an item on a track whose name starts with "rhythm" or "target"; else, of two
     selected audio items, the lower track's. Of several, each source gets the one that overlaps it longest, or
-    else the first.
+    else the first. Where the rhythm `is_on_own_track`, it is a MIDI item on the source's track, and nothing
+    else.
 
     Raises:
         DawError: no audio item is selected.
@@ -226,6 +228,8 @@ def pair_items(job: Job, *, has_rhythm: bool) -> list[Pair]:
     """
     chosen = [item for item in job.items if item.is_selected]
     sources = [item for item in chosen if item.kind == "audio"]
+    if is_on_own_track and sources:
+        return [Pair(source, _midi_beside(job, source)) for source in sources]
     rhythms: list[Item] = []
     if not has_rhythm:
         rhythms = [item for item in chosen if item.kind == "midi"]
@@ -241,9 +245,20 @@ def pair_items(job: Job, *, has_rhythm: bool) -> list[Pair]:
     if not rhythms:
         raise SettingsError(
             "nothing says which rhythm to play",
-            hint="give --rhythm, select a MIDI item too, or put an item on a track called rhythm",
+            hint="name a rhythm (--rhythm), select a MIDI item too, or put an item on a track called rhythm",
         )
     return [Pair(source, max(rhythms, key=source.overlap_s)) for source in sources]
+
+
+def _midi_beside(job: Job, source: Item) -> Item:
+    """Return the MIDI item on a source's own track that overlaps it longest, or else the first."""
+    found = [item for item in job.items if item.kind == "midi" and item.track == source.track]
+    if not found:
+        name = job.track_of(source).name or f"track {source.track + 1}"
+        raise SettingsError(
+            f"there is no MIDI item on {name}", hint="put the rhythm as a MIDI item on the track of its source"
+        )
+    return max(found, key=source.overlap_s)
 
 
 def is_rhythm_track(name: str) -> bool:

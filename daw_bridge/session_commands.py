@@ -36,12 +36,11 @@ def work_on(
         as_json: say it as JSON Lines.
         quiet: say nothing but errors.
     """
-    from daw_bridge.session import pair_items
-    from daw_bridge.takes import about, redrum_session
+    from daw_bridge.takes import about, pairs_of, redrum_session
 
     if dry_run:
         job = session.collect()
-        for pair in pair_items(job, has_rhythm=order.rhythm is not None):
+        for pair in pairs_of(job, order):
             _print(about(job, pair, order.rhythm) | {"dry_run": True}, as_json, quiet)
         return True
     with progress(quiet or as_json) as show:

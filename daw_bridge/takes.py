@@ -45,6 +45,7 @@ class Order:
 
     settings: RenderSettings
     rhythm: GivenRhythm | None = None  # None: it is in the session, see `pair_items`
+    is_on_own_track: bool = False  # the rhythm is a MIDI item on the source's track
     bit_depth: str | None = None  # None: the source's
     drum_map: str = "auto"
 
@@ -94,7 +95,7 @@ def redrum_session(
     takes: list[FinishedTake] = []
     rendered: list[Report] = []
     with TemporaryDirectory(prefix="redrum-") as staging:
-        for number, pair in enumerate(pair_items(job, has_rhythm=order.rhythm is not None)):
+        for number, pair in enumerate(pairs_of(job, order)):
             report = about(job, pair, order.rhythm)
             folder = Path(staging, str(number))
             folder.mkdir()
@@ -116,6 +117,11 @@ def redrum_session(
             for report, media in zip(rendered, session.write_back(job, takes), strict=True):
                 report["output"] = str(media)
     return reports
+
+
+def pairs_of(job: Job, order: Order) -> list[Pair]:
+    """Return who is source and who is rhythm of an order; see `pair_items`."""
+    return pair_items(job, has_rhythm=order.rhythm is not None, is_on_own_track=order.is_on_own_track)
 
 
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:

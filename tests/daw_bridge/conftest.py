@@ -1,5 +1,6 @@
 """What the tests of the command line and of sessions share."""
 
+import importlib.util
 import json
 import logging
 import socket
@@ -31,8 +32,8 @@ def _own_logging():
 # Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.
 
 
-def track(name, *items):
-    return {"name": name, "items": list(items)}
+def track(name, *items, color=0, is_selected=False):
+    return {"name": name, "items": list(items), "color": color, "is_selected": is_selected}
 
 
 def audio(file, position_s=0.0, length_s=1.0, **more):
@@ -82,6 +83,7 @@ class RppWorld:
         lines += ["  >"]
         for one in tracks:
             lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"', "    ISBUS 0 0"]
+            lines += [f"    PEAKCOL {one['color'] or 16576}"]
             lines += [f"    {line}" for item in one["items"] for line in self._item(item)]
             lines += ["  >"]
         lines += ["  <EXTENSIONS", "  >", ">", ""]
@@ -132,6 +134,7 @@ class RppWorld:
         return [
             {
                 "name": found.name,
+                "color": found.color,
                 "items": [
                     {"name": i.name, "position_s": i.position_s, "length_s": i.length_s, "file": i.file}
                     for i in job.items
@@ -147,6 +150,18 @@ class RppWorld:
 
     def close(self):
         pass
+
+
+def _shown(tracks):
+    keys = ("name", "position_s", "length_s", "file")
+    return [
+        {
+            "name": one["name"],
+            "color": one["color"],
+            "items": [{key: item[key] for key in keys} for item in one["items"]],
+        }
+        for one in tracks
+    ]
 
 
 class ReaperWorld:
@@ -209,6 +224,7 @@ class ReaperWorld:
             "scene",
             "snapshot",
             "stall",
+            "settle",
             "new-tab",
             "close",
             "delete-track",
@@ -224,11 +240,7 @@ class ReaperWorld:
         return json.loads(self.control("snapshot"))
 
     def tracks_after(self):
-        keys = ("name", "position_s", "length_s", "file")
-        return [
-            {"name": one["name"], "items": [{key: item[key] for key in keys} for item in one["items"]]}
-            for one in self.snapshot()["tracks"]
-        ]
+        return _shown(self.snapshot()["tracks"])
 
     def is_untouched(self):
         return [one for one in self.tracks_after() if one in self.before] == self.before
@@ -239,6 +251,90 @@ class ReaperWorld:
                 session.close()
         else:
             self.stop()
+
+
+class LuaWorld:
+    """A scene in a stand-in for a running REAPER, as its Lua sees it; nothing runs beside the test."""
+
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), path="song.rpp"):
+        import daw_bridge
+
+        self.media_folder, self.resources = folder / "media", folder / "resöurces"
+        for made in (self.media_folder, self.resources):
+            made.mkdir(parents=True, exist_ok=True)
+        self.actions = Path(daw_bridge.__file__).parent / "actions"
+        scene = {"path": path and str(folder / path), "media_folder": str(self.media_folder), "bpm": bpm}
+        stand_in = _helper("stand_in_reaper")
+        self.reaper = stand_in.Reaper(scene | {"tracks": tracks, "points": list(points)})
+        self.lua = _helper("lua_reaper").LuaReaper(self.reaper, stand_in.SIGNATURES, self.resources)
+        self.before = self.tracks_after()
+
+    def session(self):
+        return _LuaSession(self)
+
+    def snapshot(self):
+        return self.reaper.snapshot()
+
+    def tracks_after(self):
+        return _shown(self.snapshot()["tracks"])
+
+    def is_untouched(self):
+        return [one for one in self.tracks_after() if one in self.before] == self.before
+
+    def close(self):
+        assert self.lua.refused == []
+        assert self.reaper.n_open_sources == 0
+
+
+_LUA_SESSION = """
+function(folder)
+  local session, json = dofile(folder .. "redrum_session.lua"), dofile(folder .. "redrum_json.lua")
+  local project, path
+  local function gather(beginnings)
+    project, path = session.project(-1)
+    return json.encode((session.gather(project, path, "items", json.decode(beginnings))))
+  end
+  local function write_back(result)
+    return session.write_back(project, path, json.decode(result).tracks)
+  end
+  return gather, write_back
+end
+"""
+
+
+class _LuaSession:
+    """The part of the action that works on the project, as a session; facts and plans pass through files."""
+
+    def __init__(self, world):
+        from daw_bridge.reaper_job import JobFiles
+
+        self._files = JobFiles(world.resources / "job.json")
+        new = world.lua.new_lua().eval(_LUA_SESSION.encode())
+        self._gather, self._write_back = new(f"{world.actions}/".encode())
+
+    def collect(self):
+        from daw_bridge.reaper_job import SCHEMA, read_job
+        from daw_bridge.session import RHYTHM_TRACKS
+
+        text = self._gather(json.dumps(RHYTHM_TRACKS).encode()).decode("utf-8", "surrogateescape")
+        self._files.put(self._files.job, {"schema": SCHEMA, "order": {}, "facts": json.loads(text)})
+        return read_job(self._files.job)[1]
+
+    def write_back(self, job, takes):
+        from daw_bridge.reaper_job import JobSession, Progress
+
+        media = JobSession(job, self._files, Progress(self._files)).write_back(job, takes)
+        assert self._write_back(self._files.result.read_bytes()) is None
+        self._files.result.unlink()
+        return media
+
+
+def _helper(name):
+    """Return a module that lies beside this one."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -265,14 +361,16 @@ def _guid():
 
 
 @pytest.fixture
-def worlds(tmp_path):
+def worlds(tmp_path, monkeypatch):
     """Return a function that makes a world; all of them end with the test."""
+    monkeypatch.setattr("daw_bridge.reaper.LOOK_TIMEOUT_S", 15.0)  # whatever else this machine does
     made = []
 
     def make(kind, tracks, **more):
         folder = tmp_path / f"world-{len(made)}"
         folder.mkdir()
-        made.append({"rpp": RppWorld, "reaper": ReaperWorld}[kind](folder, tracks, **more))
+        kinds = {"rpp": RppWorld, "reaper": ReaperWorld, "action": LuaWorld}
+        made.append(kinds[kind](folder, tracks, **more))
         return made[-1]
 
     make.track, make.audio, make.midi = track, audio, midi

@@ -43,6 +43,7 @@ SIGNATURES = {
     "GetMediaSourceFileName": "None : PCM_source* out_text int",
     "GetMediaSourceLength": "double : PCM_source* out_bool",
     "GetMediaSourceParent": "PCM_source* : PCM_source*",
+    "GetMediaTrackInfo_Value": "double : MediaTrack* text",
     "GetProjectPathEx": "None : ReaProject* out_text int",
     "GetProjectStateChangeCount": "int : ReaProject*",
     "GetProjectTimeSignature2": "None : ReaProject* out_double out_double",
@@ -63,15 +64,19 @@ SIGNATURES = {
     ),
     "MIDI_GetProjQNFromPPQPos": "double : MediaItem_Take* double",
     "PCM_Source_CreateFromFile": "PCM_source* : text",
+    "PCM_Source_Destroy": "None : PCM_source*",
     "PCM_Source_GetSectionInfo": "bool : PCM_source* out_double out_double out_bool",
     "PreventUIRefresh": "None : int",
     "SelectProjectInstance": "None : ReaProject*",
     "SetExtState": "None : text text text bool",
     "SetMediaItemInfo_Value": "bool : MediaItem* text double",
     "SetMediaItemTake_Source": "bool : MediaItem_Take* PCM_source*",
+    "SetMediaTrackInfo_Value": "bool : MediaTrack* text double",
     "ShowConsoleMsg": "None : text",
     "TakeIsMIDI": "bool : MediaItem_Take*",
     "Undo_BeginBlock2": "None : ReaProject*",
+    "Undo_CanUndo2": "text : ReaProject*",
+    "Undo_DoUndo2": "int : ReaProject*",
     "Undo_EndBlock2": "None : ReaProject* text int",
     "UpdateArrange": "None : ",
 }
@@ -86,7 +91,9 @@ class Reaper:
 
     def load(self, scene):
         self._objects = {}
-        self.undo = []
+        self.undo = []  # names of steps
+        self._before = []  # the tracks of all projects before each of these
+        self.n_open_sources = 0  # made from files, and neither destroyed nor in an item
         self.delay_s, self.n_changes, self.is_restless = 0.0, 0, False
         self.projects = [self._project(scene)]
         self.current = self.projects[0]
@@ -106,7 +113,8 @@ class Reaper:
         tracks = []
         for track in scene["tracks"]:
             items = [self._item(item) for item in track["items"]]
-            tracks.append({"guid": _guid(), "name": track["name"], "items": items})
+            kept = {key: track[key] for key in ("name", "color", "is_selected")}
+            tracks.append({"guid": _guid(), "items": items, **kept})
         project = {key: scene[key] for key in ("path", "media_folder", "bpm", "points")} | {"tracks": tracks}
         for track in tracks:
             for item in track["items"]:
@@ -191,6 +199,9 @@ class Reaper:
     def GetMediaSourceParent(self, source):
         return self.handle(self.thing(source)["parent"])
 
+    def GetMediaTrackInfo_Value(self, track, key):
+        return self.thing(track)[{"I_CUSTOMCOLOR": "color"}[key]]
+
     def GetProjectPathEx(self, project, path, size):
         return (self.thing(project)["media_folder"],)
 
@@ -234,7 +245,8 @@ class Reaper:
         return self.handle(self.thing(track)["items"][place])
 
     def InsertTrackAtIndex(self, place, wants_defaults):
-        self.current["tracks"].insert(place, {"guid": _guid(), "name": "", "items": [], "is_new": True})
+        track = {"guid": _guid(), "name": "", "color": 0, "is_selected": False, "items": [], "is_new": True}
+        self.current["tracks"].insert(place, track)
 
     def MIDI_CountEvts(self, take, *filled):
         n_notes = len(self.thing(take)["item"]["notes"])
@@ -255,7 +267,13 @@ class Reaper:
         return begin + (ppq / 960 - offset) / item["play_rate"]
 
     def PCM_Source_CreateFromFile(self, file):
-        return self.handle({"file": file, "parent": None, "section": None}) if Path(file).is_file() else 0
+        if not Path(file).is_file():
+            return 0
+        self.n_open_sources += 1
+        return self.handle({"file": file, "parent": None, "section": None})
+
+    def PCM_Source_Destroy(self, source):
+        self.n_open_sources -= 1
 
     def PCM_Source_GetSectionInfo(self, source, *filled):
         section = self.thing(source)["section"]
@@ -276,7 +294,12 @@ class Reaper:
         return 1
 
     def SetMediaItemTake_Source(self, take, source):
+        self.n_open_sources -= 1
         self.thing(take)["source"] = self.thing(source)
+        return 1
+
+    def SetMediaTrackInfo_Value(self, track, key, value):
+        self.thing(track)[{"I_CUSTOMCOLOR": "color"}[key]] = int(value)
         return 1
 
     def ShowConsoleMsg(self, text):
@@ -287,6 +310,16 @@ class Reaper:
 
     def Undo_BeginBlock2(self, project):
         self.undo.append("begun")
+        self._before.append([list(project["tracks"]) for project in self.projects])
+
+    def Undo_CanUndo2(self, project):
+        return self.undo[-1] if self.undo else ""
+
+    def Undo_DoUndo2(self, project):
+        self.undo.pop()
+        for one, tracks in zip(self.projects, self._before.pop(), strict=True):
+            one["tracks"] = tracks
+        return 1
 
     def Undo_EndBlock2(self, project, name, flags):
         self.undo[-1] = name
@@ -295,6 +328,16 @@ class Reaper:
         pass
 
     # For the tests
+
+    def close(self):
+        """Close the first project; REAPER is never without one."""
+        del self.projects[0]
+        self.open_tab()
+
+    def open_tab(self):
+        """Open an empty project in a tab that comes to the front."""
+        self.projects.append({"path": "", "media_folder": "", "bpm": 120, "points": [], "tracks": []})
+        self.current = self.projects[-1]
 
     def snapshot(self):
         tracks = []
@@ -312,7 +355,8 @@ class Reaper:
                         "is_new": item.get("is_new", False),
                     }
                 )
-            tracks.append({"name": track["name"], "items": items, "is_new": track.get("is_new", False)})
+            kept = {key: track[key] for key in ("name", "color")}
+            tracks.append({**kept, "items": items, "is_new": track.get("is_new", False)})
         return {"tracks": tracks, "undo": self.undo, "tab": self.projects.index(self.current)}
 
 
@@ -436,11 +480,13 @@ class Loop:
         self.deferred, self.at_exit = [], []
         self.longest_s = 0.0  # that a tick took
         self.busiest_s = 0.0  # that a tick took of the processor, whatever else kept that busy
+        self.n_ticks = 0
         self.is_serving = True
 
     def tick(self):
         with self.lock:
             began, cpu_began = time.perf_counter(), time.thread_time()
+            self.n_ticks += 1
             codes, self.deferred = self.deferred, []
             for code in codes if self.is_serving else ():
                 exec(code, sys.modules["__main__"].__dict__)
@@ -472,7 +518,13 @@ def _web(reaper, loop, script):
             if command == "quit":
                 os._exit(0)
             if command == "freeze":
-                threading.Thread(target=self.freeze, args=(float(value),)).start()
+                loop.lock.acquire()
+                threading.Timer(float(value), loop.lock.release).start()
+                return ""
+            if command == "settle":  # until what was asked before is done
+                n_ticks = loop.n_ticks
+                while loop.n_ticks < n_ticks + 3:
+                    time.sleep(TICK_S)
                 return ""
             with loop.lock:
                 if command == "stall":
@@ -490,23 +542,12 @@ def _web(reaper, loop, script):
                 elif command == "stop-server":
                     loop.is_serving = False
                 elif command == "close":
-                    del reaper.projects[0]
-                    reaper.projects.append(
-                        {"path": "", "media_folder": "", "bpm": 120, "points": [], "tracks": []}
-                    )
-                    reaper.current = reaper.projects[0]
+                    reaper.close()
                 elif command == "new-tab":
-                    reaper.projects.append(
-                        {"path": "", "media_folder": "", "bpm": 120, "points": [], "tracks": []}
-                    )
-                    reaper.current = reaper.projects[-1]
+                    reaper.open_tab()
                 elif command == "delete-track":
                     del reaper.projects[0]["tracks"][int(value)]
             return ""
-
-        def freeze(self, seconds):
-            with loop.lock:
-                time.sleep(seconds)
 
     ThreadingHTTPServer.allow_reuse_address = True
     return ThreadingHTTPServer(("127.0.0.1", 2307), Handler)

@@ -99,5 +99,5 @@ def test_a_rhythm_must_come_from_somewhere(worlds, loop):
     world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
     result = redrum(world.path)
     assert result.exit_code == 1
-    assert "give --rhythm" in result.stderr
+    assert "name a rhythm (--rhythm)" in result.stderr
     assert redrum(loop).exit_code == 2

@@ -53,6 +53,20 @@ def test_all_is_well_here(here):
     assert all(check["cure"] for check in checks.values() if check["status"] != "ok")
 
 
+def test_what_an_installation_in_reaper_lacks_is_found(tmp_path, monkeypatch):
+    folder = tmp_path / "REAPER"
+    monkeypatch.setattr("daw_bridge.install.reaper_folder", lambda: folder)
+    _, checks = examined()
+    assert checks["REAPER actions"]["status"] == "absent"
+    assert "redrum reaper install" in checks["REAPER actions"]["cure"]
+    (folder / "Scripts" / "Redrum").mkdir(parents=True)
+    (folder / "reaper.ini").write_text("[reaper]\n")
+    code, checks = examined()
+    assert code == 3
+    assert checks["REAPER actions"]["status"] == checks["REAPER Actions list"]["status"] == "failed"
+    assert "redrum reaper install" in checks["REAPER actions"]["cure"]
+
+
 def test_a_human_reads_a_line_a_check():
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0

@@ -1,11 +1,22 @@
-"""REAPER's settings: a copy first, only the lines that are needed, never while REAPER runs."""
+"""What is put into REAPER's resource folder: copies first, only lines that are needed, never while it runs."""
 
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from daw_bridge.install import install, uninstall
+from daw_bridge import install as module
+from daw_bridge.cli import app
+from daw_bridge.install import ACTIONS, SHARED, action_name, actions_folder, install, reaper_folder, uninstall
+from daw_bridge.reaper_doctor import examine_reaper
 from transform.errors import DawError
 
 INI = b"""; mine
@@ -16,66 +27,158 @@ csurf_0=OSC "x"
 
 [verbconfig]
   odd = 1
-""".replace(b"\n", b"\r\n")
+"""
+ACTIONS_LIST = b"""SCR 4 0 RS0f4590f5c5def199725df396ee1c4e204532d69f "Custom: mine.lua" "My Scripts/mine.lua"
+SCR 516 32060 RS7d3c_1ee9bb229dabffe151848d7efa3c10f748e1a1cf "Custom: lyrics.lua" Cockos/lyrics.lua
+ACT 3 32060 "2df92f3b5ca1465198be657be717c3af" "Custom: M\xc3\xa4rsche" 40528 40514
+KEY 13 73 40214 0\t\t # Main : Ctrl+Shift+I
+"""
+SYSTEMS = {  # what REAPER's files are like there
+    "windows": (INI.replace(b"\n", b"\r\n"), ACTIONS_LIST.replace(b"\n", b"\r\n")),
+    "macos": (INI.replace(b"C:\\M\xfcsik", b"/Users/me/M\xcc\x88"), ACTIONS_LIST),
+    "linux": (INI.replace(b"C:\\M\xfcsik", b"/mnt/m"), ACTIONS_LIST),
+    "no end of line": (INI.rstrip(), ACTIONS_LIST.rstrip()),
+    "never used": (b"[REAPER]\n", None),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_reaper(tmp_path, monkeypatch):
+    monkeypatch.setattr("daw_bridge.install._python_library", lambda: tmp_path / "libpython3.so")
+    monkeypatch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "reaper.ini").write_bytes(INI)
-    (tmp_path / "reaper-kb.ini").write_bytes(b"KEY 1 2 3 0\r\n")
-    monkeypatch.setattr("daw_bridge.install._python_library", lambda: tmp_path / "libpython3.so")
-    monkeypatch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
-    return tmp_path
+def folder(tmp_path):
+    """The resource folder of a portable REAPER on Windows."""
+    return resources(tmp_path / "REAPER (portable) ü", *SYSTEMS["windows"])
 
 
-def test_only_the_needed_lines_come_in(folder):
-    assert len(install(folder)) == 4
+def resources(folder, ini, actions_list):
+    folder.mkdir()
+    (folder / "reaper.ini").write_bytes(ini)
+    if actions_list is not None:
+        (folder / "reaper-kb.ini").write_bytes(actions_list)
+    return folder
+
+
+def everything(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("with_server", [False, True])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_there_and_back(tmp_path, system, with_server):
+    folder = resources(tmp_path / "REAPER", *SYSTEMS[system])
+    before = everything(folder)
+    assert install(folder, with_server=with_server)
+    after = everything(folder)
+    assert install(folder, with_server=with_server) == []
+    assert everything(folder) == after
+    assert uninstall(folder)
+    assert everything(folder) == before
+    assert not (folder / "Redrum").exists()
+    assert not (folder / "Scripts" / "Redrum").exists()
+    assert uninstall(folder) == []
+
+
+def test_the_actions_need_nothing_but_their_lines(folder):
+    changes = install(folder)
+    assert len(changes) == 3
+    assert (folder / "reaper.ini").read_bytes() == SYSTEMS["windows"][0]
+    lines = (folder / "reaper-kb.ini").read_bytes().split(b"\r\n")
+    assert lines[:4] == ACTIONS_LIST.splitlines()
+    assert lines[4:] == [
+        f'SCR 4 0 {action_name(name)} "Custom: {name}" "Redrum/{name}"'.encode() for name in ACTIONS
+    ] + [b""]
+    assert lines[4].startswith(b"SCR 4 0 RS")
+    scripts = folder / "Scripts" / "Redrum"
+    assert sorted(path.name for path in scripts.iterdir()) == sorted([*ACTIONS, *SHARED])
+    noted = json.loads((folder / "Redrum" / "command.json").read_text(encoding="utf-8"))
+    assert noted["command"][0] == sys.executable
+    assert (folder / "reaper-kb.ini.before-redrum").read_bytes() == SYSTEMS["windows"][1]
+
+
+def test_the_server_needs_more(folder):
+    install(folder, with_server=True)
     lines = (folder / "reaper.ini").read_bytes().split(b"\r\n")
-    before = INI.split(b"\r\n")
+    before = INI.splitlines()
     assert [line for line in lines if line in before and line] == [
         line for line in before if line and line != b"csurf_cnt=1"
     ]
     assert b"csurf_cnt=2" in lines
-    assert b"csurf_1=HTTP 0 2307 '' 'index.html' 0 ''" in lines
+    surface = b"csurf_1=HTTP 0 2307 '' 'index.html' 0 ''"
+    assert lines.index(surface) < lines.index(b"[verbconfig]")
     assert b"pythonlibdll64=libpython3.so" in lines
-    assert lines.index(b"csurf_1=HTTP 0 2307 '' 'index.html' 0 ''") < lines.index(b"[verbconfig]")
-    action = (folder / "reaper-kb.ini").read_bytes()
-    assert action.startswith(b"KEY 1 2 3 0\r\nSCR 4 0 RS")
-    assert b"redrum_server.py" in action
-    name = action.split()[8].decode()
+    (server,) = [
+        line for line in (folder / "reaper-kb.ini").read_text().splitlines() if "redrum_server.py" in line
+    ]
+    name = server.split()[3]
     assert (folder / "reaper-extstate.ini").read_text() == f'[reapy]\nactivate_reapy_server="_{name}"\n'
 
 
-def test_a_second_time_changes_nothing(folder):
-    install(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert install(folder) == []
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_what_was_there_is_kept_beside(folder):
+def test_what_reaper_wrote_since_stays(folder):
+    install(folder, with_server=True)
+    for name in ("reaper.ini", "reaper-kb.ini"):
+        path = folder / name
+        path.write_bytes(path.read_bytes().replace(b"odd = 1", b"odd = 2") + b"KEY 1 65 40001 0\r\n")
+    assert uninstall(folder)
+    assert (folder / "reaper-kb.ini").read_bytes() == SYSTEMS["windows"][1] + b"KEY 1 65 40001 0\r\n"
+    lines = (folder / "reaper.ini").read_bytes().split(b"\r\n")
+    assert {b"  odd = 2", b"csurf_cnt=1", b"reascript=1"} <= set(lines)  # Python may serve other scripts
+    assert not any(b"HTTP" in line for line in lines)
+    # The copies stay where they are of use, and a later installation makes new ones.
+    assert (folder / "reaper-kb.ini.before-redrum").read_bytes() == SYSTEMS["windows"][1]
+    before = everything(folder)
     install(folder)
     uninstall(folder)
-    assert (folder / "reaper.ini.before-redrum").read_bytes() == INI
-    assert (folder / "reaper-kb.ini").read_bytes() == b"KEY 1 2 3 0\r\n"
-    lines = (folder / "reaper.ini").read_bytes().split(b"\r\n")
-    assert {b"csurf_cnt=1", b"reascript=1"} <= set(lines)
-    assert not any(b"HTTP" in line for line in lines)
-    assert uninstall(folder) == []
+    assert (folder / "reaper-kb.ini").read_bytes() == before["reaper-kb.ini"]
+
+
+def test_what_reaper_wrote_between_two_installations_stays(folder):
+    install(folder)
+    path = folder / "reaper-kb.ini"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + b"KEY 1 65 40001 0\r\n")  # one action was removed by hand
+    assert len(install(folder)) == 1
+    uninstall(folder)
+    assert path.read_bytes() == SYSTEMS["windows"][1] + b"KEY 1 65 40001 0\r\n"
+
+
+def test_an_update_replaces_the_scripts(folder):
+    install(folder)
+    script = folder / "Scripts" / "Redrum" / SHARED[0]
+    script.write_text("-- old")
+    (change,) = install(folder)
+    assert "the actions are in" in change
+    assert script.read_bytes() == (actions_folder() / SHARED[0]).read_bytes()
+
+
+def test_what_others_put_beside_stays(folder):
+    install(folder)
+    mine = folder / "Scripts" / "Redrum" / "mine.lua"
+    mine.write_text("-- mine")
+    uninstall(folder)
+    assert mine.read_text() == "-- mine"
 
 
 def test_a_python_that_is_chosen_stays(folder):
-    (folder / "reaper.ini").write_bytes(INI.replace(b"csurf_cnt", b"pythonlibdll64=mine.dll\r\ncsurf_cnt"))
-    install(folder)
+    ini = (folder / "reaper.ini").read_bytes()
+    (folder / "reaper.ini").write_bytes(ini.replace(b"csurf_cnt", b"pythonlibdll64=mine.dll\r\ncsurf_cnt"))
+    install(folder, with_server=True)
     assert b"libpython3" not in (folder / "reaper.ini").read_bytes()
 
 
-def test_nothing_is_changed_while_reaper_runs(folder, monkeypatch):
-    monkeypatch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "REAPER.exe"})])
+@pytest.mark.parametrize("name", ["REAPER.exe", "REAPER", "reaper"])
+def test_nothing_is_changed_while_reaper_runs(folder, monkeypatch, name):
+    monkeypatch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": name})])
+    before = everything(folder)
     for change in (install, uninstall):
         with pytest.raises(DawError, match="REAPER is running"):
             change(folder)
-    assert (folder / "reaper.ini").read_bytes() == INI
+    assert everything(folder) == before
 
 
 def test_settings_must_be_there(folder):
@@ -83,3 +186,144 @@ def test_settings_must_be_there(folder):
     with pytest.raises(DawError, match="no settings of REAPER") as caught:
         install(folder)
     assert "--resources" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("win32", "roaming/REAPER"),
+        ("darwin", "home/Library/Application Support/REAPER"),
+        ("linux", "home/.config/REAPER"),
+    ],
+)
+def test_where_reaper_keeps_its_settings(monkeypatch, platform, expected):
+    monkeypatch.setattr(module.sys, "platform", platform)
+    monkeypatch.setenv("APPDATA", "roaming")
+    monkeypatch.setattr(module.Path, "home", lambda: module.Path("home"))
+    assert reaper_folder() == module.Path(expected)
+
+
+def test_the_note_starts_the_command(folder):
+    install(folder)
+    noted = json.loads((folder / "Redrum" / "command.json").read_text(encoding="utf-8"))
+    path = os.pathsep.join(filter(None, [str(actions_folder().parents[1]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [*noted["command"], "reaper", "run-job", "gone.json"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "REDRUM_DATA": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "gone.json cannot be read" in done.stderr
+
+
+# The doctor
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["reaper", *arguments], prog_name="redrum")
+
+
+def statuses(folder):
+    return {check.name: check.status for check in examine_reaper(folder)}
+
+
+@pytest.fixture
+def installed(folder, monkeypatch):
+    install(folder)
+    monkeypatch.setattr(
+        "daw_bridge.reaper_doctor.subprocess.run",
+        lambda command, **more: SimpleNamespace(returncode=0, stdout="redrum 1.0\n", stderr=""),
+    )
+    return folder
+
+
+def test_all_is_well_after_an_installation(installed):
+    result = run("doctor", "--resources", str(installed), "--json")
+    assert result.exit_code == 0
+    checks = {check["name"]: check for check in map(json.loads, result.stdout.splitlines())}
+    assert {check["schema"] for check in checks.values()} == {1}
+    assert checks.pop("REAPER server")["status"] == "absent"
+    assert {check["status"] for check in checks.values()} == {"ok"}
+    assert "redrum 1.0" in checks["REAPER runs the command"]["found"]
+    install(installed, with_server=True)
+    assert statuses(installed)["REAPER server"] == "ok"
+
+
+def spoil_script(folder):
+    (folder / "Scripts" / "Redrum" / SHARED[1]).write_text("-- old")
+
+
+def spoil_list(folder):
+    (folder / "reaper-kb.ini").write_bytes(ACTIONS_LIST)
+
+
+def spoil_note(folder):
+    (folder / "Redrum" / "command.json").unlink()
+
+
+def spoil_jobs(folder):
+    (folder / "Redrum" / "jobs").write_text("a file where a folder should be")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "found"),
+    [
+        (spoil_script, "REAPER actions", "redrum_session.lua in .* is of another version"),
+        (spoil_list, "REAPER Actions list", "Redrum selected item.lua is not in reaper-kb.ini"),
+        (spoil_note, "REAPER runs the command", "command.json is not there"),
+        (spoil_jobs, "REAPER jobs", "jobs is not a folder"),
+    ],
+)
+def test_what_is_wrong_is_found_and_has_a_cure(installed, spoil, name, found):
+    spoil(installed)
+    failed = [check for check in examine_reaper(installed) if check.status == "failed"]
+    assert [check.name for check in failed] == [name]
+    assert re.search(found, failed[0].found)
+    assert failed[0].cure
+    result = run("doctor", "--resources", str(installed), "-q")
+    assert result.exit_code == 3
+    assert failed[0].cure in result.stdout
+
+
+def test_a_command_that_fails_is_found(installed, monkeypatch):
+    monkeypatch.setattr(
+        "daw_bridge.reaper_doctor.subprocess.run",
+        lambda command, **more: SimpleNamespace(returncode=1, stdout="", stderr="No module named daw_bridge"),
+    )
+    (failed,) = [check for check in examine_reaper(installed) if check.status == "failed"]
+    assert "No module named daw_bridge" in failed.found
+    assert "redrum reaper install" in failed.cure
+
+
+def test_where_no_reaper_is(tmp_path):
+    (check,) = examine_reaper(tmp_path)
+    assert (check.status, "--resources" in check.cure) == ("failed", True)
+
+
+def test_the_commands(folder):
+    result = run("install", "--resources", str(folder))
+    assert result.exit_code == 0
+    assert "4 actions are in REAPER's Actions list, the first is Redrum selected item.lua" in result.stdout
+    assert run("install", "--resources", str(folder)).stdout == "all is installed already\n"
+    assert run("uninstall", "--resources", str(folder)).exit_code == 0
+    assert run("uninstall", "--resources", str(folder)).stdout == "nothing is installed\n"
+    result = run("install", "--resources", str(folder / "gone"))
+    assert result.exit_code == 3
+    assert "--resources" in result.stderr
+
+
+def test_the_index_for_reapack_names_every_script():
+    index = ElementTree.parse(actions_folder() / "index.xml").getroot()
+    assert (index.tag, index.get("version"), index.get("name")) == ("index", "1", "Redrum")
+    (package,) = index.iter("reapack")
+    assert package.get("type") == "script"
+    (version,) = package.iter("version")
+    assert version.get("name") == metadata.version("latent-redrum")
+    sources = {source.get("file"): source for source in version.iter("source")}
+    assert set(sources) == {*ACTIONS, *SHARED}
+    assert {name for name, source in sources.items() if source.get("main")} == set(ACTIONS)
+    for name, source in sources.items():
+        assert source.text.rpartition("/")[2] == name.replace(" ", "%20")

@@ -131,6 +131,7 @@ def test_media_that_reaper_cannot_read_leave_nothing(world, take, monkeypatch):
     with pytest.raises(Exception, match=r"REAPER cannot read .*\.gone"):
         session.write_back(job, [take(item) for item in job.items])
     assert names(made) == ["drums", "bass"]
+    assert made.snapshot()["undo"] == []
     assert not list(made.media_folder.iterdir())
 
 
@@ -145,10 +146,8 @@ def test_reaper_is_not_running(worlds):
 
 def test_the_server_is_not_started(world):
     world(starts_server=False)
-    began = time.monotonic()
     with pytest.raises(ServerNotStarted) as caught:
         RunningSession.connect()
-    assert time.monotonic() - began < 5
     assert "redrum_server.py" in caught.value.hint
 
 
@@ -157,9 +156,10 @@ def test_a_server_that_reapy_can_start_is_started(world):
     assert len(made.session().collect().items) == 2
 
 
-def test_a_server_that_stopped_is_told_from_one_that_runs(world):
+def test_a_server_that_stopped_is_told_from_one_that_runs(world, monkeypatch):
     made = world()
     look()
+    monkeypatch.setattr("daw_bridge.reaper.LOOK_TIMEOUT_S", 1.0)
     made.control("stop-server")
     with pytest.raises(ServerNotStarted):
         RunningSession.connect()
@@ -170,7 +170,6 @@ def test_a_dialog_in_reaper_does_not_hang_us(world):
     session = made.session()
     session._timeout_s = 0.5
     made.control("freeze/2")
-    time.sleep(0.1)
     with pytest.raises(ReaperLost, match="stopped answering"):
         session.collect()
 
@@ -286,6 +285,7 @@ def test_the_client_is_killed(world, loop, redrummer, moment, whose):
         time.sleep(0.3)
         client.kill()
     made.control("delay/0")
+    made.control("settle")
     after = made.snapshot()
     assert made.is_untouched()
     assert "begun" not in after["undo"]
@@ -302,32 +302,25 @@ def test_the_client_is_killed(world, loop, redrummer, moment, whose):
     assert len(made.tracks_after()) == len(after["tracks"]) + 1
 
 
-def test_a_large_session_is_read_at_once(worlds, loop, take, monkeypatch):
+def test_a_large_session_is_read_and_written_in_few_requests(worlds, loop, take, monkeypatch):
     @contextlib.contextmanager
     def where_they_are(job, takes):
         yield [take.file for take in takes]
 
-    monkeypatch.setattr("daw_bridge.reaper.published_media", where_they_are)  # 600 copies would take their time
+    monkeypatch.setattr("daw_bridge.reaper.published_media", where_they_are)  # 200 copies would take their time
     tracks = [
         worlds.track(f"track {n}", *(worlds.audio(loop, 2 * k, name=f"item {k}") for k in range(10)))
         for n in range(20)
     ]
     made = worlds("reaper", tracks)
     session = made.session()
-    one, collected_s, stalls_s, worked_s = None, [], [], []
-    for _ in range(3):  # whatever else this machine does disturbs some, not all
-        made.stall_s()
-        began = time.perf_counter()
-        job = session.collect()
-        collected_s.append(time.perf_counter() - began)
-        one = one or take(job.items[0])
-        session.write_back(job, [replace(one, source=item) for item in job.items])
-        stall_s, work_s = made.stall_s()
-        stalls_s.append(stall_s)
-        worked_s.append(work_s)
-    stall = f"longest stall {min(stalls_s):.3f} s, {min(worked_s):.3f} s of it work"
-    print(f"collected in {min(collected_s):.3f} s, {stall}")
+    asked, ask = [], session._ask
+    monkeypatch.setattr(session, "_ask", lambda *call: asked.append(call[0]) or ask(*call))
+    job = session.collect()
     assert len(job.items) == 200
-    assert len(made.tracks_after()) == 80
-    assert min(collected_s) < 1.0
-    assert min(worked_s) < 0.15  # the stall itself, where nothing else wants the processor
+    assert asked.count("collect") < 100  # a part of 200 items each, which says nothing of the machine
+    one = take(job.items[0])
+    session.write_back(job, [replace(one, source=item) for item in job.items])
+    assert asked.count("write_back") == 1
+    assert len(made.tracks_after()) == 40
+    assert made.snapshot()["undo"] == ["Redrum"]

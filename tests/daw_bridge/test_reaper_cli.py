@@ -34,7 +34,7 @@ def test_selected_items_are_redrummed(worlds, loop, tmp_path):
     items = [worlds.audio(loop, 1.0, 2.0), worlds.audio(tmp_path / "gone.wav", 5.0)]
     world = worlds("reaper", [worlds.track("drums", *items)])
     result = redrum("--rhythm", RHYTHM, "--json", "--bit-depth", "16")
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     done, failed = (json.loads(line) for line in result.stdout.splitlines())
     assert (done["schema"], done["track"], done["rhythm"]) == (1, "drums", RHYTHM)
     assert soundfile.info(done["output"]).frames == 88_200  # as long as the item
@@ -59,7 +59,7 @@ def test_the_rhythm_may_be_selected_too(worlds, loop):
 def test_a_dry_run_changes_nothing(worlds, loop):
     world = worlds("reaper", [worlds.track("drums", worlds.audio(loop))])
     result = redrum("--rhythm", RHYTHM, "--dry-run")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert result.stdout == f"loop.wav at 0.00 s on drums: would play {RHYTHM}\n"
     assert world.tracks_after() == world.before
     assert not list(world.media_folder.iterdir())
@@ -68,8 +68,8 @@ def test_a_dry_run_changes_nothing(worlds, loop):
 def test_what_is_missing_is_said(worlds, loop):
     world = worlds("reaper", [worlds.track("drums", worlds.audio(loop))])
     result = redrum()
-    assert result.exit_code == 2
-    assert "give --rhythm" in result.stderr
+    assert result.exit_code == 2, result.output
+    assert "name a rhythm (--rhythm)" in result.stderr
     worlds("reaper", [worlds.track("drums", worlds.audio(loop, is_selected=False))])
     assert redrum("--rhythm", RHYTHM).exit_code == 3
     world.stop()

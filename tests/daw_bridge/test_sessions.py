@@ -1,6 +1,7 @@
 """The contract that every adapter of a DAW passes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from daw_bridge.session import FinishedTake, Job
 from transform.errors import DawError
 
 
-@pytest.fixture(params=["rpp", "reaper"])
+@pytest.fixture(params=["rpp", "reaper", "action"])
 def world(request, worlds):
     def make(*tracks, **more):
         return worlds(request.param, list(tracks), **more)
@@ -174,6 +175,27 @@ def test_takes_come_on_tracks_below_and_nothing_else_changes(world, loop, tmp_pa
     assert made.is_untouched()
     assert all(path.parent == made.media_folder and path.is_file() for path in media)
     assert {Path(item["file"]) for track in after for item in track["items"]} == {loop, *media}
+
+
+def test_new_tracks_have_the_color_of_their_source_track(world, loop, tmp_path, write_wav, clicks):
+    color = 0x1000000 | 0x2040FF
+    made = world(world.track("drums", world.audio(loop), color=color), world.track("b", world.audio(loop)))
+    session = made.session()
+    job = session.collect()
+    assert [track.color for track in job.tracks] == [color, 0]
+    session.write_back(job, finished(job, tmp_path, write_wav, clicks))
+    assert [track["color"] for track in made.tracks_after()] == [color, color, 0, 0]
+
+
+def test_names_may_be_no_utf_8(world, loop, tmp_path, write_wav, clicks):
+    made = world(world.track("dr\udcfcms 1", world.audio(loop, name="t\udce5ke\\")))
+    session = made.session()
+    job = session.collect()
+    assert (job.tracks[0].name, job.items[0].name) == ("dr\udcfcms 1", "t\udce5ke\\")
+    (take,) = finished(job, tmp_path, write_wav, clicks)
+    session.write_back(job, [replace(take, name="t\udce5ke")])
+    assert [track["name"] for track in made.tracks_after()] == ["dr\udcfcms 1", "dr\udcfcms 1 redrum"]
+    assert made.tracks_after()[1]["items"][0]["name"] == "t\udce5ke"
 
 
 def test_a_second_run_writes_other_files(world, loop, tmp_path, write_wav, clicks):
