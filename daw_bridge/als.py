@@ -23,7 +23,8 @@ _TRACKS = ("AudioTrack", "MidiTrack", "GroupTrack")
 _CLIPS = ("AudioClip", "MidiClip")
 _IN_PROJECT = "3"  # the type of a relative path that cannot leave the project's folder
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
-_METRES = 99  # numerators of a time signature, as Live numbers them
+_METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
+_COMMON_TIME = 201
 
 
 class AlsSession:
@@ -36,7 +37,9 @@ class AlsSession:
         self._is_chosen, self._overwrite = is_chosen, overwrite
         root = read_set(path).first("LiveSet")
         assert root is not None
-        self._tracks = [node for tracks in root.all("Tracks") for node in tracks.children if node.tag in _TRACKS]
+        self._tracks = [
+            node for tracks in root.all("Tracks") for node in tracks.children if node.tag in _TRACKS
+        ]
         self._master = root.first("MainTrack") or root.first("MasterTrack")
         self.tempo = _tempo(self._master)
         self._media = _Media(path)
@@ -87,14 +90,15 @@ class AlsSession:
 
     def _beats_per_bar(self) -> float:
         """Return how many quarter notes a bar has, by the time signature that the set begins with."""
-        master = self._master
-        metre = int(master.number("DeviceChain", "Mixer", "TimeSignature", "Manual", default=201)) if master else 201
+        mixer = self._master.first("DeviceChain", "Mixer") if self._master else None
+        metre = int(mixer.number("TimeSignature", "Manual", default=_COMMON_TIME)) if mixer else _COMMON_TIME
         power, numerator = divmod(max(0, metre), _METRES)
-        return (numerator + 1) * 4 / 2 ** min(power, 4)
+        return float((numerator + 1) * 4 / 2 ** min(power, 4))
 
     def _clips(self, tempo_map: TempoMap) -> list[Clip]:
         """Return the clips of the Arrangement; of a set that has none there, those of Session view."""
-        arranged, waiting = [], []
+        arranged: list[Clip] = []
+        waiting: list[Clip] = []
         for place, track in enumerate(self._tracks):
             is_frozen, pads = track.is_on("Freeze"), _pads(track)
             for sequencer in track.all("DeviceChain", "MainSequencer"):
@@ -128,6 +132,13 @@ def open_set(
     session = AlsSession(path, output, chooser(tracks, items), overwrite=overwrite)
     check_output_folder(output, overwrite=overwrite)
     return session
+
+
+def project_folder(path: Path) -> Path:
+    """Return the folder of the project that a set belongs to: its own, or one around it, or else its own."""
+    beside = path.absolute().parent
+    folders = (beside, *beside.parents)
+    return next((folder for folder in folders if (folder / _PROJECT_MARK).is_dir()), beside)
 
 
 def set_tempo(path: Path) -> tuple[tuple[float, float], ...]:
@@ -246,8 +257,7 @@ class _Media:
 
     def __init__(self, path: Path) -> None:
         self._beside = path.absolute().parent
-        parents = (self._beside, *self._beside.parents)
-        self._project = next((folder for folder in parents if (folder / _PROJECT_MARK).is_dir()), self._beside)
+        self._project = project_folder(path)
 
     def file_of(self, reference: Node | None) -> tuple[str, bool]:
         """Return the file that a clip plays, "" if it names none, and whether it is missing.
@@ -261,10 +271,12 @@ class _Media:
 
     def _is_there(self, place: str) -> bool:
         """Return whether a file lies here; only the set's own server is asked, as asking may tell passwords."""
-        drive = os.path.splitdrive(place)[0]
-        is_elsewhere = place.startswith(("\\\\", "//")) and drive != os.path.splitdrive(self._beside)[0]
+        drive, own = (
+            os.path.splitdrive(os.path.normcase(os.path.normpath(path)))[0]
+            for path in (place, str(self._beside))
+        )
         try:
-            return not is_elsewhere and Path(place).is_file()
+            return not (drive.startswith("\\\\") and drive != own) and Path(place).is_file()
         except (OSError, ValueError):
             return False
 
@@ -319,7 +331,10 @@ def _old_path(reference: Node) -> str:
     path = text.rstrip("\0")
     if path[1:3] == ":\\" and "\0" not in path:
         return path
-    folders = [part.attributes.get("Dir", "") for part in reference.all("SearchHint", "PathHint", "RelativePathElement")]
+    folders = [
+        part.attributes.get("Dir", "")
+        for part in reference.all("SearchHint", "PathHint", "RelativePathElement")
+    ]
     return "/" + "/".join([*folders, reference.value("Name")]) if folders else ""
 
 

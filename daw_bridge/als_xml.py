@@ -22,21 +22,20 @@ _MOST_NODES = 2_000_000
 _DEEPEST = 200
 _CHUNK_BYTES = 2**18
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
-_KEPT = frozenset(
-    """
-    Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
-    Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
-    ClipSlotList ClipSlot Value CurrentStart CurrentEnd Loop LoopStart LoopEnd StartRelative LoopOn OutMarker
-    Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef FileRef RelativePath
-    RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey
-    MidiNoteEvent Devices DrumGroupDevice InstrumentGroupDevice MidiEffectGroupDevice Branches DrumBranch
-    InstrumentBranch MidiEffectBranch BranchInfo ReceivingNote MidiToAudioDeviceChain MidiToMidiDeviceChain
-    Mixer Tempo TimeSignature Manual AutomationTarget
-    """.split()
+_READ = """
+Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
+Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
+ClipSlotList ClipSlot Value CurrentStart CurrentEnd Loop LoopStart LoopEnd StartRelative LoopOn OutMarker
+Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef FileRef RelativePath
+RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey
+MidiNoteEvent Devices DrumGroupDevice InstrumentGroupDevice MidiEffectGroupDevice Branches DrumBranch
+InstrumentBranch MidiEffectBranch BranchInfo ReceivingNote MidiToAudioDeviceChain MidiToMidiDeviceChain
+Mixer Tempo TimeSignature Manual AutomationTarget
+"""
+_READ_IN_MASTERS = (
+    "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent"
 )
-_KEPT_IN_MASTERS = frozenset(
-    "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent".split()
-)
+_KEPT, _KEPT_IN_MASTERS = frozenset(_READ.split()), frozenset(_READ_IN_MASTERS.split())
 _BACKUP = "take a copy from the set's Backup folder, or save it again in Live"
 
 
@@ -110,7 +109,8 @@ def read_set(path: Path) -> Node:
             file.seek(0)
             if not is_packed:
                 raise DawError(
-                    f"{path.name} is no set of Live: it is not packed with gzip", hint="give an .als file of Live"
+                    f"{path.name} is no set of Live: it is not packed with gzip",
+                    hint="give an .als file of Live",
                 )
             with gzip.open(file) as unpacked:
                 root = _Reader(path.name).read(unpacked)  # type: ignore[arg-type]

@@ -102,7 +102,9 @@ def batch(
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
-    tracks: Annotated[str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")] = "*",
+    tracks: Annotated[
+        str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")
+    ] = "*",
     chosen: Annotated[
         str | None,
         typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),

@@ -18,7 +18,7 @@ from transform.errors import RedrumError
 from transform.files import check_output
 
 # What each adapter is called and where it lives; a session with a DAW begins there.
-ADAPTERS = {"REAPER": "daw_bridge.reaper", "Ableton Live": "daw_bridge.ableton"}
+ADAPTERS = {"REAPER": "daw_bridge.reaper"}
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
 _AGAIN = "install Redrum again, in a new virtual environment"
@@ -54,6 +54,7 @@ def examine(device: str = "auto") -> Iterator[Check]:
     yield _checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
     for daw, module in ADAPTERS.items():
         yield _adapter(daw, module)
+    yield _live()
     names: list[str] = []
     try:
         names = list_presets()
@@ -129,6 +130,12 @@ def _adapter(daw: str, module: str) -> Check:
         cure = "render the item to a file, redrum the file, and drag the result back"
         return Check(name=daw, status="absent", found="this version has no adapter for it", cure=cure)
     return _checked(daw, lambda: f"adapter {importlib.import_module(module).__name__}", _AGAIN)
+
+
+def _live() -> Check:
+    from daw_bridge.live_install import summary
+
+    return summary()
 
 
 def _preset(name: str) -> str:

@@ -44,7 +44,7 @@ _PAD_NOTES: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A clip as Live describes it. `start`, `stop` and `loop` are in the clip's beats, or seconds of the file."""
+    """A clip as Live describes it; `start`, `stop` and `loop` are in its beats, or in seconds of its file."""
 
     id: str
     track: int
@@ -168,7 +168,9 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
             return
         file_s, pace_s = _warped(markers, at, 60 / bpm)
         yield Piece(
-            position_s=max(0.0, tempo_map.seconds_at(beat) - begin_s), file_s=file_s, play_rate=pace_s * bpm / 60
+            position_s=max(0.0, tempo_map.seconds_at(beat) - begin_s),
+            file_s=file_s,
+            play_rate=pace_s * bpm / 60,
         )
         left = min((change - at for change in changes if change > at + _NO_BEATS), default=math.inf)
         step = min(left, tempi[next_tempo] - beat, clip.end_beats - beat)
@@ -179,7 +181,8 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
         if loop and abs(at - loop[1]) <= _NO_BEATS:
             at = loop[0]
     raise DawError(
-        f"the clip {clip.name!r} repeats or changes more than {_MOST_PIECES} times", hint="consolidate it in Live"
+        f"the clip {clip.name!r} repeats or changes more than {_MOST_PIECES} times",
+        hint="consolidate it in Live",
     )
 
 

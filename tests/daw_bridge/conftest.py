@@ -14,6 +14,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld
+
 
 @pytest.fixture(autouse=True)
 def _own_logging():
@@ -245,6 +247,7 @@ class ReaperWorld:
 def _no_process_is_left():
     yield
     ReaperWorld.stop()
+    LiveWorld.stop()
 
 
 def _wait_for_ports():
@@ -264,6 +267,9 @@ def _guid():
     return f"{{{uuid.uuid4()}}}".upper()
 
 
+WORLDS = {"rpp": RppWorld, "reaper": ReaperWorld, "live": LiveWorld, "als": AlsWorld}
+
+
 @pytest.fixture
 def worlds(tmp_path):
     """Return a function that makes a world; all of them end with the test."""
@@ -272,7 +278,7 @@ def worlds(tmp_path):
     def make(kind, tracks, **more):
         folder = tmp_path / f"world-{len(made)}"
         folder.mkdir()
-        made.append({"rpp": RppWorld, "reaper": ReaperWorld}[kind](folder, tracks, **more))
+        made.append(WORLDS[kind](folder, tracks, **more))
         return made[-1]
 
     make.track, make.audio, make.midi = track, audio, midi

@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from .gathering import gather, version_of
+from .gathering import gather, look, version_of
 from .server import Server
 from .writing import write
 
@@ -29,7 +29,7 @@ class Redrum:
 
     def __init__(self, c_instance: Any, live: Any) -> None:
         self._c_instance, self._live = c_instance, live
-        handlers = {"gather": self._gather, "write": self._write}
+        handlers = {"look": self._look, "gather": self._gather, "write": self._write}
         self._server = Server(handlers, version_of(live.Application.get_application()), self._log)
         self._server.open()
 
@@ -88,6 +88,9 @@ class Redrum:
 
     def _log(self, message: str) -> None:
         self._c_instance.log_message("Redrum: " + message)
+
+    def _look(self, request: Any) -> Any:
+        return look(self._c_instance.song(), self._live.Application.get_application())
 
     def _gather(self, request: Any) -> Any:
         return gather(self._c_instance.song(), self._live.Application.get_application(), request)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .server import SCHEMA
 
-__all__ = ["gather", "version_of"]
+__all__ = ["gather", "look", "version_of"]
 
 _NOTES_AT_ONCE = 200
 
@@ -23,6 +23,11 @@ def version_of(application: Any) -> list[int]:
         application.get_minor_version(),
         application.get_bugfix_version(),
     ]
+
+
+def look(song: Any, application: Any) -> Iterator[str]:
+    """Yield an object that says which Live this is and which set is open."""
+    yield json.dumps({"schema": SCHEMA, "live": version_of(application), "set": _set(song)})
 
 
 def gather(song: Any, application: Any, request: dict[str, Any]) -> Iterator[str]:

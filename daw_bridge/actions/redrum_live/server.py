@@ -14,7 +14,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 __all__ = [
@@ -53,7 +53,7 @@ class Server:
 
     def __init__(
         self,
-        handlers: dict[str, Callable[[dict[str, Any]], Iterator[str]]],
+        handlers: Mapping[str, Callable[[dict[str, Any]], Iterator[str]]],
         version: list[int],
         log: Callable[[str], None],
     ) -> None:
@@ -146,7 +146,7 @@ class Server:
         if connection.work is None and not connection.is_answered:
             line = connection.receive()
             if line is None:
-                if connection.is_idle():
+                if connection.is_idle() and not connection.is_closed:
                     raise Refusal("idle")
                 return
             connection.work = self._work_of(line)
@@ -206,7 +206,10 @@ class _Connection:
             if is_whole:
                 return bytes(line)
             if not data:
-                raise Refusal("broken")
+                if self._received:
+                    raise Refusal("broken")
+                self.close()  # somebody only looked whether we are here
+                return None
 
     def is_idle(self) -> bool:
         """Return whether the other side has been silent for too long."""

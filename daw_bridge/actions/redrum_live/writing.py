@@ -79,7 +79,7 @@ def _warp(clip: Any, warp_marker: Any, wanted: dict[str, Any] | None) -> str:
         expected = wanted["seconds"] * clip.sample_rate
         if abs(end - expected) > _TOLERANCE * expected:
             raise ValueError("Live did not take its warp markers")
-        clip.pitch_coarse = int(round(wanted["pitch"]))
+        clip.pitch_coarse = round(wanted["pitch"])
         clip.pitch_fine = 100.0 * (wanted["pitch"] - round(wanted["pitch"]))
         if wanted["is_looped"]:
             clip.looping = True
