@@ -144,6 +144,8 @@ class Clip(LomObject):
         self._state["warp_markers"] = [marker for marker in markers if marker[1] != beat_time]
 
     def add_warp_marker(self, warp_marker):
+        if self.__dict__["live"].refuses_markers:
+            raise RuntimeError("the marker cannot be added")
         markers = sorted([*self._state["warp_markers"], (warp_marker.sample_time, warp_marker.beat_time)])
         # The last marker only says at what speed the clip ends: it gives way.
         if markers[-2][0] == warp_marker.sample_time and markers[-1][1] <= warp_marker.beat_time:
@@ -293,6 +295,7 @@ class Live:
         """Open a set, as Live does: the script is told to go, and loaded anew."""
         if self.script is not None:
             self.script.disconnect()
+        self.refuses_markers = False
         self.undo, self.changes_left = [], scene.get("changes_left", 10**9)
         self.longest_s = self.busiest_s = 0.0
         self.tick_s = scene.get("tick_s", 0.01)
@@ -397,7 +400,7 @@ class Live:
         assert self.undo
         assert self.undo[-1] == "begun", "a change outside of an undo step"
         self.changes_left -= is_counted
-        if self.changes_left < 0:
+        if is_counted and self.changes_left < 0:
             raise RuntimeError("Live has no room for more")
 
     # For the tests
@@ -423,6 +426,9 @@ class Live:
 
     def on_delete_track(self, place):
         del self.song._state["tracks"][place]
+
+    def on_refuse_markers(self):
+        self.refuses_markers = True
 
     def on_freeze(self, seconds):
         def freeze():
