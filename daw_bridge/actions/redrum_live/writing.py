@@ -34,9 +34,10 @@ def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]
     try:
         notes = [_write_track(song, warp_marker, track, made) for track in request["tracks"]]
     except Exception as err:
-        for track in reversed(made):
-            song.delete_track(list(song.tracks).index(track))
-        yield json.dumps({"schema": SCHEMA, "error": "unwritten", "why": str(err)})
+        why = str(err)
+        if not all([_tried(_delete, (song, track)) for track in reversed(made)]):
+            why += "; undo once in Live takes back what it left"
+        yield json.dumps({"schema": SCHEMA, "error": "unwritten", "why": why})
         return
     finally:
         song.end_undo_step()
@@ -103,9 +104,16 @@ def _set_markers(clip: Any, warp_marker: Any, seconds: float, beats: float) -> N
             _tried(clip.add_warp_marker, warp_marker(sample_time, beat_time))
 
 
-def _tried(what: Any, argument: Any) -> None:
-    """Do what Live may refuse: what came of it is read back afterwards."""
+def _delete(doomed: tuple[Any, Any]) -> None:
+    """Delete a track of a set."""
+    song, track = doomed
+    song.delete_track(list(song.tracks).index(track))
+
+
+def _tried(what: Any, argument: Any) -> bool:
+    """Do what Live may refuse, and return whether it did not."""
     try:
         what(argument)
     except Exception:
-        return
+        return False
+    return True
