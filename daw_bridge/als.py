@@ -305,7 +305,7 @@ class _Media:
         if node is None:
             return ""
         folders = [part.attributes.get("Dir", "") or ".." for part in node.all("RelativePathElement")]
-        if folders or reference.value("Name"):
+        if folders:
             path = "/".join([*folders, reference.value("Name")])
         else:
             path = node.attributes.get("Value", "").replace("\\", "/")

@@ -34,7 +34,7 @@ _PAD_NOTES: tuple[tuple[str, int], ...] = (
     (r"clap|\bcp\b", 39),
     (r"\brim|side ?stick", 37),
     (r"snare|\bsnr?\b|\bsd\b", 38),
-    (r"ride\b|\brd\b", 51),
+    (r"\bride\b|\brd\b", 51),
     (r"china", 52),
     (r"splash", 55),
     (r"crash|cymbal|\bcym?\b|\bcr\b", 49),
