@@ -263,11 +263,9 @@ def live_tempo(bpm: float, events: Iterable[tuple[float, float]]) -> tuple[tuple
     for beat, tempo in [*ordered, (0.0, bpm)]:
         if not (math.isfinite(beat) and math.isfinite(tempo) and tempo > 0):
             raise DawError(f"the set has a tempo of {tempo} BPM at beat {beat}", hint="repair it in Live")
-    if len(ordered) < 2:
-        return ((0.0, ordered[0][1] if ordered else bpm),)
-    # What lies before the set is where Live keeps the first value: no line starts there.
-    ordered = [(0.0 if beat < 0 else beat, tempo) for beat, tempo in ordered]
-    tempi = {0.0: [tempo for beat, tempo in ordered if beat == 0][-1] if ordered[0][0] == 0 else ordered[0][1]}
+    # Live keeps a value far before the set: where others follow, the line from there has arrived at the first.
+    ordered = [event for event in ordered if event[0] >= 0] or ordered[-1:] or [(0.0, bpm)]
+    tempi = {0.0: ordered[0][1]}
     for (begin, before), (end, after) in pairwise(ordered):
         first, last = (math.ceil(beat / _TEMPO_GRID_BEATS - _NO_BEATS) for beat in (begin, end))
         if before == after:

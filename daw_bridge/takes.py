@@ -31,7 +31,7 @@ from transform.midi import drums_of_notes, read_midi
 from transform.presets import resolve_rhythm
 
 _BLOCK_SAMPLES = 2**18
-_LEAD_SAMPLES = 256  # that a resampler hears before and after what is taken from it
+_LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 _GLUE = "glue it in the DAW, then try again"
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
@@ -421,13 +421,15 @@ def _warped(file: Recording, item: Item) -> Iterator[Samples]:
         first, last = round(piece.position_s * rate), round(end_s * rate)
         for begin in range(first, last, _BLOCK_SAMPLES):
             count = min(_BLOCK_SAMPLES, last - begin)
-            # What lies around it lets the resampler begin and end in sound.
             at = piece.file_s * rate + (begin - first) * piece.play_rate
-            lead = _LEAD_SAMPLES + math.ceil(_LEAD_SAMPLES * piece.play_rate)
-            start = math.floor(at) - lead
-            sound = _mixed(_read(file, start, math.ceil(at + count * piece.play_rate) + lead), item)
+            # What lies around it lets the resampler begin and end in sound. It begins on a sample of the file:
+            # of many leads, the one that puts what is wanted nearest to samples of the result.
+            starts = at - _LEADS * piece.play_rate
+            best = int(np.argmin(np.abs(starts - np.round(starts))))
+            start, skip = round(starts[best]), int(_LEADS[best])
+            end = math.ceil(at + (count + _LEADS[0]) * piece.play_rate)
+            sound = _mixed(_read(file, start, end), item)
             faster = soxr.resample(sound.T, rate * piece.play_rate, rate, quality="HQ").T
-            skip = round((at - start) / piece.play_rate)
             yield np.ascontiguousarray(faster[:, skip : skip + count])
 
 
