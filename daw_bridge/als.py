@@ -21,7 +21,8 @@ from transform.files import appearing_together, check_output_folder
 
 _TRACKS = ("AudioTrack", "MidiTrack", "GroupTrack")
 _CLIPS = ("AudioClip", "MidiClip")
-_IN_PROJECT = "3"  # the type of a relative path that cannot leave the project's folder
+# Types of relative paths; others begin in Live's packs, its library or its program.
+_FROM_PROJECT, _IN_PROJECT = "1", "3"  # the second cannot leave the project's folder
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
 _METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
 _COMMON_TIME = 201
@@ -282,9 +283,8 @@ class _Media:
 
     def _places(self, reference: Node) -> Iterator[str]:
         relative = self._relative(reference)
-        if relative:
-            is_inside = reference.value("RelativePathType") == _IN_PROJECT
-            if is_inside and _leaves(relative):
+        if relative and (kind := reference.value("RelativePathType")) in (_FROM_PROJECT, _IN_PROJECT):
+            if kind == _IN_PROJECT and _leaves(relative):
                 raise DawError(
                     f"the set is refused: it names {relative[:80]!r} as a file inside of its project",
                     hint="collect all files and save the set again in Live",
@@ -296,8 +296,8 @@ class _Media:
             yield absolute
         name = (relative or absolute or reference.value("Name")).replace("\\", "/").rpartition("/")[2]
         if name not in ("", ".", ".."):
-            for folder in ("Samples/Imported", "Samples/Recorded", "."):
-                yield os.path.normpath(self._project / folder / name)
+            for below in ("Samples/Imported", "Samples/Recorded", "."):
+                yield os.path.normpath(self._project / below / name)
 
     def _relative(self, reference: Node) -> str:
         """Return the path from the project on: Live 11 writes it as one, Live 10 folder by folder."""

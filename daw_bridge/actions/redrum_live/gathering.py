@@ -13,7 +13,7 @@ from .server import SCHEMA
 
 __all__ = ["gather", "look", "version_of"]
 
-_NOTES_AT_ONCE = 200
+_CLIPS_AT_ONCE, _NOTES_AT_ONCE = 50, 200
 
 
 def version_of(application: Any) -> list[int]:
@@ -47,9 +47,12 @@ def gather(song: Any, application: Any, request: dict[str, Any]) -> Iterator[str
     separator = ""
     for place, track in enumerate(tracks):
         pads = None
-        for slot, clip in _clips(track):
+        is_for_rhythms = choice.is_for_rhythms(track)
+        for number, (slot, clip) in enumerate(_clips(track)):
+            if number % _CLIPS_AT_ONCE == 0:
+                yield ""
             is_selected = choice.holds(track, slot, clip)
-            if not (is_selected or choice.is_for_rhythms(track)):
+            if not (is_selected or is_for_rhythms):
                 continue
             if clip.is_midi_clip and pads is None:
                 pads = _pads(track)
