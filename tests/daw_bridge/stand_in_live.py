@@ -68,6 +68,9 @@ class RackDevice(LomObject):
 class MidiNote(LomObject):
     READ = ("pitch", "start_time", "velocity", "mute", "probability")
 
+    def __init__(self, **state):
+        self.__dict__["_state"] = state  # no more: Live hands over thousands at once
+
 
 class WarpMarker:
     def __init__(self, sample_time, beat_time):

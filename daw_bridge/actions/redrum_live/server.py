@@ -26,7 +26,7 @@ __all__ = [
 
 SCHEMA = 1  # of what both sides say
 MESSAGE_BYTES = 512 * 1024  # the longest request; a job of a hundred takes has about 50 kB
-TICK_BUDGET_S = 0.005  # of a tick that may last 20 ms, one step of the work included
+TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of the work included
 IDLE_S = 10.0  # that a connection may wait for the other side
 MOST_CONNECTIONS = 8
 _CHUNK_BYTES = 64 * 1024
