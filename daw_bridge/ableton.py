@@ -215,7 +215,7 @@ class LiveSession:
         ordered = [takes[n] for members in by_track(takes).values() for n in members]
         for take, note in zip(ordered, notes, strict=False):
             if note:
-                _log.warning("%s does not follow the tempo of the set: %s", take.name, note)
+                _log.warning("%s: %s", take.name, note)
         return media
 
     def _planned(self, job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> list[dict[str, Any]]:
@@ -240,6 +240,7 @@ class LiveSession:
             "slot": source["slot"],
             "beats": source["start_time"],
             "gain": source["gain"],
+            "length": _beats(job, take),
             "warp": _warp(job, take, source),
         }
 
@@ -261,11 +262,10 @@ class LiveSession:
         line = json.dumps({"schema": SCHEMA, "token": self._door["token"], **request}) + "\n"
         try:
             answer = _exchange(int(self._door["port"]), line.encode("utf-8", "replace"), self._timeout_s)
-        except TimeoutError as err:
-            raise LiveLost from err
+        except ConnectionRefusedError as err:
+            _door()  # raises if there is no other script, loaded with another set
+            raise SetClosed from err
         except OSError as err:
-            if self._door != _door():  # the script was loaded anew, with another set
-                raise SetClosed from err
             raise LiveLost from err
         try:
             found: dict[str, Any] = json.loads(answer)
@@ -391,17 +391,23 @@ def _tempo(about: Mapping[str, Any], clips: Sequence[Clip], bar: float) -> tuple
 def _warp(job: Job, take: FinishedTake, source: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return how a take follows the tempo of the set, as its source does; None: it does not."""
     begin = job.tempo_map.beats_at(take.source.position_s)
-    end = job.tempo_map.beats_at(take.source.position_s + take.length_s)
-    is_constant = not any(begin + 1e-6 < beat < end - 1e-6 for beat, _ in job.tempo)
+    n_beats = _beats(job, take)
+    is_constant = not any(begin + 1e-6 < beat < begin + n_beats - 1e-6 for beat, _ in job.tempo)
     if not source["warping"] or not is_constant:
         return None
     return {
         "seconds": take.length_s,
-        "beats": end - begin,
+        "beats": n_beats,
         "mode": source["warp_mode"],
         "pitch": 0.0 if source["warp_mode"] == RE_PITCH else source["pitch"],
         "is_looped": source["slot"] >= 0 and source["looping"] and _is_as_long(take.source, take),
     }
+
+
+def _beats(job: Job, take: FinishedTake) -> float:
+    """Return how many beats of the set a take lasts."""
+    begin_s = take.source.position_s
+    return job.tempo_map.beats_at(begin_s + take.length_s) - job.tempo_map.beats_at(begin_s)
 
 
 def _is_as_long(item: Item, take: FinishedTake) -> bool:

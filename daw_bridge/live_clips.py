@@ -138,10 +138,10 @@ def item_of(clip: Clip, tempo_map: TempoMap) -> Item:
 def _state(clip: Clip) -> State:
     if clip.is_muted:
         return "muted"
-    if clip.is_frozen:
-        return "frozen"
     if clip.is_midi:
         return "ok"
+    if clip.is_frozen:
+        return "frozen"
     if not clip.file:
         return "empty"
     return "offline" if clip.is_offline else "ok"

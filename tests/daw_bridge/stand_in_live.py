@@ -54,11 +54,11 @@ class MixerDevice(LomObject):
 
 
 class Chain(LomObject):
-    READ = ("devices",)
+    READ = ("name", "devices")
 
 
 class DrumPad(LomObject):
-    READ = ("note", "name", "chains")
+    READ = ("note", "chains")
 
 
 class RackDevice(LomObject):
@@ -170,6 +170,11 @@ class Clip(LomObject):
         if name == "looping" and value and not self.warping:
             raise RuntimeError("only clips that are warped can loop")
         super().__setattr__(name, value)
+        if name == "warping" and self.__dict__.get("is_new"):
+            beats = self._state["end_marker"]
+            if not value:
+                beats = self.sample_length / self.sample_rate * self.__dict__["live"].song.tempo / 60
+            self._state["end_time"] = self.start_time + beats
 
 
 PLAIN = {
@@ -384,11 +389,13 @@ class Live:
 
     def _device(self, about):
         pads = about.get("pads")
-        chains = tuple(Chain(devices=(self._device(inner),)) for inner in about.get("inner", ()))
+        chains = tuple(Chain(name="", devices=(self._device(inner),)) for inner in about.get("inner", ()))
         drum_pads = ()
         if pads is not None:
             drum_pads = tuple(
-                DrumPad(note=note, name=pads.get(str(note), ""), chains=(None,) * (str(note) in pads))
+                DrumPad(
+                    note=note, chains=tuple(Chain(name=pads[n], devices=()) for n in [str(note)] if n in pads)
+                )
                 for note in range(128)
             )
         return RackDevice(

@@ -252,7 +252,15 @@ def test_a_take_that_live_warps_wrongly_is_not_warped(live, loop, write_wav, cli
     session.write_back(job, takes_of(job, write_wav, clicks))
     (take,) = world.snapshot()["tracks"][1]["items"]
     assert (take["warping"], take["looping"], take["pitch_coarse"]) == (False, False, 0)
-    assert "take 0 does not follow the tempo of the set" in caplog.text
+    assert "take 0: it does not follow the tempo of the set: Live did not take its warp markers" in caplog.text
+
+
+def test_a_clip_of_another_length_than_its_take_is_named(live, loop, write_wav, clicks, caplog):
+    world = live(("drums", [warped(loop, 90, is_detail=True)], {}), bpm=60.0)
+    session = world.session("clips")
+    job = session.collect()
+    session.write_back(job, takes_of(job, write_wav, clicks))  # the stand-in keeps the end that it took first
+    assert "take 0: its clip is 6.47 beats long, not 4.00" in caplog.text
 
 
 def test_where_the_tempo_changes_takes_are_not_warped(worlds, loop, write_wav, clicks):

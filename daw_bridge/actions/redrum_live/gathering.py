@@ -180,7 +180,7 @@ def _contents(clip: Any, pads: dict[str, str] | None) -> Iterator[str]:
 
 def _pads(track: Any) -> dict[str, str]:
     """Return the names of a track's drum pads by their notes."""
-    return {str(pad.note): pad.name for pad in _drum_pads(track.devices) if len(pad.chains)}
+    return {str(pad.note): pad.chains[0].name for pad in _drum_pads(track.devices) if len(pad.chains)}
 
 
 def _drum_pads(devices: Any) -> Iterator[Any]:

@@ -76,7 +76,7 @@ class Server:
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self._listener = listener
             listener.bind(("127.0.0.1", 0))
-            listener.listen(MOST_CONNECTIONS)
+            listener.listen(4 * MOST_CONNECTIONS)
             listener.setblocking(False)
             door = {"schema": SCHEMA, "port": listener.getsockname()[1], "token": self._token}
             door.update(live=self._version, pid=os.getpid())

@@ -11,6 +11,7 @@ from .server import SCHEMA
 __all__ = ["write"]
 
 _TOLERANCE = 0.001  # of the length of a take, that its warping may be wrong by
+_WRONG_LENGTH = 0.01  # of the length of a take: clips may end a little off
 
 
 def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]:
@@ -23,8 +24,8 @@ def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]
         warp_marker: Live's class.
         request: `set`, the id of the set that the takes belong to, and `tracks`: each with `id` (of the source
             track), `name`, `color` and `clips`, which have `file`, `name`, `color`, `slot` (-1: the
-            Arrangement), `beats`, `gain` and `warp`, None or with `seconds`, `beats`, `mode`, `pitch` and
-            `is_looped`.
+            Arrangement), `beats` (where), `length` (in beats), `gain` and `warp`, None or with `seconds`,
+            `beats`, `mode`, `pitch` and `is_looped`.
     """
     if request.get("set") != str(song._live_ptr):
         yield json.dumps({"schema": SCHEMA, "error": "closed"})
@@ -62,7 +63,12 @@ def _write_track(song: Any, warp_marker: Any, wanted: dict[str, Any], made: list
         clip.name = about["name"]
         clip.color = about["color"]
         clip.gain = about["gain"]
-        notes.append(_warp(clip, warp_marker, about["warp"]))
+        problem = _warp(clip, warp_marker, about["warp"])
+        note = "it does not follow the tempo of the set: " + problem if problem else ""
+        length = clip.end_time - clip.start_time
+        if about["slot"] < 0 and abs(length - about["length"]) > _WRONG_LENGTH * about["length"]:
+            note += "; " * bool(note) + f"its clip is {length:.2f} beats long, not {about['length']:.2f}"
+        notes.append(note)
     return notes
 
 
