@@ -20,6 +20,7 @@ from transform.errors import DawError
 MOST_BYTES = 512 * 2**20  # of XML; large sets have a fifth of that
 _MOST_NODES = 2_000_000
 _DEEPEST = 200
+_LARGEST = 1e9  # of all numbers: Live's own are below 10^8
 _CHUNK_BYTES = 2**18
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
 _READ = """
@@ -92,8 +93,8 @@ def number_of(text: str, what: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise DawError(f"the set is broken: {what} is {text[:40]!r}, which is no number", hint=_BACKUP)
+    if not abs(number) <= _LARGEST:
+        raise DawError(f"the set is broken: {what} is {text[:40]!r}, which is no number of a set", hint=_BACKUP)
     return number
 
 

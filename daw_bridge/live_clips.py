@@ -180,7 +180,11 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
             bpm = tempo_map.bpm_at(beat + _NO_BEATS)
         if loop and abs(at - loop[1]) <= _NO_BEATS:
             at = loop[0]
-    raise DawError(
+    raise _endless(clip)
+
+
+def _endless(clip: Clip) -> DawError:
+    return DawError(
         f"the clip {clip.name!r} repeats or changes more than {_MOST_PIECES} times",
         hint="consolidate it in Live",
     )
@@ -231,6 +235,8 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
             first.append((clip.begin_beats + beat - clip.start, *stroke))
         if loop and loop[0] - _NO_BEATS <= beat < stop - _NO_BEATS:
             again.append((clip.begin_beats + (stop - clip.start) + beat - loop[0], *stroke))
+    if loop and len(again) * (clip.end_beats - clip.begin_beats) > _MOST_PIECES * (loop[1] - loop[0]):
+        raise _endless(clip)
     span = {"position_s": item.position_s, "length_s": item.length_s}
     played = played_notes(first, period_beats=None, tempo_map=tempo_map, **span)
     if loop:

@@ -285,6 +285,12 @@ def test_numbers_that_are_none_are_named(tmp_path, loop, before, after, message)
         open_set(path).collect()
 
 
+def test_a_beat_that_repeats_without_end_is_named(tmp_path):
+    endless = midi([(0.0, 36, False)], 0.0, 1e6, looping=True, loop_end=0.01, end_marker=0.01)
+    with pytest.raises(DawError, match="'beat' repeats or changes more than"):
+        items_of(write_als(tmp_path / "song.als", [track("x", endless)]))
+
+
 def test_markers_that_stand_still_or_go_back_are_left_out(tmp_path, loop):
     markers = [(0.0, 0.0), (1.0, 2.0), (0.5, 3.0), (1.0, 2.0), (2.0, 4.0)]
     clip = warped(loop, 0.0, 4.0, 4.0, 2.0, warp_markers=markers)
