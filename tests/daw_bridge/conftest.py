@@ -247,7 +247,7 @@ class ReaperWorld:
 def _no_process_is_left():
     yield
     ReaperWorld.stop()
-    LiveWorld.stop()
+    LiveWorld.clean()
 
 
 def _wait_for_ports():

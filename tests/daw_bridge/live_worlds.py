@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,14 @@ class LiveWorld:
             cls.running.stdin.close()
             cls.running.stdout.close()
             cls.running = None
+
+    @classmethod
+    def clean(cls):
+        """End the process and forget its user."""
+        cls.stop()
+        if cls.home is not None:
+            shutil.rmtree(cls.home, ignore_errors=True)
+            cls.home = None
 
     def session(self, scope="loop"):
         from daw_bridge.ableton import LiveSession

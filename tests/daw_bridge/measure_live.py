@@ -59,7 +59,7 @@ def main():
         told.append((gather_s, *gathering, time.perf_counter() - began_s, *world.control("stall")))
         assert len(job.items) == 100
         world.close()
-    LiveWorld.stop()
+    LiveWorld.clean()
     names = ("gather", "longest tick", "of the processor", "write 90 takes", "longest tick", "of the processor")
     for name, *seconds in zip(names, *told, strict=True):
         print(f"{name:<18} {1000 * min(seconds):7.1f} ms")

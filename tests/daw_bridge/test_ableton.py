@@ -367,6 +367,7 @@ def test_a_script_of_another_version_is_named(live, monkeypatch):
     ("line", "word"),
     [
         (b'{"schema": 1, "token": "0123", "request": "gather"}\n', "token"),
+        (b'{"schema": 1, "token": "", "request": "write"}\n', "token"),
         (b'{"schema": 1, "request": "write"}\n', "token"),
         (b'{"schema": 9}\n', "schema"),
         (b"[]\n", "schema"),
@@ -378,6 +379,7 @@ def test_a_script_of_another_version_is_named(live, monkeypatch):
     ],
     ids=[
         "wrong token",
+        "empty token",
         "no token",
         "other schema",
         "no object",
