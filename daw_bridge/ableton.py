@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import psutil
 
 from daw_bridge.actions.redrum_live.server import SCHEMA, door_path
 from daw_bridge.als import project_folder, set_tempo
-from daw_bridge.live_clips import RE_PITCH, Clip, item_of, placed
+from daw_bridge.live_clips import RE_PITCH, Clip, item_of, next_bar, placed
 from daw_bridge.session import (
     RHYTHM_TRACKS,
     FinishedTake,
@@ -383,8 +382,7 @@ def _tempo(about: Mapping[str, Any], clips: Sequence[Clip], bar: float) -> tuple
     if all(clip.slot < 0 for clip in clips):
         return saved
     # Session view plays at the tempo of the moment, and is laid behind the Arrangement.
-    end = max((clip.end_beats for clip in clips if clip.slot < 0), default=0.0)
-    begin = math.ceil(end / bar) * bar
+    begin = next_bar((clip for clip in clips if clip.slot < 0), bar)
     return (*((beat, bpm) for beat, bpm in saved if beat < begin), (begin, now[0][1]))
 
 

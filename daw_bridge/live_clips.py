@@ -86,15 +86,17 @@ def placed(clips: Iterable[Clip], tempo_map: TempoMap, beats_per_bar: float = 4.
     once.
     """
     clips = list(clips)
-    at = max((clip.end_beats for clip in clips if clip.slot < 0), default=0.0)
     done = [clip for clip in clips if clip.slot < 0]
     for slot in sorted({clip.slot for clip in clips if clip.slot >= 0}):
-        at = math.ceil(at / beats_per_bar - _NO_BEATS) * beats_per_bar
-        scene = [clip for clip in clips if clip.slot == slot]
-        laid = [_laid(clip, at, tempo_map) for clip in scene]
-        at = max(clip.end_beats for clip in laid)
-        done += laid
+        begin = next_bar(done, beats_per_bar)
+        done += [_laid(clip, begin, tempo_map) for clip in clips if clip.slot == slot]
     return done
+
+
+def next_bar(clips: Iterable[Clip], beats_per_bar: float) -> float:
+    """Return the beat of the first bar after clips that have their place."""
+    end = max((clip.end_beats for clip in clips), default=0.0)
+    return math.ceil(end / beats_per_bar - _NO_BEATS) * beats_per_bar
 
 
 def _laid(clip: Clip, begin: float, tempo_map: TempoMap) -> Clip:

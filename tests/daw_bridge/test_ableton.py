@@ -273,6 +273,20 @@ def test_where_the_tempo_changes_takes_are_not_warped(worlds, loop, write_wav, c
     assert world.snapshot()["tracks"][1]["items"][0]["warping"] is False
 
 
+def test_session_view_plays_at_the_tempo_of_now(worlds, loop):
+    played = worlds.audio(loop, 0.0, 1.0)
+    world = worlds("live", [worlds.track("drums", played)], points=[(1.0, 60.0, False), (5.0, 90.0, False)])
+    scene = json.loads(world._scene.read_text(encoding="utf-8"))
+    scene["tracks"][0]["items"].append(warped(loop, 120, slot=0, is_detail=True))
+    scene["tracks"][0]["name"] = "rhythm"  # so that both clips are told
+    scene["bpm"] = 100.0
+    world._scene.write_text(json.dumps(scene), encoding="utf-8")
+    world.control("scene", str(world._scene))
+    job = world.session("clips").collect()
+    assert job.tempo == ((0.0, 120.0), (2.0, 60.0), (4.0, 100.0))
+    assert [item.length_s for item in job.items] == pytest.approx([1.0, 2.4])
+
+
 def test_all_takes_or_none(live, loop, write_wav, clicks):
     tracks = [(f"track {n}", [audio(loop)], {"is_selected": True}) for n in range(3)]
     world = live(*tracks, loop=[0, 4], changes_left=5)  # two tracks with a clip, and a third track
