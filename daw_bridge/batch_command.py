@@ -47,7 +47,7 @@ from daw_bridge.reporting import (
     set_up_logging,
     time_of,
 )
-from daw_bridge.session_commands import redrum_projects
+from daw_bridge.session_commands import PROJECTS, redrum_projects
 from daw_bridge.work import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
 
@@ -59,7 +59,9 @@ def batch(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="PATH", help="Recordings, folders of them, REAPER projects (.rpp).", show_default=False
+            metavar="PATH",
+            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als).",
+            show_default=False,
         ),
     ] = None,
     rhythm: Annotated[
@@ -100,7 +102,9 @@ def batch(
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
-    tracks: Annotated[str, option("GLOB", "Of a project, the tracks whose items are redrummed.")] = "*",
+    tracks: Annotated[
+        str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")
+    ] = "*",
     chosen: Annotated[
         str | None,
         typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),
@@ -119,11 +123,12 @@ def batch(
     DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
     same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
     SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
+    The takes of a Live set SET.als go into a folder beside it, SET-redrum.
     """
     set_up_logging(quiet, verbose)
     check_choice_of_existing(overwrite, skip_existing)
     check_bit_depth(bit_depth)
-    projects = [path for path in paths or () if path.suffix.lower() == ".rpp"]
+    projects = [path for path in paths or () if path.suffix.lower() in PROJECTS]
     recordings = [path for path in paths or () if path not in projects]
     if not rhythm and (recordings or not projects):
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")

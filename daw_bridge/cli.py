@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from daw_bridge.analysis_commands import extract, separate, transcribe
 from daw_bridge.batch_command import batch
 from daw_bridge.library_commands import presets_app, rhythms_app
+from daw_bridge.live_cli import live_app
 from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option
 from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
@@ -81,6 +82,7 @@ for command in (demo, render, batch, transcribe, separate, extract):
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
 app.add_typer(reaper_app, name="reaper")
+app.add_typer(live_app, name="live")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from transform.errors import DeviceError, RedrumError
 from transform.files import check_output
 
 # What each adapter is called and where it lives; a session with a DAW begins there.
-ADAPTERS = {"REAPER": "daw_bridge.reaper", "Ableton Live": "daw_bridge.ableton"}
+ADAPTERS = {"REAPER": "daw_bridge.reaper"}
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
 _AGAIN = "install Redrum again, in a new virtual environment"
@@ -58,6 +58,7 @@ def examine(device: str = "auto") -> Iterator[Check]:
     for daw, module in ADAPTERS.items():
         yield _adapter(daw, module)
     yield from _reaper()
+    yield _live()
     names: list[str] = []
     try:
         names = list_presets()
@@ -161,6 +162,12 @@ def _reaper() -> Iterator[Check]:
     else:
         cure = "quit REAPER and run `redrum reaper install`, if you use REAPER"
         yield Check(name=ACTIONS, status="absent", found=f"none in {folder}", cure=cure)
+
+
+def _live() -> Check:
+    from daw_bridge.live_install import summary
+
+    return summary()
 
 
 def _preset(name: str) -> str:

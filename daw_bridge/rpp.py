@@ -14,7 +14,6 @@ import uuid
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from daw_bridge.reaper_facts import CUSTOM_COLOR
@@ -26,6 +25,7 @@ from daw_bridge.session import (
     State,
     Track,
     by_track,
+    chooser,
     is_rhythm_track,
     played_notes,
     project_tempo,
@@ -499,13 +499,7 @@ def open_project(
     if os.path.abspath(output) == os.path.abspath(path) or (output.exists() and output.samefile(path)):
         raise DawError(f"{path} would replace itself", hint="give the result another name")
 
-    def is_chosen(number: int, item: Item, track: str) -> bool:
-        named = not items or any(
-            entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in items
-        )
-        return named and fnmatchcase(track.casefold(), tracks.casefold())
-
-    session = RppSession(path, output, is_chosen, overwrite=overwrite)
+    session = RppSession(path, output, chooser(tracks, items), overwrite=overwrite)
     check_output(output, overwrite=overwrite)
     return session
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
@@ -24,12 +25,13 @@ SCHEMA = 1
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
-State = Literal["ok", "muted", "empty", "offline", "stretched"]
+State = Literal["ok", "muted", "empty", "offline", "stretched", "frozen"]
 
 _T = TypeVar("_T")
 
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
 _OVERLAP_S = 1e-6  # items that touch do not overlap
+_SAME_SPEED = 1e-5  # play rates that differ less are the same: a sample is gained in two seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +55,22 @@ class Track:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of an item that plays its file at one speed, up to where the next piece begins."""
+
+    position_s: float  # from the start of the item
+    file_s: float  # where in the file; what lies before or after the file is silent
+    play_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A stretch of sound or MIDI on a track, with what is needed to hear it as the project does.
 
     An item plays its file from `section_start_s` on, `section_length_s` of it (None: to the end), backwards if
     `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
-    end if `is_looped`. `notes` are already as played.
+    end if `is_looped`. Where a file is warped, `pieces` say all that instead, loops included; the first begins
+    with the item. `notes` are already as played.
     """
 
     id: str
@@ -79,11 +91,37 @@ class Item:
     section_length_s: float | None = None
     channel_mode: int = 0  # 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, ...
     notes: tuple[Note, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def end_s(self) -> float:
         """Where the item ends in the project."""
         return self.position_s + self.length_s
+
+    @property
+    def is_at_own_speed(self) -> bool:
+        """Whether the item plays its file as fast as it was recorded."""
+        rates = [piece.play_rate for piece in self.pieces] or [self.play_rate]
+        return all(abs(rate - 1) <= _SAME_SPEED for rate in rates)
+
+    def stretches(self) -> list[tuple[Piece, float]]:
+        """Return the pieces, each with how many seconds of the file it plays."""
+        ends = [piece.position_s for piece in self.pieces[1:]] + [self.length_s]
+        return [
+            (piece, (end_s - piece.position_s) * piece.play_rate)
+            for piece, end_s in zip(self.pieces, ends, strict=True)
+        ]
+
+    def played_s(self, own_s: float) -> float:
+        """Return when, from its start, an item plays a time of its sound at the speed of the file."""
+        if not self.pieces:
+            return own_s / self.play_rate
+        begin_s = 0.0
+        for piece, length_s in self.stretches():
+            if own_s < begin_s + length_s:
+                return piece.position_s + (own_s - begin_s) / piece.play_rate
+            begin_s += length_s
+        return self.length_s
 
     def overlap_s(self, other: Item) -> float:
         """Return how long both items sound at once, 0 where they do not."""
@@ -108,9 +146,14 @@ class Job:
         for item in self.items:
             if not 0 <= item.track < len(self.tracks):
                 raise DawError(f"the item {item.name!r} lies on track {item.track + 1}, which does not exist")
-            numbers = (item.position_s, item.length_s, item.start_offset_s, item.section_start_s)
-            if not all(map(math.isfinite, numbers)) or not 0 < item.play_rate < math.inf:
+            numbers = [item.position_s, item.length_s, item.start_offset_s, item.section_start_s]
+            numbers += [number for piece in item.pieces for number in (piece.position_s, piece.file_s)]
+            rates = [item.play_rate, *(piece.play_rate for piece in item.pieces)]
+            if not all(map(math.isfinite, numbers)) or not all(0 < rate < math.inf for rate in rates):
                 raise DawError(f"the item {item.name!r} has a time or a play rate that is none")
+            begins = [piece.position_s for piece in item.pieces]
+            if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > item.length_s):
+                raise DawError(f"the item {item.name!r} has pieces that are not in order")
 
     @property
     def tempo_map(self) -> TempoMap:
@@ -146,11 +189,17 @@ class Job:
         try:
             data["tempo"] = tuple((float(beat), float(bpm)) for beat, bpm in data["tempo"])
             data["tracks"] = tuple(_built(Track, track) for track in data["tracks"])
-            items = [{**item, "notes": tuple(_built(Note, n) for n in item["notes"])} for item in data["items"]]
-            data["items"] = tuple(_built(Item, item) for item in items)
+            data["items"] = tuple(_item_of(item) for item in data["items"])
             return _built(cls, data)
         except (TypeError, ValueError, KeyError) as err:
             raise DawError(f"the job is broken: {err}", hint=hint) from err
+
+
+def _item_of(data: Mapping[str, Any]) -> Item:
+    """Return an item from a JSON object; one without pieces may leave them out."""
+    notes = tuple(_built(Note, note) for note in data["notes"])
+    pieces = tuple(_built(Piece, piece) for piece in data.get("pieces", ()))
+    return _built(Item, {**data, "notes": notes, "pieces": pieces})
 
 
 def _built(kind: type[_T], data: Mapping[str, Any]) -> _T:
@@ -368,6 +417,29 @@ def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Pa
             undo.callback(path.unlink, missing_ok=True)
         yield paths
         undo.pop_all()
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    clean = "".join("_" if char in '<>:"/\\|?*' or ord(char) < 32 else char for char in name)
+    return clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
+
+
+def chooser(tracks: str, items: Sequence[str]) -> Callable[[int, Item, str], bool]:
+    """Return what says whether an item of a closed project is selected, from its number, itself and its track.
+
+    Args:
+        tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match.
+        items: numbers, counted through the project from 1, or patterns of names; none: all.
+    """
+
+    def is_chosen(number: int, item: Item, track: str) -> bool:
+        named = not items or any(
+            entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in items
+        )
+        return named and fnmatchcase(track.casefold(), tracks.casefold())
+
+    return is_chosen
 
 
 def _free_path(folder: Path, stem: str, suffix: str, taken: set[Path]) -> Path:

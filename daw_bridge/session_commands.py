@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from daw_bridge.takes import Order
     from transform.engine import Redrummer
 
+LIVE_SET = ".als"
+PROJECTS = (".rpp", LIVE_SET)  # endings of closed projects
+
 
 def work_on(
     session: "Session",
@@ -68,7 +71,9 @@ def redrum_projects(
     as_json: bool,
     quiet: bool,
 ) -> bool:
-    """Make a copy with takes of each closed REAPER project, and return whether none failed.
+    """Redrum each closed project, and return whether none failed.
+
+    Of a REAPER project a copy with the takes is made, of a set of Ableton Live a folder with them.
 
     Args:
         paths: the projects.
@@ -81,14 +86,14 @@ def redrum_projects(
         items: which of these items, by number or name; none: all.
         drum_map: of MIDI rhythms.
         bit_depth: of the takes; None: their sources'.
-        overwrite: replace copies that are there.
-        skip_existing: leave out projects of which there is a copy.
+        overwrite: replace copies, and takes in folders, that are there.
+        skip_existing: leave out projects of which there is a copy or a folder.
         keep_going: after a project has failed.
         dry_run: only say what would be done.
         as_json: say it as JSON Lines.
         quiet: say nothing but errors.
     """
-    from daw_bridge.rpp import open_project, result_path
+    from daw_bridge import als, rpp
     from daw_bridge.takes import Order, open_rhythm
     from transform.engine import Redrummer, RenderSettings
 
@@ -99,15 +104,18 @@ def redrum_projects(
         found = open_rhythm(rhythm, drum_map, files) if rhythm else None
         order = Order(settings=settings, rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
         for path in paths:
-            about = {"project": str(path), "output": str(result_path(path))}
-            if skip_existing and result_path(path).exists():
+            is_set = path.suffix.lower() == LIVE_SET
+            output = als.result_folder(path) if is_set else rpp.result_path(path)
+            about = {"project": str(path), "output": str(output)}
+            if skip_existing and output.exists():
                 if as_json:
                     print_json(about | {"skipped": True})
                 elif not quiet:
                     typer.echo(f"{about['output']}: exists already, skipped")
                 continue
             try:
-                session = open_project(path, tracks=tracks, items=items, overwrite=overwrite)
+                open_it: Callable[..., Session] = als.open_set if is_set else rpp.open_project
+                session = open_it(path, tracks=tracks, items=items, overwrite=overwrite)
                 own = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
             except RedrumError as err:
                 print_failure(about, err, as_json)

@@ -22,7 +22,7 @@ import numpy as np
 import soxr
 
 from daw_bridge.reporting import Show, count_events, depth_of
-from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, pair_items
+from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
 from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
@@ -31,6 +31,7 @@ from transform.midi import drums_of_notes, read_midi
 from transform.presets import resolve_rhythm
 
 _BLOCK_SAMPLES = 2**18
+_LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 _GLUE = "glue it in the DAW, then try again"
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class _Renderer:
             _check_original(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.show)
             name = f"{_plain_name(source) or recording.name}-redrum"
-            file = folder / f"{_file_name(name)}.wav"
+            file = folder / f"{file_name(name)}.wav"
             take.write(file, bit_depth=self.order.bit_depth, progress=self.show)
             _, subtype = resolve_output(file, take.format, self.order.bit_depth)
         notes = [note for note in take.notes if not (played.how and note.startswith("aligned "))]
@@ -237,7 +238,7 @@ class _Renderer:
             with heard(item, folder, at_own_speed=True) as recording:
                 played = self.redrummer.transcribe(recording)
             events = tuple(
-                replace(event, onset_s=item.position_s + event.onset_s / item.play_rate) for event in played
+                replace(event, onset_s=item.position_s + item.played_s(event.onset_s)) for event in played
             )
         inside = [event for event in events if event.onset_s < item.end_s]
         if not inside:
@@ -252,16 +253,18 @@ def _check_audible(job: Job, pair: Pair) -> None:
             raise AudioError(f"its file {item.file} is missing", hint="bring the file back, or relink the item")
         if item.state == "stretched":
             raise AudioError("it has stretch markers, which Redrum does not follow", hint=_GLUE)
+        if item.state == "frozen":
+            raise AudioError("its track is frozen", hint="unfreeze the track, then try again")
         if item.state == "empty":
             raise AudioError(f"its rhythm, {_title(job, item)}, is empty", hint="choose another rhythm")
 
 
 def _check_original(source: Item, settings: RenderSettings) -> None:
     """Raise SettingsError where a take keeps some of an original that plays at a speed of its own."""
-    if source.play_rate != 1 and source.keeps_pitch and (settings.mix < 1 or settings.kept):
+    if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.kept):
+        how = "is warped" if source.pieces else f"plays {source.play_rate:g} times as fast at its own pitch"
         raise SettingsError(
-            f"it plays {source.play_rate:g} times as fast at its own pitch: nothing of it can be kept",
-            hint=f"leave out --mix and --classes, or {_GLUE}",
+            f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {_GLUE}"
         )
 
 
@@ -269,12 +272,6 @@ def _plain_name(item: Item) -> str:
     """Return a take's name without the ending of its file, which DAWs make part of it."""
     suffix = Path(item.file).suffix
     return item.name[: -len(suffix)] if suffix and item.name.endswith(suffix) else item.name
-
-
-def _file_name(name: str) -> str:
-    """Return a name that every file system takes."""
-    clean = "".join("_" if char in '<>:"/\\|?*' or ord(char) < 32 else char for char in name)
-    return clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
 
 
 # Rhythms on the time of a take
@@ -373,9 +370,13 @@ def heard(item: Item, folder: Path, *, at_own_speed: bool = False) -> Recording:
     with Recording.open(Path(item.file)) as file:
         n_channels = len(_mixed(np.zeros((file.n_channels, 0), dtype=np.float32), item))
         fmt = replace(file.format, n_channels=n_channels)
-        blocks = _blocks(file, item)
-        if item.play_rate != 1 and not (item.keeps_pitch or at_own_speed):
-            blocks = _resampled(blocks, item.play_rate, fmt)
+        changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
+        if item.pieces:
+            blocks = _warped(file, item) if changes_pitch else _unwarped(file, item)
+        else:
+            blocks = _blocks(file, item)
+            if changes_pitch:
+                blocks = _resampled(blocks, item.play_rate, fmt)
         write_audio(path, blocks, replace(fmt, subtype="FLOAT", is_lossy=False))
     recording = Recording.open(path)
     recording.name, recording.format = file.name, fmt
@@ -404,6 +405,47 @@ def _blocks(file: Recording, item: Item) -> Iterator[Samples]:
             block = file.read(first + into, first + into + count)
         yield _mixed(block, item)
         at += count
+
+
+def _unwarped(file: Recording, item: Item) -> Iterator[Samples]:
+    """Yield the pieces of an item at the speed of its file."""
+    rate = file.sample_rate
+    done_s = 0.0
+    for piece, length_s in item.stretches():
+        first = round(piece.file_s * rate)
+        count = round((done_s + length_s) * rate) - round(done_s * rate)
+        for at in range(first, first + count, _BLOCK_SAMPLES):
+            yield _mixed(_read(file, at, min(at + _BLOCK_SAMPLES, first + count)), item)
+        done_s += length_s
+
+
+def _warped(file: Recording, item: Item) -> Iterator[Samples]:
+    """Yield the pieces of an item as fast as they play, higher or lower with it, each on its own samples."""
+    rate = file.sample_rate
+    ends = [piece.position_s for piece in item.pieces[1:]] + [item.length_s]
+    for piece, end_s in zip(item.pieces, ends, strict=True):
+        first, last = round(piece.position_s * rate), round(end_s * rate)
+        for begin in range(first, last, _BLOCK_SAMPLES):
+            count = min(_BLOCK_SAMPLES, last - begin)
+            at = piece.file_s * rate + (begin - first) * piece.play_rate
+            # What lies around it lets the resampler begin and end in sound. It begins on a sample of the file:
+            # of many leads, the one that puts what is wanted nearest to samples of the result.
+            starts = at - _LEADS * piece.play_rate
+            best = int(np.argmin(np.abs(starts - np.round(starts))))
+            start, skip = round(starts[best]), int(_LEADS[best])
+            end = math.ceil(at + (count + _LEADS[0]) * piece.play_rate)
+            sound = _mixed(_read(file, start, end), item)
+            faster = soxr.resample(sound.T, rate * piece.play_rate, rate, quality="HQ").T
+            yield np.ascontiguousarray(faster[:, skip : skip + count])
+
+
+def _read(file: Recording, start: int, end: int) -> Samples:
+    """Return samples of a file, silence before and after it."""
+    sound = np.zeros((file.n_channels, max(0, end - start)), dtype=np.float32)
+    first, last = max(start, 0), min(end, file.n_samples)
+    if first < last:
+        sound[:, first - start : last - start] = file.read(first, last)
+    return sound
 
 
 def _mixed(block: Samples, item: Item) -> Samples:

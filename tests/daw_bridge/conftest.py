@@ -15,6 +15,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld
+
 
 @pytest.fixture(autouse=True)
 def _own_logging():
@@ -341,6 +343,7 @@ def _helper(name):
 def _no_process_is_left():
     yield
     ReaperWorld.stop()
+    LiveWorld.clean()
 
 
 def _wait_for_ports():
@@ -360,6 +363,9 @@ def _guid():
     return f"{{{uuid.uuid4()}}}".upper()
 
 
+WORLDS = {"rpp": RppWorld, "reaper": ReaperWorld, "action": LuaWorld, "live": LiveWorld, "als": AlsWorld}
+
+
 @pytest.fixture
 def worlds(tmp_path, monkeypatch):
     """Return a function that makes a world; all of them end with the test."""
@@ -369,8 +375,7 @@ def worlds(tmp_path, monkeypatch):
     def make(kind, tracks, **more):
         folder = tmp_path / f"world-{len(made)}"
         folder.mkdir()
-        kinds = {"rpp": RppWorld, "reaper": ReaperWorld, "action": LuaWorld}
-        made.append(kinds[kind](folder, tracks, **more))
+        made.append(WORLDS[kind](folder, tracks, **more))
         return made[-1]
 
     make.track, make.audio, make.midi = track, audio, midi

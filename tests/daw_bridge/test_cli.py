@@ -994,6 +994,8 @@ def files_of_the_readme(source, here, worlds):
         shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
     song = worlds("rpp", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
     shutil.copy(song.path, here / "song.rpp")
+    live_set = worlds("als", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(live_set.path, here / "song.als")
     (sheet,) = (block for language, block in BLOCKS if language == "csv")
     (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
@@ -1022,6 +1024,7 @@ def test_readme_names_what_exists():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         if target not in ("docs/demo.png", "presets/default/CARD.md"):  # made last
             assert (ROOT / target).is_file(), target
-    told = redrum("render", "--help").stdout + redrum("batch", "--help").stdout
+    commands = (["render"], ["batch"], ["live", "selected"])
+    told = "".join(redrum(*command, "--help").stdout for command in commands)
     for option in re.findall(r"`(--[a-z-]+)", README):
         assert f"{option} " in told, option

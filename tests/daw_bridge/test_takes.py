@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from daw_bridge.session import Item, Job, Note, Track, pair_items
+from daw_bridge.session import Item, Job, Note, Piece, Track, pair_items
 from daw_bridge.takes import Order, heard, redrum_session
 from transform.engine import RenderSettings
 from transform.errors import AudioError, DawError, SettingsError
@@ -283,3 +283,80 @@ def test_nothing_to_do_is_said():
     for found in (job(sound(0)), job(sound(0), sound(0)), job(sound(0), sound(1), sound(2))):
         with pytest.raises(SettingsError, match="which rhythm"):
             pair_items(found, has_rhythm=False)
+
+
+def warped(file, *pieces, length_s, **more):
+    """An item that plays its file in pieces: (from the start of the item, of the file, play rate)."""
+    told = tuple(Piece(position_s=at, file_s=file_s, play_rate=rate) for at, file_s, rate in pieces)
+    plain = {"id": "1", "track": 0, "kind": "audio", "name": "warped", "file": str(file)}
+    return Item(**plain, position_s=0.0, length_s=length_s, pieces=told, **more)
+
+
+def test_a_warped_item_that_keeps_its_pitch_is_heard_at_the_speed_of_its_file(loop, tmp_path):
+    # Clicks at 0, 0.5 and 1.1 s: the second half of the file, twice; then what lies behind its end.
+    item = warped(loop, (0.0, 1.0, 0.5), (2.0, 1.0, 0.5), (4.0, 1.9, 0.5), length_s=5.0)
+    with heard(item, tmp_path) as recording:
+        assert recording.duration_s == 2.5
+        sound = recording.read(0, recording.n_samples)
+    write = tmp_path / "heard.wav"
+    soundfile.write(write, sound.T, RATE)
+    assert_at(write, [0.1, 1.1])
+    assert [item.played_s(own_s) for own_s in (0.1, 1.1, 2.4, 9.0)] == pytest.approx([0.2, 2.2, 4.8, 5.0])
+
+
+def test_a_warped_item_whose_pitch_follows_is_heard_as_it_plays(loop, tmp_path):
+    item = warped(loop, (0.0, -0.1, 1.0), (0.4, 0.3, 2.0), length_s=1.0, keeps_pitch=False)
+    with heard(item, tmp_path) as recording:
+        assert recording.n_samples == RATE
+        soundfile.write(tmp_path / "heard.wav", recording.read(0, RATE).T, RATE)
+    assert_at(tmp_path / "heard.wav", [0.1, 0.5, 0.8], tolerance_s=3 / RATE)
+
+
+def test_a_warped_piece_is_what_a_resampler_makes_of_it(write_wav, tmp_path):
+    tone = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)[None] * 0.5
+    item = warped(write_wav("tone.wav", tone), (0.0, 0.5, 1.5), length_s=0.5, keeps_pitch=False)
+    with heard(item, tmp_path) as recording:
+        sound = recording.read(0, recording.n_samples)[0]
+    at = np.arange(len(sound)) / RATE
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (0.5 + 1.5 * at))
+    assert np.abs(sound - expected).max() < 2e-3  # from its first to its last sample
+
+
+def test_a_warped_rhythm_is_heard_where_the_project_plays_it(loop, redrummer, write_wav, clicks, tmp_path):
+    # Clicks at 0.2 and 0.8 s of a file that plays at half, then at double speed.
+    pattern = write_wav("pattern.wav", clicks([0.2, 0.8], length_s=1.0))
+    source = warped(loop, (0.0, 0.0, 1.0), length_s=2.0)
+    rhythm = replace(warped(pattern, (0.0, 0.0, 0.5), (1.0, 0.5, 2.0), length_s=1.25), id="2", track=1)
+    tracks = (Track(id="a", name="drums"), Track(id="b", name="rhythm"))
+    session = InMemory(tracks, (source, replace(rhythm, is_selected=False)), tmp_path)
+    (report,) = redrum_session(session, redrummer, Order(settings=IN_A_DAW))
+    assert_at(session.takes[0], [0.4, 1.15], tolerance_s=3 / RATE)
+    assert report["rhythm"] == "warped"
+
+
+def test_nothing_of_a_warped_original_can_be_kept(loop, redrummer, tmp_path):
+    tracks = (Track(id="a", name="drums"),)
+    order = Order(settings=replace(IN_A_DAW, mix=0.5), rhythm=kicks([0.0], 1.0))
+    session = InMemory(tracks, (warped(loop, (0.0, 0.0, 1.5), length_s=1.0),), tmp_path)
+    (report,) = redrum_session(session, redrummer, order)
+    assert "it is warped: nothing of it can be kept" in report["error"]
+    session = InMemory(tracks, (warped(loop, (0.0, 0.0, 1.0), length_s=1.0),), tmp_path)
+    (report,) = redrum_session(session, redrummer, order)  # warped, but at its own speed
+    assert "error" not in report
+
+
+class InMemory:
+    """A session of items that no scene can say."""
+
+    def __init__(self, tracks, items, folder):
+        common = {"daw": "test", "project": "", "project_id": "", "media_folder": str(folder)}
+        self.job = Job(**common, tempo=((0.0, 120.0),), tracks=tracks, items=items)
+        self.takes = []
+
+    def collect(self):
+        return self.job
+
+    def write_back(self, job, takes):
+        for take in takes:
+            self.takes.append(take.file.rename(self.job.media_folder + f"/{len(self.takes)}.wav"))
+        return self.takes

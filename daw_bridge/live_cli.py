@@ -1,0 +1,172 @@
+"""The commands `redrum live ...`."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daw_bridge.options import (
+    Align,
+    BitDepth,
+    Classes,
+    Device,
+    DrumMap,
+    DryRun,
+    Engine,
+    Gain,
+    Json,
+    Mix,
+    Preset,
+    Quiet,
+    RhythmBpm,
+    Seed,
+    Start,
+    Tail,
+    Timing,
+    Variation,
+    Velocity,
+    Verbose,
+    check_bit_depth,
+    given_settings,
+    option,
+    resolve_device,
+)
+from daw_bridge.reporting import print_json, set_up_logging
+from daw_bridge.session_commands import work_on
+from transform.errors import DawError
+
+live_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Ableton Live: redrum what is selected in it."
+)
+
+
+@live_app.callback()
+def group() -> None:
+    """Ableton Live: redrum what is selected in it."""
+
+
+@live_app.command()
+def selected(
+    rhythm: Annotated[
+        str | None,
+        option("RHYTHM", "A MIDI file, a recording or a name of `rhythms list`.", "the selected MIDI clip"),
+    ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="All clips on the selected tracks that the Arrangement's loop touches."),
+    ] = False,
+    engine: Engine = None,
+    preset: Preset = "default",
+    length: Annotated[
+        str | None, option("source|rhythm|SECONDS", "Length of each take; a shorter rhythm loops.", "source")
+    ] = None,
+    align: Align = None,
+    source_bpm: Annotated[
+        str | None, option("N|auto", "Tempo of the sources; auto estimates it.", "the set's")
+    ] = None,
+    rhythm_bpm: RhythmBpm = None,
+    start: Start = None,
+    classes: Classes = None,
+    gain: Gain = None,
+    mix: Mix = None,
+    timing: Timing = None,
+    velocity: Velocity = None,
+    tail: Tail = None,
+    seed: Seed = None,
+    variation: Variation = None,
+    device: Device = "auto",
+    bit_depth: BitDepth = None,
+    drum_map: DrumMap = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let the clips selected in a running Live play another rhythm, on new tracks beside theirs.
+
+    That is the clip that Live shows; with several tracks selected in Session view, their clips in the chosen
+    scene. Without --rhythm the rhythm is a selected MIDI clip; else a clip on a track whose name starts with
+    "rhythm" or "target"; else, of two selected audio clips, the one on the track further right or down.
+    """
+    set_up_logging(quiet, verbose)
+    given = given_settings(
+        engine=engine,
+        length=length or "source",
+        align=align,
+        source_bpm=source_bpm,
+        rhythm_bpm=rhythm_bpm,
+        start_s=start,
+        classes=classes,
+        gain_db=gain,
+        mix=mix,
+        timing=timing,
+        velocity=velocity,
+        tail=tail,
+        seed=seed,
+        variation=variation,
+    )
+    check_bit_depth(bit_depth)
+
+    from daw_bridge.ableton import LiveSession
+
+    session = LiveSession.connect("loop" if loop else "clips")
+
+    from daw_bridge.takes import Order, open_rhythm
+    from transform.engine import Redrummer, RenderSettings
+
+    with ExitStack() as files:
+        found = open_rhythm(rhythm, drum_map, files) if rhythm else None
+        order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
+        load = partial(Redrummer.load, preset, device=resolve_device(device))
+        is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if session.not_placed is not None:
+        typer.echo(f"redrum: {session.not_placed.message}", err=True)
+        typer.echo(f"  {session.not_placed.hint}: {session.folder}", err=True)
+        typer.launch(str(session.folder))
+    if not is_done:
+        raise typer.Exit(1)
+
+
+Library = Annotated[Path | None, option("DIR", "Live's User Library.", "the one that Live uses")]
+
+
+@live_app.command("install")
+def install_command(library: Library = None) -> None:
+    """Put Redrum's Remote Script into Live's User Library, and say how it is chosen in Live."""
+    from daw_bridge.live_install import install
+
+    _print_changes(install(library), "all is installed already")
+
+
+@live_app.command("uninstall")
+def uninstall_command(library: Library = None) -> None:
+    """Take Redrum's Remote Script out of Live's User Library again."""
+    from daw_bridge.live_install import uninstall
+
+    _print_changes(uninstall(library), "nothing is installed")
+
+
+@live_app.command("doctor")
+def doctor_command(library: Library = None, as_json: Json = False) -> None:
+    """Say what works between Redrum and Live and what does not, each failure with its cure."""
+    from daw_bridge.live_install import examine
+
+    n_failed = 0
+    for check in examine(library):
+        n_failed += check.status == "failed"
+        if as_json:
+            print_json(asdict(check))
+            continue
+        typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
+        if check.cure:
+            typer.echo(f"        {check.cure}")
+    if n_failed:
+        raise typer.Exit(DawError.exit_code)
+
+
+def _print_changes(changes: list[str], none: str) -> None:
+    for change in changes or [none]:
+        typer.echo(change)
