@@ -291,7 +291,7 @@ class Sounding(nn.Module):
     def forward(self, r: Tensor) -> Tensor:
         """Return what sounds."""
         n = len(CLASSES)
-        bumps = r[..., -n * _N_PHASES :].unflatten(-1, (n, _N_PHASES))
+        bumps = r[..., -n * _N_PHASES :].reshape(*r.shape[:-1], n, _N_PHASES)
         struck = r[..., -n * (_N_PHASES + 1) : -n * _N_PHASES] / bumps.sum(dim=-1).clamp_min(1e-3)
         loud = (bumps * struck[..., None] * self.fading.exp()).flatten(-2)
         whole = torch.cat((loud, self.silence.exp().expand(*loud.shape[:-1], 1)), dim=-1)
