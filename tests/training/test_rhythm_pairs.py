@@ -190,6 +190,19 @@ def test_what_is_known_of_targets_is_mixed(maker, source):
     assert 0.3 < heights[heights > 0].mean() < 0.95  # as uncertain as a transcriber
 
 
+def test_classes_that_the_source_lacks_are_written_as_those_that_stand_in(maker, source):
+    # The source has a kick alone, so the snare of the target is played by it, and nobody hears a snare.
+    exact = maker.with_settings(replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False))
+    sources = [recipe_of(source, [(0.1, "KD")]), recipe_of(source, [(0.1, "KD"), (0.4, "SD")])]
+    target = recipe_of(source, [(0.2, "KD"), (0.5, "SD")])
+    pairs = exact.make(sources, [target, target], np.random.default_rng(0))
+    kick, snare = CLASSES.index("KD"), CLASSES.index("SD")
+    onsets = (pairs.target.rhythm[0, kick] > 0.3).nonzero()[:, 0]
+    assert {17, 43} <= set(onsets.tolist())  # frames of 0.2 and 0.5 s
+    assert not pairs.target.rhythm[0, snare].any()
+    assert pairs.target.has_activations.tolist() == [False, True]
+
+
 def test_the_same_seed_makes_the_same_batch(maker, source):
     one, same, other = (maker.draw(source, 2, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert torch.equal(one.source.mu, same.source.mu)
