@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from training.kit_folder import KitFolder
 from training.kits import SAMPLE_RATE, Kit, ProceduralPool
-from training.loop import Run, RunSettings, check_is_new, train
+from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train
 from training.losses import SpectralLoss, attack_losses
 from training.measures import Audio
 from training.pack import Pack
@@ -53,14 +53,15 @@ _N_OTHERS = 6  # recordings of other drums
 
 @dataclass(frozen=True, kw_only=True)
 class KitTraining(RunSettings):
-    """One fine-tuning run; the rate stays as it is after the warm-up, as nobody knows how far a run gets."""
+    """One fine-tuning run; the rate falls to its last over the time that the run is given, or its steps."""
 
-    steps: int = 3000
+    steps: int = 4000
     batch: int = 8  # pieces of 0.74 s
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
+    last_rate: float = 0.05  # of the learning rate
     warm_up: int = 20
     ema: float = 0.99
-    validate_every: int = 40
+    validate_every: int = 100
     n_validation: int = 8
     n_scored: int = 24  # recordings on which the result is compared with what it was
     n_latent: int = 6  # renders of the latent engine, likewise
@@ -181,16 +182,24 @@ def train_kit(
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
 
+    The minutes are those of the whole run: what passed before it was resumed counts. A run that has had all of
+    them is returned as it is.
+
     Raises:
         CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint is
             of another kit or preset; or the loss is not finite.
         SettingsError: the time is too short for a single step.
     """
-    deadline = time.monotonic() + max_minutes * 60
+    began_s, limit_s, checkpoint = time.monotonic(), max_minutes * 60, out / "kit.pt"
     if not resume:
         check_is_new(out, "kit")
     run = _Run(Material.of(folder, settings.seed), base, settings, torch.device(device))
-    checkpoint = train(run, out, deadline=deadline, resume=resume)
+    if resume:
+        run.restore(read_checkpoint(checkpoint, "kit", device), checkpoint)
+        if run.spent_s >= limit_s or run.step >= settings.steps:
+            return checkpoint
+    run.began_s, run.limit_s = began_s - run.spent_s, limit_s
+    train(run, out, deadline=run.began_s + limit_s, resume=resume)
     if run.history[-1][0] != run.step:
         run.validate()
         run.save(checkpoint)
@@ -211,6 +220,7 @@ class _Run(Run):
     net: GeneratorNet
 
     def __init__(self, material: Material, base: Base, settings: KitTraining, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
         grooves = shipped_grooves()
         super().__init__(
             "kit",
@@ -241,10 +251,16 @@ class _Run(Run):
         self.others = other_recordings(settings, device)
         self.history: list[tuple[int, float, float]] = []  # step, distances of the kit and of other drums
         self.best: dict[str, Tensor] = {}
+        self.spent_s, self.limit_s, self.began_s = 0.0, math.inf, time.monotonic()
         self.validate()
 
     def learning_rate(self) -> float:
-        return self.settings.learning_rate * min(1.0, (self.step + 1) / max(1, self.settings.warm_up))
+        settings = self.settings
+        if self.step < settings.warm_up:
+            return settings.learning_rate * (self.step + 1) / settings.warm_up
+        done = min(1.0, max(self.step / settings.steps, (time.monotonic() - self.began_s) / self.limit_s))
+        fallen = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
+        return settings.learning_rate * fallen
 
     def make_batch(self, rng: np.random.Generator) -> _Batch:
         if self._maker is not None and rng.random() < self.settings.paired:
@@ -267,7 +283,7 @@ class _Run(Run):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_coarse):
             if latents is None:
                 with torch.no_grad():
-                    latents = self.encoder(target).sample()
+                    latents = self.encoder(target).mu  # without noise, as in use
             output = self.net(latents)
         terms = self.spectra(output, target) | attack_losses(output, target, batch.onsets.to(self.device))
         return torch.stack([getattr(CodecTraining, f"{name}_weight") * terms[name] for name in _TERMS]).sum()
@@ -282,7 +298,8 @@ class _Run(Run):
         return {"mel_db": round(own, 4), "others mel_db": round(others, 4)}
 
     def state(self) -> dict[str, Any]:
-        about = {**self.identity, "history": self.history}
+        self.spent_s = time.monotonic() - self.began_s
+        about = {**self.identity, "history": self.history, "spent_s": self.spent_s}
         return {**super().state(), "best": self.best, "kit": json.dumps(about)}
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -295,6 +312,7 @@ class _Run(Run):
                 )
         super().restore(state, path)
         self.best, self.history = state["best"], [tuple(entry) for entry in about["history"]]
+        self.spent_s = about["spent_s"]
 
     def _kit_synthesiser(self, rng: np.random.Generator) -> Synthesiser:
         assert self._kit is not None
