@@ -7,7 +7,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from training import loop
+from training import kit_preset, loop
 from training import train_kit as module
 from training.__main__ import app
 from training.card import describe_model
@@ -20,7 +20,15 @@ from training.rhythm_pairs import PairSettings
 from training.score_codec import keep
 from training.score_kit import Gain, filled, held_apart, played, rendered, with_held
 from training.synthesis import SynthesisSettings
-from training.train_kit import Base, KitTraining, Material, held_grooves, shipped_grooves, train_kit
+from training.train_kit import (
+    Base,
+    KitTraining,
+    Material,
+    held_grooves,
+    other_recordings,
+    shipped_grooves,
+    train_kit,
+)
 from transform.codec import Codec, CodecConfig, CodecNet
 from transform.errors import AudioError, CheckpointError, OutputError, SettingsError
 from transform.events import CLASSES
@@ -93,6 +101,17 @@ def settings_of(**changes):
     return KitTraining(**(small | changes))
 
 
+@pytest.fixture(autouse=True)
+def _light(groove, hit, monkeypatch):
+    """A few made rhythms and other drums in the place of the shipped ones, and no curves."""
+    made = [groove(f"made {i}", "train" if i % 2 else "validate", bpm=90.0 + 10 * i) for i in range(4)]
+    for place in (module, kit_preset):
+        monkeypatch.setattr(place, "shipped_grooves", lambda: made)
+        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [hit("SD", 5, length_s=0.5)])
+    monkeypatch.setattr(module, "_demo_loops", lambda: [("loop", torch.from_numpy(hit("CY", 6, length_s=3.0)))])
+    monkeypatch.setattr(loop, "draw_curves", lambda log, picture: False)
+
+
 @pytest.fixture
 def users(tmp_path, monkeypatch):
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
@@ -145,6 +164,19 @@ def test_judges_play_nothing_but_what_was_held_out(kit, groove):
     }
 
 
+def test_what_judges_is_not_what_trains():
+    grooves = shipped_grooves()
+    sides = {side: {g.name for g in grooves if g.split == side} for side in ("train", "validate")}
+    assert len(sides["validate"]) == pytest.approx(len(grooves) / 5, abs=1)
+    assert not sides["train"] & sides["validate"]
+    assert {g.name for g in held_grooves(grooves)} <= sides["validate"]
+    waltz = next(g for g in grooves if g.name == "waltz-three-four-96")
+    assert (waltz.bpm, waltz.n_beats % 3) == (96.0, 0.0)
+    assert len(waltz.onset_beats) == len(waltz.class_index) == len(waltz.velocity) == len(waltz.articulation)
+    others = other_recordings(settings_of(), torch.device("cpu"))
+    assert len(others) == 7  # made ones, and the half of the loop that is not trained on
+
+
 def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
     gain = Gain.of([4.0, 2.0, 3.0, 3.0], [2.0, 1.0, 1.5, 1.5])
     assert (gain.before, gain.after, gain.share) == (3.0, 1.5, 0.5)
@@ -182,7 +214,7 @@ def test_the_preset_holds_the_base_its_own_generator_and_both_scores(base, folde
     # What the preset says of itself is what its weights do to hits that were held out.
     codecs = [Codec.load(p.weights("codec-encoder"), p.weights("codec-generator")) for p in (base.preset, made)]
     material = Material.of(found, settings.seed)
-    judges = material.judges(held_grooves(shipped_grooves()), n=3, seed=settings.seed + 7)
+    judges = material.judges(held_grooves(module.shipped_grooves()), n=3, seed=settings.seed + 7)
     held, others = gains(made)
     assert held[0] == "held-out hits, coded and decoded"
     for name, codec in zip(("before", "after"), codecs, strict=True):
@@ -251,11 +283,10 @@ def test_minutes_are_those_of_the_whole_run_and_the_rate_falls_over_them(base, f
         assert torch.load(checkpoint)["step"] == 4
         train_kit(found, base, tmp_path / "run", settings, max_minutes=8, resume=True)
     assert torch.load(checkpoint)["step"] == 8
-    expected = [0.1 + 0.45 * (1 + np.cos(np.pi * done)) for done in (1 / 3.5, 2 / 3.5, 3 / 3.5)]
+    expected = [0.1 + 0.45 * (1 + np.cos(np.pi * done)) for done in (2 / 3.5, 3 / 3.5, 1.0)]
     assert rates[1:4] == pytest.approx(expected, rel=0.01)
-    assert rates[4:8] == pytest.approx(
-        [0.1 + 0.45 * (1 + np.cos(np.pi * k / 8)) for k in range(4, 8)], rel=0.01
-    )
+    expected = [0.1 + 0.45 * (1 + np.cos(np.pi * minute / 8)) for minute in (5, 6, 7, 8)]
+    assert rates[4:8] == pytest.approx(expected, rel=0.01)
     before = checkpoint.read_bytes()
     assert train_kit(found, base, tmp_path / "run", settings, max_minutes=8, resume=True) == checkpoint
     assert checkpoint.read_bytes() == before
