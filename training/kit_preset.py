@@ -18,7 +18,7 @@ from training.kit_folder import KitFolder
 from training.loop import read_checkpoint, write_weights
 from training.measures import Audio, log_mel_db
 from training.score_codec import keep
-from training.score_kit import Gain, coded_distances, heard_again, latent_distances, played, with_held
+from training.score_kit import Gain, coded_distances, heard_again, latent_distances
 from training.train_kit import Base, KitTraining, Material, held_grooves, other_recordings, shipped_grooves
 from transform.codec import Codec, GeneratorNet
 from transform.errors import CheckpointError, OutputError, SettingsError
@@ -136,8 +136,7 @@ def _scores(
         "other drums, coded and decoded": Gain.of(*(coded_distances(codec, others) for codec in codecs)),
     }
     if base.rhythm is not None and material.kit is not None:
-        kit = material.kit if material.held is None else with_held(material.kit, material.held)
-        recipes = played(kit, grooves, n=settings.n_latent, seed=settings.seed + _SCORING_SEED)
+        recipes = material.whole(grooves, n=settings.n_latent, seed=settings.seed + _SCORING_SEED)
         rows[f"{what}, redrummed (--engine latent)"] = Gain.of(
             *(latent_distances(codec, base.rhythm, listener, recipes, device) for codec in codecs)
         )

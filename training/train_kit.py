@@ -31,9 +31,17 @@ from training.pack import Pack
 from training.pieces import PieceCutter, Pieces, PieceSettings
 from training.rhythm_pairs import PairMaker, PairSettings
 from training.rhythms import Groove
-from training.score_kit import coded_distances, filled, held_apart, played, rendered, some_layers
+from training.score_kit import (
+    coded_distances,
+    filled,
+    held_apart,
+    played,
+    rendered,
+    some_layers,
+    with_held,
+)
 from training.split import Split
-from training.synthesis import Synthesiser, SynthesisSettings
+from training.synthesis import SegmentRecipe, Synthesiser, SynthesisSettings
 from training.train_codec import CodecTraining
 from training.train_rhythm import Trained, load_trained
 from transform.audio import Recording
@@ -127,17 +135,24 @@ class Material:
         ends = tuple(part for s, at in cut for part in _parts(s[at:].numpy()))
         return cls(kit, held, tuple(s[:at] for s, at in cut), ends, total.hexdigest()[:16])
 
-    @property
-    def judged(self) -> Kit | None:
-        """The hits that a run is judged by: those held out, or all where none are."""
-        return self.held or self.kit
-
     def judges(self, grooves: Sequence[Groove], *, n: int, seed: int) -> list[Audio]:
-        """Return up to `n` recordings by which a run is judged, half of them recorded where there are both."""
-        n_ends = min(len(self.ends), n if self.judged is None else n // 2)
+        """Return up to `n` recordings that say how well this kit is coded, half of them recorded if there are both.
+
+        They play the hits that were held out and no others; where none were, all hits, in rhythms held out.
+        """
+        kit = self.held or self.kit
+        n_ends = min(len(self.ends), n if kit is None else n // 2)
         places = sorted({round(i) for i in np.linspace(0, len(self.ends) - 1, n_ends)})
-        made = rendered(played(self.judged, grooves, n=n - n_ends, seed=seed)) if self.judged else []
+        made = rendered(played(kit, grooves, n=n - n_ends, seed=seed)) if kit else []
         return [*made, *(self.ends[i] for i in places)]
+
+    def whole(self, grooves: Sequence[Groove], *, n: int, seed: int) -> list[SegmentRecipe]:
+        """Return recipes of the whole kit, in which hits that were held out play instead of others like them."""
+        if self.kit is None:
+            return []
+        return played(
+            self.kit if self.held is None else with_held(self.kit, self.held), grooves, n=n, seed=seed
+        )
 
 
 def _parts(end: Audio, length_s: float = 4.0) -> list[Audio]:
@@ -247,7 +262,10 @@ class _Run(Run):
                 base.trained.listener, self.encoder, base.rhythm.config, settings.pairs, device
             )
         held = held_grooves(grooves)
-        self.judges = material.judges(held, n=settings.n_validation, seed=settings.seed)
+        # Two held-out hits may be of one kind: the kit they belong to has a say in which weights are best.
+        n_whole = settings.n_validation // 2
+        self.judges = material.judges(held, n=settings.n_validation - n_whole, seed=settings.seed)
+        self.judges += rendered(material.whole(held, n=n_whole, seed=settings.seed))
         self.others = other_recordings(settings, device)
         self.history: list[tuple[int, float, float]] = []  # step, distances of the kit and of other drums
         self.best: dict[str, Tensor] = {}

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from daw_bridge.cli import app
 from daw_bridge.render_commands import DEMO_RHYTHMS
 from daw_bridge.reporting import progress
+from training.card import describe_model
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm
@@ -508,6 +509,39 @@ def test_skip_existing_leaves_the_result_alone(source, here):
     assert snapshot(here) == before
     assert redrum("render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--skip-existing").exit_code == 0
     assert Path("other.wav").is_file()
+
+
+def test_page_goes_with_the_result_and_its_picture(source, here):
+    (item,) = objects(
+        redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav", "--page", "listen", "--json")
+    )
+    assert (item["page"], item["plot"]) == (str(Path("listen", "index.html")), "out.png")
+    kinds = ["picture.png", "result.flac", "rhythm.flac", "source.flac"]
+    assert sorted(path.name for path in Path("listen").iterdir()) == [
+        *(f"001-{kind}" for kind in kinds),
+        "index.html",
+    ]
+    assert "loop.wav playing bossa-nova-132" in Path("listen", "index.html").read_text(encoding="utf-8")
+    (here / "own").mkdir()
+    (here / "own" / "index.html").write_text("mine")
+    again = ["render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--page"]
+    assert_refused([*again, "listen"], 1, "exists already", here)
+    assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
+
+
+def test_dry_run_names_the_models_that_an_engine_lacks(source, here):
+    shipped = load_preset("default")
+    ears = here / "ears" / "transcriber.safetensors"
+    ears.parent.mkdir()
+    shutil.copyfile(shipped.weights("transcriber"), ears)
+    describe_model(ears.parent, "transcriber", weights=ears, parameters=1, command="")
+    arguments = ["render", source, "--rhythm", RHYTHM, "--preset", "ears", "--dry-run"]
+    assert redrum(*arguments).exit_code == 0
+    why = "preset ears has no codec-encoder, codec-generator, rhythm"
+    assert_refused([*arguments, "--engine", "latent"], 1, why, here)
+    batch = ["batch", source, "--rhythm", RHYTHM, "--preset", "ears", "--engine", "latent"]
+    assert_refused([*batch, "--dry-run"], 1, why, here)
+    assert_refused(batch, 1, why, here)
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would(source, here):
