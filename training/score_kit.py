@@ -132,24 +132,32 @@ def coded_distances(codec: Codec, originals: Sequence[Audio]) -> list[float]:
     return [log_mel_distance_db(keep(codec, audio), audio) for audio in originals]
 
 
-def latent_distances(
+def redrummed(
     codec: Codec, net: RhythmNet, listener: Transcriber, recipes: Sequence[SegmentRecipe], device: str
-) -> list[float]:
-    """Return by how many dB renders of the latent engine differ from the kit itself playing the same rhythm.
+) -> list[tuple[Audio, SegmentRecipe]]:
+    """Return renders (T,) of the latent engine, and the kit itself playing the same rhythms.
 
     Recording i plays the rhythm of recording i + 1, known exactly.
     """
     model = LatentModel(codec, net, device=device)
     redrummer = Redrummer(listener, load_latent=lambda: model)
     settings = RenderSettings(engine="latent", length=_LENGTH_S, align="seconds")
-    distances = []
+    made = []
     for source, target in zip(recipes, (*recipes[1:], recipes[0]), strict=True):
         oracle = pseudo_target(source, target)
         events = sorted(as_events(target, np.ones(len(target.strokes), dtype=bool)), key=lambda e: e.onset_s)
         recording = Recording.from_samples(rendered([source])[0], SAMPLE_RATE, "kit")
         take = redrummer.redrum(recording, Rhythm(tuple(events), _LENGTH_S, None, "rhythm"), settings)
-        distances.append(log_mel_distance_db(take.read(0, take.n_samples)[0], rendered([oracle])[0]))
-    return distances
+        made.append((take.read(0, take.n_samples)[0], oracle))
+    return made
+
+
+def latent_distances(
+    codec: Codec, net: RhythmNet, listener: Transcriber, recipes: Sequence[SegmentRecipe], device: str
+) -> list[float]:
+    """Return by how many dB the renders of `redrummed` differ from the kit itself."""
+    made = redrummed(codec, net, listener, recipes, device)
+    return [log_mel_distance_db(audio, rendered([oracle])[0]) for audio, oracle in made]
 
 
 def heard_again(codec: Codec, listener: Transcriber, originals: Sequence[Audio]) -> tuple[float, float]:

@@ -136,7 +136,7 @@ class Material:
         return cls(kit, held, tuple(s[:at] for s, at in cut), ends, total.hexdigest()[:16])
 
     def judges(self, grooves: Sequence[Groove], *, n: int, seed: int) -> list[Audio]:
-        """Return up to `n` recordings that say how well this kit is coded, half of them recorded if there are both.
+        """Return up to `n` recordings that say how well the kit is coded, half of them ends if there are both.
 
         They play the hits that were held out and no others; where none were, all hits, in rhythms held out.
         """
@@ -147,7 +147,7 @@ class Material:
         return [*made, *(self.ends[i] for i in places)]
 
     def whole(self, grooves: Sequence[Groove], *, n: int, seed: int) -> list[SegmentRecipe]:
-        """Return recipes of the whole kit, in which hits that were held out play instead of others like them."""
+        """Return recipes of the whole kit, hits that were held out playing instead of others like them."""
         if self.kit is None:
             return []
         return played(

@@ -10,10 +10,8 @@ from typer.testing import CliRunner
 from training import kit_preset, loop
 from training import train_kit as module
 from training.__main__ import app
-from training.card import describe_model
 from training.kit_folder import read_kit_folder
 from training.kit_preset import PICTURE, export_kit, gains, name_for, place_for
-from training.loop import write_weights
 from training.measures import log_mel_distance_db
 from training.pieces import PieceSettings
 from training.rhythm_pairs import PairSettings
@@ -29,46 +27,15 @@ from training.train_kit import (
     shipped_grooves,
     train_kit,
 )
-from transform.codec import Codec, CodecConfig, CodecNet
+from transform.codec import Codec, CodecNet
 from transform.errors import AudioError, CheckpointError, OutputError, SettingsError
 from transform.events import CLASSES
 from transform.presets import load_preset
-from transform.rhythm_transformer import RhythmNet, config_for
-from transform.transcriber import TranscriberConfig, TranscriberNet
-from transform.weights import config_to_json, fingerprint
-
-SMALL = CodecConfig(
-    n_latents=6,
-    widths=(4, 6, 8, 8, 10),
-    n_blocks=(1, 1, 1, 1, 1),
-    generator_widths=(12, 8),
-    generator_blocks=(1, 1),
-)
-EARS = TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2, 4))
-
-
-def write_preset(folder, *, with_rhythm=False):
-    """Write a preset whose networks have learnt nothing."""
-    torch.manual_seed(0)
-    codec = CodecNet(SMALL)
-    nets = {
-        "transcriber": TranscriberNet(EARS),
-        "codec-encoder": codec.encoder,
-        "codec-generator": codec.generator,
-    }
-    if with_rhythm:
-        nets["rhythm"] = RhythmNet(replace(config_for(SMALL, fingerprint(codec.encoder)), width=8, n_heads=2))
-    for model, net in nets.items():
-        path = folder / f"{model}.safetensors"
-        state = {"average": net.state_dict(), "config": config_to_json(net.config), "step": 0}
-        write_weights(state, model, path)
-        describe_model(folder, model, weights=path, parameters=1, command="nothing")
-    return load_preset(folder)
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return Base.load(write_preset(tmp_path_factory.mktemp("base") / "base"))
+def base(tmp_path_factory, write_untrained):
+    return Base.load(write_untrained(tmp_path_factory.mktemp("base") / "base"))
 
 
 @pytest.fixture
@@ -254,8 +221,8 @@ def killed():
 
 
 @pytest.mark.parametrize("with_rhythm", [False, True], ids=["codec", "transformer"])
-def test_a_resumed_run_is_the_same_run(folder, tmp_path, monkeypatch, with_rhythm):
-    base = Base.load(write_preset(tmp_path / "base", with_rhythm=with_rhythm))
+def test_a_resumed_run_is_the_same_run(folder, tmp_path, monkeypatch, write_untrained, with_rhythm):
+    base = Base.load(write_untrained(tmp_path / "base", with_rhythm=with_rhythm))
     found, settings = read_kit_folder(folder), settings_of(steps=6)
     whole = torch.load(train_kit(found, base, tmp_path / "whole", settings))
     step = loop.Run.train_step
@@ -301,13 +268,15 @@ def test_a_run_is_resumed_with_its_own_sounds_and_preset_only(base, folder, tmp_
     with pytest.raises(CheckpointError, match="was begun with other sounds"):
         train_kit(read_kit_folder(folder), base, tmp_path / "run", settings, resume=True)
     torch.manual_seed(1)
-    other = Base(base.preset, replace(base.trained, generator=CodecNet(SMALL).generator), None)
+    other = Base(
+        base.preset, replace(base.trained, generator=CodecNet(base.trained.encoder.config).generator), None
+    )
     with pytest.raises(CheckpointError, match="was begun with another preset"):
         train_kit(found, other, tmp_path / "run", settings, resume=True)
 
 
-def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeypatch):
-    base = Base.load(write_preset(tmp_path / "base", with_rhythm=True))
+def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeypatch, write_untrained):
+    base = Base.load(write_untrained(tmp_path / "base", with_rhythm=True))
     found, settings = read_kit_folder(folder), settings_of(steps=2, paired=1.0)
     checkpoint = train_kit(found, base, tmp_path / "run", settings)
     monkeypatch.setattr(
