@@ -235,7 +235,7 @@ _SMALL_EARS = TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2
 
 
 def make_untrained_preset(folder, *, with_rhythm=False):
-    """Write a transcriber and a codec that have learnt nothing, or a rhythm transformer too, and return the preset."""
+    """Write a preset whose networks have learnt nothing, and return it."""
     torch.manual_seed(0)
     codec = CodecNet(_SMALL_CODEC)
     nets = {

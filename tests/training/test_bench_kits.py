@@ -8,7 +8,6 @@ from training import bench_kits as module
 from training import kit_preset, loop, train_kit
 from training.bench_kits import KitBench, divided, measure, report, write_one_shots
 from training.kit_folder import read_kit_folder
-from training.kits import Kit
 from training.pack import PackError
 from training.pieces import PieceSettings
 from training.synthesis import SynthesisSettings
@@ -42,18 +41,13 @@ def test_one_shots_come_back_as_they_were_written(kit, tmp_path):
     assert not found.left_out
     loudest = max(shot.level_db for shot in given.one_shots)
 
-    def summed_up(one: Kit, offset_db: float):
-        return sorted(
-            (
-                s.drum_class,
-                s.articulation,
-                round(s.level_db - offset_db, 3),
-                round(float(s.samples.abs().sum()), 3),
-            )
-            for s in one.one_shots
-        )
+    def told(one, loudest_db):
+        levels = [(s.drum_class, s.articulation, round(s.level_db - loudest_db, 2)) for s in one.one_shots]
+        return sorted(levels), sorted(float(s.samples.abs().sum()) for s in one.one_shots)
 
-    assert summed_up(found.kit, 0.0) == pytest.approx(summed_up(given, loudest))
+    (levels, sums), (levels_before, sums_before) = told(found.kit, 0.0), told(given, loudest)
+    assert levels == levels_before
+    assert sums == pytest.approx(sums_before, rel=0.01)  # tails end where nothing is heard of them
 
 
 class Judge:
@@ -74,7 +68,7 @@ def test_the_bench_trains_measures_and_goes_on(kit, groove, hit, write_untrained
     monkeypatch.setattr(loop, "draw_curves", lambda log, picture: False)
     monkeypatch.setattr(module, "load_evaluation_transcriber", Judge)
     pack = module.Pack(
-        (layered(kit, "dsyn-a"), layered(kit, "dsyn-b"), kit("known", "train")), (groove("held", "test"),), ()
+        (layered(kit, "dsyn-a"), kit("dsyn-b", "test"), kit("known", "train")), (groove("held", "test"),), ()
     )
     training = KitTraining(
         steps=2,
