@@ -36,7 +36,7 @@ from training.synthesis import SegmentRecipe, audible_strokes, render_stems
 from training.train_kit import Base, KitTraining, train_kit
 from transform.codec import Codec, CodecConfig, GeneratorNet
 from transform.errors import SettingsError
-from transform.events import DrumEvent, nearest_class
+from transform.events import CLASSES, DrumEvent, nearest_class
 from transform.files import write_text_atomic
 from transform.presets import Preset, load_preset
 from transform.transcriber import Transcriber
@@ -199,8 +199,9 @@ def _item(recipe: SegmentRecipe, kit: Kit, rhythm: str) -> _Item:
     """Return a recording with its truth, strokes being of the class whose sound plays them."""
     own = {shot.drum_class for shot in kit.one_shots}
     audible = audible_strokes(render_stems(recipe), recipe.strokes)
+    sounding = {c: nearest_class(c, own) or c for c in CLASSES}
     heard, unheard = (
-        tuple(replace(e, drum_class=nearest_class(e.drum_class, own), articulation="") for e in events)
+        tuple(replace(e, drum_class=sounding[e.drum_class], articulation="") for e in events)
         for events in (as_events(recipe, audible), as_events(recipe, ~audible))
     )
     return _Item(rendered([recipe])[0], heard, unheard, rhythm)
@@ -239,8 +240,8 @@ def _rows(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def report(result: Mapping[str, Any]) -> str:
     """Return the figures as Markdown, with the issue's bar below."""
-    head = ("judged", "kit", "recordings", "log-mel before", "after", "lower by")
-    head += ("any-onset F @20 ms", "class F @50 ms")
+    head = ["judged", "kit", "recordings", "log-mel before", "after", "lower by"]
+    head += ["any-onset F @20 ms", "class F @50 ms"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in result["rows"]:
         mel = row["log_mel_db"]
