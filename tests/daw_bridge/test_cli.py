@@ -27,7 +27,9 @@ from typer.testing import CliRunner
 from daw_bridge.cli import app
 from daw_bridge.render_commands import DEMO_RHYTHMS
 from daw_bridge.reporting import progress
+from training import kit_preset, train_kit
 from training.card import describe_model
+from training.train_kit import KitTraining
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm
@@ -1032,7 +1034,21 @@ def files_of_the_readme(source, here, worlds):
     (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
 
-@pytest.mark.usefixtures("files_of_the_readme")
+@pytest.fixture
+def a_quick_kit(here, loop, line, monkeypatch):
+    """A folder of a kit, where a command wants one, and training that takes a step."""
+    if "train kit" not in line:
+        return
+    (here / "my-kit").mkdir()
+    for i, name in enumerate(("Kick 1", "Kick 2", "Snare", "HatOpen")):
+        soundfile.write(here / "my-kit" / f"{name}.wav", loop[0][5000 * i : 5000 * i + 9000], RATE)
+    small = functools.partial(KitTraining, steps=1, batch=1, n_validation=2, n_scored=2, pool_size=1)
+    monkeypatch.setattr(train_kit, "KitTraining", small)
+    for place in (train_kit, kit_preset):
+        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+
+
+@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_of_the_readme_works(line):
     result = redrum(*shlex.split(line)[1:])
