@@ -165,7 +165,7 @@ def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str,
     if what == SKIP:
         return "", "", f"{OVERRIDES} says so"
     if not what:
-        if any(_says(_FOLDERS_OF_RECORDINGS, words) for words in tokens[1:]):
+        if any(_says(_FOLDERS_OF_RECORDINGS, words) and not _classes(words) for words in tokens[1:]):
             return RECORDING, "", ""
         for words in tokens:
             found = _classes(words)
@@ -275,7 +275,7 @@ def _read(path: Path, what: str) -> tuple[np.ndarray, list[str]]:
             notes.append(f"{recording.sample_rate} Hz, converted to {SAMPLE_RATE} Hz")
             mono = np.concatenate(list(Recording.from_samples(mono, recording.sample_rate).mono_blocks()))
     if what == RECORDING:
-        return mono, notes
+        return _without_silence(mono), notes
     hit = trimmed(_without_lead(mono))
     if len(hit) < 64:
         raise AudioError("shorter than a drum hit")
@@ -286,6 +286,12 @@ def _without_lead(mono: np.ndarray) -> np.ndarray:
     """Return samples (T,) from a little before the first that is not silence, as exporters leave some there."""
     loud = np.abs(mono) >= 0.02 * np.abs(mono).max()
     return mono[max(0, int(np.argmax(loud)) - round(0.005 * SAMPLE_RATE)) :]
+
+
+def _without_silence(mono: np.ndarray) -> np.ndarray:
+    """Return samples (T,) without the silence at both ends, so that what ends a recording can judge."""
+    loud = np.flatnonzero(np.abs(mono) >= 0.01 * np.abs(mono).max())
+    return mono[loud[0] : loud[-1] + 1]
 
 
 def _mono(sound: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -87,7 +87,7 @@ def export_kit(
         CheckpointError: the checkpoint is missing or damaged, or a weights file of the base is.
         OutputError: there is something in the target's place, or it cannot be written.
     """
-    state = read_checkpoint(checkpoint, "kit", device)
+    state = read_checkpoint(checkpoint, "kit")
     if not state.get("best"):
         raise CheckpointError(f"{checkpoint} is no checkpoint of a kit", hint="start a run without --resume")
     generators = base.trained.generator, copy.deepcopy(base.trained.generator)

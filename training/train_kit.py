@@ -57,6 +57,7 @@ _TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo")  # weighted as i
 _HELD_RHYTHMS = 5  # every fifth is held out
 _HELD_RECORDED = 0.2  # of each recording, its end
 _N_OTHERS = 6  # recordings of other drums
+_AUDIBLE = 1e-3  # of full scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +157,10 @@ class Material:
 
 
 def _parts(end: Audio, length_s: float = 4.0) -> list[Audio]:
-    """Return a sound in parts of 4 s; a rest that is shorter is left out, unless it is all there is."""
+    """Return parts of 4 s of a sound, from its end on, that are not silent; a short sound is one part."""
     length = round(length_s * SAMPLE_RATE)
-    whole = [end[at : at + length] for at in range(0, len(end) - length + 1, length)]
-    return whole or [end]
+    whole = [end[at - length : at] for at in range(len(end), length - 1, -length)] or [end]
+    return [part for part in whole if np.abs(part).max() > _AUDIBLE]
 
 
 def shipped_grooves() -> list[Groove]:
@@ -214,7 +215,7 @@ def train_kit(
         if run.spent_s >= limit_s or run.step >= settings.steps:
             return checkpoint
     run.began_s, run.limit_s = began_s - run.spent_s, limit_s
-    train(run, out, deadline=run.began_s + limit_s, resume=resume)
+    train(run, out, deadline=run.began_s + limit_s, resume=False)  # what there was is restored
     if run.history[-1][0] != run.step:
         run.validate()
         run.save(checkpoint)
