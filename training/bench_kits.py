@@ -46,7 +46,7 @@ from transform.weights import load_net
 KITS = ("avl-red-zeppelin", "h2-gmrock", "synth-fm-1")
 
 _CODED, _LATENT = "oracle through the codec", "latent renders"
-_HELD, _WHOLE, _OTHERS = "held-out layers", "whole kit", "other test kits"
+_HELD, _WHOLE, _OTHERS = "held-out layers", "whole kit", "other kits of its side"
 _SCORES = ("log_mel_db", "onset_f_20", "class_f_50")
 
 
@@ -162,7 +162,7 @@ def _judged(
 ) -> Iterator[dict[str, Any]]:
     """Yield the scores before and after of each recording."""
     n, seed = settings.n_recordings, settings.seed
-    others = [o for o in kit_originals(pack, "test", n=n, seed=seed, length_s=4.0) if o.name != given.name]
+    others = [o for o in kit_originals(pack, given.split, n=n, seed=seed, length_s=4.0) if o.name != given.name]
     for what, items in (
         (_HELD, [item for item, _ in _recordings(pack, left, n, seed)]),
         (_WHOLE, [item for item, _ in _recordings(pack, with_held(given, left), n, seed)]),
@@ -182,8 +182,8 @@ def _judged(
 
 
 def _recordings(pack: Pack, kit: Kit, n: int, seed: int) -> list[tuple[_Item, SegmentRecipe]]:
-    """Return recordings of a kit that play rhythms of the test side, without any room."""
-    grooves = [groove for groove in pack.grooves_of("test") if groove.n_beats >= 8]
+    """Return recordings of a kit that play rhythms of its side, without any room."""
+    grooves = [groove for groove in pack.grooves_of(kit.split) if groove.n_beats >= 8]
     rng = np.random.default_rng(seed)
     found = []
     for i in range(10 * n):

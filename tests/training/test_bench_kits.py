@@ -93,7 +93,7 @@ def test_the_bench_trains_measures_and_goes_on(kit, groove, hit, write_untrained
         assert mel["change"] == pytest.approx(mel["after"] - mel["before"])
         assert mel["low"] <= mel["change"] <= mel["high"]
         assert row["onset_f_20"] == {"before": 0.0, "after": 0.0, "change": 0.0, "low": 0.0, "high": 0.0}
-    others = [e for e in result["items"] if e["what"].startswith("other test kits")]
+    others = [e for e in result["items"] if e["what"].startswith("other kits of its side")]
     assert {e["rhythm"] for e in others} <= {"dsyn-b"}
     written = (tmp_path / "out" / "dsyn-a" / "preset" / "preset.toml").stat().st_mtime_ns
     again = measure(pack, preset, tmp_path / "out", settings, told.append)
