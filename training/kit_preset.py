@@ -137,9 +137,9 @@ def _scores(
     }
     if base.rhythm is not None and material.kit is not None:
         recipes = material.whole(grooves, n=settings.n_latent, seed=settings.seed + _SCORING_SEED)
-        rows[f"{what}, redrummed (--engine latent)"] = Gain.of(
-            *(latent_distances(codec, base.rhythm, listener, recipes, device) for codec in codecs)
-        )
+        renders = [latent_distances(codec, base.rhythm, listener, recipes, device) for codec in codecs]
+        if renders[0]:
+            rows[f"{what}, redrummed (--engine latent)"] = Gain.of(*renders)
     heard = [heard_again(codec, listener, judges) for codec in codecs]
     names = ("onsets within 20 ms", "classes within 50 ms")
     table = {

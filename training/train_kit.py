@@ -87,7 +87,7 @@ class KitTraining(RunSettings):
     # Heard as the engine hears: what is made worse would teach to make something of nothing.
     pairs: PairSettings = field(
         default_factory=lambda: PairSettings(
-            banks=1.0, least_keys=512, most_keys=1024, heard=0.3, midi=0.6, is_worsened=False
+            banks=1.0, least_keys=256, most_keys=512, heard=0.3, midi=0.6, is_worsened=False
         )
     )
 

@@ -16,7 +16,16 @@ from training.measures import log_mel_distance_db
 from training.pieces import PieceSettings
 from training.rhythm_pairs import PairSettings
 from training.score_codec import keep
-from training.score_kit import Gain, filled, held_apart, played, rendered, with_held
+from training.score_kit import (
+    Gain,
+    filled,
+    held_apart,
+    latent_distances,
+    played,
+    redrummed,
+    rendered,
+    with_held,
+)
 from training.synthesis import SynthesisSettings
 from training.train_kit import (
     Base,
@@ -31,6 +40,7 @@ from transform.codec import Codec, CodecNet
 from transform.errors import AudioError, CheckpointError, OutputError, SettingsError
 from transform.events import CLASSES
 from transform.presets import load_preset
+from transform.transcriber import Transcriber, TranscriberNet
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +296,23 @@ def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeyp
     made = export_kit(checkpoint, found, base, tmp_path / "preset", settings, name="x", command="")
     assert dict(gains(made))["held-out hits, redrummed (--engine latent)"]["lower by"] == "25% (25% to 25%)"
     assert made.models["rhythm"].sha256 == base.preset.models["rhythm"].sha256
+
+
+def test_renders_are_compared_with_the_kit_itself(kit, groove, write_untrained, tmp_path):
+    base = Base.load(write_untrained(tmp_path / "base", with_rhythm=True))
+    recipes = played(kit("made", "train"), [groove(n_beats=16.0)], n=2, seed=0)
+    codec = Codec(base.trained.encoder, base.trained.generator)
+    ears = base.trained.listener.config
+    deaf, sharp = (
+        Transcriber(TranscriberNet(replace(ears, thresholds=(threshold,) * 5))) for threshold in (0.99, 1e-3)
+    )
+    made = redrummed(codec, base.rhythm, sharp, recipes, "cpu")
+    assert [len(audio) for audio, _ in made] == [4 * 44_100] * 2
+    for (_, oracle), target in zip(made, (recipes[1], recipes[0]), strict=True):
+        assert [s.onset_s for s in oracle.strokes] == [s.onset_s for s in target.strokes]
+    expected = [log_mel_distance_db(audio, rendered([oracle])[0]) for audio, oracle in made]
+    assert latent_distances(codec, base.rhythm, sharp, recipes, "cpu") == pytest.approx(expected)
+    assert latent_distances(codec, base.rhythm, deaf, recipes, "cpu") == []
 
 
 def codec_is(codec, base):
