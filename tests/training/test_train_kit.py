@@ -39,6 +39,7 @@ from training.train_kit import (
 from transform.codec import Codec, CodecNet
 from transform.errors import AudioError, CheckpointError, OutputError, SettingsError
 from transform.events import CLASSES
+from transform.preset_archive import export_preset, import_preset
 from transform.presets import load_preset
 from transform.transcriber import Transcriber, TranscriberNet
 
@@ -176,7 +177,9 @@ def test_fifty_steps_on_a_few_pieces_bring_held_out_hits_nearer(base, folder):
     assert after < 0.7 * before
 
 
-def test_the_preset_holds_the_base_its_own_generator_and_both_scores(base, folder, tmp_path, users):
+def test_the_preset_holds_the_base_its_own_generator_and_both_scores(
+    base, folder, tmp_path, users, monkeypatch
+):
     found, settings = read_kit_folder(folder), settings_of(steps=6)
     checkpoint = train_kit(found, base, tmp_path / "run", settings)
     target = place_for("mine", None)
@@ -202,6 +205,11 @@ def test_the_preset_holds_the_base_its_own_generator_and_both_scores(base, folde
     assert "# Preset `mine`" in card
     assert "9 one-shots (2 KD, 2 SD, 2 TT, 2 HH, 1 CY)" in card
     assert "| held-out hits, coded and decoded | " in card
+
+    # It travels as any other preset does.
+    export_preset(made, tmp_path / "mine.redrum")
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "elsewhere"))
+    assert import_preset(tmp_path / "mine.redrum").sha256 == made.sha256
 
     with pytest.raises(OutputError, match="there is a preset called mine already"):
         place_for("mine", None)
