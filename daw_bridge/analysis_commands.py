@@ -79,7 +79,8 @@ def transcribe(
 
         redrummer = Redrummer.load(preset, device=resolve_device(device))
         began_s = time.perf_counter()
-        heard = _heard(redrummer, recording)
+        with progress(quiet) as show:
+            heard = _heard(redrummer, recording, show)
         write_bytes_atomic(output, write_midi(heard), overwrite=overwrite)
         if plot:
             from transform.pictures import opening, plot_transcription
@@ -364,11 +365,12 @@ def _extracted(
     }
 
 
-def _heard(redrummer: "Redrummer", recording: "Recording") -> "Rhythm":
+def _heard(redrummer: "Redrummer", recording: "Recording", show: Show | None) -> "Rhythm":
     """Return what a recording plays, at the tempo that it states."""
     from transform.events import Rhythm, TempoMap
 
-    events = [event for event in redrummer.transcribe(recording) if event.onset_s < recording.duration_s]
+    found = redrummer.transcribe(recording, progress=show)
+    events = [event for event in found if event.onset_s < recording.duration_s]
     if not events:
         raise _nothing_heard(recording)
     tempo = recording.tempo_bpm()

@@ -19,6 +19,7 @@ from daw_bridge.options import (
     Json,
     Length,
     Mix,
+    Page,
     Preset,
     Quiet,
     RhythmBpm,
@@ -53,6 +54,7 @@ from transform.errors import RedrumError, SettingsError
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
+    from daw_bridge.plan import Item
 
 
 def batch(
@@ -102,6 +104,7 @@ def batch(
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
+    page: Page = None,
     tracks: Annotated[
         str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")
     ] = "*",
@@ -132,6 +135,8 @@ def batch(
     recordings = [path for path in paths or () if path not in projects]
     if not rhythm and (recordings or not projects):
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
+    if page and projects:
+        raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
     given = given_settings(
@@ -183,9 +188,11 @@ def batch(
         given=given,
         drum_map=drum_map,
         bit_depth=bit_depth,
-        plots=plot,
+        plots=plot or page is not None,
     )
     items = plan(recordings, rhythm, common)
+    if page:
+        _check_page(page, recordings, out)
     settings = BatchSettings(
         out=out,
         device=resolve_device(device),
@@ -209,8 +216,43 @@ def batch(
                 _print_outcome(outcome, f"[{len(outcomes)}/{len(items)}]", as_json, quiet)
         if not (as_json or quiet):
             _print_summary(outcomes, n_left=len(items) - len(outcomes), out=out)
+        if page:
+            _write_page(page, items, outcomes, quiet=as_json or quiet)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _check_page(page: Path, recordings: list[Path], out: Path) -> None:
+    """Raise an error now for a page that could not be written later; an older page is replaced."""
+    from daw_bridge.page import check_page, check_place
+
+    check_page(page, overwrite=True)
+    check_place(page, recordings, out)
+
+
+def _write_page(page: Path, items: "list[Item]", outcomes: "list[Outcome]", *, quiet: bool) -> None:
+    """Write a page of what a batch made or found made, in the order of its plan."""
+    from daw_bridge.page import PageItem, write_page
+
+    known = {outcome.item.output: outcome for outcome in outcomes}
+    shown = []
+    for item in items:
+        outcome = known.get(item.output)
+        report = outcome.report if outcome else {"error": "not begun"}
+        output = None if outcome is None or outcome.status == "failed" else item.output
+        shown.append(
+            PageItem(
+                source=item.source,
+                rhythm=item.rhythm,
+                drum_map=item.drum_map,
+                output=output,
+                plot=item.plot,
+                report=report,
+            )
+        )
+    index = write_page(page, shown, overwrite=True)
+    if not quiet:
+        typer.echo(f"listen to all in {index}")
 
 
 def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *, is_dry: bool = False) -> None:

@@ -49,6 +49,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of 
 Preset = Annotated[str, option("NAME|DIR", "The trained models to use.", complete=preset_names)]
 Device = Annotated[str, option("auto|cpu|cuda|mps", "Where the models run.")]
 Plot = Annotated[Path | None, option("OUT.png", "Also draw what was heard and made.", False)]
+Page = Annotated[
+    Path | None,
+    option("DIR", "Also make a page to listen to, in a folder of its own; it has --plot's pictures.", False),
+]
 Engine = Annotated[
     str | None, option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence")
 ]

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 from daw_bridge.manifest import Manifest
 from daw_bridge.options import given_settings
-from daw_bridge.work import identity
+from daw_bridge.work import check_preset, identity
 from transform.audio import Recording
 from transform.engine import RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.midi import read_midi
-from transform.presets import RhythmSource, load_preset, resolve_rhythm
+from transform.presets import RhythmSource, resolve_rhythm
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -102,8 +102,7 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Ite
     if Path(rhythm).suffix.lower() in SHEET_ENDINGS and Path(rhythm).is_file():
         items = _planned_sheet(paths, Path(rhythm), settings)
     else:
-        RenderSettings(**settings.given)
-        load_preset(settings.preset)
+        check_preset(settings.preset, RenderSettings(**settings.given).engine)
         found = _recordings(paths, settings.out)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
@@ -299,9 +298,8 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
         if seed != int(seed):
             raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
         given["seed"] = int(seed)
-    RenderSettings(**given)
     preset = str(row.get("preset", settings.preset))
-    load_preset(preset)
+    check_preset(preset, RenderSettings(**given).engine)
     return replace(settings, given=given, preset=preset)
 
 

@@ -20,6 +20,7 @@ from daw_bridge.options import (
     Length,
     Mix,
     Overwrite,
+    Page,
     Plot,
     Preset,
     Quiet,
@@ -40,7 +41,7 @@ from daw_bridge.options import (
     rhythm_names,
 )
 from daw_bridge.reporting import print_report, progress, set_up_logging
-from daw_bridge.work import OUT_FOLDER, Work, open_work
+from daw_bridge.work import OUT_FOLDER, Work, check_preset, open_work
 from transform.errors import SettingsError
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
@@ -131,6 +132,7 @@ def render(
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Plot = None,
+    page: Page = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     dry_run: DryRun = False,
@@ -159,6 +161,8 @@ def render(
     )
     with ExitStack() as files:
         work = open_work(files, Path(source), rhythm, drum_map, output)
+        if page and plot is None:
+            plot = work.output.with_suffix(".png")
         work = replace(work, plot=plot, overwrite=overwrite, bit_depth=bit_depth)
         report: dict[str, object] = {"source": source, "rhythm": rhythm, "output": str(work.output)}
         if skip_existing and work.output.exists():
@@ -167,14 +171,35 @@ def render(
         work.check()
 
         from transform.engine import Redrummer, RenderSettings
-        from transform.presets import load_preset
 
         settings = RenderSettings(**given)
+        if page:
+            from daw_bridge.page import check_page
+
+            check_page(page, overwrite=overwrite)
         if dry_run:
-            load_preset(preset)
+            check_preset(preset, settings.engine)
             print_report(report | {"engine": settings.engine, "dry_run": True}, as_json, quiet)
             return
         redrummer = Redrummer.load(preset, device=resolve_device(device))
         with progress(quiet) as show:
             report |= work.done(redrummer, settings, show)
+        if page:
+            report["page"] = str(_page_of(page, work, rhythm, drum_map, report))
     print_report(report, as_json, quiet)
+
+
+def _page_of(folder: Path, work: Work, rhythm: str, drum_map: str, report: dict[str, object]) -> Path:
+    """Write the page of a result, and return its first file."""
+    from daw_bridge.page import PageItem, write_page
+    from transform.presets import resolve_rhythm
+
+    item = PageItem(
+        source=work.inputs[0],
+        rhythm=resolve_rhythm(rhythm),
+        drum_map=drum_map,
+        output=work.output,
+        plot=work.plot,
+        report=report,
+    )
+    return write_page(folder, [item], overwrite=work.overwrite)

@@ -141,8 +141,9 @@ def print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
         typer.echo(f"  {report['source']} playing {report['rhythm']}")
         for note in report["notes"]:
             typer.echo(f"  {note}")
-        if report["plot"]:
-            typer.echo(f"  picture: {report['plot']}")
+        for what in ("plot", "page"):
+            if report.get(what):
+                typer.echo(f"  {'picture' if what == 'plot' else 'page'}: {report[what]}")
 
 
 def print_failure(about: dict[str, Any], err: Exception, as_json: bool) -> None:

@@ -84,6 +84,17 @@ def open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output
     return Work(source=recording, rhythm=target, output=output, inputs=(source, found.path))
 
 
+def check_preset(preset: str, engine: str) -> None:
+    """Raise CheckpointError for a preset that is not there, or lacks what an engine needs."""
+    from transform.presets import load_preset
+
+    found = load_preset(preset)
+    if engine == "latent":
+        from transform.latent import check_models
+
+        check_models(found)
+
+
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path], *, overwrite: bool) -> None:
     """Raise an error for a result that cannot be written, or that would replace an input or another result."""
     from transform.audio import check_output

@@ -229,6 +229,60 @@ def rhythm(
 
 
 @app.command()
+def kit(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Your one-shots and recordings; kit.toml may say what they are."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")
+    ] = None,
+    preset: Annotated[str, typer.Option(metavar="NAME|DIR", help="The preset it begins as.")] = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where checkpoint and log are written. [default: in your data folder]"
+        ),
+    ] = None,
+    resume: Resume = False,
+    max_minutes: Annotated[float, typer.Option(metavar="N", help="Train for so long.")] = 20.0,
+    device: Device = "auto",
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Pieces of 0.74 s in a step.")] = None,
+) -> None:
+    """Fine-tune a preset on a kit of your own, as a new preset."""
+    limit = _minutes(max_minutes)
+    from training.kit_folder import read_kit_folder
+    from training.kit_preset import export_kit, gains, name_for, place_for
+    from training.train_kit import Base, KitTraining, train_kit
+    from transform.presets import load_preset, user_folder
+
+    settings = KitTraining(**_given(steps=steps, seed=seed, batch=batch))
+    name = name_for(folder, name)
+    target, out = place_for(name, export), out or user_folder() / "training" / name
+    found = read_kit_folder(folder)
+    for report in found.files:
+        typer.echo(str(report))
+    typer.echo(found.summary)
+    kind = _device(device)
+    if device == "auto" and kind == "mps":
+        kind = "cpu"  # these models have not been run on it
+    base = Base.load(load_preset(preset))
+    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume}
+    checkpoint = train_kit(found, base, out, settings, **how)
+    command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {max_minutes:g}"
+    made = export_kit(checkpoint, found, base, target, settings, name=name, command=command, device=kind)
+    typer.echo(f"{made.folder}: preset {made.name}")
+    for row, cells in gains(made):
+        typer.echo(f"  {row}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
+    typer.echo(f"  use it with --preset {made.name if export is None else export}; to go on: {checkpoint}")
+
+
+@app.command()
 def score(
     data: Data,
     preset: Scored,

@@ -44,6 +44,19 @@ def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, 
     _write(folder, preset)
 
 
+def derive_preset(base: Path, folder: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Write the description of a preset that begins as another one, under a name of its own.
+
+    Args:
+        base: the other preset's folder.
+        folder: the new preset's, which holds the same weights files.
+        name: of the new preset.
+        data: entries of the table `data` that take the place of the other's.
+    """
+    preset = _read(base)
+    _write(folder, preset | {"name": name, "data": preset["data"] | dict(data)})
+
+
 def note_scores(folder: Path, model: str, scores: Mapping[str, Any]) -> None:
     """Write a model's scores into `preset.toml`, and the card anew."""
     preset = _read(folder)

@@ -300,9 +300,9 @@ class Redrummer:
             )
         return self._load_latent()
 
-    def transcribe(self, recording: Recording) -> list[DrumEvent]:
+    def transcribe(self, recording: Recording, *, progress: Progress | None = None) -> list[DrumEvent]:
         """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
-        return refine_onsets(recording, self.transcriber.transcribe(recording))
+        return refine_onsets(recording, self.transcriber.transcribe(recording, progress=progress))
 
     def separate(self, recording: Recording) -> StemReader:
         """Return the stems of a recording, to be read from.

@@ -80,11 +80,7 @@ class LatentModel:
         Raises:
             CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
         """
-        if missing := [model for model in MODELS if model not in preset.models]:
-            raise CheckpointError(
-                f"preset {preset.name} has no {', '.join(missing)}: it cannot play with the latent engine",
-                hint="use --engine resequence, or a preset with these models: see `redrum presets list`",
-            )
+        check_models(preset)
         encoder, generator, rhythm = (preset.weights(model) for model in MODELS)
         codec = Codec.load(encoder, generator, device=device)
         return cls(codec, load_rhythm(rhythm, codec), device=device)
@@ -120,6 +116,15 @@ class LatentModel:
         out = self._net(source, Target(target.rhythm.to(device), a), channels)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
         return mu.cpu(), sigma.cpu()
+
+
+def check_models(preset: Preset) -> None:
+    """Raise CheckpointError for a preset that lacks a model of the latent engine."""
+    if missing := [model for model in MODELS if model not in preset.models]:
+        raise CheckpointError(
+            f"preset {preset.name} has no {', '.join(missing)}: it cannot play with the latent engine",
+            hint="use --engine resequence, or a preset with these models: see `redrum presets list`",
+        )
 
 
 # What is known of the rhythm, window by window.

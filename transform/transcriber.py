@@ -8,7 +8,7 @@ is the same as in one pass: no seams, flat memory.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -128,11 +128,21 @@ class Transcriber:
         """Keep what was heard in the files that were heard last, so that none of them is heard twice."""
         self._n_kept = n_recordings
 
-    def transcribe(self, recording: Recording) -> list[DrumEvent]:
-        """Return the events of a recording, sorted by onset; memory does not grow with its length."""
+    def transcribe(
+        self, recording: Recording, *, progress: Callable[[str, float], None] | None = None
+    ) -> list[DrumEvent]:
+        """Return the events of a recording, sorted by onset; memory does not grow with its length.
+
+        Args:
+            recording: drum audio.
+            progress: is told "transcribe" and the share done.
+        """
         if self._n_kept:
             return self.events(self.activations(recording))
-        found = self._pick(self._windows(recording))
+        windows = self._windows(recording)
+        if progress is not None:
+            windows = _told(windows, recording.duration_s * self.config.features.fps, progress)
+        found = self._pick(windows)
         # Offsets may put the last onset of a window behind the first of the next.
         return sorted(found, key=lambda event: event.onset_s)
 
@@ -308,6 +318,16 @@ class _Window:
     def core(self) -> Activations:
         part = slice(self.core_from - self.first_frame, self.core_to - self.first_frame)
         return Activations(*(column[..., part] for column in self.activations))
+
+
+def _told(
+    windows: Iterable[_Window], n_frames: float, progress: Callable[[str, float], None]
+) -> Iterator[_Window]:
+    """Yield windows, and say how far in the recording they reach."""
+    progress("transcribe", 0.0)
+    for window in windows:
+        yield window
+        progress("transcribe", min(1.0, window.core_to / n_frames))
 
 
 def load_transcriber(path: Path) -> TranscriberNet:

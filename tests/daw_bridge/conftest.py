@@ -393,7 +393,7 @@ class ClickTranscriber:
     def events(self, recording):
         return self.transcribe(recording)
 
-    def transcribe(self, recording):
+    def transcribe(self, recording, progress=None):
         from transform.events import DrumEvent
 
         sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)

@@ -303,6 +303,30 @@ def test_mistakes_are_refused_before_anything_runs(write, here, monkeypatch, arg
     assert files_in(here) == before
 
 
+def test_a_page_shows_what_was_made_and_why_the_rest_was_not(write, here):
+    write("in/a.wav", "in/sub/b.wav")
+    Path("in/bad.wav").write_text("no sound")
+    arguments = ["batch", "in", "--rhythm", RHYTHM, "--page", "listen"]
+    result = redrum(*arguments)
+    assert result.exit_code == 1
+    assert f"listen to all in {Path('listen', 'index.html')}" in result.stdout
+    page = Path("listen", "index.html").read_text(encoding="utf-8")
+    assert page.count("<audio") == 6
+    assert page.count("<img") == 2
+    assert page.index("1. a.wav") < page.index("2. bad.wav") < page.index("3. b.wav")
+    assert len(list(Path("listen").iterdir())) == 1 + 2 * 3 + 1  # index; source, result, picture; one rhythm
+    # The same command again makes nothing anew but the page.
+    before = files_in("listen")
+    assert redrum(*arguments).stdout.count(": unchanged\n") == 2
+    assert files_in("listen") == before
+    refused = redrum("batch", "in", "--rhythm", RHYTHM, "--page", "in/listen")
+    assert refused.exit_code == 2
+    assert "would lie among the recordings in in" in refused.stderr
+    refused = redrum("batch", "song.rpp", "--rhythm", RHYTHM, "--page", "other")
+    assert refused.exit_code == 2
+    assert "--page shows recordings, not projects" in refused.stderr
+
+
 def test_dry_run_says_what_it_would_and_how_long(write, here):
     write("in/a.wav", "in/b.wav", "in/c.wav")
     Path("in/bad.wav").write_text("no sound")

@@ -27,6 +27,9 @@ from typer.testing import CliRunner
 from daw_bridge.cli import app
 from daw_bridge.render_commands import DEMO_RHYTHMS
 from daw_bridge.reporting import progress
+from training import kit_preset, train_kit
+from training.card import describe_model
+from training.train_kit import KitTraining
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm
@@ -508,6 +511,39 @@ def test_skip_existing_leaves_the_result_alone(source, here):
     assert snapshot(here) == before
     assert redrum("render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--skip-existing").exit_code == 0
     assert Path("other.wav").is_file()
+
+
+def test_page_goes_with_the_result_and_its_picture(source, here):
+    (item,) = objects(
+        redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav", "--page", "listen", "--json")
+    )
+    assert (item["page"], item["plot"]) == (str(Path("listen", "index.html")), "out.png")
+    kinds = ["picture.png", "result.flac", "rhythm.flac", "source.flac"]
+    assert sorted(path.name for path in Path("listen").iterdir()) == [
+        *(f"001-{kind}" for kind in kinds),
+        "index.html",
+    ]
+    assert "loop.wav playing bossa-nova-132" in Path("listen", "index.html").read_text(encoding="utf-8")
+    (here / "own").mkdir()
+    (here / "own" / "index.html").write_text("mine")
+    again = ["render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--page"]
+    assert_refused([*again, "listen"], 1, "exists already", here)
+    assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
+
+
+def test_dry_run_names_the_models_that_an_engine_lacks(source, here):
+    shipped = load_preset("default")
+    ears = here / "ears" / "transcriber.safetensors"
+    ears.parent.mkdir()
+    shutil.copyfile(shipped.weights("transcriber"), ears)
+    describe_model(ears.parent, "transcriber", weights=ears, parameters=1, command="")
+    arguments = ["render", source, "--rhythm", RHYTHM, "--preset", "ears", "--dry-run"]
+    assert redrum(*arguments).exit_code == 0
+    why = "preset ears has no codec-encoder, codec-generator, rhythm"
+    assert_refused([*arguments, "--engine", "latent"], 1, why, here)
+    batch = ["batch", source, "--rhythm", RHYTHM, "--preset", "ears", "--engine", "latent"]
+    assert_refused([*batch, "--dry-run"], 1, why, here)
+    assert_refused(batch, 1, why, here)
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would(source, here):
@@ -1000,7 +1036,21 @@ def files_of_the_readme(source, here, worlds):
     (here / "jobs.csv").write_text(sheet, encoding="utf-8")
 
 
-@pytest.mark.usefixtures("files_of_the_readme")
+@pytest.fixture
+def a_quick_kit(here, loop, line, monkeypatch):
+    """A folder of a kit, where a command wants one, and training that takes a step."""
+    if "train kit" not in line:
+        return
+    (here / "my-kit").mkdir()
+    for i, name in enumerate(("Kick 1", "Kick 2", "Snare", "HatOpen")):
+        soundfile.write(here / "my-kit" / f"{name}.wav", loop[0][5000 * i : 5000 * i + 9000], RATE)
+    small = functools.partial(KitTraining, steps=1, batch=1, n_validation=2, n_scored=2, pool_size=1)
+    monkeypatch.setattr(train_kit, "KitTraining", small)
+    for place in (train_kit, kit_preset):
+        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+
+
+@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_of_the_readme_works(line):
     result = redrum(*shlex.split(line)[1:])

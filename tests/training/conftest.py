@@ -2,6 +2,7 @@
 
 import csv
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,20 @@ import soundfile
 import torch
 
 from training import loop, train_separator, train_transcriber
+from training.card import describe_model
 from training.kits import Kit, OneShot
+from training.loop import write_weights
 from training.pack import Pack
 from training.rhythms import Groove
 from training.synthesis import SynthesisSettings
 from training.train_transcriber import TranscriberTraining
+from transform.codec import CodecConfig, CodecNet
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import write_midi
-from transform.transcriber import TranscriberConfig
+from transform.presets import load_preset
+from transform.rhythm_transformer import RhythmNet, config_for
+from transform.transcriber import TranscriberConfig, TranscriberNet
+from transform.weights import config_to_json, fingerprint
 
 VOICES = [("KD", ""), ("SD", ""), ("TT", "low"), ("HH", "closed"), ("HH", "open"), ("CY", "crash")]
 
@@ -215,3 +222,40 @@ def groove():
 @pytest.fixture
 def root() -> Path:
     return Path(__file__).resolve().parents[2]
+
+
+_SMALL_CODEC = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 1),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 1),
+)
+_SMALL_EARS = TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2, 4))
+
+
+def make_untrained_preset(folder, *, with_rhythm=False):
+    """Write a preset whose networks have learnt nothing, and return it."""
+    torch.manual_seed(0)
+    codec = CodecNet(_SMALL_CODEC)
+    nets = {
+        "transcriber": TranscriberNet(_SMALL_EARS),
+        "codec-encoder": codec.encoder,
+        "codec-generator": codec.generator,
+    }
+    if with_rhythm:
+        nets["rhythm"] = RhythmNet(
+            replace(config_for(_SMALL_CODEC, fingerprint(codec.encoder)), width=8, n_heads=2)
+        )
+    for model, net in nets.items():
+        path = folder / f"{model}.safetensors"
+        state = {"average": net.state_dict(), "config": config_to_json(net.config), "step": 0}
+        write_weights(state, model, path)
+        describe_model(folder, model, weights=path, parameters=1, command="nothing")
+    return load_preset(folder)
+
+
+@pytest.fixture(scope="session")
+def write_untrained():
+    """Return a function that writes a preset whose networks have learnt nothing into a folder."""
+    return make_untrained_preset

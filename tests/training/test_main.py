@@ -125,7 +125,11 @@ def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, 
         (["codec", "--data", "none", "--out", "r", "--config", "large"], 2, "large"),
         (["rhythm", "--data", "none", "--out", "r"], 2, "Missing option '--preset'"),
         (["rhythm", "--data", "none", "--out", "r", "--preset", "none"], 1, "there is no preset 'none'"),
-        (["kit"], 2, "No such command"),
+        (["kit"], 2, "Missing argument 'FOLDER'"),
+        (["kit", "none"], 1, "none is no folder"),
+        (["kit", ".", "--name", "../up"], 2, "'../up' cannot name a preset"),
+        (["kit", ".", "--max-minutes", "0"], 2, "it must be above 0"),
+        (["kite"], 2, "No such command"),
     ],
 )
 def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):

@@ -105,6 +105,18 @@ def test_short_blocks_tile_the_recording(net, drums, length_s, sample_rate):
     assert_same(tiled, transcriber.infer(torch.from_numpy(whole)), 1e-4 if sample_rate == 44_100 else 1e-2)
 
 
+def test_progress_rises_to_the_end_and_changes_nothing(net, drums):
+    transcriber, recording = Transcriber(net), Recording.from_samples(drums(47.0), 44_100)
+    told = []
+    found = transcriber.transcribe(recording, progress=lambda stage, share: told.append((stage, share)))
+    assert found == transcriber.transcribe(recording)
+    assert {stage for stage, _ in told} == {"transcribe"}
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert len(shares) >= 3
+
+
 @pytest.mark.parametrize("level_db", [-50, -20, 20])
 def test_the_level_of_a_recording_does_not_matter(net, drums, level_db):
     transcriber = Transcriber(net)

@@ -1,0 +1,216 @@
+"""A page to listen to: source, rhythm and result of each item, with their picture, in one folder.
+
+The folder holds all that the page shows, under names of its own, so it can be moved, sent and opened from disk,
+without a network. It runs nothing; what others named is shown as text.
+"""
+
+import html
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daw_bridge.reporting import form_of
+from transform.audio import AudioFormat, Recording, Samples, write_audio
+from transform.errors import OutputError, SettingsError
+from transform.events import Rhythm
+from transform.files import appearing_folder, check_output_folder, write_text_atomic
+from transform.midi import read_midi
+from transform.presets import RhythmSource
+
+INDEX = "index.html"
+
+_MARK = '<meta name="generator" content="redrum page 1">'
+_OWN_FILE = re.compile(r"\d{3,}-(source|rhythm|result)\.flac|\d{3,}-picture\.png")
+_RATE = 44_100  # of rhythms that are no recordings
+_BLOCK_S = 10
+_LOUDEST = 1 - 2.0**-15  # what 16 bits hold
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; }
+section { border-top: 1px solid #ccc; padding: 1rem 0; overflow-wrap: anywhere; }
+figure { display: grid; grid-template-columns: 6rem 1fr; gap: .5rem; align-items: center; margin: .5rem 0; }
+audio { width: 100%; } img { max-width: 100%; } .small { color: #666; font-size: .9rem; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageItem:
+    """What a page shows of a result; without an output, why there is none."""
+
+    source: Path
+    rhythm: RhythmSource
+    drum_map: str = "auto"
+    output: Path | None = None
+    plot: Path | None = None
+    report: dict[str, Any]  # as `Work.done` returns it, or "error"
+
+
+def check_page(folder: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if no page could be written to a folder; only a page is ever replaced."""
+    check_output_folder(folder, overwrite=overwrite)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    index = folder / INDEX
+    strangers = [p.name for p in folder.iterdir() if p.name != INDEX and not _OWN_FILE.fullmatch(p.name)]
+    if strangers or not index.is_file() or _MARK not in index.read_text(encoding="utf-8", errors="replace"):
+        raise OutputError(
+            f"{folder} is not empty, and no page that Redrum wrote", hint="choose another folder for the page"
+        )
+
+
+def check_place(folder: Path, paths: Sequence[Path], out: Path) -> None:
+    """Raise SettingsError for a page among the recordings of a batch, which the next run would redrum."""
+    for path in paths:
+        inside = path.is_dir() and folder.absolute().resolve().is_relative_to(path.resolve())
+        if inside and not folder.absolute().resolve().is_relative_to(out.absolute().resolve()):
+            raise SettingsError(
+                f"the page {folder} would lie among the recordings in {path}", hint="choose another folder"
+            )
+
+
+def write_page(folder: Path, items: Sequence[PageItem], *, overwrite: bool = False) -> Path:
+    """Write a page of items, which appears whole or not at all, and return its first file.
+
+    Raises:
+        OutputError: the folder is taken, or cannot be written.
+        AudioError: a recording cannot be read any more.
+    """
+    check_page(folder, overwrite=overwrite)
+    with appearing_folder(folder, overwrite=overwrite) as temporary:
+        media = _Media(temporary)
+        sections = [_section(number, item, media) for number, item in enumerate(items, 1)]
+        write_text_atomic(temporary / INDEX, _document(sections))
+    return folder / INDEX
+
+
+class _Media:
+    """The sounds and pictures of a page, each of them there once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[tuple[Path, str], str] = {}
+
+    def recording(self, number: int, kind: str, path: Path) -> str:
+        """Return the name of a copy of a recording that browsers play: FLAC, 16 bits, two channels at most."""
+
+        def write(copy: Path) -> None:
+            with Recording.open(path) as recording:
+                n_channels = recording.n_channels if recording.n_channels <= 2 else 1
+                _write(copy, _blocks(recording, n_channels), recording.sample_rate, n_channels)
+
+        return self._once(path, "", f"{number:03}-{kind}.flac", write)
+
+    def rhythm(self, number: int, rhythm: RhythmSource, drum_map: str) -> str:
+        """Return the name of a recording of a rhythm, played by plain made drums where it is none."""
+        if not rhythm.is_midi:
+            return self.recording(number, "rhythm", rhythm.path)
+
+        def write(copy: Path) -> None:
+            _write(copy, [played(read_midi(rhythm.path, drum_map=drum_map))], _RATE, 1)
+
+        return self._once(rhythm.path, drum_map, f"{number:03}-rhythm.flac", write)
+
+    def picture(self, number: int, path: Path) -> str:
+        """Return the name of a copy of a picture."""
+        return self._once(path, "", f"{number:03}-picture.png", lambda copy: _copied(path, copy))
+
+    def _once(self, path: Path, how: str, name: str, write: Callable[[Path], None]) -> str:
+        key = path.absolute(), how
+        if key not in self._names:
+            write(self._folder / name)
+            self._names[key] = name
+        return self._names[key]
+
+
+def _copied(path: Path, copy: Path) -> None:
+    shutil.copyfile(path, copy)
+
+
+def _write(path: Path, blocks: Iterable[Samples], sample_rate: int, n_channels: int) -> None:
+    fmt = AudioFormat(sample_rate=sample_rate, n_channels=n_channels, subtype="PCM_16")
+    write_audio(path, (np.clip(block, -1.0, _LOUDEST) for block in blocks), fmt)
+
+
+def _blocks(recording: Recording, n_channels: int) -> Iterator[Samples]:
+    step = _BLOCK_S * recording.sample_rate
+    for start in range(0, recording.n_samples, step):
+        block = recording.read(start, min(start + step, recording.n_samples))
+        yield block if len(block) == n_channels else block.mean(axis=0, keepdims=True)
+
+
+def played(rhythm: Rhythm) -> Samples:
+    """Return a rhythm as plain made drums play it, shape (1, T) at 44.1 kHz, nothing above full scale."""
+    drums = _drums()
+    out = np.zeros((1, round(rhythm.length_s * _RATE)), dtype=np.float32)
+    for event in rhythm.events:
+        start = round(event.onset_s * _RATE)
+        sound = drums[event.drum_class][: max(0, out.shape[1] - start)]
+        out[0, start : start + len(sound)] += event.velocity * sound
+    return out / np.float32(max(1.0, float(np.abs(out).max(initial=0.0))))
+
+
+def _drums() -> dict[str, Samples]:
+    """Return a drum of each class (T,): tones that fall, and noise that decays."""
+    time_s = np.arange(round(0.4 * _RATE)) / _RATE
+    noise = np.random.default_rng(0).uniform(-1, 1, len(time_s))
+    hiss = np.diff(noise, prepend=0.0) / 2  # without lows
+
+    def tone(hz: float, fall_hz: float) -> np.ndarray:
+        return np.sin(2 * np.pi * np.cumsum(hz + fall_hz * np.exp(-time_s / 0.02)) / _RATE)
+
+    made = {
+        "KD": 0.9 * tone(55, 120) * np.exp(-time_s / 0.09),
+        "SD": (0.4 * tone(190, 60) + 0.5 * noise) * np.exp(-time_s / 0.06),
+        "TT": 0.8 * tone(110, 60) * np.exp(-time_s / 0.12),
+        "HH": 0.35 * hiss * np.exp(-time_s / 0.02),
+        "CY": 0.35 * hiss * np.exp(-time_s / 0.15),
+    }
+    return {drum_class: sound.astype(np.float32) for drum_class, sound in made.items()}
+
+
+def _section(number: int, item: PageItem, media: _Media) -> str:
+    """Return what a page says of an item."""
+    title = f"<h2>{number}. {_text(item.source.name)} playing {_text(item.rhythm.name)}</h2>"
+    if item.output is None:
+        return f"<section>{title}<p>{_text(item.report.get('error', 'not made'))}</p></section>"
+    players = (
+        ("source", media.recording(number, "source", item.source)),
+        ("rhythm", media.rhythm(number, item.rhythm, item.drum_map)),
+        ("result", media.recording(number, "result", item.output)),
+    )
+    figures = "".join(
+        f"<figure><figcaption>{what}</figcaption>"
+        f'<audio controls preload="metadata" src="{name}"></audio></figure>'
+        for what, name in players
+    )
+    about = [str(item.output)]
+    if "duration_s" in item.report:
+        about += [f"{item.report['engine']}, {item.report['duration_s']:.2f} s, {form_of(item.report)}"]
+    about += map(str, item.report.get("notes", ()))
+    small = "".join(f'<p class="small">{_text(line)}</p>' for line in about)
+    picture = ""
+    if item.plot is not None and item.plot.is_file():
+        words = "source, its hits, the rhythm and the result over time"
+        picture = f'<p><img src="{media.picture(number, item.plot)}" alt="{words}" loading="lazy"></p>'
+    return f"<section>{title}{figures}{small}{picture}</section>"
+
+
+def _document(sections: Sequence[str]) -> str:
+    body = "\n".join(sections)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{_MARK}\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Redrummed</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Redrummed</h1>\n"
+        f"{body}\n</body>\n</html>\n"
+    )
+
+
+def _text(text: str) -> str:
+    """Return text as a page shows it: nothing in it is markup, and UTF-8 can hold it."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return html.escape(shown)
