@@ -85,7 +85,9 @@ def harmed(draw, data, is_text=False):
     """Draw a file's bytes with a fault in them: flipped bits, other bytes, a part missing or repeated."""
     start = draw(st.integers(0, len(data) - 1))
     stop = draw(st.integers(start, min(len(data), start + 40)))
-    match draw(st.sampled_from([*("word", "word", "line") * is_text, "flip", "flip", "other", "cut", "all", "part"])):
+    match draw(
+        st.sampled_from([*("word", "word", "line") * is_text, "flip", "flip", "other", "cut", "all", "part"])
+    ):
         case "word":
             text = data.decode("utf-8", "surrogateescape")
             word = draw(st.sampled_from(list(re.finditer(r"[-+.\w]+", text))))

@@ -26,7 +26,11 @@ class FeatureSettings:
     floor_db: float = -90.0  # levels below count as silence
 
     def __post_init__(self) -> None:
-        if self.hop < 1 or not self.windows or not all(2 <= window <= _LONGEST_WINDOW for window in self.windows):
+        if (
+            self.hop < 1
+            or not self.windows
+            or not all(2 <= window <= _LONGEST_WINDOW for window in self.windows)
+        ):
             raise SettingsError(f"features have a hop of {self.hop} and windows of {self.windows} samples")
         if self.n_bands < 1 or not 0 <= self.low_hz < self.high_hz <= SAMPLE_RATE / 2:
             raise SettingsError(

@@ -41,7 +41,15 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         if "features" in values:
             values["features"] = FeatureSettings(**_checked(values["features"], FeatureSettings))
         return make_config(**_checked(values, make_config))
-    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RecursionError, SettingsError) as err:
+    except (
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        SettingsError,
+    ) as err:
         raise CheckpointError(
             f"the model's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
         ) from err
@@ -78,7 +86,9 @@ def load_net(
         raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
     config = config_from_json(metadata.get("config", ""), make_config)
     try:
-        with torch.device("meta"):  # a configuration of billions of weights takes no memory before it is refused
+        with torch.device(
+            "meta"
+        ):  # a configuration of billions of weights takes no memory before it is refused
             _require_shapes(make_net(config), weights)
         net = make_net(config)
         net.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
