@@ -96,9 +96,11 @@ class Manifest:
     def made(self, output: Path) -> Entry | None:
         """Return the line of a result that lies unchanged where it was put, or else None."""
         entry = self._done.get(self._name(output))
-        if entry is None or not output.is_file() or sha256_of(output) != entry["output_sha256"]:
-            return None
-        return entry
+        try:
+            is_unchanged = entry is not None and sha256_of(output) == entry["output_sha256"]
+        except OSError:  # it is not there, or no longer
+            is_unchanged = False
+        return entry if is_unchanged else None
 
     @property
     def outputs(self) -> list[Path]:
@@ -165,8 +167,9 @@ class Manifest:
             try:
                 entry = json.loads(line)
                 if entry["status"] == "done":
+                    _require_whole(entry)
                     self._done[entry["output"]] = entry
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 _log.warning("%s has a line that no batch wrote; it is left alone", self.folder / MANIFEST)
         return whole
 
@@ -175,11 +178,10 @@ class Manifest:
         for entry in self._done.values():
             for file in entry["finished"]:
                 staged, path = self.staging / Path(file["staged"]).name, self.folder / file["path"]
-                if not staged.is_file() or (path.is_file() and sha256_of(path) == file["sha256"]):
-                    continue
                 try:
-                    publish(staged, path, overwrite=entry["overwrite"])
-                except OutputError as err:
+                    if staged.is_file() and not (path.is_file() and sha256_of(path) == file["sha256"]):
+                        publish(staged, path, overwrite=entry["overwrite"])
+                except (OutputError, OSError) as err:
                     _log.warning("%s", err)
         for path in self.staging.iterdir():
             path.unlink()
@@ -201,3 +203,18 @@ class Manifest:
             raise OutputError(
                 f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
             ) from err
+
+
+def _require_whole(entry: Entry) -> None:
+    """Raise an error unless the line of a result says what `Manifest.add` wrote: it may have been damaged."""
+    files = entry["finished"]
+    texts = [entry["output"], entry["output_sha256"], entry["key"]]
+    texts += [file[name] for file in files for name in ("staged", "path", "sha256")]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("no text")
+    for name in (entry["output"], *(file["path"] for file in files)):
+        os.fsencode(name)
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError("a result outside the folder")
+    if not isinstance(entry["overwrite"], bool) or not isinstance(entry.get("report", {}), dict):
+        raise ValueError("no report")

@@ -117,7 +117,7 @@ def _require_shapes(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _checked(values: dict[str, Any], make_config: Callable[..., Any]) -> dict[str, Any]:
-    """Return a configuration's values, lists as tuples, each of the kind of its default: numbers count something."""
+    """Return a configuration's values, lists as tuples, of the kinds of their defaults, no count below 1."""
     checked = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in checked.items():
         default = getattr(make_config, key, None)

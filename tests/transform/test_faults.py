@@ -152,7 +152,7 @@ def test_weights_of_a_network_of_billions_take_no_memory(folder, tiny_weights):
     state = {"weight": torch.zeros(4, dtype=torch.float16)}
     path = folder / "huge.safetensors"
     path.write_bytes(save(state, {"model": "transcriber", "config": config_to_json(config)}))
-    with pytest.raises(CheckpointError, match="does not fit its own configuration: .* has the shape"):
+    with pytest.raises(CheckpointError, match=r"does not fit its own configuration: .* has the shape"):
         load_net(path, "transcriber", TranscriberConfig, TranscriberNet)
 
 
