@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 import warnings
 from itertools import pairwise
@@ -205,7 +204,7 @@ class _Settings:
         data = "".join(line + self._line_end for line in self._lines).encode("utf-8", "surrogateescape")
         backup = self._path.with_name(self._path.name + BACKUP_SUFFIX)
         if self._before and not backup.exists():
-            shutil.copy2(self._path, backup)
+            write_bytes_atomic(backup, self._before)
         write_bytes_atomic(self._path, data, overwrite=True)
 
     def _places(self, section: str) -> range:

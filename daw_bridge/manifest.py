@@ -4,6 +4,7 @@ A result is finished in a hidden folder first. Then its line is written, and onl
 place: a line without its result says where the finished file lies, and the next run moves it.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -71,7 +72,9 @@ class Manifest:
             OutputError: another batch is writing there.
         """
         self.staging.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / MANIFEST).open("a+b")
+        self._file = (self.folder / MANIFEST).open(
+            "a+b", buffering=0
+        )  # what is not on the disk is said at once
         try:
             self._lock()
             self._settle(self._file)
@@ -116,7 +119,7 @@ class Manifest:
         """Write the line of a result and let its files appear, the result itself last.
 
         Raises:
-            OutputError: a place is taken and `overwrite` is not set, or cannot be written.
+            OutputError: a place is taken and `overwrite` is not set, or it or the manifest cannot be written.
         """
         name = self._name(finished[-1].path)
         line = {
@@ -146,9 +149,18 @@ class Manifest:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False).encode() + b"\n"
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as err:
+            self._file.truncate(end)  # a line that is cut off would spoil the next one
+            raise OutputError(
+                f"{self.folder / MANIFEST} cannot be written: {err.strerror or err}",
+                hint="make room on its disk, then run the same command again",
+            ) from err
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

@@ -2,14 +2,11 @@
 
 import json
 import math
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daw_bridge.batch import BatchSettings, estimate_s, preview
@@ -18,7 +15,7 @@ from daw_bridge.manifest import MANIFEST, Finished, Manifest, sha256_of
 from daw_bridge.plan import PlanSettings, plan
 from daw_bridge.rpp import ProjectText, open_project
 from daw_bridge.session import Item, Job, Note, Track, pair_items
-from transform.errors import DawError, RedrumError, SettingsError
+from transform.errors import SettingsError
 
 PROJECT = rb"""<REAPER_PROJECT 0.1 "7.0/linux" 1700000000
   RIPPLE 0
