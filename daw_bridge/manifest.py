@@ -72,9 +72,7 @@ class Manifest:
             OutputError: another batch is writing there.
         """
         self.staging.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / MANIFEST).open(
-            "a+b", buffering=0
-        )  # what is not on the disk is said at once
+        self._file = (self.folder / MANIFEST).open("a+b", buffering=0)  # a full disk is noticed at once
         try:
             self._lock()
             self._settle(self._file)

@@ -86,9 +86,9 @@ class Item:
 
     def check(self) -> None:
         """Raise DawError for what no project can hold, such as a time that is not a number."""
-        numbers = (self.position_s, self.length_s, self.start_offset_s, self.section_start_s)
-        numbers += (self.section_length_s or 0.0, *(note.onset_s for note in self.notes))
-        if not all(abs(number) <= _LONGEST_S for number in numbers):
+        times_s = [self.position_s, self.length_s, self.start_offset_s, self.section_start_s]
+        times_s += [self.section_length_s or 0.0, *(note.onset_s for note in self.notes)]
+        if not all(abs(time_s) <= _LONGEST_S for time_s in times_s):
             raise DawError(f"the item {self.name!r} has a time that is none", hint=_REPAIR)
         if not _PLAY_RATES[0] <= self.play_rate <= _PLAY_RATES[1]:
             raise DawError(f"the item {self.name!r} has a play rate of {self.play_rate:g}", hint=_REPAIR)
@@ -330,7 +330,7 @@ def played_notes(
     begin = tempo_map.beats_at(position_s)
     end = tempo_map.beats_at(position_s + length_s)
     tolerance = 1e-6  # of a beat: times come from DAWs rounded to a few digits
-    played = []
+    played: list[Note] = []
     for beat, number, velocity, channel in notes:
         if velocity < 1:
             continue

@@ -128,7 +128,10 @@ def put_takes_into_a_project(place, tmp_path):
     )
 
 
-SONG = b'<REAPER_PROJECT 0.1\n  <TRACK\n    NAME a\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n        FILE "a.wav"\n      >\n    >\n  >\n>\n'
+SONG = (
+    b"<REAPER_PROJECT 0.1\n  <TRACK\n    NAME a\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n"
+    b'        FILE "a.wav"\n      >\n    >\n  >\n>\n'
+)
 WRITERS = {
     "WAV, 16 bits": lambda place, _: write_audio(place / "a.wav", [NOISE], FMT),
     "WAV, float": write_float,
@@ -164,9 +167,9 @@ def test_on_a_full_disk_a_result_is_whole_or_not_there(disk, tmp_path, survives,
 
 
 def test_on_a_full_disk_a_file_that_is_replaced_stays(disk, survives):
+    path = disk / "place" / "a.wav"
     for n_kib in FREE_KIB:
         leave_free(disk, n_kib, **{"a.wav": b""})
-        path = disk / "place" / "a.wav"
         done = survives(
             "full disk, replaced",
             lambda: (write_audio(path, [NOISE], FMT, overwrite=True), 1),

@@ -252,7 +252,10 @@ def test_a_job_with_anything_in_the_place_of_anything(survives, data):
 
 # --- job sheets ---
 
-CSV = b"source,rhythm,start,length,engine,preset,seed\na.wav,beat.mid,0.5,4,resequence,,1\na.wav,beat.mid,,source,,,2\n"
+CSV = b"""source,rhythm,start,length,engine,preset,seed
+a.wav,beat.mid,0.5,4,resequence,,1
+a.wav,beat.mid,,source,,,2
+"""
 TOML = b"""[[job]]
 source = "a.wav"
 rhythm = "beat.mid"
