@@ -251,11 +251,11 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
             for row in reader:
                 extra = {"": "more cells than columns"} if row.pop(None, None) else {}
                 rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
+            columns = set(reader.fieldnames or ())
     except OSError as err:
         raise _unreadable(sheet, err) from err
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
-    columns = set(reader.fieldnames or ())
     if missing := [name for name in ("source", "rhythm") if name not in columns]:
         raise SettingsError(
             f"{sheet} has no column {' and no column '.join(missing)}",
@@ -275,7 +275,10 @@ def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
         table = tomllib.loads(text)
     except OSError as err:
         raise _unreadable(sheet, err) from err
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as err:
+    except (
+        ValueError,
+        RecursionError,
+    ) as err:  # ValueError: bytes, TOML, or a number that Python will not read
         raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
     jobs = table.pop("job", [])
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):

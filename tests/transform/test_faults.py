@@ -232,6 +232,15 @@ def test_a_faulty_preset(preset_folder, tmp_path_factory, fault, survives, data)
     survives(f"preset folder, {harmed}", read)
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999", "-1", "true"])
+def test_a_number_that_no_preset_has(preset_folder, tmp_path, number):
+    shutil.copytree(preset_folder, tmp_path / "preset")
+    toml = tmp_path / "preset" / "preset.toml"
+    toml.write_text(toml.read_text().replace("44100", number))
+    with pytest.raises(CheckpointError, match=r"preset\.toml"):
+        load_preset(tmp_path / "preset")
+
+
 def test_lists_in_lists_in_lists(preset_folder, kit_folder, tmp_path):
     shutil.copytree(preset_folder, tmp_path / "preset")
     toml = tmp_path / "preset" / "preset.toml"
