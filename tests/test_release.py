@@ -1,4 +1,4 @@
-"""What is released holds what it must: every module, all data with its licences, and nothing of this machine."""
+"""What is released holds what it must: every module, all data and licences, and nothing of this machine."""
 
 import configparser
 import email
