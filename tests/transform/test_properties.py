@@ -156,19 +156,19 @@ def test_midi_gives_a_rhythm_back(survives, rhythm):
         return
     read = survives("MIDI written and read", lambda: parse_midi(write_midi(rhythm), name="any"))
     assert read.beats_per_bar == rhythm.beats_per_bar
-    # A tick is 1 ms or less, so that an onset is right to half of that. Strokes of one class on one tick
-    # become one, the loudest.
+    # A tick is 1 ms or less, and an onset right to half of it, at the very end to one and a half. Strokes of one
+    # class on one tick become one, the loudest.
     ticks = {}
     for event in rhythm.events:
         ticks.setdefault(event.drum_class, []).append(event)
     for drum_class, played in ticks.items():
         heard = [event for event in read.events if event.drum_class == drum_class]
         for event in played:
-            near = [h for h in heard if abs(h.onset_s - event.onset_s) <= 1.1e-3]
+            near = [h for h in heard if abs(h.onset_s - event.onset_s) <= 1.6e-3]
             assert near
             assert max(h.velocity for h in near) >= event.velocity - 0.5 / 127 - 1e-9
         for h in heard:
-            assert any(abs(h.onset_s - event.onset_s) <= 1.1e-3 for event in played)
+            assert any(abs(h.onset_s - event.onset_s) <= 1.6e-3 for event in played)
 
 
 @given(st.data(), st.floats(0.01, 1e4))
