@@ -156,7 +156,7 @@ def test_midi_gives_a_rhythm_back(survives, rhythm):
         return
     read = survives("MIDI written and read", lambda: parse_midi(write_midi(rhythm), name="any"))
     assert read.beats_per_bar == rhythm.beats_per_bar
-    # A tick is 1 ms or less, and an onset right to half of it, at the very end to one and a half. Strokes of one
+    # A tick is 1 ms or less; an onset is right to half of it, at the very end to one and a half. Strokes of one
     # class on one tick become one, the loudest.
     ticks = {}
     for event in rhythm.events:
