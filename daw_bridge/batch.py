@@ -7,6 +7,7 @@ that runs the batch writes the manifest and lets results appear: whatever is kil
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import time
@@ -23,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from daw_bridge.manifest import Finished, Manifest, sha256_of
+from daw_bridge.manifest import Entry, Finished, Manifest, sha256_of
 from daw_bridge.plan import Item
 from daw_bridge.reporting import Show
 from daw_bridge.work import Work
@@ -150,12 +151,21 @@ def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]
 
 def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:
     """Return how long a batch of so many seconds of recordings may take, and what that is estimated from."""
-    made = Manifest.read(settings.out).entries
-    worked_s = sum(entry["report"]["seconds"] for entry in made)
-    if worked_s > 0:
-        factor = (settings.jobs or default_jobs()) * sum(entry["recorded_s"] for entry in made) / worked_s
+    made = [
+        (entry["recorded_s"], entry["report"]["seconds"])
+        for entry in Manifest.read(settings.out).entries
+        if _says_how_fast(entry)
+    ]
+    if made:
+        factor = (settings.jobs or default_jobs()) * sum(s for s, _ in made) / sum(s for _, s in made)
         return recorded_s / factor, f"as fast as the {len(made)} made before"
     return recorded_s / _TYPICAL_REAL_TIME_FACTOR, f"at {_TYPICAL_REAL_TIME_FACTOR:g} x real time"
+
+
+def _says_how_fast(entry: Entry) -> bool:
+    """Return whether a line has times that make sense: it may have been damaged."""
+    times = entry.get("recorded_s"), entry.get("report", {}).get("seconds")
+    return all(isinstance(time_s, int | float) and 0 < time_s < math.inf for time_s in times)
 
 
 def default_jobs() -> int:
@@ -205,7 +215,7 @@ def _state(
     try:
         has_plot = item.plot is None or item.plot in taken
         if made is not None and has_plot and made["key"] == _key(item, _identities(item, preset_sha256)):
-            return Outcome(item, "unchanged", dict(made["report"])), False
+            return Outcome(item, "unchanged", dict(made.get("report", {}))), False
     except OSError as err:
         _log.debug("%s cannot be read: %s", item.source, err)  # the work on it will say so
     if not taken:

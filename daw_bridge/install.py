@@ -201,7 +201,7 @@ def is_running() -> bool:
 
 def _count(settings: SettingsFile) -> int:
     text = settings.get("reaper", "csurf_cnt") or "0"
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 4):
         raise DawError(f"reaper.ini has {text!r} control surfaces", hint="repair csurf_cnt in reaper.ini")
     return int(text)
 

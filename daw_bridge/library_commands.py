@@ -153,7 +153,7 @@ def show_preset(
     for model in preset.models:
         preset.weights(model)  # damaged ones are told here, not in the middle of a render
     card = preset.folder / "CARD.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     licence = str(preset.data.get("licence", "not stated"))
     if as_json:
         models = {model: asdict(file) | {"path": str(file.path)} for model, file in preset.models.items()}

@@ -4,6 +4,7 @@ A result is finished in a hidden folder first. Then its line is written, and onl
 place: a line without its result says where the finished file lies, and the next run moves it.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -71,7 +72,7 @@ class Manifest:
             OutputError: another batch is writing there.
         """
         self.staging.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / MANIFEST).open("a+b")
+        self._file = (self.folder / MANIFEST).open("a+b", buffering=0)  # a full disk is noticed at once
         try:
             self._lock()
             self._settle(self._file)
@@ -96,9 +97,11 @@ class Manifest:
     def made(self, output: Path) -> Entry | None:
         """Return the line of a result that lies unchanged where it was put, or else None."""
         entry = self._done.get(self._name(output))
-        if entry is None or not output.is_file() or sha256_of(output) != entry["output_sha256"]:
-            return None
-        return entry
+        try:
+            is_unchanged = entry is not None and sha256_of(output) == entry["output_sha256"]
+        except OSError:  # it is not there, or no longer
+            is_unchanged = False
+        return entry if is_unchanged else None
 
     @property
     def outputs(self) -> list[Path]:
@@ -114,7 +117,7 @@ class Manifest:
         """Write the line of a result and let its files appear, the result itself last.
 
         Raises:
-            OutputError: a place is taken and `overwrite` is not set, or cannot be written.
+            OutputError: a place is taken and `overwrite` is not set, or it or the manifest cannot be written.
         """
         name = self._name(finished[-1].path)
         line = {
@@ -144,9 +147,18 @@ class Manifest:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False).encode() + b"\n"
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as err:
+            self._file.truncate(end)  # a line that is cut off would spoil the next one
+            raise OutputError(
+                f"{self.folder / MANIFEST} cannot be written: {err.strerror or err}",
+                hint="make room on its disk, then run the same command again",
+            ) from err
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -165,8 +177,9 @@ class Manifest:
             try:
                 entry = json.loads(line)
                 if entry["status"] == "done":
+                    _require_whole(entry)
                     self._done[entry["output"]] = entry
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 _log.warning("%s has a line that no batch wrote; it is left alone", self.folder / MANIFEST)
         return whole
 
@@ -175,11 +188,10 @@ class Manifest:
         for entry in self._done.values():
             for file in entry["finished"]:
                 staged, path = self.staging / Path(file["staged"]).name, self.folder / file["path"]
-                if not staged.is_file() or (path.is_file() and sha256_of(path) == file["sha256"]):
-                    continue
                 try:
-                    publish(staged, path, overwrite=entry["overwrite"])
-                except OutputError as err:
+                    if staged.is_file() and not (path.is_file() and sha256_of(path) == file["sha256"]):
+                        publish(staged, path, overwrite=entry["overwrite"])
+                except (OutputError, OSError) as err:
                     _log.warning("%s", err)
         for path in self.staging.iterdir():
             path.unlink()
@@ -201,3 +213,18 @@ class Manifest:
             raise OutputError(
                 f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
             ) from err
+
+
+def _require_whole(entry: Entry) -> None:
+    """Raise an error unless the line of a result says what `Manifest.add` wrote: it may have been damaged."""
+    files = entry["finished"]
+    texts = [entry["output"], entry["output_sha256"], entry["key"]]
+    texts += [file[name] for file in files for name in ("staged", "path", "sha256")]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("no text")
+    for name in (entry["output"], *(file["path"] for file in files)):
+        os.fsencode(name)
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError("a result outside the folder")
+    if not isinstance(entry["overwrite"], bool) or not isinstance(entry.get("report", {}), dict):
+        raise ValueError("no report")

@@ -5,6 +5,7 @@ files, folders and job sheets; projects of DAWs become items of the same kind.
 """
 
 import csv
+import math
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -249,9 +250,11 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
             for row in reader:
                 extra = {"": "more cells than columns"} if row.pop(None, None) else {}
                 rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
+            columns = set(reader.fieldnames or ())
+    except OSError as err:
+        raise _unreadable(sheet, err) from err
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
-    columns = set(reader.fieldnames or ())
     if missing := [name for name in ("source", "rhythm") if name not in columns]:
         raise SettingsError(
             f"{sheet} has no column {' and no column '.join(missing)}",
@@ -269,7 +272,12 @@ def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         text = sheet.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+    except OSError as err:
+        raise _unreadable(sheet, err) from err
+    except (
+        ValueError,
+        RecursionError,
+    ) as err:  # ValueError: bytes, TOML, or a number that Python will not read
         raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
     jobs = table.pop("job", [])
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
@@ -279,6 +287,10 @@ def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     if len(starts) != len(jobs):  # written as an array of inline tables
         starts = [1] * len(jobs)
     return list(zip(starts, jobs, strict=True))
+
+
+def _unreadable(sheet: Path, err: OSError) -> SettingsError:
+    return SettingsError(f"{sheet} cannot be read: {err.strerror or err}", hint="check its permissions")
 
 
 def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
@@ -305,9 +317,13 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
 
 def _number(row: Mapping[str, Any], name: str) -> float:
     try:
-        return float(row[name])
-    except (TypeError, ValueError) as err:
-        raise SettingsError(f"{name} is {row[name]!r}, which is no number") from err
+        value = float(row[name])
+        if math.isfinite(value):
+            return value
+        cause = None
+    except (TypeError, ValueError, OverflowError) as err:
+        cause = err
+    raise SettingsError(f"{name} is {str(row[name])[:40]!r}, which is no number") from cause
 
 
 def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
@@ -345,7 +361,9 @@ def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: obj
         return what(*arguments)
     except RedrumError as err:
         problems.append(err)
-        return None
+    except (OSError, ValueError) as err:  # a path that none can be
+        problems.append(SettingsError(f"a name that no file has: {err}"))
+    return None
 
 
 def _at_line(line: int, problem: RedrumError) -> RedrumError:

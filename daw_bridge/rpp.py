@@ -8,7 +8,6 @@ What the lines mean was read off projects of REAPER 4 to 7, as Cockos documents 
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
 from codecs import BOM_UTF8
@@ -39,6 +38,8 @@ from transform.files import check_output, write_bytes_atomic
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
 _MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _QUOTES = "\"'`"
+_LARGEST = 1e12  # of all numbers that are read
+_TICKS_PER_BEAT = (1, 1e6)
 
 
 @dataclass
@@ -110,8 +111,8 @@ class ProjectText:
             value = float(words[place])
         except (IndexError, ValueError) as err:
             raise self.broken(line, f"{' '.join(words)!r} lacks a number") from err
-        if not math.isfinite(value):
-            raise self.broken(line, f"{words[place]} is no number")
+        if not abs(value) <= _LARGEST:
+            raise self.broken(line, f"{words[place][:20]} is no number that a project has")
         return value
 
     def indent(self, line: int) -> bytes:
@@ -363,6 +364,7 @@ class RppSession:
         )
         if source is None or length_s <= 0:
             return replace(item, state="empty")
+        item.check()
         if not is_midi:
             file = self._resolved(text.text(source.block.children, "FILE"))
             item = replace(
@@ -404,6 +406,8 @@ class RppSession:
         text = self._text
         block = self._pool(source.block)
         ticks_per_beat = text.number(block.children, "HASDATA", 960.0, 2)
+        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
+            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
         events, end = self._midi_events(block)
         tempo_map = TempoMap(self._tempo)
         is_own_tempo = text.number(block.children, "IGNTEMPO", 0.0) != 0

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 from transform.errors import DawError, SettingsError
-from transform.events import TempoMap
+from transform.events import POSSIBLE_BPM, TempoMap
 from transform.files import appearing_together
 
 SCHEMA = 1
@@ -29,7 +29,12 @@ State = Literal["ok", "muted", "empty", "offline", "stretched", "frozen"]
 
 _T = TypeVar("_T")
 
+_LONGEST_S = 1e6  # of a project: eleven days
+_MOST_NOTES = 1_000_000  # that an item plays
+_PLAY_RATES = (1e-3, 1e3)
+_REPAIR = "repair the item, or glue it"
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
+_MOST_RAMP_STEPS = 100_000  # one that glides for hours does so slowly
 _OVERLAP_S = 1e-6  # items that touch do not overlap
 _SAME_SPEED = 1e-5  # play rates that differ less are the same: a sample is gained in two seconds
 
@@ -93,6 +98,25 @@ class Item:
     notes: tuple[Note, ...] = ()
     pieces: tuple[Piece, ...] = ()
 
+    def check(self) -> None:
+        """Raise DawError for what no project can hold, such as a time that is not a number."""
+        times_s = [self.position_s, self.length_s, self.start_offset_s, self.section_start_s]
+        times_s += [self.section_length_s or 0.0, *(note.onset_s for note in self.notes)]
+        times_s += [number for piece in self.pieces for number in (piece.position_s, piece.file_s)]
+        if not all(abs(time_s) <= _LONGEST_S for time_s in times_s):
+            raise DawError(f"the item {self.name!r} has a time that is none", hint=_REPAIR)
+        for rate in (self.play_rate, *(piece.play_rate for piece in self.pieces)):
+            if not _PLAY_RATES[0] <= rate <= _PLAY_RATES[1]:
+                raise DawError(f"the item {self.name!r} has a play rate of {rate:g}", hint=_REPAIR)
+        begins = [piece.position_s for piece in self.pieces]
+        if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > self.length_s):
+            raise DawError(f"the item {self.name!r} has pieces that are not in order")
+        if self.kind not in get_args(Kind) or self.state not in get_args(State):
+            raise DawError(f"the item {self.name!r} is of the kind {self.kind!r}, {self.state!r}", hint=_REPAIR)
+        for note in self.notes:
+            if not (1 <= note.velocity <= 127 and 0 <= note.number <= 127 and 0 <= note.channel <= 15):
+                raise DawError(f"the item {self.name!r} has a note that MIDI does not know", hint=_REPAIR)
+
     @property
     def end_s(self) -> float:
         """Where the item ends in the project."""
@@ -146,14 +170,7 @@ class Job:
         for item in self.items:
             if not 0 <= item.track < len(self.tracks):
                 raise DawError(f"the item {item.name!r} lies on track {item.track + 1}, which does not exist")
-            numbers = [item.position_s, item.length_s, item.start_offset_s, item.section_start_s]
-            numbers += [number for piece in item.pieces for number in (piece.position_s, piece.file_s)]
-            rates = [item.play_rate, *(piece.play_rate for piece in item.pieces)]
-            if not all(map(math.isfinite, numbers)) or not all(0 < rate < math.inf for rate in rates):
-                raise DawError(f"the item {item.name!r} has a time or a play rate that is none")
-            begins = [piece.position_s for piece in item.pieces]
-            if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > item.length_s):
-                raise DawError(f"the item {item.name!r} has pieces that are not in order")
+            item.check()
 
     @property
     def tempo_map(self) -> TempoMap:
@@ -178,7 +195,7 @@ class Job:
         hint = "let the DAW's script write it again"
         try:
             data = json.loads(text)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise DawError(f"the job is no JSON: {err}", hint=hint) from err
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise DawError(
@@ -191,8 +208,8 @@ class Job:
             data["tracks"] = tuple(_built(Track, track) for track in data["tracks"])
             data["items"] = tuple(_item_of(item) for item in data["items"])
             return _built(cls, data)
-        except (TypeError, ValueError, KeyError) as err:
-            raise DawError(f"the job is broken: {err}", hint=hint) from err
+        except (ArithmeticError, TypeError, ValueError, KeyError) as err:
+            raise DawError(f"the job is broken: {err!r}", hint=hint) from err
 
 
 def _item_of(data: Mapping[str, Any]) -> Item:
@@ -204,6 +221,8 @@ def _item_of(data: Mapping[str, Any]) -> Item:
 
 def _built(kind: type[_T], data: Mapping[str, Any]) -> _T:
     """Return a dataclass from a JSON object, none of whose keys may be unknown or of another type."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{str(data)[:40]} describes no {kind.__name__.lower()}")
     annotations = {field.name: str(field.type) for field in fields(cast(Any, kind))}
     for name, value in data.items():
         wanted = _JSON_TYPES.get(annotations[name])
@@ -327,7 +346,7 @@ def project_tempo(bpm: float, points: Iterable[tuple[float, float, bool]]) -> tu
     """
     ordered = sorted(points)
     for start_s, tempo, _ in [*ordered, (0.0, bpm, False)]:
-        if not (math.isfinite(start_s) and math.isfinite(tempo) and tempo > 0):
+        if not (abs(start_s) <= _LONGEST_S and POSSIBLE_BPM[0] <= tempo <= POSSIBLE_BPM[1]):
             raise DawError(
                 f"the project has a tempo of {tempo} BPM at {start_s} s",
                 hint="repair the tempo markers of the project",
@@ -337,7 +356,7 @@ def project_tempo(bpm: float, points: Iterable[tuple[float, float, bool]]) -> tu
         if not is_gliding or end_s == math.inf:
             steps.append((start_s, begin))
             continue
-        n_steps = max(1, math.ceil((end_s - start_s) / _RAMP_STEP_S))
+        n_steps = min(max(1, math.ceil((end_s - start_s) / _RAMP_STEP_S)), _MOST_RAMP_STEPS)
         for step in range(n_steps):  # each at the mean of its tempi, so that no error adds up
             share = (step + 0.5) / n_steps
             steps.append((start_s + (end_s - start_s) * step / n_steps, begin + (finish - begin) * share))
@@ -368,11 +387,14 @@ def played_notes(
         position_s: where the item begins.
         length_s: how long it is: notes outside are not heard.
         tempo_map: the project's.
+
+    Raises:
+        DawError: more notes are played than can be.
     """
     begin = tempo_map.beats_at(position_s)
     end = tempo_map.beats_at(position_s + length_s)
     tolerance = 1e-6  # of a beat: times come from DAWs rounded to a few digits
-    played = []
+    played: list[Note] = []
     for beat, number, velocity, channel in notes:
         if velocity < 1:
             continue
@@ -381,6 +403,11 @@ def played_notes(
             turns = range(
                 max(0, math.ceil((begin - tolerance - beat) / period_beats)),
                 max(0, math.ceil((end - tolerance - beat) / period_beats)),
+            )
+        if len(played) + turns.stop - turns.start > _MOST_NOTES:
+            raise DawError(
+                f"an item at {position_s:g} s plays more than {_MOST_NOTES:,} notes",
+                hint="glue it, or make it shorter",
             )
         for turn in turns:
             at = beat + turn * (period_beats or 0.0)

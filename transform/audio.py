@@ -60,6 +60,7 @@ _SAME_DEPTH = {"PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8", "ALAC_16": "PCM_16", "ALA
 _WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
 _BLOCK_SAMPLES = 2**18
 _MAX_CHANNELS = 1024  # libsndfile's own limit
+_RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,13 +222,18 @@ class Recording:
         return self.path.name if self.path else self.name
 
     def _check_end(self) -> None:
-        """Raise AudioError unless there are samples and the last of them can be decoded."""
+        """Raise AudioError unless there are samples, at a rate of sound, and the last can be decoded."""
         assert self._file is not None
         if self.n_samples <= 0:
             raise AudioError(f"{self._label} holds no samples", hint="export it again from where it was made")
         if self.n_samples >= 2**62:
             raise AudioError(
                 f"{self._label} does not say how long it is", hint="convert it to WAV or encode it again"
+            )
+        if not _RATES_HZ[0] <= self.sample_rate <= _RATES_HZ[1]:
+            raise AudioError(
+                f"{self._label} says that it has {self.sample_rate} samples a second, which no sound has",
+                hint="copy or export it again",
             )
         if self._file.seekable():
             self._decode(self.n_samples - 1, self.n_samples)

@@ -40,6 +40,9 @@ NEAREST_CLASSES = {
 GRIDS_BEATS = (1 / 4, 1 / 3)  # sixteenths and eighth triplets
 BOUNDARY_S = 1e-6  # an event this close before a cut belongs after it: a fifth of a sample at 192 kHz
 
+POSSIBLE_BPM = (1e-3, 1e9)  # MIDI's are 3.6 to 60 million
+MOST_BEATS = 1e9
+
 TEMPO_RANGE_BPM = (70.0, 180.0)
 TEMPO_PRIOR_BPM = 120.0
 TEMPO_PRIOR_OCTAVES = 0.9  # standard deviation of the log-normal prior
@@ -82,8 +85,10 @@ class TempoMap:
             raise RhythmError("a tempo map starts at beat 0")
         if not all(before < after for before, after in pairwise(beats)):
             raise RhythmError("the changes of a tempo map must be in order")
-        if not all(math.isfinite(bpm) and bpm > 0 for _, bpm in self.changes):
+        if not all(_is_tempo(bpm) for _, bpm in self.changes):
             raise RhythmError("a tempo must be above 0 BPM")
+        if not beats[-1] <= MOST_BEATS:
+            raise RhythmError(f"a tempo changes at beat {beats[-1]:g}, later than any music")
 
     @classmethod
     def constant(cls, bpm: float) -> TempoMap:
@@ -170,7 +175,9 @@ class Rhythm:
             raise SettingsError(f"the length is {length_s} s; it must be above 0")
         onsets = [event.onset_s for event in self.events]
         events = []
-        for loop in range(int(start_s // self.length_s), math.ceil((start_s + length_s) / self.length_s) + 1):
+        # From the loop before on: what lies on the cut between both belongs after it.
+        first_loop = int(start_s // self.length_s) - 1
+        for loop in range(first_loop, math.ceil((start_s + length_s) / self.length_s) + 1):
             offset_s = loop * self.length_s - start_s
             first = bisect_left(onsets, -offset_s - BOUNDARY_S)
             last = bisect_left(onsets, length_s - offset_s - BOUNDARY_S)
@@ -396,7 +403,11 @@ def _order(event: DrumEvent) -> tuple[float, int]:
     return event.onset_s, CLASSES.index(event.drum_class)
 
 
+def _is_tempo(bpm: float) -> bool:
+    return POSSIBLE_BPM[0] <= bpm <= POSSIBLE_BPM[1]
+
+
 def _constant_tempo(bpm: float, what: str) -> TempoMap:
-    if not (math.isfinite(bpm) and bpm > 0):
+    if not _is_tempo(bpm):
         raise SettingsError(f"{what} is {bpm} BPM; it must be above 0")
     return TempoMap.constant(bpm)

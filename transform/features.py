@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from transform.audio import SAMPLE_RATE
+from transform.errors import SettingsError
+
+_LONGEST_WINDOW = 2**16  # samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,19 @@ class FeatureSettings:
     low_hz: float = 30.0
     high_hz: float = 18_000.0
     floor_db: float = -90.0  # levels below count as silence
+
+    def __post_init__(self) -> None:
+        if (
+            self.hop < 1
+            or not self.windows
+            or not all(2 <= window <= _LONGEST_WINDOW for window in self.windows)
+        ):
+            raise SettingsError(f"features have a hop of {self.hop} and windows of {self.windows} samples")
+        if self.n_bands < 1 or not 0 <= self.low_hz < self.high_hz <= SAMPLE_RATE / 2:
+            raise SettingsError(
+                f"features have {self.n_bands} bands from {self.low_hz} to {self.high_hz} Hz",
+                hint=f"give a band or more within 0 to {SAMPLE_RATE // 2} Hz",
+            )
 
     @property
     def fps(self) -> float:

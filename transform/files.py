@@ -1,5 +1,6 @@
 """Results on disk: a file or folder appears whole or not at all, never in the place of another unless asked."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -8,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from transform.errors import OutputError
+
+_log = logging.getLogger(__name__)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -152,7 +155,10 @@ def temporary_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
             raise _unwritable(path, err) from err
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError as err:  # the folder may no longer be written to, which somebody has said already
+            _log.warning("%s is left behind: %s", temporary, err)
 
 
 def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """What a sound file says about itself beside its samples: whether they are all there, and its tempo."""
 
 import logging
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         return
     position, form, padding = _LAYOUTS.get(magic, (0, "", 1))
     long_size = None
-    while form:
+    n_bytes = file.seek(0, os.SEEK_END)
+    while form and position < n_bytes:  # a damaged size leads further than a file can be
         file.seek(position)
         header = file.read(struct.calcsize(form))
         if len(header) < struct.calcsize(form):

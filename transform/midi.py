@@ -36,6 +36,7 @@ Stroke = tuple[str, str]  # class, articulation
 DRUM_CHANNEL = 9  # "channel 10" to musicians
 DEFAULT_TEMPO_US = 500_000  # a quarter note, where a file names no tempo
 SLOWEST_TEMPO_US = 0xFFFFFF
+MIN_LENGTH_S = 0.01
 MAX_LENGTH_S = 24 * 3600.0
 TICKS_PER_BEAT = 960
 
@@ -183,6 +184,10 @@ def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
     end = _end_tick(max(track_ends), last, score)
     tempo_map = _tempo_map(score, end)
     length_s = tempo_map.seconds_at(end / score.ticks_per_beat)
+    if length_s < MIN_LENGTH_S:  # it would be looped more often than anybody can hear, or wait for
+        raise RhythmError(
+            f"{name} is over after {1000 * length_s:.3g} ms", hint="export it with the tempo of its song"
+        )
     if length_s > MAX_LENGTH_S:
         raise RhythmError(f"{name} lasts {length_s / 3600:.0f} hours", hint="export only the drums you need")
     merged = _merged(strokes)

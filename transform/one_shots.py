@@ -289,7 +289,7 @@ def _read_manifest(folder: Path) -> Kit:
             gain_db=float(manifest["gain_db"]),
             one_shots=tuple(map(_from_json, manifest["one_shots"])),
         )
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise CheckpointError(f"{path} is damaged: {err!r}", hint=_AGAIN) from err
     if not kit.one_shots:
         raise CheckpointError(f"{path} lists no one-shots", hint=_AGAIN)
@@ -310,6 +310,12 @@ def _from_json(entry: Mapping[str, Any]) -> OneShot:
     )
     if one_shot.drum_class not in CLASSES:
         raise ValueError(f"{one_shot.drum_class!r} is no drum class")
+    limits = {"level_db": 200.0, "peak_db": 200.0, "length_s": 86_400.0, "source_s": 1e7, "faults": 1e6}
+    for name, most in limits.items():
+        if not abs(getattr(one_shot, name)) <= most:
+            raise ValueError(f"{name} is {getattr(one_shot, name)}")
+    if not 0 <= one_shot.velocity <= 1:
+        raise ValueError(f"a velocity is {one_shot.velocity}")
     if Path(one_shot.file).name != one_shot.file:
         raise ValueError(f"{one_shot.file!r} lies outside the kit")
     return one_shot

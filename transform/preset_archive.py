@@ -4,8 +4,10 @@ What others made is not trusted: only names and sizes that a preset has are unpa
 a preset when all of it has been checked. Weights are safetensors, which hold numbers and no code.
 """
 
+import lzma
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -85,12 +87,17 @@ def _unpack(path: Path, folder: Path) -> None:
                     raise _refused(path, f"{entry.filename} is larger than a preset may be")
                 left -= len(data)
                 (folder / entry.filename).write_bytes(data)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as err:
-        raise CheckpointError(f"{path} is no preset, or damaged: {err}", hint=_ASK) from err
     except FileNotFoundError as err:
         raise CheckpointError(f"{path} does not exist", hint="check the spelling and the folder") from err
     except IsADirectoryError as err:
         raise CheckpointError(f"{path} is a folder", hint=f"give a file that ends in {ENDING}") from err
+    except OSError as err:  # the disk's, or what a damaged archive makes of places in the file
+        raise CheckpointError(f"{path} cannot be unpacked: {err.strerror or err}", hint=_ASK) from err
+    # What zipfile raises on damaged archives: most of it is not its own.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error) as err:
+        raise CheckpointError(f"{path} is no preset, or damaged: {err}", hint=_ASK) from err
+    except (EOFError, LookupError, OverflowError, RuntimeError, ValueError) as err:
+        raise CheckpointError(f"{path} is no preset, or damaged: {err}", hint=_ASK) from err
 
 
 def _check_names(path: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -226,7 +226,7 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
     toml = folder / "preset.toml"
     try:
         table = tomllib.loads(toml.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise CheckpointError(f"{toml} cannot be read: {err}", hint=_AGAIN) from err
     return _preset(_Table(table, toml), folder)
 

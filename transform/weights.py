@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
@@ -37,9 +39,17 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
     try:
         values: dict[str, Any] = json.loads(text)
         if "features" in values:
-            values["features"] = FeatureSettings(**_with_tuples(values["features"]))
-        return make_config(**_with_tuples(values))
-    except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as err:
+            values["features"] = FeatureSettings(**_checked(values["features"], FeatureSettings))
+        return make_config(**_checked(values, make_config))
+    except (
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        SettingsError,
+    ) as err:
         raise CheckpointError(
             f"the model's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
         ) from err
@@ -76,10 +86,14 @@ def load_net(
         raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
     config = config_from_json(metadata.get("config", ""), make_config)
     try:
+        with torch.device(
+            "meta"
+        ):  # a configuration of billions of weights takes no memory before it is refused
+            _require_shapes(make_net(config), weights)
         net = make_net(config)
         net.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
-    except (RuntimeError, TypeError, ValueError) as err:
-        why = str(err).splitlines()[0]
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
+        why = (str(err) or type(err).__name__).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
     return net.eval()
 
@@ -93,5 +107,28 @@ def fingerprint(net: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def _require_shapes(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless weights are those of a network, which may have no memory of its own."""
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name} has the shape {found.get(name)} instead of {wanted.get(name)}")
+
+
+def _checked(values: dict[str, Any], make_config: Callable[..., Any]) -> dict[str, Any]:
+    """Return a configuration's values, lists as tuples, of the kinds of their defaults, no count below 1."""
+    checked = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for key, value in checked.items():
+        default = getattr(make_config, key, None)
+        if default is not None and not _is_alike(value, default):
+            raise ValueError(f"{key} is {str(value)[:40]}")
+    return checked
+
+
+def _is_alike(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_alike(one, default[0]) for one in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and math.isfinite(value) and not isinstance(value, bool)
+    return type(value) is type(default) and (type(value) is not int or value > 0)

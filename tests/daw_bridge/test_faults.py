@@ -1,0 +1,390 @@
+"""Projects, jobs, sheets, manifests and settings that are not what they should be."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daw_bridge.batch import BatchSettings, estimate_s, preview
+from daw_bridge.install import install, uninstall
+from daw_bridge.manifest import MANIFEST, Finished, Manifest, sha256_of
+from daw_bridge.plan import PlanSettings, plan
+from daw_bridge.rpp import ProjectText, open_project
+from daw_bridge.session import Item, Job, Note, Track, pair_items
+from transform.errors import SettingsError
+
+PROJECT = rb"""<REAPER_PROJECT 0.1 "7.0/linux" 1700000000
+  RIPPLE 0
+  RECORD_PATH "media" ""
+  TEMPO 120 4 4
+  <TEMPOENVEX
+    PT 0 120 1
+    PT 4 90.5 0
+    PT 8 100 1
+  >
+  <TRACK {11111111-2222-3333-4444-555555555555}
+    NAME "drums"
+    <ITEM
+      POSITION 1.25
+      LENGTH 2
+      LOOP 1
+      MUTE 0 0
+      IGUID {AAAAAAAA-0000-0000-0000-000000000001}
+      NAME 'the "first" take.wav'
+      SOFFS 0.5
+      PLAYRATE 1.5 1 0 -1 0 0.0025
+      CHANMODE 0
+      <SOURCE SECTION
+        LENGTH 1.5
+        MODE 2
+        STARTPOS 0.25
+        <SOURCE WAVE
+          FILE "sounds/loop.wav" 1
+        >
+      >
+    >
+  >
+  <TRACK
+    NAME rhythm
+    AUXRECV 0 0 1
+    <ITEM
+      POSITION 2
+      LENGTH 4
+      LOOP 1
+      SOFFS 0.5 1
+      PLAYRATE 1 1 0 -1 0 0.0025
+      <SOURCE MIDI
+        HASDATA 1 960 QN
+        E 0 90 24 64
+        E 480 80 24 00
+        Em 0 90 26 64
+        E 480 90 2a 40
+        <X 10 0
+          /wNUZXN0
+        >
+        E 950 b0 7b 00
+        IGNTEMPO 1 120 4 4
+        POOLEDEVTS {12345678-0000-0000-0000-000000000001}
+      >
+    >
+    <ITEM
+      POSITION 7
+      LENGTH 1
+      <SOURCE MIDIPOOL
+        POOLEDEVTS {12345678-0000-0000-0000-000000000001}
+      >
+    >
+  >
+>
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults ü")
+
+
+# --- REAPER projects ---
+
+
+@given(data=st.data())
+def test_a_faulty_project(folder, fault, survives, data):
+    path = folder / "song.rpp"
+    path.write_bytes(data.draw(fault(PROJECT, is_text=True)))
+    job = survives("RPP", lambda: open_project(path).collect())
+    if job is None:
+        return
+    for item in job.items:
+        assert all(map(math.isfinite, (item.position_s, item.length_s, item.start_offset_s, item.play_rate)))
+        for note in item.notes:
+            assert item.position_s - 1e-3 <= note.onset_s <= item.end_s + 1e-3
+            assert 1 <= note.velocity <= 127
+    assert Job.from_json(job.to_json()) == job
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=12)
+lines = st.lists(st.one_of(words, st.integers().map(str), st.floats().map(str)), max_size=5).map(" ".join)
+blocks = st.recursive(
+    lines.map(lambda line: f"X{line}\n"),
+    lambda inner: st.tuples(st.sampled_from(["TRACK", "ITEM", "SOURCE MIDI", "A"]), st.lists(inner)).map(
+        lambda pair: f"<{pair[0]}\n{''.join(pair[1])}>\n"
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.lists(blocks, max_size=4), st.sampled_from(["\n", "\r\n"]))
+def test_any_tree_of_lines_comes_back_byte_by_byte(survives, inner, line_end):
+    text = f"<REAPER_PROJECT 0.1\n{''.join(inner)}>\n".replace("\n", line_end)
+    parsed = survives("RPP, read and written", ProjectText, text.encode(), "song.rpp")
+    assert parsed.with_inserted([]) == text.encode()
+    assert len(list(parsed.root.blocks("TRACK"))) == sum(tree.startswith("<TRACK") for tree in inner)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"HASDATA 1 960", b"HASDATA 1 0"),
+        (b"HASDATA 1 960", b"HASDATA 1 1e-300"),
+        (b"PT 4 90.5", b"PT 1e15 90.5"),  # a tempo that glides for 30 million years
+        (b"LENGTH 4\n", b"LENGTH 1e12\n"),  # a loop of two beats in it
+        (b"PLAYRATE 1 ", b"PLAYRATE 1e-300 "),
+        (b"E 480 80", b"E 1e300 80"),
+        (b"E 480 80 24", b"E 480 80 -" + b"9" * 5000),
+        (b"MODE 2", b"MODE 1e300"),
+        (b"TEMPO 120", b"TEMPO 1e-300"),
+    ],
+)
+def test_numbers_that_no_project_has(folder, survives, old, new):
+    assert old in PROJECT
+    path = folder / "song.rpp"
+    path.write_bytes(PROJECT.replace(old, new))
+    survives("RPP", lambda: open_project(path).collect())
+
+
+# --- jobs ---
+
+times = st.floats(0.0, 1e5)
+text = st.text(max_size=8)
+notes = st.builds(
+    Note,
+    onset_s=times,
+    onset_beats=times,
+    number=st.integers(0, 127),
+    velocity=st.integers(1, 127),
+    channel=st.integers(0, 15),
+)
+items = st.builds(
+    Item,
+    id=text,
+    track=st.just(0),
+    kind=st.sampled_from(["audio", "midi"]),
+    name=text,
+    position_s=times,
+    length_s=times,
+    is_selected=st.booleans(),
+    state=st.sampled_from(["ok", "muted", "empty", "offline", "stretched"]),
+    file=text,
+    start_offset_s=times,
+    play_rate=st.floats(0.1, 10.0),
+    keeps_pitch=st.booleans(),
+    is_looped=st.booleans(),
+    is_reversed=st.booleans(),
+    section_start_s=times,
+    section_length_s=st.none() | times,
+    channel_mode=st.integers(0, 5),
+    notes=st.lists(notes, max_size=3).map(tuple),
+)
+jobs = st.builds(
+    Job,
+    daw=text,
+    project=text,
+    project_id=text,
+    media_folder=text,
+    tempo=st.floats(20, 400).map(lambda bpm: ((0.0, bpm), (4.0, 120.0))),
+    tracks=st.builds(Track, id=text, name=text).map(lambda track: (track,)),
+    items=st.lists(items, max_size=3).map(tuple),
+)
+JOB = Job(
+    daw="rpp",
+    project="/music/song.rpp",
+    project_id="1",
+    media_folder="/music",
+    tempo=((0.0, 120.0), (8.0, 90.0)),
+    tracks=(Track(id="a", name="drums"), Track(id="b", name="rhythm")),
+    items=(
+        Item(id="i", track=0, kind="audio", name="loop", position_s=1.5, length_s=2.0, file="loop.wav"),
+        Item(
+            id="j",
+            track=1,
+            kind="midi",
+            name="beat",
+            position_s=0.0,
+            length_s=4.0,
+            notes=(Note(onset_s=0.5, onset_beats=1.0, number=36, velocity=100, channel=9),),
+        ),
+    ),
+)
+
+
+@given(jobs)
+def test_any_job_survives_as_json(survives, job):
+    assert survives("jobs, written and read", lambda: Job.from_json(job.to_json())) == job
+
+
+@given(data=st.data())
+def test_a_faulty_job(fault, survives, data):
+    harmed = data.draw(fault(JOB.to_json().encode(), is_text=True)).decode("utf-8", "surrogateescape")
+    job = survives("jobs", Job.from_json, harmed)
+    if job is not None:
+        assert Job.from_json(job.to_json()) == job
+        survives("jobs, paired", lambda: pair_items(job, has_rhythm=False))
+
+
+strange = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+def test_a_job_with_anything_in_the_place_of_anything(survives, data):
+    job = json.loads(JOB.to_json())
+    place = job
+    while True:
+        keys = list(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(strange)
+    found = survives("jobs, anything in them", Job.from_json, json.dumps(job))
+    if found is not None:
+        for item in found.items:
+            assert item.kind in ("audio", "midi")
+            assert all(1 <= note.velocity <= 127 and math.isfinite(note.onset_s) for note in item.notes)
+
+
+# --- job sheets ---
+
+CSV = b"""source,rhythm,start,length,engine,preset,seed
+a.wav,beat.mid,0.5,4,resequence,,1
+a.wav,beat.mid,,source,,,2
+"""
+TOML = b"""[[job]]
+source = "a.wav"
+rhythm = "beat.mid"
+start = 0.5
+length = 4
+engine = "resequence"
+seed = 1
+
+[[job]]
+source = "a.wav"
+rhythm = "beat.mid"
+length = "source"
+seed = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def sheets(tmp_path_factory):
+    """A folder with what the sheets name."""
+    import numpy as np
+    import soundfile
+
+    from transform.events import DrumEvent, Rhythm
+    from transform.midi import write_midi
+
+    folder = tmp_path_factory.mktemp("sheets")
+    soundfile.write(folder / "a.wav", np.zeros(1000), 44_100)
+    (folder / "beat.mid").write_bytes(write_midi(Rhythm((DrumEvent(0.0, "KD", 0.8),), 2.0)))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "content"), [("jobs.csv", CSV), ("jobs.toml", TOML)])
+@given(data=st.data())
+def test_a_faulty_job_sheet(sheets, fault, survives, name, content, data):
+    path = sheets / name
+    path.write_bytes(data.draw(fault(content, is_text=True)))
+    settings = PlanSettings(out=sheets / "out", name="{stem}_{seed}")
+    planned = survives(f"sheets, {name}", plan, [], str(path), settings)
+    if planned is not None:
+        assert planned
+        assert all(item.source.is_file() and item.rhythm.path.is_file() for item in planned)
+        assert len({item.output for item in planned}) == len(planned)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("jobs.csv", b",1\n", b",nan\n"),
+        ("jobs.csv", b",1\n", b",inf\n"),
+        ("jobs.csv", b"0.5", b"1e999"),
+        ("jobs.toml", b"seed = 1", b"seed = inf"),
+        ("jobs.toml", b"seed = 1", b"seed = " + b"9" * 400),
+        ("jobs.toml", b"0.5", b"[" * 100_000),
+        ("jobs.toml", b"0.5", b"1979-05-27"),
+        ("jobs.toml", b"0.5", b"9" * 5000),
+        ("jobs.toml", TOML, b""),
+        ("jobs.csv", CSV, b""),
+        ("jobs.csv", CSV, b"\n\n"),
+    ],
+)
+def test_what_is_no_number_or_no_sheet(sheets, name, old, new):
+    content = {"jobs.csv": CSV, "jobs.toml": TOML}[name]
+    assert old in content
+    (sheets / name).write_bytes(content.replace(old, new, 1))
+    with pytest.raises(SettingsError):
+        plan([], str(sheets / name), PlanSettings(out=sheets / "out", name="{stem}_{seed}"))
+
+
+# --- manifests ---
+
+
+def write_manifest(folder):
+    """Make a manifest of two results; return its bytes."""
+    with Manifest(folder) as manifest:
+        for name in ("a", "b"):
+            staged = manifest.staging / name
+            staged.write_bytes(name.encode())
+            finished = Finished(staged=staged, path=folder / f"{name}.wav", sha256=sha256_of(staged))
+            entry = {"key": name, "recorded_s": 2.0, "report": {"seconds": 0.1, "output": f"{name}.wav"}}
+            manifest.add(entry, [finished], overwrite=False)
+        manifest.add_failure(folder / "c.wav", {"error": "it is broken"})
+    return (folder / MANIFEST).read_bytes()
+
+
+@given(data=st.data())
+def test_a_faulty_manifest(tmp_path_factory, sheets, fault, survives, data):
+    folder = tmp_path_factory.mktemp("out")
+    whole = write_manifest(folder)
+    (folder / MANIFEST).write_bytes(data.draw(fault(whole, is_text=True)))
+    planned = plan([sheets / "a.wav"], str(sheets / "beat.mid"), PlanSettings(out=folder, name="a"))
+
+    def use():
+        survives("manifest, estimated", lambda: estimate_s(10.0, BatchSettings(out=folder)))
+        list(preview(planned, BatchSettings(out=folder)))
+        with Manifest(folder) as manifest:
+            return [manifest.made(folder / f"{name}.wav") is not None for name in "abc"]
+
+    assert survives("manifest", use) is not None  # a line that is none is left alone
+    assert {path.name: path.read_bytes() for path in folder.glob("*.wav")} == {"a.wav": b"a", "b.wav": b"b"}
+
+
+# --- REAPER's settings ---
+
+INI = b"""; mine
+[REAPER]
+lastproject=C:\\Music\\a.rpp
+csurf_cnt=1
+csurf_0=OSC "x"
+
+[verbconfig]
+  odd = 1
+""".replace(b"\n", b"\r\n")
+
+
+@given(data=st.data())
+def test_faulty_settings_of_reaper(tmp_path_factory, fault, survives, data):
+    folder = tmp_path_factory.mktemp("REAPER")
+    before = data.draw(fault(INI, is_text=True))
+    (folder / "reaper.ini").write_bytes(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("daw_bridge.install._python_library", lambda: folder / "libpython3.so")
+        patch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
+        done = survives("REAPER's settings, install", install, folder)
+        if done is None:
+            assert (folder / "reaper.ini").read_bytes() == before
+            return
+        after = (folder / "reaper.ini").read_bytes()
+        assert not before or (folder / "reaper.ini.before-redrum").read_bytes() == before
+        # Nothing that was there goes, but for the count of interfaces and one beyond it.
+        kept = [line for line in before.split(b"\n") if line.strip() and b"csurf" not in line.lower()]
+        assert [line for line in kept if line.rstrip(b"\r") not in after] == []
+        survives("REAPER's settings, uninstall", uninstall, folder)

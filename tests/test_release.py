@@ -1,0 +1,82 @@
+"""What is released holds what it must: every module, all data and licences, and nothing of this machine."""
+
+import configparser
+import email
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("daw_bridge", "presets", "training", "transform")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """The folder with the wheel and the sdist, built from what is here."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the release, is not installed")
+    folder = tmp_path_factory.mktemp("release")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def tracked():
+    """Return every file of the project that git has, by its name from here on."""
+    command = ["git", "ls-files", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no checkout: nothing says which files belong to the project")
+    return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+
+
+def test_the_wheel_holds_the_packages_and_their_data(release):
+    (wheel,) = release.glob("*.whl")
+    assert wheel.name == f"latent_redrum-{PROJECT['version']}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        for name in held:
+            assert archive.read(name) == (ROOT / name).read_bytes()
+    assert held >= {name for name in tracked() if name.partition("/")[0] in PACKAGES}
+    assert {name.partition("/")[0] for name in held} == set(PACKAGES)
+    assert not [name for name in held if "__pycache__" in name]
+    for data in ("presets/default/preset.toml", "presets/rhythms/SOURCES.csv", "presets/demo/SOURCES.csv"):
+        assert data in held
+
+
+def test_the_wheel_says_what_it_is(release):
+    (wheel,) = release.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"latent_redrum-{PROJECT['version']}.dist-info"
+        licence = archive.read(f"{info}/licenses/LICENSE")
+        about = email.message_from_bytes(archive.read(f"{info}/METADATA"))
+        scripts = configparser.ConfigParser()
+        scripts.read_string(archive.read(f"{info}/entry_points.txt").decode())
+    assert licence == (ROOT / "LICENSE").read_bytes()
+    assert about["Name"] == PROJECT["name"]
+    assert about["License-Expression"] == "MIT"
+    assert about["Requires-Python"] == PROJECT["requires-python"]
+    assert scripts["console_scripts"]["redrum"] == "daw_bridge.cli:main"
+
+
+def test_the_sdist_holds_the_project_and_nothing_else(release):
+    (sdist,) = release.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert held >= tracked() - {".gitignore"}
+    tops = {name.partition("/")[0] for name in held}
+    assert tops <= {*PACKAGES, "tests", "docs", ".ci", "PKG-INFO", *(p for p in tracked() if "/" not in p)}
+
+
+def test_the_changelog_tells_of_this_version():
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    versions = [line.split()[1] for line in lines if line.startswith("## ")]
+    assert versions[0] == PROJECT["version"]
+    assert len(set(versions)) == len(versions)
