@@ -49,11 +49,16 @@ class RhythmTraining(RunSettings):
     batch: int = 8
     learning_rate: float = 2e-4
     is_falling: bool = True  # the learning rate, over half a cosine; in the paper it stays
-    warm_up: int = 100
+    warm_up: int = 50
+    ema: float = 0.995
     validate_every: int = 250
     n_validation: int = 16
     fuser_rate: float = 0.5  # of the learning rate, for the fusers
-    generator_rate: float = 0.05  # of the learning rate, for the generator in the second half of the run
+    bias_rate: float = 5.0  # for B_rhythm
+    generator_rate: float = 0.5  # for the generator
+    generator_from: int = 0  # the step from which it learns
+    # Steps in which nothing but B_rhythm and the generator learn: all else would first unlearn how to copy.
+    bias_alone: int = 600
     judged_samples: int = 131_072  # of each segment, by the spectral losses
     mel_weight: float = 3.0
     stft_weight: float = 3.0
@@ -79,11 +84,6 @@ class RhythmTraining(RunSettings):
                 raise SettingsError(f"{n} samples, {name}, are no whole number of frames of {self.model.hop}")
         if self.judged_samples > self.synthesis.n_samples:
             raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
-
-    @property
-    def generator_from(self) -> int:
-        """The step from which the generator learns."""
-        return self.steps // 2
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTrai
     settings |= {"pairs": PairSettings(most_keys=most_keys)}
     if codec.encoder == "rave":
         settings |= {"attention_weight": 0.0, "diversity_weight": 0.01}
-        settings |= {"latents_weight": 3.0, "is_falling": False}
+        settings |= {"latents_weight": 3.0, "is_falling": False, "bias_rate": 1.0, "bias_alone": 0}
+        settings |= {"generator_rate": 0.05, "generator_from": 3000}
         settings |= {"pairs": PairSettings(least_keys=64, most_keys=most_keys // 4)}
     if device == "cpu":
         settings |= {"judged_samples": 32_768}
@@ -208,7 +209,11 @@ class _Run(Run):
         return self.maker.draw(self.synthesiser, settings.batch, rng), int(first)
 
     def train_step(self, batch: tuple[Pairs, int]) -> float:
-        self.net.generator.requires_grad_(self.step >= self.settings.generator_from)
+        settings = self.settings
+        self.net.transformer.requires_grad_(self.step >= settings.bias_alone)
+        for parameter in _bias(self.net.transformer):
+            parameter.requires_grad_(True)
+        self.net.generator.requires_grad_(self.step >= settings.generator_from)
         return super().train_step(batch)
 
     def loss_of(self, batch: tuple[Pairs, int]) -> Tensor:
@@ -383,15 +388,25 @@ def _validation(
     }
 
 
+def _bias(net: RhythmNet) -> list[nn.Parameter]:
+    """Return the parameters of B_rhythm and of its weight."""
+    found = list(net.sounding.parameters())
+    for block in net.blocks:
+        found += [block.delta, *block.rhythm_query.parameters(), *block.rhythm_key.parameters()]  # type: ignore
+    return found
+
+
 def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
-    """Return Adam with the paper's rates: fusers learn more slowly, the generator hardly."""
+    """Return Adam with a rate for each part; in the paper, fusers learn more slowly, the generator hardly."""
+    bias = _bias(net.transformer)
     fusers = [*net.transformer.fuse_r.parameters(), *net.transformer.fuse_a.parameters()]
-    slow = {id(parameter) for parameter in fusers}
-    others = [p for p in net.transformer.parameters() if id(p) not in slow]
+    apart = {id(parameter) for parameter in (*fusers, *bias)}
+    others = [p for p in net.transformer.parameters() if id(p) not in apart]
     return torch.optim.Adam(
         [
             {"params": others, "factor": 1.0},
             {"params": fusers, "factor": settings.fuser_rate},
+            {"params": bias, "factor": settings.bias_rate},
             {"params": list(net.generator.parameters()), "factor": settings.generator_rate},
         ],
         settings.learning_rate,
@@ -411,7 +426,7 @@ def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
     options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
     command = f"redrum train rhythm --data PACK --out RUN --preset PRESET --export PRESET{options}"
     parts = {"transformer": ("rhythm", state["config"])}
-    if state["step"] > settings["steps"] // 2:
+    if state["step"] > settings["generator_from"]:
         parts["generator"] = ("codec-generator", state["generator_config"])
     paths = []
     for part, (model, config) in parts.items():
