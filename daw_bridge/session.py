@@ -6,28 +6,24 @@ tracks are counted from the top. Text may hold surrogates, which stand for bytes
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from typing import Literal, Protocol
 
 from transform.errors import DawError, SettingsError
 from transform.events import POSSIBLE_BPM, TempoMap
 from transform.files import appearing_together
 
-SCHEMA = 1
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
 State = Literal["ok", "muted", "empty", "offline", "stretched", "frozen"]
-
-_T = TypeVar("_T")
 
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
@@ -111,8 +107,6 @@ class Item:
         begins = [piece.position_s for piece in self.pieces]
         if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > self.length_s):
             raise DawError(f"the item {self.name!r} has pieces that are not in order")
-        if self.kind not in get_args(Kind) or self.state not in get_args(State):
-            raise DawError(f"the item {self.name!r} is of the kind {self.kind!r}, {self.state!r}", hint=_REPAIR)
         for note in self.notes:
             if not (1 <= note.velocity <= 127 and 0 <= note.number <= 127 and 0 <= note.channel <= 15):
                 raise DawError(f"the item {self.name!r} has a note that MIDI does not know", hint=_REPAIR)
@@ -180,64 +174,6 @@ class Job:
     def track_of(self, item: Item) -> Track:
         """Return the track that an item lies on."""
         return self.tracks[item.track]
-
-    def to_json(self) -> str:
-        """Return the job as text that `from_json` reads."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """Return the job that a text describes.
-
-        Raises:
-            DawError: it is no job, or one of another version.
-        """
-        hint = "let the DAW's script write it again"
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as err:
-            raise DawError(f"the job is no JSON: {err}", hint=hint) from err
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise DawError(
-                f"the job is not of version {SCHEMA}",
-                hint="update Redrum, or install the DAW's script again with this version",
-            )
-        del data["schema"]
-        try:
-            data["tempo"] = tuple((float(beat), float(bpm)) for beat, bpm in data["tempo"])
-            data["tracks"] = tuple(_built(Track, track) for track in data["tracks"])
-            data["items"] = tuple(_item_of(item) for item in data["items"])
-            return _built(cls, data)
-        except (ArithmeticError, TypeError, ValueError, KeyError) as err:
-            raise DawError(f"the job is broken: {err!r}", hint=hint) from err
-
-
-def _item_of(data: Mapping[str, Any]) -> Item:
-    """Return an item from a JSON object; one without pieces may leave them out."""
-    notes = tuple(_built(Note, note) for note in data["notes"])
-    pieces = tuple(_built(Piece, piece) for piece in data.get("pieces", ()))
-    return _built(Item, {**data, "notes": notes, "pieces": pieces})
-
-
-def _built(kind: type[_T], data: Mapping[str, Any]) -> _T:
-    """Return a dataclass from a JSON object, none of whose keys may be unknown or of another type."""
-    if not isinstance(data, Mapping):
-        raise TypeError(f"{str(data)[:40]} describes no {kind.__name__.lower()}")
-    annotations = {field.name: str(field.type) for field in fields(cast(Any, kind))}
-    for name, value in data.items():
-        wanted = _JSON_TYPES.get(annotations[name])
-        if wanted and (not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool))):
-            raise TypeError(f"{name} is {value!r}")
-    return kind(**data)
-
-
-_JSON_TYPES: Mapping[str, Any] = {
-    "str": str,
-    "bool": bool,
-    "int": int,
-    "float": (int, float),
-    "float | None": (int, float, type(None)),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
