@@ -81,7 +81,7 @@ def read_job(path: Path) -> tuple[dict[str, Any], Job]:
         data = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as err:
         raise DawError(f"{path} cannot be read: {err.strerror or err}", hint=again) from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DawError(f"the job is no JSON: {err}", hint=again) from err
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise DawError(
@@ -90,7 +90,7 @@ def read_job(path: Path) -> tuple[dict[str, Any], Job]:
     try:
         answers = dict(data["order"])
         return answers, job_of(data["facts"])
-    except (KeyError, TypeError, ValueError) as err:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
         raise DawError(f"the job is broken: {err!r}", hint=again) from err
 
 
