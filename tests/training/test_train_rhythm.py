@@ -87,6 +87,7 @@ def settings_of(trained, **changes):
         "n_validation": 2,
         "pool_size": 1,
         "judged_samples": 4096,
+        "bias_alone": 1,
         "synthesis": SynthesisSettings(n_samples=LENGTH),
         "pairs": PairSettings(least_keys=5, most_keys=60),
         "model": model,
@@ -134,15 +135,22 @@ def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stops, name
         assert same(whole[key], resumed[key]), key
 
 
-def test_the_generator_learns_in_the_second_half_and_the_encoder_never(new_run):
-    run = new_run(steps=4)
-    before = {k: v.clone() for k, v in run.net.generator.state_dict().items()}
+def test_what_learns_when(new_run):
+    run = new_run(steps=4, bias_alone=1, generator_from=2)
     encoder = {k: v.clone() for k, v in run.encoder.state_dict().items()}
-    for step in range(2):
+    learnt = []
+    for step in range(3):
+        before = {k: v.clone() for k, v in run.net.named_parameters()}
         run.train_step(run.batch_of(step))
-    assert same(before, dict(run.net.generator.state_dict()))
-    run.train_step(run.batch_of(2))
-    assert not same(before, dict(run.net.generator.state_dict()))
+        learnt.append({k for k, v in run.net.named_parameters() if not torch.equal(v, before[k])})
+    others = [
+        n for n in learnt[0] if not any(w in n for w in ("sounding", "rhythm_query", "rhythm_key", "delta"))
+    ]
+    assert not others
+    assert "transformer.sounding.fading" in learnt[0]
+    assert not any(name.startswith("generator.") for name in learnt[0] | learnt[1])
+    assert any("to_query" in name for name in learnt[1])
+    assert any(name.startswith("generator.") for name in learnt[2])
     assert same(encoder, dict(run.encoder.state_dict()))
 
 
@@ -151,7 +159,7 @@ def test_rates_are_the_papers(new_run):
     run.step = 3000
     run.train_step(run.batch_of(0))
     rates = [group["lr"] for group in run.optimiser.param_groups]
-    assert rates == pytest.approx([2e-4, 1e-4, 1e-5])
+    assert rates == pytest.approx([2e-4, 1e-4, 2e-4, 1e-5])
     fusers = [*run.net.transformer.fuse_r.parameters(), *run.net.transformer.fuse_a.parameters()]
     assert len(run.optimiser.param_groups[1]["params"]) == len(fusers) == 16
     run.step = 0
@@ -292,10 +300,9 @@ def test_weights_go_into_the_codecs_preset(tiny_pack, presets, trained, tmp_path
     folder.mkdir()
     for path in presets["hires"].iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    half = train_rhythm(tiny_pack, tmp_path / "half", settings_of(trained["hires"], steps=1), trained["hires"])
-    checkpoint = train_rhythm(
-        tiny_pack, tmp_path / "run", settings_of(trained["hires"], steps=2), trained["hires"]
-    )
+    half, full = (settings_of(trained["hires"], steps=n, generator_from=1) for n in (1, 2))
+    before = train_rhythm(tiny_pack, tmp_path / "half", half, trained["hires"])
+    checkpoint = train_rhythm(tiny_pack, tmp_path / "run", full, trained["hires"])
     paths = export_rhythm(checkpoint, folder)
     assert [path.name for path in paths] == ["rhythm.safetensors", "codec-generator.safetensors"]
     preset = load_preset(folder)
@@ -305,7 +312,7 @@ def test_weights_go_into_the_codecs_preset(tiny_pack, presets, trained, tmp_path
     average = torch.load(checkpoint)["average"]
     assert torch.allclose(net.silence, average["transformer.silence"], atol=1e-2)
     assert "redrum train rhythm" in (folder / "CARD.md").read_text(encoding="utf-8")
-    assert export_rhythm(half, tmp_path / "other")[0].name == "rhythm.safetensors"
+    assert [path.name for path in export_rhythm(before, tmp_path / "other")] == ["rhythm.safetensors"]
 
 
 def test_a_preset_without_a_codec_is_refused(tiny_pack, small_training, tmp_path):
