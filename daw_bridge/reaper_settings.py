@@ -90,9 +90,10 @@ class SettingsFile:
         if noted is None and self._before:
             write_bytes_atomic(self._backup, self._before, overwrite=True)
         data = self._data()
-        write_bytes_atomic(self.path, data, overwrite=True)
-        is_ours = noted is None or noted == _digest(self._before)
+        is_ours = noted is None or noted == _digest(self._before) or self._was_interrupted()
+        # Noted first: whoever is killed in between must not take our lines for what was there before.
         self._write_notes({**notes, self.path.name: _digest(data) if is_ours else _CHANGED_SINCE})
+        write_bytes_atomic(self.path, data, overwrite=True)
 
     def give_back(self) -> None:
         """Write what was there before Redrum; where REAPER has written the file since, all but our lines."""
@@ -108,6 +109,10 @@ class SettingsFile:
             write_bytes_atomic(self.path, self._data(), overwrite=True)
         if noted is not None:
             self._write_notes(notes)
+
+    def _was_interrupted(self) -> bool:
+        """Tell whether the file is as it was before Redrum, though a change of it is noted."""
+        return self._backup.exists() and self._backup.read_bytes() == self._before
 
     @property
     def _backup(self) -> Path:

@@ -51,19 +51,17 @@ class RhythmTraining(RunSettings):
     is_falling: bool = True  # the learning rate, over half a cosine; in the paper it stays
     warm_up: int = 50
     ema: float = 0.995
-    validate_every: int = 250
+    validate_every: int = 100
     n_validation: int = 16
     fuser_rate: float = 0.5  # of the learning rate, for the fusers
     bias_rate: float = 5.0  # for B_rhythm
     generator_rate: float = 0.5  # for the generator
-    generator_from: int = 0  # the step from which it learns
-    # Steps in which nothing but B_rhythm and the generator learn: all else would first unlearn how to copy.
-    bias_alone: int = 600
+    generator_from: int = 600  # the step from which it learns
+    bias_alone: int = 600  # steps in which nothing but B_rhythm learns: all else would first unlearn to copy
     judged_samples: int = 131_072  # of each segment, by the spectral losses
     mel_weight: float = 3.0
     stft_weight: float = 3.0
     bands_weight: float = 2.0
-    wave_weight: float = 1.0
     attack_weight: float = 1.0
     pre_echo_weight: float = 1.0
     latents_weight: float = 0.3
@@ -235,7 +233,6 @@ class _Run(Run):
             "mel": settings.mel_weight,
             "stft": settings.stft_weight,
             "bands": settings.bands_weight,
-            "wave": settings.wave_weight,
             "attack": settings.attack_weight,
             "pre_echo": settings.pre_echo_weight,
             "latents": settings.latents_weight,

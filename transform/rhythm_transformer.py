@@ -37,7 +37,7 @@ _NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
 _LEAK = 0.2
 _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
-_SHARPNESS = (100.0, 10.0)  # delta of the first layer and of the others, at first
+_SHARPNESS = (300.0, 10.0)  # delta of the first layer and of the others, at first
 _EPSILON = 1e-4  # least deviation
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -214,15 +215,20 @@ def kill_settings(folder, n_kills, chance):
     psutil.process_iter = lambda names: []
 
     def run():
-        install.install(folder)
+        install.install(folder, with_server=True)
+
+    def settled():
+        """What is installed; what is noted of it depends on where it was killed."""
+        ignored = "Redrum/installed.json"
+        return {n: d for n, d in files_in(folder).items() if n != ignored and ".redrum-" not in n}
 
     (folder / "reaper.ini").write_bytes(INI)
     code, span_s = finished(run)
     assert code == 0
-    calm = {name: data for name, data in files_in(folder).items() if not name.startswith(".")}
+    calm = settled()
     while count["killed"] < n_kills:
-        for path in folder.iterdir():
-            path.unlink()
+        shutil.rmtree(folder)
+        folder.mkdir()
         (folder / "reaper.ini").write_bytes(INI)
         count["killed"] += killed(run, chance.uniform(0, 1.2 * span_s))
         now = files_in(folder)
@@ -230,9 +236,11 @@ def kill_settings(folder, n_kills, chance):
         if now["reaper.ini"] != INI:
             count["there"] += 1
             assert now["reaper.ini.before-redrum"] == INI, "the copy of the settings is not whole"
-        count["hidden files left"] += sum(name.startswith(".redrum-") for name in now)
+        count["hidden files left"] += sum(".redrum-" in name for name in now)
         assert finished(run)[0] == 0
-        assert {name: data for name, data in files_in(folder).items() if not name.startswith(".")} == calm
+        assert settled() == calm
+        install.uninstall(folder)
+        assert (folder / "reaper.ini").read_bytes() == INI, "uninstalling does not give back what was there"
     return count
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,9 +185,10 @@ def test_on_a_full_disk_reapers_settings_stay(disk, monkeypatch, survives):
     monkeypatch.setattr(psutil, "process_iter", lambda names: [])
     ini = b"[REAPER]\nx=" + b"y" * 10_000 + b"\n"
     outcomes = []
-    for n_kib in (0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 64):
+    for n_kib in (0, 8, 16, 24, 32, 40, 48, 56, 64, 96, 256):
         leave_free(disk, n_kib, **{"reaper.ini": ini})
-        outcomes.append(survives("full disk, settings", install.install, disk / "place", done="written"))
+        put = partial(install.install, disk / "place", with_server=True)
+        outcomes.append(survives("full disk, settings", put, done="written"))
         now = (disk / "place" / "reaper.ini").read_bytes()
         assert now == ini or (now.startswith(ini[:-1]) and b"csurf_0=HTTP" in now)
         backup = disk / "place" / "reaper.ini.before-redrum"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import psutil
@@ -107,7 +108,9 @@ def test_a_faulty_project(folder, fault, survives, data):
 
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=12)
-lines = st.lists(st.one_of(words, st.integers().map(str), st.floats().map(str)), max_size=5).map(" ".join)
+lines = st.lists(
+    st.one_of(words, st.integers().map(str), st.floats(allow_subnormal=False).map(str)), max_size=5
+).map(" ".join)
 blocks = st.recursive(
     lines.map(lambda line: f"X{line}\n"),
     lambda inner: st.tuples(st.sampled_from(["TRACK", "ITEM", "SOURCE MIDI", "A"]), st.lists(inner)).map(
@@ -229,7 +232,12 @@ def test_a_faulty_job(folder, fault, survives, data):
 
 
 strange = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_subnormal=False)
+    | st.just(10**400)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -379,7 +387,7 @@ def test_faulty_settings_of_reaper(tmp_path_factory, fault, survives, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("daw_bridge.install._python_library", lambda: folder / "libpython3.so")
         patch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
-        done = survives("REAPER's settings, install", install, folder)
+        done = survives("REAPER's settings, install", partial(install, folder, with_server=True))
         if done is None:
             assert (folder / "reaper.ini").read_bytes() == before
             return
@@ -388,4 +396,5 @@ def test_faulty_settings_of_reaper(tmp_path_factory, fault, survives, data):
         # Nothing that was there goes, but for the count of interfaces and one beyond it.
         kept = [line for line in before.split(b"\n") if line.strip() and b"csurf" not in line.lower()]
         assert [line for line in kept if line.rstrip(b"\r") not in after] == []
-        survives("REAPER's settings, uninstall", uninstall, folder)
+        if survives("REAPER's settings, uninstall", uninstall, folder) is not None:
+            assert (folder / "reaper.ini").read_bytes() == before

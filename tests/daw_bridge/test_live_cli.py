@@ -67,7 +67,7 @@ def test_what_is_missing_is_said(worlds, loop, monkeypatch):
     world = worlds("live", [worlds.track("drums", worlds.audio(loop))])
     result = redrum("--loop")
     assert result.exit_code == 2
-    assert "give --rhythm" in result.stderr
+    assert "name a rhythm (--rhythm)" in result.stderr
     result = redrum("--rhythm", RHYTHM)  # no clip is shown
     assert result.exit_code == 3
     world.stop()

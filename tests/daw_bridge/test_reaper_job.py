@@ -111,7 +111,7 @@ def test_a_job_that_is_to_end_ends(job):
         (lambda data: data.pop("order"), "The job is broken: KeyError('order')."),
         (lambda data: data["facts"]["items"][0].pop("length_s"), "The job is broken"),
         (lambda data: data["facts"].update(bpm=0.0), "The project has a tempo of 0.0 BPM"),
-        (lambda data: data["facts"]["items"][0].update(position_s=float("nan")), "has a time or a play rate"),
+        (lambda data: data["facts"]["items"][0].update(position_s=float("nan")), "has a time that is none"),
         (lambda data: data["facts"].update(items=[]), "No audio item is selected.\nSelect the drum recordings"),
         (lambda data: data["facts"].update(media_folder=""), "The project has no folder for its media."),
     ],
