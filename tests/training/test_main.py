@@ -46,7 +46,8 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
     score = ("score", "--data", tmp_path / "pack", "--preset", tmp_path / "preset", "--recordings", 2)
     scored = training(*score, "--write")
     assert scored.exit_code == 0, scored.stderr
-    assert [line[:16].strip() for line in scored.stdout.splitlines()] == ["known kits", "validation kits"]
+    rows = [line[:28].strip() for line in scored.stdout.splitlines()]
+    assert rows == ["known kits", "validation kits", "as rhythms are trained on"]
     assert "| known kits | " in (tmp_path / "preset" / "CARD.md").read_text(encoding="utf-8")
     assert (
         "micro"

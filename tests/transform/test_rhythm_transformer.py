@@ -336,10 +336,11 @@ def test_sharp_attention_copies_the_frames_that_it_picks(config):
     torch.manual_seed(0)
     net = RhythmNet(config)
     picked = [3, 1, 1, 4, 0, 2]
-    source = Source(
-        torch.randn(1, 6, 5), torch.eye(5, config.n_rhythm).T[None], torch.ones(1, 5, dtype=torch.bool)
-    )
-    target = Target(torch.eye(5, config.n_rhythm).T[None][..., picked])
+    struck = torch.zeros(1, config.n_rhythm, 5)  # in each frame another class
+    for i in range(5):
+        struck[0, [15 + i, 20 + 14 * i + 3] if config.is_detailed else i, i] = 1.0
+    source = Source(torch.randn(1, 6, 5), struck, torch.ones(1, 5, dtype=torch.bool))
+    target = Target(struck[..., picked])
     with torch.no_grad():
         for block in net.blocks:
             block.delta.fill_(1e3)
@@ -367,6 +368,9 @@ def test_a_hit_is_found_by_its_class_and_phase_at_once():
 def test_supervised_attention_learns_to_copy():
     torch.manual_seed(0)
     net = RhythmNet(SMALL)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.delta.fill_(2.0)  # what begins sharply and is wrong would take long
     source, target = random_source(SMALL, 10, 1), random_target(SMALL, 1)
     source = source._replace(is_there=torch.ones(1, 10, dtype=torch.bool))
     picked = torch.randint(10, (F,))
