@@ -113,7 +113,7 @@ class LatentModel:
         source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
         a = None if target.activations is None else target.activations.to(device)
         channels = None if bank.channels is None else bank.channels.to(device)
-        out = self._net(source, Target(target.rhythm.to(device), a), channels)
+        out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
         return mu.cpu(), sigma.cpu()
 

@@ -115,7 +115,7 @@ class Transformed(NamedTuple):
 
     mu: Tensor  # (B, D, F)
     sigma: Tensor  # (B, D, F)
-    attention: Tensor  # (B, F, S + 1): what each frame is made of, over all layers; the last is silence
+    attention: Tensor  # (B, F, S + 1): what each frame is made of, over all layers; the last is silence. Or empty
     layers: tuple[Tensor, ...]  # (B, H, F, keys + 1) of each layer, the last key being silence
     channels: tuple[Tensor, Tensor] | None = None  # mu and sigma (C, D, F) of the channels that were given
 
@@ -421,7 +421,14 @@ class RhythmNet(nn.Module):
         assert last.bias is not None
         nn.init.constant_(last.bias, -5.0)  # deviations begin small, as the codec's do
 
-    def forward(self, source: Source, target: Target, channels: Tensor | None = None) -> Transformed:
+    def forward(
+        self,
+        source: Source,
+        target: Target,
+        channels: Tensor | None = None,
+        *,
+        with_attention: bool = True,
+    ) -> Transformed:
         """Return the source's latents in the target's rhythm.
 
         Args:
@@ -429,6 +436,7 @@ class RhythmNet(nn.Module):
             target: the rhythm.
             channels: latents (C, D, S) of the channels of the source, of which there is one then: what becomes
                 of them, by the attention that the source is paid, is returned too (decision 15).
+            with_attention: whether to say what each frame is made of over all layers, which takes a while.
         """
         r_e, q = self.query(target)
         v = None if channels is None else channels.mT
@@ -445,7 +453,7 @@ class RhythmNet(nn.Module):
             with torch.autocast(u.device.type, enabled=False):
                 mean = attention.mean(dim=1)  # A_l (B, F, keys)
                 r_output = mean[..., :-1] @ r_u
-                composed = mean if made_of is None else _composed(mean, made_of)
+                composed = mean if made_of is None or not with_attention else _composed(mean, made_of)
                 if is_there is not None:  # a bank is not on the target's time: alpha is 1, nothing stays
                     u, r_u, made_of, is_there = output, r_output, composed, None
                     continue
@@ -453,10 +461,12 @@ class RhythmNet(nn.Module):
                     made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(mean)
                 u = (1 - alpha) * u + alpha * output
                 r_u = (1 - alpha) * r_u + alpha * r_output
-                made_of = (1 - alpha) * made_of + alpha * composed
+                if with_attention:
+                    made_of = (1 - alpha) * made_of + alpha * composed
         assert made_of is not None
         others = None if v is None else (v.mT, self._sigma(v.mT))
-        return Transformed(u.mT, self._sigma(u.mT), made_of, tuple(layers), others)
+        attention = made_of if with_attention else made_of.new_zeros(0)
+        return Transformed(u.mT, self._sigma(u.mT), attention, tuple(layers), others)
 
     def _sigma(self, mu: Tensor) -> Tensor:
         """Return the deviations that go with means (B, D, F): equation 3."""

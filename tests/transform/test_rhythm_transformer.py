@@ -200,6 +200,15 @@ def test_it_computes_the_equations(net, is_bank):
     assert torch.allclose(out.attention[0], attention, atol=1e-5)
 
 
+def test_without_its_attention_the_result_is_the_same(net):
+    source, target = random_source(net.config), random_target(net.config)
+    for there in (None, torch.ones(2, F, dtype=torch.bool)):
+        source = source._replace(is_there=there)
+        alone = net(source, target, with_attention=False)
+        assert torch.equal(alone.mu, net(source, target).mu)
+        assert not alone.attention.numel()
+
+
 def test_relative_positions_are_exact_nearby_and_coarse_far_away(net):
     distance = net._keys(torch.zeros(1, 300, 6), torch.zeros(1, 300, net.config.n_rhythm), 300, None).distance
     assert distance.shape == (300, 301)
