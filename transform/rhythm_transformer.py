@@ -115,7 +115,7 @@ class Transformed(NamedTuple):
 
     mu: Tensor  # (B, D, F)
     sigma: Tensor  # (B, D, F)
-    attention: Tensor  # (B, F, S + 1): what each frame is made of, over all layers; the last is silence. Or empty
+    attention: Tensor  # (B, F, S + 1): what each frame is made of over all layers, the last silence; or empty
     layers: tuple[Tensor, ...]  # (B, H, F, keys + 1) of each layer, the last key being silence
     channels: tuple[Tensor, Tensor] | None = None  # mu and sigma (C, D, F) of the channels that were given
 
