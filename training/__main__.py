@@ -183,15 +183,21 @@ def codec(
         int | None,
         typer.Option(metavar="N", help="Pieces of 0.74 s in a step. [default: 32, 8 on a processor]"),
     ] = None,
+    preset: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Begin with its codec, not with random weights.")
+    ] = None,
 ) -> None:
     """Train the codec, stage 1 of the paper: drum recording <-> latents."""
     limit = _minutes(max_minutes)
     from training.pack import load_pack
     from training.train_codec import codec_training, export_codec, train_codec
+    from transform.presets import load_preset
 
     kind = _device(device)
     settings = codec_training(config, kind, **_given(steps=steps, seed=seed, batch=batch))
-    checkpoint = train_codec(load_pack(data), out, settings, max_minutes=limit, device=kind, resume=resume)
+    begin = None if preset is None else load_preset(preset)
+    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
+    checkpoint = train_codec(load_pack(data), out, settings, **how)
     typer.echo(str(checkpoint))
     if export is not None:
         for path in export_codec(checkpoint, export):

@@ -34,13 +34,12 @@ from training.score_transcriber import as_events
 from training.scores import class_counts, pooled
 from training.synthesis import SegmentRecipe, audible_strokes, render_stems
 from training.train_kit import Base, KitTraining, train_kit
-from transform.codec import Codec, CodecConfig, GeneratorNet
+from transform.codec import Codec, load_generator
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent, nearest_class
 from transform.files import write_text_atomic
 from transform.presets import Preset, load_preset
 from transform.transcriber import Transcriber
-from transform.weights import load_net
 
 # Two acoustic kits with velocity layers, and one that is electronic, all of the test side.
 KITS = ("avl-red-zeppelin", "h2-gmrock", "synth-fm-1")
@@ -130,7 +129,7 @@ def measure(
         tell(f"{name}: training")
         given, left = divided(known[name], settings.n_one_shots, settings.seed)
         made = _fine_tuned(given, base, out / name, settings)
-        after = load_net(made.weights("codec-generator"), "codec-generator", CodecConfig, GeneratorNet)
+        after = load_generator(made.weights("codec-generator"))
         codecs = [Codec(base.trained.encoder, generator) for generator in (base.trained.generator, after)]
         tell(f"{name}: measuring")
         entries += [{"kit": name} | e for e in _judged(pack, given, left, base, codecs, judge, settings)]

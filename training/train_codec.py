@@ -35,9 +35,19 @@ from training.losses import SpectralLoss, attack_losses, divergence, divergence_
 from training.pack import Pack
 from training.pieces import PieceCutter, Pieces, PieceSettings
 from training.score_codec import codec_scores, kit_originals, means
-from transform.codec import CONFIGURATIONS, Codec, CodecConfig, CodecNet, EncoderNet, GeneratorNet
+from transform.codec import (
+    CONFIGURATIONS,
+    Codec,
+    CodecConfig,
+    CodecNet,
+    EncoderNet,
+    GeneratorNet,
+    load_encoder,
+    load_generator,
+)
 from transform.errors import CheckpointError, SettingsError
 from transform.files import write_text_atomic
+from transform.presets import Preset
 from transform.weights import config_from_json, config_to_json
 
 _log = logging.getLogger(__name__)
@@ -54,7 +64,7 @@ class CodecTraining(RunSettings):
     warm_up: int = 500
     validate_every: int = 1000
     n_validation: int = 16
-    adversarial: float = 0.3  # share of the steps that are phase B
+    adversarial: float = 0.25  # share of the steps that are phase B
     judged_samples: int = 32_768  # of each piece, by the discriminators, which cost several times the rest
     adversarial_rate: float = 2e-4  # in phase B, of generator and discriminators; falls to a tenth
     mel_weight: float = 3.0
@@ -64,7 +74,7 @@ class CodecTraining(RunSettings):
     attack_weight: float = 1.0
     pre_echo_weight: float = 1.0
     kl_first: float = 1e-6  # weight of the divergence, summed over channels, at step 0
-    kl_last: float = 5e-3
+    kl_last: float = 1e-3
     kl_warm_up: float = 0.4  # share of phase A after which it is at its last weight
     adversarial_weight: float = 1.0
     features_weight: float = 2.0
@@ -115,19 +125,32 @@ def train_codec(
     max_minutes: float = math.inf,
     device: str = "cpu",
     resume: bool = False,
+    begin: Preset | None = None,
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
 
+    Args:
+        pack: what to train on.
+        out: the folder of the run.
+        settings: of the run.
+        max_minutes: after which it stops, with a checkpoint.
+        device: where it is trained.
+        resume: go on from the checkpoint in `out`.
+        begin: the preset whose codec a new run begins with; None: with random weights.
+
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint is
-            of another configuration; or the loss is not finite.
+        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint or
+            the preset's codec is of another configuration; or the loss is not finite.
         PackError: the pack lacks what training or validation needs.
         SettingsError: the time is too short for a single step.
     """
     deadline = time.monotonic() + max_minutes * 60
     if not resume:
         check_is_new(out, "codec")
-    return train(_Run(pack, out, settings, torch.device(device)), out, deadline=deadline, resume=resume)
+    run = _Run(pack, out, settings, torch.device(device))
+    if begin is not None:
+        run.begin_with(begin)
+    return train(run, out, deadline=deadline, resume=resume)
 
 
 class _Run(Run):
@@ -149,6 +172,19 @@ class _Run(Run):
         self.known = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
         self.out, self.reports = out, Reports(out, self.unknown)
         self.terms: dict[str, Tensor] = {}  # of the last step
+
+    def begin_with(self, preset: Preset) -> None:
+        """Take the weights of a preset's codec."""
+        encoder = load_encoder(preset.weights("codec-encoder"))
+        generator = load_generator(preset.weights("codec-generator"))
+        if not encoder.config == generator.config == self.settings.model:
+            raise CheckpointError(
+                f"the codec of preset {preset.name} is of another configuration",
+                hint="name another --preset, or its configuration with --config",
+            )
+        for net in (self.net, self.average):
+            net.encoder.load_state_dict(encoder.state_dict())
+            net.generator.load_state_dict(generator.state_dict())
 
     def learning_rate(self) -> float:
         settings, turn = self.settings, self.settings.adversarial_from

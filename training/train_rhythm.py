@@ -30,12 +30,12 @@ from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
 from training.rhythm_reports import RhythmReports
 from training.score_transcriber import whole_kit_recipes
 from training.synthesis import SegmentRecipe
-from transform.codec import Codec, CodecConfig, EncoderNet, GeneratorNet
+from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import Preset
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Source, Target, Transformed, config_for
 from transform.transcriber import TranscriberNet, load_transcriber
-from transform.weights import config_to_json, fingerprint, load_net
+from transform.weights import config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
 _IMPOSSIBLE = 1e-13  # least share of a frame in the attention that is wanted: none is worse than 30 nats
@@ -100,8 +100,8 @@ def load_trained(preset: Preset) -> Trained:
         CheckpointError: the preset lacks one of them, a file is damaged, or encoder and generator do not match.
     """
     paths = [preset.weights(name) for name in ("transcriber", "codec-encoder", "codec-generator")]
-    encoder = load_net(paths[1], "codec-encoder", CodecConfig, EncoderNet)
-    generator = load_net(paths[2], "codec-generator", CodecConfig, GeneratorNet)
+    encoder = load_encoder(paths[1])
+    generator = load_generator(paths[2])
     if encoder.config != generator.config:
         raise CheckpointError(
             f"{paths[1]} and {paths[2]} are of different codecs", hint="export both from one run of the codec"

@@ -182,7 +182,7 @@ class Codec:
         Raises:
             CheckpointError: a file is missing, damaged, of another model or of another configuration.
         """
-        nets = load_encoder(encoder), load_net(generator, "codec-generator", CodecConfig, GeneratorNet)
+        nets = load_encoder(encoder), load_generator(generator)
         if nets[0].config != nets[1].config:
             raise CheckpointError(
                 f"{encoder} and {generator} are of different codecs", hint="install Redrum again"
@@ -283,6 +283,15 @@ def load_encoder(path: Path) -> EncoderNet:
         CheckpointError: the file is missing, damaged, or of another model.
     """
     return load_net(path, "codec-encoder", CodecConfig, EncoderNet)
+
+
+def load_generator(path: Path) -> GeneratorNet:
+    """Return the generator of a weights file, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    return load_net(path, "codec-generator", CodecConfig, GeneratorNet)
 
 
 class _Chunk(NamedTuple):
