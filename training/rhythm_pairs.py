@@ -35,10 +35,19 @@ from training.synthesis import (
     render_batch,
     render_stems,
 )
+from transform.bank import LEVEL_EXPONENT
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.rhythm_transformer import RhythmConfig, Source, Target, activations_of_events, rhythm_frames
+from transform.latent_bank import GAINS
+from transform.rhythm_transformer import (
+    RhythmConfig,
+    Source,
+    Target,
+    activations_of_events,
+    rhythm_frames,
+    struck_softer,
+)
 from transform.transcriber import TranscriberNet
 
 _GAP_S = 3.0  # between the source and its pseudo-targets: earlier strokes of one, tails of the other
@@ -213,7 +222,7 @@ class PairMaker:
         a_segment = synthesiser.settings.n_samples // self.config.hop  # latent frames
         sources = []
         for keys in n_keys:
-            n_segments = -(-keys // a_segment)
+            n_segments = -(-keys // (a_segment * len(GAINS)))
             sources.append(chained(synthesiser.draw(n_segments, rng, per_kit=n_segments)))
         return self.make(sources, synthesiser.draw(n, rng, per_kit=1), rng, n_keys=n_keys)
 
@@ -273,15 +282,20 @@ class PairMaker:
     def _bank(
         self, part: Part, n_keys: int, size: int, rng: np.random.Generator
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Truth]:
-        """Return `n_keys` frames of a recording, padded to `size`, and what sounds in them."""
+        """Return `n_keys` frames of a recording, at the gains of banks, padded to `size`, and what sounds."""
         whole, truth = self._segments([part], rng)
+        latents, rhythm = [whole.mu], [whole.rhythm]
+        for gain in GAINS[1:]:
+            latents.append(self._encode(gain * part.audio[None].to(self._device)).mu)
+            rhythm.append(struck_softer(self.config, whole.rhythm, gain ** (1 / LEVEL_EXPONENT)))
+        n_frames = whole.mu.shape[-1]
         picked = np.zeros(size, dtype=np.int64)
-        picked[:n_keys] = rng.permutation(whole.mu.shape[-1])[:n_keys]
+        picked[:n_keys] = rng.permutation(len(GAINS) * n_frames)[:n_keys]
         index = torch.from_numpy(picked).to(self._device)
         is_there = torch.arange(size, device=self._device)[None] < n_keys
         return (
-            (whole.mu[..., index], whole.rhythm[..., index], is_there),
-            Truth(*(part[..., index] for part in truth)),
+            (torch.cat(latents, dim=-1)[..., index], torch.cat(rhythm, dim=-1)[..., index], is_there),
+            Truth(*(part[..., index % n_frames] for part in truth)),
         )
 
     def _target(

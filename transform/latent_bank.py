@@ -1,8 +1,8 @@
 """The frames that the `latent` engine may copy: a source's latents, and what is known of the rhythm in them.
 
-A short source is taken whole. Of a long one so many frames are chosen as the transformer was trained with, so
-that every kind of stroke is among them (docs/method.md, decision 14); only these are encoded, so neither time
-nor memory grows with the source's length.
+A short source is taken whole. Of a long one frames are chosen so that every kind of stroke is among them
+(docs/method.md, decision 14); only these are encoded, so neither time nor memory grows with its length. Each is
+there as it was recorded and turned down, as a stroke of a lower velocity.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transform.audio import SAMPLE_RATE, Recording, Samples
-from transform.bank import dominant_class, groups
+from transform.bank import LEVEL_EXPONENT, dominant_class, groups
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.resampling import Resampled
-from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch
+from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch, struck_softer
 from transform.separator import StemReader
 from transform.transcriber import Activations
 
-_MOST_FRAMES = 4096
-_MOST_SAMPLES = 4096 * 512  # of frames that are longer there are fewer: banks in training are as long
+GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
+_MOST_FRAMES = 512  # at each gain
+_MOST_SAMPLES = 512 * 512  # of frames that are longer there are fewer
 _LEAD_FRAMES = 2  # kept before an onset: the frames around it know of it
 _RINGING_S = 0.3  # how long a stroke is counted as sounding along with the next
 _N_LOUDNESSES = 4
@@ -71,7 +72,7 @@ def latent_bank(
     classes: Collection[str] = CLASSES,
     stems: StemReader | None = None,
 ) -> LatentBank:
-    """Return the frames of a source that may be copied.
+    """Return the frames of a source that may be copied: all at the first gain, then all at the next.
 
     Args:
         codec: encodes them.
@@ -90,7 +91,8 @@ def latent_bank(
     def activations(begin: int, end: int) -> Activations:
         return source.activations_of(begin, end, classes=own)
 
-    latents, rhythm = [], []
+    latents: list[list[Tensor]] = [[] for _ in GAINS]
+    rhythm: list[Tensor] = []
     reach = codec.encoder_reach
     for first, last in _runs(chosen, 2 * reach + 1):
         begin, end = max(0, first - reach), min(n_frames, last + reach)
@@ -98,11 +100,14 @@ def latent_bank(
         if len(heard) > 1:
             heard = torch.cat((heard.mean(dim=0, keepdim=True), heard))
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-        latents.append(codec.encode(heard).mu[..., index - begin])
+        for turned, gain in zip(latents, GAINS, strict=True):
+            turned.append(codec.encode(gain * heard).mu[..., index - begin])
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-    mu = torch.cat(latents, dim=-1)
+    mu = torch.cat([torch.cat(turned, dim=-1) for turned in latents], dim=-1)
+    r = torch.cat(rhythm, dim=-1)
+    r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
-    return LatentBank(Source(mu[:1], torch.cat(rhythm, dim=-1), is_there), mu[1:] if len(mu) > 1 else None)
+    return LatentBank(Source(mu[:1], r, is_there), mu[1:] if len(mu) > 1 else None)
 
 
 def _reader(

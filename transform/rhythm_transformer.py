@@ -182,6 +182,16 @@ def rhythm_stretch(
     return rhythm_frames(config, probability, velocity, offset, last - origin)[..., first - origin :]
 
 
+def struck_softer(config: RhythmConfig, rhythm: Tensor, factor: float) -> Tensor:
+    """Return r (B, R, F) of the same strokes at `factor` times their velocities, 0..1."""
+    if not config.is_detailed:
+        return rhythm
+    n, softer = len(CLASSES), rhythm.clone()
+    softer[:, n : 2 * n] *= factor
+    softer[:, 3 * n : 4 * n] *= factor
+    return softer
+
+
 def _n_lags(hop: int) -> int:
     return round(HEARD_S * SAMPLE_RATE / hop) + 1
 
@@ -286,7 +296,7 @@ class Sounding(nn.Module):
         ago = torch.exp2(torch.linspace(0, math.log2(_n_lags(_HIRES_HOP) + 1), _N_PHASES)) - 2
         ago_s = ago.clamp_min(0) * _HIRES_HOP / SAMPLE_RATE
         self.fading = nn.Parameter(-ago_s / torch.tensor(_DECAYS_S)[:, None])  # logarithms, (5, 14)
-        self.silence = nn.Parameter(torch.tensor(math.log(0.1)))
+        self.silence = nn.Parameter(torch.tensor(math.log(0.4)))
 
     def forward(self, r: Tensor) -> Tensor:
         """Return what sounds."""

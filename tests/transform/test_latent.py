@@ -84,7 +84,7 @@ def sharpened(net):
     """Return an untrained network, which mixes frames whose rhythm is alike, made to choose the likest."""
     with torch.no_grad():
         for i, block in enumerate(net.blocks):
-            block.delta.fill_(30.0)
+            block.delta.fill_(300.0)
             block.gamma.fill_(10.0 if i else 0.0)
     return net
 
@@ -248,7 +248,9 @@ def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
     order = order_of(source, rhythm_of(*WANTED[:3]).events)
     n_frames = -(-round(1.7 * RATE) // 512)  # a kick at .7 s may ring for a second
     (part,) = module.latent_parts(model, order)
-    assert part.bank.source.mu.shape[-1] == -(-3 * RATE // 512)  # a short source is taken whole
+    assert part.bank.source.mu.shape[-1] == 3 * -(
+        -3 * RATE // 512
+    )  # a short source is taken whole, at three gains
     mu, _ = model.transform(part.bank, WrittenRhythm(model.config, order.events).target(0, n_frames))
     expected = model.codec.decode(mu, n_frames * 512).numpy()
     made = read_whole(LatentArrangement(model, order), n_frames * 512)

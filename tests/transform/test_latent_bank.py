@@ -4,7 +4,7 @@ import torch
 
 from transform.codec import Codec, CodecConfig, CodecNet
 from transform.events import CLASSES, DrumEvent
-from transform.latent_bank import Heard, chosen_frames, latent_bank
+from transform.latent_bank import GAINS, Heard, chosen_frames, latent_bank
 from transform.rhythm_transformer import RhythmConfig, activations_of_events, rhythm_frames
 
 RATE, HOP = 44_100, 512
@@ -41,9 +41,9 @@ def heard_in(recording, events):
 
 
 def test_a_short_source_is_taken_whole():
-    assert np.array_equal(chosen_frames([DrumEvent(1.0, "KD", 0.5)], 4096, HOP), np.arange(4096))
+    assert np.array_equal(chosen_frames([DrumEvent(1.0, "KD", 0.5)], 512, HOP), np.arange(512))
     # A bank of `paper`, whose frames are four times as long, holds as many seconds.
-    assert len(chosen_frames([DrumEvent(0.1 * i, "KD", 0.5) for i in range(900)], 2000, 2048)) <= 1024
+    assert len(chosen_frames([DrumEvent(0.1 * i, "KD", 0.5) for i in range(900)], 2000, 2048)) <= 128
 
 
 def test_a_long_source_gives_every_kind_of_stroke_with_all_of_its_phases():
@@ -53,7 +53,7 @@ def test_a_long_source_gives_every_kind_of_stroke_with_all_of_its_phases():
     events = sorted([*events, *rare], key=lambda event: event.onset_s)
     n_frames = frame_of(600)
     chosen = chosen_frames(events, n_frames, HOP)
-    assert len(chosen) == 4096
+    assert len(chosen) == 512
     assert np.all(np.diff(chosen) > 0)
     assert chosen[-1] < n_frames
     for event in rare:
@@ -79,13 +79,26 @@ def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch):
     chosen = chosen_frames(events, -(-8 * RATE // HOP), HOP)
     assert 150 < len(chosen) <= 200
     audio = torch.from_numpy(recording.read(0, recording.n_samples))
-    whole = codec.encode(torch.cat((audio.mean(dim=0, keepdim=True), audio))).mu[..., chosen]
+    audio = torch.cat((audio.mean(dim=0, keepdim=True), audio))
+    whole = torch.cat([codec.encode(gain * audio).mu[..., chosen] for gain in GAINS], dim=-1)
     assert torch.allclose(bank.source.mu, whole[:1], atol=1e-4)
     assert torch.allclose(bank.channels, whole[1:], atol=1e-4)
     said = [torch.from_numpy(part)[None] for part in heard.activations[:3]]
     r = rhythm_frames(CONFIG, *said, -(-8 * RATE // HOP))[..., chosen]
-    assert torch.allclose(bank.source.rhythm, r, atol=1e-4)
+    assert torch.allclose(bank.source.rhythm[..., : len(chosen)], r, atol=1e-4)
     assert bank.source.is_there.all()
+
+
+def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
+    recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
+    bank = latent_bank(codec, CONFIG, heard_in(recording, [DrumEvent(0.5, "KD", 0.8)]))
+    loud, half, quarter = bank.source.rhythm.chunk(3, dim=-1)
+    n, kick = len(CLASSES), CLASSES.index("KD")
+    assert torch.equal(half[:, :n], loud[:, :n])  # an onset is as sure
+    at = int(loud[0, kick].argmax())
+    velocities = [(part[0, n + kick] / part[0, kick])[at] for part in (loud, half, quarter)]
+    # Amplitude goes as velocity to the power of 1.6: 0.8, 0.8 * 0.5 ** 0.625, 0.8 * 0.25 ** 0.625.
+    assert torch.allclose(torch.stack(velocities), torch.tensor([0.8, 0.5187, 0.3364]), atol=1e-3)
 
 
 @pytest.mark.parametrize("sample_rate", [22_050, 48_000])
@@ -97,8 +110,9 @@ def test_sources_of_other_rates_are_heard_at_the_models(recorded, codec, sample_
     same = 0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE).astype(np.float32)
     expected = codec.encode(torch.from_numpy(same)[None]).mu
     assert bank.channels is None
-    assert bank.source.mu.shape == expected.shape
-    assert torch.allclose(bank.source.mu[..., 20:-20], expected[..., 20:-20], atol=1e-2)
+    as_recorded = bank.source.mu.chunk(3, dim=-1)[0]
+    assert as_recorded.shape == expected.shape
+    assert torch.allclose(as_recorded[..., 20:-20], expected[..., 20:-20], atol=1e-2)
 
 
 def test_of_stems_only_the_wanted_are_there(recorded, codec):
@@ -107,7 +121,7 @@ def test_of_stems_only_the_wanted_are_there(recorded, codec):
     heard = heard_in(recording, [DrumEvent(t, c, 0.5) for t, c, _ in strokes])
     bank = latent_bank(codec, CONFIG, heard, classes={"KD"}, stems=stems)
     alone = torch.from_numpy(stems.stems[CLASSES.index("KD")])
-    assert torch.allclose(bank.source.mu, codec.encode(alone).mu, atol=1e-5)
+    assert torch.allclose(bank.source.mu.chunk(3, dim=-1)[0], codec.encode(alone).mu, atol=1e-5)
     hats = CLASSES.index("HH")
     assert not bank.source.rhythm[:, hats].any()
     assert bank.source.rhythm[:, CLASSES.index("KD")].any()
