@@ -18,8 +18,9 @@ from training.nmf import ArrayStems, InformedNmf
 from training.rhythm_pairs import wanted_attention
 from training.score_codec import keep
 from training.synthesis import SEGMENT_SAMPLES
+from transform.attacks import refine_onsets
 from transform.audio import Recording
-from transform.bank import Bank, refine_onsets
+from transform.bank import Bank
 from transform.codec import Codec
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import RedrumError

@@ -35,7 +35,7 @@ from training.synthesis import (
     render_batch,
     render_stems,
 )
-from transform.bank import LEVEL_EXPONENT
+from transform.attacks import LEVEL_EXPONENT
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from transform.attacks import LEVEL_EXPONENT, REACH_S, attack_of, groups, locate_attack
 from transform.audio import Recording, Samples
 from transform.events import CLASSES, DrumEvent
 
 if TYPE_CHECKING:
     from transform.separator import StemReader
 
-TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
-LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
 LEAD_S = 0.002  # kept before the attack, faded in
 FADE_S = 0.006  # at the end of a hit that is cut by the next
 _WANTED_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
@@ -35,7 +34,6 @@ LONGEST_S = {"KD": 1.0, "SD": 1.2, "TT": 1.5, "HH": 1.5, "CY": 3.0}
 # Of strokes that fall together, which one a listener takes the level from.
 DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
 
-_REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
 _BEFORE_S = 0.02  # what rings into a hit is measured over this time
 _LEVEL_S = 0.06  # a hit's level is that of its beginning
 _TIMBRE_S = 0.09
@@ -79,78 +77,6 @@ class Hit:
 def dominant_class(classes: Iterable[str]) -> str:
     """Return which of the classes gives a hit its level."""
     return min(classes, key=DOMINANCE.index)
-
-
-def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[list[DrumEvent]]:
-    """Return the events in order, those within `together_s` of a group's first in one list."""
-    out: list[list[DrumEvent]] = []
-    for event in sorted(events, key=lambda e: e.onset_s):
-        if out and event.onset_s - out[-1][0].onset_s <= together_s:
-            out[-1].append(event)
-        else:
-            out.append([event])
-    return out
-
-
-def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
-    """Return the sample at which the attack nearest to `around` begins.
-
-    Near `around` the level over the 4 ms after a sample is compared with the 4 ms before it, for the sound and
-    for its first difference (which hears a hat through a ringing kick); where the ratio is largest, the attack
-    is the first sample that rises clearly above what came before.
-
-    Args:
-        sound: mono samples, shape (T,).
-        sample_rate: in Hz.
-        around: the sample where an onset was transcribed.
-    """
-    span = max(2, round(0.004 * sample_rate))
-    reach = round(_REACH_S * sample_rate)
-    first, last = max(0, around - reach), min(len(sound) - 1, around + reach)
-    if first >= last:
-        return int(np.clip(around, 0, max(0, len(sound) - 1)))
-    base = first - 2 * span
-    part = np.zeros(last + 2 * span - base, dtype=np.float64)
-    source = sound[max(0, base) : last + 2 * span]
-    part[max(0, -base) : max(0, -base) + len(source)] = source
-    if not part.any():
-        return int(np.clip(around, first, last))
-    difference = np.diff(part, prepend=part[0])
-    positions = np.arange(first, last + 1) - base
-    rise = np.zeros(len(positions))
-    for signal in (part, difference):
-        energy = np.concatenate(([0.0], np.cumsum(signal**2)))
-        after = energy[positions + span] - energy[positions]
-        before = energy[positions] - energy[positions - span]
-        floor = 1e-3 * after.max() + 1e-12
-        rise += np.log((after + floor) / (before + floor))
-    # Of equal rises the one nearest to the transcribed onset is meant.
-    rise -= 0.5 * ((positions + base - around) / reach) ** 2
-    peak = int(positions[np.argmax(rise)])
-    loud = np.abs(difference)
-    before = loud[peak - span : peak - span // 2].max(initial=0.0)
-    ahead = loud[peak - span // 2 : peak + span]
-    threshold = max(2.0 * before, 0.1 * ahead.max(initial=0.0))
-    above = np.flatnonzero(ahead > threshold) if threshold < ahead.max(initial=0.0) else np.zeros(0)
-    return base + (peak - span // 2 + int(above[0]) if len(above) else peak)
-
-
-def refine_onsets(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events moved to the attacks that are heard, those that share an attack together."""
-    moved: list[DrumEvent] = []
-    for group in groups(events, _REACH_S):
-        attack_s = _attack_of(recording, group[0].onset_s) / recording.sample_rate
-        moved.extend(replace(event, onset_s=attack_s) for event in group)
-    return sorted(moved, key=lambda event: event.onset_s)
-
-
-def _attack_of(recording: Recording, onset_s: float) -> int:
-    sample_rate = recording.sample_rate
-    around = round(onset_s * sample_rate)
-    margin = round((_REACH_S + 0.01) * sample_rate)
-    start = max(0, around - margin)
-    mono = recording.read(start, min(recording.n_samples, around + margin)).mean(axis=0)
-    return start + locate_attack(mono, sample_rate, around - start)
 
 
 class Bank:
@@ -259,7 +185,7 @@ class _Cutter:
         self.sample_rate = recording.sample_rate
         self.lead = round(LEAD_S * recording.sample_rate)
         self.groups = groups(events)
-        self.attacks = [_attack_of(recording, group[0].onset_s) for group in self.groups]
+        self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
 
     def candidates(self) -> dict[frozenset[str], list[_Cut]]:
         """Return what could be cut, by its classes, what promises to be the cleanest first."""
@@ -398,7 +324,7 @@ class _StemCutter(_Cutter):
     def _own_attack(self, cut: _Cut) -> int:
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
-        around, margin = round(onset_s * self.sample_rate), round((_REACH_S + 0.01) * self.sample_rate)
+        around, margin = round(onset_s * self.sample_rate), round((REACH_S + 0.01) * self.sample_rate)
         stem = self._own(cut, around - margin, around + margin).mean(axis=0)
         return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
 

@@ -18,8 +18,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from transform.attacks import refine_onsets, with_measured_velocities
 from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
-from transform.bank import Bank, refine_onsets
+from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
 from transform.events import (
     CLASS_NAMES,
@@ -301,8 +302,9 @@ class Redrummer:
         return self._load_latent()
 
     def transcribe(self, recording: Recording, *, progress: Progress | None = None) -> list[DrumEvent]:
-        """Return the drum events of a recording, each moved to the attack that is heard, sorted by onset."""
-        return refine_onsets(recording, self.transcriber.transcribe(recording, progress=progress))
+        """Return the drum events of a recording, at the attacks and as hard as they are heard, by onset."""
+        events = self.transcriber.transcribe(recording, progress=progress)
+        return refine_onsets(recording, with_measured_velocities(recording, events))
 
     def separate(self, recording: Recording) -> StemReader:
         """Return the stems of a recording, to be read from.
@@ -330,8 +332,14 @@ class Redrummer:
 
     def _attacks(self, recording: Recording) -> Heard:
         """Return what is heard in a recording, each event moved to its attack."""
+        heard = self._heard(recording)
+        return heard._replace(events=refine_onsets(recording, heard.events))
+
+    def _heard(self, recording: Recording) -> Heard:
+        """Return what is heard in a recording."""
         activations = self.transcriber.activations(recording)
-        return Heard(recording, activations, refine_onsets(recording, self.transcriber.events(activations)))
+        events = with_measured_velocities(recording, self.transcriber.events(activations))
+        return Heard(recording, activations.with_velocities(events), events)
 
     def _heard_rhythm(self, heard: Heard, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
         """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
@@ -373,10 +381,9 @@ class Redrummer:
             model.check(source)
         tell = progress or (lambda stage, share: None)
         tell("transcribe source", 0.0)
-        activations = self.transcriber.activations(source)
-        heard = Heard(source, activations, self.transcriber.events(activations))
+        heard = self._heard(source)
         tell("separate source", 0.0)
-        stems = self.separator.open(source, activations) if self.separator is not None else None
+        stems = self.separator.open(source, heard.activations) if self.separator is not None else None
         bank = Bank.of_recording(source, heard.events, stems) if model is None else None
         available = {e.drum_class for e in heard.events} if bank is None else bank.classes
         if not available:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transform.attacks import LEVEL_EXPONENT, groups
 from transform.audio import SAMPLE_RATE, Recording, Samples
-from transform.bank import LEVEL_EXPONENT, dominant_class, groups
+from transform.bank import dominant_class
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.resampling import Resampled

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from transform.attacks import LEVEL_EXPONENT
 from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio, write_text_atomic
-from transform.bank import LEAD_S, LEVEL_EXPONENT, Bank, Hit
+from transform.bank import LEAD_S, Bank, Hit
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
 from transform.files import appearing_folder, check_output_folder

@@ -16,8 +16,9 @@ from itertools import combinations
 
 import numpy as np
 
+from transform.attacks import LEVEL_EXPONENT, groups
 from transform.audio import Samples
-from transform.bank import LEAD_S, LEVEL_EXPONENT, LONGEST_S, Bank, Hit, dominant_class, groups
+from transform.bank import LEAD_S, LONGEST_S, Bank, Hit, dominant_class
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from transform.attacks import LEVEL_EXPONENT
 from transform.audio import Recording
-from transform.bank import LEAD_S, LEVEL_EXPONENT, Bank
+from transform.bank import LEAD_S, Bank
 from transform.events import DrumEvent
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 

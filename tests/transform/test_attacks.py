@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from transform.attacks import groups, locate_attack, refine_onsets, with_measured_velocities
+from transform.audio import Recording
+from transform.events import DrumEvent
+
+
+def decaying_noise(sample_rate, length_s, tau_s, seed=0):
+    time_s = np.arange(round(length_s * sample_rate)) / sample_rate
+    noise = np.random.default_rng(seed).standard_normal(len(time_s))
+    return (0.3 * noise * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("error_ms", [-5, -3, 0, 4, 5])
+def test_an_attack_is_found_to_the_sample_however_rough_its_transcription(sample_rate, error_ms):
+    sound = np.zeros(sample_rate, dtype=np.float32)
+    attack = round(0.5 * sample_rate) + 7
+    burst = decaying_noise(sample_rate, 0.2, 0.03)
+    burst[0] = 0.3
+    sound[attack : attack + len(burst)] += burst
+    assert abs(locate_attack(sound, sample_rate, attack + round(error_ms / 1000 * sample_rate)) - attack) <= 1
+
+
+def test_a_hat_is_found_on_top_of_a_ringing_kick():
+    sample_rate = 44_100
+    time_s = np.arange(sample_rate) / sample_rate
+    sound = (0.8 * np.sin(2 * np.pi * 50 * time_s) * np.exp(-time_s / 0.4)).astype(np.float32)
+    attack = 8_000
+    hat = decaying_noise(sample_rate, 0.05, 0.01)
+    sound[attack : attack + len(hat)] += 0.2 * np.diff(hat, prepend=0)
+    assert abs(locate_attack(sound, sample_rate, attack + 200) - attack) <= 0.001 * sample_rate
+
+
+@pytest.mark.parametrize("around", [-5, 0, 1, 99])
+def test_an_attack_in_a_tiny_or_silent_recording_stays_inside_it(around):
+    assert 0 <= locate_attack(np.zeros(2, dtype=np.float32), 44_100, around) <= 1
+    assert locate_attack(np.ones(1, dtype=np.float32), 44_100, 0) == 0
+
+
+def test_strokes_within_25_ms_are_one_group():
+    events = [DrumEvent(t, c, 0.5) for t, c in [(0.51, "HH"), (0.5, "KD"), (0.7, "SD"), (0.53, "SD")]]
+    assert [[e.drum_class for e in group] for group in groups(events)] == [["KD", "HH"], ["SD"], ["SD"]]
+
+
+def test_refined_onsets_keep_classes_and_velocities(clicks):
+    sound = clicks([0.25, 0.75], length_s=1.0)
+    events = [DrumEvent(0.245, "KD", 0.9), DrumEvent(0.756, "HH", 0.4, "open")]
+    refined = refine_onsets(Recording.from_samples(sound, 44_100), events)
+    assert refined == [DrumEvent(0.25, "KD", 0.9), DrumEvent(0.75, "HH", 0.4, "open")]
+
+
+def struck(velocities, sample_rate=44_100, hz=60.0):
+    """Return decaying tones, one every half second, as loud as drums are at these velocities."""
+    time_s = np.arange(round(0.4 * sample_rate)) / sample_rate
+    tone = np.sin(2 * np.pi * hz * time_s) * np.exp(-time_s / 0.05)
+    sound = np.zeros(round((0.5 * len(velocities) + 0.5) * sample_rate), dtype=np.float32)
+    for i, velocity in enumerate(velocities):
+        start = round(0.5 * (i + 1) * sample_rate)
+        part = sound[start : start + len(tone)]
+        part += 0.5 * velocity**1.6 * tone[: len(part)]
+    return sound
+
+
+def events_at(drum_class, said, offset_s=0.0):
+    return [DrumEvent(0.5 * (i + 1) + offset_s, drum_class, velocity) for i, velocity in enumerate(said)]
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 192_000])
+def test_strokes_are_as_strong_among_themselves_as_they_are_loud(sample_rate):
+    true = [0.9, 0.3, 0.6, 0.9, 0.45, 0.9]
+    recording = Recording.from_samples(struck(true, sample_rate), sample_rate)
+    heard = with_measured_velocities(recording, events_at("KD", [0.9] * 6))  # all are said to be alike
+    assert [event.velocity for event in heard] == pytest.approx(true, abs=0.02)
+    softer = with_measured_velocities(recording, events_at("KD", [0.45] * 6))
+    assert [event.velocity for event in softer] == pytest.approx(np.multiply(0.5, true), abs=0.02)
+
+
+def test_a_class_is_measured_in_its_own_band():
+    kicks = [0.9, 0.9, 0.3, 0.3]
+    hats = [0.2, 0.8, 0.2, 0.8]
+    sound = struck(kicks) + 0.2 * struck(hats, hz=12_000.0)
+    events = [*events_at("KD", [0.9] * 4), *events_at("HH", [0.8] * 4)]
+    heard = with_measured_velocities(Recording.from_samples(sound, 44_100), events)
+    assert [event.velocity for event in heard] == pytest.approx([*kicks, *hats], abs=0.03)
+
+
+def test_what_is_said_of_silence_stays():
+    silence = Recording.from_samples(np.zeros(44_100, dtype=np.float32), 44_100)
+    events = events_at("SD", [0.7])
+    assert with_measured_velocities(silence, events) == events
+    assert with_measured_velocities(silence, []) == []
+    tiny = Recording.from_samples(np.ones(1, dtype=np.float32), 8_000)
+    (alone,) = with_measured_velocities(tiny, [DrumEvent(0.0, "HH", 0.4)])
+    assert alone.velocity == pytest.approx(0.4)
