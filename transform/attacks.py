@@ -102,10 +102,10 @@ def attack_of(recording: Recording, onset_s: float) -> int:
 
 
 def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events, strokes of each class being as strong among themselves as they are loud.
+    """Return the events, velocities being the geometric mean of those that were said and those of their levels.
 
-    A network hears from a recording how strong a class is struck on the whole, and hardly one stroke from the
-    other; the level in the class's band does tell them apart.
+    The transcriber hears how hard a class is struck on the whole, and hardly one stroke from the other; the
+    level in the class's band tells them apart, but another drum may be in it.
     """
     levels = np.array([_band_level(recording, event) for event in events])
     said = np.array([event.velocity for event in events])
@@ -115,7 +115,7 @@ def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) 
         if not own.any() or (strong := float(np.quantile(levels[own], _STRONG))) <= 0:
             continue
         usual = float(np.quantile(said[own], _STRONG))
-        measured[own] = usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT)
+        measured[own] = np.sqrt(said[own] * usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT))
     return [
         replace(event, velocity=float(velocity))
         for event, velocity in zip(events, measured.clip(_SOFTEST, 1.0), strict=True)
