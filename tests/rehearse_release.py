@@ -26,9 +26,8 @@ class Rehearsal:
         self._bin = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
         self._environment = {name: value for name, value in os.environ.items() if name not in UNFIT}
         self._environment |= {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "110"}
-        for emptied in (self.dist, self.place):
-            shutil.rmtree(emptied, ignore_errors=True)
-            emptied.mkdir(parents=True)
+        emptied(self.dist)
+        emptied(self.place)
         if self._bin.exists():
             self.run("pip", "uninstall", "-q", "-y", "latent-redrum")
         else:
@@ -75,21 +74,22 @@ def build(rehearsal: Rehearsal) -> tuple[Path, Path]:
 
 
 def use(rehearsal: Rehearsal) -> None:
-    """Do what a new user does, and a render with each engine."""
-    for words in (
-        ["--version"],
-        ["demo", "--overwrite"],
-        ["doctor"],
-        ["presets", "list"],
-        ["rhythms", "list"],
-    ):
-        rehearsal.run("redrum", *words)
+    """Do in an empty folder what a new user does, and a render with each engine."""
+    emptied(rehearsal.place)
+    for words in ("--version", "demo", "doctor", "presets list", "rhythms list"):
+        rehearsal.run("redrum", *words.split())
     shutil.copy(
         ROOT / "presets" / "demo" / "electronic-half-time-140bpm.flac", rehearsal.place / "schlägel.flac"
     )
     for engine in ("resequence", "latent"):
-        out = ["--engine", engine, "--overwrite", "-o", f"{engine}.wav"]
-        rehearsal.run("redrum", "render", "schlägel.flac", "--rhythm", "hip-hop-bounce-140", *out)
+        words = f"render schlägel.flac --rhythm hip-hop-bounce-140 --engine {engine} -o {engine}.wav"
+        rehearsal.run("redrum", *words.split())
+
+
+def emptied(folder: Path) -> None:
+    """Make a folder with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     python -m training.bench_scaling --out DIR
 
-It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every point
-is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about an hour;
-nothing else should run meanwhile.
+It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
+point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
+an hour; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -176,14 +176,21 @@ def draw(points: Sequence[Point], picture: Path) -> None:
     for column, is_batch in enumerate((False, True)):
         times: Axes = panels[0, column]
         memory: Axes = panels[1, column]
-        for what, own in _in_order([p for p in points if (p["what"] == BATCH) == is_batch]).items():
+        shown = [point for point in points if (point["what"] == BATCH) == is_batch]
+        for what, own in _in_order(shown).items():
             sizes, seconds = [p["size"] for p in own], [p["seconds"] for p in own]
             times.plot(sizes, [seconds[-1] * size / sizes[-1] for size in sizes], color="0.8", zorder=1)
             times.plot(sizes, seconds, marker="o", label=what)
             memory.plot(sizes, [p["peak_memory_mb"] or math.nan for p in own], marker="o", label=what)
-        times.set(xscale="log", yscale="log", ylabel="seconds")
-        memory.set(xscale="log", ylim=(0, None), ylabel="peak memory (MB)", xlabel=_UNITS[is_batch])
-        if times.lines:
+        all_sizes = sorted({point["size"] for point in shown})
+        for axes in (times, memory):
+            axes.set_xscale("log")
+            axes.set_xticks(all_sizes, [f"{size:g}" for size in all_sizes])
+            axes.minorticks_off()
+        times.set(yscale="log", ylabel="seconds (grey: linear)")
+        most_mb = max((point["peak_memory_mb"] or 0 for point in shown), default=0)
+        memory.set(ylim=(0, 1.1 * most_mb or 1), ylabel="peak memory (MB)", xlabel=_UNITS[is_batch])
+        if shown:
             times.legend(fontsize="small")
     with appearing(picture, overwrite=True) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
