@@ -113,7 +113,7 @@ def work_alone() -> None:
     """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
     preset, name, length_s = pickle.load(sys.stdin.buffer)
     stage = STAGES[name]
-    model = stage.load(preset)
+    model = stage.load(preset, "cpu")
     with Recording.open(demo_recordings()[0].path) as loop:
         seconds = stage.work(model, Repeated(loop, length_s))
     sys.stdout.write(json.dumps((seconds, own_peak_mb())))

@@ -112,10 +112,10 @@ def test_a_loop_is_repeated_without_being_stored():
 
 def test_a_stage_alone_works_on_the_length_that_is_asked_for(monkeypatch, capsys):
     def work(model, recording):
-        assert model == "default"
+        assert model == ("default", "cpu")
         return recording.duration_s
 
-    monkeypatch.setattr(module, "STAGES", {"latent": SimpleNamespace(load=lambda preset: preset, work=work)})
+    monkeypatch.setattr(module, "STAGES", {"latent": SimpleNamespace(load=lambda *given: given, work=work)})
     asked = pickle.dumps(("default", "latent", 90.0))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
     work_alone()
