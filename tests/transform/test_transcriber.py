@@ -249,9 +249,9 @@ def test_other_models_and_broken_files_are_refused(net, tmp_path):
         load_transcriber(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("part", [TranscriberNet, DrumFeatures])
-def test_where_memory_is_short_the_processor_hears_the_same(net, drums, monkeypatch, caplog, part):
-    recording = Recording.from_samples(drums(4.3), 44_100)
+@pytest.mark.parametrize(("part", "length_s"), [(TranscriberNet, 4.3), (DrumFeatures, 4.4)])
+def test_where_memory_is_short_the_processor_hears_the_same(net, drums, monkeypatch, caplog, part, length_s):
+    recording = Recording.from_samples(drums(length_s), 44_100)
     real, calls = part.forward, []
 
     def cramped(self, x):
