@@ -18,12 +18,12 @@ from daw_bridge.analysis_commands import extract, separate, transcribe
 from daw_bridge.batch_command import batch
 from daw_bridge.library_commands import presets_app, rhythms_app
 from daw_bridge.live_cli import live_app
-from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option
+from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option, resolve_device
 from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
 from daw_bridge.reporting import print_json, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER
-from transform.errors import RedrumError
+from transform.errors import RedrumError, SettingsError
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ def bench(
     preset: Preset = "default",
     seed: Annotated[int | None, option("N", "Another seed is other items.", "0")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Measure only how fast it is.")] = False,
+    device: Device = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew; else a stopped run goes on.")
     ] = False,
@@ -150,8 +151,10 @@ def bench(
         from training.bench_speed import measure_speed, write_speed
 
         with progress(quiet) as show:
-            result = measure_speed(preset, progress=show)
+            result = measure_speed(preset, device=resolve_device(device), progress=show)
         written = write_speed(result, out)
+    elif device != "auto":
+        raise SettingsError("only the speed is measured on a device", hint="leave --device out, or add --speed")
     else:
         from training.benchmark import BenchSettings, run_benchmark
         from training.benchmark_report import write_report

@@ -25,7 +25,8 @@ class SettingsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._before = path.read_bytes() if path.exists() else b""
+        self._was_there = path.exists()
+        self._before = path.read_bytes() if self._was_there else b""
         self._line_end = "\r\n" if b"\r\n" in self._before else "\n"
         self._lines = self._before.decode("utf-8", "surrogateescape").split(self._line_end)
         if self._lines[-1] == "":
@@ -87,7 +88,7 @@ class SettingsFile:
             return
         notes = self._read_notes()
         noted = notes.get(self.path.name)
-        if noted is None and self._before:
+        if noted is None and self._was_there:
             write_bytes_atomic(self._backup, self._before, overwrite=True)
         data = self._data()
         is_ours = noted is None or noted == _digest(self._before) or self._was_interrupted()

@@ -1,6 +1,7 @@
 """What is released holds what it must: every module, all data and licences, and nothing of this machine."""
 
 import configparser
+import csv
 import email
 import subprocess
 import sys
@@ -11,8 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from daw_bridge.install import ACTIONS, SHARED
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("daw_bridge", "presets", "training", "transform")
+LICENCES = (
+    "LICENSE",
+    "presets/LICENCES.md",
+    "presets/default/CARD.md",
+    "presets/demo/SOURCES.csv",
+    "presets/evaluation/CARD.md",
+    "presets/rhythms/SOURCES.csv",
+)
+MOST_BYTES = 44_000_000  # of either file, as of the tree
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -47,21 +59,43 @@ def test_the_wheel_holds_the_packages_and_their_data(release):
     assert held >= {name for name in tracked() if name.partition("/")[0] in PACKAGES}
     assert {name.partition("/")[0] for name in held} == set(PACKAGES)
     assert not [name for name in held if "__pycache__" in name]
-    for data in ("presets/default/preset.toml", "presets/rhythms/SOURCES.csv", "presets/demo/SOURCES.csv"):
-        assert data in held
+    assert_all_there(held)
+
+
+def assert_all_there(held):
+    """Check that files of a release hold what a user needs, whatever git says."""
+    with (ROOT / "presets" / "rhythms" / "SOURCES.csv").open(encoding="utf-8", newline="") as file:
+        rhythms = [f"presets/rhythms/{row['name']}.mid" for row in csv.DictReader(file)]
+    with (ROOT / "presets" / "demo" / "SOURCES.csv").open(encoding="utf-8", newline="") as file:
+        loops = [f"presets/demo/{row['file']}" for row in csv.DictReader(file)]
+    preset = tomllib.loads((ROOT / "presets" / "default" / "preset.toml").read_text(encoding="utf-8"))
+    models = [f"presets/default/{model}.safetensors" for model in preset["models"]]
+    scripts = [f"daw_bridge/actions/{script}" for script in (*ACTIONS, *SHARED)]
+    remote = ["daw_bridge/actions/redrum_live/__init__.py", "daw_bridge/actions/redrum_server.py"]
+    assert len(rhythms) == 75
+    assert len(loops) == 3
+    assert len(models) == 5
+    assert held >= {*rhythms, *loops, *models, *scripts, *remote, "presets/LICENCES.md"}
+
+
+def test_neither_is_larger_than_the_tree_may_be(release):
+    assert all(path.stat().st_size < MOST_BYTES for path in release.iterdir())
 
 
 def test_the_wheel_says_what_it_is(release):
     (wheel,) = release.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         info = f"latent_redrum-{PROJECT['version']}.dist-info"
-        licence = archive.read(f"{info}/licenses/LICENSE")
+        licences = [name for name in archive.namelist() if name.startswith(f"{info}/licenses/")]
+        for name in licences:
+            assert archive.read(name) == (ROOT / name.removeprefix(f"{info}/licenses/")).read_bytes()
         about = email.message_from_bytes(archive.read(f"{info}/METADATA"))
         scripts = configparser.ConfigParser()
         scripts.read_string(archive.read(f"{info}/entry_points.txt").decode())
-    assert licence == (ROOT / "LICENSE").read_bytes()
+    assert {name.removeprefix(f"{info}/licenses/") for name in licences} == set(LICENCES)
+    assert set(about.get_all("License-File")) == set(LICENCES)
     assert about["Name"] == PROJECT["name"]
-    assert about["License-Expression"] == "MIT"
+    assert about["License-Expression"] == "MIT AND CC0-1.0 AND CC-BY-4.0"
     assert about["Requires-Python"] == PROJECT["requires-python"]
     assert scripts["console_scripts"]["redrum"] == "daw_bridge.cli:main"
 
@@ -71,6 +105,7 @@ def test_the_sdist_holds_the_project_and_nothing_else(release):
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert held >= tracked() - {".gitignore"}
+    assert_all_there(held)
     tops = {name.partition("/")[0] for name in held}
     assert tops <= {*PACKAGES, "tests", "docs", ".ci", "PKG-INFO", *(p for p in tracked() if "/" not in p)}
 

@@ -31,7 +31,6 @@ from transform.files import write_text_atomic
 from transform.presets import demo_recordings, find_rhythm
 
 RHYTHM = "hip-hop-bounce-140"
-LENGTHS_S = (10.0, 60.0)  # of the stems, from and to
 _ALONE = "from training.bench_batch import work_alone; work_alone()"
 _PLACE = Path(__file__).resolve().parents[1]
 
@@ -41,6 +40,7 @@ class BatchBench:
     """What is measured."""
 
     n_stems: int = 200
+    lengths_s: tuple[float, float] = (10.0, 60.0)  # of the stems, from and to
     n_renders: int = 20  # of the stems are also rendered one by one; each second of them counts for all
     n_kills: int = 5
     seed: int = 0
@@ -55,7 +55,7 @@ def write_stems(folder: Path, settings: BatchBench) -> list[Path]:
         path = folder / f"{n:03}.wav"
         with Recording.open(loops[n % len(loops)]) as loop:
             begin = chance.randrange(loop.n_samples)
-            n_samples = round(chance.uniform(*LENGTHS_S) * loop.sample_rate)
+            n_samples = round(chance.uniform(*settings.lengths_s) * loop.sample_rate)
             if not path.exists():
                 write_audio(path, _repeated(loop, begin, n_samples), loop.format)
         paths.append(path)
@@ -81,7 +81,7 @@ def measure(out: Path, settings: BatchBench, tell: Callable[[str], None]) -> dic
     alone_s = _alone_s(stems)
     tell("batch")
     calm = out / "calm"
-    batch_s, memory_mb = _batch(out / "stems", calm)
+    batch_s, memory_mb = timed_batch(out / "stems", calm)
     tell("single renders")
     renders_s = _renders_s(stems[: settings.n_renders], out / "single")
     renders_s *= sum(recorded_s) / max(1e-9, sum(recorded_s[: settings.n_renders]))
@@ -124,10 +124,15 @@ def _ended(process: subprocess.Popen[bytes], what: str) -> None:
         raise CheckpointError(f"{what} failed: {''.join(why)}", hint="run `redrum doctor` to see what is wrong")
 
 
-def _batch(stems: Path, out: Path) -> tuple[float, list[float]]:
-    """Return the seconds of a batch, start-up included, and its memory in MB, twice a second; [] off Linux."""
+def timed_batch(stems: Path, out: Path, preset: str = "default") -> tuple[float, list[float]]:
+    """Return the seconds of a batch, start-up included, and its memory in MB, twice a second; [] off Linux.
+
+    Raises:
+        CheckpointError: it failed.
+    """
+    arguments = ("--rhythm", RHYTHM, "--length", "source", "--preset", preset, "--out", out, "--quiet")
     began_s = time.perf_counter()
-    process = _redrum("batch", stems, "--rhythm", RHYTHM, "--length", "source", "--out", out, "--quiet")
+    process = _redrum("batch", stems, *arguments)
     memory_mb = []
     while process.poll() is None:
         memory_mb += _resident_mb(process.pid)

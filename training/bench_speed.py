@@ -32,12 +32,14 @@ def measure_speed(
     preset: str,
     lengths_s: Sequence[float] = LENGTHS_S,
     *,
+    device: str = "cpu",
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
     """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
 
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
-    counted as time, but as memory. Stages whose model the preset lacks are left out.
+    counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
+    lacks are left out.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
@@ -50,12 +52,12 @@ def measure_speed(
             with Recording.open(demo_recordings()[0].path) as loop:
                 write_audio(path, _repeated(loop, length_s), loop.format)
             for stage in stages:
-                seconds, peak_mb = _measured(preset, stage, path)
+                seconds, peak_mb = _measured(preset, stage, path, device)
                 row = {"stage": stage, "length_s": length_s, "seconds": seconds}
                 rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
                 if progress is not None:
                     progress("speed", len(rows) / (len(stages) * len(lengths_s)))
-    return {"schema": 1, "preset": preset, "n_cores": os.cpu_count(), "rows": rows}
+    return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
 
 
 def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
@@ -67,9 +69,9 @@ def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
         left -= samples.shape[1]
 
 
-def _measured(preset: str, stage: str, path: Path) -> tuple[float, float | None]:
+def _measured(preset: str, stage: str, path: Path, device: str) -> tuple[float, float | None]:
     """Return the seconds that a stage took in a process of its own, and the memory that it needed, in MB."""
-    done = in_own_process(_ALONE, (preset, stage, path))
+    done = in_own_process(_ALONE, (preset, stage, path, device))
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise CheckpointError(
@@ -82,12 +84,20 @@ def _measured(preset: str, stage: str, path: Path) -> tuple[float, float | None]
 
 def work_alone() -> None:
     """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
-    preset, name, path = pickle.load(sys.stdin.buffer)
+    preset, name, path, device = pickle.load(sys.stdin.buffer)
     stage = STAGES[name]
-    model = stage.load(preset)
+    model = stage.load(preset, device)
     with Recording.open(path) as recording:
         seconds = stage.work(model, recording)
-    sys.stdout.write(json.dumps((seconds, own_peak_mb())))
+    sys.stdout.write(json.dumps((seconds, _peak_mb(device))))
+
+
+def _peak_mb(device: str) -> float | None:
+    if device != "cuda":
+        return own_peak_mb()
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def _transcribe(redrummer: Redrummer, recording: Recording) -> float:
@@ -131,25 +141,25 @@ def _code(codec: Codec, recording: Recording) -> float:
     return seconds * SAMPLE_RATE / recording.sample_rate  # it takes samples for those of 44.1 kHz
 
 
-def _redrummer(preset: str) -> Redrummer:
+def _redrummer(preset: str, device: str) -> Redrummer:
     from transform.engine import Redrummer
 
-    return Redrummer.load(preset)
+    return Redrummer.load(preset, device=device)
 
 
-def _codec(preset: str, *, bfloat16: bool = False) -> Codec:
+def _codec(preset: str, device: str, *, bfloat16: bool = False) -> Codec:
     from transform.codec import Codec
 
     chosen = load_preset(preset)
     weights = (chosen.weights(f"codec-{name}") for name in ("encoder", "generator"))
-    return Codec.load(*weights, bfloat16=bfloat16)
+    return Codec.load(*weights, device=device, bfloat16=bfloat16)
 
 
 class Stage(NamedTuple):
     """What is measured: a model that the preset must hold, how it is loaded, and its work on a recording."""
 
     needs: str
-    load: Callable[[str], Any]
+    load: Callable[[str, str], Any]  # of a preset, on a device
     work: Callable[[Any, Recording], float]  # returns the seconds it took
 
 
@@ -170,9 +180,10 @@ def speed_table(result: Mapping[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        f"Preset `{result['preset']}` on {result['n_cores']} cores, without a GPU. Made with:",
+        f"Preset `{result['preset']}` on {result['device']}, {result['n_cores']} cores. Made with:",
     ]
-    lines += ["", "```", f"redrum bench --speed --preset {result['preset']}", "```", ""]
+    command = f"redrum bench --speed --preset {result['preset']} --device {result['device']}"
+    lines += ["", "```", command, "```", ""]
     lines += [f"| | {' | '.join(f'{length_s / 60:g} min' for length_s in lengths_s)} |"]
     lines += [f"| --- |{' --- |' * len(lengths_s)}"]
     for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -183,7 +194,8 @@ def speed_table(result: Mapping[str, Any]) -> str:
         lines.append(f"| {stage} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Times real time, and the most memory that a process needed which did nothing else, models included.",
+        "Times real time, and the most memory that a process needed which did nothing else, models included",
+        "(on cuda: of the device's).",
         "Separation does not count the transcription that guides it; resequence and latent are whole renders;",
         "codec is coding and decoding one channel.",
     ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+import logging
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _Net = TypeVar("_Net", bound=nn.Module)
+_Out = TypeVar("_Out")
+_log = logging.getLogger(__name__)
 
 
 class TemporalBlock(nn.Module):
@@ -44,3 +49,32 @@ def fused(net: _Net) -> _Net:
                     module[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(before, norm, transpose=transposed)
                     module[i] = nn.Identity()
     return net
+
+
+class Placed(Generic[_Net]):
+    """A network on a device; where that is short of memory, a copy on the processor takes its place.
+
+    The network itself is never moved: other threads may be at work with it.
+    """
+
+    def __init__(self, net: _Net, *, device: str) -> None:
+        self._now = net.to(device), torch.device(device)
+
+    def run(self, work: Callable[[_Net, torch.device], _Out]) -> _Out:
+        """Return what `work` makes with the network and the device that it is on."""
+        net, device = self._now
+        try:
+            return work(net, device)
+        except torch.OutOfMemoryError:
+            name = type(net).__name__
+            _log.warning("the device is short of memory: %s runs on the processor from here on", name)
+        torch.cuda.empty_cache()  # not before the error, which holds what there is no room for, is forgotten
+        self._now = _on_processor(net), torch.device("cpu")
+        return work(*self._now)
+
+
+def _on_processor(net: _Net) -> _Net:
+    """Return a copy of a network on the processor, made without memory of the device that it is on."""
+    memo: dict[int, object] = {id(p): nn.Parameter(p.detach().cpu().clone()) for p in net.parameters()}
+    memo |= {id(buffer): buffer.cpu().clone() for buffer in net.buffers()}
+    return copy.deepcopy(net, memo)

@@ -26,7 +26,7 @@ from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, FeatureSettings, band_positions
-from transform.layers import TemporalBlock, fused
+from transform.layers import Placed, TemporalBlock, fused
 from transform.nmf import active_components, learnt, levels_of, shares
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
@@ -187,9 +187,8 @@ class Separator:
 
     def __init__(self, net: SeparatorNet, *, device: str = "cpu") -> None:
         self.config = net.config
-        self._device = torch.device(device)
-        self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
-        self._features = DrumFeatures(net.config.features).to(self._device)
+        self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
+        self._features = Placed(DrumFeatures(net.config.features), device=device)
         assert net.reach_frames + N_HOPS + 4 < _REACH_S * _FPS, "the network sees further than a block's margin"
 
     @classmethod
@@ -218,9 +217,9 @@ class Separator:
             stretches: audio (T,) at 44.1 kHz at the level at which it is best heard, and the transcriber's
                 probability (5, F) there; F = T // 441 + 1 frames.
         """
-        features, heard = zip(*stretches, strict=True)
-        read = [self._features(audio[None].to(self._device)) for audio in features]
-        return self._net.learn_templates(torch.cat(read, dim=2), torch.cat(heard, dim=1)[None].to(self._device))
+        features = torch.cat([self._read(audio) for audio, _ in stretches], dim=2)
+        heard = torch.cat([probability for _, probability in stretches], dim=1)[None]
+        return self._net.run(lambda net, device: net.learn_templates(features.to(device), heard.to(device)))
 
     @torch.inference_mode()
     def masks(self, audio: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
@@ -232,9 +231,14 @@ class Separator:
             probability: the transcriber's, shape (5, F).
             templates: learnt in the whole recording.
         """
-        features = self._features(audio[None].to(self._device))
-        logits = self._net(features, probability[None].to(self._device), templates)
+        given = self._read(audio), probability[None], templates
+        logits = self._net.run(lambda net, device: net(*(part.to(device) for part in given)))
         return torch.softmax(logits[0].float(), dim=0).cpu()
+
+    def _read(self, audio: Tensor) -> Tensor:
+        """Return the features (1, C, F, K) of audio (T,)."""
+        features: Tensor = self._features.run(lambda listen, device: listen(audio[None].to(device)))
+        return features.cpu()
 
 
 class Stems:

@@ -22,7 +22,7 @@ from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import DrumFeatures, FeatureSettings, mel_filters
-from transform.layers import TemporalBlock, fused
+from transform.layers import Placed, TemporalBlock, fused
 from transform.weights import load_net
 
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
@@ -115,9 +115,8 @@ class Transcriber:
 
     def __init__(self, net: TranscriberNet, *, device: str = "cpu") -> None:
         self.config = net.config
-        self._device = torch.device(device)
-        self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
-        self._features = DrumFeatures(net.config.features).to(self._device)
+        self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
+        self._features = Placed(DrumFeatures(net.config.features), device=device)
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
         self._n_kept = 0
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
@@ -188,8 +187,9 @@ class Transcriber:
         """
         if gain is None:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
-        features = self._features(gain * audio[None].to(self._device))
-        logits = self._net(features.contiguous(memory_format=torch.channels_last))[0].float().cpu()
+        features: Tensor = self._features.run(lambda listen, device: listen(gain * audio[None].to(device)))
+        features = features.contiguous(memory_format=torch.channels_last)
+        logits = self._net.run(lambda net, device: net(features.to(device)))[0].float().cpu()
         n = len(CLASSES)
         return Activations(
             torch.sigmoid(logits[:n]).numpy(),

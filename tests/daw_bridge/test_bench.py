@@ -83,11 +83,21 @@ def test_bench_of_nothing_is_a_usage_error(bench):
 def test_speed_alone_needs_no_pack(bench, tmp_path, monkeypatch):
     row = {"stage": "transcription", "length_s": 60.0, "seconds": 0.5, "real_time_factor": 120.0}
     made_up = {"schema": 1, "preset": "default", "n_cores": 2, "rows": [row | {"peak_memory_mb": 500.0}]}
-    monkeypatch.setattr(bench_speed, "measure_speed", lambda preset, progress: made_up)
-    result = bench("--speed", "--out", "here")
+    monkeypatch.setattr(
+        bench_speed, "measure_speed", lambda preset, device, progress: made_up | {"device": device}
+    )
+    result = bench("--speed", "--device", "cpu", "--out", "here")
     assert result.exit_code == 0, result.stderr
     assert "120" in result.stdout
+    assert "on cpu, 2 cores" in result.stdout
     assert not bench.asked
     written = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert written == ["speed.json", "speed.md"]
     assert json.loads(bench("--speed", "--json", "--out", "there").stdout)["real_time_factor"] == 120.0
+
+
+def test_only_the_speed_is_measured_on_a_device(bench):
+    result = bench("--device", "cuda")
+    assert result.exit_code == 2
+    assert "leave --device out, or add --speed" in result.stderr
+    assert not bench.asked

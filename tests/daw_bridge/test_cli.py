@@ -24,6 +24,7 @@ import soxr
 import torch
 from typer.testing import CliRunner
 
+from daw_bridge import batch
 from daw_bridge.cli import app
 from daw_bridge.render_commands import DEMO_RHYTHMS
 from daw_bridge.reporting import progress
@@ -710,6 +711,35 @@ def test_device_that_is_not_there_is_an_environment_error(source, here, monkeypa
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert_refused(["render", source, "--rhythm", RHYTHM, "--device", name], 3, f"no {name} device", here)
+
+
+@pytest.mark.parametrize("given", ["", "--device cuda", "--device cpu"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"render loop.wav --rhythm {RHYTHM}",
+        f"batch loop.wav --rhythm {RHYTHM}",
+        "demo",
+        "transcribe loop.wav",
+        "separate loop.wav",
+        "extract loop.wav --out kit",
+        "rhythms add new loop.wav",
+    ],
+)
+@pytest.mark.usefixtures("source")
+def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, command, given):
+    asked = []
+
+    def load(preset="default", *, device="cpu"):
+        asked.append(device)
+        raise CheckpointError("no more is asked for")
+
+    monkeypatch.setattr(Redrummer, "load", load)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    batch._models.cache_clear()
+    result = redrum(*f"{command} {given}".split())
+    assert result.exit_code == 1, result.output
+    assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
 
 
 @pytest.mark.parametrize("command", ["render", "transcribe"])

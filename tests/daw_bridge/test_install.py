@@ -39,6 +39,7 @@ SYSTEMS = {  # what REAPER's files are like there
     "linux": (INI.replace(b"C:\\M\xfcsik", b"/mnt/m"), ACTIONS_LIST),
     "no end of line": (INI.rstrip(), ACTIONS_LIST.rstrip()),
     "never used": (b"[REAPER]\n", None),
+    "empty": (b"", b""),
 }
 
 

@@ -12,12 +12,7 @@ from training import bench_batch
 from training.bench_batch import BatchBench, measure, report, work_alone, write_stems
 from transform.errors import CheckpointError
 
-FEW = BatchBench(n_stems=3, n_renders=2, n_kills=2)
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(bench_batch, "LENGTHS_S", (0.5, 9.0))
+FEW = BatchBench(n_stems=3, lengths_s=(0.5, 9.0), n_renders=2, n_kills=2)
 
 
 class Batch:
@@ -79,7 +74,7 @@ def test_a_batch_that_fails_is_a_sentence(tmp_path, monkeypatch):
 
 
 def test_the_models_alone_say_their_seconds(tmp_path, monkeypatch, capsys):
-    stems = write_stems(tmp_path, BatchBench(n_stems=1))
+    stems = write_stems(tmp_path, BatchBench(n_stems=1, lengths_s=(0.5, 9.0)))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(pickle.dumps(stems))))
     work_alone()
     assert 0 < float(capsys.readouterr().out) < 120

@@ -21,7 +21,8 @@ def measured(monkeypatch):
     """Return what was measured: (stage, samples, channels); nothing works, and each takes half a second."""
     asked = []
 
-    def measure(preset, stage, path):
+    def measure(preset, stage, path, device):
+        assert device == "cpu"
         with Recording.open(path) as recording:
             asked.append((stage, recording.n_samples, recording.n_channels))
         return 0.5, 300.0
@@ -55,12 +56,13 @@ def test_the_table_has_a_row_a_stage(tmp_path):
         for stage, factor, peak_mb in (("transcription", 99.6, None), ("resequence", 40.2, 512.3))
         for length_s in (60.0, 600.0)
     ]
-    result = {"schema": 1, "preset": "default", "n_cores": 2, "rows": rows}
+    result = {"schema": 1, "preset": "default", "device": "cpu", "n_cores": 2, "rows": rows}
     table = speed_table(result)
     assert "| | 1 min | 10 min |" in table
     assert "| transcription | 100x | 100x |" in table
     assert "| resequence | 40x, 512 MB | 40x, 512 MB |" in table
-    assert "2 cores" in table
+    assert "on cpu, 2 cores" in table
+    assert "redrum bench --speed --preset default --device cpu" in table
     paths = write_speed(result, tmp_path)
     assert [path.name for path in paths] == ["speed.md", "speed.json"]
     assert json.loads(paths[1].read_text(encoding="utf-8")) == result
@@ -68,7 +70,7 @@ def test_the_table_has_a_row_a_stage(tmp_path):
 
 @pytest.mark.parametrize("stage", ["transcription", "resequence"])
 def test_a_stage_alone_says_its_seconds_and_its_memory(stage, monkeypatch, capsys):
-    asked = pickle.dumps(("default", stage, demo_recordings()[0].path))
+    asked = pickle.dumps(("default", stage, demo_recordings()[0].path, "cpu"))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
     work_alone()
     seconds, peak_mb = json.loads(capsys.readouterr().out)
@@ -116,4 +118,20 @@ def test_a_stage_that_fails_is_a_sentence(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(CheckpointError, match=r"the resequence of 60 s failed: MemoryError: no room"):
-        bench_speed._measured("default", "resequence", tmp_path / "60.wav")
+        bench_speed._measured("default", "resequence", tmp_path / "60.wav", "cpu")
+
+
+def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch, capsys):
+    def load(preset, device):
+        return device
+
+    def work(device, recording):
+        assert device == "cuda"
+        return 0.25
+
+    monkeypatch.setattr(bench_speed, "STAGES", {"latent": SimpleNamespace(load=load, work=work)})
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 300 * 2**20)
+    asked = pickle.dumps(("default", "latent", demo_recordings()[0].path, "cuda"))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
+    work_alone()
+    assert json.loads(capsys.readouterr().out) == [0.25, 300.0]

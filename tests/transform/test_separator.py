@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transform import separator as module
 from transform.audio import Recording
 from transform.errors import AudioError, CheckpointError, SettingsError
-from transform.features import FeatureSettings, band_positions
+from transform.features import DrumFeatures, FeatureSettings, band_positions
 from transform.separator import Separator, SeparatorConfig, SeparatorNet, load_separator
 from transform.transcriber import Activations
 from transform.weights import config_to_json
@@ -119,6 +119,32 @@ def test_templates_of_a_long_recording_come_from_stretches_all_over_it(net, monk
         assert np.array_equal(probability.numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    ("part", "method", "length_s"),
+    [
+        (SeparatorNet, "forward", 1.1),
+        (SeparatorNet, "learn_templates", 1.2),
+        (DrumFeatures, "forward", 1.3),
+    ],
+)
+def test_where_memory_is_short_the_stems_are_the_same(net, monkeypatch, caplog, part, method, length_s):
+    recording = noise(length_s, seed=7)
+    heard, real, calls = heard_in(recording), getattr(part, method), []
+
+    def cramped(self, *given):
+        calls.append(self)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, *given)
+
+    monkeypatch.setattr(part, method, cramped)
+    stems = Separator(net).open(recording, heard).read(0, recording.n_samples)
+    assert len(calls) > 1
+    expected = Separator(net).open(recording, heard).read(0, recording.n_samples)
+    assert np.abs(stems - expected).max() < 1e-6
+    assert caplog.text.count(f"{part.__name__} runs on the processor") == 1
+
+
 def test_stems_of_a_stretch_are_those_of_the_whole(net):
     recording = noise(3.0, 48_000, 2)
     stems = Separator(net).open(recording, heard_in(recording))
@@ -196,7 +222,7 @@ def test_not_a_number_is_said(net):
 
 def test_fused_network_equals_the_trained_one(net):
     given = inputs(net, 200)
-    quick = Separator(net)._net
+    quick = Separator(net)._net.run(lambda net, device: net)
     with torch.inference_mode():
         assert torch.allclose(quick(*given), net(*given), atol=1e-3)
 

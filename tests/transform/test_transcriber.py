@@ -136,7 +136,7 @@ def test_what_is_far_from_any_usual_level_stays_so(peak, gain):
 def test_fused_network_equals_the_trained_one(net):
     features = torch.rand(2, 3, 300, 96)
     before = copy.deepcopy(net.state_dict())
-    fused = Transcriber(net)._net
+    fused = Transcriber(net)._net.run(lambda net, device: net)
     with torch.inference_mode():
         assert torch.allclose(fused(features), net(features), atol=1e-4)
     assert not any(isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for m in fused.modules())
@@ -247,3 +247,21 @@ def test_other_models_and_broken_files_are_refused(net, tmp_path):
         load_transcriber(path)
     with pytest.raises(CheckpointError, match="no readable weights file"):
         load_transcriber(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(("part", "length_s"), [(TranscriberNet, 4.3), (DrumFeatures, 4.4)])
+def test_where_memory_is_short_the_processor_hears_the_same(net, drums, monkeypatch, caplog, part, length_s):
+    recording = Recording.from_samples(drums(length_s), 44_100)
+    real, calls = part.forward, []
+
+    def cramped(self, x):
+        calls.append(x.shape)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, x)
+
+    monkeypatch.setattr(part, "forward", cramped)
+    heard = Transcriber(net).activations(recording)
+    assert_same(heard, Transcriber(net).activations(recording))
+    assert len(calls) > 1
+    assert caplog.text.count(f"{part.__name__} runs on the processor") == 1

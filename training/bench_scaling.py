@@ -1,0 +1,221 @@
+"""What time and memory grow with: recordings of a minute to an hour, batches of one to 500 items.
+
+    python -m training.bench_scaling --out DIR
+
+It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
+point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
+an hour; nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from training.bench_batch import BatchBench, timed_batch, write_stems
+from training.bench_speed import STAGES
+from training.peak_memory import in_own_process, own_peak_mb
+from transform.audio import Recording, Samples
+from transform.errors import CheckpointError
+from transform.files import appearing, write_text_atomic
+from transform.presets import demo_recordings, load_preset
+
+LENGTHS_MIN = (1.0, 3.0, 10.0, 30.0, 60.0)
+BATCHES = (1, 10, 50, 100, 500)
+ITEM_S = 3.0
+MEASURED = ("transcription", "resequence", "latent")  # of the stages of `redrum bench --speed`
+BATCH = "batch"
+_UNITS = {False: "minutes of stereo", True: f"items of {ITEM_S:g} s"}  # is it a batch?
+_N_FITTED = 3  # the largest sizes: what a start costs hardly counts there
+_ALONE = "from training.bench_scaling import work_alone; work_alone()"
+
+Point = dict[str, Any]
+
+
+class Repeated(Recording):
+    """A loop that is heard again and again, for any length, of which no more is kept than the loop."""
+
+    def __init__(self, loop: Recording, length_s: float) -> None:
+        super().__init__(loop.name, loop.format, round(length_s * loop.sample_rate))
+        self._loop = loop.read(0, loop.n_samples)
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return the samples from `start` up to `stop`, shape (C, stop - start), zeros outside."""
+        at = np.arange(start, stop)
+        block: Samples = self._loop[:, at % self._loop.shape[1]]
+        block[:, (at < 0) | (at >= self.n_samples)] = 0
+        return block
+
+
+def measure(
+    store: Path, preset: str, asked: Sequence[tuple[str, float]], tell: Callable[[str], None]
+) -> list[Point]:
+    """Return the points that are asked for, in that order; what `store` holds already is not measured again.
+
+    Args:
+        store: JSON Lines, a point each; written after every point.
+        preset: whose models work.
+        asked: what is measured, and minutes or a number of items.
+        tell: is told what is measured next.
+
+    Raises:
+        CheckpointError: there is no such preset, or a process failed.
+    """
+    models = load_preset(preset).models
+    points = {_key(point): point for point in _stored(store)}
+    wanted = [(preset, *ask) for ask in asked if ask[0] == BATCH or STAGES[ask[0]].needs in models]
+    for key in wanted:
+        if key in points:
+            continue
+        _, what, size = key
+        tell(f"{what}, {size:g} {_UNITS[what == BATCH]}")
+        seconds, peak_mb = _batch(preset, round(size)) if what == BATCH else _stage(preset, what, size)
+        points[key] = {"schema": 1, "preset": preset, "what": what, "size": size}
+        points[key] |= {"seconds": seconds, "peak_memory_mb": peak_mb, "n_cores": os.cpu_count()}
+        lines = (json.dumps(point) + "\n" for point in points.values())
+        write_text_atomic(store, "".join(lines), overwrite=True)
+    return [points[key] for key in wanted]
+
+
+def _key(point: Point) -> tuple[str, str, float]:
+    return point["preset"], point["what"], point["size"]
+
+
+def _stored(store: Path) -> Iterator[Point]:
+    if store.exists():
+        for line in store.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
+
+
+def _stage(preset: str, stage: str, minutes: float) -> tuple[float, float | None]:
+    done = in_own_process(_ALONE, (preset, stage, 60 * minutes))
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise CheckpointError(
+            f"the {stage} of {minutes:g} minutes failed: {''.join(why)}",
+            hint="redrum a recording with the same preset to see what is wrong; the same command goes on here",
+        )
+    seconds, peak_mb = json.loads(done.stdout)
+    return seconds, peak_mb
+
+
+def work_alone() -> None:
+    """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
+    preset, name, length_s = pickle.load(sys.stdin.buffer)
+    stage = STAGES[name]
+    model = stage.load(preset, "cpu")
+    with Recording.open(demo_recordings()[0].path) as loop:
+        seconds = stage.work(model, Repeated(loop, length_s))
+    sys.stdout.write(json.dumps((seconds, own_peak_mb())))
+
+
+def _batch(preset: str, n_items: int) -> tuple[float, float | None]:
+    """Return the seconds of a batch of so many items, start-up included, and its memory in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        stems = Path(folder) / "stems"
+        stems.mkdir()
+        write_stems(stems, BatchBench(n_stems=n_items, lengths_s=(ITEM_S, ITEM_S)))
+        seconds, memory_mb = timed_batch(stems, Path(folder) / "out", preset)
+        return seconds, max(memory_mb, default=None)
+
+
+def exponent(points: Sequence[Point]) -> float | None:
+    """Return e of the power law seconds = c * size**e, fitted to the largest sizes; 1 is linear."""
+    largest = sorted(points, key=lambda point: float(point["size"]))[-_N_FITTED:]
+    if len(largest) < 2:
+        return None
+    sizes, seconds = (np.log([point[name] for point in largest]) for name in ("size", "seconds"))
+    return float(np.polyfit(sizes, seconds, 1)[0])
+
+
+def _in_order(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return the points of each thing that was measured."""
+    return {what: [p for p in points if p["what"] == what] for what in dict.fromkeys(p["what"] for p in points)}
+
+
+def report(points: Sequence[Point]) -> str:
+    """Return the points as Markdown: seconds, seconds a minute or an item, memory, and how time grows."""
+    lines = ["# Time and memory with size", ""]
+    lines += [f"On {points[0]['n_cores']} cores. Made with `python -m training.bench_scaling --out DIR`.", ""]
+    lines += ["| what | size | seconds | for each | peak memory |", "| --- | --- | --- | --- | --- |"]
+    for point in points:
+        peak_mb, size, seconds = point["peak_memory_mb"], point["size"], point["seconds"]
+        memory = "-" if peak_mb is None else f"{peak_mb:.0f} MB"
+        unit = _UNITS[point["what"] == BATCH]
+        lines.append(f"| {point['what']} | {size:g} {unit} | {seconds:.1f} | {seconds / size:.2f} | {memory} |")
+    lines += ["", f"Time grows with size to the power of, over the {_N_FITTED} largest sizes:", ""]
+    for what, own in _in_order(points).items():
+        found = exponent(own)
+        lines.append(f"- {what}: {'-' if found is None else f'{found:.2f}'}")
+    lines += [
+        "",
+        "Recordings are a shipped loop again and again. Loading the models is not counted as time, but as",
+        "memory. resequence and latent are whole renders that are not written. A batch is `redrum batch` with",
+        "its default of `--jobs`, start-up and files included; its memory is looked up twice a second.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(points: Sequence[Point], picture: Path) -> None:
+    """Draw time and memory over size as PNG; grey lines are linear time."""
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    panels = figure.subplots(2, 2, squeeze=False)
+    for column, is_batch in enumerate((False, True)):
+        times: Axes = panels[0, column]
+        memory: Axes = panels[1, column]
+        shown = [point for point in points if (point["what"] == BATCH) == is_batch]
+        for what, own in _in_order(shown).items():
+            sizes, seconds = [p["size"] for p in own], [p["seconds"] for p in own]
+            times.plot(sizes, [seconds[-1] * size / sizes[-1] for size in sizes], color="0.8", zorder=1)
+            times.plot(sizes, seconds, marker="o", label=what)
+            memory.plot(sizes, [p["peak_memory_mb"] or math.nan for p in own], marker="o", label=what)
+        all_sizes = sorted({point["size"] for point in shown})
+        for axes in (times, memory):
+            axes.set_xscale("log")
+            axes.set_xticks(all_sizes, [f"{size:g}" for size in all_sizes])
+            axes.minorticks_off()
+        times.set(yscale="log", ylabel="seconds (grey: linear)")
+        most_mb = max((point["peak_memory_mb"] or 0 for point in shown), default=0)
+        memory.set(ylim=(0, 1.1 * most_mb or 1), ylabel="peak memory (MB)", xlabel=_UNITS[is_batch])
+        if shown:
+            times.legend(fontsize="small")
+    with appearing(picture, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def main(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where figures go; a stopped run goes on.")],
+    minutes: Annotated[
+        list[float] | None,
+        typer.Option(min=0.01, metavar="N", help="A length of recordings; may be given several times."),
+    ] = None,
+    items: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="A size of batches; may be given several times."),
+    ] = None,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Whose models work.")] = "default",
+) -> None:
+    """Measure time and memory with size."""
+    asked: list[tuple[str, float]] = [(what, size) for what in MEASURED for size in minutes or LENGTHS_MIN]
+    asked += [(BATCH, size) for size in items or BATCHES]
+    points = measure(out / "scaling.jsonl", preset, asked, lambda what: typer.echo(f"{what} ...", err=True))
+    write_text_atomic(out / "scaling.md", report(points), overwrite=True)
+    draw(points, out / "scaling.png")
+    typer.echo(report(points))
+
+
+if __name__ == "__main__":
+    typer.run(main)
