@@ -1,7 +1,7 @@
 """The helper process: it does one job of REAPER's action after the other, with models that stay loaded.
 
-`daw_bridge.warm` starts it and says how a job reaches it. Jobs are done in the main thread, one after the other;
-whoever connects is attended to in a thread of its own. At most one helper works: it holds a lock.
+`daw_bridge.warm` starts it and says how a job reaches it. Jobs are done in the main thread; whoever connects is
+attended to in a thread of its own. At most one helper works: it holds a lock.
 """
 
 from __future__ import annotations
@@ -240,8 +240,10 @@ class _Doorman(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path, stamp: str) -> Iterator[None]:
     """Hold what only one helper can hold; it ends with this process, however it ends.
+
+    A helper with another stamp is given time to end: it has been told to.
 
     Raises:
         OSError: another helper holds it, or this folder knows no locks.
@@ -253,7 +255,8 @@ def _lock(folder: Path) -> Iterator[None]:
                 _try_lock(file)
                 break
             except OSError:
-                if time.monotonic() > give_up_s:
+                door = warm.read_door(str(folder))
+                if time.monotonic() > give_up_s or (door is not None and door["stamp"] == stamp):
                     raise
             time.sleep(_AGAIN_S)
         yield
@@ -275,7 +278,7 @@ def main() -> None:
     """Be the helper; end with exit code 1 where another one is at work, or none can be."""
     folder = Path(warm.data_folder())
     try:
-        with _lock(folder):
+        with _lock(folder, warm.stamp()):
             helper = Helper(folder, 60 * warm.keep_minutes())
             signal.signal(signal.SIGTERM, helper.end_at_once)
             helper.run()

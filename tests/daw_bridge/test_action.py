@@ -66,7 +66,7 @@ class User:
     def work(self):
         """Let the command that was started do its work; return its exit code."""
         words = self.lua.words()
-        assert words[:4] == [sys.executable, "-P", "-m", "daw_bridge.cli"]
+        assert words[:4] == [sys.executable, "-P", "-m", "daw_bridge"]
         return CliRunner().invoke(app, words[4:], prog_name="redrum").exit_code
 
     def redrum(self, action, *answers):

@@ -210,7 +210,12 @@ def test_the_note_starts_the_command(folder):
     done = subprocess.run(
         [*noted["command"], "reaper", "run-job", "gone.json"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "REDRUM_DATA": str(folder / "data")},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "REDRUM_DATA": str(folder / "data"),
+            "REDRUM_HELPER_MINUTES": "0",
+        },
         capture_output=True,
         text=True,
         check=False,
