@@ -15,7 +15,7 @@ def main() -> None:
         if outcome is not None:
             code, said = outcome
             for text in said:
-                print(text.encode(errors="replace").decode(), file=sys.stderr)
+                print(text, file=sys.stderr)
             sys.exit(code)
 
     from daw_bridge.cli import main as run_command

@@ -20,7 +20,7 @@ import pytest
 import soundfile
 
 from daw_bridge import helper as helper_module
-from daw_bridge import warm
+from daw_bridge import reaper_doctor, warm
 from daw_bridge.helper import Helper
 from daw_bridge.reaper_job import JobFiles
 from transform.presets import demo_recordings
@@ -428,6 +428,7 @@ def test_a_helper_tells_of_itself_until_it_is_told_to_end(alone):
     found = until(warm.look)
     assert (found["pid"], found["n_jobs"]) == (os.getpid(), 0)
     assert 0 < found["left_s"] <= 1e6
+    assert f"process {os.getpid()} keeps the models loaded" in reaper_doctor._helper()
     time.sleep(0.2)  # it has looked whether it is time to end, again and again
     assert thread.is_alive()
     assert warm.look("stop")["pid"] == os.getpid()
