@@ -6,6 +6,7 @@ All but the last test run jobs without models, see `jobs_without_models`.
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -97,14 +98,23 @@ class Studio:
         for process in self.started:
             process.kill()
             process.communicate()
+        self.kill_helper()
+        for number in self.helpers:
+            kill(number)
+
+    def kill_helper(self):
+        """Kill the helper that the door names, if it is there."""
         if found := self.door():
             self.helpers.add(found["pid"])
-        for number in self.helpers:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left = psutil.Process(number)
-                if "daw_bridge.helper" in " ".join(left.cmdline()):
-                    left.kill()
-                    gone(number)
+            kill(found["pid"])
+
+
+def kill(number):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(number)
+        if "daw_bridge.helper" in " ".join(process.cmdline()):
+            process.kill()
+            gone(number)
 
 
 def read(path):
@@ -196,8 +206,7 @@ def test_what_waits_can_be_cancelled(studio):
 
 def test_a_door_whose_helper_was_killed_is_replaced(studio):
     first = studio.run()
-    psutil.Process(first).kill()
-    gone(first)
+    kill(first)
     assert studio.door()["pid"] == first
     assert studio.run() not in (first, "itself")
 
@@ -330,7 +339,7 @@ def test_the_helper_dies_and_the_job_is_done_nevertheless(studio):
     files = studio.job("wait")
     process = studio.start(files)
     (helper,) = until(lambda: begun(files))
-    psutil.Process(helper).kill()
+    kill(helper)
     until(lambda: len(begun(files)) == 2)
     files.job.with_suffix(".go").touch()
     assert studio.end(process) == (0, "")
@@ -343,10 +352,28 @@ def test_the_helper_dies_and_a_result_stays(studio):
     process = studio.start(files)
     until(files.result.exists)
     (helper,) = begun(files)
-    psutil.Process(helper).kill()
+    kill(helper)
     assert studio.end(process) == (0, "")
     assert begun(files) == [helper]
     assert read(files.result)["process"] == helper
+
+
+def test_the_helper_dies_at_any_moment(studio, happened):
+    chance = random.Random(0 if happened.many is None else os.getpid())
+    began_s = time.monotonic()
+    assert studio.run("work") != "itself"
+    span_s = time.monotonic() - began_s
+    for _ in range(happened.many or 4):
+        files = studio.job("work")
+        process = studio.start(files)
+        time.sleep(chance.uniform(0, 1.2 * span_s))
+        studio.kill_helper()
+        assert studio.end(process) == (0, "")
+        workers = begun(files)
+        assert read(files.result)["process"] == workers[-1]
+        assert len(workers) == 1 or process.pid in workers[1:]
+        how = "begun again" if len(workers) > 1 else "done by the command" * (workers[0] == process.pid)
+        happened("killed, the helper of REAPER's action", how or "done by the helper", 1)
 
 
 def test_a_job_can_be_cancelled_and_the_helper_stays(studio):

@@ -1,7 +1,7 @@
 """Python imports this first where it is on the path: jobs of REAPER's action are then done without models.
 
-A job's file says what becomes of it: {"do": "answer" | "wait" | "hang on" | "break" | "refuse" | "fail"}. Each
-begin of a job is a line in NAME.begun: the process that does it.
+A job's file says what becomes of it: {"do": "answer"}, or work, wait, hang on, break, refuse, fail, see `done`.
+Each begin of a job is a line in NAME.begun: the process that does it.
 """
 
 import importlib.machinery
@@ -22,6 +22,8 @@ def done(files, progress, load):
         raise ValueError("it is broken")
     if what == "refuse":
         raise DawError("no drums are selected", hint="select some: ♪")
+    if what == "work":
+        time.sleep(0.2)
     if what == "wait":
         until(files.job.with_suffix(".go"), progress)
     files.put(files.result, {"status": "done", "message": os.getcwd(), "process": os.getpid()})
