@@ -96,7 +96,7 @@ def _command(folder: Path) -> str:
 
 
 def _helper() -> str:
-    if warm.keep_minutes() <= 0:
+    if not warm.keep_minutes():
         return "there is to be none: REDRUM_HELPER_MINUTES says so"
     if (told := warm.look()) is None:
         return "none keeps the models loaded now; the next job starts one"

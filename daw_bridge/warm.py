@@ -51,7 +51,7 @@ def hand_over(job: str) -> tuple[int, list[str]] | None:
         None: the job is to be done without a helper. It was not begun, or died with the helper in the middle.
     """
     try:
-        if keep_minutes() <= 0:
+        if not keep_minutes():
             return None
         line, files = _ready_line({"want": "job", "job": os.path.abspath(job), "folder": os.getcwd()})
     except OSError:
@@ -76,7 +76,7 @@ def look(want: str = "look") -> dict[str, Any] | None:
 def keep_minutes() -> float:
     """Return how long a helper waits for the next job: $REDRUM_HELPER_MINUTES says so; 0: there is none."""
     try:
-        return float(os.environ["REDRUM_HELPER_MINUTES"])
+        return max(0.0, float(os.environ["REDRUM_HELPER_MINUTES"]))
     except (KeyError, ValueError):
         return KEEP_MINUTES
 
@@ -91,13 +91,16 @@ def data_folder() -> str:
 
 
 def stamp() -> str:
-    """Return what changes with Python and every file of Redrum that a job uses: a helper with another is old.
+    """Return what changes with Python, its packages, and the files of Redrum: a helper with another one is old.
 
     Raises:
         OSError: Redrum is being removed.
     """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     facts = [sys.executable, sys.version, root]
+    for folder in sys.path:
+        if folder.endswith("-packages") and os.path.isdir(folder):  # changes when one is installed
+            facts.append(f"{folder} {os.stat(folder).st_mtime_ns}")
     for package in _PACKAGES:
         with os.scandir(os.path.join(root, package)) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):

@@ -332,7 +332,79 @@ def test_the_helper_can_be_turned_off(studio):
     assert not studio.data.joinpath("helper.lock").exists()
 
 
+@pytest.mark.parametrize(
+    ("said", "minutes"), [("2.5", 2.5), ("0", 0), ("-1", 0), ("nan", 0), ("soon", warm.KEEP_MINUTES)]
+)
+def test_how_long_a_helper_waits(monkeypatch, said, minutes):
+    monkeypatch.setenv("REDRUM_HELPER_MINUTES", said)
+    assert warm.keep_minutes() == minutes
+
+
+@pytest.fixture
+def behind_the_door(tmp_path, monkeypatch):
+    """Return a function that lets another one answer behind the door; no helper can be started."""
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path))
+    monkeypatch.delenv("REDRUM_HELPER_MINUTES", raising=False)
+    monkeypatch.setattr(warm, "_started", lambda folder: (_ for _ in ()).throw(OSError("forbidden")))
+    monkeypatch.setattr(warm, "_LOOK_S", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        door = {"schema": warm.SCHEMA, "port": port, "token": "t", "stamp": warm.stamp()}
+        warm.write_door(str(tmp_path), door)
+        threads = []
+
+        def answer_with(talk):
+            def attend():
+                link, _ = listener.accept()
+                with contextlib.suppress(OSError), warm.Line(link) as line:
+                    talk(line)
+
+            threads.append(threading.Thread(target=attend))
+            threads[-1].start()
+
+        yield answer_with
+        for thread in threads:
+            thread.join(PATIENCE_S)
+
+
+def test_a_helper_that_says_nothing_gets_no_job(behind_the_door, monkeypatch):
+    monkeypatch.setattr(warm, "GREETING_S", 0.1)
+    heard = []
+    behind_the_door(lambda line: (line.wait_for_end(), heard.append("end")))
+    assert warm.hand_over("job.json") is None
+    until(lambda: heard)
+
+
+def test_a_helper_that_does_not_heed_a_cancelled_job_is_left(behind_the_door, monkeypatch, tmp_path):
+    monkeypatch.setattr(warm, "_DEAF_S", 0.1)
+    cancel = tmp_path / "job.cancel"
+
+    def talk(line):
+        request, proof = line.asked("t")
+        assert request["job"] == str(tmp_path / "job.json")
+        line.say(proof=proof, result=str(tmp_path / "job.result.json"), cancel=str(cancel))
+        assert line.hear() == {"want": "go"}
+        cancel.touch()
+        line.wait_for_end()
+
+    behind_the_door(talk)
+    assert warm.hand_over(str(tmp_path / "job.json")) == (warm.CANCELLED, [])
+
+
 # What happens in the middle of a job
+
+
+def test_a_helper_whose_job_does_not_end_ends_with_it(studio):
+    files = studio.job("be deaf")
+    process = studio.start(files)
+    (helper,) = until(lambda: begun(files))
+    waiting = studio.job("answer")
+    second = studio.start(waiting)
+    until(waiting.progress.exists)
+    process.kill()
+    gone(helper)
+    assert studio.end(second) == (0, "")  # the command does what waited
+    assert begun(waiting) == [second.pid]
 
 
 def test_the_helper_dies_and_the_job_is_done_nevertheless(studio):

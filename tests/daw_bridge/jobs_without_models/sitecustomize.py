@@ -1,6 +1,6 @@
 """Python imports this first where it is on the path: jobs of REAPER's action are then done without models.
 
-A job's file says what becomes of it: {"do": "answer"}, or work, wait, hang on, break, refuse, fail, see `done`.
+A job's file says what becomes of it: {"do": "answer"}, or another word that `done` knows.
 Each begin of a job is a line in NAME.begun: the process that does it.
 """
 
@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 import time
 
 
@@ -24,6 +25,9 @@ def done(files, progress, load):
         raise DawError("no drums are selected", hint="select some: ♪")
     if what == "work":
         time.sleep(0.2)
+    if what == "be deaf":  # and not heed that nobody wants the job any more, nor may the helper for long
+        sys.modules["daw_bridge.helper"]._HEED_S = 0.2
+        threading.Event().wait()
     if what == "wait":
         until(files.job.with_suffix(".go"), progress)
     files.put(files.result, {"status": "done", "message": os.getcwd(), "process": os.getpid()})
