@@ -167,7 +167,7 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
 def _note() -> dict[str, Any]:
     """Return what the actions must know of this installation."""
     # -P: REAPER starts it in its own folder, where modules of any name may lie.
-    command = [sys.executable, "-P", "-m", "daw_bridge.cli"]
+    command = [sys.executable, "-P", "-m", "daw_bridge"]
     return {"schema": SCHEMA, "command": command, "rhythm_tracks": list(RHYTHM_TRACKS)}
 
 

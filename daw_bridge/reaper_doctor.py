@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from daw_bridge import warm
 from daw_bridge.doctor import Check, ProblemError, checked
 from daw_bridge.install import ACTIONS as SCRIPTS
 from daw_bridge.install import (
@@ -45,6 +46,7 @@ def examine_reaper(folder: Path) -> Iterator[Check]:
     yield checked(ACTIONS, partial(_scripts, folder), _INSTALL)
     yield checked("REAPER Actions list", partial(_actions_list, folder), _INSTALL)
     yield checked("REAPER runs the command", partial(_command, folder), _INSTALL)
+    yield checked("REAPER helper", _helper, "REDRUM_HELPER_MINUTES=0 does without it")
     yield checked("REAPER jobs", partial(_jobs, folder), "make the folder writable")
     if server_is_installed(folder):
         yield Check(name="REAPER server", status="ok", found="`redrum reaper selected` can reach REAPER")
@@ -91,6 +93,15 @@ def _command(folder: Path) -> str:
     if done.returncode:
         raise ProblemError(f"{' '.join(command)} fails: {done.stderr.strip() or done.returncode}")
     return f"{done.stdout.splitlines()[0]} in {noted['command'][0]}"
+
+
+def _helper() -> str:
+    if not warm.keep_minutes():
+        return "there is to be none: REDRUM_HELPER_MINUTES says so"
+    if (told := warm.look()) is None:
+        return "none keeps the models loaded now; the next job starts one"
+    ends = f"ends in {told['left_s'] / 60:.0f} min if no job comes" if not told["n_jobs"] else "does a job"
+    return f"process {told['pid']} keeps the models loaded, and {ends}"
 
 
 def _jobs(folder: Path) -> str:

@@ -140,8 +140,9 @@ def _whole(text: str) -> int:
 class Progress:
     """Says how far a job is, twice a second and at each new stage; hears whether it is to end."""
 
-    def __init__(self, files: JobFiles) -> None:
-        self._files = files
+    def __init__(self, files: JobFiles, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Prepare to tell of a job, which is to end, too, as soon as it is no longer wanted."""
+        self._files, self._is_wanted = files, is_wanted
         self._text, self._share, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
         self._stage = ""
         self._beat = 0
@@ -149,9 +150,14 @@ class Progress:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="redrum-progress", daemon=True)
 
-    def __enter__(self) -> Progress:
+    def begin(self) -> None:
+        """Show signs of life from now on: the job may have to wait before it is entered."""
         self._write()
         self._thread.start()
+
+    def __enter__(self) -> Progress:
+        if self._thread.ident is None:
+            self.begin()
         return self
 
     def __exit__(
@@ -185,7 +191,7 @@ class Progress:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if the job is to end."""
-        if self._files.cancel.exists():
+        if self._files.cancel.exists() or not self._is_wanted():
             raise KeyboardInterrupt
 
     def _go_on(self) -> None:
@@ -233,12 +239,13 @@ class JobSession:
         return media
 
 
-def run_job(path: Path, load: Callable[[], Redrummer]) -> bool:
+def run_job(path: Path, load: Callable[[], Redrummer], progress: Progress | None = None) -> bool:
     """Do a job of REAPER's action and return whether no item failed; whatever happens is told to the action.
 
     Args:
         path: what the action wrote.
         load: returns the models.
+        progress: what tells of the job already, if it had to wait.
 
     Raises:
         RedrumError: nothing could be done.
@@ -246,8 +253,9 @@ def run_job(path: Path, load: Callable[[], Redrummer]) -> bool:
     """
     files = JobFiles(path)
     try:
-        with Progress(files) as progress:
-            return _done(files, progress, load)
+        with progress or Progress(files) as told:
+            told.check()
+            return _done(files, told, load)
     except KeyboardInterrupt:
         _say(files, "cancelled", "The redrum command was stopped: nothing was written.")
         raise

@@ -69,6 +69,13 @@ def _log_to_file() -> None:
     _log.debug("this is also in %s: redrum %s", folder / "redrum.log", " ".join(sys.argv[1:]))
 
 
+def let_go_of_log_file() -> None:
+    """Close the log file until the next line for it: while it is open, Windows lets nobody begin a new one."""
+    for handler in logging.getLogger(_PACKAGES[0]).handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+
+
 def log_folder() -> Path:
     """Return where the log file lies: in $REDRUM_DATA, else the platform's place for logs."""
     if chosen := os.environ.get("REDRUM_DATA"):

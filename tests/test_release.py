@@ -97,7 +97,7 @@ def test_the_wheel_says_what_it_is(release):
     assert about["Name"] == PROJECT["name"]
     assert about["License-Expression"] == "MIT AND CC0-1.0 AND CC-BY-4.0"
     assert about["Requires-Python"] == PROJECT["requires-python"]
-    assert scripts["console_scripts"]["redrum"] == "daw_bridge.cli:main"
+    assert scripts["console_scripts"]["redrum"] == "daw_bridge.__main__:main"
 
 
 def test_the_sdist_holds_the_project_and_nothing_else(release):

@@ -390,9 +390,11 @@ class _NearStems:
 
     def read(self, start: int, stop: int) -> Samples:
         """Return the stems of samples [start, stop), shape (5, C, stop - start)."""
-        first, last = start // self._piece, max(start, stop - 1) // self._piece
-        whole = np.concatenate([self._read_piece(number) for number in range(first, last + 1)], axis=-1)
-        return whole[..., start - first * self._piece : stop - first * self._piece]
+        parts = []
+        for number in range(start // self._piece, max(start, stop - 1) // self._piece + 1):
+            begin = number * self._piece
+            parts.append(self._read_piece(number)[..., max(0, start - begin) : stop - begin])
+        return np.concatenate(parts, axis=-1)
 
     def _read_piece(self, number: int) -> Samples:
         if number in self._kept:

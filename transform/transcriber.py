@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transform.audio import SAMPLE_RATE, Recording
+from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import DrumFeatures, FeatureSettings, mel_filters
@@ -267,8 +268,7 @@ def drum_confidence(recording: Recording) -> float:
     Source: morphological opening of spectra, after the percussive part of Fitzgerald, DAFx 2010; we open with a
     minimum where that takes medians.
     """
-    filters = mel_filters(2048, 64, 100.0, 8_000.0).numpy()
-    window = np.hanning(2048).astype(np.float32)
+    filters, window = _confidence_filters(), np.hanning(2048).astype(np.float32)
     standing = total = 0.0
     for block in recording.mono_blocks(SAMPLE_RATE):
         frames = np.lib.stride_tricks.sliding_window_view(np.pad(block, 1024), 2048)[::441]
@@ -278,6 +278,12 @@ def drum_confidence(recording: Recording) -> float:
             lasting = _over_time(np.minimum, levels)
             standing += float(_over_time(np.maximum, lasting).sum())
     return 1 - standing / total if total > 0 else 0.0
+
+
+@cache
+def _confidence_filters() -> Samples:
+    """Return the 64 bands of `drum_confidence`, shape (K, 64); only read them."""
+    return np.asarray(mel_filters(2048, 64, 100.0, 8_000.0).numpy())
 
 
 def _over_time(extreme: np.ufunc, levels: np.ndarray) -> np.ndarray:

@@ -166,6 +166,9 @@ def _shown(tracks):
     ]
 
 
+_TURN = []  # the socket that one run of the tests holds at a time, as long as it needs reapy's ports
+
+
 class ReaperWorld:
     """A scene in a stand-in for a running REAPER, one process for many tests as long as none spoils it."""
 
@@ -343,12 +346,28 @@ def _helper(name):
 def _no_process_is_left():
     yield
     ReaperWorld.stop()
+    while _TURN:
+        _TURN.pop().close()
     LiveWorld.clean()
 
 
 def _wait_for_ports():
-    """Skip the test if another program keeps the ports that reapy uses."""
+    """Skip the test if another program, or another run of these tests, keeps the ports that reapy uses."""
     deadline = time.monotonic() + 20
+    if (
+        not _TURN
+    ):  # until this process ends: in between, ports are free for moments, as in tests of a lost REAPER
+        turn = socket.socket()
+        while True:
+            try:
+                turn.bind(("127.0.0.1", 2305))
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    turn.close()
+                    pytest.skip("another run of these tests uses reapy's ports")
+            time.sleep(0.2)
+        _TURN.append(turn)
     for port in (2306, 2307):
         while True:
             with socket.socket() as probe:

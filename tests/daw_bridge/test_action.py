@@ -66,7 +66,7 @@ class User:
     def work(self):
         """Let the command that was started do its work; return its exit code."""
         words = self.lua.words()
-        assert words[:4] == [sys.executable, "-P", "-m", "daw_bridge.cli"]
+        assert words[:4] == [sys.executable, "-P", "-m", "daw_bridge"]
         return CliRunner().invoke(app, words[4:], prog_name="redrum").exit_code
 
     def redrum(self, action, *answers):
@@ -672,6 +672,7 @@ def test_the_real_command_makes_a_take(reaper, monkeypatch):
     loop = demo_recordings()[0].path
     root = Path(install_module.__file__).resolve().parents[1]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("REDRUM_HELPER_MINUTES", "0.01")  # that it starts a helper is tested elsewhere
     user = reaper(reaper.track("drums", reaper.audio(loop, 0.5, 2.0)))
     started = []
     user.lua.launch = lambda words: started.append(subprocess.Popen(words, stderr=subprocess.DEVNULL))

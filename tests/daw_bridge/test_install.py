@@ -45,6 +45,8 @@ SYSTEMS = {  # what REAPER's files are like there
 
 @pytest.fixture(autouse=True)
 def _no_reaper(tmp_path, monkeypatch):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("REDRUM_HELPER_MINUTES", raising=False)
     monkeypatch.setattr("daw_bridge.install._python_library", lambda: tmp_path / "libpython3.so")
     monkeypatch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
 
@@ -211,7 +213,12 @@ def test_the_note_starts_the_command(folder):
     done = subprocess.run(
         [*noted["command"], "reaper", "run-job", "gone.json"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "REDRUM_DATA": str(folder / "data")},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "REDRUM_DATA": str(folder / "data"),
+            "REDRUM_HELPER_MINUTES": "0",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -249,6 +256,7 @@ def test_all_is_well_after_an_installation(installed):
     assert checks.pop("REAPER server")["status"] == "absent"
     assert {check["status"] for check in checks.values()} == {"ok"}
     assert "redrum 1.0" in checks["REAPER runs the command"]["found"]
+    assert "none keeps the models loaded" in checks["REAPER helper"]["found"]
     install(installed, with_server=True)
     assert statuses(installed)["REAPER server"] == "ok"
 
