@@ -39,6 +39,7 @@ _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
 _SHARPNESS = (300.0, 10.0)  # delta of the first layer and of the others, at first
 _EPSILON = 1e-4  # least deviation
+_NOTHING = 1e-20  # attention that single precision does not notice beside the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,20 +356,28 @@ class Block(nn.Module):
         even = functional.layer_norm(keys.u, keys.u.shape[-1:])
         query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
-            query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
+            query = query.float() / math.sqrt(query.shape[-1])
             # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
             rhythm_query = self.delta[:, None, None] * self._heads(self.rhythm_query(sounding))
-            logits = query @ key + rhythm_query @ self._heads(self.rhythm_key(keys.sounding)).mT
-            logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
+            rhythm_key = self._heads(self.rhythm_key(keys.sounding))
+            # Q K^T + delta B_rhythm, a sum of two products, is one product of what stands side by side.
+            logits = torch.cat((query, rhythm_query), dim=-1) @ torch.cat((key.float(), rhythm_key), dim=-1).mT
+            if keys.distance is not None:
+                logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
-                logits = logits.masked_fill(~keys.is_there[:, None, None], -torch.inf)
+                logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
             attention = torch.softmax(logits, dim=-1)
+            if not torch.is_grad_enabled():  # denormal numbers slow processors down tenfold
+                attention = functional.threshold_(attention, _NOTHING, 0.0)
         return self.fetch(attention, keys.u, r_e), attention
 
     def fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
         """Return what attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to, shape (B, F, D)."""
-        value = self._heads(self.to_value(u))
-        copied: Tensor = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+        # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
+        # there are many more frames than of the target.
+        attended = (attention.flatten(1, 2) @ u.to(attention.dtype)).unflatten(1, attention.shape[1:3])
+        value, leave = (weight.unflatten(0, (self.n_heads, -1)) for weight in (self.to_value.weight, self.leave.weight.mT))
+        copied: Tensor = attended.transpose(1, 2).flatten(2) @ (value.mT @ leave).flatten(0, 1)
         r_e = r_e.expand(len(copied), -1, -1)
         even = functional.layer_norm(copied, copied.shape[-1:])
         inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
@@ -385,7 +394,9 @@ class Keys(NamedTuple):
 
     u: Tensor  # (B, keys, D)
     sounding: Tensor  # (B, keys, n_sounding)
-    distance: Tensor  # (F, keys): buckets of relative position, by which B_rel is read
+    # (F, keys): buckets of relative position, by which B_rel is read. None of a bank's frames is anywhere: there
+    # B_rel is the same for all, which changes no attention, and is left out.
+    distance: Tensor | None
     is_there: Tensor | None  # (B, keys)
 
 
@@ -493,15 +504,15 @@ class RhythmNet(nn.Module):
 
     def _keys(self, u: Tensor, r_u: Tensor, n_frames: int, is_there: Tensor | None) -> Keys:
         """Return the current frames and silence, of which nothing is struck, as a layer's keys."""
-        distance = torch.full((n_frames, u.shape[1]), _NOWHERE, device=u.device)
+        distance = None
         if is_there is None:
-            distance = _distances(n_frames, u.device)
+            distance = functional.pad(_distances(n_frames, u.device), (0, 1), value=_NOWHERE)
         else:
             is_there = functional.pad(is_there, (0, 1), value=True)
         return Keys(
             self._with_silence(u),
             self.sounding(functional.pad(r_u.float(), (0, 0, 0, 1))),
-            functional.pad(distance, (0, 1), value=_NOWHERE),
+            distance,
             is_there,
         )
 
