@@ -345,7 +345,7 @@ class Block(nn.Module):
                 self.distances[:, 1:] = -9.0  # bucket 0 is the frame itself
 
     def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Return the block's output (B, F, D) and its attention (B, H, F, keys).
+        """Return the block's output (N, F, D) and its attention (B, H, F, keys).
 
         Args:
             q: the query, shape (B, F, D).
@@ -353,7 +353,7 @@ class Block(nn.Module):
             sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
             keys: what may be copied.
         """
-        even = functional.layer_norm(keys.u, keys.u.shape[-1:])
+        even = functional.layer_norm(keys.u[: len(q)], keys.u.shape[-1:])
         query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
             query = query.float() / math.sqrt(query.shape[-1])
@@ -369,14 +369,15 @@ class Block(nn.Module):
             attention = torch.softmax(logits, dim=-1)
             if not torch.is_grad_enabled():  # denormal numbers slow processors down tenfold
                 attention = functional.threshold_(attention, _NOTHING, 0.0)
-        return self.fetch(attention, keys.u, r_e), attention
+        return self._fetch(attention, keys.u, r_e), attention
 
-    def fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
-        """Return what attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to, shape (B, F, D)."""
+    def _fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
+        """Return what attention (B, H, F, keys) to latents u (N, keys, D) leads to, shape (N, F, D)."""
         # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
         # there are many more frames than of the target.
         attended = (attention.flatten(1, 2) @ u.to(attention.dtype)).unflatten(1, attention.shape[1:3])
-        value, leave = (weight.unflatten(0, (self.n_heads, -1)) for weight in (self.to_value.weight, self.leave.weight.mT))
+        weights = self.to_value.weight, self.leave.weight.mT
+        value, leave = (weight.unflatten(0, (self.n_heads, -1)) for weight in weights)
         copied: Tensor = attended.transpose(1, 2).flatten(2) @ (value.mT @ leave).flatten(0, 1)
         r_e = r_e.expand(len(copied), -1, -1)
         even = functional.layer_norm(copied, copied.shape[-1:])
@@ -392,7 +393,7 @@ class Block(nn.Module):
 class Keys(NamedTuple):
     """What a layer may copy: the current latents, and silence as the last."""
 
-    u: Tensor  # (B, keys, D)
+    u: Tensor  # (N, keys, D): the first B are attended to, channels of the source (N > B = 1) follow
     sounding: Tensor  # (B, keys, n_sounding)
     # (F, keys): buckets of relative position, by which B_rel is read. None of a bank's frames is anywhere: there
     # B_rel is the same for all, which changes no attention, and is left out.
@@ -450,17 +451,15 @@ class RhythmNet(nn.Module):
             with_attention: whether to say what each frame is made of over all layers, which takes a while.
         """
         r_e, q = self.query(target)
-        v = None if channels is None else channels.mT
         sounding = self.sounding(target.rhythm.mT.float())
         u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
+        if channels is not None:
+            u = torch.cat((u, channels.mT))
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
         for block, alpha in zip(self.blocks, self.alphas(), strict=True):
             output, attention = block(q, r_e, sounding, self._keys(u, r_u, q.shape[1], is_there))
             layers.append(attention)
-            if v is not None:
-                moved = block.fetch(attention, self._with_silence(v), r_e)  # type: ignore[operator]
-                v = moved if is_there is not None else (1 - alpha) * v + alpha * moved
             with torch.autocast(u.device.type, enabled=False):
                 mean = attention.mean(dim=1)  # A_l (B, F, keys)
                 r_output = mean[..., :-1] @ r_u
@@ -475,9 +474,10 @@ class RhythmNet(nn.Module):
                 if with_attention:
                     made_of = (1 - alpha) * made_of + alpha * composed
         assert made_of is not None
-        others = None if v is None else (v.mT, self._sigma(v.mT))
+        mu, sigma, n = u.mT, self._sigma(u.mT), len(q)
+        others = None if channels is None else (mu[n:], sigma[n:])
         attention = made_of if with_attention else made_of.new_zeros(0)
-        return Transformed(u.mT, self._sigma(u.mT), attention, tuple(layers), others)
+        return Transformed(mu[:n], sigma[:n], attention, tuple(layers), others)
 
     def _sigma(self, mu: Tensor) -> Tensor:
         """Return the deviations that go with means (B, D, F): equation 3."""
