@@ -51,9 +51,10 @@ PEAK = (0.77, 1.84)
 
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
-_CHUNK_S = 4.0  # decoded at once
+_STRETCH_S = 5.5  # of a rhythm, heard at once
+_CHUNK_S = 7.0  # decoded at once
 _KEPT_BYTES = 128 * 2**20  # of decoded sound: a take is read twice, first for its peak
-_KEPT_WINDOWS, _KEPT_CHUNKS = 4, 3
+_KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
 
@@ -294,6 +295,8 @@ class _Latents:
         self._model, self._part, self._n_frames = model, part, n_frames
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
+        self._stretch = round(_STRETCH_S * SAMPLE_RATE / model.config.hop)
+        self._known = lru_cache(_KEPT_STRETCHES)(self._heard)
         self._window = lru_cache(_KEPT_WINDOWS)(self._transformed)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -324,8 +327,20 @@ class _Latents:
 
     def _transformed(self, number: int) -> tuple[Tensor, Tensor]:
         first = number * (self._size - self._overlap)
-        target = self._part.known.target(first, min(first + self._size, self._n_frames))
+        target = self._target(first, min(first + self._size, self._n_frames))
         return self._model.transform(self._part.bank, target)
+
+    def _target(self, first: int, last: int) -> Target:
+        """Return what is known of frames [first, last); windows that overlap share what was heard."""
+        numbers = range(first // self._stretch, (last - 1) // self._stretch + 1)
+        rhythm, a, _ = zip(*(self._known(number) for number in numbers), strict=True)
+        place = slice(first - numbers[0] * self._stretch, last - numbers[0] * self._stretch)
+        whole = None if a[0] is None else torch.cat(a, dim=-1)[..., place]
+        return Target(torch.cat(rhythm, dim=-1)[..., place], whole)
+
+    def _heard(self, number: int) -> Target:
+        first = number * self._stretch
+        return self._part.known.target(first, min(first + self._stretch, self._n_frames))
 
 
 class LatentArrangement:

@@ -60,7 +60,7 @@ class LatentBank(NamedTuple):
     """Frames of a source."""
 
     source: Source  # of the mean of its channels
-    channels: Tensor | None  # (C, D, S): of each channel; None where there is but one
+    channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
 
 
 def latent_bank(
@@ -95,12 +95,15 @@ def latent_bank(
     for first, last in _runs(chosen, 2 * reach + 1):
         begin, end = max(0, first - reach), min(n_frames, last + reach)
         heard = torch.from_numpy(sound.read(begin * hop, end * hop))
-        if len(heard) > 1:
+        if (heard == heard[:1]).all():  # one is all
+            heard = heard[:1]
+        else:
             heard = torch.cat((heard.mean(dim=0, keepdim=True), heard))
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
         latents.append(codec.encode(heard).mu[..., index - begin])
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-    mu = torch.cat(latents, dim=-1)
+    n_coded = max(len(mu) for mu in latents)
+    mu = torch.cat([mu.expand(n_coded, -1, -1) for mu in latents], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     return LatentBank(Source(mu[:1], torch.cat(rhythm, dim=-1), is_there), mu[1:] if len(mu) > 1 else None)
 
