@@ -42,8 +42,7 @@ class _ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.gelu(self.widen(self.norm(self.spread(x))))
-        out: Tensor = x + self.scale * self.narrow(inner)
-        return out
+        return torch.addcmul(x, self.scale, self.narrow(inner))
 
 
 class ConvNextEncoder(nn.Module):

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.bank import LONGEST_S
-from transform.codec import Codec
+from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
 from transform.latent_bank import Heard, LatentBank, latent_bank
@@ -62,29 +62,40 @@ _INAUDIBLE = 1e-4  # of full scale
 class LatentModel:
     """The codec and the rhythm transformer of a preset, on a device."""
 
-    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu") -> None:
+    def __init__(
+        self, codec: Codec, net: RhythmNet, *, device: str = "cpu", bfloat16: bool = False
+    ) -> None:
         """Take networks into use.
 
         Args:
             codec: on the device already.
             net: a transformer that goes with it.
             device: where the transformer runs.
+            bfloat16: whether it computes in this coarser format, all but what it attends to.
         """
-        self.codec, self.config = codec, net.config
+        self.codec, self.config, self._bfloat16 = codec, net.config, bfloat16
         self._device = torch.device(device)
         self._net = net.eval().to(self._device)
 
     @classmethod
-    def load(cls, preset: Preset, *, device: str = "cpu") -> LatentModel:
+    def load(cls, preset: Preset, *, device: str = "cpu", bfloat16: bool = False) -> LatentModel:
         """Return the model of a preset.
+
+        Args:
+            preset: holds its parts.
+            device: where it runs.
+            bfloat16: whether to compute in this coarser format, where the device is quicker in it.
 
         Raises:
             CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
         """
         check_models(preset)
         encoder, generator, rhythm = (preset.weights(model) for model in MODELS)
-        codec = Codec.load(encoder, generator, device=device)
-        return cls(codec, load_rhythm(rhythm, codec), device=device)
+        if bfloat16 and not is_quick_in_bfloat16(device):
+            _log.warning("this device has no bfloat16: the latent engine computes in single precision")
+            bfloat16 = False
+        codec = Codec.load(encoder, generator, device=device, bfloat16=bfloat16)
+        return cls(codec, load_rhythm(rhythm, codec), device=device, bfloat16=bfloat16)
 
     def check(self, source: Recording) -> None:
         """Raise AudioError for a source of less than a frame."""
@@ -114,7 +125,8 @@ class LatentModel:
         source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
         a = None if target.activations is None else target.activations.to(device)
         channels = None if bank.channels is None else bank.channels.to(device)
-        out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
+            out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
         return mu.cpu(), sigma.cpu()
 

@@ -39,7 +39,7 @@ _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
 _SHARPNESS = (300.0, 10.0)  # delta of the first layer and of the others, at first
 _EPSILON = 1e-4  # least deviation
-_NOTHING = 1e-20  # attention that single precision does not notice beside the rest
+_NOTHING, _NEVER = 1e-20, 80.0  # attention that counts as none, and how far below the highest it surely is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,9 +366,7 @@ class Block(nn.Module):
                 logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
                 logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
-            attention = torch.softmax(logits, dim=-1)
-            if not torch.is_grad_enabled():  # denormal numbers slow processors down tenfold
-                attention = functional.threshold_(attention, _NOTHING, 0.0)
+            attention = _softmax(logits)
         return self._fetch(attention, keys.u, r_e), attention
 
     def _fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
@@ -388,6 +386,17 @@ class Block(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return attention; in use, without what is too little for single precision to notice beside the rest.
+
+    Sharp attention is full of denormal numbers, with which processors are many times slower.
+    """
+    if torch.is_grad_enabled():
+        return torch.softmax(logits, dim=-1)
+    logits = logits.clamp_min_(logits.amax(dim=-1, keepdim=True) - _NEVER)
+    return functional.threshold_(torch.softmax(logits, dim=-1), _NOTHING, 0.0)
 
 
 class Keys(NamedTuple):
