@@ -204,6 +204,11 @@ class Codec:
         """How many latent frames to either side of its own a sample depends on."""
         return self._generator.reach_frames
 
+    @property
+    def chunk_frames(self) -> int:
+        """How many latent frames are coded at once, with what is seen around them."""
+        return round(_CHUNK_S * SAMPLE_RATE / self.config.hop)
+
     @torch.inference_mode()
     def encode(self, audio: Tensor) -> Encoded:
         """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up.
@@ -223,11 +228,11 @@ class Codec:
             heard = functional.pad(heard, (0, (chunk.end - chunk.begin) * hop - heard.shape[1]))
             # A processor's caches and its memory's pages like one channel at a time better.
             at_once = 1 if self._device.type == "cpu" else n_channels
-            for first, some in zip(range(0, n_channels, at_once), heard.split(at_once), strict=True):
-                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                    found = self._encoder(some)
-                for whole, part in zip(out, found, strict=True):
-                    whole[first : first + at_once, :, chunk.first : chunk.last] = part[..., chunk.kept]
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                found = [self._encoder(some) for some in heard.split(at_once)]
+            for whole, parts in zip(out, zip(*found, strict=True), strict=True):
+                for channel, part in zip(whole.split(at_once), parts, strict=True):
+                    channel[..., chunk.first : chunk.last] = part[..., chunk.kept]
 
         self._in_chunks(n_frames, self.encoder_reach, code)
         return out
@@ -262,7 +267,7 @@ class Codec:
         """Code frames chunk by chunk; where a chunk does not fit the device, go on with smaller ones."""
         first = 0
         while first < n_frames:
-            step = max(1, round(_CHUNK_S * SAMPLE_RATE / self.config.hop / self._n_shares))
+            step = max(1, self.chunk_frames // self._n_shares)
             last = min(first + step, n_frames)
             try:
                 code(_Chunk(first, last, max(0, first - reach), min(n_frames, last + reach)))

@@ -90,22 +90,47 @@ def latent_bank(
     def activations(begin: int, end: int) -> Activations:
         return source.activations_of(begin, end, classes=own)
 
-    latents, rhythm = [], []
+    stretches, rhythm = [], []
     reach = codec.encoder_reach
     for first, last in _runs(chosen, 2 * reach + 1):
-        begin, end = max(0, first - reach), min(n_frames, last + reach)
-        heard = torch.from_numpy(sound.read(begin * hop, end * hop))
-        if (heard == heard[:1]).all():  # one is all
-            heard = heard[:1]
-        else:
-            heard = torch.cat((heard.mean(dim=0, keepdim=True), heard))
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-        latents.append(codec.encode(heard).mu[..., index - begin])
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-    n_coded = max(len(mu) for mu in latents)
-    mu = torch.cat([mu.expand(n_coded, -1, -1) for mu in latents], dim=-1)
+        begin, end = max(0, first - reach), min(n_frames, last + reach)
+        stretches.append(_Stretch(begin, end, index - begin))
+    mu = _encoded(codec, sound, stretches)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     return LatentBank(Source(mu[:1], torch.cat(rhythm, dim=-1), is_there), mu[1:] if len(mu) > 1 else None)
+
+
+class _Stretch(NamedTuple):
+    """Frames [begin, end) of a source, with all that the encoder sees around those that are wanted of them."""
+
+    begin: int
+    end: int
+    wanted: Tensor  # counted from `begin`
+
+
+def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
+    """Return the latents (1, D, S) or (1 + C, D, S) of the wanted frames: of the mean of channels, then of each.
+
+    Channels that are the same everywhere are one. Stretches are encoded side by side, as many short ones take
+    longer than a long one: what a frame depends on lies within its stretch.
+    """
+    hop, together, latents = codec.config.hop, [], []
+    for number, stretch in enumerate(stretches):
+        together.append(stretch)
+        n_frames = sum(s.end - s.begin for s in together)
+        following = stretches[number + 1 : number + 2]
+        if following and n_frames + following[0].end - following[0].begin <= codec.chunk_frames:
+            continue
+        heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
+        is_one = bool((heard == heard[:1]).all())
+        heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        mu = codec.encode(heard).mu.split([s.end - s.begin for s in together], dim=-1)
+        latents += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]
+        together = []
+    n_coded = max(len(mu) for mu in latents)
+    return torch.cat([mu.expand(n_coded, -1, -1) for mu in latents], dim=-1)
 
 
 def _reader(

@@ -39,6 +39,7 @@ class FrameCodec:
     """Stands in for a codec: latents are the samples of frames."""
 
     encoder_reach = generator_reach = 0
+    chunk_frames = 1000
 
     def __init__(self):
         self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
