@@ -131,10 +131,10 @@ def _code(codec: Codec, recording: Recording) -> float:
     return seconds * SAMPLE_RATE / recording.sample_rate  # it takes samples for those of 44.1 kHz
 
 
-def _redrummer(preset: str) -> Redrummer:
+def _redrummer(preset: str, *, bfloat16: bool = False) -> Redrummer:
     from transform.engine import Redrummer
 
-    return Redrummer.load(preset)
+    return Redrummer.load(preset, bfloat16=bfloat16)
 
 
 def _codec(preset: str, *, bfloat16: bool = False) -> Codec:
@@ -158,6 +158,7 @@ STAGES: Mapping[str, Stage] = {
     "separation": Stage("separator", _redrummer, _separate),
     "resequence": Stage("transcriber", _redrummer, partial(_render, engine="resequence")),
     "latent": Stage("rhythm", _redrummer, partial(_render, engine="latent")),
+    "latent, bfloat16": Stage("rhythm", partial(_redrummer, bfloat16=True), partial(_render, engine="latent")),
     "codec": Stage("codec-generator", _codec, _code),
     "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),
 }

@@ -33,7 +33,7 @@ from transform.weights import fingerprint, load_net
 
 _log = logging.getLogger(__name__)
 _CHUNK_S = 8.0  # coded at once
-_MOST_SHARES = 32  # of a chunk, where a device has little memory
+_MOST_SHARES = 64  # of a chunk, where a device has little memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,9 +229,9 @@ class Codec:
             # A processor's caches and its memory's pages like one channel at a time better.
             at_once = 1 if self._device.type == "cpu" else n_channels
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                found = [self._encoder(some) for some in heard.split(at_once)]
+                found = [self._encoder(some) for some in torch.split(heard, at_once)]
             for whole, parts in zip(out, zip(*found, strict=True), strict=True):
-                for channel, part in zip(whole.split(at_once), parts, strict=True):
+                for channel, part in zip(torch.split(whole, at_once), parts, strict=True):
                     channel[..., chunk.first : chunk.last] = part[..., chunk.kept]
 
         self._in_chunks(n_frames, self.encoder_reach, code)

@@ -274,16 +274,14 @@ class Redrummer:
         self._load_latent = load_latent
 
     @classmethod
-    def load(
-        cls, preset: str | Path = "default", *, device: str = "cpu", bfloat16: bool = False
-    ) -> Redrummer:
+    def load(cls, preset: str | Path = "default", *, device: str = "cpu", bfloat16: bool = False) -> Redrummer:
         """Return a redrummer with a preset's models.
 
         Args:
             preset: its name or folder.
             device: where the models run.
-            bfloat16: whether the latent engine computes in this coarser format, where the device is quicker in
-                it: about twice as fast there, and not the same to the sample from one kind of device to another.
+            bfloat16: whether the latent engine computes in this coarser format, where the device is quicker
+                in it; takes are then a little different from one kind of processor to another.
 
         Raises:
             CheckpointError: there is no such preset, or its files are damaged.

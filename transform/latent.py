@@ -62,9 +62,7 @@ _INAUDIBLE = 1e-4  # of full scale
 class LatentModel:
     """The codec and the rhythm transformer of a preset, on a device."""
 
-    def __init__(
-        self, codec: Codec, net: RhythmNet, *, device: str = "cpu", bfloat16: bool = False
-    ) -> None:
+    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu", bfloat16: bool = False) -> None:
         """Take networks into use.
 
         Args:

@@ -111,10 +111,10 @@ class _Stretch(NamedTuple):
 
 
 def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
-    """Return the latents (1, D, S) or (1 + C, D, S) of the wanted frames: of the mean of channels, then of each.
+    """Return the latents (1 + C, D, S) of the wanted frames: of the mean of the channels, then of each of them.
 
-    Channels that are the same everywhere are one. Stretches are encoded side by side, as many short ones take
-    longer than a long one: what a frame depends on lies within its stretch.
+    Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
+    ones take longer than a long one: what a frame depends on lies within its stretch.
     """
     hop, together, latents = codec.config.hop, [], []
     for number, stretch in enumerate(stretches):
@@ -126,7 +126,7 @@ def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> T
         heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
         is_one = bool((heard == heard[:1]).all())
         heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
-        mu = codec.encode(heard).mu.split([s.end - s.begin for s in together], dim=-1)
+        mu = torch.split(codec.encode(heard).mu, [s.end - s.begin for s in together], dim=-1)
         latents += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]
         together = []
     n_coded = max(len(mu) for mu in latents)

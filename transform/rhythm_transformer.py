@@ -33,7 +33,7 @@ ACTIVATION_HOP = FeatureSettings().hop  # samples a frame of the transcriber
 HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
 _N_PHASES = 14  # bumps on the axis of time since onset
 _N_DISTANCES = 16  # buckets of relative positions to either side
-_NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
+_NOWHERE = 2 * _N_DISTANCES  # the bucket of silence
 _LEAK = 0.2
 _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
@@ -373,9 +373,10 @@ class Block(nn.Module):
         """Return what attention (B, H, F, keys) to latents u (N, keys, D) leads to, shape (N, F, D)."""
         # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
         # there are many more frames than of the target.
-        attended = (attention.flatten(1, 2) @ u.to(attention.dtype)).unflatten(1, attention.shape[1:3])
+        attended = attention.flatten(1, 2) @ u.to(attention.dtype)
+        attended = torch.unflatten(attended, 1, attention.shape[1:3])
         weights = self.to_value.weight, self.leave.weight.mT
-        value, leave = (weight.unflatten(0, (self.n_heads, -1)) for weight in weights)
+        value, leave = (torch.unflatten(weight, 0, (self.n_heads, -1)) for weight in weights)
         copied: Tensor = attended.transpose(1, 2).flatten(2) @ (value.mT @ leave).flatten(0, 1)
         r_e = r_e.expand(len(copied), -1, -1)
         even = functional.layer_norm(copied, copied.shape[-1:])
@@ -396,7 +397,7 @@ def _softmax(logits: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return torch.softmax(logits, dim=-1)
     logits = logits.clamp_min_(logits.amax(dim=-1, keepdim=True) - _NEVER)
-    return functional.threshold_(torch.softmax(logits, dim=-1), _NOTHING, 0.0)
+    return torch.threshold_(torch.softmax(logits, dim=-1), _NOTHING, 0.0)
 
 
 class Keys(NamedTuple):
@@ -404,8 +405,8 @@ class Keys(NamedTuple):
 
     u: Tensor  # (N, keys, D): the first B are attended to, channels of the source (N > B = 1) follow
     sounding: Tensor  # (B, keys, n_sounding)
-    # (F, keys): buckets of relative position, by which B_rel is read. None of a bank's frames is anywhere: there
-    # B_rel is the same for all, which changes no attention, and is left out.
+    # (F, keys): buckets of relative position, by which B_rel is read. Those of a bank would all be the same,
+    # which changes no attention: None.
     distance: Tensor | None
     is_there: Tensor | None  # (B, keys)
 
