@@ -141,10 +141,10 @@ def _code(codec: Codec, recording: Recording) -> float:
     return seconds * SAMPLE_RATE / recording.sample_rate  # it takes samples for those of 44.1 kHz
 
 
-def _redrummer(preset: str, device: str) -> Redrummer:
+def _redrummer(preset: str, device: str, *, bfloat16: bool = False) -> Redrummer:
     from transform.engine import Redrummer
 
-    return Redrummer.load(preset, device=device)
+    return Redrummer.load(preset, device=device, bfloat16=bfloat16)
 
 
 def _codec(preset: str, device: str, *, bfloat16: bool = False) -> Codec:
@@ -168,6 +168,7 @@ STAGES: Mapping[str, Stage] = {
     "separation": Stage("separator", _redrummer, _separate),
     "resequence": Stage("transcriber", _redrummer, partial(_render, engine="resequence")),
     "latent": Stage("rhythm", _redrummer, partial(_render, engine="latent")),
+    "latent, bfloat16": Stage("rhythm", partial(_redrummer, bfloat16=True), partial(_render, engine="latent")),
     "codec": Stage("codec-generator", _codec, _code),
     "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),
 }

@@ -45,7 +45,7 @@ from training.synthesis import SegmentRecipe, Synthesiser, SynthesisSettings
 from training.train_codec import CodecTraining
 from training.train_rhythm import Trained, load_trained
 from transform.audio import Recording
-from transform.codec import Codec, GeneratorNet
+from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
 from transform.errors import CheckpointError
 from transform.events import CLASSES
 from transform.midi import read_midi
@@ -250,7 +250,7 @@ class _Run(Run):
         self.encoder = base.trained.encoder.to(device).eval()
         self.transformer = None if base.rhythm is None else base.rhythm.to(device).eval()
         self.spectra = SpectralLoss().to(device)
-        self._is_coarse = _is_quick_in_bfloat16(device)
+        self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]
         self._kit = None if material.kit is None else _on_device(filled(material.kit), device)
@@ -358,14 +358,6 @@ class _Run(Run):
         assert self.transformer is not None
         out = self.transformer(Source(*pairs.source), Target(*pairs.target))
         return _Batch(pairs.audio, pairs.onsets, out.mu.float())
-
-
-def _is_quick_in_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device has this coarser format; processors without it are slower in it than without."""
-    if device.type == "cpu":
-        has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return has_kernels and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device.type == "cuda"
 
 
 def held_grooves(grooves: Sequence[Groove]) -> list[Groove]:

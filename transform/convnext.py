@@ -42,8 +42,7 @@ class _ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.gelu(self.widen(self.norm(self.spread(x))))
-        out: Tensor = x + self.scale * self.narrow(inner)
-        return out
+        return torch.addcmul(x, self.scale, self.narrow(inner))
 
 
 class ConvNextEncoder(nn.Module):
@@ -73,7 +72,8 @@ class ConvNextEncoder(nn.Module):
 
     def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T')."""
-        x = self.enter(torch.cat((bands, torch.asinh(300 * bands) / 3), dim=1).transpose(1, 2))
+        bands = bands.mT.contiguous()
+        x = self.enter(torch.cat((bands, torch.asinh(300 * bands) / 3), dim=-1))
         for level in self.levels:
             x = level(x)
         return x.transpose(1, 2), self.project(x).transpose(1, 2)
@@ -99,7 +99,7 @@ class ConvNextGenerator(nn.Module):
 
     def forward(self, latents: Tensor, first_frame: int) -> Tensor:
         """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
-        x = self.up(self.slow(self.enter(latents.transpose(1, 2))))
+        x = self.up(self.slow(self.enter(latents.mT.contiguous())))
         x = x.unflatten(-1, (self.factor, -1)).flatten(1, 2)
         audio: Tensor = self.head(self.fast(x), first_frame * self.factor)
         return audio

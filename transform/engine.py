@@ -275,8 +275,14 @@ class Redrummer:
         self._load_latent = load_latent
 
     @classmethod
-    def load(cls, preset: str | Path = "default", *, device: str = "cpu") -> Redrummer:
+    def load(cls, preset: str | Path = "default", *, device: str = "cpu", bfloat16: bool = False) -> Redrummer:
         """Return a redrummer with a preset's models.
+
+        Args:
+            preset: its name or folder.
+            device: where the models run.
+            bfloat16: whether the latent engine computes in this coarser format, where the device is quicker
+                in it; takes are then a little different from one kind of processor to another.
 
         Raises:
             CheckpointError: there is no such preset, or its files are damaged.
@@ -285,7 +291,8 @@ class Redrummer:
         transcriber, separator = Transcriber.load(chosen.weights("transcriber"), device=device), None
         if "separator" in chosen.models:
             separator = Separator.load(chosen.weights("separator"), device=device)
-        return cls(transcriber, separator, load_latent=partial(LatentModel.load, chosen, device=device))
+        load_latent = partial(LatentModel.load, chosen, device=device, bfloat16=bfloat16)
+        return cls(transcriber, separator, load_latent=load_latent)
 
     @cached_property
     def latent(self) -> LatentModel:

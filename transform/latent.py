@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.bank import LONGEST_S
-from transform.codec import Codec
+from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
 from transform.latent_bank import Heard, LatentBank, latent_bank
@@ -51,9 +51,10 @@ PEAK = (0.77, 1.84)
 
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
-_CHUNK_S = 4.0  # decoded at once
+_STRETCH_S = 5.5  # of a rhythm, heard at once
+_CHUNK_S = 7.0  # decoded at once
 _KEPT_BYTES = 128 * 2**20  # of decoded sound: a take is read twice, first for its peak
-_KEPT_WINDOWS, _KEPT_CHUNKS = 4, 3
+_KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
 
@@ -61,29 +62,38 @@ _INAUDIBLE = 1e-4  # of full scale
 class LatentModel:
     """The codec and the rhythm transformer of a preset, on a device."""
 
-    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu") -> None:
+    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu", bfloat16: bool = False) -> None:
         """Take networks into use.
 
         Args:
             codec: on the device already.
             net: a transformer that goes with it.
             device: where the transformer runs.
+            bfloat16: whether it computes in this coarser format, all but what it attends to.
         """
-        self.codec, self.config = codec, net.config
+        self.codec, self.config, self._bfloat16 = codec, net.config, bfloat16
         self._device = torch.device(device)
         self._net = net.eval().to(self._device)
 
     @classmethod
-    def load(cls, preset: Preset, *, device: str = "cpu") -> LatentModel:
+    def load(cls, preset: Preset, *, device: str = "cpu", bfloat16: bool = False) -> LatentModel:
         """Return the model of a preset.
+
+        Args:
+            preset: holds its parts.
+            device: where it runs.
+            bfloat16: whether to compute in this coarser format, where the device is quicker in it.
 
         Raises:
             CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
         """
         check_models(preset)
         encoder, generator, rhythm = (preset.weights(model) for model in MODELS)
-        codec = Codec.load(encoder, generator, device=device)
-        return cls(codec, load_rhythm(rhythm, codec), device=device)
+        if bfloat16 and not is_quick_in_bfloat16(device):
+            _log.warning("this device has no bfloat16: the latent engine computes in single precision")
+            bfloat16 = False
+        codec = Codec.load(encoder, generator, device=device, bfloat16=bfloat16)
+        return cls(codec, load_rhythm(rhythm, codec), device=device, bfloat16=bfloat16)
 
     def check(self, source: Recording) -> None:
         """Raise AudioError for a source of less than a frame."""
@@ -113,7 +123,8 @@ class LatentModel:
         source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
         a = None if target.activations is None else target.activations.to(device)
         channels = None if bank.channels is None else bank.channels.to(device)
-        out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
+            out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
         return mu.cpu(), sigma.cpu()
 
@@ -294,6 +305,8 @@ class _Latents:
         self._model, self._part, self._n_frames = model, part, n_frames
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
+        self._stretch = round(_STRETCH_S * SAMPLE_RATE / model.config.hop)
+        self._known = lru_cache(_KEPT_STRETCHES)(self._heard)
         self._window = lru_cache(_KEPT_WINDOWS)(self._transformed)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -324,8 +337,20 @@ class _Latents:
 
     def _transformed(self, number: int) -> tuple[Tensor, Tensor]:
         first = number * (self._size - self._overlap)
-        target = self._part.known.target(first, min(first + self._size, self._n_frames))
+        target = self._target(first, min(first + self._size, self._n_frames))
         return self._model.transform(self._part.bank, target)
+
+    def _target(self, first: int, last: int) -> Target:
+        """Return what is known of frames [first, last); windows that overlap share what was heard."""
+        numbers = range(first // self._stretch, (last - 1) // self._stretch + 1)
+        rhythm, a, _ = zip(*(self._known(number) for number in numbers), strict=True)
+        place = slice(first - numbers[0] * self._stretch, last - numbers[0] * self._stretch)
+        whole = None if a[0] is None else torch.cat(a, dim=-1)[..., place]
+        return Target(torch.cat(rhythm, dim=-1)[..., place], whole)
+
+    def _heard(self, number: int) -> Target:
+        first = number * self._stretch
+        return self._part.known.target(first, min(first + self._stretch, self._n_frames))
 
 
 class LatentArrangement:

@@ -62,7 +62,7 @@ class LatentBank(NamedTuple):
     """Frames of a source."""
 
     source: Source  # of the mean of its channels
-    channels: Tensor | None  # (C, D, S): of each channel; None where there is but one
+    channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
 
 
 def latent_bank(
@@ -92,23 +92,53 @@ def latent_bank(
     def activations(begin: int, end: int) -> Activations:
         return source.activations_of(begin, end, classes=own)
 
-    latents: list[list[Tensor]] = [[] for _ in GAINS]
-    rhythm: list[Tensor] = []
+    stretches, rhythm = [], []
     reach = codec.encoder_reach
     for first, last in _runs(chosen, 2 * reach + 1):
-        begin, end = max(0, first - reach), min(n_frames, last + reach)
-        heard = torch.from_numpy(sound.read(begin * hop, end * hop))
-        if len(heard) > 1:
-            heard = torch.cat((heard.mean(dim=0, keepdim=True), heard))
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-        for turned, gain in zip(latents, GAINS, strict=True):
-            turned.append(codec.encode(gain * heard).mu[..., index - begin])
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-    mu = torch.cat([torch.cat(turned, dim=-1) for turned in latents], dim=-1)
+        begin, end = max(0, first - reach), min(n_frames, last + reach)
+        stretches.append(_Stretch(begin, end, index - begin))
+    mu = _encoded(codec, sound, stretches)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     return LatentBank(Source(mu[:1], r, is_there), mu[1:] if len(mu) > 1 else None)
+
+
+class _Stretch(NamedTuple):
+    """Frames [begin, end) of a source, with all that the encoder sees around those that are wanted of them."""
+
+    begin: int
+    end: int
+    wanted: Tensor  # counted from `begin`
+
+
+def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
+    """Return the latents (1 + C, D, S) of the wanted frames: of the mean of the channels, then of each of them.
+
+    All frames come at the first gain, then all at the next.
+    Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
+    ones take longer than a long one: what a frame depends on lies within its stretch.
+    """
+    hop, together = codec.config.hop, []
+    latents: list[list[Tensor]] = [[] for _ in GAINS]
+    for number, stretch in enumerate(stretches):
+        together.append(stretch)
+        n_frames = sum(s.end - s.begin for s in together)
+        following = stretches[number + 1 : number + 2]
+        if following and n_frames + following[0].end - following[0].begin <= codec.chunk_frames:
+            continue
+        heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
+        is_one = bool((heard == heard[:1]).all())
+        heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        for turned, gain in zip(latents, GAINS, strict=True):
+            mu = torch.split(codec.encode(gain * heard).mu, [s.end - s.begin for s in together], dim=-1)
+            turned += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]
+        together = []
+    every = [mu for turned in latents for mu in turned]
+    n_coded = max(len(mu) for mu in every)
+    return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1)
 
 
 def _reader(

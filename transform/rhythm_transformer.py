@@ -33,12 +33,13 @@ ACTIVATION_HOP = FeatureSettings().hop  # samples a frame of the transcriber
 HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
 _N_PHASES = 14  # bumps on the axis of time since onset
 _N_DISTANCES = 16  # buckets of relative positions to either side
-_NOWHERE = 2 * _N_DISTANCES  # the bucket of silence and of a bank's frames
+_NOWHERE = 2 * _N_DISTANCES  # the bucket of silence
 _LEAK = 0.2
 _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
 _SHARPNESS = (300.0, 10.0)  # delta of the first layer and of the others, at first
 _EPSILON = 1e-4  # least deviation
+_NOTHING, _NEVER = 1e-20, 80.0  # attention that counts as none, and how far below the highest it surely is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +355,7 @@ class Block(nn.Module):
                 self.distances[:, 1:] = -9.0  # bucket 0 is the frame itself
 
     def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Return the block's output (B, F, D) and its attention (B, H, F, keys).
+        """Return the block's output (N, F, D) and its attention (B, H, F, keys).
 
         Args:
             q: the query, shape (B, F, D).
@@ -362,23 +363,31 @@ class Block(nn.Module):
             sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
             keys: what may be copied.
         """
-        even = functional.layer_norm(keys.u, keys.u.shape[-1:])
+        even = functional.layer_norm(keys.u[: len(q)], keys.u.shape[-1:])
         query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
-            query, key = query.float() / math.sqrt(query.shape[-1]), key.float().mT
+            query = query.float() / math.sqrt(query.shape[-1])
             # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
             rhythm_query = self.delta[:, None, None] * self._heads(self.rhythm_query(sounding))
-            logits = query @ key + rhythm_query @ self._heads(self.rhythm_key(keys.sounding)).mT
-            logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
+            rhythm_key = self._heads(self.rhythm_key(keys.sounding))
+            # Q K^T + delta B_rhythm, a sum of two products, is one product of what stands side by side.
+            logits = torch.cat((query, rhythm_query), dim=-1) @ torch.cat((key.float(), rhythm_key), dim=-1).mT
+            if keys.distance is not None:
+                logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
-                logits = logits.masked_fill(~keys.is_there[:, None, None], -torch.inf)
-            attention = torch.softmax(logits, dim=-1)
-        return self.fetch(attention, keys.u, r_e), attention
+                logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
+            attention = _softmax(logits)
+        return self._fetch(attention, keys.u, r_e), attention
 
-    def fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
-        """Return what attention (1 or B, H, F, keys) to latents u (B, keys, D) leads to, shape (B, F, D)."""
-        value = self._heads(self.to_value(u))
-        copied: Tensor = self.leave((attention @ value.to(attention.dtype)).transpose(1, 2).flatten(2))
+    def _fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
+        """Return what attention (B, H, F, keys) to latents u (N, keys, D) leads to, shape (N, F, D)."""
+        # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
+        # there are many more frames than of the target.
+        attended = attention.flatten(1, 2) @ u.to(attention.dtype)
+        attended = torch.unflatten(attended, 1, attention.shape[1:3])
+        weights = self.to_value.weight, self.leave.weight.mT
+        value, leave = (torch.unflatten(weight, 0, (self.n_heads, -1)) for weight in weights)
+        copied: Tensor = attended.transpose(1, 2).flatten(2) @ (value.mT @ leave).flatten(0, 1)
         r_e = r_e.expand(len(copied), -1, -1)
         even = functional.layer_norm(copied, copied.shape[-1:])
         inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
@@ -390,12 +399,25 @@ class Block(nn.Module):
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    """Return attention; in use, without what is too little for single precision to notice beside the rest.
+
+    Sharp attention is full of denormal numbers, with which processors are many times slower.
+    """
+    if torch.is_grad_enabled():
+        return torch.softmax(logits, dim=-1)
+    logits = logits.clamp_min_(logits.amax(dim=-1, keepdim=True) - _NEVER)
+    return torch.threshold_(torch.softmax(logits, dim=-1), _NOTHING, 0.0)
+
+
 class Keys(NamedTuple):
     """What a layer may copy: the current latents, and silence as the last."""
 
-    u: Tensor  # (B, keys, D)
+    u: Tensor  # (N, keys, D): the first B are attended to, channels of the source (N > B = 1) follow
     sounding: Tensor  # (B, keys, n_sounding)
-    distance: Tensor  # (F, keys): buckets of relative position, by which B_rel is read
+    # (F, keys): buckets of relative position, by which B_rel is read. Those of a bank would all be the same,
+    # which changes no attention: None.
+    distance: Tensor | None
     is_there: Tensor | None  # (B, keys)
 
 
@@ -449,17 +471,15 @@ class RhythmNet(nn.Module):
             with_attention: whether to say what each frame is made of over all layers, which takes a while.
         """
         r_e, q = self.query(target)
-        v = None if channels is None else channels.mT
         sounding = self.sounding(target.rhythm.mT.float())
         u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
+        if channels is not None:
+            u = torch.cat((u, channels.mT))
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
         for block, alpha in zip(self.blocks, self.alphas(), strict=True):
             output, attention = block(q, r_e, sounding, self._keys(u, r_u, q.shape[1], is_there))
             layers.append(attention)
-            if v is not None:
-                moved = block.fetch(attention, self._with_silence(v), r_e)  # type: ignore[operator]
-                v = moved if is_there is not None else (1 - alpha) * v + alpha * moved
             with torch.autocast(u.device.type, enabled=False):
                 mean = attention.mean(dim=1)  # A_l (B, F, keys)
                 r_output = mean[..., :-1] @ r_u
@@ -474,9 +494,10 @@ class RhythmNet(nn.Module):
                 if with_attention:
                     made_of = (1 - alpha) * made_of + alpha * composed
         assert made_of is not None
-        others = None if v is None else (v.mT, self._sigma(v.mT))
+        mu, sigma, n = u.mT, self._sigma(u.mT), len(q)
+        others = None if channels is None else (mu[n:], sigma[n:])
         attention = made_of if with_attention else made_of.new_zeros(0)
-        return Transformed(u.mT, self._sigma(u.mT), attention, tuple(layers), others)
+        return Transformed(mu[:n], sigma[:n], attention, tuple(layers), others)
 
     def _sigma(self, mu: Tensor) -> Tensor:
         """Return the deviations that go with means (B, D, F): equation 3."""
@@ -503,15 +524,15 @@ class RhythmNet(nn.Module):
 
     def _keys(self, u: Tensor, r_u: Tensor, n_frames: int, is_there: Tensor | None) -> Keys:
         """Return the current frames and silence, of which nothing is struck, as a layer's keys."""
-        distance = torch.full((n_frames, u.shape[1]), _NOWHERE, device=u.device)
+        distance = None
         if is_there is None:
-            distance = _distances(n_frames, u.device)
+            distance = functional.pad(_distances(n_frames, u.device), (0, 1), value=_NOWHERE)
         else:
             is_there = functional.pad(is_there, (0, 1), value=True)
         return Keys(
             self._with_silence(u),
             self.sounding(functional.pad(r_u.float(), (0, 0, 0, 1))),
-            functional.pad(distance, (0, 1), value=_NOWHERE),
+            distance,
             is_there,
         )
 

@@ -137,6 +137,13 @@ def test_a_recording_that_begins_at_once_is_not_faded_in():
     assert sound.min() > 0
 
 
+def test_channels_are_coded_each_for_itself(net, audio):
+    codec, stereo = codec_of(net), torch.cat((audio[:1], 0.5 * audio[:1].flip(1)))
+    apart = [codec.encode(channel[None]) for channel in stereo]
+    for whole, parts in zip(codec.encode(stereo), zip(*apart, strict=True), strict=True):
+        assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+
+
 def test_bfloat16_is_about_the_same(net, audio):
     exact, coarse = (codec_of(net, bfloat16=b).encode(audio) for b in (False, True))
     assert coarse.mu.dtype == torch.float32

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from training.measures import log_mel_distance_db
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
 from transform.codec import Codec, CodecConfig, CodecNet, Encoded
@@ -17,7 +18,7 @@ from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
 from transform.latent_bank import Heard
-from transform.presets import ModelFile, Preset
+from transform.presets import ModelFile, Preset, demo_recordings
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
 from transform.weights import config_to_json
 
@@ -39,6 +40,7 @@ class FrameCodec:
     """Stands in for a codec: latents are the samples of frames."""
 
     encoder_reach = generator_reach = 0
+    chunk_frames = 1000
 
     def __init__(self):
         self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
@@ -170,6 +172,14 @@ def test_a_take_keeps_rate_channels_and_their_balance(played, n_channels, sample
         np.testing.assert_allclose(sound[c], 0.9**c * sound[0], atol=1e-5)
 
 
+def test_channels_that_are_the_same_stay_the_same(played):
+    mono, _, redrummer = played()
+    both = Recording.from_samples(np.repeat(mono.read(0, mono.n_samples), 2, axis=0), RATE, "source")
+    left, right = whole(redrummer.redrum(both, rhythm_of(*WANTED), settings_of()))
+    np.testing.assert_array_equal(left, right)
+    np.testing.assert_array_equal(left, whole(redrummer.redrum(mono, rhythm_of(*WANTED), settings_of()))[0])
+
+
 def test_channels_of_their_own_stay_apart(recorded, model, played):
     # Kicks are on the left alone, hats on the right: attention is one, what it fetches is each channel's own.
     _, stems, redrummer = played(n_channels=2)
@@ -240,6 +250,24 @@ def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch
     monkeypatch.setattr(module, "_CHUNK_S", 0.4)
     short = LatentArrangement(model, order)
     np.testing.assert_allclose(read_whole(short, 9 * RATE), read_whole(long, 9 * RATE), atol=1e-4)
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_heard):
+    source, _, _ = played()
+    model = small_model()
+    order = order_of(source, [DrumEvent(t, c, 0.8) for t, c in STROKES])
+    if is_heard:
+        order = replace(order, target=order.source)
+    (part,) = module.latent_parts(model, order)
+    assert (part.known.target(0, 9).activations is not None) == is_heard
+    monkeypatch.setattr(module, "_STRETCH_S", 0.5)  # 43 frames
+    latents = module._Latents(model, part, 250)
+    for first, last in ((0, 43), (10, 250), (86, 87), (42, 130)):
+        given, expected = latents._target(first, last), part.known.target(first, last)
+        assert torch.allclose(given.rhythm, expected.rhythm, atol=1e-4)
+        if is_heard:
+            assert torch.allclose(given.activations, expected.activations, atol=1e-4)
 
 
 def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
@@ -535,6 +563,35 @@ def test_a_preset_with_the_models_plays(stored, played):
     take = redrummer.redrum(source, rhythm_of(*WANTED), settings_of())
     assert whole(take).shape == (1, round(2.5 * RATE))
     assert np.abs(whole(take)).max() > 1e-3
+
+
+def test_bfloat16_is_not_to_be_heard():
+    exact = Redrummer.load()
+    codec, net = exact.latent.codec, exact.latent._net
+    coarse = LatentModel(Codec(codec._encoder, codec._generator, bfloat16=True), net, bfloat16=True)
+    with Recording.open(demo_recordings()[0].path) as loop:
+        source = Recording.from_samples(loop.read(0, 2 * loop.sample_rate), loop.sample_rate, "loop")
+    rhythm = Rhythm((DrumEvent(0.1, "KD", 0.9), DrumEvent(0.6, "SD", 0.8)), 1.2, None, "made")
+    ours, theirs = (
+        whole(
+            Redrummer(exact.transcriber, load_latent=lambda model=model: model).redrum(
+                source, rhythm, settings_of()
+            )
+        )
+        for model in (coarse, exact.latent)
+    )
+    assert np.abs(theirs).max() > 0.1
+    assert not np.array_equal(ours, theirs)
+    assert max(log_mel_distance_db(*pair) for pair in zip(ours, theirs, strict=True)) < 0.1
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_bfloat16_is_used_where_it_is_quicker(stored, monkeypatch, caplog, is_quick):
+    monkeypatch.setattr(module, "is_quick_in_bfloat16", lambda device: is_quick)
+    model = LatentModel.load(stored, bfloat16=True)
+    assert model._bfloat16 == model.codec._bfloat16 == is_quick
+    assert ("single precision" in caplog.text) != is_quick
+    assert not LatentModel.load(stored)._bfloat16
 
 
 def test_a_preset_without_the_models_is_refused(stored):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from transform.audio import Recording
 from transform.codec import Codec, CodecConfig, CodecNet
 from transform.events import CLASSES, DrumEvent
 from transform.latent_bank import GAINS, Heard, chosen_frames, latent_bank
@@ -70,7 +71,9 @@ def test_of_a_stroke_what_nobody_knows_any_more_is_left_out():
     assert np.where(ago < -0.03, np.inf, ago).min(axis=1).max() < 1.01
 
 
-def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch):
+@pytest.mark.parametrize("chunk_s", [8.0, 1.5])  # coded side by side: all stretches, or two
+def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, chunk_s):
+    monkeypatch.setattr("transform.codec._CHUNK_S", chunk_s)
     recording, _ = recorded([(0.0, "KD", noise(8.0))], 8.0, n_channels=2)
     events = [DrumEvent(t, c, 0.5) for t, c in ((0.5, "KD"), (2.5, "HH"), (5.0, "SD"), (7.9, "KD"))]
     heard = heard_in(recording, events)
@@ -99,6 +102,25 @@ def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
     velocities = [(part[0, n + kick] / part[0, kick])[at] for part in (loud, half, quarter)]
     # Amplitude goes as velocity to the power of 1.6: 0.8, 0.8 * 0.5 ** 0.625, 0.8 * 0.25 ** 0.625.
     assert torch.allclose(torch.stack(velocities), torch.tensor([0.8, 0.5187, 0.3364]), atol=1e-3)
+
+
+def test_channels_that_are_the_same_are_one(codec, monkeypatch):
+    sound = np.stack((noise(8.0), noise(8.0)))
+    events = [DrumEvent(t, "KD", 0.5) for t in (0.5, 5.0, 7.9)]
+    heard = heard_in(Recording.from_samples(sound, RATE, "source"), events)
+    monkeypatch.setattr("transform.codec._CHUNK_S", 1.5)
+    monkeypatch.setattr("transform.latent_bank._MOST_FRAMES", 200)
+    same = latent_bank(codec, CONFIG, heard)
+    assert same.channels is None
+    chosen = chosen_frames(events, -(-8 * RATE // HOP), HOP)
+    alone = codec.encode(torch.from_numpy(sound[:1])).mu[..., chosen]
+    assert torch.allclose(same.source.mu[..., : len(chosen)], alone, atol=1e-4)
+    # What differs in one place only is the mean and its channels everywhere.
+    sound[1, 6 * RATE :] *= 0.5
+    bank = latent_bank(codec, CONFIG, heard._replace(recording=Recording.from_samples(sound, RATE, "source")))
+    every = codec.encode(torch.from_numpy(np.concatenate((sound.mean(axis=0, keepdims=True), sound)))).mu
+    found = torch.cat((bank.source.mu, bank.channels))[..., : len(chosen)]
+    assert torch.allclose(found, every[..., chosen], atol=1e-4)
 
 
 @pytest.mark.parametrize("sample_rate", [22_050, 48_000])

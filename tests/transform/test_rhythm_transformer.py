@@ -209,6 +209,27 @@ def test_without_its_attention_the_result_is_the_same(net):
         assert not alone.attention.numel()
 
 
+@pytest.mark.parametrize("is_bank", [False, True])
+def test_attention_in_use_is_that_of_training_without_denormal_numbers(net, is_bank):
+    source, target = random_source(net.config), random_target(net.config)
+    if is_bank:
+        is_there = torch.ones(2, F, dtype=torch.bool)
+        is_there[0, [2, 8]] = False
+        source = source._replace(is_there=is_there)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.delta.mul_(200)
+    trained = net(source, target)
+    least = torch.finfo(torch.float32).tiny
+    assert any(((layer > 0) & (layer < least)).any() for layer in trained.layers)
+    with torch.no_grad():
+        used = net(source, target)
+    assert torch.allclose(used.mu, trained.mu, atol=1e-6)
+    for ours, theirs in zip(used.layers, trained.layers, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-7)
+        assert not ((ours > 0) & (ours < 1e-20)).any()
+
+
 def test_relative_positions_are_exact_nearby_and_coarse_far_away(net):
     distance = net._keys(torch.zeros(1, 300, 6), torch.zeros(1, 300, net.config.n_rhythm), 300, None).distance
     assert distance.shape == (300, 301)
