@@ -17,15 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import DrumFeatures, FeatureSettings, mel_filters
-from transform.layers import TemporalBlock, fused
+from transform.layers import TemporalBlock, fused, in_stretches, joined
 from transform.weights import load_net
 
+_CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
+_PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
@@ -79,12 +82,16 @@ class TranscriberNet(nn.Module):
     @property
     def reach_frames(self) -> int:
         """How many frames to either side an output depends on."""
-        return 4 + sum(self.config.dilations)
+        return _CONVOLUTIONS + sum(self.config.dilations)
+
+    def _projected(self, features: Tensor) -> tuple[Tensor]:
+        x = self.spectral(features)  # (B, C', F, K')
+        layer = self.project[0]
+        return (functional.relu(joined(x, layer.weight) + layer.bias[:, None]),)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits (B, 16, F) of features (B, C, F, K)."""
-        x = self.spectral(features)  # (B, C', F, K')
-        x = self.project(x.permute(0, 1, 3, 2).flatten(1, 2))
+        (x,) = in_stretches(self._projected, features, reach=_CONVOLUTIONS)
         for block in self.temporal:
             x = block(x)
         logits: Tensor = self.head(x)
@@ -259,12 +266,16 @@ def drum_confidence(recording: Recording) -> float:
     Source: morphological opening of spectra, after the percussive part of Fitzgerald, DAFx 2010; we open with a
     minimum where that takes medians.
     """
-    filters = mel_filters(2048, 64, 100.0, 8_000.0).numpy()
-    window = np.hanning(2048).astype(np.float32)
+    filters = mel_filters(2048, 64, 100.0, 8_000.0)[: round(8_000 / SAMPLE_RATE * 2048) + 2]
+    window = torch.from_numpy(np.hanning(2048).astype(np.float32))
     standing = total = 0.0
     for block in recording.mono_blocks(SAMPLE_RATE):
-        frames = np.lib.stride_tricks.sliding_window_view(np.pad(block, 1024), 2048)[::441]
-        levels = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2 @ filters)  # (F, K)
+        frames = functional.pad(torch.from_numpy(block), (1024, 1024)).unfold(0, 2048, 441)
+        pieces = [
+            torch.fft.rfft(piece * window)[:, : len(filters)].abs().square() @ filters
+            for piece in frames.split(_PIECE_FRAMES)
+        ]
+        levels = torch.cat(pieces).sqrt().numpy()  # (F, K)
         total += float(levels.sum())
         if len(levels) > _STANDING_FRAMES:
             lasting = _over_time(np.minimum, levels)
@@ -276,8 +287,9 @@ def _over_time(extreme: np.ufunc, levels: np.ndarray) -> np.ndarray:
     """Return the least or the greatest of the frames around each frame, shape (F, K)."""
     reach = _STANDING_FRAMES // 2
     padded = np.pad(levels, ((reach, reach), (0, 0)), mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, _STANDING_FRAMES, axis=0)
-    return np.asarray(extreme.reduce(around, axis=-1))
+    for step in (1, 2, 4):  # over 2, 4 and 8 frames
+        padded = extreme(padded[:-step], padded[step:])
+    return np.asarray(extreme(padded[:-reach], padded[reach:]))
 
 
 def doubts(name: str, confidence: float) -> tuple[str, ...]:
