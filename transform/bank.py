@@ -56,7 +56,7 @@ _COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are kept
-_NEAR_PIECES = 25  # of a second of a stem each, more than the longest hit needs, are kept, and as many as fit
+_NEAR_PIECES = 50  # of half a second of a stem, more than the longest hit needs, are kept, and as many as fit
 _NEAR_BYTES = 48 * 2**20
 _CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
 
@@ -367,7 +367,7 @@ class _StemCutter(_Cutter):
 
     def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
         super().__init__(recording, events)
-        self._stems = _NearStems(stems, recording.sample_rate)
+        self._stems = _NearStems(stems, max(1, recording.sample_rate // 2))
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -475,7 +475,7 @@ class _StemCutter(_Cutter):
 
 
 class _NearStems:
-    """Stems that are read in pieces of a second, the last ones kept: hits overlap."""
+    """Stems that are read in pieces of half a second, the last ones kept: hits overlap."""
 
     def __init__(self, stems: StemReader, piece_samples: int) -> None:
         self._stems, self._piece = stems, piece_samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ class DrumFeatures(nn.Module):
         frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
         n_at_once = frames.shape[1] if audio.is_cuda else max(1, _PIECE_BYTES // (4 * window * len(audio)))
         energies = []
-        for piece in frames.split(n_at_once, dim=1):
+        for piece in torch.split(frames, n_at_once, dim=1):
             # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
             parts = torch.view_as_real(torch.fft.rfft(piece * shape)).flatten(-2)
             energies.append((parts * parts) @ filters)
@@ -122,3 +123,28 @@ class DrumFeatures(nn.Module):
         floor = 10 ** (self.settings.floor_db / 10)
         decibels = 10 * torch.log10(energy + floor)
         return decibels / -self.settings.floor_db + 1
+
+
+class Listener:
+    """Audio -> features on a device; those made last are kept, as several models hear the same audio."""
+
+    def __init__(self, settings: FeatureSettings, device: torch.device) -> None:
+        self._device = device
+        self._features = DrumFeatures(settings).to(device)
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Return the features (1, C, F, K) of audio (T,), neither of which may be changed afterwards."""
+        last = self._last  # several threads may listen
+        if last is not None and torch.equal(last[0], audio):
+            return last[1]
+        features: Tensor = self._features(audio[None].to(self._device))
+        self._last = audio, features
+        return features
+
+
+@lru_cache(maxsize=4)
+def listener(settings: FeatureSettings, device: torch.device) -> Listener:
+    """Return the one listener of all models that hear alike."""
+    return Listener(settings, device)

@@ -26,13 +26,11 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the block makes of x (B, D, F)."""
-        out: Tensor = x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
+        out: Tensor = x + self.dropout(self.mix(functional.relu_(self.norm(self.spread(x)))))
         return out
 
 
-def in_stretches(
-    work: Callable[..., tuple[Tensor, ...]], *given: Tensor, reach: int
-) -> tuple[Tensor, ...]:
+def in_stretches(work: Callable[..., tuple[Tensor, ...]], *given: Tensor, reach: int) -> tuple[Tensor, ...]:
     """Return what is made of tensors (B, C, F, ...), on a processor in stretches that stay in its cache.
 
     Args:
@@ -58,19 +56,19 @@ def joined(maps: Tensor, weight: Tensor) -> Tensor:
     The same as of `maps.transpose(2, 3).flatten(1, 2)`, but the maps, whose channels lie last, are not moved:
     the weight is.
     """
-    weight = weight.unflatten(1, maps.shape[1::2]).transpose(1, 2).flatten(1)
-    return weight @ maps.permute(0, 2, 3, 1).flatten(2).mT
+    n_channels, n_bands = maps.shape[1::2]
+    moved = weight.reshape(-1, n_channels, n_bands).transpose(1, 2).flatten(1)
+    return moved @ maps.permute(0, 2, 3, 1).flatten(2).mT
 
 
 def parted(low: Tensor, layer: nn.Conv1d, n_channels: int) -> Tensor:
     """Return the maps (B, C, F, K), channels last, that a layer of kernel 1 makes of (B, D, F): as `joined`."""
-    weight, bias = (
-        part.unflatten(0, (n_channels, -1)).transpose(0, 1).flatten(0, 1)
-        for part in (layer.weight[..., 0], layer.bias)
-        if part is not None
-    )
+    assert layer.bias is not None
+    n_bands = layer.out_channels // n_channels
+    weight = layer.weight.reshape(n_channels, n_bands, -1).transpose(0, 1).flatten(0, 1)
+    bias = layer.bias.reshape(n_channels, n_bands).T.flatten()
     flat = functional.linear(low.transpose(1, 2), weight, bias)  # (B, F, K * C)
-    return flat.unflatten(2, (-1, n_channels)).permute(0, 3, 1, 2)
+    return flat.reshape(*flat.shape[:2], n_bands, n_channels).permute(0, 3, 1, 2)
 
 
 def fused(net: _Net) -> _Net:
@@ -89,4 +87,6 @@ def fused(net: _Net) -> _Net:
                     transposed = isinstance(before, nn.ConvTranspose2d)
                     module[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(before, norm, transpose=transposed)
                     module[i] = nn.Identity()
+        elif isinstance(module, nn.ReLU):
+            module.inplace = True  # what it is given is a convolution's own
     return net

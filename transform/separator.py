@@ -25,7 +25,7 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
-from transform.features import DrumFeatures, FeatureSettings, band_positions
+from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import TemporalBlock, fused, in_stretches, joined, parted
 from transform.nmf import active_components, learnt, levels_of, shares
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
@@ -37,9 +37,10 @@ _TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
 _DOUBT = 1e-6  # added to the shares that templates give: no class is ruled out
 _ENCODED_REACH, _DECODED_REACH = 3, 4  # of convolutions before and after those of time alone
 _AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
-_BLOCK_S = 30  # masks are computed and kept in blocks of this length
+_BLOCK_S = 60  # masks are computed and kept in blocks of this length
 _REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
-_KEPT_BLOCKS = 10
+_KEPT_BLOCKS = 5
+_KEPT_SPECTRA = 4  # chunks: stems that are read class by class need the same ones
 _LEARNT_STRETCHES, _STRETCH_S = 6, 10  # what templates are learnt from: all of a recording of up to a minute
 _CHUNK_FRAMES = 128  # spectra that are masked at once: few enough to stay in the processor's cache
 
@@ -141,22 +142,22 @@ class SeparatorNet(nn.Module):
         *skips, given, told = in_stretches(encode, features, active.mT, heard, reach=_ENCODED_REACH)
         n_low = self.narrow.in_channels - heard.shape[1]
         low = joined(skips[-1], self.narrow.weight[:, :n_low])
-        low = functional.relu(
-            low + functional.conv1d(heard, self.narrow.weight[:, n_low:], self.narrow.bias)
-        )
+        low = functional.relu(low + functional.conv1d(heard, self.narrow.weight[:, n_low:], self.narrow.bias))
         for block in self.temporal:
             low = block(low)
         (logits,) = in_stretches(self._decoded, low, heard, *skips, given, told, reach=_DECODED_REACH)
         return logits
 
-    def _encoded(self, features: Tensor, active: Tensor, heard: Tensor, templates: Tensor) -> tuple[Tensor, ...]:
+    def _encoded(
+        self, features: Tensor, active: Tensor, heard: Tensor, templates: Tensor
+    ) -> tuple[Tensor, ...]:
         """Return maps at a half, a quarter and an eighth of the bands, what they are made of, what is told."""
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
             settings = self.config.features
             levels = levels_of(features, settings)
             shared = shares(levels, active, templates, n_classes=len(CLASSES), n_bands=settings.n_bands)
         given = torch.cat((features, shared), dim=1).contiguous(memory_format=torch.channels_last)
-        maps = [functional.relu(self.enter(given) + self.heard(heard)[..., None])]
+        maps = [functional.relu_(self.enter(given) + self.heard(heard)[..., None])]
         for down in self.down:
             maps.append(down(maps[-1]))
         return *maps, given, self.reliance * torch.log(shared + _DOUBT)
@@ -166,8 +167,8 @@ class SeparatorNet(nn.Module):
         *skips, given, told = maps
         x = parted(low, self.widen, skips[-1].shape[1])
         for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = up(functional.relu(x + skip))
-        seen = self.head(functional.relu(x + self.detail(given)))
+            x = up(functional.relu_(x + skip))
+        seen = self.head(functional.relu_(x + self.detail(given)))
         likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
         return (self.config.certainty * (seen + likely) + told,)
 
@@ -197,7 +198,7 @@ class Separator:
         self.config = net.config
         self._device = torch.device(device)
         self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
-        self._features = DrumFeatures(net.config.features).to(self._device)
+        self._features = listener(net.config.features, self._device)
         assert net.reach_frames + N_HOPS + 4 < _REACH_S * _FPS, "the network sees further than a block's margin"
 
     @classmethod
@@ -227,7 +228,7 @@ class Separator:
                 probability (5, F) there; F = T // 441 + 1 frames.
         """
         features, heard = zip(*stretches, strict=True)
-        read = [self._features(audio[None].to(self._device)) for audio in features]
+        read = [self._features(audio) for audio in features]
         return self._net.learn_templates(torch.cat(read, dim=2), torch.cat(heard, dim=1)[None].to(self._device))
 
     @torch.inference_mode()
@@ -240,7 +241,7 @@ class Separator:
             probability: the transcriber's, shape (5, F).
             templates: learnt in the whole recording.
         """
-        features = self._features(audio[None].to(self._device))
+        features = self._features(audio)
         logits = self._net(features, probability[None].to(self._device), templates)
         return torch.softmax(logits[0].float(), dim=0).cpu()
 
@@ -262,6 +263,7 @@ class Stems:
             band_positions(hz, separator.config.features), separator.config.features.n_bands
         )
         self._masks: OrderedDict[int, Tensor] = OrderedDict()
+        self._spectra: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self._gain: float | None = None
         self._templates: Tensor | None = None
 
@@ -289,7 +291,7 @@ class Stems:
         for begin in range(first, last + 1, _CHUNK_FRAMES):
             end = min(begin + _CHUNK_FRAMES, last + 1)
             left, right = (begin - first) * hop, (end - first + N_HOPS - 1) * hop
-            spectra = analyse(audio[:, left:right], hop)
+            spectra = self._spectra_at(begin, end, audio[:, left:right])
             for stem, mask in zip(out, self._masks_at(begin, end, masked), strict=False):
                 stem[:, left:right] += synthesise(spectra * mask, hop)
         wanted = slice(start - origin, stop - origin)
@@ -299,6 +301,14 @@ class Stems:
         stems[..., : max(0, -start)] = 0
         stems[..., max(0, self.recording.n_samples - start) :] = 0
         return stems.numpy()
+
+    def _spectra_at(self, begin: int, end: int, audio: Tensor) -> Tensor:
+        """Return the spectra (C, end - begin, bins) of the audio of some frames, those used last kept."""
+        spectra = self._spectra.pop((begin, end), None)
+        self._spectra[begin, end] = analyse(audio, self._hop) if spectra is None else spectra
+        if len(self._spectra) > _KEPT_SPECTRA:
+            self._spectra.popitem(last=False)
+        return self._spectra[begin, end]
 
     def _masks_at(self, begin: int, end: int, chosen: Sequence[int]) -> Tensor:
         """Return the masks (N, end - begin, bins) of some classes, in frames of the recording's own rate."""

@@ -22,7 +22,7 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.features import DrumFeatures, FeatureSettings, mel_filters
+from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import TemporalBlock, fused, in_stretches, joined
 from transform.weights import load_net
 
@@ -116,7 +116,7 @@ class Transcriber:
         self.config = net.config
         self._device = torch.device(device)
         self._net = fused(net).to(self._device).to(memory_format=torch.channels_last)
-        self._features = DrumFeatures(net.config.features).to(self._device)
+        self._features = listener(net.config.features, self._device)
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
         self._n_kept = 0
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
@@ -187,7 +187,7 @@ class Transcriber:
         """
         if gain is None:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
-        features = self._features(gain * audio[None].to(self._device))
+        features = self._features(gain * audio)
         logits = self._net(features.contiguous(memory_format=torch.channels_last))[0].float().cpu()
         n = len(CLASSES)
         return Activations(
@@ -197,7 +197,7 @@ class Transcriber:
             torch.sigmoid(logits[3 * n]).numpy(),
         )
 
-    def _windows(self, recording: Recording, block_s: float = 20.0) -> Iterator[_Window]:
+    def _windows(self, recording: Recording, block_s: float = 60.0) -> Iterator[_Window]:
         """Yield overlapping stretches of activations; their cores tile the recording."""
         hop = self.config.features.hop
         core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
@@ -273,7 +273,7 @@ def drum_confidence(recording: Recording) -> float:
         frames = functional.pad(torch.from_numpy(block), (1024, 1024)).unfold(0, 2048, 441)
         pieces = [
             torch.fft.rfft(piece * window)[:, : len(filters)].abs().square() @ filters
-            for piece in frames.split(_PIECE_FRAMES)
+            for piece in torch.split(frames, _PIECE_FRAMES)
         ]
         levels = torch.cat(pieces).sqrt().numpy()  # (F, K)
         total += float(levels.sum())

@@ -91,7 +91,10 @@ def load_net(
             net = make_net(config)
         _require_shapes(net, weights)
         # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
-        own = {name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True) for name, w in weights.items()}
+        own = {
+            name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)
+            for name, w in weights.items()
+        }
         net.load_state_dict(own, assign=True)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         why = (str(err) or type(err).__name__).splitlines()[0]
