@@ -264,7 +264,7 @@ class Stems:
         )
         self._masks: OrderedDict[int, Tensor] = OrderedDict()
         self._spectra: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
-        self._gain: float | None = None
+        self._heard: tuple[tuple[int, int], Tensor] | None = None
         self._templates: Tensor | None = None
 
     def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
@@ -352,12 +352,15 @@ class Stems:
     def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
         """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
-        samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
-        mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)
-        audio = torch.from_numpy(np.concatenate(list(mono)))
+        span = start_s * rate, min(end_s * rate, self.recording.n_samples)
+        if self._heard is None or self._heard[0] != span:  # templates and masks of a short one hear the same
+            mono = Recording.from_samples(self.recording.read(*span), rate, self.recording.name)
+            audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
+            self._heard = span, listening_gain(self.recording.mono_peak) * audio
+        audio = self._heard[1]
         first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
         heard = self._probability[:, first : first + n_frames]
-        return self._listening_gain() * audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
+        return audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
 
     def _learnt_templates(self) -> Tensor:
         """Return the templates of a recording, learnt from all of it or from stretches all over it."""
@@ -370,12 +373,6 @@ class Stems:
                 spans = [(start, start + _STRETCH_S) for start in starts]
             self._templates = self._separator.learn_templates([self._stretch(*span) for span in spans])
         return self._templates
-
-    def _listening_gain(self) -> float:
-        if self._gain is None:
-            blocks = self.recording.mono_blocks(self.recording.sample_rate)
-            self._gain = listening_gain(max(float(np.abs(block).max()) for block in blocks))
-        return self._gain
 
 
 def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:

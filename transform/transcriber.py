@@ -87,6 +87,8 @@ class TranscriberNet(nn.Module):
     def _projected(self, features: Tensor) -> tuple[Tensor]:
         x = self.spectral(features)  # (B, C', F, K')
         layer = self.project[0]
+        assert isinstance(layer, nn.Conv1d)
+        assert layer.bias is not None
         return (functional.relu(joined(x, layer.weight) + layer.bias[:, None]),)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -203,8 +205,7 @@ class Transcriber:
         core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
         held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
         held_from = core_from = 0
-        loudest = max(float(np.abs(block).max()) for block in recording.mono_blocks(recording.sample_rate))
-        gain = listening_gain(loudest)
+        gain = listening_gain(recording.mono_peak)
         blocks = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
         while not at_end:
