@@ -60,7 +60,8 @@ _BIT_DEPTHS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "32f": "FLOAT"}
 _SAME_DEPTH = {"PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8", "ALAC_16": "PCM_16", "ALAC_32": "PCM_32"}
 _WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
 _BLOCK_SAMPLES = 2**18
-_NEAR_SAMPLES, _NEAR_BLOCKS = (2**10, 2**17), 64  # of blocks that are kept, at least and of all channels
+_NEAR_SAMPLES = 2**10, 2**17  # of blocks that are kept, at least and of all channels together
+_NEAR_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is kept whole
 _MAX_CHANNELS = 1024  # libsndfile's own limit
 _RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
@@ -267,18 +268,19 @@ class Recording:
         """Return samples of a file in which one can seek; of what is short, what lies around it is kept."""
         length = max(_NEAR_SAMPLES[0], _NEAR_SAMPLES[1] // self.n_channels)
         first, last = start // length, (stop - 1) // length
-        if last - first > 1 and self.n_samples > length * _NEAR_BLOCKS:
+        n_kept = _SHORT_BLOCKS if self.n_samples <= _SHORT_BLOCKS * length else _NEAR_BLOCKS
+        if last - first > 1 and n_kept == _NEAR_BLOCKS:
             return self._decode(start, stop)
         try:
-            parts = [self._near_block(number, length) for number in range(first, last + 1)]
+            parts = [self._near_block(number, length, n_kept) for number in range(first, last + 1)]
         except AudioError:
             return self._decode(start, stop)  # which may lie before what is damaged
         whole = parts[0] if first == last else np.concatenate(parts, axis=1)
         return whole[:, start - first * length : stop - first * length]
 
-    def _near_block(self, number: int, length: int) -> Samples:
+    def _near_block(self, number: int, length: int, n_kept: int) -> Samples:
         if number not in self._near:
-            if len(self._near) == _NEAR_BLOCKS:
+            if len(self._near) == n_kept:
                 del self._near[next(iter(self._near))]
             self._near[number] = self._decode(number * length, min((number + 1) * length, self.n_samples))
         return self._near[number]
