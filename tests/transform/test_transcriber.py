@@ -1,5 +1,7 @@
 import copy
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -230,6 +232,23 @@ def test_weights_come_back(net, tmp_path):
     features = torch.rand(1, 3, 200, 96)
     with torch.inference_mode():
         assert torch.equal(loaded(features), net(features))
+
+
+def test_loading_models_does_not_import_the_compiler():
+    code = (
+        "import sys, transform; transform.Redrummer.load();"
+        "print(*sorted({'sympy', 'torch._dynamo'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_in_stretches_as_in_one(net):
+    features = torch.rand(1, 3, 1000, 96)
+    with torch.inference_mode():
+        in_stretches = net(features)
+    in_one = net(features).detach()  # as gradients are recorded
+    assert (in_stretches - in_one).abs().max() < 1e-4 * in_one.abs().max()
 
 
 def test_wrong_shapes_are_refused(net, tmp_path):
