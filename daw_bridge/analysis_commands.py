@@ -19,13 +19,14 @@ from daw_bridge.options import (
     Preset,
     Quiet,
     SkipExisting,
+    Threads,
     Verbose,
     check_bit_depth,
     check_choice_of_existing,
     check_ending,
     class_list,
     option,
-    resolve_device,
+    set_up_device,
 )
 from daw_bridge.reporting import (
     Show,
@@ -59,6 +60,7 @@ def transcribe(
     plot: Plot = None,
     preset: Preset = "default",
     device: Device = "auto",
+    threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -77,7 +79,7 @@ def transcribe(
         from transform.engine import Redrummer
         from transform.midi import write_midi
 
-        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
         began_s = time.perf_counter()
         with progress(quiet) as show:
             heard = _heard(redrummer, recording, show)
@@ -113,6 +115,7 @@ def separate(
     classes: Annotated[str | None, option("KD,SD", "Write the stems of these classes only.", "all")] = None,
     preset: Preset = "default",
     device: Device = "auto",
+    threads: Threads = None,
     bit_depth: BitDepth = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the stems: DIR/NAME/NAME.png.")] = False,
     overwrite: Overwrite = False,
@@ -138,7 +141,7 @@ def separate(
 
     from transform.engine import Redrummer
 
-    redrummer = Redrummer.load(preset, device=resolve_device(device))
+    redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
     if redrummer.separator is None:
         raise CheckpointError(
             f"preset {preset} has no separator", hint="`redrum presets list` says what each preset holds"
@@ -168,6 +171,7 @@ def extract(
     out: Annotated[Path, option("KITDIR", "The kit: a new folder, or an empty one.", False)],
     preset: Preset = "default",
     device: Device = "auto",
+    threads: Threads = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a kit that was extracted before.")
     ] = False,
@@ -193,7 +197,7 @@ def extract(
 
         from transform.engine import Redrummer
 
-        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
         with progress(quiet) as show:
             report = {"audio": audio} | _extracted(redrummer, recording, out, overwrite, show)
     if as_json:

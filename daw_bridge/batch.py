@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from daw_bridge.manifest import Entry, Finished, Manifest, sha256_of
+from daw_bridge.options import n_cores
 from daw_bridge.plan import Item
 from daw_bridge.reporting import Show
 from daw_bridge.work import Work
@@ -50,7 +51,7 @@ class BatchSettings:
 
     out: Path
     device: str = "cpu"
-    jobs: int | None = None  # items at once; None: one for each core
+    jobs: int | None = None  # items at once; None: `default_jobs`
     overwrite: bool = False  # replace also what no batch made
     skip_existing: bool = False
     keep_going: bool = True  # after an item has failed
@@ -168,10 +169,12 @@ def _says_how_fast(entry: Entry) -> bool:
     return all(isinstance(time_s, int | float) and 0 < time_s < math.inf for time_s in times)
 
 
-def default_jobs() -> int:
-    """Return how many items are worked on at once unless it is said."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(n_cores, _MAX_JOBS)
+def default_jobs(threads: int | None = None) -> int:
+    """Return how many items are worked on at once unless it is said: one a core, each keeps to one thread.
+
+    No core is left to a DAW: nobody plays along with a batch.
+    """
+    return min(threads or n_cores(), _MAX_JOBS)
 
 
 class _Left:

@@ -28,6 +28,7 @@ from daw_bridge.options import (
     SourceBpm,
     Start,
     Tail,
+    Threads,
     Timing,
     Variation,
     Velocity,
@@ -36,8 +37,8 @@ from daw_bridge.options import (
     check_choice_of_existing,
     given_settings,
     option,
-    resolve_device,
     rhythm_names,
+    set_up_device,
 )
 from daw_bridge.reporting import (
     form_of,
@@ -78,7 +79,9 @@ def batch(
     ] = "",
     out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,
     name: Annotated[str, option("NAME", "Names of the results; also {preset} and {seed}.")] = "{stem}_{rhythm}",
-    jobs: Annotated[int | None, option("N", "Items at once.", "one a core, 4 at most")] = None,
+    jobs: Annotated[
+        int | None, option("N", "Items at once, a thread each.", "one a core or as --threads, 4 at most")
+    ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going/--no-keep-going", help="Go on after an item has failed.")
     ] = True,
@@ -101,6 +104,7 @@ def batch(
     seed: Seed = None,
     variation: Variation = None,
     device: Device = "auto",
+    threads: Threads = None,
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
@@ -161,7 +165,7 @@ def batch(
         rhythm,
         given,
         preset=preset,
-        device=resolve_device(device),
+        device=set_up_device(device, threads),
         tracks=tracks,
         items=chosen.split(",") if chosen else (),
         drum_map=drum_map,
@@ -176,7 +180,7 @@ def batch(
     if projects and (not recordings or not (is_done or keep_going)):
         raise typer.Exit(0 if is_done else 1)
 
-    from daw_bridge.batch import BatchSettings, preview, run
+    from daw_bridge.batch import BatchSettings, default_jobs, preview, run
     from daw_bridge.plan import SHEET_ENDINGS, PlanSettings, plan
 
     if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
@@ -195,8 +199,8 @@ def batch(
         _check_page(page, recordings, out)
     settings = BatchSettings(
         out=out,
-        device=resolve_device(device),
-        jobs=jobs,
+        device=set_up_device(device, threads),
+        jobs=jobs or default_jobs(threads),
         overwrite=overwrite,
         skip_existing=skip_existing,
         keep_going=keep_going,

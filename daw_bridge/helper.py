@@ -175,10 +175,10 @@ class Helper:
     def _load(self) -> Redrummer:
         """Return the models, loaded for the first job."""
         if self._redrummer is None:
-            from daw_bridge.options import resolve_device
+            from daw_bridge.options import set_up_device
             from transform.engine import Redrummer
 
-            self._redrummer = Redrummer.load("default", device=resolve_device("auto"))
+            self._redrummer = Redrummer.load("default", device=set_up_device("auto", None))
         return self._redrummer
 
     def _is_time_to_end(self) -> bool:

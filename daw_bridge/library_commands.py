@@ -15,13 +15,14 @@ from daw_bridge.options import (
     Preset,
     Quiet,
     RhythmBpm,
+    Threads,
     Verbose,
     check_ending,
     given_settings,
     option,
     preset_names,
-    resolve_device,
     rhythm_names,
+    set_up_device,
 )
 from daw_bridge.reporting import Show, print_json, print_table, progress, set_up_logging
 from transform.errors import CheckpointError, RhythmError
@@ -83,6 +84,7 @@ def add_own_rhythm(
     rhythm_bpm: RhythmBpm = None,
     preset: Preset = "default",
     device: Device = "auto",
+    threads: Threads = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -99,7 +101,7 @@ def add_own_rhythm(
         tempo = given_settings(rhythm_bpm=rhythm_bpm).get("rhythm_bpm")
         with TemporaryDirectory(prefix="redrum-") as folder, progress(quiet) as show:
             midi = Path(folder) / f"{path.stem}.mid"
-            midi.write_bytes(_transcribed(path, tempo, preset, device, show))
+            midi.write_bytes(_transcribed(path, tempo, preset, set_up_device(device, threads), show))
             added = add_rhythm(midi, name)
     if not quiet:
         typer.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
@@ -114,7 +116,7 @@ def _transcribed(
     from transform.midi import write_midi
 
     with Recording.open(path) as recording:
-        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        redrummer = Redrummer.load(preset, device=device)
         if show:
             show("transcribe", 0.0)
         return write_midi(redrummer.rhythm_of(recording, bpm or (None if recording.tempo_bpm() else "auto")))

@@ -25,6 +25,7 @@ from daw_bridge.options import (
     Seed,
     Start,
     Tail,
+    Threads,
     Timing,
     Variation,
     Velocity,
@@ -32,7 +33,7 @@ from daw_bridge.options import (
     check_bit_depth,
     given_settings,
     option,
-    resolve_device,
+    set_up_device,
 )
 from daw_bridge.reporting import print_json, set_up_logging
 from daw_bridge.session_commands import work_on
@@ -78,6 +79,7 @@ def selected(
     seed: Seed = None,
     variation: Variation = None,
     device: Device = "auto",
+    threads: Threads = None,
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     dry_run: DryRun = False,
@@ -120,7 +122,7 @@ def selected(
     with ExitStack() as files:
         found = open_rhythm(rhythm, drum_map, files) if rhythm else None
         order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
-        load = partial(Redrummer.load, preset, device=resolve_device(device))
+        load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if session.not_placed is not None:
         typer.echo(f"redrum: {session.not_placed.message}", err=True)

@@ -1,6 +1,8 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +50,12 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results th
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines instead of text.")]
 Preset = Annotated[str, option("NAME|DIR", "The trained models to use.", complete=preset_names)]
 Device = Annotated[str, option("auto|cpu|cuda|mps", "Where the models run.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads of the processor that compute.", show_default="all cores but one"
+    ),
+]
 Plot = Annotated[Path | None, option("OUT.png", "Also draw what was heard and made.", False)]
 Page = Annotated[
     Path | None,
@@ -165,6 +173,32 @@ def check_ending(path: Path | None, endings: tuple[str, ...]) -> None:
     """Raise SettingsError for a path that ends otherwise."""
     if path is not None and path.suffix.lower() not in endings:
         raise SettingsError(f"the name of {path} must end in {' or '.join(endings)}", hint=f"add {endings[0]}")
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return how many threads compute unless it is said: one core is left to a DAW, where there are several."""
+    return max(1, n_cores() - 1)
+
+
+def set_up_device(name: str, threads: int | None) -> str:
+    """Let the models compute with so many threads, and return the device that a name stands for.
+
+    Without a number it is that of $OMP_NUM_THREADS, else `default_threads`.
+    """
+    device = resolve_device(name)
+
+    import torch
+
+    if threads or "OMP_NUM_THREADS" not in os.environ:  # which PyTorch has followed already
+        torch.set_num_threads(threads or default_threads())
+    with suppress(RuntimeError):  # it was set before in this process
+        torch.set_num_interop_threads(1)  # nothing here works on two things at once
+    return device
 
 
 def resolve_device(name: str) -> str:

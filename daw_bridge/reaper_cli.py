@@ -24,6 +24,7 @@ from daw_bridge.options import (
     Seed,
     Start,
     Tail,
+    Threads,
     Timing,
     Variation,
     Velocity,
@@ -31,7 +32,7 @@ from daw_bridge.options import (
     check_bit_depth,
     given_settings,
     option,
-    resolve_device,
+    set_up_device,
 )
 from daw_bridge.reporting import set_up_logging
 from daw_bridge.session_commands import work_on
@@ -75,6 +76,7 @@ def selected(
     seed: Seed = None,
     variation: Variation = None,
     device: Device = "auto",
+    threads: Threads = None,
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     dry_run: DryRun = False,
@@ -116,7 +118,7 @@ def selected(
 
         found = open_rhythm(rhythm, drum_map, files) if rhythm else None
         order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
-        load = partial(Redrummer.load, preset, device=resolve_device(device))
+        load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if not is_done:
         raise typer.Exit(1)
@@ -127,6 +129,7 @@ def run_job_command(
     job: Annotated[Path, typer.Argument(metavar="JOB.json", help="What the action in REAPER wrote.")],
     preset: Preset = "default",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
     set_up_logging(quiet=False, verbose=True)  # nobody sees the terminal: all is in the log file
@@ -136,7 +139,7 @@ def run_job_command(
     def load() -> "Redrummer":
         from transform.engine import Redrummer
 
-        return Redrummer.load(preset, device=resolve_device(device))
+        return Redrummer.load(preset, device=set_up_device(device, threads))
 
     if not run_job(job, load):
         raise typer.Exit(1)

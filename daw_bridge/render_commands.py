@@ -30,6 +30,7 @@ from daw_bridge.options import (
     SourceBpm,
     Start,
     Tail,
+    Threads,
     Timing,
     Variation,
     Velocity,
@@ -37,8 +38,8 @@ from daw_bridge.options import (
     check_choice_of_existing,
     given_settings,
     option,
-    resolve_device,
     rhythm_names,
+    set_up_device,
 )
 from daw_bridge.reporting import print_report, progress, set_up_logging
 from daw_bridge.work import OUT_FOLDER, Work, check_preset, open_work
@@ -58,6 +59,7 @@ def demo(
         str, typer.Argument(help="One demo loop; all of them without it.", show_default=False)
     ] = "",
     device: Device = "auto",
+    threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -78,7 +80,7 @@ def demo(
         names = ", ".join(shipped.name for shipped in loops)
         raise SettingsError(f"there is no demo loop called {loop!r}", hint=f"the demo loops are {names}")
     settings = RenderSettings(align="beats", length="source", tail="wrap")
-    redrummer = Redrummer.load(device=resolve_device(device))
+    redrummer = Redrummer.load(device=set_up_device(device, threads))
     for shipped in chosen:
         rhythm_name = DEMO_RHYTHMS[shipped.name]
         output = OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav"
@@ -129,6 +131,7 @@ def render(
     seed: Seed = None,
     variation: Variation = None,
     device: Device = "auto",
+    threads: Threads = None,
     bit_depth: BitDepth = None,
     drum_map: DrumMap = "auto",
     plot: Plot = None,
@@ -181,7 +184,7 @@ def render(
             check_preset(preset, settings.engine)
             print_report(report | {"engine": settings.engine, "dry_run": True}, as_json, quiet)
             return
-        redrummer = Redrummer.load(preset, device=resolve_device(device))
+        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
         with progress(quiet) as show:
             report |= work.done(redrummer, settings, show)
         if page:

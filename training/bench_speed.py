@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from transform.engine import Redrummer
 
 LENGTHS_S = (60.0, 180.0, 600.0)
+COLD_S = 3.0  # a loop, for the whole command
+_N_COLD = 3
 _RHYTHM = "hip-hop-bounce-140"
+_COMMAND = "from daw_bridge.cli import main; main()"
 _ALONE = "from training.bench_speed import work_alone; work_alone()"
 
 
@@ -37,6 +41,8 @@ def measure_speed(
 ) -> dict[str, Any]:
     """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
 
+    Last come whole commands that render a short loop, start-up and files included.
+
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
     counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
     lacks are left out.
@@ -44,8 +50,11 @@ def measure_speed(
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
     """
-    stages = [name for name, stage in STAGES.items() if stage.needs in load_preset(preset).models]
-    rows = []
+    models = load_preset(preset).models
+    stages = [name for name, stage in STAGES.items() if stage.needs in models]
+    engines = [name for name in ("resequence", "latent") if name in stages]
+    n_measured = len(stages) * len(lengths_s) + len(engines)
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for length_s in lengths_s:
             path = Path(folder) / f"{length_s:g}.wav"
@@ -56,7 +65,12 @@ def measure_speed(
                 row = {"stage": stage, "length_s": length_s, "seconds": seconds}
                 rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
                 if progress is not None:
-                    progress("speed", len(rows) / (len(stages) * len(lengths_s)))
+                    progress("speed", len(rows) / n_measured)
+        for engine in engines:
+            seconds = _command_s(preset, engine, Path(folder))
+            rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
+            if progress is not None:
+                progress("speed", len(rows) / n_measured)
     return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
 
 
@@ -80,6 +94,24 @@ def _measured(preset: str, stage: str, path: Path, device: str) -> tuple[float, 
         )
     seconds, peak_mb = json.loads(done.stdout)
     return seconds, peak_mb
+
+
+def _command_s(preset: str, engine: str, folder: Path) -> float:
+    """Return the seconds that `redrum render` of a short loop takes as a new process, the median of three."""
+    path = folder / "loop.wav"
+    with Recording.open(demo_recordings()[0].path) as loop:
+        write_audio(path, _repeated(loop, COLD_S), loop.format, overwrite=True)
+    options = ["--rhythm", _RHYTHM, "--engine", engine, "--preset", preset, "--overwrite", "--quiet"]
+    command = ["render", str(path), *options, "--output", str(folder / "take.wav")]
+    took_s = []
+    for _ in range(_N_COLD):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", _COMMAND, *command], capture_output=True, check=False)
+        took_s.append(time.perf_counter() - began)
+        if done.returncode:
+            why = done.stderr.decode(errors="replace").strip()
+            raise CheckpointError(f"redrum {' '.join(command)} failed: {why}", hint="run that command itself")
+    return sorted(took_s)[_N_COLD // 2]
 
 
 def work_alone() -> None:
@@ -176,7 +208,7 @@ STAGES: Mapping[str, Stage] = {
 
 def speed_table(result: Mapping[str, Any]) -> str:
     """Return the result as Markdown: stages by lengths, times real time and memory."""
-    rows = result["rows"]
+    rows = [row for row in result["rows"] if "stage" in row]
     lengths_s = list(dict.fromkeys(row["length_s"] for row in rows))
     lines = [
         "# Speed",
@@ -200,6 +232,15 @@ def speed_table(result: Mapping[str, Any]) -> str:
         "Separation does not count the transcription that guides it; resequence and latent are whole renders;",
         "codec is coding and decoding one channel.",
     ]
+    commands = [row for row in result["rows"] if "command" in row]
+    if commands:
+        lines += [
+            "",
+            f"Whole commands on a loop of {commands[0]['length_s']:g} s, start-up, models and files included,",
+            "the median of three, with as many threads as `render` takes by itself (all cores but one):",
+            "",
+        ]
+        lines += [f"- `redrum {row['command']}`: {row['seconds']:.2f} s" for row in commands]
     return "\n".join(lines) + "\n"
 
 

@@ -57,12 +57,13 @@ class ArrayStems:
         """Take stems of shape (5, C, T)."""
         self._stems = stems
 
-    def read(self, start: int, stop: int) -> Samples:
-        """Return the stems of samples [start, stop), shape (5, C, stop - start), zeros outside."""
-        out = np.zeros((*self._stems.shape[:2], stop - start), dtype=np.float32)
-        first, last = max(0, start), min(self._stems.shape[2], stop)
+    def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
+        """Return stems of samples [start, stop), shape (N, C, stop - start), zeros outside."""
+        stems = self._stems[[CLASSES.index(drum_class) for drum_class in classes]]
+        out = np.zeros((*stems.shape[:2], stop - start), dtype=np.float32)
+        first, last = max(0, start), min(stems.shape[2], stop)
         if first < last:
-            out[..., first - start : last - start] = self._stems[..., first:last]
+            out[..., first - start : last - start] = stems[..., first:last]
         return out
 
 

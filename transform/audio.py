@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +60,8 @@ _BIT_DEPTHS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "32f": "FLOAT"}
 _SAME_DEPTH = {"PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8", "ALAC_16": "PCM_16", "ALAC_32": "PCM_32"}
 _WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
 _BLOCK_SAMPLES = 2**18
+_NEAR_SAMPLES = 2**10, 2**17  # of blocks that are kept, at least and of all channels together
+_NEAR_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is kept whole
 _MAX_CHANNELS = 1024  # libsndfile's own limit
 _RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
@@ -87,6 +90,7 @@ class Recording:
         self._samples: Samples | None = None
         self._file: soundfile.SoundFile | None = None
         self._decoded: IO[bytes] | None = None
+        self._near: dict[int, Samples] = {}
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -161,8 +165,8 @@ class Recording:
         first, last = max(start, 0), min(stop, self.n_samples)
         if first < last:
             part = self._fetch(first, last)
-            bad = ~np.isfinite(part).all(axis=0)
-            if bad.any():
+            if not _is_finite(part):
+                bad = ~np.isfinite(part).all(axis=0)
                 at_s = (first + int(bad.argmax())) / self.sample_rate
                 raise AudioError(
                     f"{self._label} holds a value that is not a number (NaN or infinite) at {at_s:.3f} s",
@@ -196,12 +200,18 @@ class Recording:
         if n_missing:
             yield np.zeros(n_missing, dtype=np.float32)
 
+    @cached_property
+    def mono_peak(self) -> float:
+        """The peak of the mean of the channels."""
+        return max(float(np.abs(block).max()) for block in self.mono_blocks(self.sample_rate))
+
     def tempo_bpm(self) -> tuple[float, str] | None:
         """Return the tempo that the file states and where it does, or None where it states none."""
         return stated_tempo(self.path, self.name)
 
     def close(self) -> None:
         """Close the file; the recording cannot be read any more."""
+        self._near.clear()
         for file in (self._file, self._decoded):
             if file is not None:
                 file.close()
@@ -246,13 +256,34 @@ class Recording:
         # libsndfile seeks inexactly in compressed sound (by 5921 samples near the end of an OGG file), so what
         # is lossy is decoded once, from its start, and then read from there.
         if not self.format.is_lossy and self._file.seekable():
-            return self._decode(start, stop)
+            return self._fetch_near(start, stop)
         if self._decoded is None:
             self._decoded = self._decode_all()
         frame_bytes = 4 * self.n_channels
         self._decoded.seek(start * frame_bytes)
         data = self._decoded.read((stop - start) * frame_bytes)
         return np.frombuffer(data, dtype=np.float32).reshape(-1, self.n_channels).T
+
+    def _fetch_near(self, start: int, stop: int) -> Samples:
+        """Return samples of a file in which one can seek; of what is short, what lies around it is kept."""
+        length = max(_NEAR_SAMPLES[0], _NEAR_SAMPLES[1] // self.n_channels)
+        first, last = start // length, (stop - 1) // length
+        n_kept = _SHORT_BLOCKS if self.n_samples <= _SHORT_BLOCKS * length else _NEAR_BLOCKS
+        if last - first > 1 and n_kept == _NEAR_BLOCKS:
+            return self._decode(start, stop)
+        try:
+            parts = [self._near_block(number, length, n_kept) for number in range(first, last + 1)]
+        except AudioError:
+            return self._decode(start, stop)  # which may lie before what is damaged
+        whole = parts[0] if first == last else np.concatenate(parts, axis=1)
+        return whole[:, start - first * length : stop - first * length]
+
+    def _near_block(self, number: int, length: int, n_kept: int) -> Samples:
+        if number not in self._near:
+            if len(self._near) == n_kept:
+                del self._near[next(iter(self._near))]
+            self._near[number] = self._decode(number * length, min((number + 1) * length, self.n_samples))
+        return self._near[number]
 
     def _decode_all(self) -> IO[bytes]:
         """Return an unnamed temporary file with all samples, interleaved."""
@@ -475,6 +506,11 @@ def _forget_date(path: Path) -> None:
 def _all_blocks(recording: Recording) -> Iterator[Samples]:
     for start in range(0, recording.n_samples, _BLOCK_SAMPLES):
         yield recording.read(start, min(start + _BLOCK_SAMPLES, recording.n_samples))
+
+
+def _is_finite(samples: Samples) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum is quicker, and only where it is odd in doubt
+        return bool(np.isfinite(samples.sum()) or np.isfinite(samples).all())
 
 
 def _open(path: Path) -> soundfile.SoundFile:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,9 @@ _COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are kept
-_NEAR_PIECES = 5  # of a second each, more than the longest hit needs, are kept, and as many as fit into
+_NEAR_PIECES = 50  # of half a second of a stem, more than the longest hit needs, are kept, and as many as fit
 _NEAR_BYTES = 48 * 2**20
+_CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +137,10 @@ class Bank:
             for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
         ]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
+        hits = _worthy(found, per_set)
+        cutter.forget_others(hits)
         return cls(
-            _worthy(found, per_set),
+            hits,
             cutter.sound,
             sample_rate=recording.sample_rate,
             n_channels=recording.n_channels,
@@ -176,6 +180,11 @@ class _Cut(Hit):
     band_level: float  # of the recording, in the strong bands of the dominant class
     timbre: NDArray[np.float64]  # levels in dB of the bands, mean removed
 
+    @property
+    def key(self) -> tuple[int, frozenset[str]]:
+        """What tells it from the other cuts of its recording."""
+        return self.group, self.classes
+
 
 class _Cutter:
     """Cuts plain slices out of a recording: from one attack to the next, each with all that sounds in it."""
@@ -186,6 +195,7 @@ class _Cutter:
         self.lead = round(LEAD_S * recording.sample_rate)
         self.groups = groups(events)
         self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
+        self._sounds: dict[tuple[int, frozenset[str]], Samples] = {}  # of cuts, until they are first played
 
     def candidates(self) -> dict[frozenset[str], list[_Cut]]:
         """Return what could be cut, by its classes, what promises to be the cleanest first."""
@@ -202,10 +212,18 @@ class _Cutter:
     def sound(self, hit: Hit) -> Samples:
         """Return the sound of a cut as a bank returns it."""
         assert isinstance(hit, _Cut)
+        kept = self._sounds.pop(hit.key, None)
+        if kept is not None:
+            return kept
         sound = self._cut_out(hit)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
         return sound
+
+    def forget_others(self, hits: Iterable[Hit]) -> None:
+        """Keep no sounds but those of some hits."""
+        wanted = {hit.key for hit in hits if isinstance(hit, _Cut)}
+        self._sounds = {key: sound for key, sound in self._sounds.items() if key in wanted}
 
     def _cut_out(self, cut: _Cut) -> Samples:
         longest_s = max(LONGEST_S[c] for c in cut.classes)
@@ -275,7 +293,7 @@ class _StemCutter(_Cutter):
 
     def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
         super().__init__(recording, events)
-        self._stems = _NearStems(stems, recording.sample_rate)
+        self._stems = _NearStems(stems, max(1, recording.sample_rate // 2))
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -298,6 +316,8 @@ class _StemCutter(_Cutter):
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
         faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
         timbre = _timbre(_band_energies(beginning, self.sample_rate))
+        if sum(kept.nbytes for kept in self._sounds.values()) < _CUT_BYTES:
+            self._sounds[cut.key] = sound
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
@@ -318,8 +338,7 @@ class _StemCutter(_Cutter):
 
     def _own(self, cut: _Cut, start: int, stop: int) -> Samples:
         """Return what a hit's classes sound like between two samples."""
-        stems = self._stems.read(start, stop)
-        return np.asarray(stems[[CLASSES.index(c) for c in sorted(cut.classes)]].sum(axis=0))
+        return np.asarray(self._stems.read(start, stop, sorted(cut.classes)).sum(axis=0))
 
     def _own_attack(self, cut: _Cut) -> int:
         """Return where a stroke begins that others fall together with."""
@@ -332,10 +351,10 @@ class _StemCutter(_Cutter):
         """Tell whether the stem of each class of a hit holds a stroke."""
         stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
         whole = _band_energies(self.recording.read(cut.attack, stop), self.sample_rate)
-        stems = self._stems.read(cut.attack, stop)
-        for drum_class in cut.classes:
+        classes = sorted(cut.classes)
+        for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
-            own = _band_energies(stems[CLASSES.index(drum_class)], self.sample_rate)
+            own = _band_energies(stem, self.sample_rate)
             if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
                 return False
         return True
@@ -382,29 +401,33 @@ class _StemCutter(_Cutter):
 
 
 class _NearStems:
-    """Stems that are read in pieces of a second, the last ones kept: hits overlap, and are played soon."""
+    """Stems that are read in pieces of half a second, the last ones kept: hits overlap."""
 
     def __init__(self, stems: StemReader, piece_samples: int) -> None:
         self._stems, self._piece = stems, piece_samples
-        self._kept: OrderedDict[int, Samples] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], Samples] = OrderedDict()  # (C, T)
 
-    def read(self, start: int, stop: int) -> Samples:
-        """Return the stems of samples [start, stop), shape (5, C, stop - start)."""
+    def read(self, start: int, stop: int, classes: Sequence[str]) -> Samples:
+        """Return stems of samples [start, stop), shape (N, C, stop - start)."""
         parts = []
         for number in range(start // self._piece, max(start, stop - 1) // self._piece + 1):
             begin = number * self._piece
-            parts.append(self._read_piece(number)[..., max(0, start - begin) : stop - begin])
-        return np.concatenate(parts, axis=-1)
+            part = slice(max(0, start - begin), stop - begin)
+            parts.append(np.stack([stem[:, part] for stem in self._pieces(number, classes)]))
+        return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
-    def _read_piece(self, number: int) -> Samples:
-        if number in self._kept:
-            self._kept.move_to_end(number)
-        else:
-            self._kept[number] = self._stems.read(number * self._piece, (number + 1) * self._piece)
-            most = max(_NEAR_PIECES, _NEAR_BYTES // self._kept[number].nbytes)
-            if len(self._kept) > most:
-                self._kept.popitem(last=False)
-        return self._kept[number]
+    def _pieces(self, number: int, classes: Sequence[str]) -> list[Samples]:
+        missing = [c for c in classes if (number, c) not in self._kept]
+        if missing:
+            begin = number * self._piece
+            read = self._stems.read(begin, begin + self._piece, missing)
+            self._kept.update(((number, c), stem.copy()) for c, stem in zip(missing, read, strict=True))
+        for c in classes:
+            self._kept.move_to_end((number, c))
+        found = [self._kept[number, c] for c in classes]
+        while len(self._kept) > max(_NEAR_PIECES, _NEAR_BYTES // found[0].nbytes):
+            self._kept.popitem(last=False)
+        return found
 
 
 def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
@@ -475,11 +498,18 @@ def _rms(sound: Samples) -> float:
 def _band_energies(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
     """Return the energies of a hit's beginning in bands of half an octave."""
     mono = sound.mean(axis=0)
-    power = np.abs(np.fft.rfft(mono * np.hanning(2 * len(mono))[len(mono) :])) ** 2 / max(1, len(mono))
-    band = np.searchsorted(_EDGES_HZ, np.fft.rfftfreq(len(mono), 1 / sample_rate)) - 1
-    n_bands = len(_EDGES_HZ) - 1
-    inside = (band >= 0) & (band < n_bands)
-    return np.asarray(np.bincount(band[inside], weights=power[inside], minlength=n_bands))
+    window, first, bands = _bands_of(len(mono), sample_rate)
+    power = np.abs(np.fft.rfft(mono * window)) ** 2 / max(1, len(mono))
+    weights = power[first : first + len(bands)]
+    return np.asarray(np.bincount(bands, weights=weights, minlength=len(_EDGES_HZ) - 1))
+
+
+@lru_cache(maxsize=64)
+def _bands_of(n_samples: int, sample_rate: int) -> tuple[NDArray[np.float64], int, NDArray[np.int64]]:
+    """Return a window that only falls, the first bin that lies in a band, and the bands from there on."""
+    band = np.searchsorted(_EDGES_HZ, np.fft.rfftfreq(n_samples, 1 / sample_rate)) - 1
+    inside = np.flatnonzero((band >= 0) & (band < len(_EDGES_HZ) - 1))
+    return np.hanning(2 * n_samples)[n_samples:], int(inside[0]) if len(inside) else 0, band[inside]
 
 
 def _timbre(energies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,6 +43,7 @@ ENGINES = ("resequence", "latent")
 Progress = Callable[[str, float], None]
 
 _BLOCK_SAMPLES = 2**17
+_KEPT_BYTES = 64 * 2**20  # of a take that was rendered for its peak: a short one is rendered once
 _CUT_FADE_S = 0.005
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
@@ -150,6 +151,7 @@ class Take:
         self._stems = stems
         self._notes = notes
         self._peak: float | None = None
+        self._rendered: list[Samples] | None = []  # blocks, as long as all of them are kept
 
     @property
     def duration_s(self) -> float:
@@ -160,8 +162,7 @@ class Take:
     def gain_db(self) -> float:
         """How far the take is turned down so that nothing clips, 0 or less; the first call renders it once."""
         if self._peak is None:
-            blocks = self._raw_blocks(_BLOCK_SAMPLES)
-            self._peak = max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
+            self._peak = max(map(self._peak_of, self._raw_blocks(_BLOCK_SAMPLES)), default=0.0)
         # A hair below full scale, so that rounding to integers never reaches beyond it.
         return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
 
@@ -180,8 +181,13 @@ class Take:
 
     def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
         """Yield the take from beginning to end."""
-        for start in range(0, self.n_samples, block_samples):
-            yield self.read(start, min(self.n_samples, start + block_samples))
+        gain = np.float32(10 ** (self.gain_db / 20))
+        if self._rendered is not None and block_samples == _BLOCK_SAMPLES:
+            yield from (block * gain for block in self._rendered)
+        else:
+            for block in self._raw_blocks(block_samples):
+                block *= gain
+                yield block
 
     def write(
         self,
@@ -210,6 +216,14 @@ class Take:
             if progress is not None:
                 progress("render", done / self.n_samples)
 
+    def _peak_of(self, block: Samples) -> float:
+        """Return the peak of the next block, which is kept as long as all are few enough."""
+        if self._rendered is not None:
+            self._rendered.append(block)
+            if sum(kept.nbytes for kept in self._rendered) > _KEPT_BYTES:
+                self._rendered = None
+        return max(float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+
     def _raw_blocks(self, block_samples: int) -> Iterator[Samples]:
         for start in range(0, self.n_samples, block_samples):
             yield self._raw(start, min(self.n_samples, start + block_samples))
@@ -236,7 +250,7 @@ class Take:
         assert self._stems is not None
         kept = self._settings.kept
         gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in kept]
-        stems = self._stems.read(start, stop)[[CLASSES.index(c) for c in kept]]
+        stems = self._stems.read(start, stop, kept)
         return np.asarray(np.einsum("k,kct->ct", np.array(gains, dtype=np.float32), stems), dtype=np.float32)
 
     def _as_long_as_both(self, original: Samples, start: int) -> Samples:

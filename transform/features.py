@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from transform.audio import SAMPLE_RATE
 from transform.errors import SettingsError
+from transform.layers import Placed
 
 _LONGEST_WINDOW = 2**16  # samples
+_PIECE_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +61,14 @@ def mel_filters(n_fft: int, n_bands: int, low_hz: float, high_hz: float) -> Tens
     fine = 16
     edges = _edges(n_bands, low_hz, high_hz)
     n_bins = n_fft // 2 + 1
-    position = _mel((np.arange(n_bins * fine) / fine - 0.5).clip(0) * SAMPLE_RATE / n_fft)[:, None]
-    rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
-    filters = np.minimum(rising, falling).clip(0).reshape(n_bins, fine, n_bands).sum(axis=1)
+    position = _mel((np.arange(n_bins * fine) / fine - 0.5).clip(0) * SAMPLE_RATE / n_fft)
+    position = (position - edges[0]) / (edges[1] - edges[0])
+    low = np.floor(position).astype(np.int64)
+    filters = np.zeros((n_bins, n_bands))
+    # Between two edges lie the rising side of one filter and the falling side of the one below.
+    for band, height in ((low, position - low), (low - 1, low + 1 - position)):
+        inside = (band >= 0) & (band < n_bands)
+        np.add.at(filters, (np.flatnonzero(inside) // fine, band[inside]), height[inside])
     return torch.from_numpy(filters / filters.sum(axis=0, keepdims=True)).float()
 
 
@@ -107,9 +114,37 @@ class DrumFeatures(nn.Module):
     def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
         filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
         frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
-        # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
-        parts = torch.view_as_real(torch.fft.rfft(frames * shape)).flatten(-2)
-        energy = (parts * parts) @ filters
+        n_at_once = frames.shape[1] if audio.is_cuda else max(1, _PIECE_BYTES // (4 * window * len(audio)))
+        energies = []
+        for piece in torch.split(frames, n_at_once, dim=1):
+            # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
+            parts = torch.view_as_real(torch.fft.rfft(piece * shape)).flatten(-2)
+            energies.append((parts * parts) @ filters)
+        energy = torch.cat(energies, dim=1)
         floor = 10 ** (self.settings.floor_db / 10)
         decibels = 10 * torch.log10(energy + floor)
         return decibels / -self.settings.floor_db + 1
+
+
+class Listener:
+    """Audio -> features on a device; those made last are kept, as several models hear the same audio."""
+
+    def __init__(self, settings: FeatureSettings, device: torch.device) -> None:
+        self._features = Placed(DrumFeatures(settings), device=str(device))
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Return the features (1, C, F, K) of audio (T,), neither of which may be changed afterwards."""
+        last = self._last  # several threads may listen
+        if last is not None and torch.equal(last[0], audio):
+            return last[1]
+        features: Tensor = self._features.run(lambda listen, device: listen(audio[None].to(device)))
+        self._last = audio, features
+        return features
+
+
+@lru_cache(maxsize=4)
+def listener(settings: FeatureSettings, device: torch.device) -> Listener:
+    """Return the one listener of all models that hear alike."""
+    return Listener(settings, device)

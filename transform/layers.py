@@ -13,6 +13,7 @@ from torch.nn import functional
 
 _Net = TypeVar("_Net", bound=nn.Module)
 _Out = TypeVar("_Out")
+_STRETCH_FRAMES = 450  # whose feature maps stay in a processor's cache
 _log = logging.getLogger(__name__)
 
 
@@ -28,8 +29,49 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the block makes of x (B, D, F)."""
-        out: Tensor = x + self.dropout(self.mix(functional.relu(self.norm(self.spread(x)))))
+        out: Tensor = x + self.dropout(self.mix(functional.relu_(self.norm(self.spread(x)))))
         return out
+
+
+def in_stretches(work: Callable[..., tuple[Tensor, ...]], *given: Tensor, reach: int) -> tuple[Tensor, ...]:
+    """Return what is made of tensors (B, C, F, ...), on a processor in stretches that stay in its cache.
+
+    Args:
+        work: returns tensors with as many frames as it is given.
+        given: tensors with the frames in the same place.
+        reach: how many frames to either side of its own what is made depends on.
+    """
+    n_frames = given[0].shape[2]
+    if given[0].is_cuda or torch.is_grad_enabled() or n_frames <= _STRETCH_FRAMES:
+        return work(*given)
+    made = []
+    for first in range(0, n_frames, _STRETCH_FRAMES):
+        last = min(n_frames, first + _STRETCH_FRAMES)
+        begin, end = max(0, first - reach), min(n_frames, last + reach)
+        parts = work(*(whole[:, :, begin:end] for whole in given))
+        made.append([part[:, :, first - begin : last - begin] for part in parts])
+    return tuple(torch.cat(parts, dim=2) for parts in zip(*made, strict=True))
+
+
+def joined(maps: Tensor, weight: Tensor) -> Tensor:
+    """Return what a layer of kernel 1 and of weight (D, C * K, 1) makes of maps (B, C, F, K): (B, D, F).
+
+    The same as of `maps.transpose(2, 3).flatten(1, 2)`, but the maps, whose channels lie last, are not moved:
+    the weight is.
+    """
+    n_channels, n_bands = maps.shape[1::2]
+    moved = weight.reshape(-1, n_channels, n_bands).transpose(1, 2).flatten(1)
+    return moved @ maps.permute(0, 2, 3, 1).flatten(2).mT
+
+
+def parted(low: Tensor, layer: nn.Conv1d, n_channels: int) -> Tensor:
+    """Return the maps (B, C, F, K), channels last, that a layer of kernel 1 makes of (B, D, F): as `joined`."""
+    assert layer.bias is not None
+    n_bands = layer.out_channels // n_channels
+    weight = layer.weight.reshape(n_channels, n_bands, -1).transpose(0, 1).flatten(0, 1)
+    bias = layer.bias.reshape(n_channels, n_bands).T.flatten()
+    flat = functional.linear(low.transpose(1, 2), weight, bias)  # (B, F, K * C)
+    return flat.reshape(*flat.shape[:2], n_bands, n_channels).permute(0, 3, 1, 2)
 
 
 def fused(net: _Net) -> _Net:
@@ -48,6 +90,8 @@ def fused(net: _Net) -> _Net:
                     transposed = isinstance(before, nn.ConvTranspose2d)
                     module[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(before, norm, transpose=transposed)
                     module[i] = nn.Identity()
+        elif isinstance(module, nn.ReLU):
+            module.inplace = True  # what it is given is a convolution's own
     return net
 
 

@@ -44,10 +44,10 @@ def factorised(
         is_adaptive: the templates are updated, too.
     """
     for _ in range(n_iterations):
-        ratio = levels / (activations @ templates + _TINY)
+        ratio = levels / (activations @ templates).add_(_TINY)
         activations = activations * (ratio @ templates.mT)
         if is_adaptive:
-            ratio = levels / (activations @ templates + _TINY)
+            ratio = levels / (activations @ templates).add_(_TINY)
             templates = normalised(templates * (activations.mT @ ratio))
     return activations, templates
 

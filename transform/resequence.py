@@ -216,7 +216,7 @@ class Arrangement:
         if not self._placements:
             return 0
         tail = self._placements[bisect_left(self._attacks, self._attacks[-1] - self._longest) :]
-        return max(p.attack + int(self._sound(p).shape[1]) - self._lead for p in tail)
+        return max(p.attack + self._length(p) - self._lead for p in tail)
 
     def add_to(self, out: Samples, start: int) -> None:
         """Add what sounds from sample `start` on to `out`, shape (C, T)."""
@@ -230,19 +230,30 @@ class Arrangement:
         first = bisect_left(self._attacks, start - self._longest)
         last = bisect_left(self._attacks, stop + self._lead)
         for placement in self._placements[first:last]:
-            sound = self._sound(placement)
             begin = placement.attack - self._lead
-            left, right = max(begin, start), min(begin + sound.shape[1], stop)
+            left, right = max(begin, start), min(begin + self._length(placement), stop)
             if left < right:
-                out[:, left - start : right - start] += sound[:, left - begin : right - begin]
+                out[:, left - start : right - start] += self._sound(placement, left - begin, right - begin)
 
-    def _sound(self, placement: Placement) -> Samples:
-        sound = self._bank.sound(placement.hit)
+    def _length(self, placement: Placement) -> int:
+        """Return how many samples of a hit are heard."""
+        length: int = self._bank.sound(placement.hit).shape[1]
+        return min(length, sum(self._damping(placement))) if placement.stop is not None else length
+
+    def _damping(self, placement: Placement) -> tuple[int, int]:
+        """Return after how many samples a hit that is damped fades, and over how many."""
+        assert placement.stop is not None
+        fade = round(placement.fade_s * self._bank.sample_rate)
+        return placement.stop - placement.attack + self._lead, fade
+
+    def _sound(self, placement: Placement, first: int, last: int) -> Samples:
+        """Return samples [first, last) of a hit as it is heard."""
+        sound = self._bank.sound(placement.hit)[:, first:last].copy()
         if placement.stop is not None:
-            length = placement.stop - placement.attack + self._lead
-            fade = round(placement.fade_s * self._bank.sample_rate)
-            if length < sound.shape[1]:
-                sound = sound[:, : length + fade].copy()
-                ramp = np.linspace(1, 0, fade, dtype=np.float32)[: sound.shape[1] - length]
-                sound[:, length:] *= ramp
-        return (sound * np.float32(placement.gain)).astype(np.float32, copy=False)
+            length, fade = self._damping(placement)
+            faded = sound[:, max(0, length - first) :]
+            if faded.size:
+                done = max(0, first - length)
+                faded *= np.linspace(1, 0, fade, dtype=np.float32)[done : done + faded.shape[1]]
+        sound *= np.float32(placement.gain)
+        return sound

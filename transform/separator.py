@@ -25,8 +25,8 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
-from transform.features import DrumFeatures, FeatureSettings, band_positions
-from transform.layers import Placed, TemporalBlock, fused
+from transform.features import FeatureSettings, band_positions, listener
+from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined, parted
 from transform.nmf import active_components, learnt, levels_of, shares
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
@@ -35,19 +35,21 @@ from transform.weights import load_net
 _FPS = 100  # mask frames a second, at every sample rate
 _TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
 _DOUBT = 1e-6  # added to the shares that templates give: no class is ruled out
+_ENCODED_REACH, _DECODED_REACH = 3, 4  # of convolutions before and after those of time alone
 _AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
-_BLOCK_S = 30  # masks are computed and kept in blocks of this length
+_BLOCK_S = 60  # masks are computed and kept in blocks of this length
 _REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
-_KEPT_BLOCKS = 10
+_KEPT_BLOCKS = 5
+_KEPT_SPECTRA = 4  # chunks: stems that are read class by class need the same ones
 _LEARNT_STRETCHES, _STRETCH_S = 6, 10  # what templates are learnt from: all of a recording of up to a minute
-_CHUNK_FRAMES = 100  # spectra that are masked at once: few enough to stay in the processor's cache
+_CHUNK_FRAMES = 128  # spectra that are masked at once: few enough to stay in the processor's cache
 
 
 class StemReader(Protocol):
     """What gives out the stems of a recording, stretch by stretch."""
 
-    def read(self, start: int, stop: int) -> Samples:
-        """Return the stems of samples [start, stop), shape (5, C, stop - start): they add up to the sound."""
+    def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
+        """Return the stems of samples [start, stop), shape (N, C, stop - start): all add up to the sound."""
 
 
 class OpensStems(Protocol):
@@ -119,7 +121,7 @@ class SeparatorNet(nn.Module):
     @property
     def reach_frames(self) -> int:
         """How many frames to either side an output depends on."""
-        return 8 + _AFTER + sum(self.config.dilations)
+        return _ENCODED_REACH + _DECODED_REACH + 1 + _AFTER + sum(self.config.dilations)
 
     @torch.no_grad()
     def learn_templates(self, features: Tensor, activations: Tensor) -> Tensor:
@@ -131,37 +133,44 @@ class SeparatorNet(nn.Module):
     def forward(self, features: Tensor, activations: Tensor, templates: Tensor) -> Tensor:
         """Return the logits (B, 5, F, K)."""
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            settings = self.config.features
-            shared = shares(
-                levels_of(features, settings),
-                active_components(activations, fps=settings.fps),
-                templates,
-                n_classes=len(CLASSES),
-                n_bands=settings.n_bands,
-            )
-        features = torch.cat((features, shared), dim=1)
-        features = features.contiguous(memory_format=torch.channels_last)
-        traces = self.traces(functional.pad(activations, (_AFTER, _AHEAD)))
-        heard = torch.cat((activations, traces), dim=1)
-        x = self.enter(features) + self.heard(heard)[..., None]
-        x = functional.relu(x)
-        skips = [x]
-        for down in self.down:
-            x = down(x)
-            skips.append(x)
-        low = x.permute(0, 1, 3, 2).flatten(1, 2)  # (B, C' * K', F)
-        low = functional.relu(self.narrow(torch.cat((low, heard), dim=1)))
+            active = active_components(activations, fps=self.config.features.fps)  # (B, F, R)
+        heard = torch.cat((activations, self.traces(functional.pad(activations, (_AFTER, _AHEAD)))), dim=1)
+
+        def encode(features: Tensor, active: Tensor, heard: Tensor) -> tuple[Tensor, ...]:
+            return self._encoded(features, active.mT, heard, templates)
+
+        *skips, given, told = in_stretches(encode, features, active.mT, heard, reach=_ENCODED_REACH)
+        n_low = self.narrow.in_channels - heard.shape[1]
+        low = joined(skips[-1], self.narrow.weight[:, :n_low])
+        low = functional.relu(low + functional.conv1d(heard, self.narrow.weight[:, n_low:], self.narrow.bias))
         for block in self.temporal:
             low = block(low)
-        x = self.widen(low).unflatten(1, (x.shape[1], x.shape[3])).permute(0, 1, 3, 2)
-        for up, skip in zip(self.up[:2], reversed(skips[1:]), strict=True):
-            x = up(functional.relu(x + skip))
-        x = self.up[2](functional.relu(x + skips[0]))
-        likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
-        seen = self.head(functional.relu(x + self.detail(features)))
-        told = self.reliance * torch.log(shared + _DOUBT)
-        logits: Tensor = self.config.certainty * (seen + likely) + told
+        (logits,) = in_stretches(self._decoded, low, heard, *skips, given, told, reach=_DECODED_REACH)
         return logits
+
+    def _encoded(
+        self, features: Tensor, active: Tensor, heard: Tensor, templates: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return maps at a half, a quarter and an eighth of the bands, what they are made of, what is told."""
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            settings = self.config.features
+            levels = levels_of(features, settings)
+            shared = shares(levels, active, templates, n_classes=len(CLASSES), n_bands=settings.n_bands)
+        given = torch.cat((features, shared), dim=1).contiguous(memory_format=torch.channels_last)
+        maps = [functional.relu_(self.enter(given) + self.heard(heard)[..., None])]
+        for down in self.down:
+            maps.append(down(maps[-1]))
+        return *maps, given, self.reliance * torch.log(shared + _DOUBT)
+
+    def _decoded(self, low: Tensor, heard: Tensor, *maps: Tensor) -> tuple[Tensor]:
+        """Return the logits (B, 5, F, K), given what `_encoded` returns."""
+        *skips, given, told = maps
+        x = parted(low, self.widen, skips[-1].shape[1])
+        for up, skip in zip(self.up, reversed(skips), strict=True):
+            x = up(functional.relu_(x + skip))
+        seen = self.head(functional.relu_(x + self.detail(given)))
+        likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
+        return (self.config.certainty * (seen + likely) + told,)
 
 
 def _decays() -> Tensor:
@@ -188,7 +197,7 @@ class Separator:
     def __init__(self, net: SeparatorNet, *, device: str = "cpu") -> None:
         self.config = net.config
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
-        self._features = Placed(DrumFeatures(net.config.features), device=device)
+        self._features = listener(net.config.features, torch.device(device))
         assert net.reach_frames + N_HOPS + 4 < _REACH_S * _FPS, "the network sees further than a block's margin"
 
     @classmethod
@@ -217,7 +226,7 @@ class Separator:
             stretches: audio (T,) at 44.1 kHz at the level at which it is best heard, and the transcriber's
                 probability (5, F) there; F = T // 441 + 1 frames.
         """
-        features = torch.cat([self._read(audio) for audio, _ in stretches], dim=2)
+        features = torch.cat([self._features(audio).cpu() for audio, _ in stretches], dim=2)
         heard = torch.cat([probability for _, probability in stretches], dim=1)[None]
         return self._net.run(lambda net, device: net.learn_templates(features.to(device), heard.to(device)))
 
@@ -231,14 +240,9 @@ class Separator:
             probability: the transcriber's, shape (5, F).
             templates: learnt in the whole recording.
         """
-        given = self._read(audio), probability[None], templates
+        given = self._features(audio), probability[None], templates
         logits = self._net.run(lambda net, device: net(*(part.to(device) for part in given)))
         return torch.softmax(logits[0].float(), dim=0).cpu()
-
-    def _read(self, audio: Tensor) -> Tensor:
-        """Return the features (1, C, F, K) of audio (T,)."""
-        features: Tensor = self._features.run(lambda listen, device: listen(audio[None].to(device)))
-        return features.cpu()
 
 
 class Stems:
@@ -258,11 +262,17 @@ class Stems:
             band_positions(hz, separator.config.features), separator.config.features.n_bands
         )
         self._masks: OrderedDict[int, Tensor] = OrderedDict()
-        self._gain: float | None = None
+        self._spectra: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._heard: tuple[tuple[int, int], Tensor] | None = None
         self._templates: Tensor | None = None
 
-    def read(self, start: int, stop: int) -> Samples:
-        """Return the stems of samples [start, stop), shape (5, C, stop - start), zeros outside the recording.
+    def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
+        """Return stems of samples [start, stop), shape (N, C, stop - start), zeros outside the recording.
+
+        Args:
+            start: may be negative.
+            stop: may lie after the end.
+            classes: whose stems; fewer take less time.
 
         Raises:
             AudioError: a sample is NaN or infinite, or the file cannot be decoded.
@@ -273,30 +283,42 @@ class Stems:
         last = -(-stop // hop) + N_HOPS // 2
         origin = (first - N_HOPS // 2) * hop
         audio = torch.from_numpy(self.recording.read(origin, (last + N_HOPS // 2) * hop))
-        n_classes = len(CLASSES)
-        out = audio.new_zeros((n_classes, *audio.shape))
+        chosen = [CLASSES.index(drum_class) for drum_class in classes]
+        has_all = chosen == list(range(len(CLASSES)))
+        masked = chosen[:-1] if has_all else chosen
+        out = audio.new_zeros((len(chosen), *audio.shape))
         for begin in range(first, last + 1, _CHUNK_FRAMES):
             end = min(begin + _CHUNK_FRAMES, last + 1)
             left, right = (begin - first) * hop, (end - first + N_HOPS - 1) * hop
-            spectra = analyse(audio[:, left:right], hop)
-            masks = self._masks_at(begin, end)
-            for c in range(n_classes - 1):
-                out[c, :, left:right] += synthesise(spectra * masks[c], hop)
+            spectra = self._spectra_at(begin, end, audio[:, left:right])
+            for stem, mask in zip(out, self._masks_at(begin, end, masked), strict=False):
+                stem[:, left:right] += synthesise(spectra * mask, hop)
         wanted = slice(start - origin, stop - origin)
         stems = out[..., wanted]
-        stems[-1] = audio[:, wanted] - stems[:-1].sum(dim=0)
+        if has_all:
+            stems[-1] = audio[:, wanted] - stems[:-1].sum(dim=0)
         stems[..., : max(0, -start)] = 0
         stems[..., max(0, self.recording.n_samples - start) :] = 0
         return stems.numpy()
 
-    def _masks_at(self, begin: int, end: int) -> Tensor:
-        """Return the masks (5, end - begin, bins) of frames of the recording's own rate."""
+    def _spectra_at(self, begin: int, end: int, audio: Tensor) -> Tensor:
+        """Return the spectra (C, end - begin, bins) of the audio of some frames, those used last kept."""
+        spectra = self._spectra.pop((begin, end), None)
+        self._spectra[begin, end] = analyse(audio, self._hop) if spectra is None else spectra
+        if len(self._spectra) > _KEPT_SPECTRA:
+            self._spectra.popitem(last=False)
+        return self._spectra[begin, end]
+
+    def _masks_at(self, begin: int, end: int, chosen: Sequence[int]) -> Tensor:
+        """Return the masks (N, end - begin, bins) of some classes, in frames of the recording's own rate."""
         n_frames = self._probability.shape[1]
         # Frames of the masks; the same numbers where the rate is a multiple of 100 Hz.
         position = np.arange(begin, end) * (self._hop * _FPS / self.recording.sample_rate)
         position = position.clip(0, max(0, n_frames - 1))
         first, last = math.floor(position[0]), math.ceil(position[-1])
         bands = self._bands_at(first, last + 1)
+        bands[-1] = 1 - bands[:-1].sum(dim=0)  # as they were rounded
+        bands = bands[list(chosen)]
         if not np.array_equal(position, np.arange(first, last + 1)):
             low = torch.from_numpy(np.floor(position).astype(np.int64) - first)
             share = torch.from_numpy(position - np.floor(position)).float()[:, None]
@@ -329,12 +351,15 @@ class Stems:
     def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
         """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
-        samples = self.recording.read(start_s * rate, min(end_s * rate, self.recording.n_samples))
-        mono = Recording.from_samples(samples, rate, self.recording.name).mono_blocks(SAMPLE_RATE)
-        audio = torch.from_numpy(np.concatenate(list(mono)))
+        span = start_s * rate, min(end_s * rate, self.recording.n_samples)
+        if self._heard is None or self._heard[0] != span:  # templates and masks of a short one hear the same
+            mono = Recording.from_samples(self.recording.read(*span), rate, self.recording.name)
+            audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
+            self._heard = span, listening_gain(self.recording.mono_peak) * audio
+        audio = self._heard[1]
         first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
         heard = self._probability[:, first : first + n_frames]
-        return self._listening_gain() * audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
+        return audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
 
     def _learnt_templates(self) -> Tensor:
         """Return the templates of a recording, learnt from all of it or from stretches all over it."""
@@ -347,12 +372,6 @@ class Stems:
                 spans = [(start, start + _STRETCH_S) for start in starts]
             self._templates = self._separator.learn_templates([self._stretch(*span) for span in spans])
         return self._templates
-
-    def _listening_gain(self) -> float:
-        if self._gain is None:
-            blocks = self.recording.mono_blocks(self.recording.sample_rate)
-            self._gain = listening_gain(max(float(np.abs(block).max()) for block in blocks))
-        return self._gain
 
 
 def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,7 @@ def analyse(audio: Tensor, hop: int, *, every: int = 1) -> Tensor:
     Whoever wants frames centred on samples pads before.
     """
     frames = audio.unfold(-1, N_HOPS * hop, every * hop)
-    window = torch.hann_window(N_HOPS * hop, device=audio.device)
-    spectra: Tensor = torch.fft.rfft(frames * window, fft_size(hop))
+    spectra: Tensor = torch.fft.rfft(frames * _window(hop, audio.device), fft_size(hop))
     return spectra
 
 
@@ -32,10 +33,16 @@ def synthesise(spectra: Tensor, hop: int) -> Tensor:
     The first and the last three hops lack frames and fade; between them `analyse` is undone exactly.
     """
     n_frames = spectra.shape[-2]
-    window = torch.hann_window(N_HOPS * hop, device=spectra.device) / _SUM
+    window = _window(hop, spectra.device) / _SUM
     frames = torch.fft.irfft(spectra, fft_size(hop))[..., : N_HOPS * hop] * window
     pieces = frames.unflatten(-1, (N_HOPS, hop))
     out: Tensor = frames.new_zeros((*frames.shape[:-2], n_frames + N_HOPS - 1, hop))
     for k in range(N_HOPS):
         out[..., k : k + n_frames, :] += pieces[..., k, :]
     return out.flatten(-2)
+
+
+@lru_cache(maxsize=8)
+def _window(hop: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it is kept, and training may be the next to use it
+        return torch.hann_window(N_HOPS * hop, device=device)

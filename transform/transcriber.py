@@ -18,15 +18,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.features import DrumFeatures, FeatureSettings, mel_filters
-from transform.layers import Placed, TemporalBlock, fused
+from transform.features import FeatureSettings, listener, mel_filters
+from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
 from transform.weights import load_net
 
+_CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
+_PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
@@ -88,12 +91,18 @@ class TranscriberNet(nn.Module):
     @property
     def reach_frames(self) -> int:
         """How many frames to either side an output depends on."""
-        return 4 + sum(self.config.dilations)
+        return _CONVOLUTIONS + sum(self.config.dilations)
+
+    def _projected(self, features: Tensor) -> tuple[Tensor]:
+        x = self.spectral(features)  # (B, C', F, K')
+        layer = self.project[0]
+        assert isinstance(layer, nn.Conv1d)
+        assert layer.bias is not None
+        return (functional.relu(joined(x, layer.weight) + layer.bias[:, None]),)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits (B, 16, F) of features (B, C, F, K)."""
-        x = self.spectral(features)  # (B, C', F, K')
-        x = self.project(x.permute(0, 1, 3, 2).flatten(1, 2))
+        (x,) = in_stretches(self._projected, features, reach=_CONVOLUTIONS)
         for block in self.temporal:
             x = block(x)
         logits: Tensor = self.head(x)
@@ -117,7 +126,7 @@ class Transcriber:
     def __init__(self, net: TranscriberNet, *, device: str = "cpu") -> None:
         self.config = net.config
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
-        self._features = Placed(DrumFeatures(net.config.features), device=device)
+        self._features = listener(net.config.features, torch.device(device))
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
         self._n_kept = 0
         self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
@@ -188,8 +197,7 @@ class Transcriber:
         """
         if gain is None:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
-        features: Tensor = self._features.run(lambda listen, device: listen(gain * audio[None].to(device)))
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self._features(gain * audio).contiguous(memory_format=torch.channels_last)
         logits = self._net.run(lambda net, device: net(features.to(device)))[0].float().cpu()
         n = len(CLASSES)
         return Activations(
@@ -199,14 +207,13 @@ class Transcriber:
             torch.sigmoid(logits[3 * n]).numpy(),
         )
 
-    def _windows(self, recording: Recording, block_s: float = 20.0) -> Iterator[_Window]:
+    def _windows(self, recording: Recording, block_s: float = 60.0) -> Iterator[_Window]:
         """Yield overlapping stretches of activations; their cores tile the recording."""
         hop = self.config.features.hop
         core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
         held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
         held_from = core_from = 0
-        loudest = max(float(np.abs(block).max()) for block in recording.mono_blocks(recording.sample_rate))
-        gain = listening_gain(loudest)
+        gain = listening_gain(recording.mono_peak)
         blocks = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
         while not at_end:
@@ -268,11 +275,16 @@ def drum_confidence(recording: Recording) -> float:
     Source: morphological opening of spectra, after the percussive part of Fitzgerald, DAFx 2010; we open with a
     minimum where that takes medians.
     """
-    filters, window = _confidence_filters(), np.hanning(2048).astype(np.float32)
+    filters = _confidence_filters()
+    window = torch.from_numpy(np.hanning(2048).astype(np.float32))
     standing = total = 0.0
     for block in recording.mono_blocks(SAMPLE_RATE):
-        frames = np.lib.stride_tricks.sliding_window_view(np.pad(block, 1024), 2048)[::441]
-        levels = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2 @ filters)  # (F, K)
+        frames = functional.pad(torch.from_numpy(block), (1024, 1024)).unfold(0, 2048, 441)
+        pieces = [
+            torch.fft.rfft(piece * window)[:, : len(filters)].abs().square() @ filters
+            for piece in torch.split(frames, _PIECE_FRAMES)
+        ]
+        levels = torch.cat(pieces).sqrt().numpy()  # (F, K)
         total += float(levels.sum())
         if len(levels) > _STANDING_FRAMES:
             lasting = _over_time(np.minimum, levels)
@@ -281,17 +293,18 @@ def drum_confidence(recording: Recording) -> float:
 
 
 @cache
-def _confidence_filters() -> Samples:
-    """Return the 64 bands of `drum_confidence`, shape (K, 64); only read them."""
-    return np.asarray(mel_filters(2048, 64, 100.0, 8_000.0).numpy())
+def _confidence_filters() -> Tensor:
+    """Return the 64 bands of `drum_confidence`, shape (K, 64), K being the bins up to 8 kHz; only read them."""
+    return mel_filters(2048, 64, 100.0, 8_000.0)[: round(8_000 / SAMPLE_RATE * 2048) + 2]
 
 
 def _over_time(extreme: np.ufunc, levels: np.ndarray) -> np.ndarray:
     """Return the least or the greatest of the frames around each frame, shape (F, K)."""
     reach = _STANDING_FRAMES // 2
     padded = np.pad(levels, ((reach, reach), (0, 0)), mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, _STANDING_FRAMES, axis=0)
-    return np.asarray(extreme.reduce(around, axis=-1))
+    for step in (1, 2, 4):  # over 2, 4 and 8 frames
+        padded = extreme(padded[:-step], padded[step:])
+    return np.asarray(extreme(padded[:-reach], padded[reach:]))
 
 
 def doubts(name: str, confidence: float) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
@@ -86,16 +87,39 @@ def load_net(
         raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
     config = config_from_json(metadata.get("config", ""), make_config)
     try:
-        with torch.device(
-            "meta"
-        ):  # a configuration of billions of weights takes no memory before it is refused
-            _require_shapes(make_net(config), weights)
-        net = make_net(config)
-        net.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+        with _WithoutWeights():
+            net = make_net(config)
+        _require_shapes(net, weights)
+        # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
+        own = {
+            name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)
+            for name, w in weights.items()
+        }
+        net.load_state_dict(own, assign=True)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         why = (str(err) or type(err).__name__).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
+    assert not any(held.is_meta for held in (*net.parameters(), *net.buffers())), "a buffer has no values"
     return net.eval()
+
+
+class _WithoutWeights(TorchFunctionMode):
+    """Networks made in it have no weights yet, only their shapes: those to come need not be drawn first.
+
+    A configuration of billions of weights takes no memory before it is refused. What a network computes is
+    there, as only what is filled with one value is left out. PyTorch's own `torch.device("meta")` would leave
+    out that, too, and compute shapes in Python, for which it imports its compiler: more than a second.
+    """
+
+    _FILLED = frozenset((torch.empty, torch.zeros, torch.ones, torch.full))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self._FILLED:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def fingerprint(net: nn.Module) -> str:

@@ -28,6 +28,7 @@ def measured(monkeypatch):
         return 0.5, 300.0
 
     monkeypatch.setattr(bench_speed, "_measured", measure)
+    monkeypatch.setattr(bench_speed, "_command_s", lambda preset, engine, folder: 1.5)
     return asked
 
 
@@ -45,7 +46,12 @@ def test_every_stage_works_on_every_length(measured):
     with Recording.open(demo_recordings()[0].path) as loop:
         rate, n_channels = loop.sample_rate, loop.n_channels
     assert measured == [(stage, round(s * rate), n_channels) for s in (1.0, 20.5) for stage in stages]
-    assert [row["real_time_factor"] for row in result["rows"]] == [2.0] * len(stages) + [41.0] * len(stages)
+    rows = [row for row in result["rows"] if "stage" in row]
+    assert [row["real_time_factor"] for row in rows] == [2.0] * len(stages) + [41.0] * len(stages)
+    engines = [engine for engine in ("resequence", "latent") if engine in stages]
+    assert result["rows"][len(rows) :] == [
+        {"command": f"render --engine {engine}", "length_s": 3.0, "seconds": 1.5} for engine in engines
+    ]
     assert told == sorted(told)
     assert told[-1] == 1
 
@@ -56,6 +62,7 @@ def test_the_table_has_a_row_a_stage(tmp_path):
         for stage, factor, peak_mb in (("transcription", 99.6, None), ("resequence", 40.2, 512.3))
         for length_s in (60.0, 600.0)
     ]
+    rows.append({"command": "render --engine latent", "length_s": 3.0, "seconds": 2.25})
     result = {"schema": 1, "preset": "default", "device": "cpu", "n_cores": 2, "rows": rows}
     table = speed_table(result)
     assert "| | 1 min | 10 min |" in table
@@ -63,6 +70,8 @@ def test_the_table_has_a_row_a_stage(tmp_path):
     assert "| resequence | 40x, 512 MB | 40x, 512 MB |" in table
     assert "on cpu, 2 cores" in table
     assert "redrum bench --speed --preset default --device cpu" in table
+    assert "loop of 3 s" in table
+    assert "- `redrum render --engine latent`: 2.25 s" in table
     paths = write_speed(result, tmp_path)
     assert [path.name for path in paths] == ["speed.md", "speed.json"]
     assert json.loads(paths[1].read_text(encoding="utf-8")) == result
@@ -76,6 +85,31 @@ def test_a_stage_alone_says_its_seconds_and_its_memory(stage, monkeypatch, capsy
     seconds, peak_mb = json.loads(capsys.readouterr().out)
     assert 0 < seconds < 60
     assert peak_mb is None or peak_mb > 50
+
+
+def test_a_whole_command_is_a_process_that_makes_a_take(monkeypatch, tmp_path):
+    begun = []
+
+    def run(command, **options):
+        begun.append(command[1:])
+        return SimpleNamespace(returncode=0, stderr=b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert bench_speed._command_s("default", "latent", tmp_path) >= 0
+    assert len(begun) == 3
+    with Recording.open(tmp_path / "loop.wav") as loop:
+        assert loop.duration_s == 3
+    code, arguments = begun[0][1], begun[0][2:]
+    compile(code, "command", "exec")
+    assert arguments[:2] == ["render", str(tmp_path / "loop.wav")]
+    assert arguments[arguments.index("--engine") + 1] == "latent"
+
+
+def test_a_whole_command_that_fails_says_why(monkeypatch, tmp_path):
+    failed = SimpleNamespace(returncode=1, stderr=b"redrum: the disk is full")
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: failed)
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        bench_speed._command_s("default", "resequence", tmp_path)
 
 
 def test_separation_reads_the_whole_recording():

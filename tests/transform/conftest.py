@@ -14,11 +14,12 @@ class TrueStems:
         self.stems = stems
         self.n_read = 0
 
-    def read(self, start, stop):
-        out = np.zeros((*self.stems.shape[:2], stop - start), dtype=np.float32)
+    def read(self, start, stop, classes=CLASSES):
+        rows = [CLASSES.index(drum_class) for drum_class in classes]
+        out = np.zeros((len(rows), self.stems.shape[1], stop - start), dtype=np.float32)
         first, last = max(start, 0), min(stop, self.stems.shape[2])
         if first < last:
-            out[..., first - start : last - start] = self.stems[..., first:last]
+            out[..., first - start : last - start] = self.stems[rows, :, first:last]
             self.n_read += last - first
         return out
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from transform import separator as module
 from transform.audio import Recording
 from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.events import CLASSES
 from transform.features import DrumFeatures, FeatureSettings, band_positions
 from transform.separator import Separator, SeparatorConfig, SeparatorNet, load_separator
 from transform.transcriber import Activations
@@ -151,6 +152,17 @@ def test_stems_of_a_stretch_are_those_of_the_whole(net):
     whole = stems.read(0, recording.n_samples)
     assert np.allclose(stems.read(70_001, 70_500), whole[..., 70_001:70_500], atol=1e-6)
     assert stems.read(100, 100).shape == (5, 2, 0)
+
+
+@pytest.mark.parametrize("classes", [("SD",), ("CY",), ("CY", "KD"), ("KD", "SD", "TT", "HH")])
+def test_stems_of_some_classes_are_those_of_all(net, classes):
+    recording = noise(2.0, 44_100, 2)
+    stems = Separator(net).open(recording, heard_in(recording))
+    whole = stems.read(5_000, 60_000)
+    some = stems.read(5_000, 60_000, classes)
+    assert some.shape == (len(classes), 2, 55_000)
+    assert np.allclose(some, whole[[CLASSES.index(c) for c in classes]], atol=2e-6)
+    assert np.abs(some).max(axis=(1, 2)).min() > 1e-4
 
 
 class SplitsAt1Khz(Separator):
