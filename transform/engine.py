@@ -360,7 +360,7 @@ class Redrummer:
         """Return what is heard in a recording."""
         activations = self.transcriber.activations(recording)
         events = with_measured_velocities(recording, self.transcriber.events(activations))
-        return Heard(recording, activations.with_velocities(events), events)
+        return Heard(recording, activations, events)
 
     def _heard_rhythm(self, heard: Heard, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
         """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""

@@ -7,7 +7,9 @@ there as it was recorded and turned down, as a stroke of a lower velocity.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ from transform.transcriber import Activations
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
 _MOST_FRAMES = 512  # at each gain
 _MOST_SAMPLES = 512 * 512  # of frames that are longer there are fewer
+_NEAR_FRAMES = 2  # of the transcriber, around an event, which speak of it
 _LEAD_FRAMES = 2  # kept before an onset: the frames around it know of it
 _RINGING_S = 0.3  # how long a stroke is counted as sounding along with the next
 _N_LOUDNESSES = 4
@@ -43,7 +46,7 @@ class Heard(NamedTuple):
     def activations_of(
         self, begin: int, end: int, *, classes: Collection[str] = CLASSES, stop_s: float = np.inf
     ) -> Activations:
-        """Return the activations of frames [begin, end), none outside of the recording.
+        """Return the activations of frames [begin, end), none outside of the recording, with the events' velocities.
 
         Args:
             begin: a frame of the transcriber.
@@ -55,7 +58,14 @@ class Heard(NamedTuple):
         parts = (x[..., begin:end] for x in self.activations)
         probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
         is_asked = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
-        return Activations(np.where(is_asked, probability, np.float32(0)), *others)
+        velocity = others[0].copy()
+        near_s = (begin - _NEAR_FRAMES) / 100, (end + _NEAR_FRAMES) / 100
+        first, last = (bisect_left(self.events, s, key=attrgetter("onset_s")) for s in near_s)
+        for event in self.events[first:last]:
+            frame = round(100 * event.onset_s) - begin
+            around = slice(max(0, frame - _NEAR_FRAMES), max(0, frame + _NEAR_FRAMES + 1))
+            velocity[CLASSES.index(event.drum_class), around] = event.velocity
+        return Activations(np.where(is_asked, probability, np.float32(0)), velocity, *others[1:])
 
 
 class LatentBank(NamedTuple):

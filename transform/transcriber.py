@@ -59,14 +59,6 @@ class Activations(NamedTuple):
     offset_frames: np.ndarray  # (5, F): onset time minus frame time
     openness: np.ndarray  # (F,): probability that a hi-hat stroke is open
 
-    def with_velocities(self, events: Iterable[DrumEvent]) -> Activations:
-        """Return the activations with the velocities of events in the frames around their onsets."""
-        velocity = self.velocity.copy()
-        for event in events:
-            frame = round(100 * event.onset_s)  # 100 frames a second
-            velocity[CLASSES.index(event.drum_class), max(0, frame - 2) : frame + 3] = event.velocity
-        return self._replace(velocity=velocity)
-
 
 class TranscriberNet(nn.Module):
     """Features (B, C, F, K) -> logits (B, 16, F): onset, velocity, offset by class, then hi-hat openness."""
