@@ -29,7 +29,6 @@ from training.losses import SpectralLoss, attack_losses
 from training.measures import Audio
 from training.pack import Pack
 from training.pieces import PieceCutter, Pieces, PieceSettings
-from training.rhythm_pairs import PairMaker, PairSettings
 from training.rhythms import Groove
 from training.score_kit import (
     coded_distances,
@@ -50,7 +49,7 @@ from transform.errors import CheckpointError
 from transform.events import CLASSES
 from transform.midi import read_midi
 from transform.presets import Preset, demo_recordings, list_rhythms
-from transform.rhythm_transformer import RhythmNet, Source, Target, load_rhythm
+from transform.rhythm_transformer import RhythmNet, load_rhythm
 from transform.weights import fingerprint
 
 _TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo")  # weighted as in the codec's training
@@ -76,20 +75,12 @@ class KitTraining(RunSettings):
     n_latent: int = 6  # renders of the latent engine, likewise
     pool_size: int = 6
     general: float = 0.25  # share of pieces that are of other drums
-    paired: float = 0.4  # share of steps on what the preset's transformer makes, if it has one
-    n_pairs: int = 2  # in such a step
     kit_sounds: SynthesisSettings = field(
         default_factory=lambda: SynthesisSettings(
             procedural=0.0, mixed_kit=0.0, layered=0.0, reshaped=0.35, effects=0.4
         )
     )
     pieces: PieceSettings = field(default_factory=lambda: PieceSettings(per_recording=2))
-    # Heard as the engine hears: what is made worse would teach to make something of nothing.
-    pairs: PairSettings = field(
-        default_factory=lambda: PairSettings(
-            banks=1.0, least_keys=256, most_keys=512, heard=0.3, midi=0.6, is_worsened=False
-        )
-    )
 
 
 @dataclass(frozen=True)
@@ -222,13 +213,6 @@ def train_kit(
     return checkpoint
 
 
-@dataclass(frozen=True)
-class _Batch:
-    audio: Tensor  # (B, T)
-    onsets: Tensor  # (B, N) in samples; -1 stands for none
-    latents: Tensor | None  # (B, D, F) of the transformer; None: the encoder's are to be taken
-
-
 class _Run(Run):
     """The fine-tuning of a generator."""
 
@@ -248,7 +232,6 @@ class _Run(Run):
         )
         self.average.eval()
         self.encoder = base.trained.encoder.to(device).eval()
-        self.transformer = None if base.rhythm is None else base.rhythm.to(device).eval()
         self.spectra = SpectralLoss().to(device)
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
@@ -257,11 +240,6 @@ class _Run(Run):
         self._recordings = [samples.to(device) for samples in material.recordings]
         demos = [(name, samples[: len(samples) // 2].to(device)) for name, samples in _demo_loops()]
         self._others = PieceCutter(self.synthesiser, demos, settings.pieces)
-        self._maker = None
-        if base.rhythm is not None:
-            self._maker = PairMaker(
-                base.trained.listener, self.encoder, base.rhythm.config, settings.pairs, device
-            )
         held = held_grooves(grooves)
         # Two held-out hits may be of one kind: the kit they belong to has a say in which weights are best.
         n_whole = settings.n_validation // 2
@@ -281,9 +259,7 @@ class _Run(Run):
         fallen = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
         return settings.learning_rate * fallen
 
-    def make_batch(self, rng: np.random.Generator) -> _Batch:
-        if self._maker is not None and rng.random() < self.settings.paired:
-            return self._pairs(self._maker, rng)
+    def make_batch(self, rng: np.random.Generator) -> Pieces:
         n = self.settings.batch
         n_others = int(rng.binomial(n, self.settings.general))
         n_recorded = 0
@@ -295,14 +271,13 @@ class _Run(Run):
             parts.append(PieceCutter(self._kit_synthesiser(rng), [], self.settings.pieces).cut(n_kit, rng))
         longest = max(part.onsets.shape[1] for part in parts)
         onsets = [functional.pad(p.onsets, (0, longest - p.onsets.shape[1]), value=-1) for p in parts]
-        return _Batch(torch.cat([part.audio for part in parts]), torch.cat(onsets), None)
+        return Pieces(torch.cat([part.audio for part in parts]), torch.cat(onsets), ())
 
-    def loss_of(self, batch: _Batch) -> Tensor:
-        target, latents = batch.audio.to(self.device), batch.latents
+    def loss_of(self, batch: Pieces) -> Tensor:
+        target = batch.audio.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_coarse):
-            if latents is None:
-                with torch.no_grad():
-                    latents = self.encoder(target).mu  # without noise, as in use
+            with torch.no_grad():
+                latents = self.encoder(target).mu  # without noise, as in use
             output = self.net(latents)
         terms = self.spectra(output, target) | attack_losses(output, target, batch.onsets.to(self.device))
         return torch.stack([getattr(CodecTraining, f"{name}_weight") * terms[name] for name in _TERMS]).sum()
@@ -349,15 +324,6 @@ class _Run(Run):
             gain = float(10 ** (rng.uniform(-12, 0) / 20) * rng.choice([-1.0, 1.0]))
             audio.append(gain * functional.pad(piece, (0, length - len(piece))))
         return Pieces(torch.stack(audio), torch.full((n, 1), -1, device=self.device), ())
-
-    @torch.no_grad()
-    def _pairs(self, maker: PairMaker, rng: np.random.Generator) -> _Batch:
-        """Return what the transformer makes of the kit, and what it should be."""
-        synthesiser = self.synthesiser if self._kit is None else self._kit_synthesiser(rng)
-        pairs = maker.draw(synthesiser, self.settings.n_pairs, rng)
-        assert self.transformer is not None
-        out = self.transformer(Source(*pairs.source), Target(*pairs.target))
-        return _Batch(pairs.audio, pairs.onsets, out.mu.float())
 
 
 def held_grooves(grooves: Sequence[Groove]) -> list[Groove]:

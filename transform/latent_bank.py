@@ -46,7 +46,7 @@ class Heard(NamedTuple):
     def activations_of(
         self, begin: int, end: int, *, classes: Collection[str] = CLASSES, stop_s: float = np.inf
     ) -> Activations:
-        """Return the activations of frames [begin, end), none outside of the recording, with the events' velocities.
+        """Return the activations of frames [begin, end), with the events' velocities; outside there are none.
 
         Args:
             begin: a frame of the transcriber.

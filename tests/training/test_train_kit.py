@@ -14,7 +14,6 @@ from training.kit_folder import read_kit_folder
 from training.kit_preset import PICTURE, export_kit, gains, name_for, place_for
 from training.measures import log_mel_distance_db
 from training.pieces import PieceSettings
-from training.rhythm_pairs import PairSettings
 from training.score_codec import keep
 from training.score_kit import (
     Gain,
@@ -67,14 +66,12 @@ def settings_of(**changes):
         "n_validation": 2,
         "n_scored": 3,
         "n_latent": 2,
-        "n_pairs": 1,
         "pool_size": 1,
         "warm_up": 1,
         "learning_rate": 3e-3,
         "synthesis": SynthesisSettings(n_samples=22_050),
         "kit_sounds": replace(KitTraining().kit_sounds, n_samples=24_576),
         "pieces": PieceSettings(n_samples=8192, per_recording=2),
-        "pairs": PairSettings(banks=1.0, least_keys=20, most_keys=40, heard=0.3, midi=0.6, is_worsened=False),
     }
     return KitTraining(**(small | changes))
 
@@ -238,9 +235,7 @@ def killed():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("with_rhythm", [False, True], ids=["codec", "transformer"])
-def test_a_resumed_run_is_the_same_run(folder, tmp_path, monkeypatch, write_untrained, with_rhythm):
-    base = Base.load(write_untrained(tmp_path / "base", with_rhythm=with_rhythm))
+def test_a_resumed_run_is_the_same_run(base, folder, tmp_path, monkeypatch):
     found, settings = read_kit_folder(folder), settings_of(steps=6)
     whole = torch.load(train_kit(found, base, tmp_path / "whole", settings))
     step = loop.Run.train_step
@@ -295,7 +290,7 @@ def test_a_run_is_resumed_with_its_own_sounds_and_preset_only(base, folder, tmp_
 
 def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeypatch, write_untrained):
     base = Base.load(write_untrained(tmp_path / "base", with_rhythm=True))
-    found, settings = read_kit_folder(folder), settings_of(steps=2, paired=1.0)
+    found, settings = read_kit_folder(folder), settings_of(steps=2)
     checkpoint = train_kit(found, base, tmp_path / "run", settings)
     monkeypatch.setattr(
         "training.kit_preset.latent_distances",
