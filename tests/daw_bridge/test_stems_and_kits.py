@@ -40,8 +40,9 @@ class Stems:
     def __init__(self, recording, shares):
         self.recording, self._shares = recording, np.array(shares, np.float32)[:, None, None]
 
-    def read(self, start, stop):
-        return self._shares * self.recording.read(start, stop)
+    def read(self, start, stop, classes=CLASSES):
+        rows = [CLASSES.index(drum_class) for drum_class in classes]
+        return self._shares[rows] * self.recording.read(start, stop)
 
 
 class Separator:

@@ -218,7 +218,7 @@ def test_attention_in_use_is_that_of_training_without_denormal_numbers(net, is_b
         source = source._replace(is_there=is_there)
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.mul_(200)
+            block.delta.mul_(300)
     trained = net(source, target)
     least = torch.finfo(torch.float32).tiny
     assert any(((layer > 0) & (layer < least)).any() for layer in trained.layers)
@@ -385,7 +385,7 @@ def test_a_hit_is_found_by_its_class_and_phase_at_once():
     net = RhythmNet(replace(SMALL, n_latents=8)).eval()
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.mul_(20)
+            block.delta.mul_(300)
         r_source = rhythm_of(SMALL, [("KD", 5.5, 0.8), ("SD", 25.5, 0.8)], 50)
         r_target = rhythm_of(SMALL, [("SD", 10.5, 0.8), ("KD", 30.5, 0.8)], 50)
         source = Source(torch.randn(1, 8, 50), r_source, torch.ones(1, 50, dtype=torch.bool))
