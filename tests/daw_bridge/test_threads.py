@@ -61,4 +61,5 @@ def test_every_command_with_a_device_takes_threads():
     takes = {c.name: {parameter.name for parameter in c.params} for c in commands(typer.main.get_command(app))}
     with_device = {name for name, options in takes.items() if "device" in options}
     assert {"demo", "render", "batch", "transcribe", "separate", "extract", "run-job"} < with_device
-    assert {name for name, options in takes.items() if "threads" in options} == with_device - {"doctor", "bench"}
+    without = {"doctor", "bench"}
+    assert {name for name, options in takes.items() if "threads" in options} == with_device - without
