@@ -246,3 +246,22 @@ def test_weights_go_into_a_preset(tiny_pack, settings, tmp_path):
     weight = codec._encoder.trunk.project.weight
     assert torch.allclose(weight, average["encoder.trunk.project.weight"], atol=1e-3)
     assert codec.decode(codec.encode(audio).mu, 5000).shape == (1, 5000)
+
+
+def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, new_run):
+    paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
+    preset = load_preset(tmp_path / "preset")
+    begun = new_run(seed=5)
+    begun.begin_with(preset)
+    codec = Codec.load(*paths)
+    for net in (begun.net, begun.average):
+        assert same(dict(net.encoder.state_dict()), dict(codec._encoder.state_dict()))
+        assert same(dict(net.generator.state_dict()), dict(codec._generator.state_dict()))
+    how = {"begin": preset, "max_minutes": 1}
+    train_codec(tiny_pack, tmp_path / "more", settings(steps=1, learning_rate=0.0, weight_decay=0.0), **how)
+    average = torch.load(tmp_path / "more" / "codec.pt")["average"]
+    assert torch.equal(
+        average["encoder.trunk.project.weight"], codec._encoder.state_dict()["trunk.project.weight"]
+    )
+    with pytest.raises(CheckpointError, match="codec of preset preset is of another configuration"):
+        train_codec(tiny_pack, tmp_path / "other", settings(model=SMALL_PAPER), begin=preset)
