@@ -175,43 +175,6 @@ def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
     return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
 
 
-def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float) -> Pairs:
-    """Return scenes of one kind as a batch, in which banks have but a share of their frames, drawn anew.
-
-    Args:
-        scenes: banks of as many frames, or segments.
-        rng: draws the frames.
-        least_share: of the frames that are given.
-    """
-    sources = [scene.source for scene in scenes]
-    mu, rhythm, is_silent = (
-        torch.cat(x) for x in zip(*((s.source.mu, s.source.rhythm, s.is_silent) for s in scenes), strict=True)
-    )
-    is_there = recoverable = None
-    if sources[0].is_there is not None:
-        n_keys, device = mu.shape[-1], mu.device
-        n_given = max(1, round(n_keys * rng.uniform(least_share, 1)))
-        picks = [torch.from_numpy(rng.permutation(n_keys)[:n_given]).to(device) for _ in scenes]
-        index = torch.cat([pick.expand(len(s.audio), -1) for pick, s in zip(picks, scenes, strict=True)])
-        mu, rhythm = (x.gather(-1, index[:, None].expand(-1, x.shape[1], -1)) for x in (mu, rhythm))
-        is_silent = torch.cat((is_silent.gather(-1, index), is_silent[:, -1:]), dim=-1)
-        is_there = torch.ones_like(index, dtype=torch.bool)
-    else:
-        recoverable = torch.cat([scene.recoverable for scene in scenes if scene.recoverable is not None])
-    n_onsets = max(scene.onsets.shape[1] for scene in scenes)
-    onsets = [functional.pad(s.onsets, (0, n_onsets - s.onsets.shape[1]), value=-1) for s in scenes]
-    latents, audio = (torch.cat(x) for x in zip(*((s.latents, s.audio) for s in scenes), strict=True))
-    return Pairs(
-        Source(mu, rhythm, is_there),
-        Target(*(torch.cat(parts) for parts in zip(*(s.target for s in scenes), strict=True))),
-        latents,
-        audio,
-        torch.cat(onsets),
-        is_silent,
-        recoverable,
-    )
-
-
 class PairMaker:
     """Makes pairs out of a synthesiser's recipes, with the networks that training leaves as they are."""
 

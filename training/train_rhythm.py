@@ -2,9 +2,6 @@
 
 The preset's transcriber says what is heard, its encoder stays as it is, and its generator makes sound of what
 the transformer makes of latents; late in a long run the generator learns too, slowly.
-
-Making a scene takes longer than learning from it, and learning to copy takes thousands of steps. So scenes are
-kept in a stock, which is renewed slowly, and each batch draws some of them, with other frames of their banks.
 """
 
 from __future__ import annotations
@@ -13,8 +10,7 @@ import copy
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -30,8 +26,9 @@ from training.loop import RENEWED, Run, RunSettings, check_is_new, read_checkpoi
 from training.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from training.measures import log_mel_distance_db
 from training.pack import Pack
-from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded, joined
+from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
 from training.rhythm_reports import RhythmReports
+from training.scenes import SceneStock
 from training.score_transcriber import whole_kit_recipes
 from training.synthesis import SegmentRecipe
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
@@ -187,10 +184,8 @@ def train_rhythm(
     deadline = time.monotonic() + max_minutes * 60
     if not resume:
         check_is_new(out, "rhythm")
-    run = _Run(pack, out, settings, trained, torch.device(device))
-    if begin is not None:
-        for stage in (run.net, run.average):
-            stage.transformer.load_state_dict(begin.state_dict())
+    change = None if begin is None else lambda net: net.load_state_dict(begin.state_dict())
+    run = RhythmRun(pack, out, settings, trained, torch.device(device), change)
     return train(run, out, deadline=deadline, resume=resume)
 
 
@@ -204,35 +199,54 @@ class _Stage(nn.Module):
         self.generator = generator
 
 
-class _Run(Run):
+class RhythmRun(Run):
     """The training of a rhythm transformer."""
 
     settings: RhythmTraining
     net: _Stage
 
     def __init__(
-        self, pack: Pack, out: Path, settings: RhythmTraining, trained: Trained, device: torch.device
+        self,
+        pack: Pack,
+        out: Path,
+        settings: RhythmTraining,
+        trained: Trained,
+        device: torch.device,
+        change: Callable[[RhythmNet], None] | None = None,
     ) -> None:
+        """Begin.
+
+        Args:
+            pack: kits and rhythms.
+            out: the folder of the run.
+            settings: of the run.
+            trained: what stage 2 builds on.
+            device: where it is trained.
+            change: what is otherwise in the transformer as it begins.
+
+        Raises:
+            PackError: the pack lacks what training or validation needs.
+            SettingsError: the settings do not fit the codec.
+        """
         fits = config_for(trained.encoder.config, fingerprint(trained.encoder))
         if settings.model.codec != fits.codec:
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
         torch.manual_seed(settings.seed)
         net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
+        self.maker = PairMaker(trained.listener, trained.encoder, settings.model, settings.pairs, device)
+        net.transformer.silence.data.copy_(self.maker.silence)
+        if change is not None:
+            change(net.transformer)
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
         self.spectra = SpectralLoss().to(device)
-        parts = trained.listener, trained.encoder, settings.model
-        self.maker = PairMaker(*parts, settings.pairs, device)
-        for stage in (self.net, self.average):
-            stage.transformer.silence.data.copy_(self.maker.silence)
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
         self.deviation = self.maker.deviation(self.validation["heard"].audio)
         self.reports = RhythmReports(out, sources, targets, self.maker.wanted(self.validation["heard"]))
-        self._stock: deque[Pairs] = deque(maxlen=settings.stock)
-        self._n_made = 0  # scenes
+        self.stock = SceneStock(self._make_scene, size=settings.stock, seed=settings.seed)
         self.terms: dict[str, Tensor] = {}  # of the last step
 
     def learning_rate(self) -> float:
@@ -243,47 +257,38 @@ class _Run(Run):
         return settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warm_up))
 
     def batch_of(self, step: int) -> tuple[Pairs, int]:
-        """Return the batch of a step, for which the stock may get another scene.
-
-        Scenes renew the procedural drums that they are made with; so they follow from their numbers alone.
-        """
-        self._fill_to(step)
+        """Return the batch of a step, for which the stock may get another scene."""
+        self.stock.fill_to(self.n_scenes(step))
         return self.make_batch(self._rng(step))
 
     def make_batch(self, rng: np.random.Generator) -> tuple[Pairs, int]:
-        """Return pairs of scenes in stock, and from which latent frame on their sound is judged."""
-        settings, hop = self.settings, self.settings.model.hop
+        """Return pairs, and from which latent frame on their sound is judged."""
+        settings, hop, pairs = self.settings, self.settings.model.hop, self.settings.pairs
         first = rng.integers((settings.synthesis.n_samples - settings.judged_samples) // hop + 1)
-        kind = self._stock[rng.integers(len(self._stock))].recoverable is None
-        alike = [scene for scene in self._stock if (scene.recoverable is None) == kind]
-        drawn = [alike[k] for k in rng.integers(len(alike), size=settings.batch // settings.pairs.targets)]
-        return joined(drawn, rng, settings.pairs.least_share), int(first)
+        return self.stock.draw(settings.batch // pairs.targets, rng, pairs.least_share), int(first)
 
-    def _n_scenes(self, step: int) -> int:
-        """Return how many scenes have been made when a step begins."""
+    def _make_scene(self, rng: np.random.Generator) -> Pairs:
+        self.pool.renew(rng, RENEWED)
+        return self.maker.draw(self.synthesiser, rng)
+
+    def n_scenes(self, step: int) -> int:
+        """Return how many scenes have been made for the batches up to that of a step."""
         return self.settings.first_scenes + step // self.settings.scene_every
-
-    def _fill_to(self, step: int) -> None:
-        while self._n_made < self._n_scenes(step):
-            rng = self._scene_rng(self._n_made)
-            self.pool.renew(rng, RENEWED)
-            self._stock.append(self.maker.draw(self.synthesiser, rng))
-            self._n_made += 1
-
-    def _scene_rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng((self.settings.seed, 1, number))
 
     def replay(self) -> None:
         """Make the scenes that were in stock again; of those before, their renewals of procedural drums."""
-        self._n_made = max(0, self._n_scenes(self.step - 1) - self.settings.stock) if self.step else 0
-        self.pool.replay((self._scene_rng(k) for k in range(self._n_made)), RENEWED)
-        self._fill_to(max(0, self.step - 1))
+        if self.step:
+            n = self.n_scenes(self.step - 1)
+            self.pool.replay(self.stock.left_behind(n), RENEWED)
+            self.stock.fill_to(n)
 
     def train_step(self, batch: tuple[Pairs, int]) -> float:
+        """Learn from a batch; the generator learns late."""
         self.net.generator.requires_grad_(self.step >= self.settings.generator_from)
         return super().train_step(batch)
 
     def loss_of(self, batch: tuple[Pairs, int]) -> Tensor:
+        """Return the sum of all terms."""
         pairs, first = batch
         settings = self.settings
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -381,6 +386,7 @@ class _Run(Run):
         return out
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint of the same codec."""
         if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
             raise CheckpointError(
                 f"{path} was trained on another codec, or in another shape",
@@ -389,6 +395,7 @@ class _Run(Run):
         super().restore(state, path)
 
     def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds, the generator's configuration too."""
         return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
 
 

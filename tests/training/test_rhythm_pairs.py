@@ -12,12 +12,12 @@ from training.rhythm_pairs import (
     Part,
     chained,
     folded,
-    joined,
     render_scene,
     truth_of,
     wanted_attention,
 )
 from training.rhythms import Stroke
+from training.scenes import joined
 from training.synthesis import BusRecipe, Synthesiser, SynthesisSettings, render_batch
 from transform.codec import CodecConfig, EncoderNet
 from transform.errors import SettingsError

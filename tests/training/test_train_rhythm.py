@@ -109,7 +109,7 @@ def stops(stop_after, monkeypatch):
 def new_run(tiny_pack, trained, tmp_path):
     def make(name="hires", **changes):
         settings = settings_of(trained[name], **changes)
-        return module._Run(tiny_pack, tmp_path, settings, trained[name], torch.device("cpu"))
+        return module.RhythmRun(tiny_pack, tmp_path, settings, trained[name], torch.device("cpu"))
 
     return make
 
@@ -190,14 +190,14 @@ def test_the_stock_is_renewed_and_bounded(new_run):
     seen = []
     for step in range(6):
         run.batch_of(step)
-        seen.append(list(run._stock))
+        seen.append(list(run.stock.scenes))
     assert [len(stock) for stock in seen] == [2, 2, 3, 3, 3, 3]
     assert seen[0][0] is seen[3][0]
     assert seen[4][0] is seen[0][1]  # the oldest has gone
     again = new_run(stock=3, first_scenes=2, scene_every=2)
     again.step = 6
     again.replay()
-    for ours, theirs in zip(again._stock, run._stock, strict=True):
+    for ours, theirs in zip(again.stock.scenes, run.stock.scenes, strict=True):
         assert torch.equal(ours.audio, theirs.audio)
         assert torch.equal(ours.source.mu, theirs.source.mu)
 
@@ -415,7 +415,7 @@ def test_a_warm_start_begins_with_the_presets_transformer(
     assert warm.exit_code == 0, warm.stderr
     begun = load_transformer(load_preset(folder)).state_dict()
     first = torch.load(tmp_path / "warm" / "rhythm.pt")["net"]
-    anew = module._Run(
+    anew = module.RhythmRun(
         tiny_pack, tmp_path, settings_of(trained["hires"]), trained["hires"], torch.device("cpu")
     )
     fresh = anew.net.transformer.state_dict()
