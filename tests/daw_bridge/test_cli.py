@@ -33,7 +33,7 @@ from training.card import describe_model
 from training.train_kit import KitTraining
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
-from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
 from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
 
@@ -873,6 +873,21 @@ def test_transcribe_keeps_the_tempo_of_the_file_name(write, loop):
     assert read_midi(Path(item["output"])).bpm == pytest.approx(135, abs=0.01)
 
 
+def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
+    heard = redrum("transcribe", source, "-o", "heard.mid")
+    assert "no tempo is known, so the file keeps seconds" in heard.stdout
+    plays = write("plays 100bpm.wav", loop)
+    (item,) = objects(redrum("render", plays, "--rhythm", "heard.mid", "-o", "out.wav", "--json"))
+    assert soundfile.info("out.wav").duration == pytest.approx(2.0, abs=0.001)
+    assert any("in seconds: the tempo of the rhythm is not known" in note for note in item["notes"])
+    at_a_tempo = redrum("render", plays, "--rhythm", "heard.mid", "--rhythm-bpm", 50, "-o", "half.wav")
+    assert "in beats, 50 to 100 BPM" in at_a_tempo.stdout
+    added = redrum("rhythms", "add", "heard.mid")
+    assert added.exit_code == 1
+    assert "the tempo of heard.mid is not known" in added.stderr
+    assert "--rhythm-bpm N" in added.stderr
+
+
 def test_transcribe_replaces_only_when_asked(source, here):
     (here / "out.mid").write_bytes(b"mine")
     assert_refused(["transcribe", source, "-o", "out.mid"], 1, "exists already", here)
@@ -900,7 +915,7 @@ def test_rhythms_list():
 def test_rhythms_show_draws_the_grid(tmp_path):
     hits = [(0, "KD", 1.0), (1, "SD", 0.5), (2, "KD", 0.6), (2.5, "KD", 1.0), (3, "SD", 0.2), (0, "CY", 0.5)]
     events = tuple(DrumEvent(beat / 2, drum_class, velocity) for beat, drum_class, velocity in hits)
-    (tmp_path / "drawn.mid").write_bytes(write_midi(Rhythm(events, 2.0)))
+    (tmp_path / "drawn.mid").write_bytes(write_midi(Rhythm(events, 2.0, TempoMap.constant(120))))
     assert redrum("rhythms", "add", tmp_path / "drawn.mid").exit_code == 0
     result = redrum("rhythms", "show", "drawn")
     assert result.exit_code == 0
