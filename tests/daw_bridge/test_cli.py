@@ -888,6 +888,26 @@ def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
     assert "--rhythm-bpm N" in added.stderr
 
 
+def test_drums_of_opposite_phase_are_heard_and_redrummed(write, loop):
+    write("plain.wav", np.stack((loop[0], loop[0])))
+    write("opposed.wav", np.stack((loop[0], -loop[0])))
+    hits = [objects(redrum("transcribe", f"{name}.wav", "--json"))[0] for name in ("plain", "opposed")]
+    assert hits[0]["events"]
+    assert hits[0]["counts"] == hits[1]["counts"]
+    for ours, theirs in zip(*(item["events"] for item in hits), strict=True):
+        assert ours["onset_s"] == pytest.approx(theirs["onset_s"], abs=0.001)
+    for engine in ("resequence", "latent"):
+        options = ("--rhythm", RHYTHM, "--engine", engine, "--length", "source", "--overwrite")
+        takes = []
+        for name in ("plain", "opposed"):
+            assert redrum("render", f"{name}.wav", *options, "-o", "take.wav").exit_code == 0
+            takes.append(soundfile.read("take.wav")[0])
+        levels = [np.sqrt(np.square(take).mean(axis=0)) for take in takes]
+        assert levels[1] == pytest.approx(levels[0], rel=0.2)
+        if engine == "resequence":  # to the codec an inverted wave is another sound
+            assert takes[1] == pytest.approx(takes[0] * (1, -1), abs=1e-3)
+
+
 def test_transcribe_replaces_only_when_asked(source, here):
     (here / "out.mid").write_bytes(b"mine")
     assert_refused(["transcribe", source, "-o", "out.mid"], 1, "exists already", here)
