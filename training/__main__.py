@@ -209,6 +209,9 @@ def rhythm(
     data: Data,
     out: Out,
     preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber and codec are built on.")],
+    warm_start: Annotated[
+        bool, typer.Option(help="Begin with the weights of the preset's transformer.")
+    ] = False,
     resume: Resume = False,
     max_minutes: MaxMinutes = None,
     device: Device = "auto",
@@ -220,13 +223,21 @@ def rhythm(
     """Train the rhythm transformer, stage 2 of the paper: latents in another recording's rhythm."""
     limit = _minutes(max_minutes)
     from training.pack import load_pack
-    from training.train_rhythm import export_rhythm, load_trained, rhythm_training, train_rhythm
+    from training.train_rhythm import (
+        export_rhythm,
+        load_trained,
+        load_transformer,
+        rhythm_training,
+        train_rhythm,
+    )
     from transform.presets import load_preset
 
     kind = _device(device)
-    trained = load_trained(load_preset(preset))
+    built_on = load_preset(preset)
+    trained = load_trained(built_on)
+    begin = load_transformer(built_on) if warm_start else None
     settings = rhythm_training(trained, kind, **_given(steps=steps, seed=seed, batch=batch))
-    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume}
+    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
     checkpoint = train_rhythm(load_pack(data), out, settings, trained, **how)
     typer.echo(str(checkpoint))
     if export is not None:

@@ -2,7 +2,7 @@
 
     python -m training.bench_batch --out DIR
 
-It writes made stems, `batch.json` and `batch.md` into DIR. On two CPU cores 200 stems take about half an hour;
+It writes made stems, `batch.json` and `batch.md` into DIR. On two CPU cores 200 stems take about ten minutes;
 nothing else should run meanwhile.
 """
 

@@ -4,7 +4,7 @@
 
 It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
 point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
-an hour; nothing else should run meanwhile.
+twenty minutes; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import numpy as np
 import typer
 
 from training.bench_batch import BatchBench, timed_batch, write_stems
-from training.bench_speed import STAGES
-from training.peak_memory import in_own_process, own_peak_mb
+from training.bench_speed import STAGES, measured_alone
+from training.peak_memory import own_peak_mb
 from transform.audio import Recording, Samples
-from transform.errors import CheckpointError
 from transform.files import appearing, write_text_atomic
 from transform.presets import demo_recordings, load_preset
 
@@ -98,15 +97,7 @@ def _stored(store: Path) -> Iterator[Point]:
 
 
 def _stage(preset: str, stage: str, minutes: float) -> tuple[float, float | None]:
-    done = in_own_process(_ALONE, (preset, stage, 60 * minutes))
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise CheckpointError(
-            f"the {stage} of {minutes:g} minutes failed: {''.join(why)}",
-            hint="redrum a recording with the same preset to see what is wrong; the same command goes on here",
-        )
-    seconds, peak_mb = json.loads(done.stdout)
-    return seconds, peak_mb
+    return measured_alone(_ALONE, (preset, stage, 60 * minutes), f"{stage} of {minutes:g} minutes")
 
 
 def work_alone() -> None:

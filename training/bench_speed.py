@@ -62,7 +62,9 @@ def measure_speed(
         for length_s in lengths_s:
             path = _recording(Path(folder), length_s)
             for stage in stages:
-                seconds, peak_mb = _measured(preset, stage, path, device)
+                seconds, peak_mb = measured_alone(
+                    _ALONE, (preset, stage, path, device), f"{stage} of {path.stem} s"
+                )
                 row = {"stage": stage, "length_s": length_s, "seconds": seconds}
                 rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
                 if progress is not None:
@@ -102,13 +104,22 @@ def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
         left -= samples.shape[1]
 
 
-def _measured(preset: str, stage: str, path: Path, device: str) -> tuple[float, float | None]:
-    """Return the seconds that a stage took in a process of its own, and the memory that it needed, in MB."""
-    done = in_own_process(_ALONE, (preset, stage, path, device))
+def measured_alone(program: str, given: tuple[object, ...], what: str) -> tuple[float, float | None]:
+    """Return the seconds that a program took in a process of its own, and the memory that it needed, in MB.
+
+    Args:
+        program: Python that reads what is given from stdin and writes both figures to stdout.
+        given: to it.
+        what: is measured.
+
+    Raises:
+        CheckpointError: it failed.
+    """
+    done = in_own_process(program, given)
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise CheckpointError(
-            f"the {stage} of {path.stem} s failed: {''.join(why)}",
+            f"the {what} failed: {''.join(why)}",
             hint="redrum a recording with the same preset to see what is wrong",
         )
     seconds, peak_mb = json.loads(done.stdout)

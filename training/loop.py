@@ -33,7 +33,7 @@ from transform.files import appearing
 from transform.weights import config_to_json
 
 _log = logging.getLogger(__name__)
-_RENEWED = 2  # procedural one-shots that are new in each step
+RENEWED = 2  # procedural one-shots that are new in each step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class Run(ABC):
     def batch_of(self, step: int) -> Any:
         """Return the batch of a step."""
         rng = self._rng(step)
-        self.pool.renew(rng, _RENEWED)
+        self.pool.renew(rng, RENEWED)
         return self.make_batch(rng)
 
     def train_step(self, batch: Any) -> float:
@@ -173,10 +173,14 @@ class Run(ABC):
                 f"{path} holds a network of another shape", hint="resume with the settings it was begun with"
             ) from err
         self.step = state["step"]
-        self.pool.replay((self._rng(step) for step in range(self.step)), _RENEWED)
+        self.replay()
         torch.set_rng_state(state["torch_random"].cpu())
         if self.device.type == "cuda" and "cuda_random" in state:
             torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
+
+    def replay(self) -> None:
+        """Make the stocks that batches are drawn from as they were before the current step."""
+        self.pool.replay((self._rng(step) for step in range(self.step)), RENEWED)
 
     def _rng(self, step: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, step))

@@ -8,7 +8,6 @@ have the X from a longer recording (method.md, decision 14).
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -64,18 +63,18 @@ _EXACT = (1.0, 1.5)  # height and width of what a transcriber should say (traini
 class PairSettings:
     """How pairs are made."""
 
-    banks: float = 0.5  # share of batches whose sources are banks
-    least_keys: int = 256  # frames of a bank
-    most_keys: int = 4096
-    bank_sources: int = 2  # banks in a batch, at most; its targets share them
+    targets: int = 4  # of a scene
+    banks: float = 1.0  # share of scenes whose source is a bank; in the others each target has its own segment
+    bank_segments: int = 2  # as long as that many targets is what a bank is made of
+    least_share: float = 0.3  # of a bank's frames are given at least
     heard: float = 0.5  # share of targets that are transcribed
     midi: float = 0.3  # share that is MIDI: no recording, no a; the others are known exactly
     without_a: float = 0.3  # share of the other targets whose a is not given either
     is_worsened: bool = True  # transcriptions are made worse and tones changed, as kits are known here
 
     def __post_init__(self) -> None:
-        if not 1 <= self.least_keys <= self.most_keys:
-            raise SettingsError(f"banks of {self.least_keys} to {self.most_keys} frames are not possible")
+        if min(self.targets, self.bank_segments) < 1 or not 0 < self.least_share <= 1:
+            raise SettingsError("a scene without targets, or a bank without frames, is not possible")
         if self.heard + self.midi > 1:
             raise SettingsError("more than all targets are transcribed or MIDI")
 
@@ -97,12 +96,11 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """A batch."""
+    """Pairs of sources and targets, and what the sources should become."""
 
     source: Source
     target: Target
     latents: Tensor  # (B, D, F): of the pseudo-target
-    wanted: Tensor  # (B, F, S + 1): the attention of decision 6, that on silent keys in the last
     audio: Tensor  # (B, T): the pseudo-target
     onsets: Tensor  # (B, N): samples of its audible strokes; -1 stands for none
     is_silent: Tensor  # (B, S + 1): keys that are silent, the last among them
@@ -177,8 +175,45 @@ def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
     return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
 
 
+def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float) -> Pairs:
+    """Return scenes of one kind as a batch, in which banks have but a share of their frames, drawn anew.
+
+    Args:
+        scenes: banks of as many frames, or segments.
+        rng: draws the frames.
+        least_share: of the frames that are given.
+    """
+    sources = [scene.source for scene in scenes]
+    mu, rhythm, is_silent = (
+        torch.cat(x) for x in zip(*((s.source.mu, s.source.rhythm, s.is_silent) for s in scenes), strict=True)
+    )
+    is_there = recoverable = None
+    if sources[0].is_there is not None:
+        n_keys, device = mu.shape[-1], mu.device
+        n_given = max(1, round(n_keys * rng.uniform(least_share, 1)))
+        picks = [torch.from_numpy(rng.permutation(n_keys)[:n_given]).to(device) for _ in scenes]
+        index = torch.cat([pick.expand(len(s.audio), -1) for pick, s in zip(picks, scenes, strict=True)])
+        mu, rhythm = (x.gather(-1, index[:, None].expand(-1, x.shape[1], -1)) for x in (mu, rhythm))
+        is_silent = torch.cat((is_silent.gather(-1, index), is_silent[:, -1:]), dim=-1)
+        is_there = torch.ones_like(index, dtype=torch.bool)
+    else:
+        recoverable = torch.cat([scene.recoverable for scene in scenes if scene.recoverable is not None])
+    n_onsets = max(scene.onsets.shape[1] for scene in scenes)
+    onsets = [functional.pad(s.onsets, (0, n_onsets - s.onsets.shape[1]), value=-1) for s in scenes]
+    latents, audio = (torch.cat(x) for x in zip(*((s.latents, s.audio) for s in scenes), strict=True))
+    return Pairs(
+        Source(mu, rhythm, is_there),
+        Target(*(torch.cat(parts) for parts in zip(*(s.target for s in scenes), strict=True))),
+        latents,
+        audio,
+        torch.cat(onsets),
+        is_silent,
+        recoverable,
+    )
+
+
 class PairMaker:
-    """Makes batches out of a synthesiser's recipes, with the networks that training leaves as they are."""
+    """Makes pairs out of a synthesiser's recipes, with the networks that training leaves as they are."""
 
     def __init__(
         self,
@@ -210,21 +245,26 @@ class PairMaker:
         other.settings = settings
         return other
 
-    def draw(self, synthesiser: Synthesiser, n: int, rng: np.random.Generator) -> Pairs:
-        """Return a batch of `n` pairs; every decision is drawn from `rng`."""
+    def draw(self, synthesiser: Synthesiser, rng: np.random.Generator) -> Pairs:
+        """Return a scene, all of which is drawn from `rng`: a bank and its targets, or as many segments."""
         settings = self.settings
-        if rng.random() >= settings.banks:
+        n, as_bank = settings.targets, rng.random() < settings.banks
+        if not as_bank:
             recipes = synthesiser.draw(2 * n, rng, per_kit=1)
             return self.make(recipes[:n], recipes[n:], rng)
-        n_banks = settings.bank_sources if n % settings.bank_sources == 0 else 1
-        span = math.log(settings.least_keys), math.log(settings.most_keys)
-        n_keys = np.exp(rng.uniform(*span, n_banks)).round().astype(int).tolist()
-        a_segment = synthesiser.settings.n_samples // self.config.hop  # latent frames
-        sources = []
-        for keys in n_keys:
-            n_segments = -(-keys // (a_segment * len(GAINS)))
-            sources.append(chained(synthesiser.draw(n_segments, rng, per_kit=n_segments)))
-        return self.make(sources, synthesiser.draw(n, rng, per_kit=1), rng, n_keys=n_keys)
+        segments = synthesiser.draw(settings.bank_segments, rng, per_kit=settings.bank_segments)
+        return self.make([chained(segments)], synthesiser.draw(n, rng, per_kit=1), rng, as_banks=True)
+
+    @torch.no_grad()
+    def deviation(self, audio: Tensor) -> Tensor:
+        """Return the encoder's mean deviation of each latent channel (D,), over recordings (B, T)."""
+        return self._encode(audio).sigma.mean(dim=(0, 2))
+
+    @torch.no_grad()
+    def wanted(self, pairs: Pairs) -> Tensor:
+        """Return the attention of decision 6 (B, F, S + 1), that on silent keys in the last."""
+        attention = wanted_attention(pairs.latents, pairs.source.mu, self.silence, pairs.source.is_there)
+        return folded(attention, pairs.is_silent)
 
     @torch.no_grad()
     def make(
@@ -233,15 +273,16 @@ class PairMaker:
         targets: Sequence[SegmentRecipe],
         rng: np.random.Generator,
         *,
-        n_keys: Sequence[int] | None = None,
+        as_banks: bool = False,
     ) -> Pairs:
         """Return the pairs of targets with sources, each of which serves as many targets.
 
         Args:
             sources: what may be copied.
             targets: the rhythms.
-            rng: decides what is known of them, and picks the frames of banks.
-            n_keys: frames of each source's bank; None: sources are segments, as long as the targets.
+            rng: decides what is known of them.
+            as_banks: whether sources are banks of their frames, all as long as one another; otherwise they are
+                segments, as long as the targets.
         """
         per_source = len(targets) // len(sources)
         scenes = [
@@ -250,27 +291,21 @@ class PairMaker:
         ]
         wanted = [part for scene in scenes for part in scene[1:]]
         truth = _stacked([truth_of(part, self.config.hop) for part in wanted], self._device)
-        originals = [scene[0] for scene in scenes]
-        if n_keys is None:
-            source, source_truth = self._segments(originals, rng)
-        else:
-            size = max(n_keys)
-            banks = [self._bank(part, n, size, rng) for part, n in zip(originals, n_keys, strict=True)]
-            source = Source(*_repeated([bank for bank, _ in banks], per_source))
-            source_truth = Truth(*_repeated([truth for _, truth in banks], per_source))
+        source, source_truth = self._segments([scene[0] for scene in scenes], rng)
+        if as_banks:
+            source, source_truth = self._banks([scene[0] for scene in scenes], source, source_truth)
+        there = None if source.is_there is None else source.is_there.repeat_interleave(per_source, dim=0)
+        mu, rhythm = (x.repeat_interleave(per_source, dim=0) for x in source[:2])
+        source_truth = Truth(*(x.repeat_interleave(per_source, dim=0) for x in source_truth))
         audio = torch.stack([part.audio for part in wanted]).to(self._device)
-        latents = self._encode(audio).mu
-        is_silent = functional.pad(source_truth.is_silent, (0, 1), value=True)
-        attention = wanted_attention(latents, source.mu, self.silence, source.is_there)
         return Pairs(
-            source,
+            Source(mu, rhythm, there),
             self._target(targets, [part.strokes for part in wanted], rng),
-            latents,
-            folded(attention, is_silent),
+            self._encode(audio).mu,
             audio,
             _onsets(wanted).to(self._device),
-            is_silent,
-            _recoverable(truth, source_truth) if n_keys is None else None,
+            functional.pad(source_truth.is_silent, (0, 1), value=True),
+            None if as_banks else _recoverable(truth, source_truth),
         )
 
     def _segments(self, parts: Sequence[Part], rng: np.random.Generator) -> tuple[Source, Truth]:
@@ -279,24 +314,17 @@ class PairMaker:
         truth = _stacked([truth_of(part, self.config.hop) for part in parts], self._device)
         return Source(self._encode(audio).mu, r), truth
 
-    def _bank(
-        self, part: Part, n_keys: int, size: int, rng: np.random.Generator
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Truth]:
-        """Return `n_keys` frames of a recording, at the gains of banks, padded to `size`, and what sounds."""
-        whole, truth = self._segments([part], rng)
+    def _banks(self, parts: Sequence[Part], whole: Source, truth: Truth) -> tuple[Source, Truth]:
+        """Return the frames of recordings at all gains, the first of which is known, and what sounds."""
+        audio = torch.stack([part.audio for part in parts]).to(self._device)
         latents, rhythm = [whole.mu], [whole.rhythm]
         for gain in GAINS[1:]:
-            latents.append(self._encode(gain * part.audio[None].to(self._device)).mu)
+            latents.append(self._encode(gain * audio).mu)
             rhythm.append(struck_softer(self.config, whole.rhythm, gain ** (1 / LEVEL_EXPONENT)))
-        n_frames = whole.mu.shape[-1]
-        picked = np.zeros(size, dtype=np.int64)
-        picked[:n_keys] = rng.permutation(len(GAINS) * n_frames)[:n_keys]
-        index = torch.from_numpy(picked).to(self._device)
-        is_there = torch.arange(size, device=self._device)[None] < n_keys
-        return (
-            (torch.cat(latents, dim=-1)[..., index], torch.cat(rhythm, dim=-1)[..., index], is_there),
-            Truth(*(part[..., index % n_frames] for part in truth)),
-        )
+        mu = torch.cat(latents, dim=-1)
+        is_there = torch.ones(len(mu), mu.shape[-1], dtype=torch.bool, device=self._device)
+        whole_truth = Truth(*(torch.cat([x] * len(GAINS), dim=-1) for x in truth))
+        return Source(mu, torch.cat(rhythm, dim=-1), is_there), whole_truth
 
     def _target(
         self,
@@ -395,8 +423,3 @@ def _recoverable(wanted: Truth, source: Truth) -> Tensor:
 
 def _stacked(truths: Sequence[Truth], device: torch.device) -> Truth:
     return Truth(*(torch.stack(parts).to(device) for parts in zip(*truths, strict=True)))
-
-
-def _repeated(parts: Sequence[tuple[Tensor, ...]], n: int) -> list[Tensor]:
-    """Return columns of tensors (1, ...) as batches, each row `n` times."""
-    return [torch.cat(column).repeat_interleave(n, dim=0) for column in zip(*parts, strict=True)]

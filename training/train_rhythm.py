@@ -1,7 +1,10 @@
 """Train the rhythm transformer, stage 2 of the paper (Hockman and Drysdale 2025, section 3).
 
 The preset's transcriber says what is heard, its encoder stays as it is, and its generator makes sound of what
-the transformer makes of latents; in the second half of a run the generator learns too, slowly.
+the transformer makes of latents; late in a long run the generator learns too, slowly.
+
+Making a scene takes longer than learning from it, and learning to copy takes thousands of steps. So scenes are
+kept in a stock, which is renewed slowly, and each batch draws some of them, with other frames of their banks.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import copy
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,18 +26,26 @@ from torch import Tensor, nn
 
 from training.card import describe_model
 from training.kits import SAMPLE_RATE, kits_of
-from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.loop import RENEWED, Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
 from training.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from training.measures import log_mel_distance_db
 from training.pack import Pack
-from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
+from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded, joined
 from training.rhythm_reports import RhythmReports
 from training.score_transcriber import whole_kit_recipes
 from training.synthesis import SegmentRecipe
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import Preset
-from transform.rhythm_transformer import RhythmConfig, RhythmNet, Source, Target, Transformed, config_for
+from transform.rhythm_transformer import (
+    RhythmConfig,
+    RhythmNet,
+    Source,
+    Target,
+    Transformed,
+    config_for,
+    load_rhythm,
+)
 from transform.transcriber import TranscriberNet, load_transcriber
 from transform.weights import config_to_json, fingerprint
 
@@ -47,30 +59,31 @@ class RhythmTraining(RunSettings):
 
     steps: int = 6000
     batch: int = 8
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     is_falling: bool = True  # the learning rate, over half a cosine; in the paper it stays
     warm_up: int = 50
-    ema: float = 0.995
+    ema: float = 0.998
     validate_every: int = 100
     n_validation: int = 16
     fuser_rate: float = 0.5  # of the learning rate, for the fusers
-    bias_rate: float = 5.0  # for B_rhythm
-    generator_rate: float = 0.5  # for the generator
-    generator_from: int = 600  # the step from which it learns
-    bias_alone: int = 600  # steps in which nothing but B_rhythm learns: all else would first unlearn to copy
+    generator_rate: float = 0.05  # for the generator
+    generator_from: int = 6000  # the step from which it learns
+    stock: int = 256  # scenes that batches are drawn from
+    first_scenes: int = 16  # in stock at the first step
+    scene_every: int = 4  # steps: one more, in the place of the oldest when the stock is full
     judged_samples: int = 131_072  # of each segment, by the spectral losses
-    mel_weight: float = 3.0
-    stft_weight: float = 3.0
-    bands_weight: float = 2.0
-    attack_weight: float = 1.0
+    mel_weight: float = 1.0
+    stft_weight: float = 1.0
+    bands_weight: float = 0.7
+    attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
-    latents_weight: float = 0.3
-    attention_weight: float = 0.1
-    entropy_weight: float = 0.01
+    latents_weight: float = 1.0
+    attention_weight: float = 0.0
+    entropy_weight: float = 0.0
     diversity_weight: float = 0.0
     cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
     kl_first: float = 1e-6  # weight of the divergence at step 0
-    kl_last: float = 5e-3  # at the end
+    kl_last: float = 1e-4  # at the end
     choices: float = 4.0  # keys that a query may divide its attention among
     pairs: PairSettings = field(default_factory=PairSettings)
     model: RhythmConfig = field(default_factory=RhythmConfig)
@@ -80,6 +93,10 @@ class RhythmTraining(RunSettings):
         for name, n in (("segments", self.synthesis.n_samples), ("what is judged", self.judged_samples)):
             if n < self.model.hop or n % self.model.hop:
                 raise SettingsError(f"{n} samples, {name}, are no whole number of frames of {self.model.hop}")
+        if self.batch % self.pairs.targets:
+            raise SettingsError(
+                f"a batch of {self.batch} is no number of scenes of {self.pairs.targets} targets"
+            )
         if self.judged_samples > self.synthesis.n_samples:
             raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
 
@@ -109,24 +126,32 @@ def load_trained(preset: Preset) -> Trained:
     return Trained(load_transcriber(paths[0]), encoder, generator)
 
 
+def load_transformer(preset: Preset) -> RhythmNet:
+    """Return the rhythm transformer of a preset.
+
+    Raises:
+        CheckpointError: the preset has none, its file is damaged, or it does not go with the preset's codec.
+    """
+    codec, rhythm = (preset.weights(name) for name in ("codec-encoder", "rhythm"))
+    encoder, generator = load_encoder(codec), load_generator(preset.weights("codec-generator"))
+    return load_rhythm(rhythm, Codec(encoder, generator))
+
+
 def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTraining:
     """Return the settings that go with a codec on a kind of device, with changes.
 
-    Processors judge a quarter of each segment's sound, and have no banks above 12 s, which take four times as
-    long. On the paper's codec attention is not supervised; its heads shall differ instead, the learning rate is
-    the paper's, and banks have as many seconds as those of `hires`, so a quarter of the frames.
+    Processors judge an eighth of each segment's sound, and make a scene every fourth step. On the paper's codec
+    all is as in the paper: heads shall differ, the learning rate stays, half of the sources are segments.
     """
     codec = trained.encoder.config
-    most_keys = 1024 if device == "cpu" else 4096
     settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
-    settings |= {"pairs": PairSettings(most_keys=most_keys)}
     if codec.encoder == "rave":
-        settings |= {"attention_weight": 0.0, "diversity_weight": 0.01}
-        settings |= {"latents_weight": 3.0, "is_falling": False, "bias_rate": 1.0, "bias_alone": 0}
-        settings |= {"generator_rate": 0.05, "generator_from": 3000}
-        settings |= {"pairs": PairSettings(least_keys=64, most_keys=most_keys // 4)}
+        settings |= {"pairs": PairSettings(banks=0.5), "learning_rate": 2e-4, "is_falling": False}
+        settings |= {"entropy_weight": 0.01, "diversity_weight": 0.01, "kl_last": 5e-3, "generator_from": 3000}
     if device == "cpu":
-        settings |= {"judged_samples": 32_768}
+        settings |= {"judged_samples": 16_384}
+    else:
+        settings |= {"judged_samples": 131_072, "scene_every": 1}
     return RhythmTraining(**(settings | changes))
 
 
@@ -139,8 +164,19 @@ def train_rhythm(
     max_minutes: float = math.inf,
     device: str = "cpu",
     resume: bool = False,
+    begin: RhythmNet | None = None,
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Args:
+        pack: kits and rhythms.
+        out: the folder of the run.
+        settings: of the run.
+        trained: what stage 2 builds on.
+        max_minutes: how long to train.
+        device: where.
+        resume: go on from the checkpoint in `out`.
+        begin: the weights to begin with; None: from the start.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint was
@@ -152,6 +188,9 @@ def train_rhythm(
     if not resume:
         check_is_new(out, "rhythm")
     run = _Run(pack, out, settings, trained, torch.device(device))
+    if begin is not None:
+        for stage in (run.net, run.average):
+            stage.transformer.load_state_dict(begin.state_dict())
     return train(run, out, deadline=deadline, resume=resume)
 
 
@@ -190,7 +229,10 @@ class _Run(Run):
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
-        self.reports = RhythmReports(out, sources, targets, self.validation["heard"].wanted)
+        self.deviation = self.maker.deviation(self.validation["heard"].audio)
+        self.reports = RhythmReports(out, sources, targets, self.maker.wanted(self.validation["heard"]))
+        self._stock: deque[Pairs] = deque(maxlen=settings.stock)
+        self._n_made = 0  # scenes
         self.terms: dict[str, Tensor] = {}  # of the last step
 
     def learning_rate(self) -> float:
@@ -200,35 +242,66 @@ class _Run(Run):
             return super().learning_rate()
         return settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warm_up))
 
+    def batch_of(self, step: int) -> tuple[Pairs, int]:
+        """Return the batch of a step, for which the stock may get another scene.
+
+        Scenes renew the procedural drums that they are made with; so they follow from their numbers alone.
+        """
+        self._fill_to(step)
+        return self.make_batch(self._rng(step))
+
     def make_batch(self, rng: np.random.Generator) -> tuple[Pairs, int]:
-        """Return pairs, and from which latent frame on their sound is judged."""
+        """Return pairs of scenes in stock, and from which latent frame on their sound is judged."""
         settings, hop = self.settings, self.settings.model.hop
         first = rng.integers((settings.synthesis.n_samples - settings.judged_samples) // hop + 1)
-        return self.maker.draw(self.synthesiser, settings.batch, rng), int(first)
+        kind = self._stock[rng.integers(len(self._stock))].recoverable is None
+        alike = [scene for scene in self._stock if (scene.recoverable is None) == kind]
+        drawn = [alike[k] for k in rng.integers(len(alike), size=settings.batch // settings.pairs.targets)]
+        return joined(drawn, rng, settings.pairs.least_share), int(first)
+
+    def _n_scenes(self, step: int) -> int:
+        """Return how many scenes have been made when a step begins."""
+        return self.settings.first_scenes + step // self.settings.scene_every
+
+    def _fill_to(self, step: int) -> None:
+        while self._n_made < self._n_scenes(step):
+            rng = self._scene_rng(self._n_made)
+            self.pool.renew(rng, RENEWED)
+            self._stock.append(self.maker.draw(self.synthesiser, rng))
+            self._n_made += 1
+
+    def _scene_rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, 1, number))
+
+    def replay(self) -> None:
+        """Make the scenes that were in stock again; of those before, their renewals of procedural drums."""
+        self._n_made = max(0, self._n_scenes(self.step - 1) - self.settings.stock) if self.step else 0
+        self.pool.replay((self._scene_rng(k) for k in range(self._n_made)), RENEWED)
+        self._fill_to(max(0, self.step - 1))
 
     def train_step(self, batch: tuple[Pairs, int]) -> float:
-        settings = self.settings
-        self.net.transformer.requires_grad_(self.step >= settings.bias_alone)
-        for parameter in _bias(self.net.transformer):
-            parameter.requires_grad_(True)
-        self.net.generator.requires_grad_(self.step >= settings.generator_from)
+        self.net.generator.requires_grad_(self.step >= self.settings.generator_from)
         return super().train_step(batch)
 
     def loss_of(self, batch: tuple[Pairs, int]) -> Tensor:
         pairs, first = batch
         settings = self.settings
         with torch.autocast(self.device.type, torch.bfloat16):
-            out = self.net.transformer(pairs.source, pairs.target)
+            parts = pairs.source, pairs.target
+            out = self.net.transformer(*parts, with_attention=settings.attention_weight > 0)
             output = self._decoded(out.sample(), first)
         begin = first * settings.model.hop
         judged = slice(begin, begin + settings.judged_samples)
         terms = self.spectra(output, pairs.audio[:, judged])
         # Onsets before what is judged become negative, which stands for none.
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
-        terms["latents"] = (out.mu - pairs.latents).abs().mean()
-        terms["attention"] = attention_loss(folded(out.attention, pairs.is_silent), pairs.wanted)
+        terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
-        terms |= head_losses(out.layers, settings.choices)
+        if settings.attention_weight:
+            wanted = self.maker.wanted(pairs)
+            terms["attention"] = attention_loss(folded(out.attention, pairs.is_silent), wanted)
+        if settings.entropy_weight or settings.diversity_weight:
+            terms |= head_losses(out.layers, settings.choices)
         weights = {
             "mel": settings.mel_weight,
             "stft": settings.stft_weight,
@@ -249,7 +322,7 @@ class _Run(Run):
             terms["cycle"] = cycle_loss(back, pairs.source, pairs.recoverable)
             weights["cycle"] = settings.cycle_weight * min(1.0, 2 * self.step / settings.steps)
         self.terms = {name: value.detach() for name, value in terms.items()}
-        return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+        return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
 
     def _decoded(self, latents: Tensor, first: int) -> Tensor:
         """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
@@ -263,7 +336,7 @@ class _Run(Run):
         """Return distances in dB of 80 mel bands, and how much of the attention finds what it should.
 
         "mel_db" is to what the codec makes of the pseudo-target, "target_db" to the pseudo-target itself, both
-        for transcribed rhythms; "bank mel_db" is the first for sources as banks, "midi mel_db" for MIDI.
+        for rhythms that are heard; with "midi" before them, for MIDI rhythms. Sources are banks.
         """
         scores: dict[str, float] = {}
         for name, pairs in self.validation.items():
@@ -271,14 +344,16 @@ class _Run(Run):
             mu, attention = torch.cat([out.mu for out in outs]), torch.cat([out.attention for out in outs])
             codec = Codec(self.encoder, self.average.generator, device=str(self.device))
             made, ideal = (list(codec.decode(z, pairs.audio.shape[-1]).numpy()) for z in (mu, pairs.latents))
-            distance = np.mean([log_mel_distance_db(*pair) for pair in zip(made, ideal, strict=True)])
-            scores["mel_db" if name == "heard" else f"{name} mel_db"] = round(float(distance), 4)
+            true = list(pairs.audio.cpu().numpy())
+            for measure, reference in (("mel_db", ideal), ("target_db", true)):
+                distances = [log_mel_distance_db(*pair) for pair in zip(made, reference, strict=True)]
+                scores[measure if name == "heard" else f"{name} {measure}"] = round(
+                    float(np.mean(distances)), 4
+                )
             if name != "heard":
                 continue
-            true = pairs.audio.cpu().numpy()
-            distance = np.mean([log_mel_distance_db(*pair) for pair in zip(made, true, strict=True)])
-            scores["target_db"] = round(float(distance), 4)
-            scores["accuracy"] = round(attention_accuracy(folded(attention, pairs.is_silent), pairs.wanted), 4)
+            found = folded(attention, pairs.is_silent)
+            scores["accuracy"] = round(attention_accuracy(found, self.maker.wanted(pairs)), 4)
             self.reports.write(self.step, made, attention, self._entry())
         return scores
 
@@ -288,8 +363,8 @@ class _Run(Run):
         return {
             "terms": {name: round(float(value), 5) for name, value in self.terms.items()},
             "alpha": [round(value, 4) for value in self.average.transformer.alphas().tolist()],
-            "gamma": [[round(value, 4) for value in block.gamma.tolist()] for block in blocks],
-            "delta": [[round(value, 4) for value in block.delta.tolist()] for block in blocks],
+            "gamma": [[round(value, 4) for value in block.attention.gamma.tolist()] for block in blocks],
+            "delta": [[round(value, 4) for value in block.attention.delta.tolist()] for block in blocks],
         }
 
     @torch.inference_mode()
@@ -315,6 +390,17 @@ class _Run(Run):
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
+
+
+def latent_loss(mu: Tensor, wanted: Tensor, deviation: Tensor) -> Tensor:
+    """Return how far latents (B, D, F) are from those that are wanted, in nats.
+
+    It is the mean over frames of ln(1 + e), e being the mean square of the error in deviations (D,) of the
+    encoder. What is very wrong weighs little more than what is wrong: where two sounds are likely, one of them
+    costs less than their mean, which sounds like neither.
+    """
+    error = ((mu.float() - wanted) / deviation[:, None]).square().mean(dim=1)
+    return torch.log1p(error).mean()
 
 
 def attention_loss(attention: Tensor, wanted: Tensor) -> Tensor:
@@ -371,39 +457,24 @@ def _held_out(pack: Pack, settings: RhythmTraining) -> tuple[list[SegmentRecipe]
 def _validation(
     maker: PairMaker, sources: Sequence[SegmentRecipe], targets: Sequence[SegmentRecipe]
 ) -> dict[str, Pairs]:
-    """Return the same pairs as recordings whose rhythm is heard, as banks, and for MIDI rhythms."""
-    n_frames = sources[0].n_samples // maker.config.hop
+    """Return the same pairs of banks and rhythms that are heard, and MIDI rhythms."""
     heard = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False)
     midi = replace(heard, heard=0.0, midi=1.0)
     return {
-        name: maker.with_settings(how).make(sources, targets, np.random.default_rng(1), n_keys=n_keys)
-        for name, how, n_keys in (
-            ("heard", heard, None),
-            ("bank", heard, [n_frames] * len(sources)),
-            ("midi", midi, None),
-        )
+        name: maker.with_settings(how).make(sources, targets, np.random.default_rng(1), as_banks=True)
+        for name, how in (("heard", heard), ("midi", midi))
     }
-
-
-def _bias(net: RhythmNet) -> list[nn.Parameter]:
-    """Return the parameters of B_rhythm and of its weight."""
-    found = list(net.sounding.parameters())
-    for block in net.blocks:
-        found += [block.delta, *block.rhythm_query.parameters(), *block.rhythm_key.parameters()]  # type: ignore
-    return found
 
 
 def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
     """Return Adam with a rate for each part; in the paper, fusers learn more slowly, the generator hardly."""
-    bias = _bias(net.transformer)
     fusers = [*net.transformer.fuse_r.parameters(), *net.transformer.fuse_a.parameters()]
-    apart = {id(parameter) for parameter in (*fusers, *bias)}
+    apart = {id(parameter) for parameter in fusers}
     others = [p for p in net.transformer.parameters() if id(p) not in apart]
     return torch.optim.Adam(
         [
             {"params": others, "factor": 1.0},
             {"params": fusers, "factor": settings.fuser_rate},
-            {"params": bias, "factor": settings.bias_rate},
             {"params": list(net.generator.parameters()), "factor": settings.generator_rate},
         ],
         settings.learning_rate,

@@ -38,6 +38,9 @@ _LEAK = 0.2
 _HIRES_HOP = 512
 _DECAYS_S = (0.15, 0.15, 0.3, 0.08, 0.8)  # in which each class dies away, at first
 _SHARPNESS = (300.0, 10.0)  # delta of the first layer and of the others, at first
+_ALPHA = math.log(9.0)  # alpha begins at 0.9
+_SOUGHT = (("KD", "TT"), ("SD",), ("HH", "CY"))  # by the heads of a mixer after the first, at first
+_ELSE = 0.1  # what other classes count for them
 _EPSILON = 1e-4  # least deviation
 _NOTHING, _NEVER = 1e-20, 80.0  # attention that counts as none, and how far below the highest it surely is
 
@@ -309,57 +312,42 @@ class Sounding(nn.Module):
         return functional.normalize(whole, dim=-1)
 
 
-class Block(nn.Module):
-    """Cross-attention from the query to the current latents u (equation 2), then a feed-forward layer.
+class Attention(nn.Module):
+    """Attention from the query to the current latents u: the weights of equation 2.
 
-    It begins by copying: values are the latents themselves, the feed-forward layer adds nothing, the query says
-    nothing yet, and B_rhythm is the likeness of what sounds in two frames (decisions 2 and 4), weighed sharply:
-    a mean of different frames sounds like none of them. In the first layer gamma begins small and delta large,
-    as a frame's place in one recording says little about its place in another (decision 3). Later layers find u
-    on the target's own time: there each frame begins by attending to itself.
+    It begins as B_rhythm, the likeness of what sounds in two frames (decision 2), weighed sharply: a mean of
+    different frames sounds like none of them. In the first layer gamma begins small and delta large, as a
+    frame's place in one recording says little about its place in another (decision 3). Later layers find u on
+    the target's own time: there each frame begins by attending to itself.
     """
 
     def __init__(self, config: RhythmConfig, *, is_first: bool) -> None:
         super().__init__()
         width, n_heads, n_latents = config.width, config.n_heads, config.n_latents
-        n_values, n_sounding = n_heads * n_latents if config.has_whole_values else width, config.n_sounding
+        n_sounding = config.n_sounding
         self.n_heads = n_heads
         self.to_query = nn.Linear(width, width)
         self.to_key = nn.Linear(n_latents, width)
-        self.to_value = nn.Linear(n_latents, n_values, bias=False)
-        self.leave = nn.Linear(n_values, n_latents, bias=False)
         self.rhythm_query = nn.Linear(n_sounding, n_heads * n_sounding)
         self.rhythm_key = nn.Linear(n_sounding, n_heads * n_sounding, bias=False)
         self.distances = nn.Parameter(torch.zeros(n_heads, _NOWHERE + 1))  # of which B_rel is made
         self.gamma = nn.Parameter(torch.full((n_heads,), 0.1 if is_first else 1.0))
         sharpness = _SHARPNESS[0 if is_first else 1] if config.is_detailed else 2.0
         self.delta = nn.Parameter(torch.full((n_heads,), sharpness))
-        self.alpha_logit = nn.Parameter(torch.tensor(math.log(9.0)))  # alpha begins at 0.9
-        self.widen = nn.Linear(n_latents + 2 * width, 2 * width)
-        self.narrow = nn.Linear(2 * width, n_latents)
         with torch.no_grad():
-            if config.has_whole_values:
-                self.to_value.weight.copy_(torch.eye(n_latents).repeat(n_heads, 1))
-                self.leave.weight.copy_(torch.eye(n_latents).repeat(1, n_heads) / n_heads)
-            else:
-                nn.init.eye_(self.to_value.weight)
-                nn.init.eye_(self.leave.weight)
             nn.init.zeros_(self.to_query.weight)
             nn.init.zeros_(self.to_query.bias)
             for rhythm in (self.rhythm_query, self.rhythm_key):
                 rhythm.weight.copy_(torch.eye(n_sounding).repeat(n_heads, 1))
             nn.init.zeros_(self.rhythm_query.bias)
-            nn.init.zeros_(self.narrow.weight)
-            nn.init.zeros_(self.narrow.bias)
             if not is_first:
                 self.distances[:, 1:] = -9.0  # bucket 0 is the frame itself
 
-    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Return the block's output (N, F, D) and its attention (B, H, F, keys).
+    def forward(self, q: Tensor, sounding: Tensor, keys: Keys) -> Tensor:
+        """Return attention (B, H, F, keys).
 
         Args:
             q: the query, shape (B, F, D).
-            r_e: embedding of the target's rhythm, for the feed-forward layer, shape (B, F, 2 * D).
             sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
             keys: what may be copied.
         """
@@ -376,27 +364,112 @@ class Block(nn.Module):
                 logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
                 logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
-            attention = _softmax(logits)
-        return self._fetch(attention, keys.u, r_e), attention
-
-    def _fetch(self, attention: Tensor, u: Tensor, r_e: Tensor) -> Tensor:
-        """Return what attention (B, H, F, keys) to latents u (N, keys, D) leads to, shape (N, F, D)."""
-        # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
-        # there are many more frames than of the target.
-        attended = attention.flatten(1, 2) @ u.to(attention.dtype)
-        attended = torch.unflatten(attended, 1, attention.shape[1:3])
-        weights = self.to_value.weight, self.leave.weight.mT
-        value, leave = (torch.unflatten(weight, 0, (self.n_heads, -1)) for weight in weights)
-        copied: Tensor = attended.transpose(1, 2).flatten(2) @ (value.mT @ leave).flatten(0, 1)
-        r_e = r_e.expand(len(copied), -1, -1)
-        even = functional.layer_norm(copied, copied.shape[-1:])
-        inner = functional.leaky_relu(self.widen(torch.cat((even, r_e), dim=-1)), _LEAK)
-        out: Tensor = copied.float() + self.narrow(inner).float()
-        return out
+            return _softmax(logits)
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Cross-attention from the query to the current latents u (equation 2), then a feed-forward layer.
+
+    It begins by copying: values are the latents, and the feed-forward layer adds nothing (decision 4).
+    """
+
+    def __init__(self, config: RhythmConfig, *, is_first: bool) -> None:
+        super().__init__()
+        width, n_heads, n_latents = config.width, config.n_heads, config.n_latents
+        n_values = n_heads * n_latents if config.has_whole_values else width
+        self.attention = Attention(config, is_first=is_first)
+        self.to_value = nn.Linear(n_latents, n_values, bias=False)
+        self.leave = nn.Linear(n_values, n_latents, bias=False)
+        self.alpha_logit = nn.Parameter(torch.tensor(_ALPHA))
+        self.widen = nn.Linear(n_latents + 2 * width, 2 * width)
+        self.narrow = nn.Linear(2 * width, n_latents)
+        with torch.no_grad():
+            if config.has_whole_values:
+                self.to_value.weight.copy_(torch.eye(n_latents).repeat(n_heads, 1))
+                self.leave.weight.copy_(torch.eye(n_latents).repeat(1, n_heads) / n_heads)
+            else:
+                nn.init.eye_(self.to_value.weight)
+                nn.init.eye_(self.leave.weight)
+        _begin_at_zero(self.narrow)
+
+    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
+        """Return the block's output (N, F, D) and its attention (B, H, F, keys).
+
+        Args:
+            q: the query, shape (B, F, D).
+            r_e: embedding of the target's rhythm, for the feed-forward layer, shape (B, F, 2 * D).
+            sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
+            keys: what may be copied.
+        """
+        attention = self.attention(q, sounding, keys)
+        # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
+        # there are many more frames than of the target.
+        weights = self.to_value.weight, self.leave.weight.mT
+        value, leave = (torch.unflatten(weight, 0, (attention.shape[1], -1)) for weight in weights)
+        copied: Tensor = _fetched(attention, keys.u) @ (value.mT @ leave).flatten(0, 1)
+        even = functional.layer_norm(copied, copied.shape[-1:])
+        seen = torch.cat((even, r_e.expand(len(copied), -1, -1)), dim=-1)
+        out: Tensor = copied.float() + self.narrow(functional.leaky_relu(self.widen(seen), _LEAK)).float()
+        return out, attention
+
+    def copied(self, attention: Tensor) -> Tensor:
+        """Return how much of each key the output is made of (B, F, keys), of the attention: A_l."""
+        return attention.mean(dim=1)
+
+
+class Mixer(nn.Module):
+    """The first layer of `hires`, beyond the paper: every head copies whole frames, and a network mixes them.
+
+    Few sources hold all that a rhythm lets sound together. The first head finds the frames that are most like
+    what must sound, and what it copies is where the output begins; the others begin by looking for the low
+    drums, the snare and the cymbals alone. What is added to the first head's copy follows from all copies, from
+    what sounded in them and from what must sound.
+    """
+
+    def __init__(self, config: RhythmConfig) -> None:
+        super().__init__()
+        n_heads, n_sounding = config.n_heads, config.n_sounding
+        self.attention = Attention(config, is_first=True)
+        self.alpha_logit = nn.Parameter(torch.tensor(_ALPHA))
+        n_seen = n_heads * config.n_latents + 2 * config.width + (n_heads + 1) * n_sounding
+        self.widen = nn.Linear(n_seen, 4 * config.width)
+        self.narrow = nn.Linear(4 * config.width, config.n_latents)
+        _begin_at_zero(self.narrow)
+        keys = torch.unflatten(self.attention.rhythm_key.weight, 0, (n_heads, n_sounding))
+        with torch.no_grad():
+            for head in range(1, n_heads):
+                sought = _SOUGHT[(head - 1) % len(_SOUGHT)]
+                weight = torch.tensor([1.0 if c in sought else _ELSE for c in CLASSES])
+                keys[head].mul_(functional.pad(weight.repeat_interleave(_N_PHASES), (0, 1), value=1.0))
+
+    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
+        """Return the output (N, F, D) and the attention (B, H, F, keys), as `Block` does."""
+        attention = self.attention(q, sounding, keys)
+        copied = torch.unflatten(_fetched(attention, keys.u), -1, (attention.shape[1], -1))  # (N, F, H, D)
+        even = functional.layer_norm(copied, copied.shape[-1:]).flatten(2)
+        known = torch.cat((r_e, _fetched(attention, keys.sounding), sounding), dim=-1)
+        seen = torch.cat((even, known.expand(len(copied), -1, -1)), dim=-1)
+        added = self.narrow(functional.leaky_relu(self.widen(seen), _LEAK))
+        return copied[:, :, 0].float() + added.float(), attention
+
+    def copied(self, attention: Tensor) -> Tensor:
+        """Return how much of each key the output begins with (B, F, keys): the first head's attention."""
+        return attention[:, 0]
+
+
+def _begin_at_zero(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def _fetched(attention: Tensor, of_keys: Tensor) -> Tensor:
+    """Return what attention (B, H, F, keys) leads to of (N, keys, C), head beside head: (N, F, H * C)."""
+    fetched = attention.flatten(1, 2) @ of_keys.to(attention.dtype)
+    return torch.unflatten(fetched, 1, attention.shape[1:3]).transpose(1, 2).flatten(2)
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -446,7 +519,9 @@ class RhythmNet(nn.Module):
         self.no_a = nn.Parameter(torch.zeros(2 * width))  # stands for a_e where there is no a (decision 11)
         self.gate = Gate(width)
         self.sounding: nn.Module = Sounding() if config.is_detailed else nn.Identity()
-        self.blocks = nn.ModuleList(Block(config, is_first=i == 0) for i in range(config.n_layers))
+        first = Mixer(config) if config.is_detailed else Block(config, is_first=True)
+        later = (Block(config, is_first=False) for _ in range(config.n_layers - 1))
+        self.blocks = nn.ModuleList((first, *later))
         self.silence = nn.Parameter(torch.zeros(n_latents))  # can always be copied (decision 6)
         last = nn.Conv1d(n_latents, n_latents, 1)
         self.deviation = nn.Sequential(nn.Conv1d(n_latents, n_latents, 1), nn.LeakyReLU(_LEAK), last)  # f_sigma
@@ -481,14 +556,14 @@ class RhythmNet(nn.Module):
             output, attention = block(q, r_e, sounding, self._keys(u, r_u, q.shape[1], is_there))
             layers.append(attention)
             with torch.autocast(u.device.type, enabled=False):
-                mean = attention.mean(dim=1)  # A_l (B, F, keys)
-                r_output = mean[..., :-1] @ r_u
-                composed = mean if made_of is None or not with_attention else _composed(mean, made_of)
+                copied: Tensor = block.copied(attention)  # type: ignore[operator]  # A_l (B, F, keys)
+                r_output = copied[..., :-1] @ r_u
+                composed = copied if made_of is None or not with_attention else _composed(copied, made_of)
                 if is_there is not None:  # a bank is not on the target's time: alpha is 1, nothing stays
                     u, r_u, made_of, is_there = output, r_output, composed, None
                     continue
                 if made_of is None:
-                    made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(mean)
+                    made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(copied)
                 u = (1 - alpha) * u + alpha * output
                 r_u = (1 - alpha) * r_u + alpha * r_output
                 if with_attention:

@@ -126,7 +126,7 @@ def test_a_stage_alone_works_on_the_length_that_is_asked_for(monkeypatch, capsys
 
 def test_a_stage_that_fails_is_a_sentence(monkeypatch):
     broken = subprocess.CompletedProcess([], 1, b"", b"Traceback\nMemoryError: no room\n")
-    monkeypatch.setattr(module, "in_own_process", lambda code, payload: broken)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
     with pytest.raises(CheckpointError, match="the latent of 60 minutes failed: MemoryError: no room"):
         module._stage("default", "latent", 60.0)
 

@@ -21,13 +21,14 @@ def measured(monkeypatch):
     """Return what was measured: (stage, samples, channels); nothing works, and each takes half a second."""
     asked = []
 
-    def measure(preset, stage, path, device):
+    def measure(program, given, what):
+        _, stage, path, device = given
         assert device == "cpu"
         with Recording.open(path) as recording:
             asked.append((stage, recording.n_samples, recording.n_channels))
         return 0.5, 300.0
 
-    monkeypatch.setattr(bench_speed, "_measured", measure)
+    monkeypatch.setattr(bench_speed, "measured_alone", measure)
     monkeypatch.setattr(bench_speed, "_command_s", lambda preset, engine, folder: 1.5)
     monkeypatch.setattr(bench_speed, "CODEC_LENGTHS_S", (3.0, 7.0))
     costs = [{"codec": "encoder", "parameters": 5, "gmac_a_second": 0.5}]
@@ -167,7 +168,7 @@ def test_a_stage_that_fails_is_a_sentence(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(CheckpointError, match=r"the resequence of 60 s failed: MemoryError: no room"):
-        bench_speed._measured("default", "resequence", tmp_path / "60.wav", "cpu")
+        bench_speed.measured_alone("", (), "resequence of 60 s")
 
 
 def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch, capsys):

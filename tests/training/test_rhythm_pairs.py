@@ -12,6 +12,7 @@ from training.rhythm_pairs import (
     Part,
     chained,
     folded,
+    joined,
     render_scene,
     truth_of,
     wanted_attention,
@@ -49,7 +50,7 @@ def maker():
     torch.manual_seed(0)
     listener = TranscriberNet(TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2)))
     encoder = EncoderNet(CODEC)
-    settings = PairSettings(least_keys=70, most_keys=150)
+    settings = PairSettings(targets=2)
     return PairMaker(listener, encoder, config_for(CODEC, ""), settings, torch.device("cpu"))
 
 
@@ -143,38 +144,60 @@ def test_true_attention_finds_the_sound_itself(maker, source):
     sounding = pairs.audio[0].reshape(64, 512).abs().amax(dim=1) > 0.05
     frames = sounding.nonzero()[1:, 0]  # the first begins before the sound, of which the source has less
     assert len(frames) > 10
-    assert (pairs.wanted[0, frames, :-1].argmax(dim=-1) == frames - 20).all()
+    assert (maker.wanted(pairs)[0, frames, :-1].argmax(dim=-1) == frames - 20).all()
 
 
 def test_a_batch_of_segments(maker, source):
-    segments = maker.with_settings(replace(maker.settings, banks=0.0))
-    pairs = segments.draw(source, 4, np.random.default_rng(0))
+    segments, rng = maker.with_settings(replace(maker.settings, banks=0.0)), np.random.default_rng(0)
+    pairs = joined([segments.draw(source, rng) for _ in range(2)], rng, 0.5)
     assert pairs.source.mu.shape == pairs.latents.shape == (4, 6, 64)
     assert pairs.source.rhythm.shape == pairs.target.rhythm.shape == (4, 90, 64)
     assert pairs.source.is_there is None
     assert pairs.target.activations.shape == (4, 10, 64)
-    assert pairs.wanted.shape == (4, 64, 65)
+    wanted = maker.wanted(pairs)
+    assert wanted.shape == (4, 64, 65)
     assert pairs.is_silent.shape == (4, 65)
     assert pairs.audio.shape == (4, LENGTH)
     assert pairs.recoverable.shape == (4, 64)
-    sums = pairs.wanted.sum(dim=-1)
+    sums = wanted.sum(dim=-1)
     assert torch.logical_or(sums == 0, (sums - 1).abs() < 1e-4).all()
     assert not any(part.requires_grad for part in (pairs.source.mu, pairs.latents, pairs.target.rhythm))
 
 
-def test_a_batch_of_banks(maker, source):
-    banks = maker.with_settings(replace(maker.settings, banks=1.0))
-    pairs = banks.draw(source, 4, np.random.default_rng(0))
-    n_keys = pairs.source.is_there.sum(dim=1)
-    size = pairs.source.mu.shape[-1]
-    assert size == n_keys.max()
-    assert 70 <= n_keys.min() <= n_keys.max() <= 150
-    assert torch.equal(n_keys[0], n_keys[1])
-    assert torch.equal(pairs.source.mu[0], pairs.source.mu[1])  # two targets share a source
-    assert not torch.equal(pairs.source.mu[1], pairs.source.mu[2])
-    assert pairs.wanted.shape == (4, 64, size + 1)
-    for item, n in enumerate(n_keys):
-        assert not pairs.wanted[item, :, n:size].any()
+def test_a_scene_of_a_bank(maker, source):
+    scene = maker.draw(source, np.random.default_rng(0))
+    assert scene.source.mu.shape == (2, 6, 3 * 128)  # two segments at three gains
+    assert scene.source.rhythm.shape == (2, 90, 3 * 128)
+    assert scene.source.is_there.all()
+    assert torch.equal(scene.source.mu[0], scene.source.mu[1])  # targets share the source
+    assert scene.latents.shape == (2, 6, 64)
+    assert maker.wanted(scene).shape == (2, 64, 3 * 128 + 1)
+    assert scene.recoverable is None
+    struck = scene.source.rhythm[0, 15:20].amax(dim=-1)
+    louder, softer = (scene.source.rhythm[0, 15:20, k * 128 : (k + 1) * 128] for k in (0, 2))
+    assert struck.max() > 0
+    assert torch.allclose(softer, louder * 0.25 ** (1 / 1.6), atol=1e-5)
+
+
+def test_a_batch_has_other_frames_of_its_banks_each_time(maker, source):
+    rng = np.random.default_rng(0)
+    scenes = [maker.draw(source, rng) for _ in range(2)]
+    pairs = joined(scenes, rng, 0.3)
+    n_given = pairs.source.mu.shape[-1]
+    assert 0.3 * 384 <= n_given <= 384
+    assert pairs.is_silent.shape == (4, n_given + 1)
+    assert pairs.source.is_there.shape == (4, n_given)
+    assert torch.equal(pairs.latents, torch.cat([scene.latents for scene in scenes]))
+    assert torch.equal(pairs.source.mu[0], pairs.source.mu[1])
+    for item, scene in ((0, scenes[0]), (2, scenes[1])):
+        for k in (0, n_given - 1):  # a frame is the scene's, with its own rhythm
+            apart = (scene.source.mu[0] - pairs.source.mu[item, :, k, None]).abs().amax(dim=0)
+            at = int(apart.argmin())
+            assert apart[at] == 0
+            rhythm = scene.source.rhythm[0][:, apart == 0]
+            assert (rhythm == pairs.source.rhythm[item, :, k, None]).all(dim=0).any()
+    again = joined(scenes, rng, 0.3)
+    assert again.source.mu.shape != pairs.source.mu.shape or not torch.equal(again.source.mu, pairs.source.mu)
     assert pairs.recoverable is None
 
 
@@ -204,7 +227,7 @@ def test_classes_that_the_source_lacks_are_written_as_those_that_stand_in(maker,
 
 
 def test_the_same_seed_makes_the_same_batch(maker, source):
-    one, same, other = (maker.draw(source, 2, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    one, same, other = (maker.draw(source, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert torch.equal(one.source.mu, same.source.mu)
     assert torch.equal(one.target.rhythm, same.target.rhythm)
     assert torch.equal(one.audio, same.audio)
@@ -228,7 +251,7 @@ def test_recordings_are_misheard():
     assert ((wrong == 0).all(dim=-1).float().mean()) > 0.01  # classes that are not heard at all
 
 
-@pytest.mark.parametrize("change", [{"least_keys": 0}, {"least_keys": 9, "most_keys": 8}, {"heard": 0.9}])
+@pytest.mark.parametrize("change", [{"targets": 0}, {"bank_segments": 0}, {"least_share": 0.0}, {"heard": 0.9}])
 def test_impossible_pairs_are_refused(change):
     with pytest.raises(SettingsError):
         PairSettings(**change)

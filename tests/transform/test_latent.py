@@ -86,8 +86,8 @@ def sharpened(net):
     """Return an untrained network, which mixes frames whose rhythm is alike, made to choose the likest."""
     with torch.no_grad():
         for i, block in enumerate(net.blocks):
-            block.delta.fill_(300.0)
-            block.gamma.fill_(10.0 if i else 0.0)
+            block.attention.delta.fill_(300.0)
+            block.attention.gamma.fill_(10.0 if i else 0.0)
     return net
 
 

@@ -87,9 +87,10 @@ def test_paper_is_the_papers_shape():
         assert [(c.out_channels, c.kernel_size, c.dilation) for c in convolutions] == [
             (256, (kernel,), (1,))
         ] * 4
-    block = net.blocks[0]
-    assert block.to_value.out_features == block.to_key.out_features == 128  # d = 32 for each of 4 heads
-    assert block.gamma.shape == block.delta.shape == (4,)
+    attention = net.blocks[0].attention
+    values = net.blocks[0].to_value.out_features
+    assert values == attention.to_key.out_features == 128  # d = 32 for each of 4 heads
+    assert attention.gamma.shape == attention.delta.shape == (4,)
     assert net.alphas().tolist() == pytest.approx([0.9] * 3)
 
 
@@ -134,32 +135,30 @@ def slow(net, source, target):
         keys, rhythms = [*u, net.silence], [*r_u, torch.zeros(config.n_rhythm)]
         sounding = [net.sounding(rhythm) for rhythm in rhythms]
         of_keys = [*made_of, torch.eye(n_source + 1)[n_source]]
-        outputs, new_r, new_made_of = [], [], []
+        outputs, new_r, new_made_of, attend = [], [], [], block.attention
         for i in range(F):
-            copied, mean = [], torch.zeros(len(keys))
+            paid = []  # by each head to each key
             for h in range(n_heads):
                 part = slice(h * d, (h + 1) * d)
                 wide = slice(h * config.n_sounding, (h + 1) * config.n_sounding)
                 logits = torch.zeros(len(keys))
                 for j, key in enumerate(keys):  # equation 2
-                    k = block.to_key(functional.layer_norm(key, key.shape))[part]
-                    b_rhythm = block.rhythm_query(wanted[i])[wide] @ block.rhythm_key(sounding[j])[wide]
+                    k = attend.to_key(functional.layer_norm(key, key.shape))[part]
+                    b_rhythm = attend.rhythm_query(wanted[i])[wide] @ attend.rhythm_key(sounding[j])[wide]
                     place = j - i if j < len(keys) - 1 and not (is_bank and layer == 0) else None
-                    b_rel = block.distances[h, bucket_of(place)]
-                    logits[j] = block.to_query(q[i])[part] @ k / math.sqrt(d)
-                    logits[j] += block.gamma[h] * b_rel + block.delta[h] * b_rhythm
+                    b_rel = attend.distances[h, bucket_of(place)]
+                    logits[j] = attend.to_query(q[i])[part] @ k / math.sqrt(d)
+                    logits[j] += attend.gamma[h] * b_rel + attend.delta[h] * b_rhythm
                     if is_bank and layer == 0 and j < n_source and not source.is_there[0, j]:
                         logits[j] = -math.inf
-                attention = torch.softmax(logits, dim=0)
-                mean += attention / n_heads
-                n = block.to_value.out_features // n_heads
-                values = [block.to_value(key)[h * n : (h + 1) * n] for key in keys]
-                copied.append(sum(attention[j] * values[j] for j in range(len(keys))))
-            out = block.leave(torch.cat(copied))
-            inner = block.widen(torch.cat((functional.layer_norm(out, out.shape), r_e[i])))
-            outputs.append(out + block.narrow(functional.leaky_relu(inner, 0.2)))
-            new_r.append(sum(mean[j] * rhythms[j] for j in range(len(keys))))
-            new_made_of.append(sum(mean[j] * of_keys[j] for j in range(len(keys))))
+                paid.append(torch.softmax(logits, dim=0))
+            if layer == 0 and config.is_detailed:
+                out, made = mixed(block, paid, keys, sounding, (r_e[i], wanted[i])), paid[0]
+            else:
+                out, made = transformed(block, paid, keys, r_e[i]), sum(paid) / n_heads
+            outputs.append(out)
+            new_r.append(mean_of(made, rhythms))
+            new_made_of.append(mean_of(made, of_keys))
         if is_bank and layer == 0:
             u, r_u, made_of = outputs, new_r, new_made_of
         else:
@@ -174,6 +173,29 @@ def slow(net, source, target):
         inner = functional.leaky_relu(first.weight[..., 0] @ frame + first.bias, 0.2)
         sigma.append(functional.softplus(second.weight[..., 0] @ inner + second.bias) + 1e-4)
     return mu.T, torch.stack(sigma).T, torch.stack(made_of)
+
+
+def mean_of(shares, vectors):
+    return sum(share * vector for share, vector in zip(shares, vectors, strict=True))
+
+
+def transformed(block, paid, keys, r_e):
+    """Return a frame of a block: heads carry their share of the values, then a feed-forward layer."""
+    n, copied = block.to_value.out_features // len(paid), []
+    for h, shares in enumerate(paid):
+        copied.append(mean_of(shares, [block.to_value(key)[h * n : (h + 1) * n] for key in keys]))
+    out = block.leave(torch.cat(copied))
+    inner = block.widen(torch.cat((functional.layer_norm(out, out.shape), r_e)))
+    return out + block.narrow(functional.leaky_relu(inner, 0.2))
+
+
+def mixed(block, paid, keys, sounding, known):
+    """Return a frame of the first layer of `hires`: the first head's copy, and what is added to it."""
+    r_e, wanted = known
+    copies = [mean_of(shares, keys) for shares in paid]
+    seen = [functional.layer_norm(copy, copy.shape) for copy in copies]
+    seen += [r_e, *(mean_of(shares, sounding) for shares in paid), wanted]
+    return copies[0] + block.narrow(functional.leaky_relu(block.widen(torch.cat(seen)), 0.2))
 
 
 def bucket_of(steps):
@@ -219,7 +241,7 @@ def test_attention_in_use_is_that_of_training_without_denormal_numbers(net, is_b
         source = source._replace(is_there=is_there)
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.mul_(300)
+            block.attention.delta.mul_(300)
     trained = net(source, target)
     least = torch.finfo(torch.float32).tiny
     assert any(((layer > 0) & (layer < least)).any() for layer in trained.layers)
@@ -374,7 +396,7 @@ def test_sharp_attention_copies_the_frames_that_it_picks(config):
     target = Target(struck[..., picked])
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.fill_(1e3)
+            block.attention.delta.fill_(1e3)
         out = net(source, target)
     assert torch.allclose(out.mu, source.mu[..., picked], atol=1e-4)
     assert out.attention[0].argmax(dim=-1).tolist() == picked
@@ -386,7 +408,7 @@ def test_a_hit_is_found_by_its_class_and_phase_at_once():
     net = RhythmNet(replace(SMALL, n_latents=8)).eval()
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.mul_(300)
+            block.attention.delta.mul_(300)
         r_source = rhythm_of(SMALL, [("KD", 5.5, 0.8), ("SD", 25.5, 0.8)], 50)
         r_target = rhythm_of(SMALL, [("SD", 10.5, 0.8), ("KD", 30.5, 0.8)], 50)
         source = Source(torch.randn(1, 8, 50), r_source, torch.ones(1, 50, dtype=torch.bool))
@@ -401,7 +423,7 @@ def test_supervised_attention_learns_to_copy():
     net = RhythmNet(SMALL)
     with torch.no_grad():
         for block in net.blocks:
-            block.delta.fill_(2.0)  # what begins sharply and is wrong would take long
+            block.attention.delta.fill_(2.0)  # what begins sharply and is wrong would take long
     source, target = random_source(SMALL, 10, 1), random_target(SMALL, 1)
     source = source._replace(is_there=torch.ones(1, 10, dtype=torch.bool))
     picked = torch.randint(10, (F,))
