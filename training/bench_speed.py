@@ -70,7 +70,8 @@ def measure_speed(
                 if progress is not None:
                     progress("speed", len(rows) / n_measured)
         for length_s in code_lengths_s:
-            _, peak_mb = _measured(preset, "codec", _recording(Path(folder), length_s), device)
+            given = preset, "codec", _recording(Path(folder), length_s), device
+            _, peak_mb = measured_alone(_ALONE, given, f"codec of {length_s:g} s")
             rows.append({"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb})
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
