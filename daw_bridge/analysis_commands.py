@@ -105,6 +105,8 @@ def transcribe(
     elif not quiet:
         counts = ", ".join(f"{n} {name}" for name, n in count_events(heard.events).items() if n)
         typer.echo(f"{output}: {len(heard.events)} hits ({counts}) in {heard.length_s:.2f} s")
+        if heard.bpm is None:
+            typer.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
         if plot:
             typer.echo(f"  picture: {plot}")
 

@@ -135,6 +135,9 @@ def bench(
     items: Annotated[int | None, option("N", "Pairs; a tenth as many real loops play, too.", "200")] = None,
     out: Annotated[Path, option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
     preset: Preset = "default",
+    beside: Annotated[
+        str, option("NAME|DIR", "A second preset, whose codec and latent engine play too.", "none")
+    ] = "",
     seed: Annotated[int | None, option("N", "Another seed is other items.", "0")] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Measure only how fast it is.")] = False,
     device: Device = "auto",
@@ -159,7 +162,7 @@ def bench(
         from training.benchmark import BenchSettings, run_benchmark
         from training.benchmark_report import write_report
 
-        given: dict[str, Any] = {"preset": preset}
+        given: dict[str, Any] = {"preset": preset, "beside": beside}
         if items is not None:
             given |= {"n_pairs": items, "n_loops": -(-items // 10)}
         if seed is not None:

@@ -140,7 +140,7 @@ def _blocks(recording: Recording, n_channels: int) -> Iterator[Samples]:
     step = _BLOCK_S * recording.sample_rate
     for start in range(0, recording.n_samples, step):
         block = recording.read(start, min(start + step, recording.n_samples))
-        yield block if len(block) == n_channels else block.mean(axis=0, keepdims=True)
+        yield block if len(block) == n_channels else recording.mixed(block)[None]
 
 
 def played(rhythm: Rhythm) -> Samples:

@@ -300,6 +300,30 @@ def kit(
 
 
 @app.command()
+def preset(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new preset's, which must not exist.")],
+    base: Annotated[
+        str, typer.Option("--from", metavar="NAME|DIR", help="The preset whose models it begins with.")
+    ] = "default",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="To take; repeat it. [default: transcriber and separator]"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")
+    ] = None,
+) -> None:
+    """Begin a preset with models of another one; those that you train join them by --export FOLDER."""
+    from training.card import begin_preset
+    from training.kit_preset import name_for
+    from transform.presets import load_preset
+
+    taken = model or ["transcriber", "separator"]
+    begin_preset(load_preset(base), folder, name_for(folder, name), taken)
+    typer.echo(f"{folder}: {', '.join(taken)} of {base}")
+
+
+@app.command()
 def score(
     data: Data,
     preset: Scored,

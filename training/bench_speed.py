@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transform.engine import Redrummer
 
 LENGTHS_S = (60.0, 180.0, 600.0)
+CODEC_LENGTHS_S = (3.0, 180.0, 1800.0)  # whose memory is measured
 COLD_S = 3.0  # a loop, for the whole command
 _N_COLD = 3
 _RHYTHM = "hip-hop-bounce-140"
@@ -41,7 +42,7 @@ def measure_speed(
 ) -> dict[str, Any]:
     """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
 
-    Last come whole commands that render a short loop, start-up and files included.
+    Then come the codec's costs, and whole commands that render a short loop, start-up and files included.
 
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
     counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
@@ -50,16 +51,16 @@ def measure_speed(
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
     """
-    models = load_preset(preset).models
+    chosen = load_preset(preset)
+    models = chosen.models
     stages = [name for name, stage in STAGES.items() if stage.needs in models]
     engines = [name for name in ("resequence", "latent") if name in stages]
-    n_measured = len(stages) * len(lengths_s) + len(engines)
+    code_lengths_s = CODEC_LENGTHS_S if "codec" in stages else ()
+    n_measured = len(stages) * len(lengths_s) + len(code_lengths_s) + len(engines)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for length_s in lengths_s:
-            path = Path(folder) / f"{length_s:g}.wav"
-            with Recording.open(demo_recordings()[0].path) as loop:
-                write_audio(path, _repeated(loop, length_s), loop.format)
+            path = _recording(Path(folder), length_s)
             for stage in stages:
                 seconds, peak_mb = measured_alone(
                     _ALONE, (preset, stage, path, device), f"{stage} of {path.stem} s"
@@ -68,12 +69,31 @@ def measure_speed(
                 rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
                 if progress is not None:
                     progress("speed", len(rows) / n_measured)
+        for length_s in code_lengths_s:
+            given = preset, "codec", _recording(Path(folder), length_s), device
+            _, peak_mb = measured_alone(_ALONE, given, f"codec of {length_s:g} s")
+            rows.append({"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb})
+            if progress is not None:
+                progress("speed", len(rows) / n_measured)
         for engine in engines:
             seconds = _command_s(preset, engine, Path(folder))
             rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
+    if code_lengths_s:
+        from training.codec_cost import codec_costs  # here: it loads torch
+
+        rows += codec_costs(chosen)
     return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
+
+
+def _recording(folder: Path, length_s: float) -> Path:
+    """Return a file of so many seconds, written unless it is there: a shipped loop again and again."""
+    path = folder / f"{length_s:g}.wav"
+    if not path.exists():
+        with Recording.open(demo_recordings()[0].path) as loop:
+            write_audio(path, _repeated(loop, length_s), loop.format)
+    return path
 
 
 def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
@@ -243,6 +263,8 @@ def speed_table(result: Mapping[str, Any]) -> str:
         "Separation does not count the transcription that guides it; resequence and latent are whole renders;",
         "codec is coding and decoding one channel.",
     ]
+    if codec := [row for row in result["rows"] if "codec" in row]:
+        lines += ["", *_codec_lines(codec)]
     commands = [row for row in result["rows"] if "command" in row]
     if commands:
         lines += [
@@ -253,6 +275,29 @@ def speed_table(result: Mapping[str, Any]) -> str:
         ]
         lines += [f"- `redrum {row['command']}`: {row['seconds']:.2f} s" for row in commands]
     return "\n".join(lines) + "\n"
+
+
+def _codec_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the codec's costs as Markdown."""
+    lines = ["| codec | parameters | GMAC a second of a channel |", "| --- | --- | --- |"]
+    lines += [
+        f"| {row['codec']} | {row['parameters']:,} | {row['gmac_a_second']:.2f} |"
+        for row in rows
+        if "parameters" in row
+    ]
+    memory = [row for row in rows if row.get("peak_memory_mb") is not None]
+    if memory:
+        told = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
+        lines += [
+            "",
+            f"To code and decode one channel whole takes {', '.join(told)}, with the sound and its latents.",
+            "The latent engine works through stretches instead, and keeps neither.",
+        ]
+    return lines
+
+
+def _length(length_s: float) -> str:
+    return f"{length_s:g} s" if length_s < 60 else f"{length_s / 60:g} min"
 
 
 def write_speed(result: Mapping[str, Any], out: Path) -> list[Path]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 
 from training.bench_items import Audio, Item
-from training.kits import SAMPLE_RATE
+from training.kits import SAMPLE_RATE, kits_of
 from training.measures import log_mel_distance_db
 from training.nmf import ArrayStems, InformedNmf
+from training.pack import Pack
 from training.rhythm_pairs import wanted_attention
 from training.score_codec import keep
+from training.score_separator import System, systems_of
 from training.synthesis import SEGMENT_SAMPLES
 from transform.attacks import refine_onsets
 from transform.audio import Recording
@@ -25,8 +28,9 @@ from transform.codec import Codec
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import RedrumError
 from transform.events import DrumEvent, Rhythm
-from transform.latent import PEAK
+from transform.latent import MODELS, PEAK
 from transform.one_shots import load_kit, save_kit
+from transform.presets import Preset
 from transform.resequence import Arrangement, arrange
 from transform.rhythm_transformer import ACTIVATION_HOP, activations_of_events
 from transform.transcriber import Activations, Transcriber
@@ -47,6 +51,8 @@ _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
 _LATENT = (LATENT_AUDIO, LATENT_MIDI)
 _CODED = (BEST_COPIES, CODED_ORACLE)
 SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TOLD, *_CODED, "oracle")
+OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, *_LATENT)  # the preset as it is
+BESIDE = (*_LATENT, CODED_ORACLE)  # that a second preset plays: what depends on its codec and transformer
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
 
 _log = logging.getLogger(__name__)
@@ -77,6 +83,53 @@ class _Told:
 
     def events(self, activations: Activations) -> list[DrumEvent]:
         return self._events
+
+
+@dataclass(frozen=True)
+class Players:
+    """What plays the items: a preset's models, and what takes the place of some of them."""
+
+    preset: Preset
+    redrummer: Redrummer
+    codec: Codec | None
+    nmf: InformedNmf
+    separators: Mapping[str, System]  # whose stems are scored
+    wanted: tuple[str, ...] = SYSTEMS
+
+    @classmethod
+    def load(cls, preset: Preset, pack: Pack) -> Players:
+        """Return those of a preset that is measured as a whole.
+
+        Raises:
+            CheckpointError: a weights file is missing or damaged.
+        """
+        redrummer, nmf = Redrummer.load(preset.folder), InformedNmf(kits_of(pack.kits, "train"))
+        return cls(preset, redrummer, _codec(preset), nmf, systems_of(pack, redrummer.separator))
+
+    def beside(self, preset: Preset) -> Players:
+        """Return those of another preset, of which only codec and rhythm transformer are of interest.
+
+        Raises:
+            CheckpointError: a weights file is missing or damaged.
+        """
+        return Players(preset, Redrummer.load(preset.folder), _codec(preset), self.nmf, {}, BESIDE)
+
+    def systems_for(self, item: Item) -> tuple[str, ...]:
+        """Return the systems that are to play an item, and can."""
+        has = {"has_codec": self.codec is not None, "has_latent": self.has_latent}
+        return tuple(system for system in systems_for(item, **has) if system in self.wanted)
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether the preset has the models of the latent engine."""
+        return all(model in self.preset.models for model in MODELS)
+
+
+def _codec(preset: Preset) -> Codec | None:
+    """Return the codec of a preset, None where it has none."""
+    if "codec-encoder" not in preset.models:
+        return None
+    return Codec.load(preset.weights("codec-encoder"), preset.weights("codec-generator"))
 
 
 def systems_for(item: Item, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:

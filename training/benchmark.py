@@ -24,18 +24,17 @@ from training.bench_systems import (
     AUDIO_RHYTHM,
     KIT_SYSTEMS,
     LATENT_AUDIO,
-    LATENT_MIDI,
-    MIDI_RHYTHM,
+    OWN,
     SYSTEMS,
+    Players,
     engine_of,
     events_of,
     given_back_db,
     play,
-    systems_for,
     variant,
 )
 from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
-from training.kits import SAMPLE_RATE, kits_of
+from training.kits import SAMPLE_RATE
 from training.measures import (
     any_onset_f,
     distinct_onsets_s,
@@ -49,18 +48,15 @@ from training.measures import (
     timing_sd_ms,
     velocity_correlations,
 )
-from training.nmf import InformedNmf
 from training.pack import PACK_FILES, PackError, load_pack
 from training.peak_memory import peak_memory_mb
-from training.score_separator import Mixture, Scores, System, active_classes, score_stems, systems_of
+from training.score_separator import Mixture, Scores, System, active_classes, score_stems
 from training.scores import class_counts, pooled
 from transform.audio import Recording
-from transform.codec import Codec
 from transform.engine import Redrummer
-from transform.errors import OutputError, RedrumError, SettingsError
+from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
 from transform.files import write_text_atomic
-from transform.latent import MODELS
-from transform.presets import load_preset
+from transform.presets import Preset, load_preset
 from transform.transcriber import Transcriber
 
 MATERIALS = ("pairs", "loops")
@@ -77,6 +73,7 @@ class BenchSettings:
     n_loops: int = 20  # rhythms that real loops play
     seed: int = 0
     preset: str = "default"
+    beside: str = ""  # another preset, whose codec and rhythm transformer play too
     n_memory: int = 3  # renders of each kind whose memory is measured, each in a process of its own
     n_resamples: int = 2000  # of the bootstrap
 
@@ -180,7 +177,8 @@ def run_benchmark(
 
     Raises:
         PackError: the pack is missing or lacks its test side.
-        CheckpointError: the preset or the evaluation transcriber is missing.
+        CheckpointError: a preset or the evaluation transcriber is missing, or the preset beside has no codec.
+        SettingsError: both presets have one name.
         OutputError: `out` holds another run, or cannot be written.
     """
     if not (data / PACK_FILES[0]).exists():
@@ -189,47 +187,86 @@ def run_benchmark(
             hint="make one with `redrum train pack DATA --out PACK` and name it with --data PACK",
         )
     listener = load_evaluation_transcriber(shipped_weights())
-    run = _identity(data, settings)
-    log = out / "items.jsonl"
-    done = {} if overwrite else _read_items(log, run)
-    redrummer, models = Redrummer.load(settings.preset), load_preset(settings.preset).models
-    has_latent = all(model in models for model in MODELS)
+    runs = _begin(data, out, settings, overwrite=overwrite)
     pack = load_pack(data)
-    maker, nmf = ItemMaker(pack, settings.seed), InformedNmf(kits_of(pack.kits, "train"))
-    separators, codec = systems_of(pack, redrummer.separator), _codec(settings.preset)
-    kept = [json.dumps(line) + "\n" for line in ({"run": run}, *done.values())]
-    write_text_atomic(log, "".join(kept), overwrite=True)  # without a line that was cut off
-    wanted = _wanted(maker, settings)
-    entries = []
-    with log.open("a", encoding="utf-8") as file:
-        for i, (name, make, number) in enumerate(wanted):
-            if name not in done:
-                item = make(number)
-                systems = systems_for(item, has_codec=codec is not None, has_latent=has_latent)
-                done[name] = _scored(item, systems, redrummer, listener, nmf, separators, codec)
-                file.write(json.dumps(done[name]) + "\n")
-                file.flush()
-                _log.info("%d of %d: %s", i + 1, len(wanted), name)
-            entries.append(done[name])
-            if progress is not None:
-                progress("benchmark", (i + 1) / len(wanted))
-    rows = _rows(entries, settings, _memory(maker, settings, progress, has_latent=has_latent))
-    return {"schema": 1, "settings": asdict(settings), "run": run, "rows": rows}
+    maker, players = ItemMaker(pack, settings.seed), Players.load(runs[0].preset, pack)
+    teams = [players, *(players.beside(run.preset) for run in runs[1:])]
+    rows: list[dict[str, Any]] = []
+    for run, team in zip(runs, teams, strict=True):
+        entries = _measured(run, team, listener, _wanted(maker, settings), progress)
+        found = _rows(entries, settings, _memory(maker, team, settings.n_memory, progress))
+        rows += found if team is players else [row | {"preset": team.preset.name} for row in found]
+    rows.sort(key=_place)
+    return {"schema": 1, "settings": asdict(settings), "run": runs[0].identity, "rows": rows}
 
 
-def _codec(preset: str) -> Codec | None:
-    """Return the codec of a preset, None where it has none."""
-    loaded = load_preset(preset)
-    if "codec-encoder" not in loaded.models:
-        return None
-    return Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
+@dataclass(frozen=True)
+class _Run:
+    """What is measured of a preset, and kept in a file."""
+
+    preset: Preset
+    log: Path
+    identity: dict[str, Any]  # what its items must have in common
+    done: dict[str, dict[str, Any]]  # the items that are in the file, by name
+
+    @classmethod
+    def begin(cls, log: Path, data: Path, seed: int, preset: Preset, *, overwrite: bool) -> _Run:
+        """Begin a run, or go on with what a stopped one has in the file.
+
+        Raises:
+            OutputError: the file holds another run.
+        """
+        identity = _identity(data, seed, preset)
+        return cls(preset, log, identity, {} if overwrite else _read_items(log, identity))
 
 
-def _identity(data: Path, settings: BenchSettings) -> dict[str, Any]:
-    """Return what items must have in common to be scored together: seed, weights, data and code."""
+def _begin(data: Path, out: Path, settings: BenchSettings, *, overwrite: bool) -> list[_Run]:
+    """Return the run of a preset and, if another one is set beside it, that one's."""
     preset = load_preset(settings.preset)
+    runs = [_Run.begin(out / "items.jsonl", data, settings.seed, preset, overwrite=overwrite)]
+    if settings.beside:
+        other = load_preset(settings.beside)
+        if other.name == preset.name:
+            raise SettingsError(
+                f"both presets are called {preset.name}", hint="write another name into one's preset.toml"
+            )
+        if "codec-encoder" not in other.models:
+            raise CheckpointError(
+                f"preset {other.name} has no codec, so there is nothing to set beside",
+                hint="name a preset with a codec, or leave --beside out",
+            )
+        runs.append(_Run.begin(out / "items-beside.jsonl", data, settings.seed, other, overwrite=overwrite))
+    return runs
+
+
+def _measured(
+    run: _Run,
+    players: Players,
+    listener: Transcriber,
+    wanted: Sequence[tuple[str, Callable[[int], Item], int]],
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Return what is kept of each wanted item; those that are not in the run's file yet are measured."""
+    kept = [json.dumps(line) + "\n" for line in ({"run": run.identity}, *run.done.values())]
+    write_text_atomic(run.log, "".join(kept), overwrite=True)  # without a line that was cut off
+    entries = []
+    with run.log.open("a", encoding="utf-8") as file:
+        for i, (name, make, number) in enumerate(wanted):
+            if (entry := run.done.get(name)) is None:
+                entry = _scored(make(number), players, listener)
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                _log.info("%s: %d of %d: %s", run.preset.name, i + 1, len(wanted), name)
+            entries.append(entry)
+            if progress is not None:
+                progress(f"benchmark of {run.preset.name}", (i + 1) / len(wanted))
+    return entries
+
+
+def _identity(data: Path, seed: int, preset: Preset) -> dict[str, Any]:
+    """Return what items must have in common to be scored together: seed, weights, data and code."""
     return {
-        "seed": settings.seed,
+        "seed": seed,
         "preset": _digest([preset.weights(model) for model in preset.models]),
         "evaluator": _digest([shipped_weights()]),
         "data": _digest([data / name for name in PACK_FILES]),
@@ -244,20 +281,13 @@ def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Ca
     return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
 
 
-def _scored(
-    item: Item,
-    systems: Sequence[str],
-    redrummer: Redrummer,
-    listener: Transcriber,
-    nmf: InformedNmf,
-    separators: Mapping[str, System],
-    codec: Codec | None,
-) -> dict[str, Any]:
+def _scored(item: Item, players: Players, listener: Transcriber) -> dict[str, Any]:
     """Return what is kept of an item: its measures for every system, and for every separator of its source."""
     scores: dict[str, Scores] = {}
     failures: dict[str, str] = {}
-    for system in systems:
-        audio, seconds, failure = play(system, item, redrummer, nmf, codec)
+    redrummer, nmf = players.redrummer, players.nmf
+    for system in players.systems_for(item):
+        audio, seconds, failure = play(system, item, redrummer, nmf, players.codec)
         scores[system] = score(audio, item, listener)
         scores[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:
@@ -271,7 +301,7 @@ def _scored(
         "groove": item.groove,
         "source_groove": item.source_groove,
         "systems": scores,
-        "separators": _separated(item, redrummer.transcriber, separators),
+        "separators": _separated(item, redrummer.transcriber, players.separators),
         "failures": failures,
     }
 
@@ -292,7 +322,7 @@ def _separated(item: Item, transcriber: Transcriber, separators: Mapping[str, Sy
 
     There are none where there is nothing to separate, and of a loop, whose stems nobody knows.
     """
-    if item.stems is None or active_classes(item.stems, item.source).sum() < 2:
+    if not separators or item.stems is None or active_classes(item.stems, item.source).sum() < 2:
         return {}
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     mixture = Mixture(source, item.stems, transcriber.activations(source), item.kit, "")
@@ -326,6 +356,13 @@ def _rows(
     return rows
 
 
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return where a row stands: in its material's table, what plays in the order of SYSTEMS."""
+    if row["material"] not in MATERIALS:
+        return len(MATERIALS), 0
+    return MATERIALS.index(row["material"]), SYSTEMS.index(row["system"])
+
+
 def _means(
     entries: Sequence[Mapping[str, Any]], scores: Sequence[Scores], settings: BenchSettings
 ) -> dict[str, dict[str, Any]]:
@@ -347,21 +384,21 @@ def _means(
     return means
 
 
-def _memory(
-    maker: ItemMaker, settings: BenchSettings, progress: Progress | None, *, has_latent: bool
-) -> dict[str, float]:
+def _memory(maker: ItemMaker, players: Players, n: int, progress: Progress | None) -> dict[str, float]:
     """Return the most memory that a process needed which did nothing but one render, by system, in MB."""
     found: dict[str, float] = {}
-    systems = (AUDIO_RHYTHM, MIDI_RHYTHM, *((LATENT_AUDIO, LATENT_MIDI) if has_latent else ()))
-    for i in range(settings.n_memory):
+    for i in range(n):
         item = maker.pair(i)
-        for system in systems:
+        for system in players.systems_for(item):
+            if system not in OWN:
+                continue
             rhythm = item.target if system in (AUDIO_RHYTHM, LATENT_AUDIO) else events_of(item)
-            needed = peak_memory_mb(settings.preset, item.source, rhythm, engine=engine_of(system))
+            folder = str(players.preset.folder)
+            needed = peak_memory_mb(folder, item.source, rhythm, engine=engine_of(system))
             if needed is not None:
                 found[system] = max(found.get(system, 0.0), needed)
         if progress is not None:
-            progress("memory", (i + 1) / settings.n_memory)
+            progress(f"memory of {players.preset.name}", (i + 1) / n)
     return found
 
 
@@ -379,7 +416,7 @@ def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if changed := [name for name, value in run.items() if before.get(name) != value]:
         raise OutputError(
             f"{log} holds items of another run: another {', '.join(changed)}",
-            hint="begin anew with --overwrite, or name another --out",
+            hint="begin anew with --overwrite, name another --out, or remove that file",
         )
     return {line["item"]: line for line in lines[1:]}
 

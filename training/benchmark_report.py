@@ -99,6 +99,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     pairs = [row for row in rows if row["material"] == "pairs"]
     loops = [row for row in rows if row["material"] == "loops"]
     stems = [row for row in rows if row["material"] == "stems"]
+    beside = f" --beside {settings['beside']}" if settings.get("beside") else ""
     lines = ["# Benchmark", ""]
     lines += [
         f"{pairs[0]['n']} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
@@ -106,10 +107,16 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "```",
         f"redrum bench --data PACK --items {settings['n_pairs']} --seed {settings['seed']}"
-        f" --preset {settings['preset']}",
+        f" --preset {settings['preset']}{beside}",
         "```",
         "",
     ]
+    if beside:
+        names = dict.fromkeys(f"`{row['preset']}`" for row in rows if "preset" in row)
+        lines += [
+            f"Rows that end in {', '.join(names)} are played with that preset's codec and transformer.",
+            "",
+        ]
     for title, columns in (
         ("Does it play the rhythm?", _PLAYED),
         ("Does it sound like the source?", _SOUND),
@@ -140,9 +147,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             "",
         ]
     failed = [
-        f"{row['system']} on {row['failures']} of {row['n']} {row['material']}"
-        for row in rows
-        if row["failures"]
+        f"{_name(row)} on {row['failures']} of {row['n']} {row['material']}" for row in rows if row["failures"]
     ]
     if failed:
         lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
@@ -183,7 +188,7 @@ def draw(result: Mapping[str, Any], picture: Path) -> bool:
             each.barh(
                 i, value["mean"], xerr=error, color=colours[i % len(colours)], ecolor="#777777", capsize=2
             )
-        each.set_yticks(range(len(rows)), [row["system"] for row in rows] if each in figure.axes[::4] else [])
+        each.set_yticks(range(len(rows)), [_name(row) for row in rows] if each in figure.axes[::4] else [])
         each.set_ylim(len(rows) - 0.5, -0.5)
         each.set_title(column.title, fontsize=10, loc="left")
         each.tick_params(labelsize=8)
@@ -198,8 +203,13 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list
     lines = [f"| | {' | '.join(c.title for c in columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for row in rows:
         cells = [_cell(row["measures"].get(column.key), column.digits) for column in columns]
-        lines.append(f"| {row['system']} | {' | '.join(cells)} |")
+        lines.append(f"| {_name(row)} | {' | '.join(cells)} |")
     return lines
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return what a row is called: what plays, with the name of the preset if it is the one beside."""
+    return f"{row['system']}, {row['preset']}" if "preset" in row else str(row["system"])
 
 
 def _of_the_bound(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -215,7 +225,7 @@ def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if (speed := row["measures"].get("real_time_factor")) is None:
             continue
         memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
-        lines.append(f"| {row['system']} | {_cell(speed, 1)} | {memory} |")
+        lines.append(f"| {_name(row)} | {_cell(speed, 1)} | {memory} |")
     return lines
 
 

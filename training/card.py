@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transform.errors import OutputError
 from transform.events import CLASSES
-from transform.files import write_text_atomic
+from transform.files import appearing_folder, write_text_atomic
+from transform.presets import Preset
 
 _NEW_PRESET: dict[str, Any] = {
     "format": 1,
@@ -21,6 +24,35 @@ _NEW_PRESET: dict[str, Any] = {
     "data": {},
     "scores": {},
 }
+
+
+def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -> None:
+    """Write a new preset's folder that holds some models of another preset, to which others may be exported.
+
+    What the other says of its models, their limits, data and licence comes along, its scores too.
+
+    Args:
+        base: the other preset.
+        folder: the new preset's, which must not exist or be empty.
+        name: of the new preset.
+        models: which of the other's to take.
+
+    Raises:
+        CheckpointError: the other preset lacks one of the models, or its file is damaged.
+        OutputError: there is something in the folder's place, or it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already", hint="name a new folder: nothing is replaced")
+    weights = {model: base.weights(model) for model in models}
+    preset = _read(base.folder)
+    left_out = {"about", *preset["models"]} - weights.keys()
+    preset["models"] = {model: preset["models"][model] for model in weights}
+    preset["data"] = {key: value for key, value in preset["data"].items() if key not in left_out}
+    preset["scores"] = {model: preset["scores"][model] for model in weights if model in preset["scores"]}
+    with appearing_folder(folder, overwrite=False) as temporary:
+        for path in weights.values():
+            shutil.copyfile(path, temporary / path.name)
+        _write(temporary, preset | {"name": name})
 
 
 def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, command: str) -> None:
@@ -42,6 +74,11 @@ def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, 
     }
     preset["scores"].pop(model, None)  # those of older weights
     _write(folder, preset)
+
+
+def note_configuration(folder: Path, configuration: str) -> None:
+    """Write into `preset.toml` which configuration a preset's codec is of, and the card anew."""
+    _write(folder, _read(folder) | {"configuration": configuration})
 
 
 def derive_preset(base: Path, folder: Path, name: str, data: Mapping[str, Any]) -> None:

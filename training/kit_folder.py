@@ -35,7 +35,6 @@ _ENDINGS = (
 )
 _SILENT_DB = -60.0  # peaks below it are silence
 _FLAT_TOP = 4  # samples at full scale in a row are clipped
-_CANCELLED_DB = -12.0  # of mono against the channels: they are of opposite phase
 
 # What a word of a name says. Codes count only where no word of the same name says anything: OH is an open hat,
 # but also the overhead microphones of a snare.
@@ -270,7 +269,7 @@ def _read(path: Path, what: str) -> tuple[np.ndarray, list[str]]:
             raise AudioError("silence")
         if _is_clipped(sound, peak):
             notes.append("clipped, used as it is")
-        mono = _mono(sound, notes)
+        mono = _mono(Recording.from_samples(sound, recording.sample_rate), notes)
         if recording.sample_rate != SAMPLE_RATE:
             notes.append(f"{recording.sample_rate} Hz, converted to {SAMPLE_RATE} Hz")
             mono = np.concatenate(list(Recording.from_samples(mono, recording.sample_rate).mono_blocks()))
@@ -294,18 +293,14 @@ def _without_silence(mono: np.ndarray) -> np.ndarray:
     return mono[loud[0] : loud[-1] + 1]
 
 
-def _mono(sound: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Return the mean (T,) of channels (C, T), or the louder one where they would cancel each other."""
-    if len(sound) == 1:
-        return np.asarray(sound[0])
-    mono = sound.mean(axis=0)
-    energy, each = float(np.square(mono).mean()), np.square(sound).mean(axis=1)
-    channels = "stereo" if len(sound) == 2 else f"{len(sound)} channels"
-    if energy < each.max() * 10 ** (_CANCELLED_DB / 10):
+def _mono(sound: Recording, notes: list[str]) -> np.ndarray:
+    """Return what is heard of a sound, shape (T,)."""
+    channels = "stereo" if sound.n_channels == 2 else f"{sound.n_channels} channels"
+    if sound.heard_channel is not None:
         notes.append(f"{channels} of opposite phase, the louder one is used")
-        return np.asarray(sound[each.argmax()])
-    notes.append(f"{channels}, mixed to mono")
-    return np.asarray(mono)
+    elif sound.n_channels > 1:
+        notes.append(f"{channels}, mixed to mono")
+    return sound.mono(0, sound.n_samples)
 
 
 def _is_clipped(sound: np.ndarray, peak: float) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.codec_reports import write_sound
@@ -17,7 +18,22 @@ from training.rhythm_pairs import render_scene
 from training.synthesis import SegmentRecipe, render_batch
 from transform.files import appearing
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _SHOWN = 4  # pairs that are written
+
+
+def show_shares(axes: Axes, shares: NDArray[np.float32], *, frame_s: float | None = None) -> None:
+    """Draw what target frames attend to, shape (F, S), F from left to right, by square roots: little shows too.
+
+    Args:
+        axes: to draw in.
+        shares: of attention.
+        frame_s: how long a frame is, for axes in seconds; None: in frames.
+    """
+    extent = None if frame_s is None else (0, len(shares) * frame_s, 0, shares.shape[1] * frame_s)
+    axes.imshow(np.sqrt(shares).T, origin="lower", aspect="auto", vmin=0, vmax=1, extent=extent, cmap="Greys")
 
 
 class RhythmReports:
@@ -60,7 +76,7 @@ class RhythmReports:
         axes = figure.subplots(4, len(self._sounds), squeeze=False)
         for i, sounds in enumerate(self._sounds):
             for row, (name, shares) in enumerate((("wanted", self._wanted[i]), ("attention", attention[i]))):
-                axes[row, i].imshow(np.sqrt(shares.numpy()).T, origin="lower", aspect="auto", vmin=0, vmax=1)
+                show_shares(axes[row, i], shares.numpy())
                 axes[row, i].set(title=f"{name} {i}", xlabel="target frame", ylabel="source frame")
             for row, (name, audio) in enumerate((("wanted", sounds["wanted"]), ("made", made[i])), start=2):
                 extent = (0, len(audio) / SAMPLE_RATE, 0, 80)

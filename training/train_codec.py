@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.card import describe_model
+from training.card import describe_model, note_configuration
 from training.codec_reports import Reports
 from training.discriminators import (
     DiscriminatorConfig,
@@ -201,6 +201,7 @@ class _Run(Run):
 
     def train_step(self, batch: Pieces) -> float:
         if self.adversary is None and self.step >= self.settings.adversarial_from:
+            _log.info("phase B: the encoder is frozen at step %d", self.step)
             self._begin_phase_b()
         loss = super().train_step(batch)
         if not math.isfinite(loss):
@@ -278,7 +279,6 @@ class _Run(Run):
 
     def _begin_phase_b(self) -> None:
         """Freeze the encoder at its average, go on with the generator's, and bring in the discriminators."""
-        _log.info("phase B: the encoder is frozen at step %d", self.step)
         self.net.load_state_dict(self.average.state_dict())
         self.net.encoder.requires_grad_(False)
         self.net.zero_grad(set_to_none=True)  # or the encoder's last gradient would count in every norm to come
@@ -374,4 +374,5 @@ def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
         parameters = sum(parameter.numel() for parameter in net.parameters())
         describe_model(folder, f"codec-{name}", weights=path, parameters=parameters, command=command)
         paths.append(path)
+    note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
     return paths[0], paths[1]

@@ -97,7 +97,7 @@ def attack_of(recording: Recording, onset_s: float) -> int:
     around = round(onset_s * sample_rate)
     margin = round((REACH_S + 0.01) * sample_rate)
     start = max(0, around - margin)
-    mono = recording.read(start, min(recording.n_samples, around + margin)).mean(axis=0)
+    mono = recording.mono(start, min(recording.n_samples, around + margin))
     return start + locate_attack(mono, sample_rate, around - start)
 
 
@@ -128,7 +128,7 @@ def _band_level(recording: Recording, event: DrumEvent) -> float:
     n_samples = 2 ** round(np.log2(_LEVEL_S * sample_rate))
     n_rise = round(_RISE_S * sample_rate)
     start = round(event.onset_s * sample_rate) - n_rise
-    hit = recording.read(start, start + n_samples).mean(axis=0)
+    hit = recording.mono(start, start + n_samples)
     window = np.ones(n_samples)
     window[:n_rise] = np.linspace(0, 1, n_rise, endpoint=False)
     window[n_samples // 2 :] = np.cos(np.linspace(0, np.pi / 2, n_samples - n_samples // 2)) ** 2

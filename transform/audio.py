@@ -63,6 +63,7 @@ _BLOCK_SAMPLES = 2**18
 _NEAR_SAMPLES = 2**10, 2**17  # of blocks that are kept, at least and of all channels together
 _NEAR_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is kept whole
 _MAX_CHANNELS = 1024  # libsndfile's own limit
+_CANCELLED_DB = -12.0  # of the mean of the channels against the loudest of them
 _RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
 
@@ -176,7 +177,7 @@ class Recording:
         return block
 
     def mono_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
-        """Yield the mean of the channels at another sample rate, block by block, aligned to the sample.
+        """Yield what is heard of the recording, as `mono`, at another sample rate, in blocks, sample by sample.
 
         Together the blocks, each of shape (T,), hold `round(n_samples * sample_rate / self.sample_rate)`
         samples, and at least one.
@@ -190,7 +191,7 @@ class Recording:
             resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
         for start in range(0, self.n_samples, step):
             stop = min(start + step, self.n_samples)
-            mono: Samples = self.read(start, stop).mean(axis=0)
+            mono = self.mono(start, stop)
             if resampler:
                 mono = resampler.resample_chunk(mono, last=stop == self.n_samples)
             mono = mono[:n_missing]
@@ -200,10 +201,48 @@ class Recording:
         if n_missing:
             yield np.zeros(n_missing, dtype=np.float32)
 
-    @cached_property
+    def mono(self, start: int, stop: int) -> Samples:
+        """Return what is heard from sample `start` up to `stop`, shape (stop - start,): see `mixed`.
+
+        Raises:
+            AudioError: a sample is NaN or infinite, or the file cannot be decoded.
+        """
+        return self.mixed(self.read(start, stop))
+
+    def mixed(self, samples: Samples) -> Samples:
+        """Return what is heard of samples (C, T) that have this recording's channels, shape (T,).
+
+        It is their mean; or, where that is much softer than they are on the whole, being of opposite phase, the
+        loudest channel.
+        """
+        channel = self.heard_channel
+        mono: Samples = samples.mean(axis=0) if channel is None else samples[channel]
+        return mono
+
+    @property
+    def heard_channel(self) -> int | None:
+        """The channel that is heard where the channels cancel each other on the whole; None: their mean is."""
+        return None if self.n_channels == 1 else self._channel_and_peak[0]
+
+    @property
     def mono_peak(self) -> float:
-        """The peak of the mean of the channels."""
-        return max(float(np.abs(block).max()) for block in self.mono_blocks(self.sample_rate))
+        """The peak of what is heard."""
+        return self._channel_and_peak[1]
+
+    @cached_property
+    def _channel_and_peak(self) -> tuple[int | None, float]:
+        """What is heard of the whole recording, found in one pass, and its peak."""
+        energy, peak = (np.zeros(self.n_channels + 1) for _ in range(2))  # of the mean, then of each channel
+        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
+            block = self.read(start, min(start + _BLOCK_SAMPLES, self.n_samples))
+            for i, sound in enumerate((block.mean(axis=0), *(block if self.n_channels > 1 else ()))):
+                energy[i] += np.dot(sound, sound)
+                peak[i] = max(peak[i], np.abs(sound).max())
+        loudest = int(energy[1:].argmax())
+        if energy[0] >= energy[1 + loudest] * 10 ** (_CANCELLED_DB / 10):
+            return None, float(peak[0])
+        _log.info("%s: its channels cancel each other, so channel %d alone is heard", self.name, loudest + 1)
+        return loudest, float(peak[1 + loudest])
 
     def tempo_bpm(self) -> tuple[float, str] | None:
         """Return the tempo that the file states and where it does, or None where it states none."""

@@ -249,7 +249,7 @@ class _Cutter:
         if level <= 1e-6:
             return
         before = self.recording.read(attack - round(_BEFORE_S * self.sample_rate), attack - self.lead)
-        energies = _band_energies(beginning, self.sample_rate)
+        energies = _band_energies(self.recording.mixed(beginning), self.sample_rate)
         for classes, cut_off in self._sets(i):
             length_s = (cut_off - self.lead - attack) / self.sample_rate
             if length_s < _SHORTEST_S:
@@ -315,7 +315,7 @@ class _StemCutter(_Cutter):
             return None
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
         faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
-        timbre = _timbre(_band_energies(beginning, self.sample_rate))
+        timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         if sum(kept.nbytes for kept in self._sounds.values()) < _CUT_BYTES:
             self._sounds[cut.key] = sound
         return replace(cut, level=level, faults=faults, timbre=timbre)
@@ -344,24 +344,24 @@ class _StemCutter(_Cutter):
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
         around, margin = round(onset_s * self.sample_rate), round((REACH_S + 0.01) * self.sample_rate)
-        stem = self._own(cut, around - margin, around + margin).mean(axis=0)
+        stem = self.recording.mixed(self._own(cut, around - margin, around + margin))
         return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
 
     def _holds_all(self, cut: _Cut) -> bool:
         """Tell whether the stem of each class of a hit holds a stroke."""
         stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
-        whole = _band_energies(self.recording.read(cut.attack, stop), self.sample_rate)
+        whole = _band_energies(self.recording.mono(cut.attack, stop), self.sample_rate)
         classes = sorted(cut.classes)
         for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
-            own = _band_energies(stem, self.sample_rate)
+            own = _band_energies(self.recording.mixed(stem), self.sample_rate)
             if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
                 return False
         return True
 
     def _is_leak(self, cut: _Cut, beginning: Samples) -> bool:
         low, high = _STRONG_BANDS[cut.dominant]
-        energy = float(_band_energies(beginning, self.sample_rate)[low:high].sum())
+        energy = float(_band_energies(self.recording.mixed(beginning), self.sample_rate)[low:high].sum())
         return energy < cut.band_level**2 * 10 ** (_LEAK_DB / 10)
 
     def _cut_out(self, cut: _Cut) -> Samples:
@@ -495,9 +495,8 @@ def _rms(sound: Samples) -> float:
     return float(np.sqrt(np.mean(sound**2))) if sound.size else 0.0
 
 
-def _band_energies(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
-    """Return the energies of a hit's beginning in bands of half an octave."""
-    mono = sound.mean(axis=0)
+def _band_energies(mono: Samples, sample_rate: int) -> NDArray[np.float64]:
+    """Return the energies of a hit's beginning (T,) in bands of half an octave."""
     window, first, bands = _bands_of(len(mono), sample_rate)
     power = np.abs(np.fft.rfft(mono * window)) ** 2 / max(1, len(mono))
     weights = power[first : first + len(bands)]

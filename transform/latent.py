@@ -194,7 +194,7 @@ class HeardRhythm:
 
     def _mono(self, start: int, stop: int) -> Samples:
         recording = self._heard.recording
-        samples: Samples = recording.read(start, stop).mean(axis=0, keepdims=True)
+        samples = recording.mono(start, stop)[None].copy()
         samples[:, max(0, round(self._stop_s * recording.sample_rate) - start) :] = 0
         return samples
 

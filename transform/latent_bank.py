@@ -71,7 +71,7 @@ class Heard(NamedTuple):
 class LatentBank(NamedTuple):
     """Frames of a source."""
 
-    source: Source  # of the mean of its channels
+    source: Source  # of what is heard of its channels, mostly their mean
     channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
 
 
@@ -109,7 +109,7 @@ def latent_bank(
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
         begin, end = max(0, first - reach), min(n_frames, last + reach)
         stretches.append(_Stretch(begin, end, index - begin))
-    mu = _encoded(codec, sound, stretches)
+    mu = _encoded(codec, recording, sound, stretches)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
@@ -124,8 +124,8 @@ class _Stretch(NamedTuple):
     wanted: Tensor  # counted from `begin`
 
 
-def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
-    """Return the latents (1 + C, D, S) of the wanted frames: of the mean of the channels, then of each of them.
+def _encoded(codec: Codec, recording: Recording, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
+    """Return the latents (1 + C, D, S) of the wanted frames: of what is heard, then of each channel.
 
     All frames come at the first gain, then all at the next.
     Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
@@ -141,7 +141,8 @@ def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> T
             continue
         heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
         is_one = bool((heard == heard[:1]).all())
-        heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        mono = torch.from_numpy(recording.mixed(heard.numpy()))[None]
+        heard = heard[:1] if is_one else torch.cat((mono, heard))
         for turned, gain in zip(latents, GAINS, strict=True):
             mu = torch.split(codec.encode(gain * heard).mu, [s.end - s.begin for s in together], dim=-1)
             turned += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]

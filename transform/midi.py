@@ -39,6 +39,7 @@ SLOWEST_TEMPO_US = 0xFFFFFF
 MIN_LENGTH_S = 0.01
 MAX_LENGTH_S = 24 * 3600.0
 TICKS_PER_BEAT = 960
+TEMPO_UNKNOWN = "Redrum: the tempo is not known"  # a text event, beside 120 BPM
 
 
 def _strokes(drum_class: str, notes: Iterable[int], articulation: str = "") -> dict[int, Stroke]:
@@ -146,13 +147,15 @@ class _Score:
     tracks: list[tuple[list[_Note], int]]  # notes and end of each track
     tempi_us: dict[int, int]  # by tick
     bars: dict[int, Fraction]  # beats of a bar from a tick on
+    is_in_seconds: bool = False  # its ticks are no part of any beat
 
 
 def read_midi(path: Path | str, *, drum_map: str = "auto") -> Rhythm:
     """Return the drums of a MIDI file as a rhythm.
 
     The drums are the notes of channel 10, or, where it has none, of every channel whose notes are drum notes. A
-    file without a tempo is at 120 BPM. The rhythm ends at the end of its tracks where that is a bar line, else
+    file without a tempo is at 120 BPM; one that says that its tempo is not known, as `write_midi` does, gives a
+    rhythm without one. It ends at the end of its tracks where that is a bar line or nobody knows the bars, else
     at the bar line after its last event.
 
     Args:
@@ -181,7 +184,7 @@ def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
     score = _read_score(data, name)
     strokes, track_ends = _find_strokes(score, name, drum_map)
     last = max(tick for tick, _ in strokes)
-    end = _end_tick(max(track_ends), last, score)
+    end = max(*track_ends, last + 1) if score.is_in_seconds else _end_tick(max(track_ends), last, score)
     tempo_map = _tempo_map(score, end)
     length_s = tempo_map.seconds_at(end / score.ticks_per_beat)
     if length_s < MIN_LENGTH_S:  # it would be looped more often than anybody can hear, or wait for
@@ -196,7 +199,8 @@ def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
         DrumEvent(float(onset_s), drum_class, velocity / 127, articulation)
         for onset_s, ((_, drum_class), (velocity, articulation)) in zip(onsets_s, merged.items(), strict=True)
     )
-    return Rhythm(events, length_s, tempo_map, name, float(_first_bar(score)))
+    known = None if score.is_in_seconds else tempo_map
+    return Rhythm(events, length_s, known, name, float(_first_bar(score)))
 
 
 def drums_of_notes(
@@ -228,7 +232,8 @@ def drums_of_notes(
 def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
     """Return a rhythm as a General MIDI file of type 1, drums on channel 10, with its velocities and tempi.
 
-    Onsets are right to half a tick, in seconds. A rhythm without a tempo is written at 120 BPM.
+    Onsets are right to half a tick, in seconds. A rhythm without a tempo is written at 120 BPM, with a text by
+    which `read_midi` knows that this is none of its own.
 
     Args:
         rhythm: what to write.
@@ -252,6 +257,8 @@ def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
     end = max(round(written.beats_at(rhythm.length_s) * ticks_per_beat), 1)
 
     conductor = [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in tempi_us.items()]
+    if rhythm.tempo_map is None:
+        conductor.insert(0, (0, mido.MetaMessage("text", text=TEMPO_UNKNOWN)))
     if signature := _time_signature(rhythm.beats_per_bar):
         conductor.append((0, signature))
     drums = [(0, mido.MetaMessage("track_name", name=_latin(rhythm.name)))]
@@ -353,6 +360,7 @@ def _score(read_tracks: list[mido.MidiTrack], division: int, name: str) -> _Scor
     tracks = []
     tempi_us: dict[int, int] = {}
     bars: dict[int, Fraction] = {}
+    is_in_seconds = False
     for messages in read_tracks:
         tick = 0
         notes = []
@@ -364,12 +372,16 @@ def _score(read_tracks: list[mido.MidiTrack], division: int, name: str) -> _Scor
                 tempi_us[tick] = message.tempo
             elif message.type == "time_signature" and message.numerator > 0 and message.denominator <= 64:
                 bars[tick] = Fraction(4 * message.numerator, message.denominator)
+            elif message.type == "text":
+                is_in_seconds = is_in_seconds or message.text == TEMPO_UNKNOWN
             elif message.type == "end_of_track":
                 break
         if tick >= 1 << 40:
             raise RhythmError(f"{name} is broken: a track of it never ends", hint="export the MIDI file again")
         tracks.append((notes, tick))
-    return _Score(division, tracks, dict(sorted(tempi_us.items())), dict(sorted(bars.items())))
+    # Another program may have kept the text and written a tempo of its own.
+    is_in_seconds = is_in_seconds and set(tempi_us.values()) <= {DEFAULT_TEMPO_US}
+    return _Score(division, tracks, dict(sorted(tempi_us.items())), dict(sorted(bars.items())), is_in_seconds)
 
 
 def _find_strokes(

@@ -20,8 +20,9 @@ from transform.files import appearing, appearing_folder
 from transform.presets import Preset, list_presets, load_preset, user_folder
 
 ENDING = ".redrum"
-MAX_FILE_BYTES = 15 * 2**20
-MAX_PRESET_BYTES = 36_000_000
+# More than what Redrum ships: in the paper's configuration the generator has 21 MB, and a whole preset 43.
+MAX_FILE_BYTES = 24 * 2**20
+MAX_PRESET_BYTES = 48_000_000
 MAX_FILES = 16
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -35,11 +36,19 @@ def export_preset(preset: Preset, path: Path, *, overwrite: bool = False) -> Non
     """Write a preset as one file, after checking its weights.
 
     Raises:
-        CheckpointError: its weights are damaged.
+        CheckpointError: its weights are damaged, or too large for a file that others may open.
         OutputError: the file exists and `overwrite` is not set, or it cannot be written.
     """
     files = [preset.folder / name for name in _TEXTS if (preset.folder / name).is_file()]
     files += sorted({preset.weights(model) for model in preset.models})
+    sizes = [file.stat().st_size for file in files]
+    if max(sizes) > MAX_FILE_BYTES or sum(sizes) > MAX_PRESET_BYTES:
+        raise CheckpointError(
+            f"preset {preset.name} has {sum(sizes) / 1e6:.0f} MB, its largest file {max(sizes) / 1e6:.0f}; "
+            f"what Redrum imports has {MAX_PRESET_BYTES / 1e6:.0f} MB at most, a file "
+            f"{MAX_FILE_BYTES / 1e6:.0f}",
+            hint="train smaller models, or pass its folder on as it is: --preset DIR",
+        )
     with appearing(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files:
             entry = zipfile.ZipInfo(file.name, _DATE)

@@ -283,8 +283,11 @@ def _inspect(path: Path, name: str) -> RhythmInfo:
 
     rhythm = read_midi(path)
     beats, bpm = rhythm.n_beats, rhythm.bpm
-    assert beats is not None
-    assert bpm is not None
+    if beats is None or bpm is None:
+        raise RhythmError(
+            f"the tempo of {path.name} is not known",
+            hint="add the recording that it was heard in: its tempo is estimated, or given with --rhythm-bpm N",
+        )
     return RhythmInfo(
         name=name,
         path=path,

@@ -353,7 +353,7 @@ class Stems:
         rate = self.recording.sample_rate
         span = start_s * rate, min(end_s * rate, self.recording.n_samples)
         if self._heard is None or self._heard[0] != span:  # templates and masks of a short one hear the same
-            mono = Recording.from_samples(self.recording.read(*span), rate, self.recording.name)
+            mono = Recording.from_samples(self.recording.mono(*span), rate, self.recording.name)
             audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
             self._heard = span, listening_gain(self.recording.mono_peak) * audio
         audio = self._heard[1]

@@ -38,10 +38,11 @@ def bench(tmp_path, monkeypatch):
 
 
 def test_bench_writes_table_data_and_picture(bench, tmp_path):
-    result = bench("--data", "pack", "--items", 25, "--seed", 7, "--overwrite")
+    result = bench("--data", "pack", "--items", 25, "--seed", 7, "--overwrite", "--beside", "other")
     assert result.exit_code == 0, result.stderr
     data, out, settings, rest = bench.asked[0]
     assert (str(data), settings.n_pairs, settings.n_loops, settings.seed) == ("pack", 25, 3, 7)
+    assert (settings.preset, settings.beside) == ("default", "other")
     assert rest["overwrite"]
     assert sorted(path.name for path in (tmp_path / out).iterdir()) == [
         "bench.json",

@@ -33,7 +33,7 @@ from training.card import describe_model
 from training.train_kit import KitTraining
 from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import CheckpointError
-from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
 from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
 
@@ -873,6 +873,41 @@ def test_transcribe_keeps_the_tempo_of_the_file_name(write, loop):
     assert read_midi(Path(item["output"])).bpm == pytest.approx(135, abs=0.01)
 
 
+def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
+    heard = redrum("transcribe", source, "-o", "heard.mid")
+    assert "no tempo is known, so the file keeps seconds" in heard.stdout
+    plays = write("plays 100bpm.wav", loop)
+    (item,) = objects(redrum("render", plays, "--rhythm", "heard.mid", "-o", "out.wav", "--json"))
+    assert soundfile.info("out.wav").duration == pytest.approx(2.0, abs=0.001)
+    assert any("in seconds: the tempo of the rhythm is not known" in note for note in item["notes"])
+    at_a_tempo = redrum("render", plays, "--rhythm", "heard.mid", "--rhythm-bpm", 50, "-o", "half.wav")
+    assert "in beats, 50 to 100 BPM" in at_a_tempo.stdout
+    added = redrum("rhythms", "add", "heard.mid")
+    assert added.exit_code == 1
+    assert "the tempo of heard.mid is not known" in added.stderr
+    assert "--rhythm-bpm N" in added.stderr
+
+
+def test_drums_of_opposite_phase_are_heard_and_redrummed(write, loop):
+    write("plain.wav", np.stack((loop[0], loop[0])))
+    write("opposed.wav", np.stack((loop[0], -loop[0])))
+    hits = [objects(redrum("transcribe", f"{name}.wav", "--json"))[0] for name in ("plain", "opposed")]
+    assert hits[0]["events"]
+    assert hits[0]["counts"] == hits[1]["counts"]
+    for ours, theirs in zip(*(item["events"] for item in hits), strict=True):
+        assert ours["onset_s"] == pytest.approx(theirs["onset_s"], abs=0.001)
+    for engine in ("resequence", "latent"):
+        options = ("--rhythm", RHYTHM, "--engine", engine, "--length", "source", "--overwrite")
+        takes = []
+        for name in ("plain", "opposed"):
+            assert redrum("render", f"{name}.wav", *options, "-o", "take.wav").exit_code == 0
+            takes.append(soundfile.read("take.wav")[0])
+        levels = [np.sqrt(np.square(take).mean(axis=0)) for take in takes]
+        assert levels[1] == pytest.approx(levels[0], rel=0.2)
+        if engine == "resequence":  # to the codec an inverted wave is another sound
+            assert takes[1] == pytest.approx(takes[0] * (1, -1), abs=1e-3)
+
+
 def test_transcribe_replaces_only_when_asked(source, here):
     (here / "out.mid").write_bytes(b"mine")
     assert_refused(["transcribe", source, "-o", "out.mid"], 1, "exists already", here)
@@ -900,7 +935,7 @@ def test_rhythms_list():
 def test_rhythms_show_draws_the_grid(tmp_path):
     hits = [(0, "KD", 1.0), (1, "SD", 0.5), (2, "KD", 0.6), (2.5, "KD", 1.0), (3, "SD", 0.2), (0, "CY", 0.5)]
     events = tuple(DrumEvent(beat / 2, drum_class, velocity) for beat, drum_class, velocity in hits)
-    (tmp_path / "drawn.mid").write_bytes(write_midi(Rhythm(events, 2.0)))
+    (tmp_path / "drawn.mid").write_bytes(write_midi(Rhythm(events, 2.0, TempoMap.constant(120))))
     assert redrum("rhythms", "add", tmp_path / "drawn.mid").exit_code == 0
     result = redrum("rhythms", "show", "drawn")
     assert result.exit_code == 0

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from training import bench_speed
+from training import bench_speed, codec_cost
 from training.bench_speed import measure_speed, speed_table, work_alone, write_speed
 from transform.audio import Recording
 from transform.codec import Encoded
@@ -30,6 +30,9 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(bench_speed, "measured_alone", measure)
     monkeypatch.setattr(bench_speed, "_command_s", lambda preset, engine, folder: 1.5)
+    monkeypatch.setattr(bench_speed, "CODEC_LENGTHS_S", (3.0, 7.0))
+    costs = [{"codec": "encoder", "parameters": 5, "gmac_a_second": 0.5}]
+    monkeypatch.setattr(codec_cost, "codec_costs", lambda preset: costs)
     return asked
 
 
@@ -46,11 +49,19 @@ def test_every_stage_works_on_every_length(measured):
         stages.remove("separation")
     with Recording.open(demo_recordings()[0].path) as loop:
         rate, n_channels = loop.sample_rate, loop.n_channels
-    assert measured == [(stage, round(s * rate), n_channels) for s in (1.0, 20.5) for stage in stages]
+    of_the_codec = [("codec", round(s * rate), n_channels) for s in (3.0, 7.0) if "codec" in stages]
+    asked = [(stage, round(s * rate), n_channels) for s in (1.0, 20.5) for stage in stages]
+    assert measured == asked + of_the_codec
     rows = [row for row in result["rows"] if "stage" in row]
     assert [row["real_time_factor"] for row in rows] == [2.0] * len(stages) + [41.0] * len(stages)
     engines = [engine for engine in ("resequence", "latent") if engine in stages]
-    assert result["rows"][len(rows) :] == [
+    codec = [row for row in result["rows"] if "codec" in row]
+    assert codec == [
+        {"codec": "memory", "length_s": 3.0, "peak_memory_mb": 300.0},
+        {"codec": "memory", "length_s": 7.0, "peak_memory_mb": 300.0},
+        {"codec": "encoder", "parameters": 5, "gmac_a_second": 0.5},
+    ]
+    assert [row for row in result["rows"] if "command" in row] == [
         {"command": f"render --engine {engine}", "length_s": 3.0, "seconds": 1.5} for engine in engines
     ]
     assert told == sorted(told)
@@ -64,6 +75,8 @@ def test_the_table_has_a_row_a_stage(tmp_path):
         for length_s in (60.0, 600.0)
     ]
     rows.append({"command": "render --engine latent", "length_s": 3.0, "seconds": 2.25})
+    rows += [{"codec": "memory", "length_s": s, "peak_memory_mb": 4 * s} for s in (3.0, 1800.0)]
+    rows.append({"codec": "generator", "parameters": 7_000_000, "gmac_a_second": 1.404})
     result = {"schema": 1, "preset": "default", "device": "cpu", "n_cores": 2, "rows": rows}
     table = speed_table(result)
     assert "| | 1 min | 10 min |" in table
@@ -72,6 +85,8 @@ def test_the_table_has_a_row_a_stage(tmp_path):
     assert "on cpu, 2 cores" in table
     assert "redrum bench --speed --preset default --device cpu" in table
     assert "loop of 3 s" in table
+    assert "| generator | 7,000,000 | 1.40 |" in table
+    assert "To code and decode one channel whole takes 12 MB for 3 s, 7200 MB for 30 min," in table
     assert "- `redrum render --engine latent`: 2.25 s" in table
     paths = write_speed(result, tmp_path)
     assert [path.name for path in paths] == ["speed.md", "speed.json"]

@@ -29,6 +29,7 @@ from training.bench_systems import (
 )
 from training.benchmark import BenchSettings, clustered_mean, run_benchmark, score
 from training.benchmark_report import markdown, write_report
+from training.card import begin_preset
 from training.evaluation_transcriber import EVALUATION_CONFIG, EvaluationNet
 from training.nmf import InformedNmf
 from training.pack import PACK_FILES, PackError
@@ -37,7 +38,7 @@ from training.split import recording_family
 from transform.audio import Recording
 from transform.codec import Encoded
 from transform.engine import Redrummer
-from transform.errors import AudioError, OutputError, RhythmError, SettingsError
+from transform.errors import AudioError, CheckpointError, OutputError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.presets import demo_recordings, load_preset
 from transform.transcriber import Activations, Transcriber
@@ -437,6 +438,55 @@ def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     assert [path.name for path in paths] == ["benchmark.md", "bench.json", "bench.png"]
     assert json.loads(paths[1].read_text(encoding="utf-8")) == longer
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
+    scored = []
+
+    def made_up(item, players, listener):
+        name, systems = players.preset.name, players.systems_for(item)
+        scored.append((name, item.name))
+        made = {"item": item.name, "kit": item.kit, "groove": item.groove, "source_groove": ""}
+        measures = {"log_mel_db": {"default": 3.0, "second": 4.5}[name]}
+        made |= {"systems": {system: measures for system in systems}, "separators": {}, "failures": {}}
+        return made | {"material": "loops" if item.oracle is None else "pairs"}
+
+    monkeypatch.setattr(module, "_scored", made_up)
+    default, second = load_preset("default"), tmp_path / "of another name"
+    begin_preset(default, second, "second", list(default.models))
+    result = bench(n_pairs=1, beside=str(second))
+    assert scored == [(name, item) for name in ("default", "second") for item in ("pair-0000", "loop-0000")]
+    table = markdown(result)
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    own, other = (
+        next(i for i, line in enumerate(lines) if line.startswith(f"| {name} |"))
+        for name in (CODED_ORACLE, f"{CODED_ORACLE}, second")
+    )
+    assert other == own + 1
+    rows = {(row["material"], row["system"]) for row in result["rows"] if row.get("preset") == "second"}
+    both = {(material, system) for material in ("pairs", "loops") for system in (LATENT_AUDIO, LATENT_MIDI)}
+    assert rows == {*both, ("pairs", CODED_ORACLE)}  # the rest would be what the first preset's is
+    assert f"| {LATENT_MIDI}, second | 4.50 (4.50 to 4.50) |" in table
+    assert f"| {LATENT_MIDI} | 3.00 (3.00 to 3.00) |" in table
+    assert f"--preset default --beside {second}" in table
+    assert "Rows that end in `second` are played" in table
+
+    # Other weights of the second preset leave what was measured of the first one as it is.
+    (tmp_path / "out" / "items-beside.jsonl").unlink()
+    assert bench(n_pairs=1, beside=str(second)) == result
+    assert scored[4:] == [("second", "pair-0000"), ("second", "loop-0000")]
+    assert bench(n_pairs=1, beside=str(second)) == result
+    assert len(scored) == 6
+
+
+def test_a_second_preset_needs_a_codec_and_a_name_of_its_own(bench, tmp_path):
+    default = load_preset("default")
+    with pytest.raises(SettingsError, match="both presets are called default"):
+        bench(beside="default")
+    begin_preset(default, tmp_path / "bare", "bare", ["transcriber"])
+    with pytest.raises(CheckpointError, match="preset bare has no codec"):
+        bench(beside=str(tmp_path / "bare"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_pack_the_sentence_says_how_to_get_one(tmp_path):

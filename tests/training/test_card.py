@@ -1,7 +1,10 @@
 import hashlib
 import tomllib
 
-from training.card import describe_model, note_scores
+import pytest
+
+from training.card import begin_preset, describe_model, note_scores
+from transform.errors import CheckpointError, OutputError
 from transform.presets import load_preset
 
 
@@ -59,3 +62,29 @@ def test_the_card_says_what_is_known(tmp_path):
         "MIT",
     ):
         assert line in card.splitlines()
+
+
+def test_a_preset_begins_with_models_of_another(tmp_path):
+    base, folder = tmp_path / "base", tmp_path / "a new one"
+    described(base)
+    described(base, "separator", b"splits")
+    toml = base / "preset.toml"
+    told = '[data]\nabout = "the base"\ntranscriber = "it hears"\nseparator = "it splits"\nlicence = "MIT"'
+    toml.write_text(toml.read_text().replace("[data]", told), encoding="utf-8")
+    note_scores(base, "transcriber", {"F": 0.9})
+    note_scores(base, "separator", {"SI-SDR": 8.5})
+    begin_preset(load_preset(base), folder, "new", ["separator"])
+    preset = load_preset(folder)
+    assert (preset.name, list(preset.models)) == ("new", ["separator"])
+    assert preset.weights("separator").read_bytes() == b"splits"
+    assert preset.data == {"separator": "it splits", "licence": "MIT"}
+    assert preset.scores == {"separator": {"SI-SDR": 8.5}}
+    assert "it splits" in (folder / "CARD.md").read_text(encoding="utf-8")
+    described(folder, content=b"my own")  # as an export does
+    assert set(load_preset(folder).models) == {"transcriber", "separator"}
+
+    with pytest.raises(OutputError, match="exists already"):
+        begin_preset(load_preset(base), folder, "new", ["separator"])
+    with pytest.raises(CheckpointError, match="has no rhythm"):
+        begin_preset(load_preset(base), tmp_path / "other", "other", ["rhythm"])
+    assert not (tmp_path / "other").exists()

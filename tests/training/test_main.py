@@ -107,6 +107,17 @@ def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, 
     assert "redrum train score-separator --data PACK" in card
 
 
+def test_a_preset_begins_with_what_is_shipped(training, tmp_path):
+    made = training("preset", tmp_path / "Paper No. 2")
+    assert made.exit_code == 0, made.stderr
+    assert made.stdout == f"{tmp_path / 'Paper No. 2'}: transcriber, separator of default\n"
+    preset = load_preset(tmp_path / "Paper No. 2")
+    assert (preset.name, list(preset.models)) == ("paper-no-2", ["transcriber", "separator"])
+    again = training("preset", tmp_path / "Paper No. 2")
+    assert again.exit_code == 1
+    assert "nothing is replaced" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

@@ -248,6 +248,14 @@ def test_weights_go_into_a_preset(tiny_pack, settings, tmp_path):
     assert codec.decode(codec.encode(audio).mu, 5000).shape == (1, 5000)
 
 
+def test_the_papers_codec_makes_a_preset_the_papers(tiny_pack, settings, tmp_path):
+    preset = tmp_path / "preset"
+    export_codec(train_codec(tiny_pack, tmp_path / "first", settings(steps=1)), preset)
+    assert load_preset(preset).configuration == "hires"
+    export_codec(train_codec(tiny_pack, tmp_path / "second", settings(steps=1, model=SMALL_PAPER)), preset)
+    assert load_preset(preset).configuration == "paper"
+
+
 def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, new_run):
     paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     preset = load_preset(tmp_path / "preset")

@@ -165,6 +165,37 @@ def test_the_analysis_signal_is_the_mean_of_the_channels():
     np.testing.assert_array_equal(mono, sound.mean(axis=0))
 
 
+def heard_of(sound):
+    recording = Recording.from_samples(sound, 44_100)
+    return np.concatenate(list(recording.mono_blocks(block_s=0.01))), recording.mono_peak
+
+
+def test_channels_that_cancel_each_other_are_heard_by_the_loudest():
+    sound = noise(10_000)[0]
+    mono, peak = heard_of(np.stack((0.9 * sound, -sound)))
+    np.testing.assert_array_equal(mono, -sound)
+    assert peak == np.abs(sound).max()
+    # All of it: where nothing cancels for a while, the same channel is heard, in one pass as in blocks.
+    partly = np.stack((0.9 * sound, -sound))
+    partly[1, 2000:2500] = sound[2000:2500]
+    np.testing.assert_array_equal(heard_of(partly)[0], partly[1])
+    np.testing.assert_array_equal(Recording.from_samples(partly, 44_100).mono(2000, 2500), partly[1, 2000:2500])
+
+
+def test_channels_of_which_something_is_left_are_heard_by_their_mean():
+    one, other = noise(20_000, 2)
+    for sound in (
+        np.stack((one, other)),
+        np.stack((one, np.zeros_like(one))),
+        np.stack((one + other, one - other)),
+        np.stack((one, -0.4 * one)),
+    ):
+        mono, peak = heard_of(sound)
+        np.testing.assert_array_equal(mono, sound.mean(axis=0))
+        assert peak == pytest.approx(np.abs(sound.mean(axis=0)).max())
+    assert not heard_of(np.zeros((2, 100), np.float32))[0].any()
+
+
 def test_half_an_hour_needs_no_more_memory_than_seconds(tmp_path):
     minute = np.zeros((2, 60 * 8_000), np.float32)
     minute[:, ::8_000] = 0.5

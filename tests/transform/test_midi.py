@@ -388,6 +388,27 @@ def test_written_midi_is_general_midi_on_channel_10(tmp_path):
     assert file.length == pytest.approx(2.0)
 
 
+def test_a_tempo_that_nobody_knew_is_not_known_afterwards():
+    heard = Rhythm((DrumEvent(0.1, "KD", 0.5), DrumEvent(1.3, "SD", 0.5)), 1.7)
+    data = write_midi(heard)
+    back = read(data)
+    assert (back.tempo_map, back.bpm, back.n_beats) == (None, None, None)
+    assert back.length_s == pytest.approx(1.7, abs=0.001)  # not up to a bar line of 120 BPM
+    assert [e.onset_s for e in back.events] == pytest.approx([0.1, 1.3], abs=0.001)
+    assert read(write_midi(back)) == back
+    # To any other program it is at 120 BPM, at which its seconds are right.
+    file = mido.MidiFile(file=io.BytesIO(data))
+    assert file.length == pytest.approx(1.7, abs=0.001)
+    # And one that gives it a tempo is believed, if it keeps our text or not.
+    tempo = next(message for message in file.tracks[0] if message.type == "set_tempo")
+    tempo.tempo = 600_000
+    edited = io.BytesIO()
+    file.save(file=edited)
+    assert read(edited.getvalue()).bpm == pytest.approx(100)
+    # 120 BPM that are known stay known.
+    assert read(write_midi(Rhythm(heard.events, 1.7, TempoMap.constant(120)))).bpm == 120
+
+
 def test_written_notes_end_before_they_begin_again():
     roll = Rhythm(tuple(DrumEvent(i * 0.01, "SD", 0.5) for i in range(20)), 2.0, TempoMap.constant(120))
     sounding = 0

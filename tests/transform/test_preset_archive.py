@@ -68,6 +68,31 @@ def test_a_preset_comes_through_unharmed(archive, data_folder, tmp_path):
     assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == before
 
 
+def test_a_preset_of_the_papers_size_comes_through(data_folder, tmp_path):
+    # Its files in the paper's configuration: encoder, generator, rhythm transformer, separator, transcriber.
+    folder = tmp_path / "large"
+    folder.mkdir()
+    toml, table = TOML.format(name="large", file="a.safetensors", sha256="0" * 64).partition("[models.")[0], ""
+    for i, size in enumerate((10_990_576, 21_369_658, 6_323_206, 2_178_294, 2_520_520)):
+        weights = save({"weight": np.zeros(size // 2 - 64, dtype=np.float16)})
+        (folder / f"{i}.safetensors").write_bytes(weights)
+        table += f'[models.m{i}]\nfile = "{i}.safetensors"\nparameters = 1\n'
+        table += f'sha256 = "{hashlib.sha256(weights).hexdigest()}"\n'
+    (folder / "preset.toml").write_text(toml + table, encoding="utf-8")
+    export_preset(load_preset(folder), tmp_path / "large.redrum")
+    assert len(import_preset(tmp_path / "large.redrum").models) == 5
+
+
+def test_what_could_not_be_imported_is_not_exported(tmp_path, monkeypatch):
+    monkeypatch.setattr("transform.preset_archive.MAX_FILE_BYTES", len(WEIGHTS) - 1)
+    (tmp_path / "preset.toml").write_bytes(toml_of())
+    (tmp_path / "transcriber.safetensors").write_bytes(WEIGHTS)
+    with pytest.raises(CheckpointError, match="preset mine has 0 MB") as refused:
+        export_preset(load_preset(tmp_path), tmp_path / "mine.redrum")
+    assert "--preset DIR" in refused.value.hint
+    assert not (tmp_path / "mine.redrum").exists()
+
+
 class Evil:
     def __reduce__(self):
         return (Path("owned").write_text, ("owned",))
