@@ -189,7 +189,7 @@ class HeardRhythm:
         codec, hop = self._model.codec, self._model.config.hop
         begin, end = max(0, first - codec.encoder_reach), last + codec.encoder_reach
         audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
-        a = codec.encode(audio).activations[..., first - begin : last - begin]
+        a = codec.encode(audio, torch.arange(first - begin, last - begin)).activations
         return Target(rhythm_stretch(self._model.config, self._activations, first, last), a)
 
     def _mono(self, start: int, stop: int) -> Samples:

@@ -142,9 +142,10 @@ def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> T
         heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
         is_one = bool((heard == heard[:1]).all())
         heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        places = np.cumsum([0, *(s.end - s.begin for s in together)])
+        wanted = torch.cat([s.wanted + int(place) for s, place in zip(together, places, strict=False)])
         for turned, gain in zip(latents, GAINS, strict=True):
-            mu = torch.split(codec.encode(gain * heard).mu, [s.end - s.begin for s in together], dim=-1)
-            turned += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]
+            turned.append(codec.encode(gain * heard, wanted).mu)
         together = []
     every = [mu for turned in latents for mu in turned]
     n_coded = max(len(mu) for mu in every)

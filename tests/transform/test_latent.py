@@ -46,10 +46,11 @@ class FrameCodec:
         self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
         self.n_encoded = 0
 
-    def encode(self, audio):
+    def encode(self, audio, wanted=None):
         n_frames = -(-audio.shape[1] // HOP)
         self.n_encoded += n_frames
         mu = functional.pad(audio, (0, n_frames * HOP - audio.shape[1])).reshape(len(audio), n_frames, HOP).mT
+        mu = mu if wanted is None else mu[..., wanted]
         return Encoded(mu, mu, mu.abs().amax(dim=1, keepdim=True).expand(-1, 8, -1))
 
     def decode(self, latents, n_samples, *, first_frame=0):
