@@ -32,7 +32,7 @@ from transform.rave import RaveEncoder, RaveGenerator
 from transform.weights import fingerprint, load_net
 
 _log = logging.getLogger(__name__)
-_CHUNK_S = 8.0  # coded at once
+_CHUNK_S = 15.0  # coded at once
 _MOST_SHARES = 64  # of a chunk, where a device has little memory
 
 
@@ -330,4 +330,3 @@ class _Chunk(NamedTuple):
     last: int
     begin: int
     end: int
-

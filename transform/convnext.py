@@ -18,7 +18,7 @@ from transform.stft import N_HOPS, fft_size, synthesise
 if TYPE_CHECKING:
     from transform.codec import CodecConfig
 
-_NARROW, _PIECE_FRAMES = 64, 512  # channels whose frames are so many that a piece at a time fits a cache better
+_NARROW, _PIECE_FRAMES = 64, 512  # channels of which there are so many frames that pieces fit a cache better
 
 
 class _TimeConv(nn.Conv2d):
@@ -50,14 +50,13 @@ class _ConvNextBlock(nn.Module):
         spread = self.spread(x)
         if kept is not None:
             x, spread = kept(x), kept(spread)
-        if x.is_cuda or torch.is_grad_enabled() or self.scale.shape[0] > _NARROW or torch.is_autocast_enabled("cpu"):
-            return self._mixed(x, spread)
-        pieces = (torch.split(whole, _PIECE_FRAMES, dim=1) for whole in (x, spread))
-        return torch.cat([self._mixed(*piece) for piece in zip(*pieces, strict=True)], dim=1)
-
-    def _mixed(self, x: Tensor, spread: Tensor) -> Tensor:
-        inner = functional.gelu(self.widen(self.norm(spread)))
-        return torch.addcmul(x, self.scale, self.narrow(inner))
+        is_plain = x.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        at_once = max(1, x.shape[1]) if is_plain or x.shape[-1] > _NARROW else _PIECE_FRAMES
+        out = []
+        for some, wide in zip(torch.split(x, at_once, 1), torch.split(spread, at_once, 1), strict=True):
+            inner = functional.gelu(self.widen(self.norm(wide)))
+            out.append(torch.addcmul(some, self.scale, self.narrow(inner)))
+        return out[0] if len(out) == 1 else torch.cat(out, dim=1)
 
 
 class ConvNextEncoder(nn.Module):
@@ -100,7 +99,7 @@ class ConvNextEncoder(nn.Module):
         held = torch.arange(n_frames, device=bands.device)
         left, spacing = self.reach - 3, 1  # band samples that the layers to come see around a frame
         for level in self.levels:
-            for layer in level:
+            for layer in level.children():
                 if isinstance(layer, _TimeConv):
                     spacing *= layer.stride[1]
                     left -= spacing
@@ -132,7 +131,8 @@ class _Choice(NamedTuple):
         """Return those frames of x (B, F', C), which has F' / n_frames rows a latent frame."""
         if len(self.places) == self.n_frames:
             return x
-        return x.unflatten(1, (self.n_frames, -1))[:, self.places].flatten(1, 2)
+        frames = x.reshape(len(x), self.n_frames, -1, x.shape[-1])
+        return frames[:, self.places].flatten(1, 2)
 
 
 class ConvNextGenerator(nn.Module):
