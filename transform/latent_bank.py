@@ -71,7 +71,7 @@ class Heard(NamedTuple):
 class LatentBank(NamedTuple):
     """Frames of a source."""
 
-    source: Source  # of the mean of its channels
+    source: Source  # of all its channels: their latents' mean
     channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
 
 
@@ -113,7 +113,9 @@ def latent_bank(
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
-    return LatentBank(Source(mu[:1], r, is_there), mu[1:] if len(mu) > 1 else None)
+    # The latents of the channels' mean would take as long as those of a channel and lie nearby; they are attended
+    # to, never heard.
+    return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, is_there), mu if len(mu) > 1 else None)
 
 
 class _Stretch(NamedTuple):
@@ -125,7 +127,7 @@ class _Stretch(NamedTuple):
 
 
 def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
-    """Return the latents (1 + C, D, S) of the wanted frames: of the mean of the channels, then of each of them.
+    """Return the latents (C, D, S) of the wanted frames of each channel.
 
     All frames come at the first gain, then all at the next.
     Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
@@ -140,8 +142,7 @@ def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> T
         if following and n_frames + following[0].end - following[0].begin <= codec.chunk_frames:
             continue
         heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
-        is_one = bool((heard == heard[:1]).all())
-        heard = heard[:1] if is_one else torch.cat((heard.mean(dim=0, keepdim=True), heard))
+        heard = heard[:1] if bool((heard == heard[:1]).all()) else heard
         places = np.cumsum([0, *(s.end - s.begin for s in together)])
         wanted = torch.cat([s.wanted + int(place) for s, place in zip(together, places, strict=False)])
         for turned, gain in zip(latents, GAINS, strict=True):
