@@ -32,7 +32,7 @@ from transform.rave import RaveEncoder, RaveGenerator
 from transform.weights import fingerprint, load_net
 
 _log = logging.getLogger(__name__)
-_CHUNK_S = 8.0  # coded at once
+_CHUNK_S = 15.0  # coded at once
 _MOST_SHARES = 64  # of a chunk, where a device has little memory
 
 
@@ -116,9 +116,9 @@ class EncoderNet(nn.Module):
         """How many frames to either side of its own a latent frame depends on."""
         return -(-(self.pqmf.margin + self.trunk.reach * self.config.n_bands) // self.config.hop)
 
-    def forward(self, audio: Tensor) -> Encoded:
-        """Return the latents of audio (B, T)."""
-        activations, latents = self.trunk(self.pqmf.analyse(audio))
+    def forward(self, audio: Tensor, wanted: Tensor | None = None) -> Encoded:
+        """Return the latents of audio (B, T): all frames, or those that are wanted, by number and in order."""
+        activations, latents = self.trunk(self.pqmf.analyse(audio), wanted)
         mu, scale = latents.float().chunk(2, dim=1)
         # Above 1 a deviation only costs; unbounded ones ran away while the divergence weighed next to nothing.
         return Encoded(mu, torch.sigmoid(scale) + 1e-4, activations.float())
@@ -210,29 +210,37 @@ class Codec:
         return round(_CHUNK_S * SAMPLE_RATE / self.config.hop)
 
     @torch.inference_mode()
-    def encode(self, audio: Tensor) -> Encoded:
+    def encode(self, audio: Tensor, wanted: Tensor | None = None) -> Encoded:
         """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up.
+
+        Args:
+            audio: what is encoded.
+            wanted: which of its frames are returned, in order; None: all. Fewer take less time, even if they
+                depend on all of the audio.
 
         Raises:
             DeviceError: the device has too little memory.
         """
         n_channels, n_samples = audio.shape
         hop, n_frames = self.config.hop, -(-n_samples // self.config.hop)
+        asked = torch.arange(n_frames) if wanted is None else wanted
         n_latents, n_activations = self.config.n_latents, self.config.widths[-1]
         out = Encoded(
-            *(torch.empty(n_channels, width, n_frames) for width in (n_latents, n_latents, n_activations))
+            *(torch.empty(n_channels, width, len(asked)) for width in (n_latents, n_latents, n_activations))
         )
 
         def code(chunk: _Chunk) -> None:
+            here = slice(*torch.searchsorted(asked, torch.tensor([chunk.first, chunk.last])).tolist())
+            if here.start == here.stop:
+                return
+            frames = (asked[here] - chunk.begin).to(self._device)
             heard = audio[:, chunk.begin * hop : chunk.end * hop].to(self._device)
             heard = functional.pad(heard, (0, (chunk.end - chunk.begin) * hop - heard.shape[1]))
-            # A processor's caches and its memory's pages like one channel at a time better.
-            at_once = 1 if self._device.type == "cpu" else n_channels
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                found = [self._encoder(some) for some in torch.split(heard, at_once)]
+                found = [self._encoder(some, frames) for some in self._at_once(heard)]
             for whole, parts in zip(out, zip(*found, strict=True), strict=True):
-                for channel, part in zip(torch.split(whole, at_once), parts, strict=True):
-                    channel[..., chunk.first : chunk.last] = part[..., chunk.kept]
+                for channel, part in zip(self._at_once(whole), parts, strict=True):
+                    channel[..., here] = part
 
         self._in_chunks(n_frames, self.encoder_reach, code)
         return out
@@ -255,13 +263,18 @@ class Codec:
         def code(chunk: _Chunk) -> None:
             given = latents[..., chunk.begin : chunk.end].to(self._device)
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                sound = self._generator(given, first_frame + chunk.begin)
-            kept = sound[:, chunk.kept.start * hop : chunk.kept.stop * hop]
-            stretch = out[:, chunk.first * hop : chunk.last * hop]
-            stretch.copy_(kept[:, : stretch.shape[1]])
+                made = [self._generator(some, first_frame + chunk.begin) for some in self._at_once(given)]
+            stretches = self._at_once(out[:, chunk.first * hop : chunk.last * hop])
+            for stretch, sound in zip(stretches, made, strict=True):
+                stretch.copy_(sound[:, (chunk.first - chunk.begin) * hop :][:, : stretch.shape[1]])
 
         self._in_chunks(n_frames, self.generator_reach, code)
         return out
+
+    def _at_once(self, channels: Tensor) -> tuple[Tensor, ...]:
+        """Return channels (C, ...) as they are coded together."""
+        # A processor's caches and its memory's pages like one channel at a time better.
+        return torch.split(channels, 1 if self._device.type == "cpu" else len(channels))
 
     def _in_chunks(self, n_frames: int, reach: int, code: Callable[[_Chunk], None]) -> None:
         """Code frames chunk by chunk; where a chunk does not fit the device, go on with smaller ones."""
@@ -317,7 +330,3 @@ class _Chunk(NamedTuple):
     last: int
     begin: int
     end: int
-
-    @property
-    def kept(self) -> slice:
-        return slice(self.first - self.begin, self.last - self.begin)

@@ -5,7 +5,8 @@ Their tensors are (B, F, C), which spares processors all copying between layers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from transform.stft import N_HOPS, fft_size, synthesise
 
 if TYPE_CHECKING:
     from transform.codec import CodecConfig
+
+_NARROW, _PIECE_FRAMES = 64, 512  # channels of which there are so many frames that pieces fit a cache better
 
 
 class _TimeConv(nn.Conv2d):
@@ -32,6 +35,8 @@ class _TimeConv(nn.Conv2d):
 class _ConvNextBlock(nn.Module):
     """x (B, F, C) + scale * MLP(norm(depthwise convolution of x)); three times as wide inside."""
 
+    reach = 3  # frames to either side
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.spread = _TimeConv(width, width, 7, groups=width)
@@ -40,9 +45,18 @@ class _ConvNextBlock(nn.Module):
         self.narrow = nn.Linear(3 * width, width)
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        inner = functional.gelu(self.widen(self.norm(self.spread(x))))
-        return torch.addcmul(x, self.scale, self.narrow(inner))
+    def forward(self, x: Tensor, kept: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return what the block makes of x; of frames that `kept` leaves out, once they are spread, nothing."""
+        spread = self.spread(x)
+        if kept is not None:
+            x, spread = kept(x), kept(spread)
+        is_plain = x.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        at_once = max(1, x.shape[1]) if is_plain or x.shape[-1] > _NARROW else _PIECE_FRAMES
+        out = []
+        for some, wide in zip(torch.split(x, at_once, 1), torch.split(spread, at_once, 1), strict=True):
+            inner = functional.gelu(self.widen(self.norm(wide)))
+            out.append(torch.addcmul(some, self.scale, self.narrow(inner)))
+        return out[0] if len(out) == 1 else torch.cat(out, dim=1)
 
 
 class ConvNextEncoder(nn.Module):
@@ -64,19 +78,61 @@ class ConvNextEncoder(nn.Module):
                 self.reach += stride * spacing
                 spacing *= stride
             layers += [_ConvNextBlock(width) for _ in range(n_blocks)]
-            self.reach += 3 * n_blocks * spacing
+            self.reach += _ConvNextBlock.reach * n_blocks * spacing
             self.levels.append(nn.Sequential(*layers))
+        self.spacing = spacing  # band samples a latent frame
         self.project = nn.Linear(config.widths[-1], 2 * config.n_latents)
         with torch.no_grad():  # deviations begin small: latents that are mostly noise would be passed over
             self.project.bias[config.n_latents :] = -5.0
 
-    def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T')."""
+    def forward(self, bands: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T').
+
+        Args:
+            bands: all that the frames depend on.
+            wanted: which frames are returned, in order; None: all. Others are left out on the way, as soon as
+                none of these depends on them.
+        """
         bands = bands.mT.contiguous()
         x = self.enter(torch.cat((bands, torch.asinh(300 * bands) / 3), dim=-1))
+        n_frames = bands.shape[1] // self.spacing
+        held = torch.arange(n_frames, device=bands.device)
+        left, spacing = self.reach - 3, 1  # band samples that the layers to come see around a frame
         for level in self.levels:
-            x = level(x)
+            for layer in level.children():
+                if isinstance(layer, _TimeConv):
+                    spacing *= layer.stride[1]
+                    left -= spacing
+                if wanted is None or not isinstance(layer, _ConvNextBlock):
+                    x = layer(x)
+                    continue
+                left -= layer.reach * spacing
+                needed = _around(wanted, -(-left // self.spacing), n_frames)
+                x, held = layer(x, _Choice(torch.searchsorted(held, needed), len(held))), needed
         return x.transpose(1, 2), self.project(x).transpose(1, 2)
+
+
+def _around(frames: Tensor, reach: int, n_frames: int) -> Tensor:
+    """Return which of `n_frames` frames lie at most `reach` from one of the given, in order."""
+    steps = torch.zeros(n_frames + 1, dtype=torch.long, device=frames.device)
+    one = torch.ones_like(frames)
+    steps.index_add_(0, (frames - reach).clamp_min(0), one)
+    steps.index_add_(0, (frames + reach + 1).clamp_max(n_frames), -one)
+    return steps.cumsum(0)[:-1].nonzero()[:, 0]
+
+
+class _Choice(NamedTuple):
+    """Which of a feature map's latent frames are kept."""
+
+    places: Tensor
+    n_frames: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return those frames of x (B, F', C), which has F' / n_frames rows a latent frame."""
+        if len(self.places) == self.n_frames:
+            return x
+        frames = x.reshape(len(x), self.n_frames, -1, x.shape[-1])
+        return frames[:, self.places].flatten(1, 2)
 
 
 class ConvNextGenerator(nn.Module):

@@ -32,6 +32,7 @@ from transform.events import (
     align,
     estimate_tempo,
 )
+from transform.kept_sound import KeptSound
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.latent_bank import Heard
 from transform.presets import load_preset
@@ -43,7 +44,6 @@ ENGINES = ("resequence", "latent")
 Progress = Callable[[str, float], None]
 
 _BLOCK_SAMPLES = 2**17
-_KEPT_BYTES = 64 * 2**20  # of a take that was rendered for its peak: a short one is rendered once
 _CUT_FADE_S = 0.005
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
@@ -151,7 +151,7 @@ class Take:
         self._stems = stems
         self._notes = notes
         self._peak: float | None = None
-        self._rendered: list[Samples] | None = []  # blocks, as long as all of them are kept
+        self._rendered: KeptSound | None = None  # all of it, once it was rendered for its peak
 
     @property
     def duration_s(self) -> float:
@@ -162,7 +162,7 @@ class Take:
     def gain_db(self) -> float:
         """How far the take is turned down so that nothing clips, 0 or less; the first call renders it once."""
         if self._peak is None:
-            self._peak = max(map(self._peak_of, self._raw_blocks(_BLOCK_SAMPLES)), default=0.0)
+            self._peak = self._rendered_peak()
         # A hair below full scale, so that rounding to integers never reaches beyond it.
         return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
 
@@ -175,19 +175,15 @@ class Take:
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
-        out = self._raw(start, stop)
-        out *= np.float32(10 ** (self.gain_db / 20))
+        gain = np.float32(10 ** (self.gain_db / 20))  # before the take is read, as it renders it
+        out = self._rendered_once(start, stop)
+        out *= gain
         return out
 
     def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
         """Yield the take from beginning to end."""
-        gain = np.float32(10 ** (self.gain_db / 20))
-        if self._rendered is not None and block_samples == _BLOCK_SAMPLES:
-            yield from (block * gain for block in self._rendered)
-        else:
-            for block in self._raw_blocks(block_samples):
-                block *= gain
-                yield block
+        for start in range(0, self.n_samples, block_samples):
+            yield self.read(start, min(self.n_samples, start + block_samples))
 
     def write(
         self,
@@ -216,17 +212,27 @@ class Take:
             if progress is not None:
                 progress("render", done / self.n_samples)
 
-    def _peak_of(self, block: Samples) -> float:
-        """Return the peak of the next block, which is kept as long as all are few enough."""
-        if self._rendered is not None:
-            self._rendered.append(block)
-            if sum(kept.nbytes for kept in self._rendered) > _KEPT_BYTES:
-                self._rendered = None
-        return max(float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+    def _rendered_peak(self) -> float:
+        """Render the take, keep it if there is room, and return its peak."""
+        kept: KeptSound | None = KeptSound(self.format.n_channels)
+        peak = 0.0
+        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
+            block = self._raw(start, min(self.n_samples, start + _BLOCK_SAMPLES))
+            peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+            if kept is not None and not kept.add(block):
+                kept = None
+        self._rendered = kept
+        return peak
 
-    def _raw_blocks(self, block_samples: int) -> Iterator[Samples]:
-        for start in range(0, self.n_samples, block_samples):
-            yield self._raw(start, min(self.n_samples, start + block_samples))
+    def _rendered_once(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) as they were rendered, zeros outside of the take."""
+        if self._rendered is None:
+            return self._raw(start, stop)
+        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
+        first, last = (max(0, min(at, self.n_samples)) for at in (start, stop))
+        if first < last:
+            out[:, first - start : last - start] = self._rendered.read(first, last)
+        return out
 
     def _raw(self, start: int, stop: int) -> Samples:
         settings = self._settings
@@ -445,6 +451,7 @@ class Redrummer:
                 stand_ins=chosen,
                 has_own_velocity=settings.velocity == "source",
                 gain_db=settings.gain_db,
+                is_cut=settings.tail == "cut",
             )
             arrangement = LatentArrangement(
                 model, order, variation=settings.variation, seed=settings.seed, period=period

@@ -27,11 +27,13 @@ from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
 from transform.latent_bank import Heard, LatentBank, latent_bank
+from transform.layers import Placed
 from transform.presets import Preset
 from transform.resampling import Resampled
 from transform.resequence import PLAYED_TOGETHER_S, velocity_scale
 from transform.rhythm_transformer import (
     ACTIVATION_HOP,
+    Keys,
     RhythmConfig,
     RhythmNet,
     Source,
@@ -52,8 +54,9 @@ PEAK = (0.77, 1.84)
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
 _STRETCH_S = 5.5  # of a rhythm, heard at once
-_CHUNK_S = 7.0  # decoded at once
-_KEPT_BYTES = 128 * 2**20  # of decoded sound: a take is read twice, first for its peak
+_CHUNK_S = 14.0  # decoded at once
+_KEPT_BYTES = 64 * 2**20  # of decoded sound: where tails ring the end is read first, or twice
+_BEYOND_S = 0.5  # past its end, more than resampling needs, a take that is cut is known
 _KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
@@ -72,8 +75,7 @@ class LatentModel:
             bfloat16: whether it computes in this coarser format, all but what it attends to.
         """
         self.codec, self.config, self._bfloat16 = codec, net.config, bfloat16
-        self._device = torch.device(device)
-        self._net = net.eval().to(self._device)
+        self._net = Placed(net.eval(), device=device)
 
     @classmethod
     def load(cls, preset: Preset, *, device: str = "cpu", bfloat16: bool = False) -> LatentModel:
@@ -106,25 +108,28 @@ class LatentModel:
             )
 
     @torch.inference_mode()
-    def transform(self, bank: LatentBank, target: Target) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation of the latents (C, D, F) of the bank's sounds in the target's rhythm."""
-        try:
-            return self._transformed(bank, target)
-        except torch.OutOfMemoryError:
-            _log.warning("the device is short of memory: the transformer runs on the processor from here on")
-            self._device = torch.device("cpu")
-            self._net.to(self._device)
-            torch.cuda.empty_cache()
-            return self._transformed(bank, target)
+    def keys(self, bank: LatentBank) -> Keys:
+        """Return a bank as `transform` takes it."""
 
-    def _transformed(self, bank: LatentBank, target: Target) -> tuple[Tensor, Tensor]:
-        device, (mu, rhythm, is_there) = self._device, bank.source
-        assert is_there is not None
-        source = Source(mu.to(device), rhythm.to(device), is_there.to(device))
+        def made(net: RhythmNet, device: torch.device) -> Keys:
+            source = Source(*(None if x is None else x.to(device) for x in bank.source))  # type: ignore[arg-type]
+            channels = None if bank.channels is None else bank.channels.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
+                return net.bank_keys(source, channels)
+
+        return self._net.run(made)
+
+    @torch.inference_mode()
+    def transform(self, bank: Keys, target: Target) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of the latents (C, D, F) of a bank's sounds in the target's rhythm."""
+        return self._net.run(lambda net, device: self._transformed(net, device, bank, target))
+
+    def _transformed(
+        self, net: RhythmNet, device: torch.device, bank: Keys, target: Target
+    ) -> tuple[Tensor, Tensor]:
         a = None if target.activations is None else target.activations.to(device)
-        channels = None if bank.channels is None else bank.channels.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
-            out = self._net(source, Target(target.rhythm.to(device), a), channels, with_attention=False)
+            out = net(bank.on(device), Target(target.rhythm.to(device), a), with_attention=False)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
         return mu.cpu(), sigma.cpu()
 
@@ -189,7 +194,7 @@ class HeardRhythm:
         codec, hop = self._model.codec, self._model.config.hop
         begin, end = max(0, first - codec.encoder_reach), last + codec.encoder_reach
         audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
-        a = codec.encode(audio).activations[..., first - begin : last - begin]
+        a = codec.encode(audio, torch.arange(first - begin, last - begin)).activations
         return Target(rhythm_stretch(self._model.config, self._activations, first, last), a)
 
     def _mono(self, start: int, stop: int) -> Samples:
@@ -219,6 +224,7 @@ class LatentOrder:
     stand_ins: Mapping[str, str]  # which class of the source plays each class of the events
     has_own_velocity: bool  # classes are struck as hard as they mostly are in the source
     gain_db: Mapping[str, float]  # by class of the events
+    is_cut: bool = False  # what rings on at the end of the take is never read
 
 
 class Part(NamedTuple):
@@ -308,6 +314,7 @@ class _Latents:
         self._stretch = round(_STRETCH_S * SAMPLE_RATE / model.config.hop)
         self._known = lru_cache(_KEPT_STRETCHES)(self._heard)
         self._window = lru_cache(_KEPT_WINDOWS)(self._transformed)
+        self._keys = model.keys(part.bank)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C, D, last - first) of frames [first, last), at least one of them."""
@@ -338,7 +345,7 @@ class _Latents:
     def _transformed(self, number: int) -> tuple[Tensor, Tensor]:
         first = number * (self._size - self._overlap)
         target = self._target(first, min(first + self._size, self._n_frames))
-        return self._model.transform(self._part.bank, target)
+        return self._model.transform(self._keys, target)
 
     def _target(self, first: int, last: int) -> Target:
         """Return what is known of frames [first, last); windows that overlap share what was heard."""
@@ -382,6 +389,8 @@ class LatentArrangement:
         end_s = max((event.onset_s + LONGEST_S[event.drum_class] for event in events), default=0.0)
         self._n_samples = round(end_s * fmt.sample_rate)
         self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
+        read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
+        self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
         self._parts = [
             (part.gain, _Latents(model, part, self._n_frames)) for part in latent_parts(model, order)
         ]
@@ -412,10 +421,9 @@ class LatentArrangement:
     def _read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) at the model's rate, zeros outside of the sound."""
         out = np.zeros((self._fmt.n_channels, stop - start), dtype=np.float32)
-        size = self._chunk * self._model.config.hop
-        for number in range(
-            max(0, start) // size, -(-min(stop, self._n_frames * self._model.config.hop) // size)
-        ):
+        hop = self._model.config.hop
+        size = self._chunk * hop
+        for number in range(max(0, start) // size, -(-min(stop, self._n_read * hop) // size)):
             sound, begin = self._decoded_chunk(number), number * size
             left, right = max(start, begin), min(stop, begin + sound.shape[1])
             if left < right:
@@ -432,7 +440,7 @@ class LatentArrangement:
 
     def _decoded(self, number: int) -> Samples:
         codec, hop = self._model.codec, self._model.config.hop
-        first, last = number * self._chunk, min((number + 1) * self._chunk, self._n_frames)
+        first, last = number * self._chunk, min((number + 1) * self._chunk, self._n_read)
         begin, end = max(0, first - codec.generator_reach), min(self._n_frames, last + codec.generator_reach)
         out = np.zeros((self._fmt.n_channels, (last - first) * hop), dtype=np.float32)
         for gain, latents in self._parts:

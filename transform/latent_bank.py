@@ -71,7 +71,7 @@ class Heard(NamedTuple):
 class LatentBank(NamedTuple):
     """Frames of a source."""
 
-    source: Source  # of what is heard of its channels, mostly their mean
+    source: Source  # of all its channels: their latents' mean
     channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
 
 
@@ -109,11 +109,13 @@ def latent_bank(
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
         begin, end = max(0, first - reach), min(n_frames, last + reach)
         stretches.append(_Stretch(begin, end, index - begin))
-    mu = _encoded(codec, recording, sound, stretches)
+    mu = _encoded(codec, sound, stretches)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
-    return LatentBank(Source(mu[:1], r, is_there), mu[1:] if len(mu) > 1 else None)
+    # The latents of the channels' mean would take as long as those of a channel and lie nearby; they are
+    # attended to, never heard.
+    return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, is_there), mu if len(mu) > 1 else None)
 
 
 class _Stretch(NamedTuple):
@@ -124,8 +126,8 @@ class _Stretch(NamedTuple):
     wanted: Tensor  # counted from `begin`
 
 
-def _encoded(codec: Codec, recording: Recording, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
-    """Return the latents (1 + C, D, S) of the wanted frames: of what is heard, then of each channel.
+def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
+    """Return the latents (C, D, S) of the wanted frames of each channel.
 
     All frames come at the first gain, then all at the next.
     Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
@@ -140,12 +142,11 @@ def _encoded(codec: Codec, recording: Recording, sound: Resampled, stretches: Se
         if following and n_frames + following[0].end - following[0].begin <= codec.chunk_frames:
             continue
         heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
-        is_one = bool((heard == heard[:1]).all())
-        mono = torch.from_numpy(recording.mixed(heard.numpy()))[None]
-        heard = heard[:1] if is_one else torch.cat((mono, heard))
+        heard = heard[:1] if bool((heard == heard[:1]).all()) else heard
+        places = np.cumsum([0, *(s.end - s.begin for s in together)])
+        wanted = torch.cat([s.wanted + int(place) for s, place in zip(together, places, strict=False)])
         for turned, gain in zip(latents, GAINS, strict=True):
-            mu = torch.split(codec.encode(gain * heard).mu, [s.end - s.begin for s in together], dim=-1)
-            turned += [part[..., s.wanted] for part, s in zip(mu, together, strict=True)]
+            turned.append(codec.encode(gain * heard, wanted).mu)
         together = []
     every = [mu for turned in latents for mu in turned]
     n_coded = max(len(mu) for mu in every)

@@ -36,10 +36,16 @@ class RaveEncoder(nn.Module):
             self.project.bias[config.n_latents :] = -5.0
         self.reach += 2 * spacing
 
-    def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T')."""
+    def forward(self, bands: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T').
+
+        Args:
+            bands: all that the frames depend on.
+            wanted: which frames are returned; None: all.
+        """
         x = self.layers(bands)
-        return x, self.project(x)
+        latents = self.project(x)
+        return (x, latents) if wanted is None else (x[..., wanted], latents[..., wanted])
 
 
 class RaveGenerator(nn.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -351,20 +352,26 @@ class Attention(nn.Module):
             sounding: what must sound by the target's rhythm, shape (B, F, n_sounding).
             keys: what may be copied.
         """
-        even = functional.layer_norm(keys.u[: len(q)], keys.u.shape[-1:])
-        query, key = self._heads(self.to_query(q)), self._heads(self.to_key(even))
+        key = self.key(keys) if keys.key is None else keys.key
+        query = self._heads(self.to_query(q))
         with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
             query = query.float() / math.sqrt(query.shape[-1])
             # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
             rhythm_query = self.delta[:, None, None] * self._heads(self.rhythm_query(sounding))
-            rhythm_key = self._heads(self.rhythm_key(keys.sounding))
             # Q K^T + delta B_rhythm, a sum of two products, is one product of what stands side by side.
-            logits = torch.cat((query, rhythm_query), dim=-1) @ torch.cat((key.float(), rhythm_key), dim=-1).mT
+            logits = torch.cat((query, rhythm_query), dim=-1) @ key.mT
             if keys.distance is not None:
                 logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.is_there is not None:
                 logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
             return _softmax(logits)
+
+    def key(self, keys: Keys) -> Tensor:
+        """Return what queries are compared with, shape (B, H, keys, d + n_sounding)."""
+        even = functional.layer_norm(keys.u[: len(keys.sounding)], keys.u.shape[-1:])
+        key = self._heads(self.to_key(even))
+        with torch.autocast(key.device.type, enabled=False):
+            return torch.cat((key.float(), self._heads(self.rhythm_key(keys.sounding))), dim=-1)
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (B, F, H * d) as (B, H, F, d)."""
@@ -396,8 +403,8 @@ class Block(nn.Module):
                 nn.init.eye_(self.leave.weight)
         _begin_at_zero(self.narrow)
 
-    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Return the block's output (N, F, D) and its attention (B, H, F, keys).
+    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> Fetched:
+        """Return what the block fetches.
 
         Args:
             q: the query, shape (B, F, D).
@@ -414,11 +421,7 @@ class Block(nn.Module):
         even = functional.layer_norm(copied, copied.shape[-1:])
         seen = torch.cat((even, r_e.expand(len(copied), -1, -1)), dim=-1)
         out: Tensor = copied.float() + self.narrow(functional.leaky_relu(self.widen(seen), _LEAK)).float()
-        return out, attention
-
-    def copied(self, attention: Tensor) -> Tensor:
-        """Return how much of each key the output is made of (B, F, keys), of the attention: A_l."""
-        return attention.mean(dim=1)
+        return Fetched.of(keys, out, attention, attention.mean(dim=1))
 
 
 class Mixer(nn.Module):
@@ -446,19 +449,15 @@ class Mixer(nn.Module):
                 weight = torch.tensor([1.0 if c in sought else _ELSE for c in CLASSES])
                 keys[head].mul_(functional.pad(weight.repeat_interleave(_N_PHASES), (0, 1), value=1.0))
 
-    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
-        """Return the output (N, F, D) and the attention (B, H, F, keys), as `Block` does."""
+    def forward(self, q: Tensor, r_e: Tensor, sounding: Tensor, keys: Keys) -> Fetched:
+        """Return what the layer fetches; its arguments are those of `Block`."""
         attention = self.attention(q, sounding, keys)
         copied = torch.unflatten(_fetched(attention, keys.u), -1, (attention.shape[1], -1))  # (N, F, H, D)
         even = functional.layer_norm(copied, copied.shape[-1:]).flatten(2)
         known = torch.cat((r_e, _fetched(attention, keys.sounding), sounding), dim=-1)
         seen = torch.cat((even, known.expand(len(copied), -1, -1)), dim=-1)
         added = self.narrow(functional.leaky_relu(self.widen(seen), _LEAK))
-        return copied[:, :, 0].float() + added.float(), attention
-
-    def copied(self, attention: Tensor) -> Tensor:
-        """Return how much of each key the output begins with (B, F, keys): the first head's attention."""
-        return attention[:, 0]
+        return Fetched.of(keys, copied[:, :, 0].float() + added.float(), attention, attention[:, 0])
 
 
 def _begin_at_zero(layer: nn.Linear) -> None:
@@ -468,7 +467,12 @@ def _begin_at_zero(layer: nn.Linear) -> None:
 
 def _fetched(attention: Tensor, of_keys: Tensor) -> Tensor:
     """Return what attention (B, H, F, keys) leads to of (N, keys, C), head beside head: (N, F, H * C)."""
-    fetched = attention.flatten(1, 2) @ of_keys.to(attention.dtype)
+    of_keys, shared = of_keys.to(attention.dtype), attention.flatten(1, 2)
+    if len(of_keys) == len(attention):
+        fetched = shared @ of_keys
+    else:  # channels that share attention lie side by side in one product
+        side = shared[0] @ of_keys.transpose(0, 1).flatten(1)
+        fetched = torch.unflatten(side, 1, (len(of_keys), -1)).transpose(0, 1)
     return torch.unflatten(fetched, 1, attention.shape[1:3]).transpose(1, 2).flatten(2)
 
 
@@ -483,25 +487,52 @@ def _softmax(logits: Tensor) -> Tensor:
     return torch.threshold_(torch.softmax(logits, dim=-1), _NOTHING, 0.0)
 
 
+class Fetched(NamedTuple):
+    """What a layer makes of its keys."""
+
+    u: Tensor  # (N, F, D)
+    rhythm: Tensor  # (B, F, R): r of what is copied
+    attention: Tensor  # (B, H, F, keys)
+    copied: Tensor  # (B, F, keys): how much of each key u is made of; A_l, or a mixer's first head's attention
+
+    @classmethod
+    def of(cls, keys: Keys, u: Tensor, attention: Tensor, copied: Tensor) -> Fetched:
+        """Return it with the rhythm of what is copied."""
+        with torch.autocast(u.device.type, enabled=False):
+            return cls(u, copied @ keys.rhythm, attention, copied)
+
+
 class Keys(NamedTuple):
     """What a layer may copy: the current latents, and silence as the last."""
 
     u: Tensor  # (N, keys, D): the first B are attended to, channels of the source (N > B = 1) follow
+    rhythm: Tensor  # (B, keys, R): r, of silence nothing
     sounding: Tensor  # (B, keys, n_sounding)
     # (F, keys): buckets of relative position, by which B_rel is read. Those of a bank would all be the same,
     # which changes no attention: None.
     distance: Tensor | None
     is_there: Tensor | None  # (B, keys)
+    key: Tensor | None = None  # what the layer's queries are compared with, where it is known already
+
+    def on(self, device: torch.device) -> Keys:
+        """Return the keys on a device."""
+        return Keys(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=8)
 def _distances(n_frames: int, device: torch.device) -> Tensor:
-    """Return the buckets (F, F) of how far each key is ahead or behind: exact to 8 frames, then in ratios."""
-    frame = torch.arange(n_frames, device=device)
-    steps = frame - frame[:, None]
-    far, half = steps.abs(), _N_DISTANCES // 2
-    ratio = torch.log2(far.clamp_min(half) / half)  # 1 at 16 frames, 5 at 256
-    bucket = torch.where(far < half, far, half + (1.5 * ratio).long()).clamp_max(_N_DISTANCES - 1)
-    return torch.where(steps < 0, bucket + _N_DISTANCES, bucket)
+    """Return the buckets (F, F + 1) of how far each key is ahead or behind: exact to 8 frames, then in ratios.
+
+    Silence, the last key, is nowhere.
+    """
+    with torch.inference_mode(False):  # they are kept, and training may be the next to use them
+        frame = torch.arange(n_frames, device=device)
+        steps = frame - frame[:, None]
+        far, half = steps.abs(), _N_DISTANCES // 2
+        ratio = torch.log2(far.clamp_min(half) / half)  # 1 at 16 frames, 5 at 256
+        bucket = torch.where(far < half, far, half + (1.5 * ratio).long()).clamp_max(_N_DISTANCES - 1)
+        bucket = torch.where(steps < 0, bucket + _N_DISTANCES, bucket)
+        return functional.pad(bucket, (0, 1), value=_NOWHERE)
 
 
 # The whole.
@@ -530,7 +561,7 @@ class RhythmNet(nn.Module):
 
     def forward(
         self,
-        source: Source,
+        source: Source | Keys,
         target: Target,
         channels: Tensor | None = None,
         *,
@@ -539,7 +570,7 @@ class RhythmNet(nn.Module):
         """Return the source's latents in the target's rhythm.
 
         Args:
-            source: what may be copied.
+            source: what may be copied; a bank that is to serve many targets as the keys that it was made into.
             target: the rhythm.
             channels: latents (C, D, S) of the channels of the source, of which there is one then: what becomes
                 of them, by the attention that the source is paid, is returned too (decision 15).
@@ -547,32 +578,42 @@ class RhythmNet(nn.Module):
         """
         r_e, q = self.query(target)
         sounding = self.sounding(target.rhythm.mT.float())
-        u, r_u, is_there = source.mu.mT, source.rhythm.mT, source.is_there  # u^(0), r^(0)
-        if channels is not None:
-            u = torch.cat((u, channels.mT))
+        keys = source if isinstance(source, Keys) else self._first_keys(source, channels)
+        is_bank = keys.distance is None
+        u, r_u = keys.u[:, :-1], keys.rhythm[:, :-1]  # u^(0), r^(0)
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
         for block, alpha in zip(self.blocks, self.alphas(), strict=True):
-            output, attention = block(q, r_e, sounding, self._keys(u, r_u, q.shape[1], is_there))
-            layers.append(attention)
+            keys = keys if block is self.blocks[0] else self._keys(u, r_u)
+            found = block(q, r_e, sounding, keys)
             with torch.autocast(u.device.type, enabled=False):
-                copied: Tensor = block.copied(attention)  # type: ignore[operator]  # A_l (B, F, keys)
-                r_output = copied[..., :-1] @ r_u
-                composed = copied if made_of is None or not with_attention else _composed(copied, made_of)
-                if is_there is not None:  # a bank is not on the target's time: alpha is 1, nothing stays
-                    u, r_u, made_of, is_there = output, r_output, composed, None
-                    continue
-                if made_of is None:
-                    made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1)).expand_as(copied)
-                u = (1 - alpha) * u + alpha * output
-                r_u = (1 - alpha) * r_u + alpha * r_output
+                layers.append(found.attention)
                 if with_attention:
+                    composed = found.copied if made_of is None else _composed(found.copied, made_of)
+                if is_bank:  # it is not on the target's time: alpha is 1, nothing stays
+                    u, r_u, is_bank = found.u, found.rhythm, False
+                    made_of = composed if with_attention else None
+                    continue
+                u = (1 - alpha) * u + alpha * found.u
+                r_u = (1 - alpha) * r_u + alpha * found.rhythm
+                if with_attention:
+                    if made_of is None:
+                        made_of = functional.pad(torch.eye(u.shape[1], device=u.device), (0, 1))
                     made_of = (1 - alpha) * made_of + alpha * composed
-        assert made_of is not None
         mu, sigma, n = u.mT, self._sigma(u.mT), len(q)
-        others = None if channels is None else (mu[n:], sigma[n:])
-        attention = made_of if with_attention else made_of.new_zeros(0)
+        others = (mu[n:], sigma[n:]) if len(mu) > n else None
+        attention = mu.new_zeros(0) if made_of is None else made_of
         return Transformed(mu[:n], sigma[:n], attention, tuple(layers), others)
+
+    def bank_keys(self, source: Source, channels: Tensor | None = None) -> Keys:
+        """Return a bank, and its channels, as the keys that serve any number of targets."""
+        assert source.is_there is not None
+        keys = self._first_keys(source, channels)
+        if source.is_there.all():
+            keys = keys._replace(is_there=None)
+        first = self.blocks[0].attention
+        assert isinstance(first, Attention)
+        return keys._replace(key=first.key(keys))
 
     def _sigma(self, mu: Tensor) -> Tensor:
         """Return the deviations that go with means (B, D, F): equation 3."""
@@ -597,19 +638,17 @@ class RhythmNet(nn.Module):
             a_e = fused if has_a is None else torch.where(has_a[:, None, None], fused, a_e)
         return r_e, self.gate(r_e, a_e)
 
-    def _keys(self, u: Tensor, r_u: Tensor, n_frames: int, is_there: Tensor | None) -> Keys:
+    def _first_keys(self, source: Source, channels: Tensor | None) -> Keys:
+        u = source.mu.mT if channels is None else torch.cat((source.mu, channels)).mT
+        return self._keys(u, source.rhythm.mT, source.is_there)
+
+    def _keys(self, u: Tensor, r_u: Tensor, is_there: Tensor | None = None) -> Keys:
         """Return the current frames and silence, of which nothing is struck, as a layer's keys."""
-        distance = None
-        if is_there is None:
-            distance = functional.pad(_distances(n_frames, u.device), (0, 1), value=_NOWHERE)
-        else:
+        distance = _distances(u.shape[1], u.device) if is_there is None else None
+        if is_there is not None:
             is_there = functional.pad(is_there, (0, 1), value=True)
-        return Keys(
-            self._with_silence(u),
-            self.sounding(functional.pad(r_u.float(), (0, 0, 0, 1))),
-            distance,
-            is_there,
-        )
+        rhythm = functional.pad(r_u, (0, 0, 0, 1))
+        return Keys(self._with_silence(u), rhythm, self.sounding(rhythm.float()), distance, is_there)
 
     def _with_silence(self, u: Tensor) -> Tensor:
         return torch.cat((u, self.silence.expand(len(u), 1, -1)), dim=1)

@@ -99,6 +99,33 @@ def test_chunks_give_the_result_of_one_pass(net, audio, monkeypatch):
     assert torch.allclose(codec.decode(parts.mu, audio.shape[1]), whole_sound, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk_s", [0.15, 15.0])
+def test_frames_that_are_wanted_alone_are_those_of_the_whole(net, audio, monkeypatch, chunk_s):
+    # Among them the first and the last, neighbours, and some that are far from all others.
+    codec = codec_of(net)
+    whole = codec.encode(audio)
+    monkeypatch.setattr(module, "_CHUNK_S", chunk_s)
+    last = whole.mu.shape[-1] - 1
+    wanted = torch.tensor(sorted({0, 1, min(9, last), last // 2, last // 2 + 1, last - 1, last}))
+    for one, other in zip(codec.encode(audio, wanted), whole, strict=True):
+        assert torch.allclose(one, other[..., wanted], atol=1e-5)
+    assert codec.encode(audio, wanted[:0]).mu.shape == (2, 6, 0)
+
+
+def test_the_less_is_wanted_the_less_is_computed(audio):
+    net = CodecNet(SMALL).eval()
+    n_mixed = []
+    for block in (m for m in net.encoder.modules() if hasattr(m, "widen")):
+        block.widen.register_forward_hook(lambda _, given, out: n_mixed.append(given[0].shape[1]))
+    codec, last = codec_of(net), None
+    for n in (60, 30, 1):
+        n_mixed.clear()
+        codec.encode(audio[:1], torch.arange(20, 20 + n))
+        assert last is None or sum(n_mixed) < 0.9 * last
+        assert n_mixed[-1] == n
+        last = sum(n_mixed)
+
+
 def test_the_reach_is_no_larger_than_need_be(net):
     # What lies within the reach matters; what lies beyond it does not.
     net.eval()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from transform import kept_sound
 from transform.audio import Recording
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer, RenderSettings, Take
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 
@@ -206,6 +207,23 @@ def test_blocks_add_up_to_the_take(click_source):
     )
     assert take.read(-50, 10)[:, :50].max() == 0
     assert take.read(take.n_samples, take.n_samples + 10).max() == 0
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatch, has_room):
+    path, redrummer = click_source()
+    monkeypatch.setattr(kept_sound, "_IN_MEMORY_BYTES", 100_000)
+    if not has_room:
+        monkeypatch.setattr(kept_sound.KeptSound, "add", lambda self, block: False)
+    take = redrummer.redrum(
+        Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)), RenderSettings(length=20.0)
+    )
+    n_rendered, raw = [], Take._raw
+    monkeypatch.setattr(Take, "_raw", lambda *what: n_rendered.append(what[2] - what[1]) or raw(*what))
+    blocks = np.concatenate(list(take.blocks()), axis=1)
+    assert blocks.shape[1] == take.n_samples == 20 * 44_100
+    assert sum(n_rendered) == take.n_samples * (1 if has_room else 2)
+    np.testing.assert_allclose(blocks, raw(take, 0, take.n_samples) * 10 ** (take.gain_db / 20), atol=1e-6)
 
 
 def test_a_source_without_drums_is_said(write_wav):

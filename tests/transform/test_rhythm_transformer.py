@@ -254,7 +254,7 @@ def test_attention_in_use_is_that_of_training_without_denormal_numbers(net, is_b
 
 
 def test_relative_positions_are_exact_nearby_and_coarse_far_away(net):
-    distance = net._keys(torch.zeros(1, 300, 6), torch.zeros(1, 300, net.config.n_rhythm), 300, None).distance
+    distance = net._keys(torch.zeros(1, 300, 6), torch.zeros(1, 300, net.config.n_rhythm)).distance
     assert distance.shape == (300, 301)
     assert distance[0, :9].tolist() == list(range(9))
     assert distance[150, 140] == bucket_of(-10)
@@ -474,6 +474,24 @@ def test_channels_follow_the_attention_that_the_source_is_paid(net):
         assert torch.allclose(sigma[:1], out.sigma, atol=1e-5)
         assert not torch.allclose(mu[1:], out.mu, atol=1e-3)
         assert alone.channels is None
+
+
+@pytest.mark.parametrize("n_channels", [0, 2])
+def test_a_bank_as_keys_serves_as_the_bank_does(net, n_channels):
+    source = random_source(net.config, 20, n_items=1)
+    channels = torch.randn(n_channels, *source.mu.shape[1:]) if n_channels else None
+    for n_there in (20, 13):
+        banked = source._replace(is_there=torch.arange(20)[None] < n_there)
+        with torch.no_grad():
+            keys = net.bank_keys(banked, channels)
+            for seed in (2, 3):
+                target = random_target(net.config, n_items=1, seed=seed)
+                expected, out = net(banked, target, channels), net(keys, target)
+                assert torch.allclose(out.mu, expected.mu, atol=1e-6)
+                assert torch.allclose(out.attention, expected.attention, atol=1e-6)
+                assert (out.channels is None) == (channels is None)
+                for one, other in zip(out.channels or (), expected.channels or (), strict=True):
+                    assert torch.allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("hop", [256, 512, 2048])

@@ -1,0 +1,52 @@
+"""Sound that is read again: in memory while it is short, in a temporary file when it grows."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import weakref
+
+import numpy as np
+
+from transform.audio import Samples
+
+_log = logging.getLogger(__name__)
+_IN_MEMORY_BYTES = 64 * 2**20
+
+
+class KeptSound:
+    """Blocks of samples, kept one after the other.
+
+    The temporary file has no name, or is one that the system deletes as soon as it is closed: nothing of it is
+    left behind, even by a process that is killed.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        """Keep sound of so many channels; nothing at first."""
+        self._n_channels, self.n_samples = n_channels, 0
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (it is closed below)
+        weakref.finalize(self, self._file.close)
+
+    def add(self, block: Samples) -> bool:
+        """Keep a block, shape (C, T); return False if there is no room for it, and then nothing is kept."""
+        assert block.shape[0] == self._n_channels
+        try:
+            self._file.seek(0, 2)
+            self._file.write(np.ascontiguousarray(block.T, dtype=np.float32).tobytes())
+            self._file.flush()
+        except OSError as err:
+            _log.warning(
+                "%s: a long take is computed twice, as there is no room to keep it", err.strerror or err
+            )
+            self._file.close()
+            return False
+        self.n_samples += block.shape[1]
+        return True
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of what is kept, shape (C, stop - start)."""
+        assert 0 <= start <= stop <= self.n_samples
+        bytes_each = 4 * self._n_channels
+        self._file.seek(start * bytes_each)
+        found = np.frombuffer(self._file.read((stop - start) * bytes_each), dtype=np.float32)
+        return np.ascontiguousarray(found.reshape(-1, self._n_channels).T)
