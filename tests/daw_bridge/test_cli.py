@@ -173,20 +173,15 @@ main()
 """
 
 
-def test_help_is_quick_and_loads_no_torch():
+def test_help_loads_nothing_heavy():
     code = "import atexit, sys; atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr));" + MAIN
-    took_s = []
-    for _ in range(3):
-        began_s = time.perf_counter()
-        result = run_python(code, "--help")
-        took_s.append(time.perf_counter() - began_s)
-        assert result.returncode == 0
-        for command in ("demo", "render", "transcribe", "rhythms", "presets", "train"):
-            assert command in result.stdout
-        assert "'daw_bridge.cli'" in result.stderr
-        for heavy in ("torch", "numpy", "matplotlib", "soundfile", "transform.engine"):
-            assert f"'{heavy}'" not in result.stderr
-    assert min(took_s) < 0.5
+    result = run_python(code, "--help")
+    assert result.returncode == 0
+    for command in ("demo", "render", "transcribe", "rhythms", "presets", "train"):
+        assert command in result.stdout
+    assert "'daw_bridge.cli'" in result.stderr
+    for heavy in ("torch", "numpy", "matplotlib", "soundfile", "transform.engine"):
+        assert f"'{heavy}'" not in result.stderr
 
 
 @pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
