@@ -214,20 +214,7 @@ class RhythmRun(Run):
         device: torch.device,
         change: Callable[[RhythmNet], None] | None = None,
     ) -> None:
-        """Begin.
-
-        Args:
-            pack: kits and rhythms.
-            out: the folder of the run.
-            settings: of the run.
-            trained: what stage 2 builds on.
-            device: where it is trained.
-            change: what is otherwise in the transformer as it begins.
-
-        Raises:
-            PackError: the pack lacks what training or validation needs.
-            SettingsError: the settings do not fit the codec.
-        """
+        """Begin, with the arguments and errors of `train_rhythm`; `change` is made to the transformer first."""
         fits = config_for(trained.encoder.config, fingerprint(trained.encoder))
         if settings.model.codec != fits.codec:
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
