@@ -9,6 +9,7 @@ import typer
 
 from daw_bridge.options import (
     Align,
+    Attack,
     BitDepth,
     Classes,
     Device,
@@ -103,6 +104,7 @@ def batch(
     tail: Tail = None,
     seed: Seed = None,
     variation: Variation = None,
+    attack: Attack = None,
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -158,6 +160,7 @@ def batch(
         tail=tail,
         seed=seed,
         variation=variation,
+        attack=attack,
     )
 
     is_done = not projects or redrum_projects(

@@ -10,6 +10,7 @@ import typer
 
 from daw_bridge.options import (
     Align,
+    Attack,
     BitDepth,
     Classes,
     Device,
@@ -78,6 +79,7 @@ def selected(
     tail: Tail = None,
     seed: Seed = None,
     variation: Variation = None,
+    attack: Attack = None,
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -109,6 +111,7 @@ def selected(
         tail=tail,
         seed=seed,
         variation=variation,
+        attack=attack,
     )
     check_bit_depth(bit_depth)
 

@@ -90,6 +90,9 @@ Tail = Annotated[
 ]
 Seed = Annotated[int | None, option("N", "The same seed gives the same bytes.", "0")]
 Variation = Annotated[float | None, option("0..10", "How far the latent engine varies the sound.", "0")]
+Attack = Annotated[
+    str | None, option("original|none", "Attacks of the latent engine: the source's, or its own.", "original")
+]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
     str, option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")

@@ -9,6 +9,7 @@ import typer
 
 from daw_bridge.options import (
     Align,
+    Attack,
     BitDepth,
     Classes,
     Device,
@@ -75,6 +76,7 @@ def selected(
     tail: Tail = None,
     seed: Seed = None,
     variation: Variation = None,
+    attack: Attack = None,
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -105,6 +107,7 @@ def selected(
         tail=tail,
         seed=seed,
         variation=variation,
+        attack=attack,
     )
     check_bit_depth(bit_depth)
 

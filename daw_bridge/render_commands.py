@@ -9,6 +9,7 @@ import typer
 
 from daw_bridge.options import (
     Align,
+    Attack,
     BitDepth,
     Classes,
     Device,
@@ -130,6 +131,7 @@ def render(
     tail: Tail = None,
     seed: Seed = None,
     variation: Variation = None,
+    attack: Attack = None,
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -161,6 +163,7 @@ def render(
         tail=tail,
         seed=seed,
         variation=variation,
+        attack=attack,
     )
     with ExitStack() as files:
         work = open_work(files, Path(source), rhythm, drum_map, output)

@@ -186,6 +186,14 @@ def codec(
     preset: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Begin with its codec, not with random weights.")
     ] = None,
+    adversarial: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Of the steps, those of phase B; 1: the encoder of --preset stays, and transformers fit it. "
+            "[default: 0.25]",
+        ),
+    ] = None,
 ) -> None:
     """Train the codec, stage 1 of the paper: drum recording <-> latents."""
     limit = _minutes(max_minutes)
@@ -194,7 +202,8 @@ def codec(
     from transform.presets import load_preset
 
     kind = _device(device)
-    settings = codec_training(config, kind, **_given(steps=steps, seed=seed, batch=batch))
+    given = _given(steps=steps, seed=seed, batch=batch, adversarial=adversarial)
+    settings = codec_training(config, kind, **given)
     begin = None if preset is None else load_preset(preset)
     how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
     checkpoint = train_codec(load_pack(data), out, settings, **how)

@@ -64,7 +64,7 @@ class CodecTraining(RunSettings):
     warm_up: int = 500
     validate_every: int = 1000
     n_validation: int = 16
-    adversarial: float = 0.25  # share of the steps that are phase B
+    adversarial: float = 0.25  # share of the steps that are phase B; 1: the encoder stays as it begins
     judged_samples: int = 32_768  # of each piece, by the discriminators, which cost several times the rest
     adversarial_rate: float = 2e-4  # in phase B, of generator and discriminators; falls to a tenth
     mel_weight: float = 3.0
@@ -92,7 +92,7 @@ class CodecTraining(RunSettings):
             raise SettingsError(
                 f"pieces of {self.pieces.n_samples} samples do not fit recordings of {self.synthesis.n_samples}"
             )
-        if not 0 <= self.adversarial < 1:
+        if not 0 <= self.adversarial <= 1:
             raise SettingsError(f"adversarial is {self.adversarial}; it must lie between 0 and 1")
 
     @property
@@ -112,6 +112,8 @@ def codec_training(configuration: str, device: str, **changes: Any) -> CodecTrai
             f"there is no configuration {configuration}", hint=f"there are {', '.join(CONFIGURATIONS)}"
         )
     settings: dict[str, Any] = {"model": CONFIGURATIONS[configuration]}
+    if configuration == "paper":
+        settings["learning_rate"] = 2e-4  # its wide convolutions learn nothing at 1e-3 (docs/method.md)
     if device == "cpu":
         settings |= {"batch": 8, "judged_samples": 16_384, "discriminators": DiscriminatorConfig(width=16)}
     return CodecTraining(**(settings | changes))
@@ -142,11 +144,15 @@ def train_codec(
         CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint or
             the preset's codec is of another configuration; or the loss is not finite.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step.
+        SettingsError: the time is too short for a single step, or all of it is phase B of random weights.
     """
     deadline = time.monotonic() + max_minutes * 60
     if not resume:
         check_is_new(out, "codec")
+        if begin is None and settings.adversarial == 1:
+            raise SettingsError(
+                "phase B alone has no encoder that has learnt", hint="name the codec to begin with by --preset"
+            )
     run = _Run(pack, out, settings, torch.device(device))
     if begin is not None:
         run.begin_with(begin)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from transform.attack_overlay import AttackOverlay, Sound
 from transform.attacks import refine_onsets, with_measured_velocities
 from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
 from transform.bank import Bank
@@ -66,6 +67,7 @@ class RenderSettings:
     tail: Literal["cut", "ring", "wrap"] = "cut"
     seed: int = 0
     variation: float = 0.0  # how far latents are drawn from their mean; 1: by their deviation
+    attack: Literal["original", "none"] = "original"  # the latent engine's: the source's own, or generated
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -106,6 +108,13 @@ class RenderSettings:
             raise SettingsError(
                 f"the {self.engine} engine knows no variation", hint="leave it out, or take the latent engine"
             )
+        if self.attack not in ("original", "none"):
+            raise SettingsError(f"attack is {self.attack!r}", hint="give original or none")
+        if self.attack != "original" and self.engine != "latent":
+            raise SettingsError(
+                f"the {self.engine} engine plays nothing but the source's own attacks",
+                hint="leave --attack out, or take the latent engine",
+            )
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -117,17 +126,6 @@ def _is_between(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and low <= value <= high
 
 
-class Arranged(Protocol):
-    """The sound that an engine makes."""
-
-    @property
-    def end(self) -> int:
-        """The sample at which the last sound has ended; 0 where nothing plays."""
-
-    def add_to(self, out: Samples, start: int) -> None:
-        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-
-
 class Take:
     """A recording's drums playing a rhythm; `notes` are sentences that its user should read."""
 
@@ -136,7 +134,7 @@ class Take:
         source: Recording,
         rhythm: Rhythm,
         source_events: list[DrumEvent],
-        arrangement: Arranged,
+        arrangement: Sound,
         *,
         stems: StemReader | None,
         n_samples: int,
@@ -411,8 +409,11 @@ class Redrummer:
         heard = self._heard(source)
         tell("separate source", 0.0)
         stems = self.separator.open(source, heard.activations) if self.separator is not None else None
-        bank = Bank.of_recording(source, heard.events, stems) if model is None else None
-        available = {e.drum_class for e in heard.events} if bank is None else bank.classes
+        replays = model is None or settings.attack == "original"
+        bank = Bank.of_recording(source, heard.events, stems) if replays else None
+        available = {e.drum_class for e in heard.events}
+        if bank is not None and model is None:
+            available = set(bank.classes)
         if not available:
             raise AudioError(
                 f"no drum hits are heard in {source.name}",
@@ -436,11 +437,11 @@ class Redrummer:
         )
         period = n_samples if settings.tail == "wrap" else None
         chosen = stand_ins(available, played.events)
-        arrangement: Arranged
-        if bank is not None:
-            arrangement = _resequenced(bank, played, settings, period)
+        arrangement: Sound
+        if model is None:
+            assert bank is not None
+            arrangement = _resequenced(bank, played.events, settings, period)
         else:
-            assert model is not None
             order = LatentOrder(
                 source=heard,
                 stems=stems,
@@ -456,6 +457,16 @@ class Redrummer:
             arrangement = LatentArrangement(
                 model, order, variation=settings.variation, seed=settings.seed, period=period
             )
+            if bank is not None:
+                # A class of which nothing clean could be cut out is generated from its attack on.
+                own = [event for event in played.events if chosen[event.drum_class] in bank.classes]
+                arrangement = AttackOverlay(
+                    arrangement,
+                    _resequenced(bank, own, settings, period),
+                    (event.onset_s for event in own),
+                    sample_rate=source.sample_rate,
+                    period=period,
+                )
         if settings.tail == "ring":
             n_samples = max(n_samples, arrangement.end)
         doubt = doubts(source.name, drum_confidence(source))
@@ -513,11 +524,13 @@ class Redrummer:
         return rhythm, notes
 
 
-def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: int | None) -> Arrangement:
-    """Return the rhythm played by a source's hits; `period` as `Arrangement` has it."""
+def _resequenced(
+    bank: Bank, events: Sequence[DrumEvent], settings: RenderSettings, period: int | None
+) -> Arrangement:
+    """Return events played by a source's hits; `period` as `Arrangement` has it."""
     placements = arrange(
         bank,
-        played.events,
+        events,
         velocity="source" if settings.velocity == "source" else "rhythm",
         # No hit in which a kept class sounds along: that class plays on anyway.
         gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},

@@ -381,7 +381,7 @@ def test_options_reach_the_settings(source, monkeypatch):
     assert (settings.tail, settings.seed) == ("ring", 9)
 
 
-def test_the_latent_engine_and_its_variation_reach_the_settings(source, monkeypatch):
+def test_the_latent_engine_and_its_options_reach_the_settings(source, monkeypatch):
     seen = []
 
     def watched(self, recording, rhythm, settings, **options):
@@ -389,12 +389,16 @@ def test_the_latent_engine_and_its_variation_reach_the_settings(source, monkeypa
         raise CheckpointError("enough")
 
     monkeypatch.setattr(Redrummer, "redrum", watched)
-    redrum("render", source, "--rhythm", RHYTHM, "--engine", "latent", "--variation", 0.5)
-    assert (seen[0].engine, seen[0].variation) == ("latent", 0.5)
+    redrum("render", source, "--rhythm", RHYTHM, "--engine", "latent", "--variation", 0.5, "--attack", "none")
+    assert (seen[0].engine, seen[0].variation, seen[0].attack) == ("latent", 0.5, "none")
 
 
-def test_variation_of_the_other_engine_is_a_usage_error(source, here):
-    assert_refused(["render", source, "--rhythm", RHYTHM, "--variation", 1], 2, "knows no variation", here)
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [(("--variation", 1), "knows no variation"), (("--attack", "none"), "source's own attacks")],
+)
+def test_options_of_the_other_engine_are_usage_errors(source, here, option, why):
+    assert_refused(["render", source, "--rhythm", RHYTHM, *option], 2, why, here)
 
 
 @pytest.mark.parametrize("length", ["source", "0.75"])

@@ -221,8 +221,8 @@ def test_settings_that_do_not_fit_are_refused(settings):
         settings(pieces=PieceSettings(n_samples=8000))
     with pytest.raises(SettingsError, match="do not fit recordings"):
         settings(pieces=PieceSettings(n_samples=32_768))
-    with pytest.raises(SettingsError, match="adversarial is 1"):
-        settings(adversarial=1.0)
+    with pytest.raises(SettingsError, match=r"adversarial is 1\.1"):
+        settings(adversarial=1.1)
     with pytest.raises(SettingsError, match="no configuration lowres"):
         codec_training("lowres", "cpu")
 
@@ -273,3 +273,16 @@ def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, n
     )
     with pytest.raises(CheckpointError, match="codec of preset preset is of another configuration"):
         train_codec(tiny_pack, tmp_path / "other", settings(model=SMALL_PAPER), begin=preset)
+
+
+def test_phase_b_alone_leaves_a_presets_encoder_and_so_its_transformer(tiny_pack, settings, tmp_path):
+    alone = settings(steps=2, adversarial=1.0)
+    with pytest.raises(SettingsError, match="phase B alone has no encoder"):
+        train_codec(tiny_pack, tmp_path / "none", alone)
+    first = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
+    checkpoint = train_codec(tiny_pack, tmp_path / "more", alone, begin=load_preset(tmp_path / "preset"))
+    second = export_codec(checkpoint, tmp_path / "preset-b")
+    codecs = [Codec.load(*paths) for paths in (first, second)]
+    assert codecs[0].fingerprint == codecs[1].fingerprint
+    weights = [dict(codec._generator.state_dict()) for codec in codecs]
+    assert not same(*weights)

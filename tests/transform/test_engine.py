@@ -265,6 +265,8 @@ def test_a_rhythm_without_drums_is_said(click_source):
         {"seed": -1},
         {"engine": "latent", "variation": -0.1},
         {"variation": 0.5},
+        {"engine": "latent", "attack": "soft"},
+        {"attack": "none"},
     ],
 )
 def test_impossible_settings_are_usage_errors(wrong):

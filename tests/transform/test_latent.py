@@ -12,6 +12,7 @@ from torch.nn import functional
 from training.measures import log_mel_distance_db
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
+from transform.bank import Bank
 from transform.codec import Codec, CodecConfig, CodecNet, Encoded
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import AudioError, CheckpointError, RhythmError
@@ -123,7 +124,7 @@ def rhythm_of(*strokes, length_s=2.5, velocity=0.8, bpm=None):
 
 
 def settings_of(**changes):
-    return RenderSettings(engine="latent", **changes)
+    return RenderSettings(engine="latent", **({"attack": "none"} | changes))
 
 
 def whole(take):
@@ -191,6 +192,43 @@ def test_channels_of_their_own_stay_apart(recorded, model, played):
     assert np.abs(band(right, "KD")).max() < 0.02
     assert np.abs(onset_errors_s(left, [t for t, c in WANTED if c == "KD"])).max() < 0.007
     assert np.abs(onset_errors_s(right, [t for t, c in WANTED if c == "HH"])).max() < 0.007
+
+
+@pytest.mark.parametrize("change", [{}, {"tail": "wrap"}, {"gain_db": {"HH": -6.0}}, {"velocity": "source"}])
+def test_strokes_begin_as_the_sources_own_hits_and_ring_as_generated(played, change):
+    source, _, redrummer = played(n_channels=2)
+    takes = {}
+    for name, settings in {
+        "overlaid": settings_of(attack="original", **change),
+        "generated": settings_of(**change),
+        "replayed": RenderSettings(**change),
+    }.items():
+        takes[name] = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings))
+    time_s = np.arange(takes["overlaid"].shape[1]) / RATE
+    after_s = np.stack([time_s - onset_s for onset_s, _ in WANTED])
+    begins = ((after_s > -0.002) & (after_s < 0.05)).any(axis=0)
+    rings = ~((after_s > -0.0031) & (after_s < 0.151)).any(axis=0)
+    np.testing.assert_allclose(takes["overlaid"][:, begins], takes["replayed"][:, begins], atol=1e-6)
+    np.testing.assert_allclose(takes["overlaid"][:, rings], takes["generated"][:, rings], atol=1e-6)
+    assert np.abs(takes["generated"][:, begins] - takes["replayed"][:, begins]).max() > 0.01
+    assert np.abs(onset_errors_s(takes["overlaid"][0], [t for t, _ in WANTED])).max() < 0.0005  # no frames
+
+
+def test_a_class_without_a_clean_hit_is_generated_from_its_attack_on(played, monkeypatch):
+    source, _, redrummer = played()
+    cut = Bank.of_recording
+
+    def without_hats(*given, **options):
+        bank = cut(*given, **options)
+        bank.sets.pop(frozenset({"HH"}))
+        return bank
+
+    monkeypatch.setattr(Bank, "of_recording", without_hats)
+    settings = {name: settings_of(attack=name) for name in ("original", "none")}
+    takes = {n: whole(redrummer.redrum(source, rhythm_of(*WANTED), s))[0] for n, s in settings.items()}
+    for onset_s, drum_class in WANTED:
+        place = slice(round(onset_s * RATE), round((onset_s + 0.04) * RATE))
+        assert np.array_equal(takes["original"][place], takes["none"][place]) == (drum_class == "HH")
 
 
 def small_model(seed=0):
