@@ -422,7 +422,7 @@ def score_codec(
         note_scores(preset, "codec-generator", scores)
 
 
-def _given(**options: int | None) -> dict[str, Any]:
+def _given(**options: float | None) -> dict[str, Any]:
     """Return the options that were given; the others keep the defaults that the settings state."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,13 +42,17 @@ PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
 TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
 # Where the preset has the models.
 LATENT_AUDIO, LATENT_MIDI = "latent (audio rhythm)", "latent (MIDI rhythm)"
+# The network alone: nothing of the source's hits is laid over what it makes.
+GENERATED_AUDIO = "latent, generated attacks (audio rhythm)"
+GENERATED_MIDI = "latent, generated attacks (MIDI rhythm)"
 # The stages of the latent engine, exchanged for the truth one after the other.
 LATENT_TOLD, BEST_COPIES = "latent, true events", "latent, best copies"
 CODED_ORACLE = "oracle through the codec"
 
 _COPIES = ("source copy", "target copy")
 _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
-_LATENT = (LATENT_AUDIO, LATENT_MIDI)
+_GENERATED = (GENERATED_AUDIO, GENERATED_MIDI)
+_LATENT = (LATENT_AUDIO, LATENT_MIDI, *_GENERATED)
 _CODED = (BEST_COPIES, CODED_ORACLE)
 SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TOLD, *_CODED, "oracle")
 OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, *_LATENT)  # the preset as it is
@@ -139,9 +143,16 @@ def systems_for(item: Item, *, has_codec: bool, has_latent: bool) -> tuple[str, 
     return tuple(system for system in known if system not in missing)
 
 
-def engine_of(system: str) -> str:
-    """Return the engine that a system plays with."""
-    return "latent" if system in (*_LATENT, LATENT_TOLD) else "resequence"
+def played_with(system: str) -> dict[str, Any]:
+    """Return the settings of a render that make a system."""
+    if system in _GENERATED:
+        return {"engine": "latent", "attack": "none"}
+    return {"engine": "latent" if system in (*_LATENT, LATENT_TOLD) else "resequence"}
+
+
+def plays_audio(system: str) -> bool:
+    """Tell whether a system is given the target's recording, not its events."""
+    return system in (AUDIO_RHYTHM, LATENT_AUDIO, GENERATED_AUDIO)
 
 
 def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
@@ -183,9 +194,9 @@ def play(
         return kept, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
-    if system in (AUDIO_RHYTHM, LATENT_AUDIO):
+    if plays_audio(system):
         rhythm = Recording.from_samples(item.target, SAMPLE_RATE, "target")
-    settings = RenderSettings(engine=engine_of(system), length=item.length_s, align="seconds")
+    settings = RenderSettings(length=item.length_s, align="seconds", **played_with(system))
     own = variant(system, item, redrummer, nmf)
     began = time.perf_counter()
     try:

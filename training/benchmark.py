@@ -21,16 +21,15 @@ import torch
 
 from training.bench_items import Audio, Item, ItemMaker
 from training.bench_systems import (
-    AUDIO_RHYTHM,
     KIT_SYSTEMS,
-    LATENT_AUDIO,
     OWN,
     SYSTEMS,
     Players,
-    engine_of,
     events_of,
     given_back_db,
     play,
+    played_with,
+    plays_audio,
     variant,
 )
 from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
@@ -392,9 +391,9 @@ def _memory(maker: ItemMaker, players: Players, n: int, progress: Progress | Non
         for system in players.systems_for(item):
             if system not in OWN:
                 continue
-            rhythm = item.target if system in (AUDIO_RHYTHM, LATENT_AUDIO) else events_of(item)
+            rhythm = item.target if plays_audio(system) else events_of(item)
             folder = str(players.preset.folder)
-            needed = peak_memory_mb(folder, item.source, rhythm, engine=engine_of(system))
+            needed = peak_memory_mb(folder, item.source, rhythm, **played_with(system))
             if needed is not None:
                 found[system] = max(found.get(system, 0.0), needed)
         if progress is not None:

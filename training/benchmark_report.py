@@ -71,6 +71,8 @@ _NOTES = """\
   learnt from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
 - **Plain slices, NMF stems, true stems**: the resequencer without a separator, with NMF's stems, with the
   source's own; "true stems and events" is also told what the source plays.
+- **Latent, generated attacks**: with `--attack none`, the network's own sound from the first sample on. In the
+  other rows the source's own hits begin each stroke.
 - **Latent, true events; best copies; oracle through the codec**: the latent engine's stages exchanged for the
   truth one after the other. The MIDI rhythm is the target's true events; "true events" is told those of the
   source too; "best copies" copies the source's latents that are nearest to the oracle's; the last has the

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,16 @@ Rhythms = NDArray[np.float32] | Rhythm
 _ALONE = "from training.peak_memory import render_alone; render_alone()"
 
 
-def peak_memory_mb(
-    preset: str, source: NDArray[np.float32], rhythm: Rhythms, *, engine: str = "resequence"
-) -> float | None:
+def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms, **settings: Any) -> float | None:
     """Return the most resident memory of a process that redrums a source, in MB; None where nobody can tell.
 
     Args:
         preset: whose models are loaded.
         source: mono, shape (T,), at 44.1 kHz.
         rhythm: a recording, as the source, or events.
-        engine: plays them.
+        settings: fields of `RenderSettings`.
     """
-    done = in_own_process(_ALONE, (preset, source, rhythm, engine))
+    done = in_own_process(_ALONE, (preset, source, rhythm, settings))
     done.check_returncode()
     return float(done.stdout) if done.stdout else None
 
@@ -47,15 +46,15 @@ def in_own_process(code: str, payload: object) -> subprocess.CompletedProcess[by
 
 def render_alone() -> None:
     """Redrum what stdin holds and write the memory that it took to stdout; nothing where it cannot be done."""
-    preset, source, rhythm, engine = pickle.load(sys.stdin.buffer)
+    preset, source, rhythm, settings = pickle.load(sys.stdin.buffer)
     from transform.audio import SAMPLE_RATE, Recording
     from transform.engine import Redrummer, RenderSettings
     from transform.errors import RedrumError
 
     played = rhythm if isinstance(rhythm, Rhythm) else Recording.from_samples(rhythm, SAMPLE_RATE)
     try:
-        recording, settings = Recording.from_samples(source, SAMPLE_RATE), RenderSettings(engine=engine)
-        take = Redrummer.load(preset).redrum(recording, played, settings)
+        recording = Recording.from_samples(source, SAMPLE_RATE)
+        take = Redrummer.load(preset).redrum(recording, played, RenderSettings(**settings))
     except RedrumError:
         return  # what cannot be redrummed, the benchmark counts as failed
     for _ in take.blocks():

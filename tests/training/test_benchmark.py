@@ -12,6 +12,8 @@ from training.bench_systems import (
     AUDIO_RHYTHM,
     BEST_COPIES,
     CODED_ORACLE,
+    GENERATED_AUDIO,
+    GENERATED_MIDI,
     KIT_SYSTEMS,
     LATENT_AUDIO,
     LATENT_MIDI,
@@ -43,6 +45,7 @@ from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.presets import demo_recordings, load_preset
 from transform.transcriber import Activations, Transcriber
 
+LATENT = (LATENT_AUDIO, LATENT_MIDI, GENERATED_AUDIO, GENERATED_MIDI)
 UNKNOWN = {TRUE_STEMS, TRUE_SOURCE, LATENT_TOLD, BEST_COPIES, CODED_ORACLE, "oracle"}  # of a real loop
 
 
@@ -162,11 +165,12 @@ def test_the_engine_is_told_what_the_row_says(items):
             told.append((source, rhythm, settings))
             raise RhythmError("enough")
 
-    for system in (AUDIO_RHYTHM, MIDI_RHYTHM, LATENT_AUDIO, LATENT_MIDI):
+    for system in (AUDIO_RHYTHM, MIDI_RHYTHM, *LATENT):
         play(system, items[0], Listening(), None)
     (source, heard, _), (_, written, settings), *others = told
-    assert [s.engine for _, _, s in told] == ["resequence", "resequence", "latent", "latent"]
-    assert [isinstance(rhythm, Rhythm) for _, rhythm, _ in others] == [False, True]
+    assert [s.engine for _, _, s in told] == 2 * ["resequence"] + 4 * ["latent"]
+    assert [s.attack for _, _, s in told[2:]] == ["original", "original", "none", "none"]
+    assert [isinstance(rhythm, Rhythm) for _, rhythm, _ in others] == [False, True, False, True]
     assert np.array_equal(source.read(0, source.n_samples)[0], items[0].source)
     assert np.array_equal(heard.read(0, heard.n_samples)[0], items[0].target)
     assert isinstance(written, Rhythm)
@@ -236,7 +240,7 @@ def test_of_a_real_loop_nobody_knows_the_truth(items):
 
 
 def test_what_the_preset_has_no_models_for_is_left_out(items):
-    latent = {LATENT_AUDIO, LATENT_MIDI, LATENT_TOLD}
+    latent = {*LATENT, LATENT_TOLD}
     for item in (items[0], items[2]):
         every = set(systems_for(item, has_codec=True, has_latent=True))
         assert every - set(systems_for(item, has_codec=True, has_latent=False)) == every & latent
@@ -375,7 +379,7 @@ def test_a_run_has_all_rows(bench):
     stems.append("ideal ratio mask")
     models = load_preset("default").models
     missing = [] if "codec-encoder" in models else [BEST_COPIES, CODED_ORACLE]
-    missing += [] if "rhythm" in models else [LATENT_AUDIO, LATENT_MIDI, LATENT_TOLD]
+    missing += [] if "rhythm" in models else [*LATENT, LATENT_TOLD]
     of_pairs = [system for system in SYSTEMS if system not in missing]
     of_loops = [s for s in of_pairs if s not in UNKNOWN]
     for material, systems in (("pairs", of_pairs), ("loops", of_loops), ("stems", stems)):
@@ -464,7 +468,7 @@ def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
     )
     assert other == own + 1
     rows = {(row["material"], row["system"]) for row in result["rows"] if row.get("preset") == "second"}
-    both = {(material, system) for material in ("pairs", "loops") for system in (LATENT_AUDIO, LATENT_MIDI)}
+    both = {(material, system) for material in ("pairs", "loops") for system in LATENT}
     assert rows == {*both, ("pairs", CODED_ORACLE)}  # the rest would be what the first preset's is
     assert f"| {LATENT_MIDI}, second | 4.50 (4.50 to 4.50) |" in table
     assert f"| {LATENT_MIDI} | 3.00 (3.00 to 3.00) |" in table
