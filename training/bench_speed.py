@@ -180,12 +180,12 @@ def _separate(redrummer: Redrummer, recording: Recording) -> float:
     return time.perf_counter() - began
 
 
-def _render(redrummer: Redrummer, recording: Recording, *, engine: str) -> float:
+def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **options: Any) -> float:
     from transform.engine import RenderSettings
     from transform.midi import read_midi
 
     rhythm = read_midi(find_rhythm(_RHYTHM).path)
-    settings = RenderSettings(engine=engine, length="source")
+    settings = RenderSettings(length="source", engine=engine, **options)
     if engine == "latent":
         redrummer.latent  # noqa: B018 (it is loaded when it is first asked for)
     began = time.perf_counter()
@@ -231,6 +231,7 @@ STAGES: Mapping[str, Stage] = {
     "separation": Stage("separator", _redrummer, _separate),
     "resequence": Stage("transcriber", _redrummer, partial(_render, engine="resequence")),
     "latent": Stage("rhythm", _redrummer, partial(_render, engine="latent")),
+    "latent, generated attacks": Stage("rhythm", _redrummer, partial(_render, engine="latent", attack="none")),
     "latent, bfloat16": Stage("rhythm", partial(_redrummer, bfloat16=True), partial(_render, engine="latent")),
     "codec": Stage("codec-generator", _codec, _code),
     "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),

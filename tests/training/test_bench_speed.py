@@ -42,7 +42,7 @@ def test_every_stage_works_on_every_length(measured):
     models = load_preset("default").models
     stages = ["transcription", "separation", "resequence"]
     if "rhythm" in models:
-        stages += ["latent", "latent, bfloat16"]
+        stages += ["latent", "latent, generated attacks", "latent, bfloat16"]
     if "codec-generator" in models:
         stages += ["codec", "codec, bfloat16"]
     if "separator" not in models:
