@@ -47,7 +47,10 @@ _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recor
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
 _SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
+_SWELL_FROM_S = 0.035  # after its attack a drum only falls
 _SWELL_DB = 1.0  # how far the level of a ringing drum may rise
+_SWELL_WINDOW_S = 0.0232
+_SWELL_EDGES_HZ = np.geomspace(80, 16_000, 23)
 _FEWEST = 5  # hits of each kind are kept even with so many more faults: strokes that repeat must differ
 _BEARABLE_FAULTS = 1.0
 _COMPANY_FAULT = 0.5  # of each class that is struck along
@@ -215,7 +218,7 @@ class _Cutter:
         kept = self._sounds.pop(hit.key, None)
         if kept is not None:
             return kept
-        sound = self._cut_out(hit)
+        sound = without_swells(self._cut_out(hit), self.sample_rate, self.lead)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
         return sound
@@ -370,9 +373,8 @@ class _StemCutter(_Cutter):
         again = self._struck_again(cut.group, cut.classes) - self.lead
         stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
         stop = max(stop, cut.attack + 1)
-        stem = without_swells(self._own(cut, start, stop), self.sample_rate, self.lead)
         until = min(self._clean_until(cut) - start, stop - start)
-        sound = self._ended(stem, longest_s)
+        sound = self._ended(self._own(cut, start, stop), longest_s)
         if until > 0:
             whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
             whole[:, : sound.shape[1]] = sound
@@ -517,26 +519,47 @@ def _timbre(energies: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def without_swells(sound: Samples, sample_rate: int, attack: int) -> Samples:
-    """Return a hit whose level never rises again after its beginning: what does is another drum that leaks in.
+    """Return a hit that, once it has begun, grows louder again in no band: what does is another drum.
+
+    It leaks into the stem, or the transcription has missed it. Up to its attack's end the sound is as it was.
 
     Args:
         sound: shape (C, T).
         sample_rate: in Hz.
         attack: where the hit begins, in samples.
     """
-    hop, span = max(1, round(0.005 * sample_rate)), 7  # the level over 35 ms: kicks are slow waves
-    n_hops = sound.shape[1] // hop
-    first = (attack + round(_LEVEL_S * sample_rate)) // hop + span // 2
-    if first >= n_hops:
+    size = 1 << round(np.log2(_SWELL_WINDOW_S * sample_rate))
+    hop = size // 4
+    n_frames = -(-sound.shape[1] // hop) + 3
+    # Frame k has its middle at sample (k - 1) * hop.
+    first = -(-(attack + round(_SWELL_FROM_S * sample_rate)) // hop) + 2
+    if first + 1 >= n_frames:
         return sound
-    power = (sound[:, : n_hops * hop] ** 2).mean(axis=0).reshape(n_hops, hop).mean(axis=1)
-    window = np.hanning(span + 2)[1:-1]
-    level = np.convolve(np.pad(power, span // 2, mode="edge"), window / window.sum(), "valid") + 1e-14
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    padded = np.pad(sound, ((0, 0), (3 * hop, (n_frames + 3) * hop - sound.shape[1] - 3 * hop)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::hop][:, :n_frames]
+    spectra = np.fft.rfft(frames * window)
+    band, starts = _swell_bands(size, sample_rate)
+    power = np.square(np.abs(spectra)).mean(axis=0)
+    level = np.pad(np.add.reduceat(power, starts, axis=1), ((1, 1), (0, 0)), mode="edge") + 1e-14
+    level = 0.25 * level[:-2] + 0.5 * level[1:-1] + 0.25 * level[2:]
+    gain = np.ones_like(level)
     allowed = np.minimum.accumulate(level[first:]) * 10 ** (_SWELL_DB / 10)
-    gain = np.ones(n_hops)
     gain[first:] = np.sqrt(np.minimum(1.0, allowed / level[first:]))
-    middles = (np.arange(n_hops) + 0.5) * hop
-    return sound * np.interp(np.arange(sound.shape[1]), middles, gain).astype(np.float32)
+    lost = np.fft.irfft(spectra * (1 - gain[:, band])).astype(np.float32) * (window / 1.5)
+    swells = np.zeros_like(padded)
+    for k in range(4):  # frames that do not overlap
+        own = lost[:, k::4].reshape(len(sound), -1)
+        swells[:, k * hop : k * hop + own.shape[1]] += own
+    return sound - swells[:, 3 * hop :][:, : sound.shape[1]]
+
+
+@lru_cache(maxsize=8)
+def _swell_bands(size: int, sample_rate: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the band of each bin of a spectrum, and the bins at which bands begin; none is empty."""
+    hz = np.arange(size // 2 + 1) * sample_rate / size
+    band = np.unique(np.searchsorted(_SWELL_EDGES_HZ, hz, side="right"), return_inverse=True)[1]
+    return band, np.flatnonzero(np.diff(band, prepend=-1))
 
 
 def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_s: float) -> Samples:

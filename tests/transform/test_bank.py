@@ -22,6 +22,12 @@ def the_hits(bank):
     return sorted((hit for hits in bank.sets.values() for hit in hits), key=lambda hit: hit.attack)
 
 
+def assert_kept(played, sound):
+    """Assert that a hit of noise is as it was: to the sample at first, then but for what noise swells."""
+    np.testing.assert_array_equal(played[:, :900], sound[:, :900])
+    assert np.square(played - sound).mean() < 0.02 * np.square(sound).mean()
+
+
 def test_slices_run_from_attack_to_next_attack_and_know_their_classes():
     sample_rate = 44_100
     sound = np.zeros(2 * sample_rate, dtype=np.float32)
@@ -40,7 +46,7 @@ def test_slices_run_from_attack_to_next_attack_and_know_their_classes():
     lead = round(LEAD_S * sample_rate)
     snare = bank.sound(hits[1])
     inner = hits[1].attack, hits[1].attack + 10_000
-    np.testing.assert_array_equal(snare[0, lead : lead + 10_000], sound[slice(*inner)])
+    assert_kept(snare[:, lead : lead + 10_000], sound[slice(*inner)][None])
     # What follows is drawn out of the snare itself, not of the hat.
     assert np.abs(snare[0, 11_025 + lead :]).max() < np.abs(snare[0, 9_000:11_000]).max()
 
@@ -78,8 +84,7 @@ def test_the_sound_of_a_hit_is_the_recording_itself_with_faded_ends():
     (hit,) = the_hits(bank)
     lead = round(LEAD_S * sample_rate)
     played = bank.sound(hit)
-    inner = slice(lead, lead + 10_000)
-    np.testing.assert_array_equal(played[:, inner], sound[:, hit.attack : hit.attack + 10_000])
+    assert_kept(played[:, lead : lead + 10_000], sound[:, hit.attack : hit.attack + 10_000])
     assert played[:, 0].max() == 0
     assert abs(played[:, -1]).max() < 0.02
 
@@ -142,7 +147,7 @@ def test_with_stems_strokes_that_fall_together_are_hits_of_their_own(recorded):
     for hit in (hit for hit in the_hits(bank) if len(hit.classes) == 1):
         sound = bank.sound(hit)
         alone = tone(80 if hit.dominant == "KD" else 9000, 0.08)[: sound.shape[1] - lead - 300]
-        np.testing.assert_allclose(sound[0, lead : lead + len(alone)], alone, atol=1e-6)
+        np.testing.assert_allclose(sound[0, lead : lead + len(alone)], alone, atol=1e-3)
         np.testing.assert_allclose(sound[1], 0.9 * sound[0], atol=1e-6)
 
 
@@ -194,14 +199,26 @@ def test_only_candidates_are_separated(recorded):
     assert 0 < stems.n_read < 0.5 * recording.n_samples
 
 
-def test_a_tail_never_swells_and_what_only_falls_stays():
-    time_s = np.arange(44_100) / 44_100
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 192_000])
+def test_a_tail_never_swells_and_what_only_falls_stays(sample_rate):
+    time_s = np.arange(sample_rate) / sample_rate
     ring = (0.5 * np.cos(2 * np.pi * 60 * time_s) * np.exp(-time_s / 0.2)).astype(np.float32)[None]
-    assert np.allclose(without_swells(ring, 44_100, 0), ring, atol=0.01)
-    leaking = ring.copy()
-    leaking[0, 22_050:26_460] += 0.4 * np.sin(2 * np.pi * 3000 * time_s[:4410])
-    kept = without_swells(leaking, 44_100, 0)
-    before, burst = kept[0, 19_845:22_050], kept[0, 23_000:26_000]
-    assert np.square(burst).mean() < 2 * np.square(before).mean()  # of 100 times as much
-    assert np.array_equal(kept[0, :3000], leaking[0, :3000])
-    assert without_swells(ring[:, :50], 44_100, 0).shape == (1, 50)
+    assert np.allclose(without_swells(ring, sample_rate, 0), ring, atol=0.01)
+    # A hat at a twentieth of the kick's level, which the level of both together does not show.
+    other = np.where((time_s > 0.15) & (time_s < 0.25), 0.025 * np.sin(2 * np.pi * 3000 * time_s), 0)
+    leaking = (ring + other).astype(np.float32)
+    kept = without_swells(leaking, sample_rate, 0)
+    place = slice(round(0.16 * sample_rate), round(0.24 * sample_rate))
+    assert np.square(kept - ring)[0, place].mean() < 0.01 * np.square(other[place]).mean()
+    assert np.array_equal(kept[0, : sample_rate // 50], leaking[0, : sample_rate // 50])
+    assert without_swells(ring[:, :50], sample_rate, 0).shape == (1, 50)
+
+
+@pytest.mark.parametrize("tau_s", [0.1, 0.3])
+def test_a_tail_of_noise_is_as_long_as_it_was(tau_s):
+    noise = decaying_noise(44_100, 1.0, tau_s)[None]
+    kept = without_swells(noise, 44_100, 0)
+    for first in (8_820, 17_640):
+        place = slice(first, first + 8_820)
+        lost_db = 10 * np.log10(np.square(noise[0, place]).mean() / np.square(kept[0, place]).mean())
+        assert 0 <= lost_db < 0.5
