@@ -91,7 +91,8 @@ Tail = Annotated[
 Seed = Annotated[int | None, option("N", "The same seed gives the same bytes.", "0")]
 Variation = Annotated[float | None, option("0..10", "How far the latent engine varies the sound.", "0")]
 Attack = Annotated[
-    str | None, option("original|none", "Attacks of the latent engine: the source's, or its own.", "original")
+    str | None,
+    option("original|none", "Whether the source's own hits begin the latent engine's strokes.", "original"),
 ]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[

@@ -2,7 +2,7 @@
 
 An ear knows a drum by its attack, which the codec blurs, and which frames of 5.8 ms place no better than that.
 Hits that were cut out are at fault later, where other drums leak into them. So each stroke begins as the
-`resequence` engine plays it and rings as the latent engine does.
+`resequence` engine plays it, and rings as the mean of both, of which the faults differ.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from transform.bank import LEAD_S
 _RISE_S = 0.001  # up to the lead of a hit, 2 ms before the attack
 _WHOLE_S = 0.05  # after the attack the hit is heard alone
 _FADE_S = 0.1  # from there on it gives way
+_RINGING_SHARE = 0.5  # of the hit, after that
+_SHARES = (_RINGING_SHARE, 1.0, 1.0, _RINGING_SHARE)
 
 
 class Sound(Protocol):
@@ -36,7 +38,7 @@ class Sound(Protocol):
 
 
 class AttackOverlay:
-    """Two sounds of one take: around each attack the replayed one is heard, elsewhere the generated one."""
+    """Two sounds of one take: around each attack the replayed one is heard, elsewhere the mean of both."""
 
     def __init__(
         self,
@@ -50,9 +52,9 @@ class AttackOverlay:
         """Take the sounds.
 
         Args:
-            generated: what is heard between the attacks.
-            replayed: what is heard around them.
-            onsets_s: the attacks of the strokes that are replayed, in seconds of the take.
+            generated: by the latent engine.
+            replayed: the source's hits, heard alone around the attacks.
+            onsets_s: the attacks, in seconds of the take.
             sample_rate: of both sounds.
             period: samples of a loop without a seam, both sounds' own; None for no loop.
         """
@@ -65,22 +67,18 @@ class AttackOverlay:
     @property
     def end(self) -> int:
         """The sample at which the last sound has ended; 0 where nothing plays."""
-        last_attack_end = self._attacks[-1] + self._times[-1] if self._attacks else 0
-        return max(self._generated.end, min(self._replayed.end, last_attack_end))
+        return max(self._generated.end, self._replayed.end)
 
     def add_to(self, out: Samples, start: int) -> None:
         """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-        share = self._share(start, out.shape[1])
-        replayed = np.zeros_like(out)
-        if share.any():
-            self._replayed.add_to(replayed, start)
-        generated = np.zeros_like(out)
+        replayed, generated = np.zeros_like(out), np.zeros_like(out)
+        self._replayed.add_to(replayed, start)
         self._generated.add_to(generated, start)
-        out += generated + share * (replayed - generated)
+        out += generated + self._share(start, out.shape[1]) * (replayed - generated)
 
     def _share(self, start: int, n_samples: int) -> NDArray[np.float32]:
         """Return the share of the replayed sound, 0 to 1, in the samples from `start` on."""
-        share = np.zeros(n_samples, dtype=np.float32)
+        share = np.full(n_samples, _RINGING_SHARE, dtype=np.float32)
         before, after = self._times[0], self._times[-1]
         # Of a loop, the turns whose attacks ring into this one, and the first attack of the next.
         turns = range(-1, after // self._period + 2) if self._period else (0,)
@@ -91,7 +89,7 @@ class AttackOverlay:
             for attack in self._attacks[first:last]:
                 left, right = max(attack + before, at), min(attack + after + 1, at + n_samples)
                 if left < right:
-                    own = np.interp(np.arange(left, right) - attack, self._times, (0.0, 1.0, 1.0, 0.0))
+                    own = np.interp(np.arange(left, right) - attack, self._times, _SHARES)
                     place = share[left - at : right - at]
                     np.maximum(place, own, out=place, casting="same_kind")
         return share

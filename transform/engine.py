@@ -411,9 +411,9 @@ class Redrummer:
         stems = self.separator.open(source, heard.activations) if self.separator is not None else None
         replays = model is None or settings.attack == "original"
         bank = Bank.of_recording(source, heard.events, stems) if replays else None
-        available = {e.drum_class for e in heard.events}
-        if bank is not None and model is None:
-            available = set(bank.classes)
+        if bank is not None and model is not None and not bank.classes:
+            bank = None  # nothing can be cut out: all of it is generated
+        available = {e.drum_class for e in heard.events} if bank is None else bank.classes
         if not available:
             raise AudioError(
                 f"no drum hits are heard in {source.name}",
@@ -458,12 +458,10 @@ class Redrummer:
                 model, order, variation=settings.variation, seed=settings.seed, period=period
             )
             if bank is not None:
-                # A class of which nothing clean could be cut out is generated from its attack on.
-                own = [event for event in played.events if chosen[event.drum_class] in bank.classes]
                 arrangement = AttackOverlay(
                     arrangement,
-                    _resequenced(bank, own, settings, period),
-                    (event.onset_s for event in own),
+                    _resequenced(bank, played.events, settings, period),
+                    (event.onset_s for event in played.events),
                     sample_rate=source.sample_rate,
                     period=period,
                 )
