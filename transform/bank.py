@@ -536,7 +536,7 @@ def without_swells(sound: Samples, sample_rate: int, attack: int) -> Samples:
     if first + 1 >= n_frames:
         return sound
     window = np.hanning(size + 1)[:-1].astype(np.float32)
-    padded = np.pad(sound, ((0, 0), (3 * hop, (n_frames + 3) * hop - sound.shape[1] - 3 * hop)))
+    padded = np.pad(sound, ((0, 0), (3 * hop, n_frames * hop - sound.shape[1])))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::hop][:, :n_frames]
     spectra = np.fft.rfft(frames * window)
     band, starts = _swell_bands(size, sample_rate)

@@ -440,7 +440,7 @@ class Redrummer:
         arrangement: Sound
         if model is None:
             assert bank is not None
-            arrangement = _resequenced(bank, played.events, settings, period)
+            arrangement = _resequenced(bank, played, settings, period)
         else:
             order = LatentOrder(
                 source=heard,
@@ -460,7 +460,7 @@ class Redrummer:
             if bank is not None:
                 arrangement = AttackOverlay(
                     arrangement,
-                    _resequenced(bank, played.events, settings, period),
+                    _resequenced(bank, played, settings, period),
                     (event.onset_s for event in played.events),
                     sample_rate=source.sample_rate,
                     period=period,
@@ -522,13 +522,11 @@ class Redrummer:
         return rhythm, notes
 
 
-def _resequenced(
-    bank: Bank, events: Sequence[DrumEvent], settings: RenderSettings, period: int | None
-) -> Arrangement:
-    """Return events played by a source's hits; `period` as `Arrangement` has it."""
+def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: int | None) -> Arrangement:
+    """Return the rhythm played by a source's hits; `period` as `Arrangement` has it."""
     placements = arrange(
         bank,
-        events,
+        played.events,
         velocity="source" if settings.velocity == "source" else "rhythm",
         # No hit in which a kept class sounds along: that class plays on anyway.
         gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
