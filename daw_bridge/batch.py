@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from daw_bridge.manifest import Entry, Finished, Manifest, sha256_of
+from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
 from daw_bridge.options import n_cores
 from daw_bridge.plan import Item
 from daw_bridge.reporting import Show
@@ -32,6 +31,7 @@ from daw_bridge.work import Work
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
+from transform.files import sha256_of
 from transform.midi import read_midi
 from transform.presets import load_preset
 
@@ -123,7 +123,8 @@ def run(items: Sequence[Item], settings: BatchSettings, show: Show | None = None
                 yield left.without(outcome)
                 if n_failed and not settings.keep_going:
                     return
-        jobs = [_Job(item, manifest.staging, settings.device, presets[item.preset]) for item, _ in to_do]
+        staging = manifest.begin() if to_do else settings.out
+        jobs = [_Job(item, staging, settings.device, presets[item.preset]) for item, _ in to_do]
         work = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
         with work as results:
             for n, result in results:
@@ -213,6 +214,10 @@ def _state(
     item: Item, manifest: Manifest, preset_sha256: str, settings: BatchSettings
 ) -> tuple[Outcome | None, bool]:
     """Return what is known of an item without working on it, if anything, and whether it replaces a result."""
+    try:
+        manifest.check(item.output)
+    except OutputError as err:
+        return Outcome(item, "failed", {"error": err.message, "hint": err.hint}), False
     made = manifest.made(item.output)
     taken = [path for path in (item.output, item.plot) if path is not None and os.path.lexists(path)]
     try:
@@ -241,7 +246,10 @@ def _settled(item: Item, result: _Result, manifest: Manifest, *, overwrite: bool
             result = _Failed(err.message, err.hint, "")
         else:
             return Outcome(item, "done", result.entry["report"])
-    manifest.add_failure(item.output, about | {key: text for key, text in result._asdict().items() if text})
+    try:
+        manifest.add_failure(item.output, about | {key: text for key, text in result._asdict().items() if text})
+    except OutputError as err:  # the other items may fare better
+        _log.warning("why %s failed is not written down: %s", item.source, err)
     _log.debug("%s failed: %s", item.source, result.trace or result.error)
     return Outcome(item, "failed", {"error": result.error, "hint": result.hint})
 
@@ -364,7 +372,7 @@ def _finished(job: _Job, stop: Event) -> _Made:
 
     check("begin", 0.0)
     item = job.item
-    staged = job.staging / f"{secrets.token_hex(8)}.wav"
+    staged = staged_path(job.staging, ".wav")
     with ExitStack() as files:
         source = files.enter_context(Recording.open(item.source))
         identities = _identities(item, job.preset_sha256)

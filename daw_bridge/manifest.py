@@ -2,23 +2,31 @@
 
 A result is finished in a hidden folder first. Then its line is written, and only then does it appear in its
 place: a line without its result says where the finished file lies, and the next run moves it.
+
+What lies in the folder of the results may be a stranger's: archives and clones carry such folders. So no link
+is followed in it, and a manifest that is not all ours is refused and left as it is. Each batch works in a
+folder of its own in the hidden one. Of what lies in the hidden folder itself, where 0.1.0 worked, only files
+are moved or removed whose hash a line states; in the folders of batches also what is unfinished goes, by name.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
-import shutil
+import re
+import secrets
+import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from transform.confined import ConfinedFolder, parts_below
 from transform.errors import OutputError
-from transform.files import publish
 
 MANIFEST = "manifest.jsonl"
 STAGING = ".redrum-batch"
@@ -26,13 +34,21 @@ SCHEMA = 1
 
 Entry = Mapping[str, Any]
 
+_MOST_BYTES = 2**28  # of a manifest: a hundred thousand results
+_BEGIN = b'{"schema": 1, "status": "'  # of every line
+_STAGED = re.compile(r"([0-9a-f]{32}/)?[0-9a-f]{16}(\.wav|\.png)")  # without a folder in lines of 0.1.0
+_UNFINISHED = re.compile(r"[0-9a-f]{16}(\.wav|\.png)|\.redrum-[0-9a-f]{16}\.part")
+_BATCH = re.compile(r"[0-9a-f]{32}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NO_MANIFEST = (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO)  # a link, or no plain file
+_HINT = "choose another --out, or move it away if you do not need it"
+
 _log = logging.getLogger(__name__)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def staged_path(staging: Path, suffix: str) -> Path:
+    """Return a free name in a staging folder; `suffix` is `.wav` or `.png`."""
+    return staging / f"{secrets.token_hex(8)}{suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,32 +68,47 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.staging = folder / STAGING
-        self._file: IO[bytes] | None = None
+        self._files = ConfinedFolder(folder)
+        self._file: FileIO | None = None
+        self._is_new = False
         self._done: dict[str, Entry] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the manifest of a folder, to be read only; where there is none, it is empty."""
+        """Return the manifest of a folder, to be read only; where there is none, it is empty.
+
+        Raises:
+            OutputError: it is not all ours, or cannot be read.
+        """
         manifest = cls(folder)
-        path = folder / MANIFEST
-        if path.is_file():
-            manifest._take(path.read_bytes())
+        try:
+            with manifest._files.open(MANIFEST) as file:
+                manifest._take(file)
+        except OSError as err:
+            if err.errno in _NO_MANIFEST:
+                raise manifest._refused(err) from err
+            if err.errno not in (errno.ENOENT, errno.ENOTDIR):  # who writes there says that it is no folder
+                raise
         return manifest
 
     def __enter__(self) -> Self:
         """Take the folder, and finish what a killed batch left.
 
         Raises:
-            OutputError: another batch is writing there.
+            OutputError: another batch is writing there, or its manifest or hidden folder is not ours.
         """
-        self.staging.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / MANIFEST).open("a+b", buffering=0)  # a full disk is noticed at once
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._is_new = self._files.status(MANIFEST) is None
+        try:
+            self._file = self._files.open(MANIFEST, "r+", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        except OSError as err:
+            raise (self._refused(err) if err.errno in _NO_MANIFEST else err) from err
         try:
             self._lock()
             self._settle(self._file)
+            self._check_staging()
         except BaseException:
-            self._file.close()
+            self._close(self._file)
             raise
         return self
 
@@ -87,20 +118,39 @@ class Manifest:
         assert self._file is not None
         try:
             self._settle(self._file)  # it may have been interrupted between a line and its files
-            is_empty = self._file.seek(0, os.SEEK_END) == 0
         finally:
-            self._file.close()
-        shutil.rmtree(self.staging, ignore_errors=True)
-        if is_empty:  # a batch that came to nothing leaves nothing
-            (self.folder / MANIFEST).unlink(missing_ok=True)
+            self._close(self._file)
+
+    def begin(self) -> Path:
+        """Return the folder in which results are finished; it is this batch's alone.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        batch = secrets.token_hex(16)
+        try:
+            with suppress(FileExistsError):
+                self._files.make_folder(STAGING)
+            self._files.make_folder(f"{STAGING}/{batch}")
+        except OSError as err:
+            raise OutputError(
+                f"{self.folder} cannot be written: {err.strerror or err}",
+                hint="choose a folder you can write to",
+            ) from err
+        return self.folder / STAGING / batch
+
+    def check(self, output: Path) -> None:
+        """Raise OutputError for a result that could not appear in its place, as the way to it is a link."""
+        try:
+            self._files.check(self._name(output))
+        except OSError as err:
+            raise _unwritable(output, err) from err
 
     def made(self, output: Path) -> Entry | None:
         """Return the line of a result that lies unchanged where it was put, or else None."""
-        entry = self._done.get(self._name(output))
-        try:
-            is_unchanged = entry is not None and sha256_of(output) == entry["output_sha256"]
-        except OSError:  # it is not there, or no longer
-            is_unchanged = False
+        name = self._name(output)
+        entry = self._done.get(name)
+        is_unchanged = entry is not None and self._files.sha256(name) == entry["output_sha256"]
         return entry if is_unchanged else None
 
     @property
@@ -120,34 +170,56 @@ class Manifest:
             OutputError: a place is taken and `overwrite` is not set, or it or the manifest cannot be written.
         """
         name = self._name(finished[-1].path)
+        files = [
+            {
+                "staged": file.staged.relative_to(file.staged.parent.parent).as_posix(),
+                "path": self._name(file.path),
+                "sha256": file.sha256,
+                "replaces": self._files.sha256(self._name(file.path)) if overwrite else None,
+            }
+            for file in finished
+        ]
         line = {
             "status": "done",
             "output": name,
             "output_sha256": finished[-1].sha256,
-            "finished": [
-                {"staged": file.staged.name, "path": self._name(file.path), "sha256": file.sha256}
-                for file in finished
-            ],
+            "finished": files,
             "overwrite": overwrite,
             **entry,
         }
         self._write(line)
         self._done[name] = line
         try:
-            for file in finished:
-                publish(file.staged, file.path, overwrite=overwrite)
+            for about, file in zip(files, finished, strict=True):
+                self._publish(f"{STAGING}/{about['staged']}", file.path, overwrite=overwrite)
         except OutputError:
-            for file in finished:
-                file.staged.unlink(missing_ok=True)
+            for about in files:
+                self._files.remove(f"{STAGING}/{about['staged']}")
             raise
 
     def add_failure(self, output: Path, entry: Mapping[str, Any]) -> None:
-        """Write down why there is no result."""
+        """Write down why there is no result.
+
+        Raises:
+            OutputError: the manifest cannot be written.
+        """
         self._write({"status": "failed", "output": self._name(output)} | dict(entry))
+
+    def _publish(self, staged: str, path: Path, *, overwrite: bool) -> None:
+        try:
+            self._files.move(staged, self._name(path), overwrite=overwrite)
+        except FileExistsError as err:
+            raise OutputError(
+                f"{path} exists already", hint="choose another name, or overwrite it with --overwrite"
+            ) from err
+        except OSError as err:
+            raise _unwritable(path, err) from err
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         assert self._file is not None
-        line = json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False).encode() + b"\n"
+        # What is no UTF-8 in the name of a file becomes an escape, by which JSON says it, too.
+        text = json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         try:
             if self._file.write(line) < len(line):
@@ -163,42 +235,87 @@ class Manifest:
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
-    def _settle(self, file: IO[bytes]) -> None:
-        """Read the lines, remove one that was cut off, and let all appear that they tell of."""
-        file.seek(0)
-        self._done.clear()
-        file.truncate(self._take(file.read()))
+    def _settle(self, file: FileIO) -> None:
+        """Read the lines, remove one that was cut off, and let all appear that they state."""
+        end = self._take(file)
+        if end < file.seek(0, os.SEEK_END):
+            file.truncate(end)
         self._recover()
 
-    def _take(self, data: bytes) -> int:
-        """Read lines, and return how many bytes of them are whole: a killed batch may have cut the last one."""
+    def _take(self, file: FileIO) -> int:
+        """Read lines, and return how many bytes of them are whole: a killed batch may have cut the last one.
+
+        Raises:
+            OutputError: they are not all ours.
+        """
+        self._done.clear()
+        path = self.folder / MANIFEST
+        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            raise OutputError(f"{path} is larger than any that a batch writes", hint=_HINT)
+        file.seek(0)
+        data = file.read()
         whole = data.rfind(b"\n") + 1
-        for line in data[:whole].splitlines():
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
-                entry = json.loads(line)
-                if entry["status"] == "done":
-                    _require_whole(entry)
-                    self._done[entry["output"]] = entry
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                _log.warning("%s has a line that no batch wrote; it is left alone", self.folder / MANIFEST)
+                entry = _checked(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as err:
+                _log.debug("the cause", exc_info=err)
+                raise OutputError(f"{path} has a line that no batch wrote: line {number}", hint=_HINT) from err
+            if entry["status"] == "done":
+                self._done[entry["output"]] = entry
+        rest = data[whole:]
+        if rest and not (rest.startswith(_BEGIN) or (whole and _BEGIN.startswith(rest))):
+            raise OutputError(f"{path} ends with a line that no batch wrote", hint=_HINT)
         return whole
 
+    def _check_staging(self) -> None:
+        found = self._files.status(STAGING)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            raise OutputError(
+                f"{self.folder / STAGING} is a link or no folder: no batch made it", hint="move it away"
+            )
+        try:
+            self._files.check(f"{STAGING}/-")
+        except OSError as err:  # a junction of Windows
+            raise _unwritable(self.folder / STAGING, err) from err
+
     def _recover(self) -> None:
-        """Let finished files appear whose line was written just before a batch was killed."""
+        """Let finished files appear whose line was written just before a batch was killed, and clear up."""
+        left = set(self._files.names(STAGING))
+        batches = [name for name in left if _BATCH.fullmatch(name)]
+        left |= {f"{batch}/{name}" for batch in batches for name in self._files.names(f"{STAGING}/{batch}")}
         for entry in self._done.values():
             for file in entry["finished"]:
-                staged, path = self.staging / Path(file["staged"]).name, self.folder / file["path"]
-                try:
-                    if staged.is_file() and not (path.is_file() and sha256_of(path) == file["sha256"]):
-                        publish(staged, path, overwrite=entry["overwrite"])
-                except (OutputError, OSError) as err:
-                    _log.warning("%s", err)
-        for path in self.staging.iterdir():
-            path.unlink()
+                if file["staged"] in left:
+                    self._recover_file(file, overwrite=entry["overwrite"])
+        for batch in batches:
+            for name in self._files.names(f"{STAGING}/{batch}"):
+                if _UNFINISHED.fullmatch(name):
+                    self._files.remove(f"{STAGING}/{batch}/{name}")
+            self._files.remove_folder(f"{STAGING}/{batch}")
+        self._files.remove_folder(STAGING)
+
+    def _recover_file(self, file: Entry, *, overwrite: bool) -> None:
+        """Move a finished file to its place unless something else came to lie there meanwhile."""
+        staged = f"{STAGING}/{file['staged']}"
+        if self._files.sha256(staged) != file["sha256"]:
+            return  # another file under its name
+        path = self.folder / file["path"]
+        try:
+            there = self._files.sha256(file["path"])
+            is_replaced = overwrite and there is not None and there == file.get("replaces")
+            if there != file["sha256"]:
+                self._publish(staged, path, overwrite=is_replaced)
+        except OutputError as err:
+            _log.warning("%s", err)
+        self._files.remove(staged)
 
     def _lock(self) -> None:
         """Take the lock of the file, which ends with this process, however it ends."""
         assert self._file is not None
+        taken = OutputError(
+            f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
+        )
         try:
             if sys.platform == "win32":
                 import msvcrt
@@ -210,21 +327,73 @@ class Manifest:
 
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as err:
-            raise OutputError(
-                f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
-            ) from err
+            raise taken from err
+        if not self._is_ours(self._file):
+            raise taken  # it was removed by one that ended just now
+        if os.fstat(self._file.fileno()).st_nlink > 1:
+            raise OutputError(f"{self.folder / MANIFEST} is another file, too (a hard link)", hint=_HINT)
+
+    def _close(self, file: FileIO) -> None:
+        """Give the lock back; a batch that came to nothing leaves nothing."""
+        is_empty = self._is_new and file.seek(0, os.SEEK_END) == 0
+        try:
+            if is_empty and self._is_ours(file) and sys.platform != "win32":
+                self._files.remove(MANIFEST)  # nobody else can have begun to write it
+        finally:
+            file.close()
+        if is_empty and sys.platform == "win32":  # which removes no open file, nor one that another has opened
+            with suppress(OSError):
+                self._files.remove(MANIFEST)
+
+    def _is_ours(self, file: FileIO) -> bool:
+        """Return whether an open file is still the one that lies there."""
+        ours, there = os.fstat(file.fileno()), self._files.status(MANIFEST)
+        return there is not None and (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+    def _refused(self, err: OSError) -> OutputError:
+        what = "a link, which is not followed" if err.errno == errno.ELOOP else "no plain file"
+        return OutputError(f"{self.folder / MANIFEST} is {what}", hint=_HINT)
 
 
-def _require_whole(entry: Entry) -> None:
-    """Raise an error unless the line of a result says what `Manifest.add` wrote: it may have been damaged."""
-    files = entry["finished"]
-    texts = [entry["output"], entry["output_sha256"], entry["key"]]
-    texts += [file[name] for file in files for name in ("staged", "path", "sha256")]
-    if not all(isinstance(text, str) and "\0" not in text for text in texts):
-        raise ValueError("no text")
-    for name in (entry["output"], *(file["path"] for file in files)):
-        os.fsencode(name)
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError("a result outside the folder")
-    if not isinstance(entry["overwrite"], bool) or not isinstance(entry.get("report", {}), dict):
-        raise ValueError("no report")
+def _unwritable(path: Path, err: OSError) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written: {err.strerror or err}", hint="choose a folder you can write to"
+    )
+
+
+def _checked(entry: Any) -> Entry:
+    """Return a line if it says what this module writes.
+
+    Raises:
+        ValueError, KeyError, TypeError: it does not.
+    """
+    if entry["schema"] != SCHEMA:
+        raise ValueError("another schema")
+    status = entry["status"]
+    _require(status in ("done", "failed"))
+    _require_below(entry["output"])
+    if status == "failed":
+        _require(isinstance(entry["error"], str))
+        return dict(entry)
+    for text in (entry["key"], entry["output_sha256"]):
+        _require(isinstance(text, str))
+    for file in entry["finished"]:
+        staged = _STAGED.fullmatch(file["staged"])
+        _require_below(file["path"])
+        _require(staged and Path(file["path"]).suffix == staged[2])
+        _require(_HASH.fullmatch(file["sha256"]))
+        _require(file.get("replaces") is None or _HASH.fullmatch(file["replaces"]))
+    _require(isinstance(entry["overwrite"], bool) and isinstance(entry.get("report", {}), dict))
+    return dict(entry)
+
+
+def _require(holds: object) -> None:
+    if not holds:
+        raise ValueError("no batch wrote this")
+
+
+def _require_below(name: Any) -> None:
+    """Raise ValueError for the name of a result that would not lie below the folder, as one."""
+    _require(isinstance(name, str))
+    _require(parts_below(name)[0].casefold() != STAGING)
+    os.fsencode(name)

@@ -500,7 +500,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _create(path: Path, fmt: AudioFormat, container: str) -> soundfile.SoundFile:
-    return soundfile.SoundFile(str(path), "w", fmt.sample_rate, fmt.n_channels, fmt.subtype, format=container)
+    form = (fmt.sample_rate, fmt.n_channels, fmt.subtype)
+    return soundfile.SoundFile(_native(path), "w", *form, format=container)
 
 
 def _wav_limit(fmt: AudioFormat) -> int:
@@ -510,7 +511,7 @@ def _wav_limit(fmt: AudioFormat) -> int:
 
 def _finish(path: Path, n_samples: int, subtype: str) -> None:
     """Raise OSError unless a file holds all that was written; make its bytes depend on its samples alone."""
-    with soundfile.SoundFile(str(path)) as file:  # what fails on closing raises nothing by itself
+    with soundfile.SoundFile(_native(path)) as file:  # what fails on closing raises nothing by itself
         if file.frames != n_samples:
             raise OSError("its end is missing")
     if subtype in _FLOATS:
@@ -552,12 +553,17 @@ def _is_finite(samples: Samples) -> bool:
         return bool(np.isfinite(samples.sum()) or np.isfinite(samples).all())
 
 
+def _native(path: Path) -> str | bytes:
+    """Return a path as soundfile takes it: a name that is not UTF-8 only as the bytes that it is."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 def _open(path: Path) -> soundfile.SoundFile:
     unreadable = AudioError(
         f"{path.name} is not a sound file that can be read", hint="convert it to WAV, AIFF, FLAC, OGG or MP3"
     )
     try:
-        file = soundfile.SoundFile(str(path))
+        file = soundfile.SoundFile(_native(path))
     except (soundfile.SoundFileError, TypeError) as err:  # TypeError: .raw files, which have no header
         raise unreadable from err
     if file.format == "RAW":  # libsndfile's guess for anything whose name ends in .au, .snd, .vox or .gsm

@@ -1,5 +1,7 @@
 """Results on disk: a file or folder appears whole or not at all, never in the place of another unless asked."""
 
+import errno
+import hashlib
 import logging
 import os
 import secrets
@@ -10,7 +12,15 @@ from pathlib import Path
 
 from transform.errors import OutputError
 
+StrPath = str | os.PathLike[str]
+
 _log = logging.getLogger(__name__)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -41,9 +51,28 @@ def _check_place(path: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise OutputError(f"{folder} is not a folder", hint="choose another place for the result")
-    # Permission bits say little about network drives, Windows and root; a file made there says all.
-    with temporary_file(path, folder):
-        pass
+    try:
+        _make_and_remove_file(folder)
+    except OSError as err:
+        raise _unwritable(path, err) from err
+
+
+def _make_and_remove_file(folder: Path) -> None:
+    """Raise OSError if no file can be made in a folder.
+
+    Permission bits say little about network drives, Windows and root; a file made there says all. Where the
+    system can, it has no name, or goes with its handle, so a kill leaves nothing.
+    """
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+            return
+        except OSError as err:
+            if err.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # this file system has none
+                raise
+    path = _temporary_path(folder)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0), 0o600))
+    path.unlink(missing_ok=True)
 
 
 def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
@@ -63,23 +92,6 @@ def write_text_atomic(path: Path, data: str, *, overwrite: bool = False) -> None
         OutputError: the file exists and `overwrite` is not set, or it cannot be written.
     """
     write_bytes_atomic(path, data.encode("utf-8"), overwrite=overwrite)
-
-
-def publish(finished: Path, path: Path, *, overwrite: bool) -> None:
-    """Move a finished file of the same disk to its place, where it appears whole or not at all.
-
-    Raises:
-        OutputError: the place is taken and `overwrite` is not set, or cannot be written.
-    """
-    check_output(path, overwrite=overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _publish(finished, path, overwrite=overwrite)
-        finished.unlink(missing_ok=True)
-    except FileExistsError as err:
-        raise _existing(path) from err
-    except OSError as err:
-        raise _unwritable(path, err) from err
 
 
 @contextmanager
@@ -114,7 +126,7 @@ def appearing_together(paths: Sequence[Path], *, overwrite: bool) -> Iterator[li
                     os.fsync(file.fileno())
             with ExitStack() as published:
                 for path, temporary in zip(paths, temporaries, strict=True):
-                    _publish(temporary, path, overwrite=overwrite)
+                    move(temporary, path, overwrite=overwrite)
                     if not overwrite:
                         published.callback(path.unlink, missing_ok=True)
                 published.pop_all()
@@ -132,7 +144,7 @@ def appearing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_output_folder(path, overwrite=overwrite)
     target = path.resolve()  # a link to a folder stays
-    temporary = target.parent / f".redrum-{secrets.token_hex(8)}.part"
+    temporary = _temporary_path(target.parent)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -144,10 +156,9 @@ def appearing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """Yield an empty file, in `folder` or else beside `path`, that is gone afterwards; errors name `path`."""
-    # Not derived from the name of `path`, which may already be as long as a name can be.
-    temporary = (folder or path.parent) / f".redrum-{secrets.token_hex(8)}.part"
+def temporary_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path` that is gone afterwards; errors name `path`."""
+    temporary = _temporary_path(path.parent)
     try:
         try:
             temporary.open("xb").close()
@@ -161,21 +172,47 @@ def temporary_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
             _log.warning("%s is left behind: %s", temporary, err)
 
 
-def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)  # unlike a rename, fails where another process has just made the file
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: claim the name first
-        path.open("xb").close()
+def move(
+    source: StrPath,
+    target: StrPath,
+    *,
+    overwrite: bool,
+    source_dir_fd: int | None = None,
+    target_dir_fd: int | None = None,
+) -> None:
+    """Move a file of the same disk to its place, where it appears whole or not at all.
+
+    Args:
+        source: a plain file.
+        target: where it shall appear. A link there is replaced, never followed.
+        overwrite: replace what lies there.
+        source_dir_fd: an open folder that `source` lies in; None: the current one.
+        target_dir_fd: the same of `target`.
+
+    Raises:
+        FileExistsError: something lies there, and `overwrite` is not set.
+    """
+    if not overwrite:
         try:
-            os.replace(temporary, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
+            # Unlike a rename, this fails where another process has just made the file.
+            if source_dir_fd is None:
+                os.link(source, target)
+            else:
+                both = {"src_dir_fd": source_dir_fd, "dst_dir_fd": target_dir_fd}
+                os.link(source, target, **both, follow_symlinks=False)
+        except FileExistsError:
             raise
+        except OSError:  # a file system without hard links: claim the name first
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=target_dir_fd))
+            try:
+                os.replace(source, target, src_dir_fd=source_dir_fd, dst_dir_fd=target_dir_fd)
+            except BaseException:
+                os.unlink(target, dir_fd=target_dir_fd)
+                raise
+        else:
+            os.unlink(source, dir_fd=source_dir_fd)
+        return
+    os.replace(source, target, src_dir_fd=source_dir_fd, dst_dir_fd=target_dir_fd)
 
 
 def _publish_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -193,6 +230,11 @@ def _publish_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
             os.rename(replaced, path)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _temporary_path(folder: Path) -> Path:
+    """Return a free name in a folder; not made of the result's, which may be as long as a name can be."""
+    return folder / f".redrum-{secrets.token_hex(8)}.part"
 
 
 def _existing(path: Path) -> OutputError:

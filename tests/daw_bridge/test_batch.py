@@ -23,11 +23,12 @@ from typer.testing import CliRunner
 
 from daw_bridge.batch import BatchSettings, run
 from daw_bridge.cli import app
-from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, sha256_of
+from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.plan import PlanSettings, plan
+from transform.confined import ConfinedFolder
 from transform.engine import Redrummer, Take
 from transform.errors import OutputError
-from transform.files import publish
+from transform.files import sha256_of
 from transform.presets import demo_recordings, find_rhythm
 from transform.transcriber import Transcriber
 
@@ -487,15 +488,16 @@ def test_two_batches_do_not_share_a_folder():
 
 def test_what_was_finished_but_not_moved_appears_in_the_next_run():
     with Manifest(OUT) as manifest:
-        manifest.staging.joinpath("1").write_bytes(b"sound")
-        finished = Finished(
-            staged=manifest.staging / "1", path=OUT / "sub/a.wav", sha256=sha256_of(manifest.staging / "1")
-        )
+        staged = staged_path(manifest.begin(), ".wav")
+        staged.write_bytes(b"sound")
+        finished = Finished(staged=staged, path=OUT / "sub/a.wav", sha256=sha256_of(staged))
         manifest.add({"key": "k"}, [finished], overwrite=False)
-    # As after a kill between the line and the move, with a line that was cut off, and an unfinished file.
-    (OUT / STAGING).mkdir()
-    shutil.move(OUT / "sub/a.wav", OUT / STAGING / "1")
-    (OUT / STAGING / "2").write_bytes(b"half a s")
+    assert not (OUT / STAGING).exists()
+    # As after a kill between the line and the move, with a line that was cut off, and unfinished files.
+    staged.parent.mkdir(parents=True)
+    shutil.move(OUT / "sub/a.wav", staged)
+    staged_path(staged.parent, ".wav").write_bytes(b"half a s")
+    (staged.parent / ".redrum-0123456789abcdef.part").write_bytes(b"half")
     with (OUT / MANIFEST).open("ab") as file:
         file.write(b'{"schema": 1, "status": "do')
     with Manifest(OUT) as manifest:
@@ -506,15 +508,16 @@ def test_what_was_finished_but_not_moved_appears_in_the_next_run():
 
 def test_an_interrupt_between_line_and_result_loses_nothing(write, monkeypatch):
     moves = []
+    move = ConfinedFolder.move
 
     def interrupted_once(*arguments, **options):
         moves.append(arguments)
         if len(moves) == 1:
             raise KeyboardInterrupt
-        publish(*arguments, **options)
+        move(*arguments, **options)
 
     write("a.wav")
-    monkeypatch.setattr("daw_bridge.manifest.publish", interrupted_once)
+    monkeypatch.setattr(ConfinedFolder, "move", interrupted_once)
     assert redrum("batch", "a.wav", "--rhythm", RHYTHM).exit_code == 130
     assert_exact(OUT, [f"a_{RHYTHM}.wav"])
     (item,) = objects(redrum("batch", "a.wav", "--rhythm", RHYTHM, "--json"))

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from daw_bridge.batch import BatchSettings, estimate_s, preview
 from daw_bridge.install import install, uninstall
-from daw_bridge.manifest import MANIFEST, Finished, Manifest, sha256_of
+from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.plan import PlanSettings, plan
 from daw_bridge.reaper_job import SCHEMA, read_job
 from daw_bridge.rpp import ProjectText, open_project
 from daw_bridge.session import pair_items
 from transform.errors import SettingsError
+from transform.files import sha256_of
 
 PROJECT = rb"""<REAPER_PROJECT 0.1 "7.0/linux" 1700000000
   RIPPLE 0
@@ -339,8 +340,9 @@ def test_what_is_no_number_or_no_sheet(sheets, name, old, new):
 def write_manifest(folder):
     """Make a manifest of two results; return its bytes."""
     with Manifest(folder) as manifest:
+        staging = manifest.begin()
         for name in ("a", "b"):
-            staged = manifest.staging / name
+            staged = staged_path(staging, ".wav")
             staged.write_bytes(name.encode())
             finished = Finished(staged=staged, path=folder / f"{name}.wav", sha256=sha256_of(staged))
             entry = {"key": name, "recorded_s": 2.0, "report": {"seconds": 0.1, "output": f"{name}.wav"}}
@@ -353,8 +355,12 @@ def write_manifest(folder):
 def test_a_faulty_manifest(tmp_path_factory, sheets, fault, survives, data):
     folder = tmp_path_factory.mktemp("out")
     whole = write_manifest(folder)
-    (folder / MANIFEST).write_bytes(data.draw(fault(whole, is_text=True)))
     planned = plan([sheets / "a.wav"], str(sheets / "beat.mid"), PlanSettings(out=folder, name="a"))
+    (folder / MANIFEST).write_bytes(data.draw(fault(whole, is_text=True)))
+
+    faulty = (folder / MANIFEST).read_bytes()
+    (folder / STAGING).mkdir()
+    (folder / STAGING / "0123456789abcdef.wav").write_bytes(b"a stranger's")
 
     def use():
         survives("manifest, estimated", lambda: estimate_s(10.0, BatchSettings(out=folder)))
@@ -362,8 +368,10 @@ def test_a_faulty_manifest(tmp_path_factory, sheets, fault, survives, data):
         with Manifest(folder) as manifest:
             return [manifest.made(folder / f"{name}.wav") is not None for name in "abc"]
 
-    assert survives("manifest", use) is not None  # a line that is none is left alone
+    if survives("manifest", use) is None:  # one that is not all ours is refused and left as it is
+        assert (folder / MANIFEST).read_bytes() == faulty
     assert {path.name: path.read_bytes() for path in folder.glob("*.wav")} == {"a.wav": b"a", "b.wav": b"b"}
+    assert [path.read_bytes() for path in (folder / STAGING).iterdir()] == [b"a stranger's"]
 
 
 # --- REAPER's settings ---

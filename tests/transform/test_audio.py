@@ -612,7 +612,7 @@ def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path, monkeypat
     assert names_in(tmp_path) == ["a.wav"]
 
 
-def no_links(*_):
+def no_links(*_, **__):
     raise PermissionError(1, "Operation not permitted")
 
 
@@ -679,14 +679,20 @@ def test_a_folder_on_the_way_is_a_file(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
-    real_open = Path.open
+    real_open, real_os_open = Path.open, os.open
 
     def refuse(path, mode="r", *rest, **options):  # a read-only folder: root may write to any other
         if "x" in mode:
             raise PermissionError(13, "Permission denied")
         return real_open(path, mode, *rest, **options)
 
+    def refuse_flags(path, flags, *rest, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(13, "Permission denied")
+        return real_os_open(path, flags, *rest, **options)
+
     monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse_flags)
     for write in (lambda path: check_output(path, overwrite=False), write_sound, write_text):
         with pytest.raises(OutputError, match=r"a\.wav cannot be written: Permission denied"):
             write(tmp_path / "deeper" / "a.wav")
