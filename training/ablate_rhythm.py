@@ -21,6 +21,7 @@ import typer
 from training.pack import Pack, load_pack
 from training.scenes import SceneStock
 from training.train_rhythm import RhythmRun, Trained, load_trained, rhythm_training
+from transform.confined import ConfinedFolder
 from transform.files import write_text_atomic
 from transform.presets import load_preset
 from transform.rhythm_transformer import Block, RhythmNet
@@ -114,7 +115,7 @@ def main(
         if name in known:
             continue
         known[name], stock = train_variant(pack, out / name, trained, variant, stock, steps=steps)
-        with store.open("a", encoding="utf-8") as log:
+        with ConfinedFolder(out).append(store.name) as log:
             log.write(json.dumps({"variant": name, "scores": known[name]}) + "\n")
         write_text_atomic(out / "ablation.md", table(known), overwrite=True)
         typer.echo(f"{name}: {known[name]}")

@@ -52,6 +52,7 @@ from training.peak_memory import peak_memory_mb
 from training.score_separator import Mixture, Scores, System, active_classes, score_stems
 from training.scores import class_counts, pooled
 from transform.audio import Recording
+from transform.confined import ConfinedFolder
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
 from transform.files import write_text_atomic
@@ -249,7 +250,7 @@ def _measured(
     kept = [json.dumps(line) + "\n" for line in ({"run": run.identity}, *run.done.values())]
     write_text_atomic(run.log, "".join(kept), overwrite=True)  # without a line that was cut off
     entries = []
-    with run.log.open("a", encoding="utf-8") as file:
+    with ConfinedFolder(run.log.parent).append(run.log.name) as file:
         for i, (name, make, number) in enumerate(wanted):
             if (entry := run.done.get(name)) is None:
                 entry = _scored(make(number), players, listener)
@@ -411,13 +412,15 @@ def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             lines.append(json.loads(line))
         except ValueError:
             _log.info("%s: a line cannot be read and is left out", log.name)
-    before = lines[0].get("run", {}) if lines else {}
+    hint = "begin anew with --overwrite, name another --out, or remove that file"
+    try:
+        before = dict(lines[0]["run"]) if lines else {}
+        done = {str(line["item"]): dict(line) for line in lines[1:]}
+    except (ValueError, TypeError, LookupError) as err:
+        raise OutputError(f"{log} holds no items of a benchmark", hint=hint) from err
     if changed := [name for name, value in run.items() if before.get(name) != value]:
-        raise OutputError(
-            f"{log} holds items of another run: another {', '.join(changed)}",
-            hint="begin anew with --overwrite, name another --out, or remove that file",
-        )
-    return {line["item"]: line for line in lines[1:]}
+        raise OutputError(f"{log} holds items of another run: another {', '.join(changed)}", hint=hint)
+    return done
 
 
 def _code() -> list[Path]:

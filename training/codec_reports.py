@@ -17,6 +17,7 @@ from training.losses import divergence
 from training.measures import log_mel_db
 from training.score_codec import Original, keep
 from transform.codec import Codec, Encoded
+from transform.confined import ConfinedFolder
 from transform.files import appearing
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Reports:
             "kl_by_channel": [round(value, 4) for value in by_channel.tolist()],
             "terms": terms,
         }
-        with (self.folder / "codec-latents.jsonl").open("a", encoding="utf-8") as log:
+        with ConfinedFolder(self.folder).append("codec-latents.jsonl") as log:
             log.write(json.dumps(entry) + "\n")
         _log.info("step %d: KL %.1f nats a frame, %d active channels", step, entry["kl"], n_active)
         samples = self.folder / "samples"

@@ -28,6 +28,7 @@ from training.curves import draw_curves
 from training.kits import Kit, ProceduralPool
 from training.pack import Pack, PackError
 from training.synthesis import Synthesiser, SynthesisSettings
+from transform.confined import ConfinedFolder
 from transform.errors import CheckpointError, SettingsError
 from transform.files import appearing
 from transform.weights import config_to_json
@@ -160,7 +161,15 @@ class Run(ABC):
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint; the stock of procedural drums is made again as it was."""
-        before = json.loads(state["settings"])
+        try:
+            before, step = dict(json.loads(state["settings"])), int(state["step"])
+            torch_random = state["torch_random"].cpu()
+            if step < 0:
+                raise ValueError(f"step {step}")
+        except (ValueError, TypeError, LookupError, AttributeError) as err:
+            raise CheckpointError(
+                f"{path} is no checkpoint of a {self.name}", hint="start a run without --resume"
+            ) from err
         for name, value in json.loads(json.dumps(asdict(self.settings))).items():
             if name in before and before[name] != value:
                 _log.warning("resumed with another %s: %s, not %s", name, value, before[name])
@@ -168,13 +177,13 @@ class Run(ABC):
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-        except (RuntimeError, ValueError) as err:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as err:
             raise CheckpointError(
                 f"{path} holds a network of another shape", hint="resume with the settings it was begun with"
             ) from err
-        self.step = state["step"]
+        self.step = step
         self.replay()
-        torch.set_rng_state(state["torch_random"].cpu())
+        torch.set_rng_state(torch_random)
         if self.device.type == "cuda" and "cuda_random" in state:
             torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
 
@@ -217,7 +226,7 @@ def train(run: Run, out: Path, *, deadline: float, resume: bool) -> Path:
     first_step = run.step
     # Data is made beside the training step, on one thread: two teams of threads would fight for the cores.
     maker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    with log_path.open("a", encoding="utf-8") as log, maker:
+    with ConfinedFolder(out).append(log_path.name) as log, maker:
         upcoming = maker.submit(run.batch_of, run.step)
         told = time.monotonic()
         while run.step < settings.steps and time.monotonic() < deadline:

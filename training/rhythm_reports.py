@@ -16,6 +16,7 @@ from training.kits import SAMPLE_RATE
 from training.measures import log_mel_db
 from training.rhythm_pairs import render_scene
 from training.synthesis import SegmentRecipe, render_batch
+from transform.confined import ConfinedFolder
 from transform.files import appearing
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RhythmReports:
                 if not (first := samples / f"{i}_{name}.wav").exists():
                     write_sound(first, sound)
             write_sound(samples / f"{i}_{step:07}.wav", audio)
-        with (self.folder / "rhythm-terms.jsonl").open("a", encoding="utf-8") as log:
+        with ConfinedFolder(self.folder).append("rhythm-terms.jsonl") as log:
             log.write(json.dumps({"step": step, **entry}) + "\n")
         self._draw(samples / f"{step:07}.png", made, attention[: len(self._wanted)].cpu())
 

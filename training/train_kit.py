@@ -297,7 +297,10 @@ class _Run(Run):
         return {**super().state(), "best": self.best, "kit": json.dumps(about)}
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        about = json.loads(state.get("kit", "{}"))
+        try:
+            about = dict(json.loads(state.get("kit", "{}")))
+        except (ValueError, TypeError) as err:
+            raise CheckpointError(f"{path} is no checkpoint of a kit", hint="begin without --resume") from err
         for name, what in (("kit", "other sounds"), ("preset", "another preset")):
             if about.get(name) != self.identity[name]:
                 raise CheckpointError(
@@ -305,8 +308,11 @@ class _Run(Run):
                     hint="resume with the folder and the preset it was begun with, or name another --out",
                 )
         super().restore(state, path)
-        self.best, self.history = state["best"], [tuple(entry) for entry in about["history"]]
-        self.spent_s = about["spent_s"]
+        try:
+            self.history = [(int(step), float(own), float(others)) for step, own, others in about["history"]]
+            self.best, self.spent_s = dict(state["best"]), float(about["spent_s"])
+        except (ValueError, TypeError, LookupError) as err:
+            raise CheckpointError(f"{path} is no checkpoint of a kit", hint="begin without --resume") from err
 
     def _kit_synthesiser(self, rng: np.random.Generator) -> Synthesiser:
         assert self._kit is not None

@@ -12,8 +12,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 from transform.files import move
 
@@ -54,7 +55,10 @@ class ConfinedFolder:
         with self._at(name) as (path, dir_fd):
             if not _HAS_DIR_FD and is_link(Path(path)):
                 raise _no_way(name)
-            handle = os.open(path, flags | _FILE, 0o666, dir_fd=dir_fd)
+            try:
+                handle = os.open(path, flags | _FILE, 0o666, dir_fd=dir_fd)
+            except OSError as err:
+                raise (_no_way(name) if err.errno == errno.ELOOP else err) from err
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EINVAL, "it is no plain file", str(self.folder / name))
@@ -62,6 +66,11 @@ class ConfinedFolder:
         except BaseException:
             os.close(handle)
             raise
+
+    def append(self, name: str) -> TextIO:
+        """Open a text file, in UTF-8, at whose end lines are added; it is made where it is missing."""
+        raw = self.open(name, "a", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        return TextIOWrapper(BufferedWriter(raw), encoding="utf-8")
 
     def status(self, name: str) -> os.stat_result | None:
         """Return what `os.lstat` says of a name, None where nothing lies there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ import numpy as np
 from transform.attacks import LEVEL_EXPONENT
 from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio, write_text_atomic
 from transform.bank import LEAD_S, Bank, Hit
+from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
-from transform.files import appearing_folder, check_output_folder
+from transform.files import appearing_folder, check_output_folder, sha256_of
 
 SCHEMA = 1  # of kit.json; a newer one is refused
 MANIFEST = "kit.json"
@@ -28,6 +30,7 @@ MANIFEST = "kit.json"
 KEYS = {"KD": 36, "SD": 38, "TT": 45, "HH": 42, "CY": 49}
 OPEN_HAT_KEY = 46
 
+_FILE = re.compile(r"(KD|SD|TT|HH|CY)(_open)?_\d{1,6}\.wav")  # of a one-shot
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
 _AGAIN = "extract the kit again"
 
@@ -45,6 +48,7 @@ class OneShot:
     is_open: bool
     source_s: float  # where its attack lies in the recording that it is from
     faults: float  # see `Hit`
+    sha256: str = ""  # of the file's bytes; kits of 0.1.0 do not state it
 
     @property
     def key(self) -> int:
@@ -79,7 +83,7 @@ def check_kit_folder(folder: Path, *, overwrite: bool) -> None:
     check_output_folder(folder, overwrite=overwrite)
     if not folder.is_dir():
         return
-    present = {path.name for path in folder.iterdir()}
+    present = sorted(path.name for path in folder.iterdir())
     if not present:
         return
     try:
@@ -88,12 +92,15 @@ def check_kit_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} is not empty, and no kit that Redrum extracted", hint="choose another folder"
         ) from err
-    own = {MANIFEST, kit.sfz, *(one_shot.file for one_shot in kit.one_shots)}
-    if strangers := sorted(present - own):
-        raise OutputError(
-            f"{folder} also holds {strangers[0]}, which is not of its kit",
-            hint="move it away, or choose another folder",
-        )
+    files, own = ConfinedFolder(folder), {one_shot.file: one_shot.sha256 for one_shot in kit.one_shots}
+    for name in present:
+        found = files.sha256(name)  # None of what is no plain file
+        is_own = name in (MANIFEST, kit.sfz) or (_FILE.fullmatch(name) and own.get(name) in ("", found))
+        if found is None or not is_own:
+            raise OutputError(
+                f"{folder} also holds {name}, which is not of its kit, or was changed since",
+                hint="move it away, or choose another folder",
+            )
 
 
 def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite: bool = False) -> Kit:
@@ -137,6 +144,7 @@ def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite
                     is_open=hit.is_open,
                     source_s=round(hit.attack / bank.sample_rate, 7),
                     faults=round(hit.faults, 6),
+                    sha256=sha256_of(temporary / file),
                 )
             )
         kit = Kit(
@@ -308,6 +316,7 @@ def _from_json(entry: Mapping[str, Any]) -> OneShot:
         is_open=bool(entry["is_open"]),
         source_s=float(entry["source_s"]),
         faults=float(entry["faults"]),
+        sha256=str(entry.get("sha256", "")),
     )
     if one_shot.drum_class not in CLASSES:
         raise ValueError(f"{one_shot.drum_class!r} is no drum class")

@@ -69,6 +69,17 @@ def test_no_link_is_followed(place, use):
     assert (place / "a.wav").read_bytes() == b"a"
 
 
+def test_lines_are_added_to_a_file_of_the_folder_alone(place):
+    for text in ("one\n", "zwö\n"):
+        with ConfinedFolder(place).append("log.jsonl") as log:
+            log.write(text)
+    assert (place / "log.jsonl").read_text(encoding="utf-8") == "one\nzwö\n"
+    for name in ("link.wav", "nowhere.wav", "link/a.wav"):
+        with pytest.raises(OSError, match="link"):
+            ConfinedFolder(place).append(name)
+    assert theirs(place) == {"a.wav": b"precious"}
+
+
 def test_of_what_lies_behind_a_link_nothing_is_known(place):
     files = ConfinedFolder(place)
     assert files.sha256("link.wav") is None

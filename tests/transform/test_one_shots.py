@@ -276,6 +276,47 @@ def test_overwriting_replaces_a_kit_and_nothing_else(tmp_path):
     assert (tmp_path / "other" / "precious.wav").read_text() == "mine"
 
 
+def listing(folder, **changes):
+    """Change what a kit's manifest says of its first one-shot."""
+    manifest = json.loads((folder / "kit.json").read_text())
+    manifest["one_shots"][0] |= changes
+    (folder / "kit.json").write_text(json.dumps(manifest))
+
+
+def test_a_one_shot_that_was_worked_on_is_not_replaced(tmp_path):
+    folder = tmp_path / "kit"
+    save_kit(made_bank(), folder, fmt=stereo_16(), name="loop")
+    (folder / "KD_1.wav").write_bytes((folder / "KD_2.wav").read_bytes())
+    with pytest.raises(OutputError, match=r"KD_1\.wav, which is not of its kit, or was changed since"):
+        save_kit(made_bank(), folder, fmt=stereo_16(), name="loop", overwrite=True)
+    listing(folder, sha256="")  # as in a kit of 0.1.0
+    save_kit(made_bank(), folder, fmt=stereo_16(), name="loop", overwrite=True)
+
+
+@pytest.mark.parametrize("kind", ["a name of another form", "a folder", "a link"])
+def test_a_strangers_manifest_makes_nothing_of_mine_a_one_shot(tmp_path, kind):
+    folder, mine = tmp_path / "kit", tmp_path / "kit" / "KD_9.wav"
+    save_kit(made_bank(), folder, fmt=stereo_16(), name="loop")
+    if kind == "a folder":
+        mine.mkdir()
+        (mine / "song.wav").write_text("mine")
+    elif kind == "a link":
+        (tmp_path / "song.wav").write_text("mine")
+        try:
+            mine.symlink_to(tmp_path / "song.wav")
+        except OSError:
+            pytest.skip("links cannot be made here")
+    else:
+        mine = folder / "song.wav"
+        mine.write_text("mine")
+    (folder / "KD_1.wav").unlink()
+    listing(folder, file=mine.name, sha256="")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="which is not of its kit"):
+        save_kit(made_bank(), folder, fmt=stereo_16(), name="loop", overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_kit_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch, error, overwrite):
