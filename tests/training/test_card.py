@@ -1,9 +1,13 @@
 import hashlib
+import re
 import tomllib
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
-from training.card import begin_preset, describe_model, note_scores
+from training.card import begin_preset, card_of, describe_model, note_scores
 from transform.errors import CheckpointError, OutputError
 from transform.presets import load_preset
 
@@ -88,3 +92,29 @@ def test_a_preset_begins_with_models_of_another(tmp_path):
     with pytest.raises(CheckpointError, match="has no rhythm"):
         begin_preset(load_preset(base), tmp_path / "other", "other", ["rhythm"])
     assert not (tmp_path / "other").exists()
+
+
+SHIPPED = sorted(Path(str(files("presets"))).glob("*/preset.toml"))
+
+
+@pytest.mark.parametrize("toml", SHIPPED, ids=lambda toml: toml.parent.name)
+def test_a_shipped_card_is_generated_from_its_toml(toml):
+    preset = tomllib.loads(toml.read_text(encoding="utf-8"))
+    assert (toml.parent / "CARD.md").read_text(encoding="utf-8") == card_of(preset)
+
+
+def test_the_default_card_names_the_step_of_each_weights_file():
+    # The text is written by hand; each weights file states its step in its header.
+    folder = load_preset("default").folder
+    data = tomllib.loads((folder / "preset.toml").read_text(encoding="utf-8"))["data"]
+    for model in ("transcriber", "separator", "codec-generator", "rhythm"):
+        with safe_open(folder / f"{model}.safetensors", "np") as file:
+            step = file.metadata()["step"]
+        assert re.search(rf"\b{step}\b", data[model]), f"{model}: the card does not mention step {step}"
+
+
+def test_the_default_card_names_the_authors_of_the_demo_loops():
+    # They are cut from what the models were trained on (presets/demo/SOURCES.csv).
+    card = (load_preset("default").folder / "CARD.md").read_text(encoding="utf-8")
+    for author in ("Software-Entwicklungskit", "Lars Muldjord", "Groove MIDI Dataset, Google LLC"):
+        assert author in card
