@@ -1,8 +1,9 @@
 """What the rhythm transformer is trained on: sources, targets, and what the sources should become.
 
 Pairs of synthetic segments with recipes (section 3 of Hockman and Drysdale 2025). The pseudo-target, the
-source's own augmented one-shots at the target's events, is rendered in one recording with the source: so both
-have the X from a longer recording (method.md, decision 14).
+source's own augmented one-shots at the target's events, is rendered in one recording with the source, a few
+seconds apart, and cut out of it: so level, compression and room are the same in both (docs/method.md,
+decision 52). Sources are banks of frames, as in use (decision 14); for `paper` half of them are segments.
 """
 
 from __future__ import annotations

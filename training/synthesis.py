@@ -330,8 +330,8 @@ def _choked(sound: Tensor, start: int, hat_starts: Sequence[int], fade: int = 44
 def pseudo_target(source: SegmentRecipe, target: SegmentRecipe) -> SegmentRecipe:
     """Return the recipe of the source's own augmented one-shots at the target's strokes (paper section 3).
 
-    A class that the source does not play is played by the nearest class that it has (method.md, decision 12);
-    an articulation that it does not play, by the first of the class that it plays.
+    A class that the source does not play is played by the nearest class that it has (docs/method.md, decision
+    12); an articulation that it does not play, by the first of the class that it plays.
     """
     played: dict[str, list[VoiceKey]] = {}
     for stroke in source.strokes:
@@ -372,7 +372,9 @@ def render_batch_stems(recipes: Sequence[SegmentRecipe]) -> Tensor:
 
 
 def audible_strokes(stems: Tensor, strokes: Sequence[Stroke], *, within_db: float = 30.0) -> np.ndarray:
-    """Tell of each stroke whether its class is within `within_db` of the mix in the 50 ms after it (design.md).
+    """Tell of each stroke whether its class is audible (docs/method.md, decision 28).
+
+    Its class must be within `within_db` of the mix in the 50 ms after it.
 
     Args:
         stems: dry stems of one recording, shape (5, T).

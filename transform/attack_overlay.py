@@ -1,8 +1,9 @@
 """The source's own attacks over what the latent engine makes: the first moments of its hits, cross-faded.
 
-An ear knows a drum by its attack, which the codec blurs, and which frames of 5.8 ms place no better than that.
+A drum is recognised by its attack, which the codec blurs and which frames of 11.6 ms place to within 5.8 ms.
 Hits that were cut out are at fault later, where other drums leak into them. So each stroke begins as the
-`resequence` engine plays it, and rings as the mean of both, of which the faults differ.
+`resequence` engine plays it, and decays as the mean of both sounds, whose faults differ (docs/method.md,
+decision 57).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ ARTICULATIONS = {
     "HH": ("", "closed", "open", "pedal"),
     "CY": ("", "crash", "ride", "bell", "china", "splash"),
 }
-# Which class plays for one that a kit lacks, nearest first (method.md, decision 12).
+# Which class plays for one that a kit lacks, nearest first (docs/method.md, decision 12).
 NEAREST_CLASSES = {
     "KD": ("TT", "SD", "CY", "HH"),
     "SD": ("TT", "HH", "CY", "KD"),

@@ -1,9 +1,8 @@
 """The `resequence` engine: a source's own hits replayed at a rhythm's events.
 
-With stems every stroke is played by a hit of its class alone. Without them, strokes that fall together are
-played by a hit in which the same classes fall together in the source, where there is one, else by the fewest
-hits that hold all classes and as little else as can be. Hits keep the source's rate and channels; attacks land
-on the sample.
+Strokes that coincide are played by the hits, one to three or one a class, that hold all their classes and as
+little else as possible: often by one hit in which the same classes coincide in the source, where there is a
+clean one, else by hits of single classes. Hits keep the source's rate and channels; attacks land on the sample.
 """
 
 from __future__ import annotations
