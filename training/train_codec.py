@@ -113,7 +113,7 @@ def codec_training(configuration: str, device: str, **changes: Any) -> CodecTrai
         )
     settings: dict[str, Any] = {"model": CONFIGURATIONS[configuration]}
     if configuration == "paper":
-        settings["learning_rate"] = 2e-4  # its wide convolutions learn nothing at 1e-3 (docs/method.md)
+        settings["learning_rate"] = 2e-4  # at 1e-3 it learns nothing (docs/method.md, decision 48)
     if device == "cpu":
         settings |= {"batch": 8, "judged_samples": 16_384, "discriminators": DiscriminatorConfig(width=16)}
     return CodecTraining(**(settings | changes))

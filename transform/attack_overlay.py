@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from transform.audio import Samples
 from transform.bank import LEAD_S
 
-# Chosen on 32 pairs of validation kits (docs/method.md). Where the fade is shorter, the sound that takes over
-# is heard as another onset.
+# Chosen on 32 pairs of validation kits (docs/method.md, decision 57). Where the fade is shorter, the sound that
+# takes over is detected as another onset.
 _RISE_S = 0.001  # up to the lead of a hit, 2 ms before the attack
 _WHOLE_S = 0.05  # after the attack the hit is heard alone
 _FADE_S = 0.1  # from there on it gives way

@@ -15,7 +15,7 @@ REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 1
 LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
 
 # Where a class's strokes are compared with one another: chosen by the correlation with true velocities on
-# validation kits (docs/method.md), as is the time over which their level is taken.
+# validation kits (docs/method.md, decision 31), as is the time over which their level is taken.
 _BANDS_HZ = {
     "KD": (30.0, 120.0),
     "SD": (1_500.0, 7_000.0),

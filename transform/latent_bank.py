@@ -113,8 +113,8 @@ def latent_bank(
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
-    # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md); where
-    # there are several channels, these latents are attended to and never heard.
+    # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md,
+    # decision 15); where there are several channels, these latents are attended to and never decoded.
     return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, is_there), mu if len(mu) > 1 else None)
 
 
