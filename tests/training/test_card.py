@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import re
 import tomllib
@@ -118,3 +119,10 @@ def test_the_default_card_names_the_authors_of_the_demo_loops():
     card = (load_preset("default").folder / "CARD.md").read_text(encoding="utf-8")
     for author in ("Software-Entwicklungskit", "Lars Muldjord", "Groove MIDI Dataset, Google LLC"):
         assert author in card
+
+
+def test_the_sources_of_the_demo_say_what_was_trained_on_them():
+    with (Path(str(files("presets"))) / "demo" / "SOURCES.csv").open(encoding="utf-8", newline="") as file:
+        said = {row["file"]: row["trained_on_by"] for row in csv.DictReader(file)}
+    assert said["acoustic-rock-135bpm.flac"].startswith("all models")
+    assert all(text.startswith("codec") for name, text in said.items() if name.startswith("electronic"))
