@@ -7,12 +7,14 @@ scored is kept item by item, so a run that was stopped goes on.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ from transform.presets import Preset, load_preset
 from transform.transcriber import Transcriber
 
 MATERIALS = ("pairs", "loops")
+_PACKAGES = ("transform", "training")  # whose code decides what an item scores
 
 Progress = Callable[[str, float], None]
 _log = logging.getLogger(__name__)
@@ -423,10 +426,43 @@ def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return done
 
 
+def source_files(module: str, root: Path) -> list[Path]:
+    """Return the source files of a module and of all of ours that it imports, sorted, also within functions.
+
+    The two packages' own `__init__.py` are left out: they only list names for others.
+
+    Args:
+        module: by its full name, such as `training.benchmark`.
+        root: the folder that holds the packages.
+    """
+    found: dict[Path, None] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        place = root.joinpath(*name.split("."))
+        path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+        if path is None or path in found or name in _PACKAGES or name.partition(".")[0] not in _PACKAGES:
+            continue
+        found[path] = None
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += _imported(ast.parse(path.read_bytes()), package)
+    return sorted(found)
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Yield the names of what a module of a package imports, modules and what may be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
 def _code() -> list[Path]:
-    """Return the source files that decide what an item is and what it scores."""
-    root = Path(__file__).resolve().parents[1]
-    return sorted(path for name in ("transform", "training") for path in (root / name).glob("*.py"))
+    """Return the source files that decide what an item is and what it scores: this one and all it imports."""
+    return source_files(__name__, Path(__file__).resolve().parents[__name__.count(".")])
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -1,5 +1,7 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from training.bench_systems import (
     systems_for,
     variant,
 )
-from training.benchmark import BenchSettings, clustered_mean, run_benchmark, score
+from training.benchmark import BenchSettings, clustered_mean, run_benchmark, score, source_files
 from training.benchmark_report import markdown, write_report
 from training.card import begin_preset
 from training.evaluation_transcriber import EVALUATION_CONFIG, EvaluationNet
@@ -45,6 +47,7 @@ from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.presets import demo_recordings, load_preset
 from transform.transcriber import Activations, Transcriber
 
+ROOT = Path(__file__).resolve().parents[2]
 LATENT = (LATENT_AUDIO, LATENT_MIDI, GENERATED_AUDIO, GENERATED_MIDI)
 UNKNOWN = {TRUE_STEMS, TRUE_SOURCE, LATENT_TOLD, BEST_COPIES, CODED_ORACLE, "oracle"}  # of a real loop
 
@@ -442,6 +445,78 @@ def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     assert [path.name for path in paths] == ["benchmark.md", "bench.json", "bench.png"]
     assert json.loads(paths[1].read_text(encoding="utf-8")) == longer
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_code_is_what_a_module_imports(tmp_path):
+    made = {
+        "training/__init__.py": "import training.train_all",
+        "training/judge.py": "import training.items\nfrom transform import play\nfrom transform.files import x",
+        "training/items.py": "def draw():\n    from training.parts.kits import Kit",
+        "training/parts/__init__.py": "",
+        "training/parts/kits.py": "from . import rooms\nfrom training import judge",
+        "training/parts/rooms.py": "",
+        "training/parts/unused.py": "",
+        "training/train_all.py": "from training import judge",
+        "transform/__init__.py": "from transform.lazy import all_else",
+        "transform/play.py": "import training",
+        "transform/files.py": "x = 1",
+        "transform/lazy.py": "all_else = 1",
+        "daw_bridge/cli.py": "",
+    }
+    for name, text in made.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = [path.relative_to(tmp_path).as_posix() for path in source_files("training.judge", tmp_path)]
+    assert found == [
+        "training/items.py",
+        "training/judge.py",
+        "training/parts/__init__.py",
+        "training/parts/kits.py",
+        "training/parts/rooms.py",
+        "transform/files.py",
+        "transform/play.py",
+    ]
+
+
+def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    for package in ("transform", "training", "daw_bridge"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    made_up = {
+        "material": "pairs",
+        "kit": "a",
+        "groove": "b",
+        "source_groove": "",
+        "separators": {},
+        "failures": {},
+    }
+    made_up["systems"] = {"oracle": {"class_f_50": 1.0}}
+    monkeypatch.setattr(module, "_scored", lambda item, *_: {"item": item.name, **made_up})
+    monkeypatch.setattr(module.Players, "load", lambda preset, pack: None)  # nothing plays: it is made up
+    monkeypatch.setattr(module, "_code", lambda: source_files("training.benchmark", tree))
+
+    def change(name):
+        (path,) = tree.rglob(name)
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n# changed\n")
+        return path, before
+
+    result = bench(n_pairs=1, n_loops=0)
+    for name in ("train_rhythm.py", "train_transcriber.py", "benchmark_report.py", "cli.py"):
+        change(name)
+    assert bench(n_pairs=1, n_loops=0) == result
+    for name in (
+        "resequence.py",
+        "latent.py",
+        "bench_items.py",
+        "bench_systems.py",
+        "measures.py",
+        "benchmark.py",
+    ):
+        path, before = change(name)
+        with pytest.raises(OutputError, match="another code"):
+            bench(n_pairs=1, n_loops=0)
+        path.write_bytes(before)
 
 
 def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
