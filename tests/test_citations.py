@@ -103,3 +103,17 @@ def test_every_document_that_is_cited_is_in_the_tree():
         if not is_there(document, name)
     }
     assert not lost
+
+
+def test_the_newcomers_walk_leads_to_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = text[text.index("## A newcomer's walk") :]
+    tasks = [line.split("|")[2] for line in walk.splitlines() if line.startswith("| ") and "---" not in line][
+        1:
+    ]
+    assert len(tasks) == 10
+    for opened in tasks:
+        named = re.findall(r"`([a-z_]+/[\w/.*]+\.\w+)`", opened)
+        assert 1 <= len(named) <= 3
+        for name in named:
+            assert list(ROOT.glob(name.replace("NAME", "*"))), name
