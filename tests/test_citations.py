@@ -1,4 +1,4 @@
-"""What the code and the docs cite is there: numbered decisions of docs/method.md, and documents."""
+"""What the code and the docs cite is there: decisions of docs/method.md, documents, and code."""
 
 import re
 import subprocess
@@ -103,6 +103,24 @@ def test_every_document_that_is_cited_is_in_the_tree():
         if not is_there(document, name)
     }
     assert not lost
+
+
+def cited_code(text):
+    """Return the files of the packages that a text names by path, or as modules to run."""
+    paths = re.findall(r"(?<![\w/])((?:daw_bridge|transform|training|tests)/[\w/]+\.\w+)", text)
+    modules = re.findall(r"python -m ((?:daw_bridge|training)\.\w+)", text)
+    return {*paths, *(f"{module.replace('.', '/')}.py" for module in modules)}
+
+
+def test_code_that_the_docs_name_is_in_the_tree():
+    assert cited_code("`training/lost.py`, `python -m training.bench_lost --out DIR`, x/training/y.py") == {
+        "training/lost.py",
+        "training/bench_lost.py",
+    }
+    docs = {name: text for name, text in texts().items() if name.endswith(".md") and name != "CHANGELOG.md"}
+    cited = {(name, path) for name, text in docs.items() for path in cited_code(text)}
+    assert len(cited) > 20
+    assert not {(name, path) for name, path in cited if not (ROOT / path).exists()}
 
 
 def test_the_newcomers_walk_leads_to_files_that_are_there():
