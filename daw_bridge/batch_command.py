@@ -199,7 +199,7 @@ def batch(
     )
     items = plan(recordings, rhythm, common)
     if page:
-        _check_page(page, recordings, out)
+        _check_page(page, recordings, out, items)
     settings = BatchSettings(
         out=out,
         device=set_up_device(device, threads),
@@ -229,10 +229,11 @@ def batch(
         raise typer.Exit(1)
 
 
-def _check_page(page: Path, recordings: list[Path], out: Path) -> None:
+def _check_page(page: Path, recordings: list[Path], out: Path, items: "list[Item]") -> None:
     """Raise an error now for a page that could not be written later; an older page is replaced."""
-    from daw_bridge.page import check_page, check_place
+    from daw_bridge.page import check_apart, check_page, check_place
 
+    check_apart(page, (path for item in items for path in (item.output, item.plot)))
     check_page(page, overwrite=True)
     check_place(page, recordings, out)
 

@@ -24,6 +24,7 @@ from training.train_rhythm import RhythmRun, Trained, load_trained, rhythm_train
 from transform.files import write_text_atomic
 from transform.presets import load_preset
 from transform.rhythm_transformer import Block, RhythmNet
+from transform.terminal import guard_output
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,5 @@ def table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 if __name__ == "__main__":
+    guard_output()
     app()
