@@ -39,6 +39,7 @@ class _Redrum(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            Path.cwd()  # where the folder is gone, PyTorch would end this process without a word of ours
             return super().invoke(ctx)
         except RedrumError as err:
             no_hint = f"see redrum {ctx.invoked_subcommand} --help" if err.exit_code == 2 else ""

@@ -1,10 +1,10 @@
 """REAPER's settings files, edited line by line so that every other byte stays, and given back as they were.
 
 Before the first change of a file a copy is made beside it, NAME.before-redrum, or with a number behind that
-where something else lies there. Redrum/installed.json notes the hashes of the copy and of what the file was left
-like. If both still are so when Redrum goes, the copy takes the file's place; if REAPER has written the file since,
-only Redrum's lines go. Nothing else is ever replaced or removed, and no link is followed: what lies in REAPER's
-folder may be a stranger's.
+where something else lies there. Redrum/installed.json notes the hashes of the copy and of what the file was
+left like. If both still are so when Redrum goes, the copy takes the file's place; if REAPER has written the
+file since, only Redrum's lines go. Nothing else is ever replaced or removed, and no link is followed: what lies
+in REAPER's folder may be a stranger's.
 """
 
 from __future__ import annotations
