@@ -122,6 +122,7 @@ def progress(quiet: bool) -> Iterator[Show | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     console = Console(file=unguarded(sys.stderr), soft_wrap=True)
@@ -133,7 +134,7 @@ def progress(quiet: bool) -> Iterator[Show | None]:
             if stage not in stages:
                 for begun in stages.values():  # one stage follows the other
                     bars.update(begun, completed=1.0)
-                stages[stage] = bars.add_task(stage, total=1.0)
+                stages[stage] = bars.add_task(escape(one_line(stage)), total=1.0)
             bars.update(stages[stage], completed=share)
 
         yield show

@@ -769,8 +769,9 @@ def test_result_that_cannot_be_finished_leaves_nothing(source, here, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' own included")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stop):
+@pytest.mark.parametrize("stops", [["SIGINT"], ["SIGTERM"], ["SIGHUP"], ["SIGHUP", "SIGHUP"]], ids="-".join)
+def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stops):
+    # Whoever closes a terminal sends SIGHUP, often twice: the shell does, and the system.
     before = snapshot(here)
     process = subprocess.Popen(
         [
@@ -797,7 +798,8 @@ def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stop):
         while not list(here.glob("out/.*")) and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert list(here.glob("out/.*")), "the render never came to write"
-        process.send_signal(stop)
+        for stop in stops:
+            process.send_signal(getattr(signal, stop))
         told, errors = process.communicate(timeout=60)
     finally:
         process.kill()
