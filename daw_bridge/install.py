@@ -141,8 +141,8 @@ def _is_ours(action: str, path: str) -> bool:
 def _remove_web_interface(settings: SettingsFile) -> bool:
     """Take the web interface out, unless there was one before Redrum, and return whether it was there."""
     surfaces = _surfaces(settings)
-    ours = [n for n, surface in enumerate(surfaces) if surface.startswith(_WEB_INTERFACE)]
-    if not ours or any(text.startswith(_WEB_INTERFACE) for text in _surfaces(settings.before_redrum())):
+    ours = [n for n, surface in enumerate(surfaces) if _is_web_interface(surface)]
+    if not ours or any(map(_is_web_interface, _surfaces(settings.before_redrum()))):
         return False
     for n, following in enumerate(surfaces[ours[-1] + 1 :], ours[-1]):
         settings.put("reaper", f"csurf_{n}", following)
@@ -168,7 +168,7 @@ def _remove_files(folder: Path) -> list[str]:
 def server_is_installed(folder: Path) -> bool:
     """Return whether `redrum reaper selected` can reach a REAPER with this resource folder."""
     settings, actions, _ = _settings(folder)
-    is_reachable = any(surface.startswith(_WEB_INTERFACE) for surface in _surfaces(settings))
+    is_reachable = any(map(_is_web_interface, _surfaces(settings)))
     return is_reachable and _server_action() in actions.scripts()
 
 
@@ -185,7 +185,7 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
             settings.put("reaper", key, value)
         done.append(f"REAPER runs scripts with {library}")
     surfaces = _surfaces(settings)
-    if not any(surface.startswith(_WEB_INTERFACE) for surface in surfaces):
+    if not any(map(_is_web_interface, surfaces)):
         settings.put("reaper", "csurf_cnt", str(len(surfaces) + 1))
         settings.put("reaper", f"csurf_{len(surfaces)}", f"{_WEB_INTERFACE}'' 'index.html' 0 ''")
         done.append(f"REAPER has a web interface on port {WEB_PORT}")
@@ -235,6 +235,10 @@ def is_running() -> bool:
     """Return whether a REAPER runs on this machine."""
     names = (process.info["name"] or "" for process in psutil.process_iter(["name"]))
     return any(Path(name).stem.lower() == "reaper" for name in names)
+
+
+def _is_web_interface(surface: str) -> bool:
+    return surface.lstrip('"').startswith(_WEB_INTERFACE)
 
 
 def _surfaces(settings: Settings) -> list[str]:

@@ -28,8 +28,7 @@ _LIBRARY_OPTION = "name it with --library (in Live: Settings > Library > Locatio
 
 def user_library() -> Path | None:
     """Return Live's User Library, None where there is none."""
-    places = [*_named_libraries(), _usual_library()]
-    return next((place for place in places if place is not None and place.is_dir()), None)
+    return next(_libraries(), None)
 
 
 def install(library: Path | None) -> list[str]:
@@ -52,10 +51,18 @@ def install(library: Path | None) -> list[str]:
 def uninstall(library: Path | None) -> list[str]:
     """Take the Remote Script out again, and nothing else; return a sentence for each change.
 
+    Args:
+        library: the User Library; None: those of all Lives, since one may have got another by now.
+
     Raises:
         DawError: there is no such folder.
     """
-    folder = _script_folder(library)
+    places = [library] if library else [user_library(), *_libraries()]
+    folders = dict.fromkeys(map(_script_folder, places))
+    return [change for folder in folders for change in _remove_script(folder)]
+
+
+def _remove_script(folder: Path) -> list[str]:
     found = [folder / name for name in FILES if (folder / name).is_file()]
     cache = folder / "__pycache__"
     compiled = [path for name in FILES for path in cache.glob(f"{Path(name).stem}.*.pyc")]
@@ -152,6 +159,13 @@ def _installed(path: Path) -> bytes:
         return path.read_bytes() if path.is_file() else b""
     except OSError:
         return b""
+
+
+def _libraries() -> Iterator[Path]:
+    """Yield the User Libraries of all Lives that are there, the newest settings first."""
+    for place in (*_named_libraries(), _usual_library()):
+        if place is not None and place.is_dir():
+            yield place
 
 
 def _usual_library() -> Path | None:

@@ -75,8 +75,8 @@ class PlanSettings:
 
     def __post_init__(self) -> None:
         rest = _NAME_PART.sub("", self.name)
-        if "{" in rest or "}" in rest:
-            raise SettingsError(f"--name is {self.name[:80]!r}, with a part that is not known", hint=_NAME_HINT)
+        if unknown := re.search(r"{[^{}]*}", rest):
+            raise SettingsError(f"--name has an unknown part {unknown[0][:40]}", hint=_NAME_HINT)
         if not self.name or _NO_NAME.search(rest) or self.name[-1] in ". ":
             raise SettingsError(f"--name is {self.name[:80]!r}, which names no file", hint=_NAME_HINT)
 
@@ -105,7 +105,7 @@ class PlanSettings:
 
 # A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
 _NAME_PART = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
-_NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')  # in no name of a file on Windows
+_NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
 _LONGEST_NAME = 255  # bytes, with the ending
 _NAME_HINT = (
     "it is the name of a file, on any system, without its ending; parts: "

@@ -27,6 +27,7 @@ OWN_FOLDER = "Redrum"  # in REAPER's resource folder
 
 _NO_FILE = ""  # noted of the copy where there was no file before Redrum
 _CHANGED_SINCE = ""  # noted of a file that REAPER wrote between two of our changes
+_BLANK = "\ufeff \t\r"  # a byte order mark may be first
 _JUNCTION = 0xA0000003  # what Windows calls a reparse point that is a link to a folder
 
 
@@ -54,7 +55,7 @@ class Settings:
     def get(self, section: str, key: str) -> str:
         """Return a value, "" where there is none."""
         line = self._find(section, key)
-        return "" if line is None else self._lines[line].rstrip("\r").partition("=")[2]
+        return "" if line is None else self._lines[line].partition("=")[2].strip()
 
     def put(self, section: str, key: str, value: str) -> None:
         """Set a value: in its line, or in a new one at the end of its section."""
@@ -115,9 +116,9 @@ class Settings:
 
     def _places(self, section: str) -> range:
         """Return the lines of a section, its head the first of them; none where there is no such section."""
-        heads = [n for n, line in enumerate(self._lines) if line.startswith("[")]
+        heads = [n for n, line in enumerate(self._lines) if line.lstrip(_BLANK).startswith("[")]
         for head, following in pairwise([*heads, len(self._lines)]):
-            if self._lines[head].strip().lower() == f"[{section}]":
+            if self._lines[head].strip(_BLANK).lower() == f"[{section}]":
                 return range(head, following)
         return range(0)
 
@@ -251,7 +252,7 @@ def _plain_bytes(path: Path) -> bytes | None:
 
 def _script_of(line: str) -> tuple[str, str] | None:
     """Return the name of the action that a line makes of a script, and the script's path."""
-    words = re.findall(r""""[^"]*"|'[^']*'|`[^`]*`|\S+""", line)
+    words = re.findall(r""""[^"]*"|'[^']*'|`[^`]*`|\S+""", line.strip(_BLANK))
     return (words[3], words[5].strip("\"'`")) if len(words) == 6 and words[0] == "SCR" else None
 
 

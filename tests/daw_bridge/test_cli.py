@@ -531,6 +531,29 @@ def test_page_goes_with_the_result_and_its_picture(source, here):
     assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-o", "pg/x.wav"],
+        ["-o", "pg/deep/x.wav"],
+        ["-o", "pg/../pg/x.wav", "--overwrite"],
+        ["-o", "x.wav", "--plot", "pg/x.png"],
+        ["-o", "pg", "--overwrite"],
+    ],
+)
+def test_a_result_in_the_place_of_the_page(source, here, options):
+    sentence = "in each other's place" if options[1] != "pg" else "pg"
+    assert_refused(["render", source, "--rhythm", RHYTHM, "--page", "pg", *options], 2, sentence, here)
+
+
+def test_a_page_in_the_place_of_a_result(source, here):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "x.wav", "--page", "x.wav/pg"]
+    assert_refused(arguments, 2, "in each other's place", here)
+    for options in (["--out", "pg"], ["--out", "pg/o"], ["--out", "o", "--page", f"o/loop_{RHYTHM}.wav"]):
+        arguments = ["batch", source, "--rhythm", RHYTHM, "--page", "pg", *options]
+        assert_refused(arguments, 2, "in each other's place", here)
+
+
 def test_dry_run_names_the_models_that_an_engine_lacks(source, here):
     shipped = load_preset("default")
     ears = here / "ears" / "transcriber.safetensors"
