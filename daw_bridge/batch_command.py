@@ -79,7 +79,9 @@ def batch(
         ),
     ] = "",
     out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,
-    name: Annotated[str, option("NAME", "Names of the results; also {preset} and {seed}.")] = "{stem}_{rhythm}",
+    name: Annotated[
+        str, option("NAME", "Of the results; also {preset}, {seed}, {seed:03}.")
+    ] = "{stem}_{rhythm}",
     jobs: Annotated[
         int | None, option("N", "Items at once, a thread each.", "one a core or as --threads, 4 at most")
     ] = None,
