@@ -2,9 +2,12 @@
 
 import sys
 
+from transform.terminal import guard_output
+
 
 def main() -> None:
     """Run the command `redrum`; a job of REAPER's action goes to the helper, if that takes it."""
+    guard_output()
     if sys.argv[1:-1] == ["reaper", "run-job"] and not sys.argv[-1].startswith("-"):
         from daw_bridge.warm import CANCELLED, hand_over
 

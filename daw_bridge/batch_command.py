@@ -79,7 +79,9 @@ def batch(
         ),
     ] = "",
     out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,
-    name: Annotated[str, option("NAME", "Names of the results; also {preset} and {seed}.")] = "{stem}_{rhythm}",
+    name: Annotated[
+        str, option("NAME", "Of the results; also {preset}, {seed}, {seed:03}.")
+    ] = "{stem}_{rhythm}",
     jobs: Annotated[
         int | None, option("N", "Items at once, a thread each.", "one a core or as --threads, 4 at most")
     ] = None,
@@ -199,7 +201,7 @@ def batch(
     )
     items = plan(recordings, rhythm, common)
     if page:
-        _check_page(page, recordings, out)
+        _check_page(page, recordings, out, items)
     settings = BatchSettings(
         out=out,
         device=set_up_device(device, threads),
@@ -229,10 +231,11 @@ def batch(
         raise typer.Exit(1)
 
 
-def _check_page(page: Path, recordings: list[Path], out: Path) -> None:
+def _check_page(page: Path, recordings: list[Path], out: Path, items: "list[Item]") -> None:
     """Raise an error now for a page that could not be written later; an older page is replaced."""
-    from daw_bridge.page import check_page, check_place
+    from daw_bridge.page import check_apart, check_page, check_place
 
+    check_apart(page, (path for item in items for path in (item.output, item.plot)))
     check_page(page, overwrite=True)
     check_place(page, recordings, out)
 

@@ -6,7 +6,6 @@ commands, so that `redrum --help` answers at once.
 
 import logging
 import signal
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +20,10 @@ from daw_bridge.live_cli import live_app
 from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option, resolve_device
 from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
-from daw_bridge.reporting import print_json, progress, set_up_logging
+from daw_bridge.reporting import print_error, print_json, progress, set_up_logging, what_failed
 from daw_bridge.work import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
+from transform.terminal import guard_output
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class _Redrum(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            Path.cwd()  # where the folder is gone, PyTorch would end this process without a word of ours
             return super().invoke(ctx)
         except RedrumError as err:
             no_hint = f"see redrum {ctx.invoked_subcommand} --help" if err.exit_code == 2 else ""
@@ -57,14 +58,11 @@ class _Redrum(TyperGroup):
             raise  # whoever read our output has enough of it
         except OSError as err:
             _log.debug("the cause", exc_info=True)
-            what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
-            self._report(what, "check the disk, the path and its permissions")
+            self._report(*what_failed(err))
             raise typer.Exit(1) from err
 
     def _report(self, message: str, hint: str) -> None:
-        typer.echo(f"redrum: {message}", err=True)
-        if hint:
-            typer.echo(f"  {hint}", err=True)
+        print_error(message, hint)
         if self._in_json:
             print_json({"error": message, "hint": hint})
 
@@ -87,12 +85,23 @@ app.add_typer(live_app, name="live")
 
 def main() -> None:
     """Run the command `redrum`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files may hold what a console cannot show
-            stream.reconfigure(errors="backslashreplace")
-    # Whoever stops this process (a DAW, a time limit) shall leave no unfinished file either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    guard_output()
+    _end_tidily()
     app(prog_name="redrum")
+
+
+def _end_tidily() -> None:
+    """Let whoever ends this process (a DAW, a time limit, a closed terminal) leave no unfinished file."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # Windows has no SIGHUP, the others have no SIGBREAK
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Interrupt as Ctrl-C does, once: a shell and the system both tell that a terminal is closed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _show_version(asked: bool) -> None:

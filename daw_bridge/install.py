@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -20,7 +21,7 @@ import psutil
 
 from daw_bridge.reaper import SERVER_SCRIPT, WEB_PORT
 from daw_bridge.reaper_job import SCHEMA
-from daw_bridge.reaper_settings import OWN_FOLDER, SettingsFile
+from daw_bridge.reaper_settings import OWN_FOLDER, Settings, SettingsFile, is_link
 from daw_bridge.session import RHYTHM_TRACKS
 from transform.errors import DawError
 from transform.files import write_bytes_atomic
@@ -34,8 +35,10 @@ ACTIONS = (
 )
 SHARED = ("redrum.lua", "redrum_session.lua", "redrum_json.lua")
 
+_SETTINGS = ("reaper.ini", "reaper-kb.ini", "reaper-extstate.ini")
 _WEB_INTERFACE = f"HTTP 0 {WEB_PORT} "
 _ACTION_KEY = "activate_reapy_server"  # where reapy looks for the action that starts its server
+_JOB_FILE = re.compile(r"\d+-\d+\.[a-z.]+|\.redrum-[0-9a-f]+\.part")  # as the actions and the jobs name them
 _PYTHON = ("reascript", "pythonlibpath64", "pythonlibdll64")
 
 
@@ -63,6 +66,12 @@ def command_note(folder: Path) -> Path:
     return folder / OWN_FOLDER / "command.json"
 
 
+def own_command() -> list[str]:
+    """Return the words that the actions start `redrum` with."""
+    # -P: REAPER starts it in its own folder, where modules of any name may lie.
+    return [sys.executable, "-P", "-m", "daw_bridge"]
+
+
 def install(folder: Path, *, with_server: bool = False) -> list[str]:
     """Put the actions into REAPER; return a sentence for each change, none where all is as it should be.
 
@@ -71,8 +80,8 @@ def install(folder: Path, *, with_server: bool = False) -> list[str]:
         with_server: also let `redrum reaper selected` reach REAPER.
 
     Raises:
-        DawError: REAPER runs, its settings are not there, or, with a server, no Python library that it could
-            load is found.
+        DawError: REAPER runs, its settings are not there or are links, or, with a server, no Python library
+            that it could load is found.
         OutputError: a file cannot be written.
     """
     _check(folder)
@@ -98,48 +107,73 @@ def uninstall(folder: Path) -> list[str]:
     """Take all of it out again; return a sentence for each change.
 
     Raises:
-        DawError: REAPER runs, or its settings are not there.
+        DawError: REAPER runs, or its settings are not there or are links.
         OutputError: a file cannot be written.
     """
     _check(folder)
     settings, actions, states = _settings(folder)
     done = []
-    last = _count(settings) - 1
-    if last >= 0 and settings.get("reaper", f"csurf_{last}").startswith(_WEB_INTERFACE):
-        settings.put("reaper", "csurf_cnt", str(last))
-        settings.remove("reaper", f"csurf_{last}")
-        done.append(f"the web interface on port {WEB_PORT} is gone")
-    removed = [actions.remove_script(name) for name in (_server_action(), *map(action_name, ACTIONS))]
-    if any(removed):
+    removed = actions.remove_scripts(_is_ours)
+    if removed:
         done.append("Redrum is no longer in the Actions list")
-    if states.get("reapy", _ACTION_KEY) == f'"_{_server_action()}"':
-        states.remove("reapy", _ACTION_KEY)
+    if (settings.is_ours or removed) and _remove_web_interface(settings):
+        done.append(f"the web interface on port {WEB_PORT} is gone")
+    if states.get("reapy", _ACTION_KEY).strip('"') in {f"_{name}" for name in (_server_action(), *removed)}:
+        if before := states.before_redrum().get("reapy", _ACTION_KEY):
+            states.put("reapy", _ACTION_KEY, before)
+        else:
+            states.remove("reapy", _ACTION_KEY)
         done.append("nothing starts the server any more")
     for changed_file in (settings, actions, states):
         changed_file.give_back()
+    return done + _remove_files(folder)
+
+
+def _is_ours(action: str, path: str) -> bool:
+    """Return whether an action is one that Redrum added, also from where it was installed before."""
+    if action in (_server_action(), *map(action_name, ACTIONS)):
+        return True
+    path = path.replace("\\", "/")
+    is_server = path.endswith(f"/daw_bridge/actions/{SERVER_SCRIPT}")
+    return is_server or path in {f"{OWN_FOLDER}/{name}" for name in ACTIONS}
+
+
+def _remove_web_interface(settings: SettingsFile) -> bool:
+    """Take the web interface out, unless there was one before Redrum, and return whether it was there."""
+    surfaces = _surfaces(settings)
+    ours = [n for n, surface in enumerate(surfaces) if _is_web_interface(surface)]
+    if not ours or any(map(_is_web_interface, _surfaces(settings.before_redrum()))):
+        return False
+    for n, following in enumerate(surfaces[ours[-1] + 1 :], ours[-1]):
+        settings.put("reaper", f"csurf_{n}", following)
+    settings.remove("reaper", f"csurf_{len(surfaces) - 1}")
+    settings.put("reaper", "csurf_cnt", str(len(surfaces) - 1))
+    return True
+
+
+def _remove_files(folder: Path) -> list[str]:
+    """Remove the files of Redrum, and its folders where others put nothing into them."""
     scripts, own = folder / "Scripts" / OWN_FOLDER, folder / OWN_FOLDER
-    ours = [*(scripts / name for name in (*ACTIONS, *SHARED)), command_note(folder), *(own / "jobs").glob("*")]
-    if any(path.exists() for path in ours):
-        done.append(f"the actions are gone from {scripts}")
-    for path in ours:
-        path.unlink(missing_ok=True)
+    jobs = [path for path in (own / "jobs").glob("*") if _JOB_FILE.fullmatch(path.name)]
+    ours = [*(scripts / name for name in (*ACTIONS, *SHARED)), command_note(folder), *jobs]
+    there = [path for path in ours if is_link(path) or path.is_file()]
+    for path in there:
+        path.unlink()
     for emptied in (scripts, own / "jobs", own):
         with suppress(OSError):  # what others put there stays
             emptied.rmdir()
-    return done
+    return [f"the actions are gone from {scripts}"] if there else []
 
 
 def server_is_installed(folder: Path) -> bool:
     """Return whether `redrum reaper selected` can reach a REAPER with this resource folder."""
     settings, actions, _ = _settings(folder)
-    surfaces = [settings.get("reaper", f"csurf_{n}") for n in range(_count(settings))]
-    is_reachable = any(surface.startswith(_WEB_INTERFACE) for surface in surfaces)
-    return is_reachable and actions.has_script(_server_action())
+    is_reachable = any(map(_is_web_interface, _surfaces(settings)))
+    return is_reachable and _server_action() in actions.scripts()
 
 
 def _settings(folder: Path) -> tuple[SettingsFile, SettingsFile, SettingsFile]:
-    names = ("reaper.ini", "reaper-kb.ini", "reaper-extstate.ini")
-    settings, actions, states = (SettingsFile(folder / name) for name in names)
+    settings, actions, states = (SettingsFile(folder / name) for name in _SETTINGS)
     return settings, actions, states
 
 
@@ -150,11 +184,10 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
         for key, value in zip(_PYTHON, ("1", str(library.parent), library.name), strict=True):
             settings.put("reaper", key, value)
         done.append(f"REAPER runs scripts with {library}")
-    n_surfaces = _count(settings)
-    surfaces = [settings.get("reaper", f"csurf_{n}") for n in range(n_surfaces)]
-    if not any(surface.startswith(_WEB_INTERFACE) for surface in surfaces):
-        settings.put("reaper", "csurf_cnt", str(n_surfaces + 1))
-        settings.put("reaper", f"csurf_{n_surfaces}", f"{_WEB_INTERFACE}'' 'index.html' 0 ''")
+    surfaces = _surfaces(settings)
+    if not any(map(_is_web_interface, surfaces)):
+        settings.put("reaper", "csurf_cnt", str(len(surfaces) + 1))
+        settings.put("reaper", f"csurf_{len(surfaces)}", f"{_WEB_INTERFACE}'' 'index.html' 0 ''")
         done.append(f"REAPER has a web interface on port {WEB_PORT}")
     if actions.add_script(_server_action(), SERVER_SCRIPT, str(actions_folder() / SERVER_SCRIPT)):
         done.append(f"{SERVER_SCRIPT} is in REAPER's Actions list")
@@ -166,9 +199,7 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
 
 def _note() -> dict[str, Any]:
     """Return what the actions must know of this installation."""
-    # -P: REAPER starts it in its own folder, where modules of any name may lie.
-    command = [sys.executable, "-P", "-m", "daw_bridge"]
-    return {"schema": SCHEMA, "command": command, "rhythm_tracks": list(RHYTHM_TRACKS)}
+    return {"schema": SCHEMA, "command": own_command(), "rhythm_tracks": list(RHYTHM_TRACKS)}
 
 
 def _put(path: Path, data: bytes) -> bool:
@@ -191,6 +222,13 @@ def _check(folder: Path) -> None:
             hint="start REAPER once and quit it, or name the folder with --resources "
             "(REAPER: Options > Show REAPER resource path)",
         )
+    own = (f"Scripts/{OWN_FOLDER}", OWN_FOLDER, f"{OWN_FOLDER}/jobs")
+    for place in (folder / name for name in (*_SETTINGS, *own)):
+        if is_link(place):
+            raise DawError(
+                f"{place} is a link: what it leads to is not changed",
+                hint="put the file or folder itself in its place, then run the same command again",
+            )
 
 
 def is_running() -> bool:
@@ -199,11 +237,16 @@ def is_running() -> bool:
     return any(Path(name).stem.lower() == "reaper" for name in names)
 
 
-def _count(settings: SettingsFile) -> int:
+def _is_web_interface(surface: str) -> bool:
+    return surface.lstrip('"').startswith(_WEB_INTERFACE)
+
+
+def _surfaces(settings: Settings) -> list[str]:
+    """Return what REAPER's control surfaces are, of which its web interface is one."""
     text = settings.get("reaper", "csurf_cnt") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 4):
         raise DawError(f"reaper.ini has {text!r} control surfaces", hint="repair csurf_cnt in reaper.ini")
-    return int(text)
+    return [settings.get("reaper", f"csurf_{n}") for n in range(int(text))]
 
 
 def _server_action() -> str:

@@ -24,7 +24,7 @@ from daw_bridge.options import (
     rhythm_names,
     set_up_device,
 )
-from daw_bridge.reporting import Show, print_json, print_table, progress, set_up_logging
+from daw_bridge.reporting import Show, print_error, print_json, print_table, progress, set_up_logging
 from transform.errors import CheckpointError, RhythmError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def list_all_presets(as_json: Json = False) -> None:
         try:
             preset = load_preset(name)
         except CheckpointError as err:
-            typer.echo(f"redrum: {err.message}\n  {err.hint}", err=True)  # the others are not to blame
+            print_error(err.message, err.hint)  # the others are not to blame
             continue
         models = {name: model.n_parameters for name, model in preset.models.items()}
         if as_json:

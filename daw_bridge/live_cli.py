@@ -36,7 +36,7 @@ from daw_bridge.options import (
     option,
     set_up_device,
 )
-from daw_bridge.reporting import print_json, set_up_logging
+from daw_bridge.reporting import print_error, print_json, set_up_logging
 from daw_bridge.session_commands import work_on
 from transform.errors import DawError
 
@@ -128,8 +128,7 @@ def selected(
         load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if session.not_placed is not None:
-        typer.echo(f"redrum: {session.not_placed.message}", err=True)
-        typer.echo(f"  {session.not_placed.hint}: {session.folder}", err=True)
+        print_error(session.not_placed.message, f"{session.not_placed.hint}: {session.folder}")
         typer.launch(str(session.folder))
     if not is_done:
         raise typer.Exit(1)

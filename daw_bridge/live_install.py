@@ -14,6 +14,7 @@ from platformdirs import user_documents_path
 
 from daw_bridge.ableton import NEEDED_VERSION, SCRIPT_NAME, LiveSession, LiveTooOld, SetNotSaved
 from daw_bridge.doctor import Check
+from daw_bridge.reaper_settings import is_link
 from transform.errors import DawError, RedrumError
 from transform.files import write_bytes_atomic
 
@@ -27,8 +28,7 @@ _LIBRARY_OPTION = "name it with --library (in Live: Settings > Library > Locatio
 
 def user_library() -> Path | None:
     """Return Live's User Library, None where there is none."""
-    places = [*_named_libraries(), _usual_library()]
-    return next((place for place in places if place is not None and place.is_dir()), None)
+    return next(_libraries(), None)
 
 
 def install(library: Path | None) -> list[str]:
@@ -51,10 +51,18 @@ def install(library: Path | None) -> list[str]:
 def uninstall(library: Path | None) -> list[str]:
     """Take the Remote Script out again, and nothing else; return a sentence for each change.
 
+    Args:
+        library: the User Library; None: those of all Lives, since one may have got another by now.
+
     Raises:
         DawError: there is no such folder.
     """
-    folder = _script_folder(library)
+    places = [library] if library else [user_library(), *_libraries()]
+    folders = dict.fromkeys(map(_script_folder, places))
+    return [change for folder in folders for change in _remove_script(folder)]
+
+
+def _remove_script(folder: Path) -> list[str]:
     found = [folder / name for name in FILES if (folder / name).is_file()]
     cache = folder / "__pycache__"
     compiled = [path for name in FILES for path in cache.glob(f"{Path(name).stem}.*.pyc")]
@@ -107,7 +115,8 @@ def examine(library: Path | None = None) -> Iterator[Check]:
 def summary() -> Check:
     """Return in one line what `examine` says: absent where the Remote Script is not installed."""
     library = user_library()
-    if library is None or not any(_installed(_script_folder(library) / name) for name in FILES):
+    scripts = library / "Remote Scripts" / SCRIPT_NAME if library else None
+    if scripts is None or not any(_installed(scripts / name) for name in FILES):
         found = "its Remote Script is not installed" if library else "there is no User Library of Live"
         return Check(
             name="Ableton Live", status="absent", found=found, cure="if you use Live: redrum live install"
@@ -131,7 +140,14 @@ def _script_folder(library: Path | None) -> Path:
     if found is None or not found.is_dir():
         what = f"there is no folder {found}" if found else "Live's User Library is not found"
         raise DawError(what, hint=f"start Live once, or {_LIBRARY_OPTION}")
-    return found / "Remote Scripts" / SCRIPT_NAME
+    folder = found / "Remote Scripts" / SCRIPT_NAME
+    for place in (folder, folder / "__pycache__"):
+        if is_link(place):
+            raise DawError(
+                f"{place} is a link: what it leads to is not changed",
+                hint="remove the link, then run the same command again",
+            )
+    return folder
 
 
 def _shipped(name: str) -> bytes:
@@ -140,9 +156,16 @@ def _shipped(name: str) -> bytes:
 
 def _installed(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else b""
     except OSError:
         return b""
+
+
+def _libraries() -> Iterator[Path]:
+    """Yield the User Libraries of all Lives that are there, the newest settings first."""
+    for place in (*_named_libraries(), _usual_library()):
+        if place is not None and place.is_dir():
+            yield place
 
 
 def _usual_library() -> Path | None:

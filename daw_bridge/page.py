@@ -63,6 +63,18 @@ def check_page(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def check_apart(folder: Path, results: Iterable[Path | None]) -> None:
+    """Raise SettingsError for a page and a result of which one would lie in the other: a page is its folder."""
+    page = folder.resolve()
+    for result in filter(None, results):
+        place = result.resolve()
+        if place.is_relative_to(page) or page.is_relative_to(place):
+            raise SettingsError(
+                f"{result} and the page {folder} would be in each other's place",
+                hint="choose another folder for the page, which holds copies of all that it shows",
+            )
+
+
 def check_place(folder: Path, paths: Sequence[Path], out: Path) -> None:
     """Raise SettingsError for a page among the recordings of a batch, which the next run would redrum."""
     for path in paths:

@@ -7,12 +7,12 @@ files, folders and job sheets; projects of DAWs become items of the same kind.
 import csv
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from string import Formatter
 from typing import Any, TypeVar
 
 from daw_bridge.manifest import Manifest
@@ -22,6 +22,7 @@ from transform.audio import Recording
 from transform.engine import RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.midi import read_midi
+from transform.names import is_device
 from transform.presets import RhythmSource, resolve_rhythm
 
 SOUND_ENDINGS = (
@@ -73,17 +74,44 @@ class PlanSettings:
     plots: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            fields = [name for _, name, _, _ in Formatter().parse(self.name) if name is not None]
-        except ValueError as err:
-            raise SettingsError(f"--name is {self.name!r}: {err}", hint=_NAME_HINT) from err
-        if unknown := [name for name in fields if name not in NAME_FIELDS]:
-            raise SettingsError(f"--name has an unknown part {{{unknown[0]}}}", hint=_NAME_HINT)
-        if not self.name or "/" in self.name or "\\" in self.name:
-            raise SettingsError(f"--name is {self.name!r}, which names no file", hint=_NAME_HINT)
+        rest = _NAME_PART.sub("", self.name)
+        if unknown := re.search(r"{[^{}]*}", rest):
+            raise SettingsError(f"--name has an unknown part {unknown[0][:40]}", hint=_NAME_HINT)
+        if not self.name or _NO_NAME.search(rest) or self.name[-1] in ". ":
+            raise SettingsError(f"--name is {self.name[:80]!r}, which names no file", hint=_NAME_HINT)
+
+    def name_of(self, values: Mapping[str, object]) -> str:
+        """Return the name of a result's file, without its ending.
+
+        Args:
+            values: what stands for each of NAME_FIELDS.
+
+        Raises:
+            SettingsError: no file can have this name.
+        """
+
+        def value(part: re.Match[str]) -> str:
+            field, n_digits = part.groups()
+            return str(values[field]).zfill(int(n_digits or 0)) if field else part[0][0]
+
+        name = _NAME_PART.sub(value, self.name)
+        n_bytes = len(os.fsencode(name)) + len(".wav")
+        if n_bytes > _LONGEST_NAME:
+            raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
+        if is_device(name):
+            raise SettingsError(f"{name}.wav is a device to Windows, not a file", hint=_NAME_HINT)
+        return name
 
 
-_NAME_HINT = f"it is the name of a file without its ending; parts: {', '.join(f'{{{n}}}' for n in NAME_FIELDS)}"
+# A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
+_NAME_PART = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
+_NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
+_LONGEST_NAME = 255  # bytes, with the ending
+_NAME_HINT = (
+    "it is the name of a file, on any system, without its ending; parts: "
+    f"{', '.join(f'{{{name}}}' for name in NAME_FIELDS)} and {{seed:03}}"
+)
+_TOO_LONG_HINT = f"give a shorter one with --name: a name has {_LONGEST_NAME} bytes at most"
 
 
 def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Item]:
@@ -122,7 +150,7 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     """Return the item of a recording whose result goes into a folder under the batch's own."""
     render = RenderSettings(**settings.given)
     preset = Path(settings.preset).name
-    name = settings.name.format(stem=source.stem, rhythm=rhythm.name, preset=preset, seed=render.seed)
+    name = settings.name_of({"stem": source.stem, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
     return Item(
         source=source,

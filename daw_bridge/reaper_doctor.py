@@ -15,6 +15,7 @@ from daw_bridge.install import (
     actions_folder,
     command_note,
     is_running,
+    own_command,
     server_is_installed,
 )
 from daw_bridge.reaper_job import SCHEMA
@@ -74,8 +75,8 @@ def _scripts(folder: Path) -> str:
 
 
 def _actions_list(folder: Path) -> str:
-    actions = SettingsFile(folder / "reaper-kb.ini")
-    missing = [name for name in SCRIPTS if not actions.has_script(action_name(name))]
+    actions = SettingsFile(folder / "reaper-kb.ini").scripts()
+    missing = [name for name in SCRIPTS if action_name(name) not in actions]
     if missing:
         raise ProblemError(f"{missing[0]} is not in reaper-kb.ini")
     return f"all {len(SCRIPTS)} are there"
@@ -88,11 +89,13 @@ def _command(folder: Path) -> str:
     noted = json.loads(note.read_text(encoding="utf-8"))
     if noted["schema"] != SCHEMA:
         raise ProblemError(f"{note} is of another version")
-    command = [*noted["command"], "--version"]
+    if noted["command"] != own_command():  # what a folder from elsewhere says is not run
+        raise ProblemError(f"{note} names another command than this one")
+    command = [*own_command(), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_START_S, check=False)
     if done.returncode:
         raise ProblemError(f"{' '.join(command)} fails: {done.stderr.strip() or done.returncode}")
-    return f"{done.stdout.splitlines()[0]} in {noted['command'][0]}"
+    return f"{done.stdout.splitlines()[0]} in {command[0]}"
 
 
 def _helper() -> str:

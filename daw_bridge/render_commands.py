@@ -180,8 +180,9 @@ def render(
 
         settings = RenderSettings(**given)
         if page:
-            from daw_bridge.page import check_page
+            from daw_bridge.page import check_apart, check_page
 
+            check_apart(page, [work.output, work.plot])
             check_page(page, overwrite=overwrite)
         if dry_run:
             check_preset(preset, settings.engine)

@@ -1,18 +1,26 @@
-"""What `redrum` tells: results on stdout, as text or JSON Lines; errors, log lines and progress on stderr."""
+"""What `redrum` tells: results on stdout, as text or JSON Lines; errors, log lines and progress on stderr.
+
+Names and cards come from others. `transform.terminal` guards both streams of the process, so that nothing that
+is printed is a command to a terminal. Cared for here is what goes elsewhere: progress bars, which are commands,
+the log file, and JSON.
+"""
 
 import json
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from transform.errors import RedrumError, SettingsError
+from transform.terminal import guarded, one_line, printable, unguarded, written_out
 
 if TYPE_CHECKING:
     from transform.events import DrumEvent
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the objects that --json prints
 _PACKAGES = ("transform", "daw_bridge", "training")
 _LOG_BYTES = 2**20
+_NO_CHARACTER = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 Show = Callable[[str, float], None]
 
@@ -29,6 +38,28 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         typer.echo(self.format(record), err=True)
+
+
+class _LogFile(RotatingFileHandler):
+    """A log file that ends, with a word about it, where it cannot be written any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.setLevel(logging.CRITICAL + 1)
+        with suppress(OSError, ValueError):  # the disk is still full
+            self.close()
+        err = sys.exc_info()[1]
+        why = err.strerror if isinstance(err, OSError) else err
+        _log.warning("nothing more is written to %s: %s", self.baseFilename, why)
+
+
+class _Lines(logging.Formatter):
+    """Writes a message on one line, whatever names are in it; only a traceback has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def set_up_logging(quiet: bool, verbose: bool) -> None:
@@ -41,7 +72,7 @@ def set_up_logging(quiet: bool, verbose: bool) -> None:
         logger.setLevel(level)
         if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
             handler = _ToStderr()
-            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+            handler.setFormatter(_Lines("%(levelname)s: %(message)s"))
             logger.addHandler(handler)
     if verbose:
         _log_to_file()
@@ -49,24 +80,23 @@ def set_up_logging(quiet: bool, verbose: bool) -> None:
 
 def _log_to_file() -> None:
     """Add the log file to where log lines go; the last megabytes of it are kept."""
-    from logging.handlers import RotatingFileHandler
-
-    folder = log_folder()
     loggers = [logging.getLogger(package) for package in _PACKAGES]
-    if any(isinstance(handler, RotatingFileHandler) for handler in loggers[0].handlers):
+    if any(isinstance(handler, _LogFile) for handler in loggers[0].handlers):
         return
+    path = log_folder() / "redrum.log"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            folder / "redrum.log", maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            _log.warning("there is no log file: %s is a link, or no file", path)
+            return
+        handler = _LogFile(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True)
     except OSError as err:
         _log.warning("there is no log file: %s", err)
         return
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for logger in loggers:
         logger.addHandler(handler)
-    _log.debug("this is also in %s: redrum %s", folder / "redrum.log", " ".join(sys.argv[1:]))
+    _log.debug("this is also in %s: redrum %s", path, " ".join(sys.argv[1:]))
 
 
 def let_go_of_log_file() -> None:
@@ -92,19 +122,33 @@ def progress(quiet: bool) -> Iterator[Show | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(file=unguarded(sys.stderr), soft_wrap=True)
+    bars = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+    with bars, _guarded_output():
         stages: dict[str, TaskID] = {}
 
         def show(stage: str, share: float) -> None:
             if stage not in stages:
                 for begun in stages.values():  # one stage follows the other
                     bars.update(begun, completed=1.0)
-                stages[stage] = bars.add_task(stage, total=1.0)
+                stages[stage] = bars.add_task(escape(one_line(stage)), total=1.0)
             bars.update(stages[stage], completed=share)
 
         yield show
+
+
+@contextmanager
+def _guarded_output() -> Iterator[None]:
+    """Guard the streams that rich has put in the place of guarded ones."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(guarded, before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def count_events(events: Iterable["DrumEvent"]) -> dict[str, int]:
@@ -160,9 +204,7 @@ def print_failure(about: dict[str, Any], err: Exception, as_json: bool) -> None:
         message, hint = err.message, err.hint
     else:
         message, hint = f"{next(iter(about.values()))}: {err or type(err).__name__}", "-v tells where it failed"
-    typer.echo(f"redrum: {message}", err=True)
-    if hint:
-        typer.echo(f"  {hint}", err=True)
+    print_error(message, hint)
     if as_json:
         print_json(about | {"error": message, "hint": hint})
 
@@ -176,12 +218,33 @@ def time_of(seconds: float) -> str:
 
 
 def print_json(item: dict[str, Any]) -> None:
-    """Print one line of JSON Lines."""
-    typer.echo(json.dumps({"schema": SCHEMA, **item}))
+    r"""Print one line of JSON Lines, in ASCII; a byte of a name that is no UTF-8 is the text `\xfc` in it."""
+    line = json.dumps({"schema": SCHEMA, **item}, ensure_ascii=False)
+    line = _NO_CHARACTER.sub(lambda found: "\\" + written_out(found[0]), line)
+    # DEL is the one control character that JSON does not escape by itself.
+    typer.echo(json.dumps(json.loads(line)).replace("\x7f", "\\u007f"))
+
+
+def print_error(message: str, hint: str = "") -> None:
+    """Say on stderr what went wrong, and the next step; names in it do not begin lines of their own."""
+    typer.echo(f"redrum: {one_line(message)}", err=True)
+    if hint:
+        typer.echo(f"  {one_line(hint)}", err=True)
+
+
+def what_failed(err: OSError) -> tuple[str, str]:
+    """Return what the system would not do, in words, and the next step."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "the folder that this runs in is gone", "change to a folder that is there, then run it again"
+    what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
+    return what, "check the disk, the path and its permissions"
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns; the first of them is the head."""
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from daw_bridge.reporting import form_of, print_failure, print_json, progress
+from daw_bridge.reporting import form_of, print_error, print_failure, print_json, progress
 from transform.errors import RedrumError
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ def redrum_projects(
 
 def _print_failure(report: dict[str, Any]) -> None:
     if "error" in report:
-        typer.echo(f"redrum: {report['error']}", err=True)
-        if report["hint"]:
-            typer.echo(f"  {report['hint']}", err=True)
+        print_error(report["error"], report["hint"])
 
 
 def _print(report: dict[str, Any], as_json: bool, quiet: bool) -> None:

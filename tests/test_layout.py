@@ -84,6 +84,15 @@ def test_torchaudio_stays_in_functions_of_training(path):
     assert not inside or path.is_relative_to(ROOT / "training")
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if '__name__ == "__main__"' in path.read_text("utf-8")], ids=module_id
+)
+def test_every_program_guards_its_output(path):
+    # Then none of its commands, nor Python's own tracebacks, can print what a terminal obeys.
+    if "actions" not in path.parts:  # which REAPER runs: there is no terminal
+        assert "guard_output()" in path.read_text("utf-8")
+
+
 def test_no_module_is_called_utils():
     assert not [path for path in MODULES if path.stem in ("utils", "util", "helpers", "common")]
 

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from transform.errors import DeviceError, RedrumError, SettingsError
+from transform.terminal import guard_output, one_line
 
 if TYPE_CHECKING:
     from training.split import Split
@@ -35,9 +36,9 @@ class _Training(TyperGroup):
             raise typer.Exit(1) from err
 
     def _report(self, message: str, hint: str) -> None:
-        typer.echo(f"redrum: {message}", err=True)
+        typer.echo(f"redrum: {one_line(message)}", err=True)
         if hint:
-            typer.echo(f"  {hint}", err=True)
+            typer.echo(f"  {one_line(hint)}", err=True)
 
 
 app = typer.Typer(
@@ -465,4 +466,5 @@ def _device(name: str) -> str:
 
 
 if __name__ == "__main__":
+    guard_output()
     app(prog_name="python -m training")

@@ -25,6 +25,7 @@ from transform.confined import ConfinedFolder
 from transform.files import write_text_atomic
 from transform.presets import load_preset
 from transform.rhythm_transformer import Block, RhythmNet
+from transform.terminal import guard_output
 
 
 @dataclass(frozen=True)
@@ -132,4 +133,5 @@ def table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 if __name__ == "__main__":
+    guard_output()
     app()

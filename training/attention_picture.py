@@ -26,6 +26,7 @@ from transform.latent_bank import GAINS, Heard
 from transform.presets import Preset, demo_recordings, load_preset
 from transform.resequence import stand_ins
 from transform.rhythm_transformer import load_rhythm
+from transform.terminal import guard_output
 from transform.transcriber import Transcriber
 
 if TYPE_CHECKING:
@@ -183,4 +184,5 @@ def main(
 
 
 if __name__ == "__main__":
+    guard_output()
     typer.run(main)

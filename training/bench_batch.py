@@ -29,6 +29,7 @@ from transform.audio import Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
 from transform.presets import demo_recordings, find_rhythm
+from transform.terminal import guard_output
 
 RHYTHM = "hip-hop-bounce-140"
 _ALONE = "from training.bench_batch import work_alone; work_alone()"
@@ -258,4 +259,5 @@ def main(
 
 
 if __name__ == "__main__":
+    guard_output()
     typer.run(main)

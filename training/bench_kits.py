@@ -39,6 +39,7 @@ from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent, nearest_class
 from transform.files import write_text_atomic
 from transform.presets import Preset, load_preset
+from transform.terminal import guard_output
 from transform.transcriber import Transcriber
 
 # Two acoustic kits with velocity layers, and one that is electronic, all of the test side.
@@ -284,4 +285,5 @@ def main(
 
 
 if __name__ == "__main__":
+    guard_output()
     typer.run(main)

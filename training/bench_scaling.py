@@ -28,6 +28,7 @@ from training.peak_memory import own_peak_mb
 from transform.audio import Recording, Samples
 from transform.files import appearing, write_text_atomic
 from transform.presets import demo_recordings, load_preset
+from transform.terminal import guard_output
 
 LENGTHS_MIN = (1.0, 3.0, 10.0, 30.0, 60.0)
 BATCHES = (1, 10, 50, 100, 500)
@@ -209,4 +210,5 @@ def main(
 
 
 if __name__ == "__main__":
+    guard_output()
     typer.run(main)

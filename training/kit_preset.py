@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from training.train_kit import Base, KitTraining, Material, held_grooves, other_
 from transform.codec import Codec, GeneratorNet
 from transform.errors import CheckpointError, OutputError, SettingsError
 from transform.files import appearing, appearing_folder
+from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
 from transform.transcriber import Transcriber
 
@@ -30,7 +32,6 @@ PICTURE = "improvement.png"
 DISTANCES = "Log-mel distance (95 % interval over recordings)"
 
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SCORING_SEED = 7  # other recordings than those that chose the weights
 
 
@@ -40,15 +41,13 @@ def name_for(folder: Path, asked: str | None) -> str:
     Raises:
         SettingsError: it cannot name a preset.
     """
-    if asked is not None:
-        if not _NAME.fullmatch(asked):
-            raise SettingsError(
-                f"{asked!r} cannot name a preset", hint="use lower-case letters, digits and single hyphens"
-            )
-        return asked
-    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
-    if not name:
-        raise SettingsError("no name can be made from the folder's", hint="give one with --name my-kit")
+    name = asked
+    if name is None:
+        name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+        if not name:
+            raise SettingsError("no name can be made from the folder's", hint="give one with --name my-kit")
+    if not is_name(name):
+        raise SettingsError(f"{name!r} cannot name a preset", hint=NAME_HINT)
     return name
 
 
@@ -62,12 +61,13 @@ def place_for(name: str, export: Path | None) -> Path:
         if export.exists() and (not export.is_dir() or any(export.iterdir())):
             raise OutputError(f"{export} exists already", hint="name a new folder: nothing is replaced")
         return export
-    if name in list_presets():
+    target = user_folder() / "presets" / name
+    if name in list_presets() or os.path.lexists(target):
         raise OutputError(
             f"there is a preset called {name} already",
             hint="give another one with --name: no preset is ever replaced",
         )
-    return user_folder() / "presets" / name
+    return target
 
 
 def export_kit(

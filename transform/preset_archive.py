@@ -5,6 +5,7 @@ a preset when all of it has been checked. Weights are safetensors, which hold nu
 """
 
 import lzma
+import os
 import re
 import stat
 import struct
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from transform.errors import CheckpointError, OutputError
 from transform.files import appearing, appearing_folder
+from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
 
 ENDING = ".redrum"
@@ -25,7 +27,6 @@ MAX_FILE_BYTES = 24 * 2**20
 MAX_PRESET_BYTES = 48_000_000
 MAX_FILES = 16
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WEIGHTS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.safetensors")
 _TEXTS = ("preset.toml", "CARD.md")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same preset gives the same bytes
@@ -36,10 +37,15 @@ def export_preset(preset: Preset, path: Path, *, overwrite: bool = False) -> Non
     """Write a preset as one file, after checking its weights.
 
     Raises:
-        CheckpointError: its weights are damaged, or too large for a file that others may open.
+        CheckpointError: its weights are damaged, or too large for a file that others may open; its name is none
+            that they could import; its card is a link, and what that leads to need not be theirs.
         OutputError: the file exists and `overwrite` is not set, or it cannot be written.
     """
+    if not is_name(preset.name):
+        raise CheckpointError(f"{preset.name!r} cannot name a preset", hint=NAME_HINT)
     files = [preset.folder / name for name in _TEXTS if (preset.folder / name).is_file()]
+    if links := [file for file in files if file.is_symlink()]:
+        raise CheckpointError(f"{links[0]} is a link", hint="put a copy of what it leads to in its place")
     files += sorted({preset.weights(model) for model in preset.models})
     sizes = [file.stat().st_size for file in files]
     if max(sizes) > MAX_FILE_BYTES or sum(sizes) > MAX_PRESET_BYTES:
@@ -68,11 +74,11 @@ def import_preset(path: Path) -> Preset:
         _unpack(path, Path(folder))
         preset = _checked(Path(folder), path)
         target = user_folder() / "presets" / preset.name
-        if preset.name in list_presets():
+        if preset.name in list_presets() or os.path.lexists(target):
             raise OutputError(
                 f"there is a preset called {preset.name} already",
                 hint=f"remove the folder {target} first, if it is yours"
-                if target.exists()
+                if os.path.lexists(target)
                 else "ask its maker for another name",
             )
         with appearing_folder(target, overwrite=False) as temporary:
@@ -83,6 +89,10 @@ def import_preset(path: Path) -> Preset:
 
 def _unpack(path: Path, folder: Path) -> None:
     """Write the files of an archive into a folder, none that a preset does not have and none too large."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder", hint=f"give a file that ends in {ENDING}")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"{path} is not a file", hint=f"give a file that ends in {ENDING}")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -98,8 +108,6 @@ def _unpack(path: Path, folder: Path) -> None:
                 (folder / entry.filename).write_bytes(data)
     except FileNotFoundError as err:
         raise CheckpointError(f"{path} does not exist", hint="check the spelling and the folder") from err
-    except IsADirectoryError as err:
-        raise CheckpointError(f"{path} is a folder", hint=f"give a file that ends in {ENDING}") from err
     except OSError as err:  # the disk's, or what a damaged archive makes of places in the file
         raise CheckpointError(f"{path} cannot be unpacked: {err.strerror or err}", hint=_ASK) from err
     # What zipfile raises on damaged archives: most of it is not its own.
@@ -133,7 +141,7 @@ def _checked(folder: Path, path: Path) -> Preset:
         weights = {preset.weights(model) for model in preset.models}
     except CheckpointError as err:
         raise _refused(path, err.message.replace(f"{folder}/", "").replace(f"{folder}\\", "")) from err
-    if not _NAME.fullmatch(preset.name):
+    if not is_name(preset.name):
         raise _refused(path, f"{preset.name!r} cannot name a preset")
     if not weights:
         raise _refused(path, "it has no models")

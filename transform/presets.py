@@ -20,6 +20,7 @@ from typing import TypeVar
 from transform.errors import CheckpointError, RhythmError
 from transform.events import CLASSES
 from transform.files import write_bytes_atomic
+from transform.names import NAME_HINT, is_name
 
 DEFAULT_PRESET = "default"
 CONFIGURATIONS = ("paper", "hires")
@@ -27,7 +28,6 @@ FORMAT = 1  # of preset.toml; a newer one is refused
 USER_STYLE = "user"
 
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _AGAIN = "install Redrum again, or get the preset again"
@@ -162,22 +162,19 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
 
     Args:
         path: a MIDI file with drum notes.
-        name: lower-case words joined by hyphens; made from the file's name if empty.
+        name: as `transform.names.is_name` has it; made from the file's name if empty.
 
     Raises:
         RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
     """
-    if name and not _NAME.fullmatch(name):
-        raise RhythmError(
-            f"{name!r} cannot name a rhythm",
-            hint="use lower-case letters, digits and single hyphens, like funk-groove-138",
-        )
     name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
         raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
+    if not is_name(name):
+        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
     rhythm = _inspect(path, name)
     target = user_folder() / "rhythms" / f"{name}.mid"
-    if target.exists() or name in {shipped.name for shipped in _shipped_rhythms()}:
+    if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
         raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
@@ -271,6 +268,9 @@ def _shipped_rhythms() -> list[RhythmInfo]:
 def _user_rhythms() -> list[RhythmInfo]:
     rhythms = []
     for path in sorted((user_folder() / "rhythms").glob("*.mid")):
+        if not path.is_file():  # a pipe would be waited for
+            _log.warning("%s is left out: it is no file", path)
+            continue
         try:
             rhythms.append(_inspect(path, path.stem))
         except RhythmError as err:
@@ -315,7 +315,7 @@ def _preset_folders() -> dict[str, Path]:
 
 
 def _presets_in(folder: Path) -> dict[str, Path]:
-    return {toml.parent.name: toml.parent for toml in folder.glob("*/preset.toml")}
+    return {toml.parent.name: toml.parent for toml in folder.glob("*/preset.toml") if toml.is_file()}
 
 
 def _preset(table: "_Table", folder: Path) -> Preset:

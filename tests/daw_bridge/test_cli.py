@@ -531,6 +531,29 @@ def test_page_goes_with_the_result_and_its_picture(source, here):
     assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-o", "pg/x.wav"],
+        ["-o", "pg/deep/x.wav"],
+        ["-o", "pg/../pg/x.wav", "--overwrite"],
+        ["-o", "x.wav", "--plot", "pg/x.png"],
+        ["-o", "pg", "--overwrite"],
+    ],
+)
+def test_a_result_in_the_place_of_the_page(source, here, options):
+    sentence = "in each other's place" if options[1] != "pg" else "pg"
+    assert_refused(["render", source, "--rhythm", RHYTHM, "--page", "pg", *options], 2, sentence, here)
+
+
+def test_a_page_in_the_place_of_a_result(source, here):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "x.wav", "--page", "x.wav/pg"]
+    assert_refused(arguments, 2, "in each other's place", here)
+    for options in (["--out", "pg"], ["--out", "pg/o"], ["--out", "o", "--page", f"o/loop_{RHYTHM}.wav"]):
+        arguments = ["batch", source, "--rhythm", RHYTHM, "--page", "pg", *options]
+        assert_refused(arguments, 2, "in each other's place", here)
+
+
 def test_dry_run_names_the_models_that_an_engine_lacks(source, here):
     shipped = load_preset("default")
     ears = here / "ears" / "transcriber.safetensors"
@@ -769,8 +792,9 @@ def test_result_that_cannot_be_finished_leaves_nothing(source, here, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' own included")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stop):
+@pytest.mark.parametrize("stops", [["SIGINT"], ["SIGTERM"], ["SIGHUP"], ["SIGHUP", "SIGHUP"]], ids="-".join)
+def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stops):
+    # Whoever closes a terminal sends SIGHUP, often twice: the shell does, and the system.
     before = snapshot(here)
     process = subprocess.Popen(
         [
@@ -797,7 +821,8 @@ def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stop):
         while not list(here.glob("out/.*")) and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert list(here.glob("out/.*")), "the render never came to write"
-        process.send_signal(stop)
+        for stop in stops:
+            process.send_signal(getattr(signal, stop))
         told, errors = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -1,5 +1,6 @@
 """What is put into REAPER's resource folder: copies first, only lines that are needed, never while it runs."""
 
+import hashlib
 import json
 import os
 import re
@@ -138,6 +139,230 @@ def test_what_reaper_wrote_since_stays(folder):
     install(folder)
     uninstall(folder)
     assert (folder / "reaper-kb.ini").read_bytes() == before["reaper-kb.ini"]
+
+
+def rewritten_by_reaper(data):
+    """Return settings in another order and with other line ends: sections stay, what is in them turns round."""
+    head, *sections = re.split(rb"(?m)^(?=\[)", data.replace(b"\r\n", b"\n"))
+    parts = [head.splitlines()[::-1]]
+    for lines in (section.splitlines() for section in sections):
+        parts.append([lines[0], *[line for line in lines[1:] if line][::-1]])
+    return b"".join(line + b"\n" for part in parts for line in part)
+
+
+@pytest.mark.parametrize("system", ["windows", "macos", "linux", "no end of line"])
+def test_only_our_lines_go_from_what_reaper_has_rewritten(tmp_path, system):
+    folder = resources(tmp_path / "REAPER", *SYSTEMS[system])
+    (folder / "reaper-extstate.ini").write_text("[other]\nmine=1\n")
+    names = ("reaper.ini", "reaper-kb.ini", "reaper-extstate.ini")
+    before = {name: sorted(rewritten_by_reaper((folder / name).read_bytes()).splitlines()) for name in names}
+    install(folder, with_server=True)
+    for name in names:
+        (folder / name).write_bytes(rewritten_by_reaper((folder / name).read_bytes()))
+    assert uninstall(folder)
+    python = {b"reascript=1", b"pythonlibpath64=%b" % os.fsencode(tmp_path), b"pythonlibdll64=libpython3.so"}
+    for name in names:
+        lines = (folder / name).read_bytes().splitlines()
+        assert sorted(line for line in lines if line not in python) == before[name]
+    assert not (folder / "Redrum").exists()
+    assert not (folder / "Scripts" / "Redrum").exists()
+    assert uninstall(folder) == []
+
+
+def test_reaper_may_write_with_spaces_and_a_byte_order_mark(folder):
+    install(folder, with_server=True)
+    for name in ("reaper.ini", "reaper-extstate.ini"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes().replace(b"=", b" = "))
+    path = folder / "reaper-kb.ini"
+    ours = b"".join(path.read_bytes().splitlines(keepends=True)[4:])
+    path.write_bytes(b"\xef\xbb\xbf" + ours.replace(b"Redrum/", b"Redrum\\") + SYSTEMS["windows"][1])
+    assert len(uninstall(folder)) == 4
+    assert path.read_bytes().removeprefix(b"\xef\xbb\xbf") == SYSTEMS["windows"][1]
+    assert b"HTTP" not in (folder / "reaper.ini").read_bytes()
+    assert not (folder / "reaper-extstate.ini").exists()  # there was none before
+
+
+def test_line_ends_may_be_mixed(folder):
+    install(folder)
+    path = folder / "reaper-kb.ini"
+    ours, mine = path.read_bytes().splitlines(keepends=True)[4:], b"KEY 1 65 40001 0\n"
+    path.write_bytes(
+        SYSTEMS["windows"][1] + mine + b"".join(ours).replace(b"\r\n", b"\n") + b"KEY 1 66 40002 0\r\n"
+    )
+    uninstall(folder)
+    assert path.read_bytes() == SYSTEMS["windows"][1] + mine + b"KEY 1 66 40002 0\r\n"
+
+
+def test_a_control_surface_that_came_later_stays(folder):
+    install(folder, with_server=True)
+    path = folder / "reaper.ini"
+    later = (
+        path.read_bytes()
+        .replace(b"csurf_cnt=2", b"csurf_cnt=3")
+        .replace(b"csurf_1=", b'csurf_2=MCU "y"\r\ncsurf_1=')
+    )
+    path.write_bytes(later)
+    uninstall(folder)
+    lines = path.read_bytes().split(b"\r\n")
+    assert {b"csurf_cnt=2", b'csurf_0=OSC "x"', b'csurf_1=MCU "y"'} <= set(lines)
+    assert not any(b"HTTP" in line or b"csurf_2" in line for line in lines)
+
+
+def test_a_web_interface_that_was_there_before_stays(folder):
+    path = folder / "reaper.ini"
+    path.write_bytes(path.read_bytes().replace(b'OSC "x"', b"HTTP 0 2307 '' 'index.html' 0 ''"))
+    install(folder, with_server=True)
+    path.write_bytes(path.read_bytes() + b"[new]\r\n")
+    uninstall(folder)
+    assert b"csurf_0=HTTP 0 2307" in path.read_bytes()
+    assert b"csurf_cnt=1" in path.read_bytes()
+
+
+def test_what_reapy_had_set_before_comes_back(folder):
+    path = folder / "reaper-extstate.ini"
+    path.write_text('[reapy]\nactivate_reapy_server="_RSmine"\nother=1\n')
+    install(folder, with_server=True)
+    path.write_text(path.read_text() + "[new]\nkey=1\n")
+    uninstall(folder)
+    assert path.read_text() == '[reapy]\nactivate_reapy_server="_RSmine"\nother=1\n[new]\nkey=1\n'
+
+
+def test_what_redrum_added_from_another_place_goes(folder):
+    path = folder / "reaper-kb.ini"
+    server = (
+        b'SCR 4 0 RSold "Custom: redrum_server.py" "C:\\old venv\\daw_bridge\\actions\\redrum_server.py"\r\n'
+    )
+    path.write_bytes(SYSTEMS["windows"][1] + server)
+    (folder / "reaper-extstate.ini").write_text('[reapy]\nactivate_reapy_server="_RSold"\n')
+    assert len(uninstall(folder)) == 2
+    assert path.read_bytes() == SYSTEMS["windows"][1]
+    assert (folder / "reaper-extstate.ini").read_text() == ""
+
+
+# What lies in REAPER's folder may be a stranger's: a portable REAPER comes in an archive.
+
+
+def link(place, target):
+    try:
+        place.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError:
+        pytest.skip("this user may make no links")
+
+
+@pytest.mark.parametrize("place", ["Redrum", "Redrum/jobs", "Scripts/Redrum", "reaper.ini", "reaper-kb.ini"])
+def test_no_link_is_followed(folder, tmp_path, place):
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    for name in ("1700000000-000001.json", "letter.txt", "redrum.lua", ACTIONS[0], "command.json", "jobs"):
+        (letters / name).write_text("keep me")
+    target = folder / place
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        target.unlink()
+        (letters / target.name).write_bytes(INI)
+        letters = letters / target.name
+    before = everything(tmp_path)
+    link(target, letters)
+    for change in (install, uninstall):
+        with pytest.raises(DawError, match="is a link"):
+            change(folder)
+    target.unlink()
+    assert everything(tmp_path) == before
+
+
+def test_only_files_of_jobs_are_removed(folder):
+    install(folder)
+    jobs = folder / "Redrum" / "jobs"
+    jobs.mkdir()
+    for name in ("1700000000-000001.json", "1700000000-000001.progress.json", "1700000000-000001.cancel"):
+        (jobs / name).write_text("{}")
+    (jobs / "letter.txt").write_text("keep me")
+    (jobs / "1700000000-000002.json").mkdir()
+    uninstall(folder)
+    assert sorted(path.name for path in jobs.iterdir()) == ["1700000000-000002.json", "letter.txt"]
+
+
+def notes_of(folder):
+    return json.loads((folder / "Redrum" / "installed.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("planted", ["link", "other", "gone", "folder"])
+def test_a_copy_that_is_not_ours_is_not_read_back(folder, tmp_path, planted):
+    install(folder)
+    copy, list_ = folder / "reaper-kb.ini.before-redrum", folder / "reaper-kb.ini"
+    copy.unlink()
+    (tmp_path / "secret").write_bytes(b"my key" if planted == "other" else SYSTEMS["windows"][1])
+    if planted == "link":
+        link(copy, tmp_path / "secret")
+    elif planted == "other":
+        copy.write_bytes(b"KEY 1 65 40001 0\r\n")
+    elif planted == "folder":
+        copy.mkdir()
+    uninstall(folder)
+    assert list_.read_bytes() == SYSTEMS["windows"][1]  # without our lines
+    assert os.path.lexists(copy) == (planted != "gone")
+    assert (tmp_path / "secret").exists()
+
+
+@pytest.mark.parametrize("planted", ["other", "link", "dangling"])
+def test_a_copy_takes_the_place_of_nothing(folder, tmp_path, planted):
+    copy = folder / "reaper-kb.ini.before-redrum"
+    if planted == "other":
+        copy.write_text("keep me")
+    else:
+        (tmp_path / "mine").write_text("keep me")
+        link(copy, tmp_path / ("mine" if planted == "link" else "nowhere"))
+    before = everything(folder)
+    install(folder)
+    assert (folder / "reaper-kb.ini.before-redrum-2").read_bytes() == SYSTEMS["windows"][1]
+    uninstall(folder)
+    assert everything(folder) == before
+    assert not (tmp_path / "nowhere").exists()
+
+
+NOTES = [
+    lambda ini: {"reaper.ini": {"file": ini, "copy": ""}},  # there was none before, they say
+    lambda ini: {"reaper.ini": {"file": ini, "copy": "0" * 64}},
+    lambda ini: {"reaper.ini": ini},  # as of Redrum 0.1.0, whose notes say less
+    lambda ini: {"reaper.ini": {"file": ini}},
+    lambda ini: {"reaper.ini": [ini], "../x": {"file": ini, "copy": ""}},
+    lambda ini: [["reaper.ini", ini]],
+    lambda ini: "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("notes", NOTES)
+def test_notes_of_a_stranger_cost_nothing(folder, notes):
+    own = folder / "Redrum"
+    own.mkdir()
+    text = notes(hashlib.sha256((folder / "reaper.ini").read_bytes()).hexdigest())
+    (own / "installed.json").write_text(text if isinstance(text, str) else json.dumps(text))
+    (folder / "reaper.ini.before-redrum").write_text("[REAPER]\nevil=1\n")
+    before = everything(folder)
+    uninstall(folder)
+    after = everything(folder)
+    assert {name: before[name] for name in after} == after
+    assert set(before) - set(after) <= {"Redrum/installed.json"}
+
+
+def test_an_installation_of_the_version_before_goes(folder):
+    install(folder)
+    notes = {name: note["file"] for name, note in notes_of(folder).items()}
+    (folder / "Redrum" / "installed.json").write_text(json.dumps(notes))
+    uninstall(folder)
+    assert (folder / "reaper-kb.ini").read_bytes() == SYSTEMS["windows"][1]
+    assert not (folder / "Redrum").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_no_pipe_is_waited_for(folder):
+    (folder / "Redrum").mkdir()
+    for name in ("Redrum/installed.json", "Redrum/command.json", "reaper-kb.ini.before-redrum"):
+        os.mkfifo(folder / name)
+    install(folder)
+    uninstall(folder)
+    assert (folder / "reaper-kb.ini").read_bytes() == SYSTEMS["windows"][1]
+    assert not (folder / "Redrum").exists()
 
 
 def test_what_reaper_wrote_between_two_installations_stays(folder):
@@ -304,6 +529,16 @@ def test_a_command_that_fails_is_found(installed, monkeypatch):
     )
     (failed,) = [check for check in examine_reaper(installed) if check.status == "failed"]
     assert "No module named daw_bridge" in failed.found
+    assert "redrum reaper install" in failed.cure
+
+
+def test_the_command_of_a_stranger_is_not_run(installed, monkeypatch):
+    note = installed / "Redrum" / "command.json"
+    noted = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps(noted | {"command": ["rm", "-rf"]}))
+    monkeypatch.setattr("daw_bridge.reaper_doctor.subprocess.run", lambda *_, **__: pytest.fail("it was run"))
+    (failed,) = [check for check in examine_reaper(installed) if check.status == "failed"]
+    assert "names another command" in failed.found
     assert "redrum reaper install" in failed.cure
 
 

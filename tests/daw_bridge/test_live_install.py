@@ -1,6 +1,7 @@
 """Live's User Library: only Redrum's own files come and go; and what is wrong is named."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +56,35 @@ def test_what_is_not_ours_stays(library):
     assert files_in(library) == ["Remote Scripts/Redrum/mine.py"]
 
 
+@pytest.mark.parametrize("place", ["Redrum", "Redrum/__pycache__"])
+def test_no_link_is_followed(library, tmp_path, place):
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("server.py", "server.cpython-311.pyc"):
+        (work / name).write_text("keep me")
+    link = library / "Remote Scripts" / place
+    link.parent.mkdir(exist_ok=True)
+    try:
+        link.symlink_to(work, target_is_directory=True)
+    except OSError:
+        pytest.skip("this user may make no links")
+    for change in (install, uninstall):
+        with pytest.raises(DawError, match="is a link"):
+            change(None)
+    assert files_in(work) == ["server.cpython-311.pyc", "server.py"]
+    assert [check.status for check in live_install.examine()] == ["failed", "failed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_no_pipe_is_waited_for(library):
+    folder = library / "Remote Scripts" / "Redrum"
+    folder.mkdir()
+    os.mkfifo(folder / "server.py")
+    assert summary().status == "absent"
+    install(None)
+    assert (folder / "server.py").read_bytes() == (SCRIPTS / "redrum_live" / "server.py").read_bytes()
+
+
 def test_an_older_script_is_replaced(library):
     install(None)
     server = library / "Remote Scripts" / "Redrum" / "server.py"
@@ -81,6 +111,25 @@ def test_the_library_that_live_names_is_taken(tmp_path, monkeypatch):
     assert user_library() == usual  # what is named is not there
     (tmp_path / "My & Library").mkdir()
     assert user_library() == tmp_path / "My & Library"
+
+
+def test_the_script_goes_from_every_library_that_a_live_names(tmp_path, monkeypatch):
+    text = '<ProjectName Value="{}" /><ProjectPath Value="' + tmp_path.as_posix() + '" />'
+    home = tmp_path / "home"
+    for version, name, age_s in (("11.3", "old", 100), ("12.1", "new", 0)):
+        (tmp_path / name).mkdir()
+        settings = home / "Library" / "Preferences" / "Ableton" / f"Live {version}" / "Library.cfg"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(text.format(name), encoding="utf-8")
+        os.utime(settings, (1.7e9 - age_s, 1.7e9 - age_s))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(Path, "home", lambda: home)
+    install(tmp_path / "old")
+    install(None)
+    assert [len(files_in(tmp_path / name)) for name in ("old", "new")] == [len(FILES)] * 2
+    assert len(uninstall(None)) == 2
+    assert [files_in(tmp_path / name) for name in ("old", "new")] == [[], []]
+    assert uninstall(None) == []
 
 
 def test_without_a_library_that_is_said(library, tmp_path, monkeypatch):

@@ -352,17 +352,29 @@ def test_the_folder_names_the_preset(tmp_path, name, made):
 
 
 def test_hostile_preset_names_are_refused(tmp_path, users):
-    for name in ("../up", "a/b", "Kit", "kit\n", "", "kit.", "CON:"):
+    for name in ("../up", "a/b", "Kit", "kit\n", "", "kit.", "CON:", "con", "lpt1", "aux.x", "kit "):
         with pytest.raises(SettingsError, match="cannot name a preset"):
             name_for(tmp_path, name)
     with pytest.raises(SettingsError, match="no name can be made"):
         name_for(tmp_path / "ドラム", None)
+    with pytest.raises(SettingsError, match="'nul' cannot name a preset"):
+        name_for(tmp_path / "NUL", None)
     with pytest.raises(OutputError, match="default already"):
         place_for("default", None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("keep me")
     with pytest.raises(OutputError, match="exists already"):
         place_for("x", tmp_path / "full")
+
+
+def test_no_preset_is_made_through_a_link(tmp_path, users):
+    (users / "presets").mkdir(parents=True)
+    try:
+        (users / "presets" / "mine").symlink_to(tmp_path / "elsewhere")
+    except OSError:
+        pytest.skip("this user may make no links")
+    with pytest.raises(OutputError, match="mine already"):
+        place_for("mine", None)
 
 
 @pytest.fixture

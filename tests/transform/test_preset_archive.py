@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 import shutil
 import stat
@@ -125,6 +126,11 @@ LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
         ({"preset.toml": None}, "has no preset.toml"),
         ({"preset.toml": toml_of() + b"\n[more]\nx = 1\n"}, "unknown entry: more"),
         ({"preset.toml": toml_of(name="../../mine")}, "cannot name a preset"),
+        ({"preset.toml": toml_of(name="con")}, "cannot name a preset"),
+        ({"preset.toml": toml_of(name="aux.x")}, "cannot name a preset"),
+        ({"preset.toml": toml_of(name="lpt1")}, "cannot name a preset"),
+        ({"preset.toml": toml_of(name="mine.")}, "cannot name a preset"),
+        ({"preset.toml": toml_of(name="a" * 300)}, "cannot name a preset"),
         ({"preset.toml": toml_of(file="../transcriber.safetensors")}, "describes"),
         ({"preset.toml": toml_of().replace(b"format = 1", b"format = 99")}, "format 99"),
         ({f"{n}.safetensors": b"" for n in range(20)}, "it holds 23 files"),
@@ -201,6 +207,71 @@ def test_no_preset_is_ever_replaced(archive):
     with pytest.raises(OutputError, match="a preset called default already"):
         import_preset(archive({"preset.toml": toml_of(name="default")}))
     assert load_preset("default").folder.parent != user_folder() / "presets"
+
+
+@pytest.mark.parametrize("kind", ["dangling", "empty folder", "full folder"])
+def test_nothing_is_imported_through_a_link(archive, data_folder, tmp_path, kind):
+    elsewhere = tmp_path / "elsewhere"
+    if kind != "dangling":
+        elsewhere.mkdir()
+    if kind == "full folder":
+        (elsewhere / "letter.txt").write_text("keep me")
+    (data_folder / "presets").mkdir(parents=True)
+    link = data_folder / "presets" / "mine"
+    try:
+        link.symlink_to(elsewhere, target_is_directory=True)
+    except OSError:
+        pytest.skip("this user may make no links")
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    path = archive()
+    with pytest.raises(OutputError, match="a preset called mine already") as caught:
+        import_preset(path)
+    assert str(link) in caught.value.hint
+    path.unlink()
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    link.unlink()
+    import_preset(archive())
+    assert link.is_dir()
+
+
+def test_the_users_own_folder_may_be_a_link(archive, data_folder, tmp_path):
+    (tmp_path / "other disk").mkdir()
+    data_folder.mkdir()
+    try:
+        (data_folder / "presets").symlink_to(tmp_path / "other disk", target_is_directory=True)
+    except OSError:
+        pytest.skip("this user may make no links")
+    import_preset(archive())
+    assert (tmp_path / "other disk" / "mine" / "preset.toml").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mine.redrum")
+    with pytest.raises(CheckpointError, match="is not a file"):
+        import_preset(tmp_path / "mine.redrum")
+
+
+def test_what_a_card_leads_to_is_not_passed_on(archive, tmp_path):
+    preset = import_preset(archive())
+    (tmp_path / "secret").write_text("my key")
+    card = preset.folder / "CARD.md"
+    card.unlink()
+    try:
+        card.symlink_to(tmp_path / "secret")
+    except OSError:
+        pytest.skip("this user may make no links")
+    with pytest.raises(CheckpointError, match=r"CARD\.md is a link"):
+        export_preset(preset, tmp_path / "out.redrum")
+    assert not (tmp_path / "out.redrum").exists()
+
+
+@pytest.mark.parametrize("name", ["con", "../mine", "Mine", "mine "])
+def test_a_preset_that_nobody_could_import_is_not_exported(archive, tmp_path, name):
+    folder = import_preset(archive()).folder
+    (folder / "preset.toml").write_bytes(toml_of(name=name))
+    with pytest.raises(CheckpointError, match="cannot name a preset"):
+        export_preset(load_preset(folder), tmp_path / "out.redrum")
 
 
 def test_damaged_weights_are_not_exported(archive, tmp_path):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import tomllib
 
 import mido
@@ -10,6 +11,7 @@ from transform.errors import CheckpointError, OutputError, RhythmError
 from transform.events import CLASSES
 from transform.midi import read_midi
 from transform.presets import (
+    USER_STYLE,
     add_rhythm,
     demo_recordings,
     find_rhythm,
@@ -167,11 +169,47 @@ def test_added_rhythm_never_replaces_another(beat):
     assert first.path.read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["Mine", "a b", "../mine", "a--b", "-a", "a/b", "été"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Mine", "a b", "../mine", "a--b", "-a", "a/b", "été", "mine.", "mine ", "a" * 101),
+        *("con", "aux.x", "lpt1"),  # devices of Windows
+    ],
+)
 def test_name_of_another_form_is_refused(beat, name, data_folder):
     with pytest.raises(RhythmError, match="cannot name"):
         add_rhythm(beat, name)
     assert not data_folder.exists()
+
+
+def test_a_file_that_is_called_like_a_device_needs_another_name(beat, data_folder):
+    device = beat.rename(beat.with_name("Aux.mid"))
+    with pytest.raises(RhythmError, match="'aux' cannot name"):
+        add_rhythm(device)
+    assert not data_folder.exists()
+    assert add_rhythm(device, "aux-percussion").name == "aux-percussion"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_a_stranger_put_among_the_added(beat, data_folder, tmp_path, caplog):
+    folder = data_folder / "rhythms"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.mid")
+    (folder / "device.mid").symlink_to("/dev/zero")
+    (folder / "folder.mid").mkdir()
+    (folder / "mine.mid").symlink_to(tmp_path / "elsewhere.mid")
+    assert [rhythm.name for rhythm in list_rhythms() if rhythm.style == USER_STYLE] == []
+    assert caplog.text.count("is left out: it is no file") == 4
+    with pytest.raises(RhythmError, match="called mine already"):
+        add_rhythm(beat, "mine")
+    assert not (tmp_path / "elsewhere.mid").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_among_the_presets_is_none(data_folder):
+    (data_folder / "presets" / "evil").mkdir(parents=True)
+    os.mkfifo(data_folder / "presets" / "evil" / "preset.toml")
+    assert list_presets() == ["default"]
 
 
 def test_unusable_midi_is_not_added(tmp_path, data_folder):
