@@ -40,7 +40,7 @@ from daw_bridge.reporting import (
     progress,
     set_up_logging,
 )
-from daw_bridge.work import OUT_FOLDER, check_outputs, identity, is_same_file
+from daw_bridge.work import OUT_FOLDER, check_outputs, default_place, identity, is_same_file
 from transform.errors import AudioError, CheckpointError, SettingsError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def transcribe(
 
     set_up_logging(quiet, verbose)
     with Recording.open(Path(audio)) as recording:
-        output = output or OUT_FOLDER / f"{recording.name}.mid"
+        output = output or default_place(OUT_FOLDER / f"{recording.name}.mid")
         check_ending(output, (".mid", ".midi"))
         check_ending(plot, (".png",))
         check_outputs([output, plot], [Path(audio)], overwrite=overwrite)
@@ -136,6 +136,8 @@ def separate(
     check_choice_of_existing(overwrite, skip_existing)
     check_bit_depth(bit_depth)
     wanted = class_list(classes)
+    if out == STEMS_FOLDER:
+        default_place(out / "-")
     tasks = [
         _Separation.of(path, out, wanted, plot=plot, bit_depth=bit_depth, overwrite=overwrite) for path in audio
     ]

@@ -51,7 +51,7 @@ from daw_bridge.reporting import (
     time_of,
 )
 from daw_bridge.session_commands import PROJECTS, redrum_projects
-from daw_bridge.work import OUT_FOLDER
+from daw_bridge.work import OUT_FOLDER, default_place
 from transform.errors import RedrumError, SettingsError
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ def batch(
         bit_depth=bit_depth,
         plots=plot or page is not None,
     )
+    if out == OUT_FOLDER:
+        default_place(out / "-")
     items = plan(recordings, rhythm, common)
     if page:
         _check_page(page, recordings, out, items)

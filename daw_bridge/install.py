@@ -21,8 +21,9 @@ import psutil
 
 from daw_bridge.reaper import SERVER_SCRIPT, WEB_PORT
 from daw_bridge.reaper_job import SCHEMA
-from daw_bridge.reaper_settings import OWN_FOLDER, Settings, SettingsFile, is_link
+from daw_bridge.reaper_settings import OWN_FOLDER, Settings, SettingsFile
 from daw_bridge.session import RHYTHM_TRACKS
+from transform.confined import is_link
 from transform.errors import DawError
 from transform.files import write_bytes_atomic
 

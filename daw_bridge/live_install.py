@@ -14,7 +14,7 @@ from platformdirs import user_documents_path
 
 from daw_bridge.ableton import NEEDED_VERSION, SCRIPT_NAME, LiveSession, LiveTooOld, SetNotSaved
 from daw_bridge.doctor import Check
-from daw_bridge.reaper_settings import is_link
+from transform.confined import is_link
 from transform.errors import DawError, RedrumError
 from transform.files import write_bytes_atomic
 

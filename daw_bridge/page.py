@@ -16,6 +16,7 @@ import numpy as np
 
 from daw_bridge.reporting import form_of
 from transform.audio import AudioFormat, Recording, Samples, write_audio
+from transform.confined import is_link
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
 from transform.files import appearing_folder, check_output_folder, write_text_atomic
@@ -56,8 +57,11 @@ def check_page(folder: Path, *, overwrite: bool) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     index = folder / INDEX
-    strangers = [p.name for p in folder.iterdir() if p.name != INDEX and not _OWN_FILE.fullmatch(p.name)]
-    if strangers or not index.is_file() or _MARK not in index.read_text(encoding="utf-8", errors="replace"):
+    is_own = all(
+        (path.name == INDEX or _OWN_FILE.fullmatch(path.name)) and path.is_file() and not is_link(path)
+        for path in folder.iterdir()
+    )
+    if not is_own or not index.is_file() or _MARK not in index.read_text(encoding="utf-8", errors="replace"):
         raise OutputError(
             f"{folder} is not empty, and no page that Redrum wrote", hint="choose another folder for the page"
         )

@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+from transform.confined import is_link
 from transform.files import write_bytes_atomic, write_text_atomic
 
 BACKUP_SUFFIX = ".before-redrum"
@@ -28,7 +28,6 @@ OWN_FOLDER = "Redrum"  # in REAPER's resource folder
 _NO_FILE = ""  # noted of the copy where there was no file before Redrum
 _CHANGED_SINCE = ""  # noted of a file that REAPER wrote between two of our changes
 _BLANK = "\ufeff \t\r"  # a byte order mark may be first
-_JUNCTION = 0xA0000003  # what Windows calls a reparse point that is a link to a folder
 
 
 class Settings:
@@ -231,15 +230,6 @@ class _Note:
 
     file: str
     copy: str
-
-
-def is_link(path: Path) -> bool:
-    """Return whether what lies at a path leads elsewhere: a symbolic link, or a junction of Windows."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
 
 
 def _plain_bytes(path: Path) -> bytes | None:

@@ -43,7 +43,7 @@ from daw_bridge.options import (
     set_up_device,
 )
 from daw_bridge.reporting import print_report, progress, set_up_logging
-from daw_bridge.work import OUT_FOLDER, Work, check_preset, open_work
+from daw_bridge.work import OUT_FOLDER, Work, check_preset, default_place, open_work
 from transform.errors import SettingsError
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
@@ -84,7 +84,7 @@ def demo(
     redrummer = Redrummer.load(device=set_up_device(device, threads))
     for shipped in chosen:
         rhythm_name = DEMO_RHYTHMS[shipped.name]
-        output = OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav"
+        output = default_place(OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav")
         with Recording.open(shipped.path) as source, progress(quiet) as show:
             work = Work(
                 source=source,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from daw_bridge.options import check_ending
 from daw_bridge.reporting import Show, count_events, depth_of
-from transform.errors import SettingsError
+from transform.confined import is_link
+from transform.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from transform.audio import Recording
@@ -80,8 +81,23 @@ def open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output
         target = read_midi(found.path, drum_map=drum_map)
     else:
         target = files.enter_context(Recording.open(found.path))
-    output = output or OUT_FOLDER / f"{recording.name}_{found.name}.wav"
+    output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
     return Work(source=recording, rhythm=target, output=output, inputs=(source, found.path))
+
+
+def default_place(path: Path) -> Path:
+    """Return a place under OUT_FOLDER, for what the user named no place for.
+
+    Raises:
+        OutputError: a folder on the way is a link: whose choice it is nobody can know.
+    """
+    for folder in path.parents:
+        if is_link(folder):
+            raise OutputError(
+                f"{folder} is a link, which is not followed unasked",
+                hint="name the folder that it leads to, with -o or --out",
+            )
+    return path
 
 
 def check_preset(preset: str, engine: str) -> None:

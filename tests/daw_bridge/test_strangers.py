@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner
@@ -294,16 +293,57 @@ def test_a_failure_of_an_item_of_such_a_name_stops_no_other(odd):
 
 def test_every_command_opens_and_writes_files_of_such_names(odd):
     shutil.copy("loop.wav", f"{odd}/{odd}.wav")
-    soundfile.write("beat.wav", np.zeros(10), 44_100)
-    for n, arguments in enumerate(
-        (
-            ["render", f"{odd}/{odd}.wav", "--rhythm", f"{odd}/{odd}.wav", "--plot", f"{odd}/p.png"],
-            ["render", "loop.wav", "--rhythm", RHYTHM, "-o", f"{odd}/{odd}.flac"],
-            ["transcribe", f"{odd}/{odd}.wav", "-o", f"{odd}/o.mid", "--plot", f"{odd}/q.png"],
-            ["separate", f"{odd}/{odd}.wav", "--out", f"{odd}/stems", "--plot"],
-            ["extract", f"{odd}/{odd}.wav", "--out", f"{odd}/kit"],
-            ["render", "loop.wav", "--rhythm", f"{odd}/o.mid", "-o", f"{odd}/m.wav", "--page", f"{odd}/page"],
-        )
+    for arguments in (
+        ["render", f"{odd}/{odd}.wav", "--rhythm", f"{odd}/{odd}.wav", "--plot", f"{odd}/p.png"],
+        ["render", "loop.wav", "--rhythm", RHYTHM, "-o", f"{odd}/{odd}.flac"],
+        ["transcribe", f"{odd}/{odd}.wav", "-o", f"{odd}/o.mid", "--plot", f"{odd}/q.png"],
+        ["separate", f"{odd}/{odd}.wav", "--out", f"{odd}/stems", "--plot"],
+        ["extract", f"{odd}/{odd}.wav", "--out", f"{odd}/kit"],
+        ["render", "loop.wav", "--rhythm", f"{odd}/o.mid", "-o", f"{odd}/m.wav", "--page", f"{odd}/page"],
     ):
-        result = CliRunner().invoke(app, arguments, prog_name="redrum")
-        assert result.exit_code == 0, (n, result.output, result.exception)
+        result = CliRunner().invoke(app, [*arguments, "--json"], prog_name="redrum")
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+    made = {path.relative_to(odd).as_posix() for path in Path(odd).rglob("*") if path.is_file()}
+    assert {"p.png", f"{odd}.flac", "o.mid", "q.png", "m.wav", "page/index.html", "kit/kit.json"} <= made
+    assert {f"stems/{odd}/{odd}_{name}.wav" for name in ("KD", "SD", "TT", "HH", "CY")} <= made
+    assert Path("redrummed", f"{odd}_{odd}.wav").is_file()
+
+
+# --- other places that a stranger may have prepared ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["render", "loop.wav", "--rhythm", RHYTHM],
+        ["batch", "loop.wav", "--rhythm", RHYTHM],
+        ["transcribe", "loop.wav"],
+        ["separate", "loop.wav"],
+        ["demo", "acoustic-rock-135bpm"],
+    ],
+)
+def test_a_place_that_nobody_named_is_not_behind_a_link(here, arguments):
+    Path("redrummed").rmdir()
+    link(Path("redrummed"), here / "mine")
+    before = everything(here / "mine")
+    result = CliRunner().invoke(app, arguments, prog_name="redrum")
+    assert result.exit_code == 1
+    assert "redrummed is a link" in result.stderr
+    assert everything(here / "mine") == before
+
+
+def test_a_named_place_may_be_a_link(here):
+    link(Path("disk"), here / "mine")
+    assert batch("--out", "disk").exit_code == 0
+    assert (here / "mine" / RESULT).is_file()
+
+
+def test_a_page_with_a_folder_of_mine_in_it_is_not_replaced(here):
+    page = ("render", "loop.wav", "--rhythm", RHYTHM, "--page", "page", "--overwrite")
+    assert CliRunner().invoke(app, page, prog_name="redrum").exit_code == 0
+    Path("page", "007-source.flac").mkdir()
+    Path("page", "007-source.flac", "thesis.txt").write_text("thesis")
+    result = CliRunner().invoke(app, page, prog_name="redrum")
+    assert result.exit_code == 1
+    assert "no page that Redrum wrote" in result.stderr
+    assert Path("page", "007-source.flac", "thesis.txt").read_text() == "thesis"
