@@ -104,6 +104,9 @@ def pack(
 def transcriber(
     data: Data,
     out: Out,
+    preset: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Begin with its transcriber, not with random weights.")
+    ] = None,
     resume: Resume = False,
     max_minutes: MaxMinutes = None,
     device: Device = "auto",
@@ -114,10 +117,13 @@ def transcriber(
 ) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
     limit = _minutes(max_minutes)
-    from training.train_transcriber import TranscriberTraining
+    from training.train_transcriber import WARM_LEARNING_RATE, TranscriberTraining
+    from transform.presets import load_preset
 
-    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch))
-    _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
+    begin, rate = (None, None) if preset is None else (load_preset(preset), WARM_LEARNING_RATE)
+    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch, learning_rate=rate))
+    how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume, "begin": begin}
+    _train_transcriber(settings, data, out, export, **how)
 
 
 @app.command()
