@@ -15,7 +15,7 @@ from training.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
 from training.pack import Pack, PackError
 from training.rhythms import AS_PLAYED
 from training.scores import Counts, class_counts, pooled
-from training.split import Split
+from training.split import Split, was_tested_in_0_1_0
 from training.synthesis import (
     SegmentRecipe,
     Synthesiser,
@@ -171,6 +171,7 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
         counts = count_matches(transcriber, recordings)
         table[name] = _cells(counts)
         if split == "test":
+            table |= _old_test_row(transcriber, pack, n=n, seed=seed)
             by_kind: dict[str, list[ItemCounts]] = {}
             for item, item_counts in zip(recordings, counts, strict=True):
                 by_kind.setdefault(item.kit_kind, []).append(item_counts)
@@ -178,6 +179,16 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
     if pack.grooves_of("train"):
         table["as rhythms are trained on"] = _cells(_counts_in_training(net, pack, n=n, seed=seed))
     return table
+
+
+def _old_test_row(transcriber: Transcriber, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
+    """Return the row of the kits that release 0.1.0 was tested on, none where the pack lacks or has only them."""
+    kits = kits_of(pack.kits, "test")
+    old = tuple(kit for kit in kits if was_tested_in_0_1_0(kit.name))
+    if not old or len(old) == len(kits):
+        return {}
+    recordings = make_recordings(replace(pack, kits=old), "test", n=n, seed=seed)
+    return {"test kits of 0.1.0": _cells(count_matches(transcriber, recordings))}
 
 
 def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> list[ItemCounts]:
