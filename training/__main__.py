@@ -361,20 +361,23 @@ def score(
         return
     assert data is not None
     from training.card import note_scores
+    from training.kits import kits_of
     from training.pack import load_pack
+    from training.score_cuts import cut_loops, score_cuts
     from training.score_transcriber import score_table
-    from transform.transcriber import load_transcriber
+    from transform.transcriber import Transcriber, load_transcriber
 
-    table = score_table(load_transcriber(weights), load_pack(data), n=n, seed=seed)
-    for row, cells in table.items():
-        typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    listener, loaded = load_transcriber(weights), load_pack(data)
+    tables = {"F @50 ms (95 % interval over recordings)": score_table(listener, loaded, n=n, seed=seed)}
+    if kits_of(loaded.kits, "test"):
+        loops = cut_loops(loaded, "test", n=2 * n, seed=seed)
+        tables["Loops of test kits, share of them"] = score_cuts(Transcriber(listener), loops)
+    for table in tables.values():
+        for row, cells in table.items():
+            typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
     if write:
         remake = f"redrum train score --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
-        note_scores(
-            preset,
-            "transcriber",
-            {"Made with": f"`{remake}`", "F @50 ms (95 % interval over recordings)": table},
-        )
+        note_scores(preset, "transcriber", {"Made with": f"`{remake}`", **tables})
 
 
 def _score_recordings(folder: Path, weights: Path) -> None:

@@ -182,7 +182,7 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
 
 
 def _old_test_row(transcriber: Transcriber, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
-    """Return the row of the kits that release 0.1.0 was tested on, none where the pack lacks or has only them."""
+    """Return the row of the kits that release 0.1.0 was tested on; none where they are all or none of them."""
     kits = kits_of(pack.kits, "test")
     old = tuple(kit for kit in kits if was_tested_in_0_1_0(kit.name))
     if not old or len(old) == len(kits):
