@@ -105,6 +105,9 @@ def pack(
 def transcriber(
     data: Data,
     out: Out,
+    preset: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Begin with its transcriber, not with random weights.")
+    ] = None,
     resume: Resume = False,
     max_minutes: MaxMinutes = None,
     device: Device = "auto",
@@ -115,10 +118,13 @@ def transcriber(
 ) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
     limit = _minutes(max_minutes)
-    from training.train_transcriber import TranscriberTraining
+    from training.train_transcriber import WARM_LEARNING_RATE, TranscriberTraining
+    from transform.presets import load_preset
 
-    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch))
-    _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
+    begin, rate = (None, None) if preset is None else (load_preset(preset), WARM_LEARNING_RATE)
+    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch, learning_rate=rate))
+    how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume, "begin": begin}
+    _train_transcriber(settings, data, out, export, **how)
 
 
 @app.command()
@@ -335,30 +341,65 @@ def preset(
 
 @app.command()
 def score(
-    data: Data,
     preset: Scored,
-    n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 100,
+    data: Annotated[Path | None, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Audio files, each with a CSV of its name: onset_s,class."),
+    ] = None,
+    n: Annotated[int, typer.Option("--synthetic", metavar="N", help="Synthetic recordings a side.")] = 100,
     seed: ScoreSeed = 2,
     write: Write = False,
 ) -> None:
-    """Score a preset's transcriber on kits and rhythms of each side: known, validation, test."""
-    from training.card import note_scores
-    from training.pack import load_pack
-    from training.score_transcriber import score_table
+    """Score a preset's transcriber on a pack's kits and rhythms, or on annotated recordings."""
     from transform.presets import load_preset
-    from transform.transcriber import load_transcriber
 
-    listener = load_transcriber(load_preset(preset).weights("transcriber"))
-    table = score_table(listener, load_pack(data), n=n, seed=seed)
-    for row, cells in table.items():
-        typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    if (data is None) == (recordings is None):
+        raise SettingsError("what is scored on is not said", hint="give either --data or --recordings")
+    weights = load_preset(preset).weights("transcriber")
+    if recordings is not None:
+        _score_recordings(recordings, weights)
+        return
+    assert data is not None
+    from training.card import note_scores
+    from training.kits import kits_of
+    from training.pack import load_pack
+    from training.score_cuts import cut_loops, score_cuts
+    from training.score_transcriber import score_table
+    from transform.transcriber import Transcriber, load_transcriber
+
+    listener, loaded = load_transcriber(weights), load_pack(data)
+    tables = {"F @50 ms (95 % interval over recordings)": score_table(listener, loaded, n=n, seed=seed)}
+    if kits_of(loaded.kits, "test"):
+        loops = cut_loops(loaded, "test", n=2 * n, seed=seed)
+        tables["Loops of test kits, share of them"] = score_cuts(Transcriber(listener), loops)
+    for table in tables.values():
+        for row, cells in table.items():
+            typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
     if write:
-        remake = f"redrum train score --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
-        note_scores(
-            preset,
-            "transcriber",
-            {"Made with": f"`{remake}`", "F @50 ms (95 % interval over recordings)": table},
-        )
+        remake = f"redrum train score --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
+        note_scores(preset, "transcriber", {"Made with": f"`{remake}`", **tables})
+
+
+def _score_recordings(folder: Path, weights: Path) -> None:
+    """Print a folder's scores, then what could not be scored.
+
+    Raises:
+        AudioError: there is nothing in the folder.
+    """
+    from training.score_recordings import report, score_folder
+    from transform.transcriber import Transcriber
+
+    scores = score_folder(Transcriber.load(weights), folder)
+    if scores.tracks:
+        for line in report(scores):
+            typer.echo(line.rstrip())
+    for err in scores.left_out:
+        typer.echo(f"redrum: {err.message}", err=True)
+        if err.hint:
+            typer.echo(f"  {err.hint}", err=True)
+    if scores.left_out:
+        raise typer.Exit(1)
 
 
 @app.command()

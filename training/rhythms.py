@@ -47,10 +47,10 @@ class VariationSettings:
     swing: float = 0.15
     micro_timing_ms: float = 10.0  # largest standard deviation of the added timing noise
     dropout: float = 0.3
-    ghost_notes: float = 0.2
+    ghost_notes: float = 0.04  # added ones: half of what Groove MIDI's drummers play on the snare are such
     flams: float = 0.12
     tom_fill: float = 0.2
-    class_swap: float = 0.25  # ride for hats, hats for ride, another snare stroke
+    class_swap: float = 0.3  # ride for hats, hats for ride, another snare stroke, crashes on accents
     double_kicks: float = 0.06
 
 
@@ -82,7 +82,7 @@ def draw_strokes(
     A negative `start_s` plays events before the segment, whose tails then ring into it.
     """
     if rng.random() < settings.random_grid:
-        strokes, beat_s = _random_grid(start_s, stop_s, rng)
+        strokes, beat_s = _random_grid(_choose(grooves, rng), start_s, stop_s, rng)
     else:
         strokes, beat_s = _from_groove(_choose(grooves, rng), start_s, stop_s, settings, rng)
     if rng.random() < settings.class_swap:
@@ -136,24 +136,34 @@ def _from_groove(
     return strokes, beat_s
 
 
-def _random_grid(start_s: float, stop_s: float, rng: np.random.Generator) -> tuple[list[Stroke], float]:
-    """Return strokes that follow no style, so that no class is ever inferred from habit alone."""
+def _random_grid(
+    groove: Groove, start_s: float, stop_s: float, rng: np.random.Generator
+) -> tuple[list[Stroke], float]:
+    """Return strokes that follow no style, so that no class is ever inferred from habit alone.
+
+    Each is as strong as one of the groove's of its class, or of any class where the groove lacks it.
+    """
     beat_s = 60 / rng.uniform(70, 180)
     step_s = beat_s / rng.choice([2, 3, 4, 4, 6])
     strokes = []
     density = dict(zip(CLASSES, rng.uniform(0.0, 0.4, len(CLASSES)), strict=True))
+    velocities = {}
+    for c, drum_class in enumerate(CLASSES):
+        own = groove.velocity[groove.class_index == c]
+        velocities[drum_class] = own if len(own) else groove.velocity
     articulations = {"TT": ["high", "mid", "low"], "HH": ["closed", "open", "pedal"], "CY": ["crash", "ride"]}
     for step in range(int((stop_s - start_s) / step_s)):
         for drum_class in CLASSES:
             if rng.random() < density[drum_class]:
                 names = articulations.get(drum_class, [""])
                 name = names[rng.integers(len(names))]
-                strokes.append(Stroke(start_s + step * step_s, drum_class, name, rng.uniform(0.15, 1.0)))
+                velocity = float(velocities[drum_class][rng.integers(len(velocities[drum_class]))])
+                strokes.append(Stroke(start_s + step * step_s, drum_class, name, velocity))
     return strokes, beat_s
 
 
 def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
-    kind = rng.integers(6)
+    kind = rng.integers(7)
     if kind == 0:
         ride = "ride" if rng.random() < 0.8 else "crash"
         return [replace(s, drum_class="CY", articulation=ride) if s.drum_class == "HH" else s for s in strokes]
@@ -176,10 +186,24 @@ def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Strok
     if kind == 4:
         tom = ("high", "mid", "low")[rng.integers(3)]
         return [replace(s, drum_class="TT", articulation=tom) if s.drum_class == "HH" else s for s in strokes]
+    if kind == 5:
+        return _with_crashes(strokes, rng)
     return [
         replace(s, drum_class="TT", articulation="mid") if s.drum_class == "SD" and rng.random() < 0.5 else s
         for s in strokes
     ]
+
+
+def _with_crashes(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
+    """Return the strokes with a crash on some kicks and loud snares, where the hats then pause."""
+    share = rng.uniform(0.1, 0.6)
+    accents = [s for s in strokes if s.drum_class == "KD" or (s.drum_class == "SD" and s.velocity > 0.7)]
+    crashes = [
+        Stroke(s.onset_s, "CY", "crash", float(rng.uniform(0.5, 1.0))) for s in accents if rng.random() < share
+    ]
+    taken_s = np.array([crash.onset_s for crash in crashes])
+    kept = [s for s in strokes if s.drum_class != "HH" or not (np.abs(taken_s - s.onset_s) < 0.03).any()]
+    return kept + crashes
 
 
 def _add_tom_fill(
@@ -225,7 +249,7 @@ def _ghost_notes(start_s: float, stop_s: float, beat_s: float, rng: np.random.Ge
     step_s = beat_s / rng.choice([4, 4, 6])
     share = rng.uniform(0.1, 0.6)
     grid = np.arange(start_s, stop_s, step_s)
-    return [Stroke(float(t), "SD", "", float(rng.uniform(0.12, 0.4))) for t in grid if rng.random() < share]
+    return [Stroke(float(t), "SD", "", float(rng.uniform(0.06, 0.38))) for t in grid if rng.random() < share]
 
 
 def _drop(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:

@@ -19,7 +19,7 @@ from training.kits import SAMPLE_RATE, kits_of
 from training.measures import level_db, si_sdr_db
 from training.nmf import InformedNmf, TemplateNmf, masked_stems, spectra_of
 from training.pack import Pack, PackError
-from training.score_transcriber import Score, whole_kit_recipes
+from training.score_transcriber import Score, whole_kit_recipes, whole_kits
 from training.split import Split
 from training.synthesis import render_batch_with_stems
 from transform.audio import Recording, Samples
@@ -59,7 +59,7 @@ def make_mixtures(
         PackError: the pack lacks kits or rhythms of that side, or they hardly ever play two classes.
     """
     mixtures: list[Mixture] = []
-    for kit, recipe in islice(whole_kit_recipes(pack, split, seed=seed, length_s=length_s), 20 * n):
+    for kit, recipe in islice(whole_kit_recipes(pack, split, whole_kits(length_s), seed=seed), 20 * n):
         audio, stems = (part[0].cpu() for part in render_batch_with_stems([recipe]))
         if active_classes(stems.numpy(), audio.numpy()).sum() >= 2:
             recording = Recording.from_samples(audio.numpy(), SAMPLE_RATE, kit.name)

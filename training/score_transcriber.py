@@ -15,7 +15,7 @@ from training.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
 from training.pack import Pack, PackError
 from training.rhythms import AS_PLAYED
 from training.scores import Counts, class_counts, pooled
-from training.split import Split
+from training.split import Split, was_tested_in_0_1_0
 from training.synthesis import (
     SegmentRecipe,
     Synthesiser,
@@ -28,6 +28,9 @@ from transform.events import CLASS_NAMES, CLASSES, DrumEvent
 from transform.transcriber import Activations, Transcriber, TranscriberNet
 
 ItemCounts = Mapping[str, Counts]  # by class
+# Of recordings that score, as in release 0.1.0; training draws softer ghost notes (SynthesisSettings).
+VELOCITY_EXPONENT = 1.1, 2.2
+_CUT_OFF_S = 0.03  # what was struck so long before a recording is no event of it
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Score:
     high: float
 
 
-def whole_kits(length_s: float) -> SynthesisSettings:
+def whole_kits(
+    length_s: float, velocity_exponent: tuple[float, float] = VELOCITY_EXPONENT
+) -> SynthesisSettings:
     """Return settings for recordings of whole kits, as they are, that play rhythms as they were played."""
     return SynthesisSettings(
         n_samples=round(length_s * SAMPLE_RATE),
@@ -58,13 +63,23 @@ def whole_kits(length_s: float) -> SynthesisSettings:
         mixed_kit=0.0,
         layered=0.0,
         reshaped=0.0,
+        rattling=0.0,
+        drawn_layers=False,
         pre_roll=0.0,
+        cut=0.0,
+        velocity_exponent=velocity_exponent,
         variation=AS_PLAYED,
     )
 
 
 def make_recordings(
-    pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 12.0
+    pack: Pack,
+    split: Split,
+    *,
+    n: int,
+    seed: int,
+    length_s: float = 12.0,
+    velocity_exponent: tuple[float, float] = VELOCITY_EXPONENT,
 ) -> list[AnnotatedRecording]:
     """Return recordings of whole kits of one side playing that side's rhythms as they were played.
 
@@ -75,7 +90,8 @@ def make_recordings(
         PackError: the pack lacks kits or rhythms of that side.
     """
     recordings = []
-    for kit, recipe in islice(whole_kit_recipes(pack, split, seed=seed, length_s=length_s), n):
+    settings = whole_kits(length_s, velocity_exponent)
+    for kit, recipe in islice(whole_kit_recipes(pack, split, settings, seed=seed), n):
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
         audio = render_batch([recipe], dry_stems=stems[None])[0]
@@ -85,14 +101,13 @@ def make_recordings(
 
 
 def whole_kit_recipes(
-    pack: Pack, split: Split, *, seed: int, length_s: float
+    pack: Pack, split: Split, settings: SynthesisSettings, *, seed: int
 ) -> Iterator[tuple[Kit, SegmentRecipe]]:
     """Yield, without end, whole kits of one side and recipes of what they play; acoustic and others take turns.
 
     Raises:
         PackError: the pack lacks kits or rhythms of that side.
     """
-    settings = whole_kits(length_s)
     kits = [
         kit for kit in kits_of(pack.kits, split) if {"KD", "SD", "HH"} <= {s.drum_class for s in kit.one_shots}
     ]
@@ -156,6 +171,7 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
         counts = count_matches(transcriber, recordings)
         table[name] = _cells(counts)
         if split == "test":
+            table |= _old_test_row(transcriber, pack, n=n, seed=seed)
             by_kind: dict[str, list[ItemCounts]] = {}
             for item, item_counts in zip(recordings, counts, strict=True):
                 by_kind.setdefault(item.kit_kind, []).append(item_counts)
@@ -163,6 +179,16 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
     if pack.grooves_of("train"):
         table["as rhythms are trained on"] = _cells(_counts_in_training(net, pack, n=n, seed=seed))
     return table
+
+
+def _old_test_row(transcriber: Transcriber, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
+    """Return the row of the kits that release 0.1.0 was tested on; none where they are all or none of them."""
+    kits = kits_of(pack.kits, "test")
+    old = tuple(kit for kit in kits if was_tested_in_0_1_0(kit.name))
+    if not old or len(old) == len(kits):
+        return {}
+    recordings = make_recordings(replace(pack, kits=old), "test", n=n, seed=seed)
+    return {"test kits of 0.1.0": _cells(count_matches(transcriber, recordings))}
 
 
 def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> list[ItemCounts]:
@@ -236,9 +262,9 @@ def lenders(kit: Kit, kits: Sequence[Kit]) -> list[Kit]:
 
 
 def as_events(recipe: SegmentRecipe, chosen: np.ndarray) -> tuple[DrumEvent, ...]:
-    """Return the chosen strokes of a recipe as events; grace notes are none."""
+    """Return the chosen strokes of a recipe as events; grace notes and what rings in from before are none."""
     return tuple(
         DrumEvent(max(0.0, s.onset_s), s.drum_class, s.velocity, s.articulation)
         for s, is_chosen in zip(recipe.strokes, chosen, strict=True)
-        if is_chosen and not s.is_grace
+        if is_chosen and not s.is_grace and s.onset_s > -_CUT_OFF_S
     )

@@ -22,26 +22,44 @@ class Counts:
         )
 
     @property
+    def precision(self) -> float:
+        """The share of the detected events that were there; 1 where none was detected."""
+        return self.matched / self.detected if self.detected else 1.0
+
+    @property
+    def recall(self) -> float:
+        """The share of the expected events that were detected; 1 where none was expected."""
+        return self.matched / self.expected if self.expected else 1.0
+
+    @property
     def f_measure(self) -> float:
         """2 PR / (P + R); 1 where nothing was to be found and nothing was."""
         total = self.expected + self.detected
         return 2 * self.matched / total if total else 1.0
 
 
-def n_matches(expected_s: Sequence[float], detected_s: Sequence[float], window_s: float = 0.05) -> int:
-    """Return how many sorted onsets can be paired one to one within `window_s`.
+def matched_pairs(
+    expected_s: Sequence[float], detected_s: Sequence[float], window_s: float = 0.05
+) -> list[tuple[int, int]]:
+    """Return as many pairs (index expected, index detected) of sorted onsets within `window_s` as there can be.
 
     Pairing each expected onset with the earliest free detection in reach is optimal for windows of equal width,
-    so this equals mir_eval's maximum matching.
+    so there are as many as mir_eval's maximum matching has.
     """
-    matched = nearest = 0
-    for onset_s in expected_s:
+    pairs = []
+    nearest = 0
+    for i, onset_s in enumerate(expected_s):
         while nearest < len(detected_s) and detected_s[nearest] < onset_s - window_s:
             nearest += 1
         if nearest < len(detected_s) and detected_s[nearest] <= onset_s + window_s:
-            matched += 1
+            pairs.append((i, nearest))
             nearest += 1
-    return matched
+    return pairs
+
+
+def n_matches(expected_s: Sequence[float], detected_s: Sequence[float], window_s: float = 0.05) -> int:
+    """Return how many sorted onsets can be paired one to one within `window_s`."""
+    return len(matched_pairs(expected_s, detected_s, window_s))
 
 
 def class_counts(

@@ -13,11 +13,33 @@ Split = Literal["train", "validate", "test", "unused"]
 
 SPLITS: tuple[Split, ...] = ("train", "validate", "test")
 
-# Families share recordings (same SoundFont, same drum set, same synthesiser presets) and are never divided.
-_VALIDATE_FAMILIES = ("millo-", "timgm-", "lmms-", "electric-empire", "synth-metal-")
-_TEST_FAMILIES = ("avl-", "h2-", "hard-electro", "dsyn-", "synth-fm-")
-# Of these, kits of different names hold recordings of the same drums.
-_SHARING = (("avl-", "h2-black-pearl", "h2-gmrock"), ("timgm-", "lmms-acoustic"))
+# Copies of one TR-808's sounds judge and do not train. timgm-tr808 stays with its SoundFont, which validates.
+_TR808_COPIES = (
+    "tr808-fischer",
+    "boochi-808",
+    "mercury-808",
+    "fluidr3-tr808",
+    "h2-tr808emu",
+    "dsyn-tr808",
+    "freepats-drum000",
+)
+# Families are told by how names begin and never divided: one drum set, SoundFont, synthesiser or maker.
+_TEST_OF_0_1_0 = ("avl-", "h2-", "hard-electro", "dsyn-", "synth-fm-")
+_TEST_FAMILIES = (*_TEST_OF_0_1_0, *_TR808_COPIES, "salamander", "tchackpoum-", "becks-", "mercury-mix")
+_VALIDATE_FAMILIES = (
+    *("millo-", "timgm-", "lmms-", "electric-empire", "synth-metal-"),  # of 0.1.0
+    *("osdk", "discord-gm", "mercury-909"),
+)
+# Of these, kits of different names hold recordings of the same drums: other microphones, or other copies.
+_SHARING = (
+    _TR808_COPIES,
+    ("avl-", "h2-black-pearl", "h2-gmrock"),
+    ("timgm-", "lmms-acoustic"),
+    ("tchackpoum-",),
+    ("muldjord-",),
+    ("gogodze-",),
+    ("virtuosity-",),
+)
 # The other procedural kits would only repeat what training/procedural.py makes without end.
 _UNUSED_FAMILIES = ("synth-",)
 
@@ -35,6 +57,11 @@ def split_of_kit(kit: str, tier: str) -> Split:
     if kit.startswith(_UNUSED_FAMILIES) or tier != "A":
         return "unused"
     return "train"
+
+
+def was_tested_in_0_1_0(kit: str) -> bool:
+    """Tell whether a kit was on the test side of release 0.1.0, whose scores are compared with."""
+    return kit.startswith(_TEST_OF_0_1_0)
 
 
 def split_of_rhythm(*, performer: str, style: str, tier: str) -> Split:
@@ -57,4 +84,4 @@ def split_of_loop(path: str, tier: str) -> Split:
 
 def recording_family(kit: str) -> str:
     """Return a name that kits share where they share recordings."""
-    return next((prefixes[0] for prefixes in _SHARING if kit.startswith(prefixes)), kit)
+    return next((names[0] for names in _SHARING if kit.startswith(names)), kit)

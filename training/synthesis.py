@@ -24,6 +24,7 @@ from transform.events import CLASSES, nearest_class
 
 SEGMENT_SAMPLES = 131_072  # the paper's segment, 2.97 s
 _ROOM_SAMPLES = 48_928  # of a room at most, 1.1 s
+_CUT_S = 0.003  # so much of an attack may lie before the recording, and it is still a stroke's
 
 VoiceKey = tuple[str, str]  # class, articulation
 # Bumps of a tone curve: gain in dB, centre in octaves above 20 Hz, width in octaves.
@@ -94,7 +95,13 @@ class SynthesisSettings:
     mixed_kit: float = 0.65  # share of kits whose classes come from different kits
     layered: float = 0.25  # share of voices with a second sound of the class mixed in
     reshaped: float = 0.8  # share of voices with changes of pitch, decay, attack or tone
-    pre_roll: float = 0.6  # share of segments into which earlier strokes ring
+    rattling: float = (
+        0.2  # share of kick and tom voices that faintly rattle the snare, which is no stroke of it
+    )
+    drawn_layers: bool = True  # any hits of a voice are its layers; otherwise its softest and its loudest are
+    pre_roll: float = 0.35  # share of segments that begin anywhere, earlier strokes ringing into them
+    cut: float = 0.4  # share of segments that are cut out on a stroke; the others begin with the rhythm
+    velocity_exponent: tuple[float, float] = (1.5, 2.3)  # amplitude = velocity ** exponent, drawn between these
     effects: float = 0.85  # share of segments that are more than a dry sum
     variation: VariationSettings = field(default_factory=VariationSettings)
 
@@ -135,10 +142,17 @@ class Synthesiser:
     def _draw_segment(self, kit: _KitDraw, rng: np.random.Generator) -> SegmentRecipe:
         settings = self.settings
         length_s = settings.n_samples / SAMPLE_RATE
-        start_s = -1.0 if rng.random() < settings.pre_roll else 0.0
+        beginning = rng.random() - settings.pre_roll
+        is_cut = 0 <= beginning < settings.cut
         strokes = draw_strokes(
-            self._grooves, start_s=start_s, stop_s=length_s, settings=settings.variation, rng=rng
+            self._grooves,
+            start_s=-1.0 if is_cut or beginning < 0 else 0.0,
+            stop_s=length_s + is_cut,
+            settings=settings.variation,
+            rng=rng,
         )
+        if is_cut:
+            strokes = cut_on_stroke(strokes, length_s, rng)
         voices = {}
         for stroke in strokes:
             key = stroke.drum_class, stroke.articulation
@@ -147,7 +161,7 @@ class Synthesiser:
         return SegmentRecipe(
             voices=voices,
             strokes=tuple(strokes),
-            velocity_exponent=float(rng.uniform(1.1, 2.2)),
+            velocity_exponent=float(rng.uniform(*settings.velocity_exponent)),
             bus=self._draw_bus(rng),
             n_samples=settings.n_samples,
         )
@@ -156,6 +170,26 @@ class Synthesiser:
         if rng.random() < self.settings.effects:
             return draw_bus(rng)
         return BusRecipe(peak=float(rng.uniform(0.1, 0.95)))
+
+
+def cut_on_stroke(strokes: Sequence[Stroke], length_s: float, rng: np.random.Generator) -> list[Stroke]:
+    """Return the strokes of a recording that is cut out on one of them, as loops are.
+
+    Its attack begins on the first sample, or up to 8 ms behind it, or up to 2 ms before it. Half of the loops
+    hold the tails of what was played before.
+
+    Args:
+        strokes: of a performance from a second before to a second behind what is cut out.
+        length_s: of what is cut out.
+        rng: decides where it is cut.
+    """
+    firsts = [s.onset_s for s in strokes if 0 <= s.onset_s < 1.0 and not s.is_grace]
+    cut_s = firsts[rng.integers(len(firsts))] if firsts else 0.0
+    if rng.random() < 0.6:
+        cut_s -= float(rng.uniform(-0.002, 0.008))
+    from_s = -1.0 if rng.random() < 0.5 else -0.03
+    moved = (replace(s, onset_s=s.onset_s - cut_s) for s in strokes)
+    return [s for s in moved if from_s <= s.onset_s < length_s]
 
 
 class _KitDraw:
@@ -205,10 +239,7 @@ class _KitDraw:
     def _make(self, drum_class: str, articulation: str) -> Voice:
         rng, settings = self._rng, self._synthesiser.settings
         name, one_shots = self._one_shots(drum_class, articulation)
-        layers = [one_shots[0], one_shots[-1]] if len(one_shots) > 1 else [one_shots[0]]
-        if len(one_shots) > 2 and rng.random() < 0.5:
-            layers.insert(1, one_shots[rng.integers(1, len(one_shots) - 1)])
-        sounds = [layer.samples for layer in layers]
+        sounds = [layer.samples for layer in self._layers(one_shots)]
         origin = f"{name}/{drum_class}/{articulation}"
         if rng.random() < settings.layered:
             second = self._second_sound(drum_class, articulation)
@@ -219,6 +250,11 @@ class _KitDraw:
             change = _draw_change(drum_class, rng)
             sounds = [change.apply(sound) for sound in sounds]
             origin += f" {change}"
+        if settings.rattling and drum_class in ("KD", "TT") and rng.random() < settings.rattling:
+            snare, gain = self._second_sound("SD", ""), float(10 ** (rng.uniform(-36, -18) / 20))
+            delay = int(rng.integers(0, 441))
+            sounds = [_rattling(sound, snare, gain, delay) for sound in sounds]
+            origin += f" + rattle {gain:.3f}"
         gain_db = self._levels_db[drum_class] + rng.uniform(-2, 2)
         return Voice(
             layers=tuple(_with_dull_copy(sound) for sound in sounds),
@@ -226,6 +262,17 @@ class _KitDraw:
             softness=float(rng.uniform(0.0, 0.9)),
             origin=origin,
         )
+
+    def _layers(self, one_shots: list[OneShot]) -> list[OneShot]:
+        """Return one to three hits of a voice, from soft to loud."""
+        rng, n = self._rng, len(one_shots)
+        if n > 3 and self._synthesiser.settings.drawn_layers:
+            chosen = rng.choice(n, size=rng.integers(2, 4), replace=False)
+            return [one_shots[i] for i in sorted(chosen)]
+        layers = [one_shots[0], one_shots[-1]] if n > 1 else [one_shots[0]]
+        if n > 2 and rng.random() < 0.5:
+            layers.insert(1, one_shots[rng.integers(1, n - 1)])
+        return layers
 
     def _second_sound(self, drum_class: str, articulation: str) -> Tensor:
         pool, rng = self._synthesiser._pool, self._rng
@@ -282,6 +329,15 @@ def _layered(first: Tensor, second: Tensor, weight: float) -> Tensor:
     out[: len(first)] += first * (1 - weight)
     out[: len(second)] += second * weight
     return 0.9 * out / out.abs().max().clamp_min(1e-6)
+
+
+def _rattling(sound: Tensor, snare: Tensor, gain: float, delay: int) -> Tensor:
+    """Return a drum with the snare's wires, which it shakes: a snare without its attack, softer and later."""
+    wires = snare[round(0.005 * SAMPLE_RATE) :] * gain
+    wires = wires * (torch.arange(len(wires), device=wires.device) / (0.01 * SAMPLE_RATE)).clamp_max(1)
+    out = functional.pad(sound, (0, max(0, delay + len(wires) - len(sound))))
+    out[delay : delay + len(wires)] += wires
+    return out
 
 
 def _with_dull_copy(samples: Tensor) -> Tensor:
@@ -372,9 +428,10 @@ def render_batch_stems(recipes: Sequence[SegmentRecipe]) -> Tensor:
 
 
 def audible_strokes(stems: Tensor, strokes: Sequence[Stroke], *, within_db: float = 30.0) -> np.ndarray:
-    """Tell of each stroke whether its class is audible (docs/method.md, decision 28).
+    """Return of each stroke whether its class is audible (docs/method.md, decision 28).
 
-    Its class must be within `within_db` of the mix in the 50 ms after it.
+    Its class must be within `within_db` of the mix in the 50 ms after it. A stroke whose attack is cut off, as
+    it lies before the recording, is not audible: what is left is a tail.
 
     Args:
         stems: dry stems of one recording, shape (5, T).
@@ -386,8 +443,8 @@ def audible_strokes(stems: Tensor, strokes: Sequence[Stroke], *, within_db: floa
     mix = functional.avg_pool1d(stems.sum(dim=0).square()[None, None], hop, ceil_mode=True)[0, 0].cpu().numpy()
     audible = np.zeros(len(strokes), dtype=bool)
     for i, stroke in enumerate(strokes):
-        first = int(stroke.onset_s * 100)
-        if 0 <= first < len(mix):
+        first = max(0, int(stroke.onset_s * 100))
+        if stroke.onset_s >= -_CUT_S and first < len(mix):
             own = energy[CLASSES.index(stroke.drum_class), first : first + 6].sum()
             audible[i] = own > mix[first : first + 6].sum() * 10 ** (-within_db / 10) and own > 0
     return audible

@@ -77,7 +77,7 @@ class KitTraining(RunSettings):
     general: float = 0.25  # share of pieces that are of other drums
     kit_sounds: SynthesisSettings = field(
         default_factory=lambda: SynthesisSettings(
-            procedural=0.0, mixed_kit=0.0, layered=0.0, reshaped=0.35, effects=0.4
+            procedural=0.0, mixed_kit=0.0, layered=0.0, reshaped=0.35, rattling=0.0, effects=0.4
         )
     )
     pieces: PieceSettings = field(default_factory=lambda: PieceSettings(per_recording=2))

@@ -29,7 +29,7 @@ from training.pack import Pack
 from training.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
 from training.rhythm_reports import RhythmReports
 from training.scenes import SceneStock
-from training.score_transcriber import whole_kit_recipes
+from training.score_transcriber import whole_kit_recipes, whole_kits
 from training.synthesis import SegmentRecipe
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.errors import CheckpointError, SettingsError
@@ -443,7 +443,7 @@ def cycle_loss(back: Transformed, source: Source, recoverable: Tensor) -> Tensor
 def _held_out(pack: Pack, settings: RhythmTraining) -> tuple[list[SegmentRecipe], list[SegmentRecipe]]:
     """Return sources and targets for validation: whole kits and rhythms of the validation side."""
     n, length_s = settings.n_validation, settings.synthesis.n_samples / SAMPLE_RATE
-    drawn = islice(whole_kit_recipes(pack, "validate", seed=1, length_s=length_s), 2 * n)
+    drawn = islice(whole_kit_recipes(pack, "validate", whole_kits(length_s), seed=1), 2 * n)
     recipes = [recipe for _, recipe in drawn]
     return recipes[:n], recipes[n:]
 

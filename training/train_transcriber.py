@@ -30,13 +30,15 @@ from training.pack import Pack
 from training.rhythms import Stroke
 from training.score_transcriber import best_thresholds, count_matches, f_measures, make_recordings
 from training.synthesis import audible_strokes, render_batch, render_stems
-from transform.errors import SettingsError
+from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures
-from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet
+from transform.presets import Preset
+from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet, load_transcriber
 from transform.weights import config_from_json
 
 _log = logging.getLogger(__name__)
+WARM_LEARNING_RATE = 7e-4  # of a run that begins with trained weights: run 2 of docs/training.md
 _NETS: dict[str, type[TranscriberNet]] = {"transcriber": TranscriberNet, EVALUATION: EvaluationNet}
 
 
@@ -103,7 +105,7 @@ def make_targets(
             c = CLASSES.index(stroke.drum_class)
             position = stroke.onset_s * fps
             middle = round(position)
-            if not -1 <= middle <= n_frames:
+            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither asked for nor wrong
                 continue
             if not is_demanded:
                 weight[b, c, max(0, middle - 3) : middle + 4] = 0
@@ -145,11 +147,21 @@ def train_transcriber(
     max_minutes: float = math.inf,
     device: str = "cpu",
     resume: bool = False,
+    begin: Preset | None = None,
 ) -> Path:
     """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
 
     Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run,
     to the bit on one machine with a fixed number of threads.
+
+    Args:
+        pack: what is trained and validated on.
+        out: the folder of the run.
+        settings: of the run.
+        max_minutes: it stops with a checkpoint after this time.
+        device: where it is trained.
+        resume: go on from the checkpoint in `out`.
+        begin: the preset whose transcriber a new run begins with; None: with random weights.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that would be overwritten.
@@ -159,7 +171,10 @@ def train_transcriber(
     deadline = time.monotonic() + max_minutes * 60
     if not resume:
         check_is_new(out, settings.architecture)
-    return train(_Run(pack, settings, torch.device(device)), out, deadline=deadline, resume=resume)
+    run = _Run(pack, settings, torch.device(device))
+    if begin is not None:
+        run.begin_with(begin)
+    return train(run, out, deadline=deadline, resume=resume)
 
 
 class _Run(Run):
@@ -173,7 +188,20 @@ class _Run(Run):
         net = _NETS[settings.architecture](settings.model)
         super().__init__(settings.architecture, net, settings, device, kits=kits, pack=pack)
         self.features = DrumFeatures(settings.model.features).to(device)
-        self.validation = make_recordings(pack, "validate", n=settings.n_validation, seed=1)
+        dynamics = settings.synthesis.velocity_exponent  # thresholds are chosen where ghost notes are as soft
+        self.validation = make_recordings(
+            pack, "validate", n=settings.n_validation, seed=1, velocity_exponent=dynamics
+        )
+
+    def begin_with(self, preset: Preset) -> None:
+        """Begin with the transcriber of a preset; the optimiser warms up anew."""
+        path = preset.weights("transcriber")
+        trained = load_transcriber(path)
+        if replace(trained.config, thresholds=self.settings.model.thresholds) != self.settings.model:
+            raise CheckpointError(f"{path} is of another shape", hint="begin with another preset")
+        for net in (self.net, self.average):
+            net.load_state_dict(trained.state_dict())
+        self.average.config = trained.config
 
     def make_batch(self, rng: np.random.Generator) -> tuple[Tensor, Targets]:
         recipes = self.synthesiser.draw(self.settings.batch, rng)

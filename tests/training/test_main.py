@@ -43,7 +43,7 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
         "transcriber.pt",
     ]
 
-    score = ("score", "--data", tmp_path / "pack", "--preset", tmp_path / "preset", "--recordings", 2)
+    score = ("score", "--data", tmp_path / "pack", "--preset", tmp_path / "preset", "--synthetic", 2)
     scored = training(*score, "--write")
     assert scored.exit_code == 0, scored.stderr
     rows = [line[:28].strip() for line in scored.stdout.splitlines()]

@@ -77,3 +77,36 @@ def test_tempo_factor_stays_in_its_range(groove):
         step_s = np.diff(hats)
         assert np.allclose(step_s, step_s[0])
         assert 0.125 <= step_s[0] <= 0.5
+
+
+def only(**changes):
+    return VariationSettings(**(vars(AS_PLAYED) | changes))
+
+
+def test_a_random_grid_is_as_loud_and_as_soft_as_a_drummer(groove):
+    played = groove()
+    known = {
+        name: {float(v) for v in played.velocity[played.class_index == c]} for c, name in enumerate(CLASSES)
+    }
+    for seed in range(20):
+        assert all(s.velocity in known[s.drum_class] for s in draw(played, seed, only(random_grid=1.0)))
+
+
+def test_who_plays_no_ghost_notes_gets_hardly_any(groove):
+    settings = VariationSettings(random_grid=0.0, tom_fill=0.0)
+    drawn = [s for seed in range(300) for s in draw(groove(), seed, settings) if s.drum_class == "SD"]
+    assert 0 < np.mean([s.velocity < 0.4 for s in drawn if not s.is_grace]) < 0.2
+
+
+def test_crashes_fall_on_kicks_and_snares_and_hats_pause(groove):
+    n_crashes = 0
+    for seed in range(60):
+        strokes = draw(groove(), seed, only(class_swap=1.0))
+        added = [s for s in strokes if s.articulation == "crash" and s.velocity != 0.7]
+        drums_s = {s.onset_s for s in strokes if s.drum_class in ("KD", "SD")}
+        hats_s = [s.onset_s for s in strokes if s.drum_class == "HH"]
+        if added and hats_s:
+            n_crashes += len(added)
+            assert {s.onset_s for s in added} <= drums_s
+            assert all(abs(s.onset_s - hat_s) >= 0.03 for s in added for hat_s in hats_s)
+    assert n_crashes > 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.kits import ProceduralPool
+from training.kits import Kit, OneShot, ProceduralPool
 from training.rhythms import Stroke
 from training.synthesis import (
     BusRecipe,
@@ -14,6 +14,7 @@ from training.synthesis import (
     Voice,
     apply_bus,
     audible_strokes,
+    cut_on_stroke,
     pseudo_target,
     render_batch,
     render_batch_stems,
@@ -215,3 +216,89 @@ def test_kits_are_shared_by_the_segments_of_a_draw(synthesiser):
     shared = set(first.voices) & set(second.voices)
     assert shared
     assert all(first.voices[key] is second.voices[key] for key in shared)
+
+
+def beats(first_s, last_s, step_s=0.25):
+    n = round((last_s - first_s) / step_s)
+    return [Stroke(round(first_s + i * step_s, 6), "SD", "", 0.5) for i in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_loop_is_cut_out_on_a_stroke(seed):
+    played = beats(-1.0, 4.0)
+    cut = cut_on_stroke(played, 3.0, np.random.default_rng(seed))
+    onsets = np.array([s.onset_s for s in cut])
+    first = onsets[np.abs(onsets) < 0.1]
+    assert len(first) == 1
+    assert -0.002 <= first[0] <= 0.008
+    assert np.allclose(np.diff(onsets), 0.25)
+    assert 2.7 < onsets[-1] < 3.0
+    assert onsets[0] == pytest.approx(first[0]) or onsets[0] < -0.7
+
+
+def test_loops_begin_on_the_first_sample_or_near_it_with_and_without_tails():
+    cuts = [cut_on_stroke(beats(-1.0, 4.0), 3.0, np.random.default_rng(seed)) for seed in range(300)]
+    exact = np.mean([any(s.onset_s == 0 for s in cut) for cut in cuts])
+    ringing = np.mean([cut[0].onset_s < -0.1 for cut in cuts])
+    assert 0.3 < exact < 0.5
+    assert 0.4 < ringing < 0.6
+    # What plays nothing near its beginning is cut there all the same.
+    late = [Stroke(2.0, "SD", "", 0.5)]
+    assert len(cut_on_stroke(late, 3.0, np.random.default_rng(0))) == 1
+
+
+def test_segments_are_cut_on_strokes_as_often_as_asked(synthesiser):
+    for cut, least, most in ((1.0, 0.95, 1.0), (0.0, 0.0, 0.8)):
+        recipes = synthesiser(pre_roll=0.0, cut=cut, effects=0.0).draw(60, np.random.default_rng(1))
+        begin = [any(-0.003 <= s.onset_s <= 0.008 for s in recipe.strokes) for recipe in recipes]
+        assert least <= np.mean(begin) <= most
+    sounding = [bool(render_stems(r)[:, :50].any()) for r in recipes if min(s.onset_s for s in r.strokes) == 0]
+    assert all(sounding)
+
+
+def test_a_stroke_whose_attack_is_cut_off_is_a_tail():
+    loud = np.full(4410, 0.5)
+    strokes = [Stroke(onset_s, "KD", "", 1.0) for onset_s in (-0.02, -0.0031, -0.0029, 0.0)]
+    for stroke, is_audible in zip(strokes, (False, False, True, True), strict=True):
+        stems = render_stems(recipe({("KD", ""): voice(loud)}, [stroke]))
+        assert audible_strokes(stems, [stroke]).tolist() == [is_audible]
+
+
+def snares(n):
+    """Return a kit of a kick, hats and `n` snares of one voice, from soft to loud; each is one value."""
+    shots = [OneShot("SD", "", float(i - n), torch.full((64,), (i + 1) / n)) for i in range(n)]
+    shots += [OneShot(c, "", 0.0, torch.full((64,), 0.5)) for c in ("KD", "HH", "TT", "CY")]
+    return Kit("made", "acoustic", "train", tuple(shots))
+
+
+PLAIN = {"procedural": 0.0, "layered": 0.0, "reshaped": 0.0, "effects": 0.0, "n_samples": RATE}
+
+
+def drawn_voices(kit, groove, key, **settings):
+    """Return a voice of each of 60 segments of one kit."""
+    source = Synthesiser([kit], [groove], SynthesisSettings(**(PLAIN | settings)), pool=None)
+    recipes = source.draw(60, np.random.default_rng(0), per_kit=1)
+    return [recipe.voices[key] for recipe in recipes if key in recipe.voices]
+
+
+def test_layers_are_any_hits_of_a_voice_from_soft_to_loud(groove):
+    def levels(**settings):
+        found = drawn_voices(snares(12), groove(), ("SD", ""), rattling=0.0, **settings)
+        return [[round(float(layer[0, 20]) * 12) for layer in v.layers] for v in found]
+
+    drawn = levels()
+    assert all(layers == sorted(layers) and 2 <= len(layers) <= 3 for layers in drawn)
+    assert {level for layers in drawn for level in layers} == set(range(1, 13))
+    assert all((layers[0], layers[-1]) == (1, 12) for layers in levels(drawn_layers=False))
+
+
+def test_a_kick_shakes_the_snare_faintly_and_is_no_snare(groove, kit):
+    made = kit("made", "train")
+    (kick,) = (shot.samples for shot in made.one_shots if shot.drum_class == "KD")
+    for is_rattling, (low_db, high_db) in ((0.0, (-200, -190)), (1.0, (-75, -18))):
+        for v in drawn_voices(made, groove(), ("KD", ""), rattling=is_rattling):
+            (layer,) = v.layers
+            added = layer[0] - torch.nn.functional.pad(kick, (0, layer.shape[1] - len(kick)))
+            assert low_db <= 20 * torch.log10(added.abs().max() + 1e-10) <= high_db
+            assert "rattle" in v.origin or not is_rattling
+    assert not any("rattle" in v.origin for v in drawn_voices(made, groove(), ("HH", "closed"), rattling=1.0))

@@ -20,6 +20,7 @@ from training.train_transcriber import (
     transcription_loss,
 )
 from transform.errors import CheckpointError, SettingsError
+from transform.features import DrumFeatures, FeatureSettings
 from transform.presets import load_preset
 from transform.transcriber import TranscriberConfig, load_transcriber
 
@@ -73,6 +74,46 @@ def test_strokes_at_the_borders_stay_inside():
     )
     assert targets.onset[0, 0].nonzero()[:, 0].tolist() == [0, 1]
     assert targets.onset[0, 1].nonzero()[:, 0].tolist() == [19]
+
+
+def test_a_stroke_on_the_first_sample_has_a_label_and_one_just_before_is_left_open():
+    targets = targets_of(Stroke(0.0, "SD", "", 0.6))
+    assert targets.onset[0, 1, :3].tolist() == pytest.approx([1.0, 1 / 3, 0.0])
+    assert targets.offset[0, 1, :2].tolist() == pytest.approx([0.0, -1.0])
+    assert targets.weight.all()
+    cut_off = targets_of(Stroke(-0.02, "SD", "", 0.6), audible=[False])
+    assert not cut_off.onset.any()
+    assert cut_off.weight[0, 1, :4].tolist() == [0, 0, 1, 1]
+    tail = targets_of(Stroke(-0.05, "SD", "", 0.6), audible=[False])  # none may be found here
+    assert tail.weight.all()
+
+
+def test_a_recordings_first_samples_look_as_after_silence(hit):
+    features = DrumFeatures(FeatureSettings())
+    audio = torch.from_numpy(hit("SD"))[None]
+    silence = torch.zeros(1, 10 * 441)
+    after_silence = features(torch.cat((silence, audio), dim=1))
+    assert torch.allclose(features(audio), after_silence[:, :, 10:], atol=1e-5)
+    assert features(audio)[0, 2, 0].max() > 0.5  # the rise of the attack
+
+
+def test_a_run_begins_with_the_weights_of_a_preset(tiny_pack, small_training, tmp_path):
+    settings = small_training(steps=2, validate_every=2)
+    trained = train_transcriber(tiny_pack, tmp_path / "first", settings)
+    export_transcriber(trained, tmp_path / "preset")
+    preset = load_preset(tmp_path / "preset")
+    begun = load_transcriber(preset.weights("transcriber"))
+    still = small_training(steps=1, learning_rate=0.0)
+    checkpoint = train_transcriber(tiny_pack, tmp_path / "second", still, begin=preset)
+    state = torch.load(checkpoint)
+    for name, value in begun.named_parameters():
+        assert torch.equal(state["net"][name], value), name
+        assert torch.allclose(state["average"][name], value, atol=1e-7), name
+    assert json.loads(state["config"])["thresholds"] == list(begun.config.thresholds)
+    assert state["step"] == 1
+    other = small_training(model=TranscriberConfig(widths=(4, 4, 8, 8), d_model=8, dilations=(1, 2, 4)))
+    with pytest.raises(CheckpointError, match="of another shape"):
+        train_transcriber(tiny_pack, tmp_path / "third", other, begin=preset)
 
 
 def test_loss_is_least_for_the_truth(small_training):
