@@ -109,7 +109,7 @@ def run(items: Sequence[Item], settings: BatchSettings, show: Show | None = None
         OutputError: the folder cannot be written, or another batch is writing there.
         DeviceError: there is no cluster.
     """
-    presets = {name: load_preset(name).sha256 for name in {item.preset for item in items}}
+    presets = _preset_hashes(items)
     left = _Left(items, show)
     n_failed = 0
     with _writable(settings.out), Manifest(settings.out) as manifest:
@@ -139,9 +139,9 @@ def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]
 
     The report of what would be made says how long its recording is.
     """
-    manifest = Manifest.read(settings.out)
+    manifest, presets = Manifest.read(settings.out), _preset_hashes(items)
     for item in items:
-        outcome, _ = _state(item, manifest, load_preset(item.preset).sha256, settings)
+        outcome, _ = _state(item, manifest, presets[item.preset], settings)
         if outcome is None:
             try:
                 with Recording.open(item.source) as recording:
@@ -149,6 +149,10 @@ def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]
             except RedrumError as err:
                 outcome = Outcome(item, "failed", {"error": err.message, "hint": err.hint})
         yield outcome
+
+
+def _preset_hashes(items: Sequence[Item]) -> dict[str, str]:
+    return {name: load_preset(name).sha256 for name in {item.preset for item in items}}
 
 
 def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:

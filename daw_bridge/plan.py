@@ -249,10 +249,11 @@ class _Rhythms:
 def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[Item]:
     rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
     rhythms, items, used = _Rhythms(settings.drum_map), [], set()
+    checked = cache(check_preset)  # of the lines of a sheet, most name the same
     mistakes: list[RedrumError] = []
     for line, row in rows:
         problems: list[RedrumError] = []
-        own = _tried(problems, _of_row, row, settings)
+        own = _tried(problems, _of_row, row, settings, checked)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
         mistakes += [_at_line(line, problem) for problem in problems]
@@ -321,7 +322,7 @@ def _unreadable(sheet: Path, err: OSError) -> SettingsError:
     return SettingsError(f"{sheet} cannot be read: {err.strerror or err}", hint="check its permissions")
 
 
-def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
+def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
     """Return the settings of a line, after checking them."""
     for name in row:
         if name not in SHEET_COLUMNS:
@@ -339,7 +340,7 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings) -> PlanSettings:
             raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
         given["seed"] = int(seed)
     preset = str(row.get("preset", settings.preset))
-    check_preset(preset, RenderSettings(**given).engine)
+    check(preset, RenderSettings(**given).engine)
     return replace(settings, given=given, preset=preset)
 
 
