@@ -182,9 +182,9 @@ def _connection() -> Connection:
     """Return a connection to the server in REAPER, which is started if it can be."""
     if (found := _found_connection()) is not None:
         return found
-    if _ext_state("server_port"):  # a server that is not ours, or does not answer
+    if _ext_state("redrum", "server_port"):  # it runs, and does not answer
         raise ServerNotStarted
-    if not (action := _ext_state("activate_reapy_server").strip('"')):
+    if not (action := _ext_state("reapy", "activate_reapy_server").strip('"')):
         raise ServerNotStarted
     deadline_s = time.monotonic() + LOOK_TIMEOUT_S
     _get(f"/_/{action}")
@@ -210,7 +210,7 @@ def _found_connection() -> Connection | None:
 
 def _is_running() -> bool:
     try:
-        _ext_state("server_port")
+        _ext_state("redrum", "server_port")
     except ReaperNotRunning:
         return False
     except ReaperLost:
@@ -218,9 +218,9 @@ def _is_running() -> bool:
     return True
 
 
-def _ext_state(key: str) -> str:
-    """Return what reapy has noted in REAPER, "" where it has noted nothing."""
-    return _get(f"/_/GET/EXTSTATE/reapy/{key}").rstrip("\r\n").rpartition("\t")[2]
+def _ext_state(section: str, key: str) -> str:
+    """Return what scripts have noted in REAPER, "" where they have noted nothing."""
+    return _get(f"/_/GET/EXTSTATE/{section}/{key}").rstrip("\r\n").rpartition("\t")[2]
 
 
 def _get(path: str) -> str:

@@ -35,8 +35,8 @@ MESSAGE_BYTES = 16 * 2**20  # the longest request; a take needs about 500 bytes
 class LocalServer(Server):
     """Answers what Redrum asks of REAPER."""
 
-    def __init__(self, port: int) -> None:
-        """Begin to listen.
+    def __init__(self, port: int = 0) -> None:
+        """Begin to listen, on a free port if it is 0.
 
         Raises:
             OSError: the port is taken, or the endpoint file cannot be written.
@@ -44,7 +44,7 @@ class LocalServer(Server):
         handlers = {name: self._handler(name) for name in ("collect", "write_back")}
         # REAPER has no log, only a window, which strangers are not to open.
         super().__init__(handlers, [], lambda text: None, MESSAGE_BYTES)
-        self.listen(endpoint_path("reaper"), port)
+        self.port = self.listen(endpoint_path("reaper"), port)
 
     def _handler(self, name: str) -> Callable[[dict[str, Any]], Iterator[str]]:
         def answer(request: dict[str, Any]) -> Iterator[str]:
@@ -67,20 +67,27 @@ def serve(server: LocalServer) -> None:
 
 
 def start() -> None:
-    """Start the server, and have it end with REAPER."""
-    port = reapy.config.REAPY_SERVER_PORT
-    try:
-        server = LocalServer(port)
-    except OSError as err:
-        reapy.show_message_box(
-            f"Redrum's server cannot start: {err}.\nIt runs already, or another program uses port {port}."
-        )
+    """Start the server unless it runs already, and have it end with REAPER."""
+    if reapy.get_ext_state("redrum", "server_port"):
+        reapy.show_message_box("Redrum's server runs already.")
         return
-    # Clients of reapy would start this script again and again if they did not find a port.
-    reapy.set_ext_state("reapy", "server_port", port)
+    try:
+        server = LocalServer()
+    except OSError as err:
+        reapy.show_message_box(f"Redrum's server cannot start: {err}")
+        return
     reapy.at_exit(server.close)
-    reapy.at_exit(reapy.delete_ext_state, "reapy", "server_port")
+    _note("redrum", server.port)
+    if not reapy.get_ext_state("reapy", "server_port"):
+        # Else reapy's clients, which look for a server of their own, would start this one again and again.
+        _note("reapy", server.port)
     serve(server)
+
+
+def _note(section: str, port: int) -> None:
+    """Note a port where REAPER's web interface finds it, until REAPER quits."""
+    reapy.set_ext_state(section, "server_port", port)
+    reapy.at_exit(reapy.delete_ext_state, section, "server_port")
 
 
 if __name__ == "__main__":

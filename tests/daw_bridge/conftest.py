@@ -253,10 +253,9 @@ class ReaperWorld:
         return [one for one in self.tracks_after() if one in self.before] == self.before
 
     def close(self):
-        if self.process.poll() is None and not self.is_spoilt:
-            for session in self.sessions:
-                session.close()
-        else:
+        for session in self.sessions:
+            session.close()
+        if self.process.poll() is not None or self.is_spoilt:
             self.stop()
         self._home.__exit__(None, None, None)
 

@@ -81,7 +81,8 @@ def write_endpoint(path: str, port: int, token: str, **more: Any) -> None:
         UnsafeFile: somebody else's folder, or a link of theirs, is in its place.
         OSError: it cannot be written, or not be read then.
     """
-    endpoint = {"schema": SCHEMA, "port": port, "token": token, "pid": os.getpid(), **more}
+    endpoint = {"schema": SCHEMA, "port": port, "token": token, "pid": os.getpid()}
+    endpoint.update(more)
     make_folder(os.path.dirname(path))
     temporary = path + "." + os.urandom(8).hex()
     try:
