@@ -107,7 +107,7 @@ class Helper:
                 with _Selector() as selector:
                     for link in lobby.sockets():
                         selector.register(link, selectors.EVENT_READ)
-                    selector.select(_LISTEN_S)
+                    selector.select(_LISTEN_S if lobby.is_accepting else _AGAIN_S)
                 for link, peer in lobby.tick():
                     self._let_in(Connection(link, peer))
             except Exception:  # others may still be helped

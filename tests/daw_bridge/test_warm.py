@@ -152,6 +152,8 @@ def test_the_second_job_goes_to_the_helper_of_the_first(studio):
     assert first == studio.endpoint()["pid"]
     assert studio.run() == first
     assert stat_mode(warm.endpoint_path(str(studio.data))) == 0o600
+    assert stat_mode(studio.data / "helper.lock") == 0o600
+    assert stat_mode(studio.data) in (0o700, 0o600)
 
 
 def stat_mode(path):
@@ -429,6 +431,18 @@ def test_where_a_helper_cannot_work_jobs_are_done_without(studio):
     (studio.data / "helper.lock").mkdir(parents=True)
     assert studio.run() == "itself"
     assert studio.endpoint() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
+def test_a_lock_that_is_no_file_of_ours_is_not_waited_for(studio):
+    studio.data.mkdir()
+    os.mkfifo(studio.data / "helper.lock", 0o600)
+    assert studio.run() == "itself"
+    (studio.data / "helper.lock").unlink()
+    (studio.data / "mine").write_text("mine")
+    (studio.data / "helper.lock").symlink_to(studio.data / "mine")
+    assert studio.run() == "itself"
+    assert (studio.data / "mine").read_text() == "mine"
 
 
 def test_the_helper_can_be_turned_off(studio):

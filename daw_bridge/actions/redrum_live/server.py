@@ -23,6 +23,7 @@ TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of the work inc
 PROOF_S = 5.0  # that a connection has to prove itself
 REQUEST_S = 10.0  # from the first byte of a request to its last
 ANSWER_S = 30.0  # that the other side may take to receive an answer
+STAY_S = 0.15  # that it has in any case, however many others wait
 MOST_UNPROVEN, MOST_PROVEN = 32, 32  # connections
 REFUSALS_S = 60.0  # between two lines of the log about strangers
 
@@ -39,8 +40,9 @@ def door_path() -> str:
 class Lobby:
     """Listens on this machine only, and holds connections until they have proved that they know the token.
 
-    They are few, and stay for a short time; where there is no room for another, the oldest has to leave. So
-    whoever proves itself at once gets in, however many connections strangers hold.
+    They are few, and stay for a short time; where there is no room for another, the oldest has to leave, or if
+    that has only just come, the other waits. So whoever proves itself at once gets in, however many connections
+    strangers hold.
     """
 
     def __init__(self, port: int, token: str, log: Callable[[str], None], most_bytes: int) -> None:
@@ -83,10 +85,16 @@ class Lobby:
             one.link.close()
         self._waiting = []
 
+    @property
+    def is_accepting(self) -> bool:
+        """Whether there is room for another connection."""
+        now_s = time.perf_counter()
+        is_full = len(self._waiting) >= MOST_UNPROVEN and now_s < self._waiting[0].since_s + STAY_S
+        return now_s >= self._accept_again_s and not is_full
+
     def sockets(self) -> list[socket.socket]:
         """Return where something may come in; without the listener while there is no room."""
-        is_open = time.perf_counter() >= self._accept_again_s
-        return [one.link for one in self._waiting] + [self._listener] * is_open
+        return [one.link for one in self._waiting] + [self._listener] * self.is_accepting
 
     def tick(self) -> list[tuple[socket.socket, Peer]]:
         """Return the connections that have proved themselves by now; the others go on or are refused."""
@@ -96,8 +104,6 @@ class Lobby:
         for one in self._arrivals():
             if self._goes_on(one):
                 proven.append((one.link, one.peer))
-            while len(self._waiting) > MOST_UNPROVEN:
-                self._refuse_oldest()
         return proven
 
     def refuse(self, link: socket.socket, why: str) -> None:
@@ -110,7 +116,7 @@ class Lobby:
         try:
             if one.has_proved():
                 return True
-            if time.perf_counter() < one.until_s:
+            if time.perf_counter() < one.since_s + PROOF_S:
                 self._waiting.append(one)
                 return False
             self.refuse(one.link, "it did not prove itself in time")
@@ -122,7 +128,9 @@ class Lobby:
 
     def _arrivals(self) -> Iterator[_Unproven]:
         """Yield who has connected, not more than may be here."""
-        for _ in range(MOST_UNPROVEN if time.perf_counter() >= self._accept_again_s else 0):
+        for _ in range(MOST_UNPROVEN):
+            if not self.is_accepting:
+                return
             try:
                 link, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -136,6 +144,8 @@ class Lobby:
                 self.refuse(link, "a connection from " + str(address[0]))
                 continue
             link.setblocking(False)
+            if len(self._waiting) >= MOST_UNPROVEN:
+                self._refuse_oldest()
             yield _Unproven(link, Peer(self._token, is_server=True, most_bytes=self._most_bytes))
 
     def _refuse_oldest(self) -> None:
@@ -156,7 +166,7 @@ class _Unproven:
 
     def __init__(self, link: socket.socket, peer: Peer) -> None:
         self.link, self.peer = link, peer
-        self.until_s = time.perf_counter() + PROOF_S
+        self.since_s = time.perf_counter()
         self.has_said_something = False
 
     def has_proved(self) -> bool:
