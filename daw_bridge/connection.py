@@ -20,7 +20,12 @@ from daw_bridge.actions.redrum_live.handshake import Peer, Unproven
 
 __all__ = ["Connection", "Unproven"]
 
-_CONNECT_S = 2.0  # this machine takes or refuses a connection at once; Windows asks a closed port for longer
+_CONNECT_S = (
+    0.5  # this machine takes or refuses a connection at once, but asks a closed port for 2 s on Windows
+)
+_CONNECTS = (
+    4  # that are tried where there is no place in the queue: the system itself would wait longer each time
+)
 _TRIES = 20  # to be heard among many strangers
 _AGAIN_S = 0.05
 _CHUNK_BYTES = 64 * 1024
@@ -48,9 +53,8 @@ class Connection:
         """
         deadline_s = time.monotonic() + timeout_s
         for n_left in reversed(range(_TRIES)):
-            timeout_s = max(0.0, min(_CONNECT_S, deadline_s - time.monotonic()))
-            link = socket.create_connection(("127.0.0.1", endpoint["port"]), timeout=timeout_s or 1e-3)
-            connection = cls(link, Peer(endpoint["token"], is_server=False, most_bytes=most_bytes))
+            peer = Peer(endpoint["token"], is_server=False, most_bytes=most_bytes)
+            connection = cls(_connected(endpoint["port"], deadline_s), peer)
             try:
                 connection._prove(deadline_s)
                 return connection
@@ -137,3 +141,13 @@ class Connection:
         if left_s <= 0:
             raise TimeoutError("no answer in time")
         self._link.settimeout(left_s)
+
+
+def _connected(port: int, deadline_s: float) -> socket.socket:
+    for n_left in reversed(range(_CONNECTS)):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_S)
+        except TimeoutError:
+            if not n_left or time.monotonic() > deadline_s:
+                raise
+    raise AssertionError("the last try returns or raises")

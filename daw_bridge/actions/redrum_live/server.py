@@ -20,14 +20,14 @@ __all__ = ["MESSAGE_BYTES", "SCHEMA", "Lobby", "Server", "door_path"]
 
 MESSAGE_BYTES = 512 * 1024  # the longest request; a job of a hundred takes has about 50 kB
 TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of the work included
-PROOF_S = 5.0  # that a connection has to prove itself
+PROOF_S = 3.0  # that a connection has to prove itself
 REQUEST_S = 10.0  # from the first byte of a request to its last
 ANSWER_S = 30.0  # that the other side may take to receive an answer
 STAY_S = 0.15  # that it has in any case, however many others wait
-MOST_UNPROVEN, MOST_PROVEN = 32, 32  # connections
+MOST_UNPROVEN, MOST_PROVEN = 64, 32  # connections
 REFUSALS_S = 60.0  # between two lines of the log about strangers
 
-_BACKLOG = 128
+_BACKLOG = 256
 _ACCEPT_AGAIN_S = 0.1  # after the system had no room for another connection
 _CHUNK_BYTES = 64 * 1024
 
