@@ -36,6 +36,8 @@ class Connection:
 
     def __init__(self, link: socket.socket, peer: Peer) -> None:
         self._link, self._peer = link, peer
+        with suppress(OSError):  # or a message waits until the one before has been confirmed, 40 ms
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
     def open(cls, endpoint: Mapping[str, Any], timeout_s: float, most_bytes: int) -> Connection:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .endpoint import endpoint_path, remove_endpoint, write_endpoint
@@ -144,6 +145,8 @@ class Lobby:
                 self.refuse(link, "a connection from " + str(address[0]))
                 continue
             link.setblocking(False)
+            with suppress(OSError):  # or the end of an answer waits until its beginning has been confirmed
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._waiting) >= MOST_UNPROVEN:
                 self._refuse_oldest()
             yield _Unproven(link, Peer(self._token, is_server=True, most_bytes=self._most_bytes))
