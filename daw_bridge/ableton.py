@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
-from daw_bridge.actions.redrum_live.server import SCHEMA, door_path
+from daw_bridge.actions.redrum_live.endpoint import UnsafeFile, read_endpoint
+from daw_bridge.actions.redrum_live.server import MESSAGE_BYTES, SCHEMA, door_path
 from daw_bridge.als import project_folder, set_tempo
+from daw_bridge.connection import Connection
 from daw_bridge.live_clips import RE_PITCH, Clip, item_of, next_bar, placed
 from daw_bridge.session import (
     RHYTHM_TRACKS,
@@ -72,8 +73,15 @@ class ScriptOutdated(DawError):
     def __init__(self) -> None:
         super().__init__(
             "the Remote Script in Live is of another version of Redrum",
-            hint="run redrum live install, then start Live again",
+            hint="run redrum live install again, and restart Live",
         )
+
+
+class EndpointUnsafe(DawError):
+    """The file that says where the Remote Script listens may be somebody else's."""
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(f"it is not safe to talk to Live: {why}", hint="remove it, then start Live again")
 
 
 class LiveTooOld(DawError):
@@ -127,8 +135,8 @@ class LiveFailed(DawError):
 class LiveSession:
     """The set that is open in Live."""
 
-    def __init__(self, door: Mapping[str, Any], scope: Scope, timeout_s: float) -> None:
-        self._door, self._scope, self._timeout_s = door, scope, timeout_s
+    def __init__(self, endpoint: Mapping[str, Any], scope: Scope, timeout_s: float) -> None:
+        self._endpoint, self._scope, self._timeout_s = endpoint, scope, timeout_s
         self._clips: dict[str, dict[str, Any]] = {}
         self._version: tuple[int, ...] = NEEDED_VERSION
         self.not_placed: LiveTooOld | None = None  # why takes are only files, once `write_back` has made them
@@ -147,8 +155,12 @@ class LiveSession:
             LiveNotRunning: there is no Live.
             ScriptNotChosen: Live runs, but not Redrum's control surface in it.
             ScriptOutdated: the control surface is of another version.
+            EndpointUnsafe: somebody else may have said where it listens.
+            LiveLost: Live does not answer.
         """
-        return cls(_door(), scope, timeout_s)
+        session = cls(_endpoint(), scope, timeout_s)
+        session._connection().close()
+        return session
 
     def look(self) -> dict[str, Any]:
         """Return what Live says of itself: `live`, its version, and `set`."""
@@ -201,11 +213,12 @@ class LiveSession:
                 self.not_placed = LiveTooOld(self._version)
                 return media
             plan = {"request": "write", "set": job.project_id, "tracks": self._planned(job, takes, media)}
-            try:
-                notes = self._ask(plan)["notes"]
-            except (LiveLost, KeyboardInterrupt) as err:
-                unanswered = err  # Live may have done it, or do it yet: the files must stay
-                notes = []
+            with self._connection() as connection:
+                try:
+                    notes = self._answer(connection, plan)["notes"]
+                except (LiveLost, KeyboardInterrupt) as err:
+                    unanswered = err  # Live may have done it, or do it yet: the files must stay
+                    notes = []
         if isinstance(unanswered, LiveLost):
             where = f"they lie in {job.media_folder}"
             raise LiveLost(f"Live did not say whether it took the takes; {where}") from unanswered
@@ -258,28 +271,35 @@ class LiveSession:
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the Remote Script's answer."""
-        line = json.dumps({"schema": SCHEMA, "token": self._door["token"], **request}) + "\n"
+        with self._connection() as connection:
+            return self._answer(connection, request)
+
+    def _answer(self, connection: Connection, request: Mapping[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(request)) > MESSAGE_BYTES:  # the script would hang up
+            raise LiveFailed("too many takes at once")
         try:
-            answer = _exchange(int(self._door["port"]), line.encode("utf-8", "replace"), self._timeout_s)
-        except ConnectionRefusedError as err:
-            _door()  # raises if there is no other script, loaded with another set
-            raise SetClosed from err
+            connection.send(request, self._timeout_s)
+            found = connection.receive(self._timeout_s)
         except OSError as err:
             raise LiveLost from err
-        try:
-            found: dict[str, Any] = json.loads(answer)
-        except ValueError as err:
-            raise LiveLost from err
-        if found.get("schema") != SCHEMA:
+        if found.get("schema") != SCHEMA or found.get("error") == "unknown":
             raise ScriptOutdated
-        error = found.get("error")
-        if error in ("closed", "token"):
+        if found.get("error") == "closed":
             raise SetClosed
-        if error in ("schema", "unknown"):
-            raise ScriptOutdated
-        if error:
-            raise LiveFailed(str(found.get("why") or error))
+        if "error" in found:
+            raise LiveFailed(str(found.get("why") or found["error"]))
         return found
+
+    def _connection(self) -> Connection:
+        """Return a connection to the script that this session is of; nothing has been asked yet."""
+        try:
+            return Connection.open(self._endpoint, self._timeout_s, _MOST_BYTES)
+        except TimeoutError as err:
+            raise LiveLost from err
+        except OSError as err:
+            if _endpoint()["token"] != self._endpoint["token"]:  # another script, loaded with another set
+                raise SetClosed from err
+            raise _not_there() from err
 
 
 def is_running() -> bool:
@@ -288,32 +308,23 @@ def is_running() -> bool:
     return any(name == "live" or name.startswith("ableton live") for name in names)
 
 
-def _door() -> dict[str, Any]:
-    """Return where the Remote Script listens."""
+def _endpoint() -> dict[str, Any]:
+    """Return where the Remote Script says that it listens."""
     try:
-        door = json.loads(Path(door_path()).read_text(encoding="utf-8"))
-        is_outdated = door["schema"] != SCHEMA
-        with socket.create_connection(("127.0.0.1", int(door["port"])), timeout=2.0):
-            pass
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise (ScriptNotChosen() if is_running() else LiveNotRunning()) from err
-    if is_outdated:
-        raise ScriptOutdated
-    return dict(door)
+        endpoint = read_endpoint(door_path())
+    except UnsafeFile as err:
+        raise EndpointUnsafe(err) from err
+    except OSError as err:
+        raise _not_there() from err
+    if endpoint is None:
+        raise _not_there()
+    if endpoint["schema"] != SCHEMA:
+        raise ScriptOutdated if is_running() else LiveNotRunning
+    return endpoint
 
 
-def _exchange(port: int, line: bytes, timeout_s: float) -> bytes:
-    """Return the line that the Remote Script answers with."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as link:
-        link.sendall(line)
-        answer = bytearray()
-        while data := link.recv(2**16):
-            answer += data
-            if len(answer) > _MOST_BYTES:
-                raise OSError("the answer never ends")
-    if not answer.endswith(b"\n"):
-        raise OSError("the answer is cut short")
-    return bytes(answer)
+def _not_there() -> DawError:
+    return ScriptNotChosen() if is_running() else LiveNotRunning()
 
 
 def _media_folder(project: str) -> Path:

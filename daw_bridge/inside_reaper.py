@@ -1,4 +1,4 @@
-"""What Redrum does inside REAPER: `daw_bridge.reaper` sends this text there and calls one of its functions.
+"""What Redrum does inside REAPER: `redrum_server.py` runs this text there and calls one of its functions.
 
 So a call is one request, however much it reads or writes: REAPER's window waits for milliseconds, and a client
 that dies leaves nothing half done. The text runs in REAPER's Python, which may be an old one, and imports

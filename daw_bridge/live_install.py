@@ -18,7 +18,15 @@ from transform.confined import is_link
 from transform.errors import DawError, RedrumError
 from transform.files import write_bytes_atomic
 
-FILES = ("__init__.py", "gathering.py", "server.py", "writing.py")
+FILES = (
+    "__init__.py",
+    "endpoint.py",
+    "gathering.py",
+    "handshake.py",
+    "server.py",
+    "surface.py",
+    "writing.py",
+)
 CHOOSE = (
     f"start Live again, then choose {SCRIPT_NAME} as a control surface in its settings, under Link, Tempo & "
     "MIDI; its input and output stay None"

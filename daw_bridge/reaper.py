@@ -1,28 +1,22 @@
 """A running REAPER, from outside: what is selected, and takes back as new tracks.
 
-python-reapy carries the requests. Whatever REAPER has to do is one request each (`inside_reaper`), so nothing
-ever holds its window from outside: a client that is killed in a hold takes reapy's server along. Before reapy
-is imported, which waits for ever where REAPER runs without the server, a look with a time-out says what is
-missing.
+Redrum's server in REAPER (`actions/redrum_server.py`) answers. Whatever REAPER has to do is one request each, a
+function of `inside_reaper`, so nothing ever holds its window from outside. Where the server does not run yet,
+REAPER's web interface is asked to start it.
 """
 
 from __future__ import annotations
 
 import http.client
-import importlib.resources
 import socket
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
+from daw_bridge.actions.redrum_live.endpoint import UnsafeFile, endpoint_path, read_endpoint
+from daw_bridge.actions.redrum_live.handshake import SCHEMA
+from daw_bridge.connection import Connection
 from daw_bridge.reaper_facts import job_of, plan_of
 from daw_bridge.session import RHYTHM_TRACKS, FinishedTake, Job, published_media
 from transform.errors import DawError, OutputError
@@ -31,11 +25,9 @@ WEB_PORT = 2307  # of REAPER's web interface, as reapy knows it
 SERVER_SCRIPT = "redrum_server.py"
 LOOK_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
+_MOST_BYTES = 256 * 2**20  # of an answer
+_MOST_PAGE_BYTES = 64 * 1024
 _MOST_TRIES = 5
-
-# Runs a function of `inside_reaper`; reapy's server calls `eval` with these names as globals.
-_CALL = "(exec(compile(code, 'redrum', 'exec'), scope), scope[name](*arguments))[1]"
-_T = TypeVar("_T")
 
 
 class ReaperNotRunning(DawError):
@@ -55,6 +47,16 @@ class ServerNotStarted(DawError):
         super().__init__(
             "REAPER runs, but Redrum's server in it does not answer",
             hint=f"in REAPER's Actions list run {SERVER_SCRIPT} (again); docs/reaper.md says how to load it",
+        )
+
+
+class ServerUnsafe(DawError):
+    """The file that says where the server listens may be somebody else's."""
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(
+            f"it is not safe to talk to REAPER: {why}",
+            hint=f"remove it, then run {SERVER_SCRIPT} in REAPER again",
         )
 
 
@@ -82,8 +84,8 @@ class ProjectClosed(DawError):
 class RunningSession:
     """The project that is open in REAPER; takes go back into its tab, whichever is in front by then."""
 
-    def __init__(self, worker: _Worker, timeout_s: float) -> None:
-        self._worker, self._timeout_s = worker, timeout_s
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self._connection, self._timeout_s = connection, timeout_s
 
     @classmethod
     def connect(cls, timeout_s: float = ANSWER_TIMEOUT_S) -> RunningSession:
@@ -95,16 +97,14 @@ class RunningSession:
         Raises:
             ReaperNotRunning: nothing answers.
             ServerNotStarted: REAPER runs, but not the server in it.
+            ServerUnsafe: somebody else may have said where the server listens.
             ReaperLost: it stopped answering.
         """
-        look()
-        worker = _Worker()
-        worker.call(_connect_reapy, timeout_s)
-        return cls(worker, timeout_s)
+        return cls(_connection(), timeout_s)
 
     def close(self) -> None:
-        """Hang up, even where the worker still waits for an answer."""
-        _hang_up()
+        """Hang up."""
+        self._connection.close()
 
     def collect(self) -> Job:
         """Return the selected items and those on rhythm tracks; see `Session.collect`."""
@@ -152,47 +152,65 @@ class RunningSession:
 
     def _ask(self, name: str, *arguments: object) -> Any:
         """Return what a function of `inside_reaper` says."""
-        scope = {"__name__": "redrum_inside_reaper"}
-        code = importlib.resources.files("daw_bridge").joinpath("inside_reaper.py").read_text(encoding="utf-8")
-        call = {"code": code, "scope": scope, "name": name, "arguments": list(arguments)}
-        return self._worker.call(lambda: _request([_CALL, call]), self._timeout_s)
+        try:
+            self._connection.send({"request": name, "arguments": list(arguments)}, self._timeout_s)
+            answer = self._connection.receive(self._timeout_s)
+        except OSError as err:
+            self.close()  # an answer that comes late would be taken for the next one
+            raise ReaperLost from err
+        if "error" in answer:
+            raise DawError(
+                f"REAPER could not do it: {answer.get('why')}",
+                hint="update REAPER, or report this with what -v says",
+            )
+        return answer["value"]
 
 
 def look() -> None:
     """Raise an error unless REAPER runs, and the server in it answers; takes a few seconds at most.
 
-    Where reapy is set up to start its server by itself, that is done.
-
     Raises:
         ReaperNotRunning: nothing answers.
         ServerNotStarted: REAPER runs, but not the server in it.
+        ServerUnsafe: somebody else may have said where the server listens.
         ReaperLost: REAPER runs and does not answer.
     """
-    port = _ext_state("server_port")
-    if not port:
-        if action := _ext_state("activate_reapy_server").strip('"'):
-            _get(f"/_/{action}")
-        deadline = time.monotonic() + (LOOK_TIMEOUT_S if action else 0.0)
-        while not (port := _ext_state("server_port")):
-            if time.monotonic() >= deadline:
-                raise ServerNotStarted
-            time.sleep(0.05)
-    try:
-        # The server greets whoever connects. All of that is read: hanging up on a rest would be a reset.
-        with (
-            socket.create_connection(("localhost", int(port)), timeout=LOOK_TIMEOUT_S) as connection,
-            connection.makefile("rb") as stream,
-        ):
-            greeting = stream.read(int.from_bytes(stream.read(8), "little"))
-    except (OSError, ValueError) as err:
-        raise ServerNotStarted from err
-    if not greeting:
+    _connection().close()
+
+
+def _connection() -> Connection:
+    """Return a connection to the server in REAPER, which is started if it can be."""
+    if (found := _found_connection()) is not None:
+        return found
+    if _ext_state("redrum", "server_port"):  # it runs, and does not answer
         raise ServerNotStarted
+    if not (action := _ext_state("reapy", "activate_reapy_server").strip('"')):
+        raise ServerNotStarted
+    deadline_s = time.monotonic() + LOOK_TIMEOUT_S
+    _get(f"/_/{action}")
+    while (found := _found_connection()) is None:
+        if time.monotonic() >= deadline_s:
+            raise ServerNotStarted
+        time.sleep(0.05)
+    return found
+
+
+def _found_connection() -> Connection | None:
+    """Return a connection to the server that wrote the endpoint file, None where it is not there."""
+    try:
+        endpoint = read_endpoint(endpoint_path("reaper"))
+        if endpoint is None or endpoint["schema"] != SCHEMA:
+            return None
+        return Connection.open(endpoint, LOOK_TIMEOUT_S, _MOST_BYTES)
+    except UnsafeFile as err:
+        raise ServerUnsafe(err) from err
+    except OSError:
+        return None
 
 
 def _is_running() -> bool:
     try:
-        _ext_state("server_port")
+        _ext_state("redrum", "server_port")
     except ReaperNotRunning:
         return False
     except ReaperLost:
@@ -200,94 +218,44 @@ def _is_running() -> bool:
     return True
 
 
-def _ext_state(key: str) -> str:
-    """Return what reapy has noted in REAPER, "" where it has noted nothing."""
-    return _get(f"/_/GET/EXTSTATE/reapy/{key}").rstrip("\r\n").rpartition("\t")[2]
+def _ext_state(section: str, key: str) -> str:
+    """Return what scripts have noted in REAPER, "" where they have noted nothing."""
+    return _get(f"/_/GET/EXTSTATE/{section}/{key}").rstrip("\r\n").rpartition("\t")[2]
 
 
 def _get(path: str) -> str:
     """Return a page of REAPER's web interface."""
+    connection = http.client.HTTPConnection("localhost", WEB_PORT, timeout=LOOK_TIMEOUT_S)
     try:
-        with urllib.request.urlopen(f"http://localhost:{WEB_PORT}{path}", timeout=LOOK_TIMEOUT_S) as page:
-            return str(page.read().decode("utf-8", "replace"))
+        connection.connect()
+        connection.sock = _LimitedSocket(connection.sock, LOOK_TIMEOUT_S)
+        connection.request("GET", path, headers={"Connection": "close"})
+        page = connection.getresponse()
+        if page.status != http.client.OK:
+            raise ReaperNotRunning
+        return page.read(_MOST_PAGE_BYTES).decode("utf-8", "replace")
     except TimeoutError as err:
         raise ReaperLost from err
-    except urllib.error.URLError as err:
-        if isinstance(err.reason, TimeoutError):
-            raise ReaperLost from err
-        raise ReaperNotRunning from err
     except (OSError, http.client.HTTPException) as err:
         raise ReaperNotRunning from err
+    finally:
+        connection.close()
 
 
-class _Worker:
-    """The one thread that talks to reapy, which knows no time-outs and is not made for several threads."""
+class _LimitedSocket(socket.socket):
+    """A connected socket that receives for so long and no longer, however its bytes come."""
 
-    def __init__(self) -> None:
-        self._tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-        threading.Thread(target=self._run, name="redrum-reapy", daemon=True).start()
+    def __init__(self, connected: socket.socket, timeout_s: float) -> None:
+        super().__init__(fileno=connected.detach())
+        self._deadline_s = time.monotonic() + timeout_s
 
-    def call(self, function: Callable[[], _T], timeout_s: float) -> _T:
-        """Return what a function returns in the thread.
-
-        Raises:
-            ReaperLost: it does not return in time; the thread is lost with it.
-        """
-        result: Future[_T] = Future()
-        self._tasks.put((function, result))
-        try:
-            return result.result(timeout_s)
-        except TimeoutError as err:
-            raise ReaperLost from err
-
-    def _run(self) -> None:
-        while True:
-            function, result = self._tasks.get()
-            try:
-                result.set_result(function())
-            except BaseException as err:
-                result.set_exception(err)
-
-
-def _connect_reapy() -> None:
-    """Have reapy connect, anew where an earlier connection may be dead."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reapy warns where we raise an error
-            is_loaded = "reapy" in sys.modules
-            import reapy
-
-            if is_loaded:
-                _hang_up()
-                reapy.reconnect()
-    except (OSError, ValueError, RecursionError) as err:
-        raise ReaperLost from err
-    if not reapy.dist_api_is_enabled():
-        raise ServerNotStarted
-
-
-def _hang_up() -> None:
-    from reapy.tools.network import machines
-
-    client = machines.get_selected_client()
-    if client is not None:
-        client.close()
-
-
-def _request(arguments: list[object]) -> Any:
-    """Return what `eval` of these arguments is in REAPER."""
-    from reapy.errors import DistError
-    from reapy.tools.network import machines
-
-    try:
-        return machines.get_selected_client().request(eval, {"args": arguments, "kwargs": {}})
-    except DistError as err:
-        last = str(err).strip().splitlines()[-1]
-        raise DawError(
-            f"REAPER could not do it: {last}", hint="update REAPER, or report this with what -v says"
-        ) from err
-    except (OSError, ValueError) as err:
-        raise ReaperLost from err
+    def recv_into(self, *arguments: Any) -> int:
+        """Receive what comes before the deadline; http.client reads with nothing else."""
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("no page in time")
+        self.settimeout(left_s)
+        return super().recv_into(*arguments)
 
 
 def _state_of(part: dict[str, Any]) -> tuple[object, object]:

@@ -1,62 +1,93 @@
 """Let Redrum, on this machine, reach the REAPER that this script is run in.
 
 Load it once in REAPER's Actions list (New action... > Load ReaScript...) and run it when REAPER has started.
-It is reapy's own server with two differences: only programs on this machine can connect, as whoever connects
-may run anything in REAPER; and a program that dies in the middle of a request does not take the server along.
+It answers programs of this user on this machine, who prove that they know the token in an endpoint file; and it
+does two things for them, which `inside_reaper` says. Clients of reapy are refused: whoever talks to reapy's own
+server may run anything in REAPER.
+
+It runs in REAPER's Python, which may be an old one, and needs reapy in it.
 """
 
+from __future__ import annotations
+
+import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 try:
     import reapy
+
+    import daw_bridge
 except ImportError:  # REAPER's Python does not know where Redrum is installed: two folders above this one
     sys.path.append(str(Path(sys.path[0]).resolve().parents[1]))
     import reapy
 
-from reapy.tools.network import Server
+    import daw_bridge
+
+from daw_bridge.actions.redrum_live.endpoint import endpoint_path
+from daw_bridge.actions.redrum_live.server import SCHEMA, Server
+
+MESSAGE_BYTES = 16 * 2**20  # the longest request; a take needs about 500 bytes
 
 
-class LocalServer(Server):  # type: ignore[misc]
-    """reapy's server, out of reach from other machines."""
+class LocalServer(Server):
+    """Answers what Redrum asks of REAPER."""
 
-    def bind(self, address: tuple[str, int]) -> None:
-        """Listen on this machine only, whatever address reapy asks for."""
-        super().bind(("127.0.0.1", address[1]))
+    def __init__(self, port: int = 0) -> None:
+        """Begin to listen, on a free port if it is 0.
 
-    def disconnect(self, address: tuple[str, int]) -> None:
-        """Forget a client that hung up, even if nothing of its connection is left."""
-        self.connections.pop(address).close()
+        Raises:
+            OSError: the port is taken, or the endpoint file cannot be written.
+        """
+        handlers = {name: self._handler(name) for name in ("collect", "write_back")}
+        # REAPER has no log, only a window, which strangers are not to open.
+        super().__init__(handlers, [], lambda text: None, MESSAGE_BYTES)
+        self.port = self.listen(endpoint_path("reaper"), port)
 
-    def drop_all(self) -> None:
-        """Hang up on everybody."""
-        for connection in self.connections.values():
-            connection.close()
-        self.connections.clear()
+    def _handler(self, name: str) -> Callable[[dict[str, Any]], Iterator[str]]:
+        def answer(request: dict[str, Any]) -> Iterator[str]:
+            # Read each time, so that REAPER need not be started again when Redrum is updated.
+            code = Path(daw_bridge.__file__).with_name("inside_reaper.py").read_text(encoding="utf-8")
+            scope: dict[str, Any] = {"__name__": "redrum_inside_reaper"}
+            exec(compile(code, "redrum", "exec"), scope)
+            yield json.dumps({"schema": SCHEMA, "value": scope[name](*request["arguments"])})
+
+        return answer
 
 
-def serve(server: Any) -> None:
+def serve(server: LocalServer) -> None:
     """Answer what has been asked since the last time, and go on when REAPER lets us, 30 times a second."""
     try:
-        server.accept()
-        server.send_results(server.process_requests(server.get_requests()))
-    except Exception:  # half a request, or nobody there to take the answer
+        server.tick()
+    except Exception:  # whatever it is, the next one may be helped
         server.drop_all()
     reapy.defer(serve, server)
 
 
 def start() -> None:
-    """Start the server and let reapy's clients know where it listens."""
-    port = reapy.config.REAPY_SERVER_PORT
-    try:
-        server = LocalServer(port)
-    except OSError:
-        reapy.show_message_box(f"Port {port} is taken: the server runs already, or another program uses it.")
+    """Start the server unless it runs already, and have it end with REAPER."""
+    if reapy.get_ext_state("redrum", "server_port"):
+        reapy.show_message_box("Redrum's server runs already.")
         return
-    reapy.set_ext_state("reapy", "server_port", port)
-    reapy.at_exit(reapy.delete_ext_state, "reapy", "server_port")
+    try:
+        server = LocalServer()
+    except OSError as err:
+        reapy.show_message_box(f"Redrum's server cannot start: {err}")
+        return
+    reapy.at_exit(server.close)
+    _note("redrum", server.port)
+    if not reapy.get_ext_state("reapy", "server_port"):
+        # Else reapy's clients, which look for a server of their own, would start this one again and again.
+        _note("reapy", server.port)
     serve(server)
+
+
+def _note(section: str, port: int) -> None:
+    """Note a port where REAPER's web interface finds it, until REAPER quits."""
+    reapy.set_ext_state(section, "server_port", port)
+    reapy.at_exit(reapy.delete_ext_state, section, "server_port")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld
+from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld, own_home
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +186,8 @@ class ReaperWorld:
         self._scene.write_text(json.dumps(scene))
         script = script or Path(daw_bridge.__file__).parent / "actions" / "redrum_server.py"
         self.is_spoilt = not starts_server
+        self._home = own_home()
+        self._home.__enter__()
         if self._is_running(script) and not self.is_spoilt:
             self.process = self.running[0]
             self.control(f"scene/{quote(str(self._scene), safe='')}")
@@ -251,11 +253,11 @@ class ReaperWorld:
         return [one for one in self.tracks_after() if one in self.before] == self.before
 
     def close(self):
-        if self.process.poll() is None and not self.is_spoilt:
-            for session in self.sessions:
-                session.close()
-        else:
+        for session in self.sessions:
+            session.close()
+        if self.process.poll() is not None or self.is_spoilt:
             self.stop()
+        self._home.__exit__(None, None, None)
 
 
 class LuaWorld:

@@ -1,5 +1,6 @@
 """Scenes in Ableton Live: a stand-in for the running program, and sets as Live 10, 11 and 12 save them."""
 
+import contextlib
 import gzip
 import json
 import math
@@ -83,11 +84,29 @@ def _semitones(rate):
     return 12 * math.log2(rate)
 
 
+_HOME = []  # the folder of the user whose programs the stand-ins are
+
+
+@contextlib.contextmanager
+def own_home():
+    """What belongs to the user lies in a folder of the tests', the same for all stand-ins."""
+    if not _HOME:
+        _HOME.append(tempfile.mkdtemp(prefix="redrum-home-"))
+    before = {name: os.environ.get(name) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA")}
+    os.environ.update(dict.fromkeys(before, _HOME[0]))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 class LiveWorld:
     """A scene in a stand-in for a running Live, one process for many tests as long as none spoils it."""
 
     running = None  # the process
-    home = None  # where that process keeps what belongs to its user
 
     def __init__(self, folder, tracks, *, bpm=120.0, points=(), scene=None):
         self.folder, self.is_spoilt = folder, False
@@ -95,7 +114,8 @@ class LiveWorld:
         self.media_folder = folder / "Samples" / "Processed" / "Redrum"
         self.media_folder.mkdir(parents=True)
         self.tempo_map = tempo_of(bpm, points)
-        self._set_home()
+        self._home = own_home()
+        self._home.__enter__()
         self._scene = folder / "scene.json"
         self.path = folder / "song.als"
         if scene is None:
@@ -135,12 +155,6 @@ class LiveWorld:
             ],
         }
 
-    def _set_home(self):
-        if LiveWorld.home is None:
-            LiveWorld.home = tempfile.mkdtemp(prefix="redrum-live-")
-        self._environment = {name: os.environ.get(name) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA")}
-        os.environ.update(dict.fromkeys(self._environment, LiveWorld.home))
-
     def _start(self):
         program = Path(__file__).with_name("stand_in_live.py")
         self.process = subprocess.Popen(
@@ -166,9 +180,8 @@ class LiveWorld:
     def clean(cls):
         """End the process and forget its user."""
         cls.stop()
-        if cls.home is not None:
-            shutil.rmtree(cls.home, ignore_errors=True)
-            cls.home = None
+        while _HOME:
+            shutil.rmtree(_HOME.pop(), ignore_errors=True)
 
     def session(self, scope="loop"):
         from daw_bridge.ableton import LiveSession
@@ -200,10 +213,7 @@ class LiveWorld:
         return [one for one in self.tracks_after() if one in self.before] == self.before
 
     def close(self):
-        for name, value in self._environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        self._home.__exit__(None, None, None)
         if self.is_spoilt:
             self.stop()
 

@@ -1,11 +1,14 @@
 """A running Live: the shipped Remote Script on a stand-in for Live in one process, the adapter in another."""
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import soundfile
 
 from daw_bridge import ableton
 from daw_bridge.ableton import (
+    EndpointUnsafe,
     LiveFailed,
     LiveLost,
     LiveNotRunning,
@@ -23,7 +27,10 @@ from daw_bridge.ableton import (
     SetClosed,
     SetNotSaved,
 )
+from daw_bridge.actions.redrum_live.endpoint import read_endpoint, write_endpoint
+from daw_bridge.actions.redrum_live.handshake import new_token
 from daw_bridge.actions.redrum_live.server import MESSAGE_BYTES, door_path
+from daw_bridge.connection import Connection
 from daw_bridge.session import FinishedTake, pair_items
 from daw_bridge.takes import Order, redrum_session
 from transform.engine import RenderSettings
@@ -89,16 +96,12 @@ def takes_of(job, write_wav, clicks, length_s=None):
     return made
 
 
-def ask(line, address="127.0.0.1"):
+def ask(data, address="127.0.0.1"):
     """Return what the script answers to bytes, from an address."""
-    door = json.loads(Path(door_path()).read_text(encoding="utf-8"))
-    with socket.create_connection(("127.0.0.1", door["port"]), timeout=20, source_address=(address, 0)) as link:
-        link.sendall(line)
+    port = read_endpoint(door_path())["port"]
+    with socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(address, 0)) as link:
+        link.sendall(data)
         return b"".join(iter(lambda: link.recv(2**16), b""))
-
-
-def token():
-    return json.loads(Path(door_path()).read_text(encoding="utf-8"))["token"]
 
 
 # What is selected
@@ -147,8 +150,8 @@ def test_a_hundred_clips_come_with_one_request(live, loop, monkeypatch):
         )
     world = live(*tracks, loop=[0.0, 100.0])
     asked = []
-    exchange = ableton._exchange
-    monkeypatch.setattr(ableton, "_exchange", lambda *rest: asked.append(rest) or exchange(*rest))
+    send = Connection.send
+    monkeypatch.setattr(Connection, "send", lambda *rest: asked.append(rest) or send(*rest))
     job = world.session().collect()
     assert len(asked) == 1
     assert len(job.items) == 100
@@ -356,11 +359,22 @@ def test_another_set_gets_nothing(live, loop, write_wav, clicks):
     assert not list(world.media_folder.iterdir())
 
 
-def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks):
+def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks, monkeypatch):
     world = live(("drums", [audio(loop, is_detail=True)], {}))
-    session = LiveSession.connect("clips", timeout_s=0.3)
+    session = LiveSession.connect("clips", timeout_s=2.0)
     job = session.collect()
-    world.control("freeze", 1.5)
+    world.control("freeze", 6.0)
+    with pytest.raises(LiveLost, match="stopped answering"):  # before it was told of a take
+        session.write_back(job, takes_of(job, write_wav, clicks))
+    assert world.tracks_after() == world.before
+    assert list(world.media_folder.iterdir()) == []
+    answer = session._answer
+
+    def freeze(connection, request):
+        world.control("freeze", 6.0)
+        return answer(connection, request)
+
+    monkeypatch.setattr(session, "_answer", freeze)
     with pytest.raises(LiveLost, match="did not say"):
         session.write_back(job, takes_of(job, write_wav, clicks))
     assert len(list(world.media_folder.iterdir())) == 1  # Live may have taken it
@@ -369,55 +383,59 @@ def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks):
 
 def test_a_script_of_another_version_is_named(live, monkeypatch):
     live()
-    monkeypatch.setattr(ableton, "SCHEMA", 2)
-    with pytest.raises(ScriptOutdated, match="another version"):
+    monkeypatch.setattr(ableton, "SCHEMA", 3)
+    monkeypatch.setattr(ableton, "is_running", lambda: True)
+    with pytest.raises(ScriptOutdated, match="another version") as caught:
+        LiveSession.connect()
+    assert "run redrum live install again, and restart Live" in caught.value.hint
+    monkeypatch.setattr(ableton, "is_running", lambda: False)
+    with pytest.raises(LiveNotRunning):  # the file was left behind
         LiveSession.connect()
 
 
-# Who may ask
+# Who may ask, and who may answer
 
 
 @pytest.mark.parametrize(
-    ("line", "word"),
+    "data",
     [
-        (b'{"schema": 1, "token": "0123", "request": "gather"}\n', "token"),
-        (b'{"schema": 1, "token": "", "request": "write"}\n', "token"),
-        (b'{"schema": 1, "request": "write"}\n', "token"),
-        (b'{"schema": 9}\n', "schema"),
-        (b"[]\n", "schema"),
-        (b"GET / HTTP/1.1\r\n\r\n", "broken"),
-        (b'{"schema": 1, "token"\n', "broken"),
-        (b"\xff\xfe\x00\n", "broken"),
-        (b"[" * 100_000 + b"\n", "broken"),
-        (b"x" * (MESSAGE_BYTES + 1), "oversized"),
+        b'{"schema": 1, "token": "0123", "request": "gather"}\n',
+        b'{"schema": 2, "request": "write"}\n',
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"redrum\0\2" + bytes(64),
+        b"\xff\xfe\x00\n" * 9,
+        b"x" * (MESSAGE_BYTES + 1),
     ],
-    ids=[
-        "wrong token",
-        "empty token",
-        "no token",
-        "other schema",
-        "no object",
-        "browser",
-        "half",
-        "no text",
-        "deep",
-        "oversized",
-    ],
+    ids=["old", "no token", "browser", "no proof", "no text", "flood"],
 )
-def test_what_is_no_request_of_ours_is_refused_and_logged(live, line, word):
+def test_who_does_not_know_the_token_is_hung_up_on(live, data):
+    world = live()
+    with contextlib.suppress(ConnectionError):
+        assert len(ask(data)) in (0, 72)  # nothing, or the script's own proof
+    assert world.session().look()["set"]["path"] == str(world.path)  # it is still there
+    assert world.tracks_after() == world.before
+
+
+def test_strangers_do_not_fill_lives_log(live):
     world = live()
     world.control("log")
-    answer = ask(line)
-    assert json.loads(answer)["error"] == word
-    assert any(f"refused: {word}" in entry for entry in world.control("log"))
-    assert world.session().look()["set"]["path"] == str(world.path)  # it is still there
+    for _ in range(50):
+        with contextlib.suppress(ConnectionError):
+            ask(b"GET / HTTP/1.1\r\n\r\n")
+    assert sum("refused" in entry for entry in world.control("log")) == 1
 
 
 def test_an_unknown_request_with_the_token_is_refused(live):
     world = live()
-    line = json.dumps({"schema": 1, "token": token(), "request": "delete"}).encode() + b"\n"
-    assert json.loads(ask(line))["error"] == "unknown"
+    with pytest.raises(ScriptOutdated):
+        world.session()._ask({"request": "delete"})
     assert world.tracks_after() == world.before
+
+
+def test_too_many_takes_at_once_are_refused_before_they_are_sent(live):
+    world = live()
+    with pytest.raises(LiveFailed, match="too many"):
+        world.session()._ask({"request": "look", "more": "x" * MESSAGE_BYTES})
 
 
 def test_a_foreign_address_gets_no_answer(live):
@@ -438,16 +456,80 @@ def test_only_this_user_can_read_the_token(live):
     live()
     if os.name == "posix":
         assert Path(door_path()).stat().st_mode & 0o077 == 0
-    assert len(token()) == 32
+    assert len(read_endpoint(door_path())["token"]) == 64
+
+
+def test_a_stranger_in_lives_place_is_told_nothing_and_not_believed(live, monkeypatch):
+    world = live()
+    world.stop()
+    monkeypatch.setattr(ableton, "is_running", lambda: False)
+    received = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        token = new_token()
+        write_endpoint(door_path(), listener.getsockname()[1], token)
+
+        def pretend():
+            link, _ = listener.accept()
+            with link, contextlib.suppress(OSError):
+                received.append(link.recv(999))
+                link.sendall(received[0][:8] + bytes(64) + b'{"schema": 2, "live": [12, 3, 0]}\n')
+                received.append(link.recv(999))
+
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        with pytest.raises(LiveNotRunning):
+            LiveSession.connect()
+        thread.join(60)
+    assert len(b"".join(received)) == 40  # a nonce
+    assert token.encode() not in b"".join(received)
+    assert bytes.fromhex(token) not in b"".join(received)
+    Path(door_path()).unlink()
+
+
+def test_a_stranger_that_drips_in_lives_place_is_left(live, monkeypatch):
+    world = live()
+    world.stop()
+
+    def drip(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = listener.accept()
+                with contextlib.suppress(OSError), link:
+                    for byte in b"redrum\0\2" + bytes(999):
+                        link.sendall(bytes([byte]))
+                        time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        write_endpoint(door_path(), listener.getsockname()[1], new_token())
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        began_s = time.monotonic()
+        with pytest.raises(LiveLost):
+            LiveSession.connect(timeout_s=0.5)
+        assert time.monotonic() - began_s < 5  # it would be ready after ten
+        listener.shutdown(socket.SHUT_RDWR)
+    Path(door_path()).unlink()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps others out of a user's profile")
+def test_an_endpoint_file_that_may_be_anothers_is_named(live):
+    live()
+    path = Path(door_path())
+    path.chmod(0o644)
+    try:
+        with pytest.raises(EndpointUnsafe, match="can be read or written by others") as caught:
+            LiveSession.connect()
+        assert "remove it" in caught.value.hint
+    finally:
+        path.chmod(0o600)
 
 
 # A job that is killed
 
 
 KILLED = """
-import os, shutil, socket, sys
+import json, os, shutil, sys
 from pathlib import Path
-from daw_bridge import ableton, session
+from daw_bridge import ableton, connection, session
 from daw_bridge.session import FinishedTake
 
 stage, *files = sys.argv[1:]
@@ -466,16 +548,14 @@ def copy(source, target, copyfile=shutil.copyfile):
         os._exit(9)
     return copyfile(source, target)
 
-def exchange(port, line, timeout_s):
-    link = socket.create_connection(("127.0.0.1", port))
-    link.sendall(line[: len(line) // 2] if stage == "half the request" else line)
+def send(connection, request, timeout_s):
+    data = connection._peer.sealed(json.dumps(request).encode())
+    if stage != "all files":
+        connection._link.sendall(data[: len(data) // 2] if stage == "half the request" else data)
     os._exit(9)
 
 shutil.copyfile = copy
-if stage != "no answer":
-    ableton._exchange = exchange if stage == "half the request" else lambda *_: os._exit(9)
-else:
-    ableton._exchange = exchange
+connection.Connection.send = send
 live.write_back(job, takes)
 """
 
@@ -504,9 +584,9 @@ def test_a_job_that_is_killed_leaves_set_and_disk_whole(live, loop, write_wav, c
 
 def test_a_request_that_nobody_waits_for_changes_nothing(live, loop):
     world = live(("drums", [audio(loop)], {"is_selected": True}), loop=[0, 4])
-    line = json.dumps({"schema": 1, "token": token(), "request": "gather", "scope": "loop"}).encode()
-    door = json.loads(Path(door_path()).read_text(encoding="utf-8"))
-    for part in (line, line + b"\n"):
-        with socket.create_connection(("127.0.0.1", door["port"])) as link:
-            link.sendall(part)
-    assert len(world.session().collect().items) == 1
+    session = world.session()
+    for n_bytes in (20, None):
+        with session._connection() as connection:
+            data = connection._peer.sealed(b'{"request": "gather", "scope": "loop"}')
+            connection._link.sendall(data[:n_bytes])
+    assert len(session.collect().items) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daw_bridge.actions.redrum_live import Redrum
+from daw_bridge.actions.redrum_live.surface import Redrum
 from tests.daw_bridge import stand_in_live
 from tests.daw_bridge.live_worlds import SCRIPTS
 
@@ -124,6 +124,13 @@ def test_the_script_is_python_of_live_11(path):
     typed = {id(node) for part in annotations if part is not None for node in ast.walk(part)}
     unions = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)]
     assert all(id(node) in typed or "os.O_" in ast.unparse(node) for node in unions)
+
+
+@pytest.mark.parametrize("path", [SCRIPTS / "redrum_server.py", SCRIPTS.parent / "inside_reaper.py"])
+def test_what_runs_in_reaper_is_python_of_an_old_one(path):
+    text = path.read_text(encoding="utf-8")
+    ast.parse(text, feature_version=(3, 7))
+    assert "from __future__ import annotations" in text
 
 
 def test_live_finds_all_that_it_calls_on_a_control_surface():

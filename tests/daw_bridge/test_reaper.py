@@ -1,21 +1,26 @@
-"""A REAPER that is missing, quits, closes, or is asked by who dies: reapy's own protocol, in two processes."""
+"""A REAPER that is missing, quits, closes, or is asked by who dies or may not: two processes."""
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from daw_bridge.actions.redrum_live.endpoint import endpoint_path, read_endpoint, write_endpoint
+from daw_bridge.actions.redrum_live.handshake import new_token
 from daw_bridge.reaper import (
     ProjectClosed,
     ReaperLost,
     ReaperNotRunning,
     RunningSession,
     ServerNotStarted,
+    ServerUnsafe,
     look,
 )
 from daw_bridge.session import FinishedTake
@@ -56,15 +61,8 @@ def names(world):
     return [track["name"] for track in world.tracks_after()]
 
 
-def reapys_own_script():
-    import importlib.util
-
-    return Path(importlib.util.find_spec("reapy").origin).parent / "reascripts" / "activate_reapy_server.py"
-
-
-@pytest.mark.parametrize("whose", ["ours", "reapy's"])
-def test_a_whole_job(world, redrummer, whose):
-    made = world(**({} if whose == "ours" else {"script": reapys_own_script()}))
+def test_a_whole_job(world, redrummer):
+    made = world()
     reports = redrum_session(made.session(), redrummer, ORDER)
     assert [Path(report["output"]).is_file() for report in reports] == [True, True]
     assert names(made) == ["drums", "drums redrum", "bass"]
@@ -73,15 +71,6 @@ def test_a_whole_job(world, redrummer, whose):
     assert made.snapshot()["undo"] == ["Redrum"]
     new = made.snapshot()["tracks"][1]["items"]
     assert not any(item["is_looped"] for item in new)
-
-
-def test_our_server_is_for_this_machine_only(world):
-    world()
-    with socket.create_connection(("127.0.0.1", 2306), timeout=2):
-        pass
-    with socket.socket() as stranger:
-        stranger.settimeout(2)
-        assert stranger.connect_ex(("127.0.0.2", 2306))  # an address that reapy's own server answers on
 
 
 def test_takes_go_into_the_tab_that_they_are_from(world, take):
@@ -133,6 +122,115 @@ def test_media_that_reaper_cannot_read_leave_nothing(world, take, monkeypatch):
     assert names(made) == ["drums", "bass"]
     assert made.snapshot()["undo"] == []
     assert not list(made.media_folder.iterdir())
+
+
+# Strangers
+
+
+def served_at():
+    return read_endpoint(endpoint_path("reaper"))["port"]
+
+
+def test_our_server_is_for_this_machine_only(world):
+    world()
+    with socket.create_connection(("127.0.0.1", served_at()), timeout=2):
+        pass
+    with socket.socket() as stranger:
+        stranger.settimeout(2)
+        assert stranger.connect_ex(("127.0.0.2", served_at()))
+
+
+def reapys_request():
+    """What a client of reapy sends so that REAPER runs something."""
+    function = {"__callable__": True, "module_name": "builtins", "name": "eval"}
+    call = {"args": ["__import__('pathlib').Path('ran').touch()"], "kwargs": {}}
+    body = json.dumps({"function": function, "input": call}).encode()
+    return len(body).to_bytes(8, "little") + body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (100).to_bytes(8, "little"),
+        (2**60).to_bytes(8, "little"),
+        bytes(8),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"x" * 2_000_000,
+        reapys_request(),
+    ],
+    ids=["half a request", "a huge one", "nothing", "browser", "flood", "reapy"],
+)
+def test_a_stranger_neither_holds_reaper_nor_runs_anything_in_it(world, sent, monkeypatch, tmp_path):
+    made = world()
+    session = made.session()
+    made.stall_s()
+    with socket.create_connection(("127.0.0.1", served_at()), timeout=10) as stranger:
+        with contextlib.suppress(OSError):
+            stranger.sendall(sent)
+        assert len(session.collect().items) == 2  # while the stranger is still there
+        with contextlib.suppress(ConnectionError):
+            assert stranger.recv(99) == b""
+    assert made.stall_s()[1] < 1.0
+    assert not Path("ran").exists()
+    assert not Path(__file__).with_name("ran").exists()
+
+
+def test_a_stranger_at_the_web_interfaces_port_cannot_hold_us(monkeypatch):
+    def drip(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = listener.accept()
+                with link, contextlib.suppress(OSError):
+                    link.sendall(b"HTTP/1.1 200 OK\r\n")
+                    while True:
+                        link.sendall(b"X")
+                        time.sleep(0.1)
+
+    monkeypatch.setattr("daw_bridge.reaper.LOOK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("daw_bridge.reaper.endpoint_path", lambda program: "not there")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr("daw_bridge.reaper.WEB_PORT", listener.getsockname()[1])
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        began_s = time.monotonic()
+        with pytest.raises(ReaperLost):
+            look()
+        assert time.monotonic() - began_s < 20
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_stranger_in_the_servers_place_is_told_nothing_and_not_believed(world):
+    made = world(starts_server=False)
+    received = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        write_endpoint(endpoint_path("reaper"), listener.getsockname()[1], new_token())
+
+        def pretend():
+            link, _ = listener.accept()
+            with link, contextlib.suppress(OSError):
+                received.append(link.recv(999))
+                link.sendall(received[0][:8] + bytes(64) + b'{"value": {"media_folder": "/"}}')
+                received.append(link.recv(999))
+
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        with pytest.raises(ServerNotStarted):
+            made.session()
+        thread.join(60)
+    assert len(b"".join(received)) == 40  # a nonce
+
+
+def test_a_server_file_that_may_be_anothers_is_named(world):
+    world(starts_server=False)
+    path = Path(endpoint_path("reaper"))
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir()
+    try:
+        with pytest.raises(ServerUnsafe, match="is not a file") as caught:
+            RunningSession.connect()
+        assert "remove it" in caught.value.hint
+    finally:
+        path.rmdir()
 
 
 # What is missing
@@ -252,18 +350,9 @@ sys.stdin.readline()
 """
 
 
-@pytest.mark.parametrize(
-    ("moment", "whose"),
-    [
-        ("collect", "ours"),
-        ("render", "ours"),
-        ("write-back", "ours"),
-        ("collect", "reapy's"),
-        ("write-back", "reapy's"),
-    ],
-)
-def test_the_client_is_killed(world, loop, redrummer, moment, whose):
-    made = world(8, **({} if whose == "ours" else {"script": reapys_own_script()}))
+@pytest.mark.parametrize("moment", ["collect", "render", "write-back"])
+def test_the_client_is_killed(world, loop, redrummer, moment):
+    made = world(8)
     client = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLIENT, str(loop)],
         cwd=ROOT,

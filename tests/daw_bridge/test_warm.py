@@ -22,6 +22,9 @@ import soundfile
 
 from daw_bridge import helper as helper_module
 from daw_bridge import reaper_doctor, warm
+from daw_bridge.actions.redrum_live.endpoint import write_endpoint
+from daw_bridge.actions.redrum_live.handshake import Peer, new_token
+from daw_bridge.connection import Connection
 from daw_bridge.helper import Helper
 from daw_bridge.reaper_job import JobFiles
 from transform.presets import demo_recordings
@@ -78,7 +81,7 @@ class Studio:
         said, errors = process.communicate(timeout=PATIENCE_S)
         errors = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("DEBUG: "))
         assert said == ""
-        if found := self.door():
+        if found := self.endpoint():
             self.helpers.add(found["pid"])
         return process.returncode, errors
 
@@ -91,8 +94,8 @@ class Studio:
         assert read(files.result)["process"] == worker
         return "itself" if worker == process.pid else worker
 
-    def door(self):
-        return warm.read_door(str(self.data))
+    def endpoint(self):
+        return warm.read_endpoint(str(self.data))
 
     def close(self):
         for process in self.started:
@@ -103,8 +106,8 @@ class Studio:
             kill(number)
 
     def kill_helper(self):
-        """Kill the helper that the door names, if it is there."""
-        if found := self.door():
+        """Kill the helper that the endpoint file names, if it is there."""
+        if found := self.endpoint():
             self.helpers.add(found["pid"])
             kill(found["pid"])
 
@@ -146,9 +149,11 @@ def studio(tmp_path):
 
 def test_the_second_job_goes_to_the_helper_of_the_first(studio):
     first = studio.run()
-    assert first == studio.door()["pid"]
+    assert first == studio.endpoint()["pid"]
     assert studio.run() == first
-    assert stat_mode(warm.door_path(str(studio.data))) == 0o600
+    assert stat_mode(warm.endpoint_path(str(studio.data))) == 0o600
+    assert stat_mode(studio.data / "helper.lock") == 0o600
+    assert stat_mode(studio.data) in (0o700, 0o600)
 
 
 def stat_mode(path):
@@ -169,7 +174,7 @@ def test_a_job_is_done_where_its_command_was_started(studio):
     files = studio.job("answer")
     assert studio.end(studio.start(files)) == (0, "")
     assert Path(read(files.result)["message"]) == studio.folder
-    helper = psutil.Process(studio.door()["pid"])
+    helper = psutil.Process(studio.endpoint()["pid"])
     until(lambda: Path(helper.cwd()) == studio.data)  # the job's folder may be moved again
 
 
@@ -184,7 +189,7 @@ def test_two_at_once_have_one_helper_and_queue(studio):
     for files in jobs:
         files.job.with_suffix(".go").touch()
     assert [studio.end(process) for process in processes] == [(0, "")] * 2
-    assert begun(first) == begun(second) == [studio.door()["pid"]]
+    assert begun(first) == begun(second) == [studio.endpoint()["pid"]]
 
 
 def test_what_waits_can_be_cancelled(studio):
@@ -201,110 +206,212 @@ def test_what_waits_can_be_cancelled(studio):
     assert begun(jobs[1]) == []
 
 
-# Doors that are of no use
+# Endpoint files that are of no use
 
 
-def test_a_door_whose_helper_was_killed_is_replaced(studio):
+def test_an_endpoint_file_whose_helper_was_killed_is_replaced(studio):
     first = studio.run()
     kill(first)
-    assert studio.door()["pid"] == first
+    assert studio.endpoint()["pid"] == first
     assert studio.run() not in (first, "itself")
+
+
+def put_endpoint(folder, endpoint, **changed):
+    about = {**endpoint, **changed}
+    write_endpoint(
+        warm.endpoint_path(str(folder)), about["port"], about["token"], build=about["build"], pid=about["pid"]
+    )
 
 
 def test_a_helper_of_another_version_is_replaced(studio):
     first = studio.run()
-    warm.write_door(str(studio.data), studio.door() | {"stamp": "of another version"})
+    put_endpoint(studio.data, studio.endpoint(), build="of another version")
     assert studio.run() not in (first, "itself")
     gone(first)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 1, "port": 0}', '{"schema": 1, "port": "1"}', "[" * 9999]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema": 2, "port": 0, "token": "00000000000000000000000000000000", "build": "x"}',
+        '{"schema": 2, "port": 80, "token": "short", "build": "x"}',
+        '{"schema": 2, "port": true, "token": "00000000000000000000000000000000", "build": "x"}',
+        '{"schema": 2, "port": 99999, "token": "00000000000000000000000000000000", "build": "x"}',
+        '{"schema": 1, "port": 80, "token": "00000000000000000000000000000000", "build": "x"}',
+        "[" * 9999,
+    ],
 )
-def test_a_door_that_says_nothing_is_replaced(studio, text):
+def test_an_endpoint_file_that_says_nothing_is_replaced(studio, text):
     studio.data.mkdir()
-    Path(warm.door_path(str(studio.data))).write_text(text)
-    assert studio.door() is None
+    path = Path(warm.endpoint_path(str(studio.data)))
+    path.write_text(text)
+    path.chmod(0o600)
+    assert studio.endpoint() is None
     if text in ("{", ""):
-        assert studio.run() == studio.door()["pid"]
+        assert studio.run() == studio.endpoint()["pid"]
+
+
+# Strangers at the helper's port
 
 
 def test_who_does_not_know_the_token_gets_no_job_done(studio):
     helper = studio.run()
-    door = studio.door()
+    endpoint = studio.endpoint()
     victim = studio.job("answer")
     request = {"want": "job", "job": str(victim.job), "folder": str(studio.folder)}
-    with pytest.raises(OSError, match="no message"):
-        warm._called(door | {"token": "0" * 64}, request)
-    nonce = '"nonce": "00", '
-    for said in (b"\n", b"[]\n", b"{}\n", b"\xff\n", b"[" * 9999 + b"\n", b"x" * 99_999, b'{"nonce": 1}\n'):
-        assert answer(door, said) == b""
-    for more in ("", '"proof": 1, ', '"proof": "", ', '"proof": "\\udc80", '):
-        assert answer(door, f'{{{nonce}{more}"want": "look"}}\n'.encode()) == b""
+    with pytest.raises(OSError, match=r"proof of the token"):
+        warm._asked(endpoint | {"token": "0" * 64}, request)
+    for sent in (b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"want": "stop"}\n', b"x" * 999_999, b"\xff" * 8):
+        assert answer(endpoint, sent) == b""
     assert begun(victim) == []
     assert studio.run() == helper
 
 
-def answer(door, said):
-    """Say something behind a door after the greeting, and return what comes back."""
-    with socket.create_connection(("127.0.0.1", door["port"])) as link, link.makefile("rb") as reader:
-        assert b"nonce" in reader.readline()
-        with contextlib.suppress(OSError):
-            link.sendall(said)
-            link.shutdown(socket.SHUT_WR)
-            return reader.read()
+def answer(endpoint, sent):
+    """Return what the helper says to bytes."""
+    link = socket.create_connection(("127.0.0.1", endpoint["port"]), timeout=PATIENCE_S)
+    with link, contextlib.suppress(OSError):
+        link.sendall(sent)
+        link.shutdown(socket.SHUT_WR)
+        return link.recv(2**16)
     return b""
 
 
-def test_an_impostor_gets_no_job(studio):
-    heard = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def test_a_proof_is_good_once_and_the_token_is_not_sent(studio):
+    studio.run()
+    endpoint = studio.endpoint()
+    sent, received = [], []
+    with socket.create_connection(("127.0.0.1", endpoint["port"]), timeout=PATIENCE_S) as link:
+        peer = Peer(endpoint["token"], is_server=False, most_bytes=9999)
+        sent.append(peer.greeting())
+        link.sendall(sent[-1])
+        while not peer.is_proven:
+            received.append(link.recv(peer.n_wanted))
+            sent.append(peer.take(received[-1]))
+            link.sendall(sent[-1])
+        sent.append(peer.sealed(b'{"want": "stop"}'))  # kept back
+    for told in (sent, received):
+        assert endpoint["token"].encode() not in b"".join(told)
+        assert bytes.fromhex(endpoint["token"]) not in b"".join(told)
+    replayed = b"".join(sent)
+    with socket.create_connection(("127.0.0.1", endpoint["port"]), timeout=PATIENCE_S) as link:
+        link.sendall(replayed)
+        with contextlib.suppress(OSError):
+            assert len(b"".join(iter(lambda: link.recv(999), b""))) == len(b"".join(received))  # hung up on
+    assert warm_look(studio)["pid"] == endpoint["pid"]
 
-        def pretend():
+
+def warm_look(studio):
+    """Return what the helper of a studio says of itself."""
+    connection, found = warm._asked(studio.endpoint(), {"want": "look"})
+    connection.close()
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no files of a process")
+def test_strangers_who_hold_connections_keep_nobody_out(studio):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
+    files = studio.job("answer")
+    command = [sys.executable, "-P", "-c", limit + "from daw_bridge.__main__ import main; main()"]
+    command += ["reaper", "run-job", str(files.job)]
+    subprocess.run(command, cwd=studio.folder, env=studio.environment, check=True, timeout=PATIENCE_S)
+    helper = psutil.Process(studio.endpoint()["pid"])
+    with contextlib.ExitStack() as held:
+        for n in range(400):
+            link = held.enter_context(socket.create_connection(("127.0.0.1", studio.endpoint()["port"])))
             with contextlib.suppress(OSError):
-                link, _ = listener.accept()
-                with link, link.makefile("rwb") as line:
-                    line.write(b'{"nonce": "00"}\n')
-                    line.flush()
-                    asked = json.loads(line.readline())
-                    reply = {"proof": asked["proof"], "result": "r", "cancel": "c"}  # the only one it has seen
-                    line.write(json.dumps(reply).encode() + b"\n")
-                    line.flush()
-                    heard.append(line.readline())
-
-        impostor = threading.Thread(target=pretend)
-        impostor.start()
-        studio.data.mkdir()
-        door = {"schema": 1, "port": listener.getsockname()[1], "token": "t", "stamp": stamp_there(studio)}
-        warm.write_door(str(studio.data), door)
-        worker = studio.run()
-        impostor.join(PATIENCE_S)
-    assert heard == [b""]
-    assert worker == studio.door()["pid"]
+                link.send(b"redrum"[: n % 7])
+        assert studio.run() == helper.pid
+        before_s = sum(helper.cpu_times()[:2])
+        time.sleep(1.0)
+        assert sum(helper.cpu_times()[:2]) - before_s < 0.7  # it does not spin
+        assert helper.num_threads() < 30
+        assert studio.run() == helper.pid
 
 
-def stamp_there(studio):
-    """Return the stamp of the commands that a studio starts."""
-    code = "from daw_bridge.warm import stamp; print(stamp())"
+@pytest.fixture
+def squatter(studio):
+    """Return a function that listens in the place of a killed helper, and what it was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sent = []
+
+        def squat(talk):
+            def attend():
+                with contextlib.suppress(OSError):
+                    while True:
+                        link, _ = listener.accept()
+                        threading.Thread(target=one, args=(link,), daemon=True).start()
+
+            def one(link):
+                with contextlib.suppress(OSError), link:
+                    talk(link, sent)
+
+            threading.Thread(target=attend, daemon=True).start()
+            studio.data.mkdir()
+            endpoint = {"port": listener.getsockname()[1], "token": new_token(), "pid": 1}
+            put_endpoint(studio.data, endpoint | {"build": build_there(studio)})
+
+        yield squat, sent
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def drips(link, sent):
+    while True:
+        link.sendall(b"r")
+        time.sleep(0.3)
+
+
+def repeats(link, sent):
+    while data := link.recv(999):
+        sent.append(data)
+        link.sendall(data)
+
+
+def hangs_up(link, sent):
+    sent.append(link.recv(999))
+
+
+@pytest.mark.parametrize("talk", [drips, repeats, hangs_up])
+def test_a_stranger_in_a_helpers_place_gets_no_job(studio, squatter, talk):
+    squat, sent = squatter
+    squat(talk)
+    assert studio.run() == studio.endpoint()["pid"]
+    assert b"want" not in b"".join(sent)
+    assert str(studio.folder).encode() not in b"".join(sent)
+
+
+def build_there(studio):
+    """Return the build id of the commands that a studio starts."""
+    code = "from daw_bridge.warm import build_id; print(build_id())"
     command = [sys.executable, "-P", "-c", code]
     return subprocess.check_output(command, env=studio.environment, text=True).strip()
 
 
-def test_every_change_of_redrum_is_another_stamp(tmp_path, monkeypatch):
-    for name in ("daw_bridge/warm.py", "transform/engine.py", "presets/default/preset.toml"):
-        (tmp_path / name).parent.mkdir(parents=True)
+def test_every_change_of_redrum_is_another_build(tmp_path, monkeypatch):
+    for name in (
+        "daw_bridge/warm.py",
+        "daw_bridge/actions/redrum_live/server.py",
+        "transform/engine.py",
+        "presets/default/preset.toml",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("one")
     monkeypatch.setattr(warm, "__file__", str(tmp_path / "daw_bridge" / "warm.py"))
-    before = warm.stamp()
-    assert before == warm.stamp()
+    before = warm.build_id()
+    assert before == warm.build_id()
     changed = {before}
     (tmp_path / "transform" / "engine.py").write_text("other")
-    changed.add(warm.stamp())
+    changed.add(warm.build_id())
+    (tmp_path / "daw_bridge" / "actions" / "redrum_live" / "server.py").write_text("other")
+    changed.add(warm.build_id())
     os.utime(tmp_path / "presets" / "default" / "preset.toml", ns=(1, 1))
-    changed.add(warm.stamp())
+    changed.add(warm.build_id())
     monkeypatch.setattr(sys, "version", "3.99")
-    changed.add(warm.stamp())
-    assert len(changed) == 4
+    changed.add(warm.build_id())
+    assert len(changed) == 5
 
 
 # No helper
@@ -323,7 +430,19 @@ def test_without_a_folder_for_the_helper_jobs_are_done_without(studio, tmp_path)
 def test_where_a_helper_cannot_work_jobs_are_done_without(studio):
     (studio.data / "helper.lock").mkdir(parents=True)
     assert studio.run() == "itself"
-    assert studio.door() is None
+    assert studio.endpoint() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
+def test_a_lock_that_is_no_file_of_ours_is_not_waited_for(studio):
+    studio.data.mkdir()
+    os.mkfifo(studio.data / "helper.lock", 0o600)
+    assert studio.run() == "itself"
+    (studio.data / "helper.lock").unlink()
+    (studio.data / "mine").write_text("mine")
+    (studio.data / "helper.lock").symlink_to(studio.data / "mine")
+    assert studio.run() == "itself"
+    assert (studio.data / "mine").read_text() == "mine"
 
 
 def test_the_helper_can_be_turned_off(studio):
@@ -341,23 +460,25 @@ def test_how_long_a_helper_waits(monkeypatch, said, minutes):
 
 
 @pytest.fixture
-def behind_the_door(tmp_path, monkeypatch):
-    """Return a function that lets another one answer behind the door; no helper can be started."""
+def helped_by(tmp_path, monkeypatch):
+    """Return a function that lets another one be the helper; none can be started."""
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path))
     monkeypatch.delenv("REDRUM_HELPER_MINUTES", raising=False)
     monkeypatch.setattr(warm, "_started", lambda folder: (_ for _ in ()).throw(OSError("forbidden")))
     monkeypatch.setattr(warm, "_LOOK_S", 0.02)
+    token = new_token()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        door = {"schema": warm.SCHEMA, "port": port, "token": "t", "stamp": warm.stamp()}
-        warm.write_door(str(tmp_path), door)
+        put_endpoint(tmp_path, {"port": port, "token": token, "pid": 1, "build": warm.build_id()})
         threads = []
 
         def answer_with(talk):
             def attend():
                 link, _ = listener.accept()
-                with contextlib.suppress(OSError), warm.Line(link) as line:
-                    talk(line)
+                peer = Peer(token, is_server=True, most_bytes=9999)
+                with contextlib.suppress(OSError), Connection(link, peer) as connection:
+                    connection._prove(time.monotonic() + PATIENCE_S)
+                    talk(connection)
 
             threads.append(threading.Thread(target=attend))
             threads[-1].start()
@@ -367,27 +488,27 @@ def behind_the_door(tmp_path, monkeypatch):
             thread.join(PATIENCE_S)
 
 
-def test_a_helper_that_says_nothing_gets_no_job(behind_the_door, monkeypatch):
-    monkeypatch.setattr(warm, "GREETING_S", 0.1)
-    heard = []
-    behind_the_door(lambda line: (line.wait_for_end(), heard.append("end")))
+def test_a_helper_that_says_nothing_gets_no_job(helped_by, monkeypatch):
+    monkeypatch.setattr(warm, "ANSWER_S", 0.1)
+    received = []
+    helped_by(lambda connection: (connection.wait_for_end(), received.append("end")))
     assert warm.hand_over("job.json") is None
-    until(lambda: heard)
+    until(lambda: received)
 
 
-def test_a_helper_that_does_not_heed_a_cancelled_job_is_left(behind_the_door, monkeypatch, tmp_path):
+def test_a_helper_that_does_not_heed_a_cancelled_job_is_left(helped_by, monkeypatch, tmp_path):
     monkeypatch.setattr(warm, "_DEAF_S", 0.1)
     cancel = tmp_path / "job.cancel"
 
-    def talk(line):
-        request, proof = line.asked("t")
-        assert request["job"] == str(tmp_path / "job.json")
-        line.say(proof=proof, result=str(tmp_path / "job.result.json"), cancel=str(cancel))
-        assert line.hear() == {"want": "go"}
+    def talk(connection):
+        assert connection.receive(PATIENCE_S)["job"] == str(tmp_path / "job.json")
+        files = {"result": str(tmp_path / "job.result.json"), "cancel": str(cancel)}
+        connection.send(files, PATIENCE_S)
+        assert connection.receive(PATIENCE_S) == {"want": "go"}
         cancel.touch()
-        line.wait_for_end()
+        connection.wait_for_end()
 
-    behind_the_door(talk)
+    helped_by(talk)
     assert warm.hand_over(str(tmp_path / "job.json")) == (warm.CANCELLED, [])
 
 
@@ -477,7 +598,7 @@ def test_a_helper_that_is_told_to_end_ends_its_job(studio):
     assert studio.end(process)[0] == warm.CANCELLED
     assert read(files.result)["status"] == "cancelled"
     gone(helper)
-    assert studio.door() is None
+    assert studio.endpoint() is None
 
 
 def test_what_fails_is_said_as_without_a_helper(studio):
@@ -534,7 +655,7 @@ def test_a_helper_tells_of_itself_until_it_is_told_to_end(alone):
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert warm.look() is None
-    assert warm.read_door(os.environ["REDRUM_DATA"]) is None
+    assert warm.read_endpoint(os.environ["REDRUM_DATA"]) is None
 
 
 REASONS = {
@@ -542,10 +663,10 @@ REASONS = {
     "memory is short": lambda patch, folder: patch(
         psutil, "virtual_memory", lambda: SimpleNamespace(available=-1)
     ),
-    "Redrum was updated": lambda patch, folder: patch(warm, "stamp", lambda: "new"),
-    "its door is gone": lambda patch, folder: Path(warm.door_path(str(folder))).unlink(),
-    "its door is another's": lambda patch, folder: warm.write_door(
-        str(folder), warm.read_door(str(folder)) | {"token": "of another"}
+    "Redrum was updated": lambda patch, folder: patch(warm, "build_id", lambda: "new"),
+    "its endpoint file is gone": lambda patch, folder: Path(warm.endpoint_path(str(folder))).unlink(),
+    "its endpoint file is another's": lambda patch, folder: put_endpoint(
+        folder, warm.read_endpoint(str(folder)), token=new_token()
     ),
 }
 
@@ -556,8 +677,8 @@ def test_a_helper_ends_when(alone, tmp_path, monkeypatch, why):
     REASONS[why](monkeypatch.setattr, tmp_path)
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
-    left = warm.read_door(str(tmp_path))
-    assert (left is not None) == (why == "its door is another's")
+    left = warm.read_endpoint(str(tmp_path))
+    assert (left is not None) == (why == "its endpoint file is another's")
 
 
 # With models

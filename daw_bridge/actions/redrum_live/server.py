@@ -1,264 +1,392 @@
-"""Requests from Redrum on this machine, answered a little at every tick of Live's timer.
+"""Requests from Redrum on this machine, answered a little at every tick of a timer of Live's or REAPER's.
 
-One request a connection: a line of JSON comes in, a line of JSON goes out, and the connection ends. Whoever
-asks must know the token, which lies in a file that only this user can read. Nothing here knows Live.
+Whoever connects first proves, in a short time, that they know the token (`handshake`); few may be about to.
+Then each message is a request, a JSON object, and is answered with one. Nothing here knows Live or REAPER.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-__all__ = [
-    "MESSAGE_BYTES",
-    "SCHEMA",
-    "Server",
-    "door_path",
-]
+from .endpoint import endpoint_path, remove_endpoint, write_endpoint
+from .handshake import SCHEMA, Peer, new_token
 
-SCHEMA = 1  # of what both sides say
+__all__ = ["MESSAGE_BYTES", "SCHEMA", "Lobby", "Server", "door_path"]
+
 MESSAGE_BYTES = 512 * 1024  # the longest request; a job of a hundred takes has about 50 kB
 TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of the work included
-IDLE_S = 10.0  # that a connection may wait for the other side
-MOST_CONNECTIONS = 8
+PROOF_S = 3.0  # that a connection has to prove itself
+REQUEST_S = 10.0  # from the first byte of a request to its last
+ANSWER_S = 30.0  # that the other side may take to receive an answer
+STAY_S = 0.15  # that it has in any case, however many others wait
+MOST_UNPROVEN, MOST_PROVEN = 64, 32  # connections
+REFUSALS_S = 60.0  # between two lines of the log about strangers
+
+_BACKLOG = 256
+_ACCEPT_AGAIN_S = 0.1  # after the system had no room for another connection
 _CHUNK_BYTES = 64 * 1024
-_BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
 def door_path() -> str:
-    """Return the file that says where this user's Live listens, and the token."""
-    if sys.platform == "win32":
-        folder = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local")
-    elif sys.platform == "darwin":
-        folder = os.path.expanduser("~/Library/Application Support")
-    else:
-        folder = os.path.expanduser("~/.local/share")
-    return os.path.join(folder, "redrum", "live.json")
+    """Return the endpoint file of this user's Live."""
+    return endpoint_path("live")
 
 
-class Refusal(Exception):
-    """A request that is not answered; the argument says why, in a word that the other side knows."""
+class Lobby:
+    """Listens on this machine only, and holds connections until they have proved that they know the token.
+
+    They are few, and stay for a short time; where there is no room for another, the oldest has to leave, or if
+    that has only just come, the other waits. So whoever proves itself at once gets in, however many connections
+    strangers hold.
+    """
+
+    def __init__(self, port: int, token: str, log: Callable[[str], None], most_bytes: int) -> None:
+        """Begin to listen.
+
+        Args:
+            port: where; 0: on a free one.
+            token: what whoever connects must know.
+            log: where refusals are told, a few a minute at most.
+            most_bytes: the longest message that is accepted of who has proved itself.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._token, self._log, self._most_bytes = token, log, most_bytes
+        self._waiting: list[_Unproven] = []  # the oldest first
+        self._n_refused, self._say_again_s, self._accept_again_s = 0, 0.0, 0.0
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if sys.platform == "win32":  # where SO_REUSEADDR would let others listen here, too
+                self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind(("127.0.0.1", port))
+            self._listener.listen(_BACKLOG)
+            self._listener.setblocking(False)
+        except BaseException:
+            self._listener.close()
+            raise
+        self.port: int = self._listener.getsockname()[1]
+
+    def close(self) -> None:
+        """Listen no more, and hang up on everybody who is still here."""
+        self._listener.close()
+        self.drop_all()
+
+    def drop_all(self) -> None:
+        """Hang up on everybody who is still here."""
+        for one in self._waiting:
+            one.link.close()
+        self._waiting = []
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether there is room for another connection."""
+        now_s = time.perf_counter()
+        is_full = len(self._waiting) >= MOST_UNPROVEN and now_s < self._waiting[0].since_s + STAY_S
+        return now_s >= self._accept_again_s and not is_full
+
+    def sockets(self) -> list[socket.socket]:
+        """Return where something may come in; without the listener while there is no room."""
+        return [one.link for one in self._waiting] + [self._listener] * self.is_accepting
+
+    def tick(self) -> list[tuple[socket.socket, Peer]]:
+        """Return the connections that have proved themselves by now; the others go on or are refused."""
+        # Those that are here come first: no flood can push out who has answered since the last time.
+        before, self._waiting = self._waiting, []
+        proven = [(one.link, one.peer) for one in before if self._goes_on(one)]
+        for one in self._arrivals():
+            if self._goes_on(one):
+                proven.append((one.link, one.peer))
+        return proven
+
+    def refuse(self, link: socket.socket, why: str) -> None:
+        """Hang up on a connection and say so, unless that was said of others a short time ago."""
+        link.close()
+        self._say(why)
+
+    def _goes_on(self, one: _Unproven) -> bool:
+        """Return whether a connection has proved itself; if it may yet, it stays here."""
+        try:
+            if one.has_proved():
+                return True
+            if time.perf_counter() < one.since_s + PROOF_S:
+                self._waiting.append(one)
+                return False
+            self.refuse(one.link, "it did not prove itself in time")
+        except OSError as err:
+            one.link.close()
+            if one.has_said_something:  # else it only looked whether somebody listens
+                self._say(str(err))
+        return False
+
+    def _arrivals(self) -> Iterator[_Unproven]:
+        """Yield who has connected, not more than may be here."""
+        for _ in range(MOST_UNPROVEN):
+            if not self.is_accepting:
+                return
+            try:
+                link, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as err:  # too many open files, or no memory
+                self._say("cannot accept: " + str(err))
+                self._accept_again_s = time.perf_counter() + _ACCEPT_AGAIN_S
+                self._refuse_oldest()
+                return
+            if address[0] != "127.0.0.1":
+                self.refuse(link, "a connection from " + str(address[0]))
+                continue
+            link.setblocking(False)
+            with suppress(OSError):  # or the end of an answer waits until its beginning has been confirmed
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if len(self._waiting) >= MOST_UNPROVEN:
+                self._refuse_oldest()
+            yield _Unproven(link, Peer(self._token, is_server=True, most_bytes=self._most_bytes))
+
+    def _refuse_oldest(self) -> None:
+        for one in self._waiting[:1]:
+            self.refuse(one.link, "too many connections that have not proved themselves")
+        del self._waiting[:1]
+
+    def _say(self, why: str) -> None:
+        self._n_refused += 1
+        if time.perf_counter() >= self._say_again_s:
+            more = f" (and {self._n_refused - 1} before)" if self._n_refused > 1 else ""
+            self._log("refused: " + why + more)
+            self._n_refused, self._say_again_s = 0, time.perf_counter() + REFUSALS_S
+
+
+class _Unproven:
+    """A connection that has not proved itself yet."""
+
+    def __init__(self, link: socket.socket, peer: Peer) -> None:
+        self.link, self.peer = link, peer
+        self.since_s = time.perf_counter()
+        self.has_said_something = False
+
+    def has_proved(self) -> bool:
+        """Take what is there, and return whether it was the proof.
+
+        Raises:
+            OSError: it hung up, or is somebody else.
+        """
+        try:
+            while not self.peer.is_proven:
+                data = self.link.recv(self.peer.n_wanted)
+                if not data:
+                    raise ConnectionError("it hung up")
+                self.has_said_something = True
+                answer = self.peer.take(data)
+                if answer and self.link.send(answer) != len(answer):
+                    raise ConnectionError("it does not listen")
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
 
 
 class Server:
-    """Listens on this machine only, and works on requests when it is told to."""
+    """Answers requests, a little whenever it is told to."""
 
     def __init__(
         self,
         handlers: Mapping[str, Callable[[dict[str, Any]], Iterator[str]]],
         version: list[int],
         log: Callable[[str], None],
+        most_bytes: int = MESSAGE_BYTES,
     ) -> None:
         """Prepare to answer.
 
         Args:
             handlers: for each request, what yields the text of the answer in parts; after each part the work
                 may rest until the next tick.
-            version: of Live, for the file.
+            version: of the program, for the endpoint file.
             log: where refusals and failures are told.
+            most_bytes: the longest request.
         """
         self._handlers, self._version, self._log = handlers, version, log
-        self._token = os.urandom(16).hex()
-        self._listener: socket.socket | None = None
-        self._connections: list[_Connection] = []
+        self._most_bytes, self._token, self._path = most_bytes, new_token(), ""
+        self._lobby: Lobby | None = None
+        self._clients: list[_Client] = []
 
     def open(self) -> None:
-        """Listen on a free port and write it down; where that fails, say so and stay deaf."""
+        """Listen on a free port and write it down for Live; where that fails, say so and stay deaf."""
         try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            self._listener = listener
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(4 * MOST_CONNECTIONS)
-            listener.setblocking(False)
-            door = {"schema": SCHEMA, "port": listener.getsockname()[1], "token": self._token}
-            door.update(live=self._version, pid=os.getpid())
-            _write_privately(door_path(), json.dumps(door))
-            self._log("listens on 127.0.0.1:" + str(door["port"]))
+            port = self.listen(door_path(), 0)
+            self._log("listens on 127.0.0.1:" + str(port))
         except OSError as err:
             self._log("cannot listen: " + str(err))
+
+    def listen(self, path: str, port: int) -> int:
+        """Listen, write an endpoint file, and return the port.
+
+        Raises:
+            OSError: the port is taken, or the file cannot be written.
+        """
+        self._path, self._lobby = path, Lobby(port, self._token, self._log, self._most_bytes)
+        try:
+            write_endpoint(path, self._lobby.port, self._token, version=self._version)
+        except OSError:
             self.close()
+            raise
+        return self._lobby.port
 
     def close(self) -> None:
-        """Hang up on everybody, and remove the file if it is still ours."""
+        """Hang up on everybody, and remove the endpoint file if it is still ours."""
+        if self._lobby is None:
+            return
         self.drop_all()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        try:
-            with open(door_path(), encoding="utf-8") as file:
-                is_ours = json.load(file).get("token") == self._token
-            if is_ours:
-                os.remove(door_path())
-        except (OSError, ValueError, AttributeError):
-            pass
+        self._lobby.close()
+        self._lobby = None
+        remove_endpoint(self._path, self._token)
 
     def drop_all(self) -> None:
         """Hang up on everybody."""
-        for connection in self._connections:
-            connection.close()
-        self._connections = []
+        for client in self._clients:
+            client.close()
+        self._clients = []
+        if self._lobby is not None:
+            self._lobby.drop_all()
 
     def tick(self) -> None:
-        """Accept, read, work and answer, no longer than the budget and one step of the work."""
-        if self._listener is None:
+        """Accept, receive, work and answer, no longer than the budget and one step of the work."""
+        if self._lobby is None:
             return
-        deadline = time.perf_counter() + TICK_BUDGET_S
-        self._accept()
-        for connection in list(self._connections):
+        deadline_s = time.perf_counter() + TICK_BUDGET_S
+        for link, peer in self._lobby.tick():
+            self._clients.append(_Client(link, peer))
+        while len(self._clients) > MOST_PROVEN:
+            idle = next((client for client in self._clients if client.is_idle), self._clients[0])
+            idle.close()
+            self._clients.remove(idle)
+        for client in list(self._clients):
+            # Whoever has had its turn is the last of the next tick.
+            self._clients.append(self._clients.pop(0))
             try:
-                self._serve(connection, deadline)
-            except Refusal as refusal:
-                self._log("refused: " + str(refusal))
-                connection.answer(json.dumps({"schema": SCHEMA, "error": str(refusal)}))
-                connection.send()
+                self._serve(client, deadline_s)
             except OSError as err:
                 self._log("a connection broke: " + str(err))
-                connection.close()
-            if time.perf_counter() >= deadline:
+                client.close()
+            if time.perf_counter() >= deadline_s:
                 break
-        self._connections = [one for one in self._connections if not one.is_closed]
+        self._clients = [client for client in self._clients if not client.is_closed]
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        while len(self._connections) < MOST_CONNECTIONS:
-            try:
-                link, address = self._listener.accept()
-            except OSError as err:
-                if err.errno not in _BUSY:
-                    self._log("cannot accept: " + str(err))
+    def _serve(self, client: _Client, deadline_s: float) -> None:
+        if client.is_idle:
+            text = client.receive(deadline_s)
+            if text is None:
                 return
-            if address[0] != "127.0.0.1":
-                self._log("refused: a connection from " + str(address[0]))
-                link.close()
-                continue
-            link.setblocking(False)
-            self._connections.append(_Connection(link))
-
-    def _serve(self, connection: _Connection, deadline: float) -> None:
-        if connection.work is None and not connection.is_answered:
-            line = connection.receive()
-            if line is None:
-                if connection.is_idle() and not connection.is_closed:
-                    raise Refusal("idle")
-                return
-            connection.work = self._work_of(line)
-        while connection.work is not None and time.perf_counter() < deadline:
+            client.begin(self._work_of(text))
+        while client.work is not None and time.perf_counter() < deadline_s:
             try:
-                connection.parts.append(next(connection.work))
+                client.add(next(client.work))
             except StopIteration:
-                connection.answer("".join(connection.parts))
+                client.finish()
             except Exception as err:
                 self._log("failed: " + repr(err))
-                connection.answer(json.dumps({"schema": SCHEMA, "error": "failed", "why": str(err)}))
-        if connection.is_answered:
-            connection.send()
+                client.begin(_refusal("failed", str(err)))
+        client.send(deadline_s)
 
-    def _work_of(self, line: bytes) -> Iterator[str]:
-        """Return the work that a request asks for."""
+    def _work_of(self, text: bytes) -> Iterator[str]:
+        """Yield the answer to a request in parts."""
         try:
-            request = json.loads(line.decode("utf-8"))
+            request = json.loads(text.decode("utf-8"))
         except (ValueError, RecursionError):
-            raise Refusal("broken") from None
-        if not isinstance(request, dict) or request.get("schema") != SCHEMA:
-            raise Refusal("schema")
-        if not _is_same(str(request.get("token")), self._token):
-            raise Refusal("token")
+            request = None
+        if not isinstance(request, dict):
+            yield from _refusal("broken")
+            return
         handler = self._handlers.get(str(request.get("request")))
-        if handler is None:
-            raise Refusal("unknown")
-        return handler(request)
+        yield from _refusal("unknown") if handler is None else handler(request)
 
 
-class _Connection:
-    """One request and its answer."""
+def _refusal(word: str, why: str = "") -> Iterator[str]:
+    yield json.dumps({"schema": SCHEMA, "error": word, "why": why or word})
 
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._received = bytearray()
+
+class _Client:
+    """Who has proved itself: its requests, one after the other, and their answers."""
+
+    def __init__(self, link: socket.socket, peer: Peer) -> None:
+        self._link, self._peer = link, peer
+        self._parts: list[bytes] = []
+        self._seal: Any = None
         self._unsent = memoryview(b"")
-        self._heard_s = time.perf_counter()
+        self._until_s = 0.0  # that a request must be whole, or an answer received
         self.work: Iterator[str] | None = None
-        self.parts: list[str] = []
-        self.is_answered = self.is_closed = False
+        self.is_closed = False
 
-    def receive(self) -> bytes | None:
-        """Return the request once all of it is there."""
-        while True:
-            try:
-                data = self._link.recv(_CHUNK_BYTES)
-            except OSError as err:
-                if err.errno in _BUSY:
-                    return None
-                raise
-            self._heard_s = time.perf_counter()
-            self._received += data
-            line, is_whole, _ = self._received.partition(b"\n")
-            if len(line) > MESSAGE_BYTES:
-                raise Refusal("oversized")
-            if is_whole:
-                return bytes(line)
-            if not data:
-                if self._received:
-                    raise Refusal("broken")
-                self.close()  # somebody only looked whether we are here
-                return None
-
+    @property
     def is_idle(self) -> bool:
-        """Return whether the other side has been silent for too long."""
-        return time.perf_counter() - self._heard_s > IDLE_S
+        """Whether there is no request that is worked on, nor an answer that is not sent."""
+        return self.work is None and not self._unsent
 
-    def answer(self, text: str) -> None:
-        """Take the whole answer; it is sent from now on."""
-        self.work, self.parts = None, []
-        self._unsent = memoryview((text + "\n").encode("utf-8", "replace"))
-        self._heard_s = time.perf_counter()
-        self.is_answered = True
+    def receive(self, deadline_s: float) -> bytes | None:
+        """Return the request once all of it is there.
 
-    def send(self) -> None:
-        """Send what the other side takes, and hang up after the last of it."""
+        Raises:
+            OSError: it does not come in time, or somebody changed it.
+        """
         try:
-            while self._unsent:
+            while time.perf_counter() < deadline_s:
+                was_midway = self._peer.is_midway
+                data = self._link.recv(min(self._peer.n_wanted, _CHUNK_BYTES))
+                if not data:
+                    self.close()
+                    return None
+                if not was_midway:
+                    self._until_s = time.perf_counter() + REQUEST_S
+                self._peer.take(data)
+                message = self._peer.message()
+                if message is not None:
+                    return message
+        except (BlockingIOError, InterruptedError):
+            pass
+        if self._peer.is_midway and time.perf_counter() > self._until_s:
+            raise ConnectionError("a request took too long")
+        return None
+
+    def begin(self, work: Iterator[str]) -> None:
+        """Begin to work on an answer."""
+        self.work, self._parts, self._seal = work, [], self._peer.seal()
+
+    def add(self, text: str) -> None:
+        """Take a part of the answer."""
+        part = text.encode("utf-8", "replace")
+        self._seal.update(part)
+        self._parts.append(part)
+
+    def finish(self) -> None:
+        """Take all parts as the answer; it is sent from now on."""
+        header = self._peer.header(self._seal, sum(map(len, self._parts)))
+        self._unsent = memoryview(b"".join([header, *self._parts]))
+        self.work, self._parts = None, []
+        self._until_s = time.perf_counter() + ANSWER_S
+
+    def send(self, deadline_s: float) -> None:
+        """Send what the other side takes.
+
+        Raises:
+            OSError: it hung up, or does not take the answer in time.
+        """
+        try:
+            while self._unsent and time.perf_counter() < deadline_s:
                 self._unsent = self._unsent[self._link.send(self._unsent[:_CHUNK_BYTES]) :]
-                self._heard_s = time.perf_counter()
-        except OSError as err:
-            if err.errno in _BUSY and not self.is_idle():
-                return
-        self.close()
+        except (BlockingIOError, InterruptedError):
+            pass
+        if self._unsent and time.perf_counter() > self._until_s:
+            raise ConnectionError("an answer was not taken in time")
 
     def close(self) -> None:
         """Hang up."""
         self.is_closed = True
         if self.work is not None:
             getattr(self.work, "close", lambda: None)()
-        # Closing on what has not been read would be a reset, which takes the answer along.
-        try:
-            self._link.shutdown(socket.SHUT_WR)
-            while self._link.recv(_CHUNK_BYTES):
-                pass
-        except OSError:
-            pass
         self._link.close()
-
-
-def _is_same(given: str, token: str) -> bool:
-    """Return whether a token is right, in a time that does not tell how much of it is."""
-    difference = len(given) ^ len(token)
-    for place, char in enumerate(token):
-        difference |= ord(given[place : place + 1] or "\0") ^ ord(char)
-    return difference == 0
-
-
-def _write_privately(path: str, text: str) -> None:
-    """Put a file where it is wanted, whole, for this user only."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = path + "." + os.urandom(4).hex()
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
