@@ -18,6 +18,7 @@ import psutil
 from daw_bridge.actions.redrum_live.server import SCHEMA, door_path
 from daw_bridge.als import project_folder, set_tempo
 from daw_bridge.live_clips import RE_PITCH, Clip, item_of, next_bar, placed
+from daw_bridge.media import is_there
 from daw_bridge.session import (
     RHYTHM_TRACKS,
     FinishedTake,
@@ -348,7 +349,7 @@ def _clip(found: Mapping[str, Any]) -> Clip:
     return Clip(
         **{**common, "loop": loop if found["warping"] else None},
         file=found["file"],
-        is_offline=not Path(found["file"]).is_file(),
+        is_offline=not is_there(found["file"]),
         is_warped=found["warping"],
         warp_mode=found["warp_mode"],
         markers=tuple(_in_seconds(found)),

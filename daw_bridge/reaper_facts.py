@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from daw_bridge.media import is_there
 from daw_bridge.session import (
     FinishedTake,
     Item,
@@ -39,6 +40,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         KeyError, TypeError, ValueError: a fact is missing, or of another type.
     """
     tempo = project_tempo(facts["bpm"], [(at_s, bpm, glides) for at_s, bpm, glides in facts["points"]])
+    tempo_map = TempoMap(tempo)
     return Job(
         daw="reaper",
         project=facts["path"],
@@ -46,7 +48,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         media_folder=facts["media_folder"],
         tempo=tempo,
         tracks=tuple(_track(track) for track in facts["tracks"]),
-        items=tuple(_item(item, TempoMap(tempo)) for item in facts["items"]),
+        items=tuple(_item(item, tempo_map) for item in facts["items"]),
     )
 
 
@@ -128,4 +130,4 @@ def _state(found: Mapping[str, Any], take: Mapping[str, Any]) -> State:
         return "ok"
     if not take["file"]:
         return "empty"
-    return "ok" if Path(take["file"]).is_file() else "offline"
+    return "ok" if is_there(take["file"]) else "offline"

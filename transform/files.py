@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transform.errors import OutputError
 
+_PART_BYTES = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +45,24 @@ def _check_place(path: Path) -> None:
     # Permission bits say little about network drives, Windows and root; a file made there says all.
     with temporary_file(path, folder):
         pass
+
+
+def read_bytes(path: Path, *, most: int) -> bytes:
+    """Return the bytes of a file by anybody.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: they are more than `most`.
+    """
+    parts: list[bytes] = []
+    left = most
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):  # not by its size, which files of a system do not say
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"it has more than {most / 1e6:,.3g} MB")
+    return b"".join(parts)
 
 
 def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
