@@ -7,7 +7,6 @@ files, folders and job sheets; projects of DAWs become items of the same kind.
 import csv
 import math
 import os
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -23,6 +22,7 @@ from transform.engine import RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.midi import read_midi
 from transform.presets import RhythmSource, resolve_rhythm
+from transform.toml import parse_toml, read_text
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -262,7 +262,8 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
         )
     if unknown := sorted(columns - set(SHEET_COLUMNS)):
         raise SettingsError(
-            f"{sheet} has an unknown column: {', '.join(unknown)}", hint=f"known: {', '.join(SHEET_COLUMNS)}"
+            f"{sheet} has an unknown column: {', '.join(unknown)[:200]}",
+            hint=f"known: {', '.join(SHEET_COLUMNS)}",
         )
     return rows
 
@@ -270,18 +271,15 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
 def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     hint = "it holds tables [[job]] with source, rhythm and what else each job needs"
     try:
-        text = sheet.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
+        text = read_text(sheet)
+        table = parse_toml(text)
     except OSError as err:
         raise _unreadable(sheet, err) from err
-    except (
-        ValueError,
-        RecursionError,
-    ) as err:  # ValueError: bytes, TOML, or a number that Python will not read
+    except ValueError as err:
         raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
     jobs = table.pop("job", [])
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        what = f"has an unknown entry: {next(iter(table))}" if table else "has no tables [[job]]"
+        what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
         raise SettingsError(f"{sheet} {what}", hint=hint)
     starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
     if len(starts) != len(jobs):  # written as an array of inline tables

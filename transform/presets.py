@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from typing import TypeVar
 from transform.errors import CheckpointError, RhythmError
 from transform.events import CLASSES
 from transform.files import write_bytes_atomic
+from transform.toml import read_toml
 
 DEFAULT_PRESET = "default"
 CONFIGURATIONS = ("paper", "hires")
@@ -30,6 +30,7 @@ _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+_LONGEST_SAID = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
 _T = TypeVar("_T")
@@ -225,8 +226,8 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
         folder = known[str(name_or_folder)]
     toml = folder / "preset.toml"
     try:
-        table = tomllib.loads(toml.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
+        table = read_toml(toml)
+    except (OSError, ValueError) as err:
         raise CheckpointError(f"{toml} cannot be read: {err}", hint=_AGAIN) from err
     return _preset(_Table(table, toml), folder)
 
@@ -390,4 +391,4 @@ class _Table:
             raise self.error(f"has an unknown entry: {self._where}{next(iter(self._entries))}")
 
     def error(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.toml} {what}", hint=_AGAIN)
+        return CheckpointError(f"{self.toml} {what[:_LONGEST_SAID]}", hint=_AGAIN)
