@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ import psutil
 from daw_bridge.actions.redrum_live.server import SCHEMA, door_path
 from daw_bridge.als import project_folder, set_tempo
 from daw_bridge.live_clips import RE_PITCH, Clip, item_of, next_bar, placed
-from daw_bridge.media import is_there
 from daw_bridge.session import (
     RHYTHM_TRACKS,
     FinishedTake,
@@ -349,7 +349,7 @@ def _clip(found: Mapping[str, Any]) -> Clip:
     return Clip(
         **{**common, "loop": loop if found["warping"] else None},
         file=found["file"],
-        is_offline=not is_there(found["file"]),
+        is_offline=not os.path.isfile(found["file"]),
         is_warped=found["warping"],
         warp_mode=found["warp_mode"],
         markers=tuple(_in_seconds(found)),

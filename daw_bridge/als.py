@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from daw_bridge.als_xml import Node, number_of, read_set
 from daw_bridge.live_clips import Clip, item_of, live_tempo, placed
-from daw_bridge.media import is_on_other_share, is_there
+from daw_bridge.media import is_on_other_share
 from daw_bridge.session import (
     FinishedTake,
     Item,
@@ -297,7 +297,7 @@ class _Media:
         """
         places = list(self._places(reference)) if reference else []
         remote = [place for place in places if is_on_other_share(place, self._path)]
-        found = next((place for place in places if place not in remote and is_there(place)), None)
+        found = next((place for place in places if place not in remote and os.path.isfile(place)), None)
         if found is not None:
             return _Found(found)
         return _Found((remote or places or [""])[0], is_offline=True, is_remote=bool(remote))

@@ -9,14 +9,6 @@ from pathlib import Path
 _DEVICE = re.compile(r"/(?:/[?.]|\?\?)/(unc/)?", re.IGNORECASE)
 
 
-def is_there(place: str | Path) -> bool:
-    """Return whether a file lies at a place, which may be one that no file system can hold."""
-    try:
-        return Path(place).is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def is_on_other_share(place: str | Path, project: Path) -> bool:
     """Return whether a place is on a share of the network that is not the project's own.
 

@@ -33,6 +33,8 @@ SHEET_ENDINGS = (".csv", ".toml")
 SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
 
+_MOST_MISTAKES = 50  # that are said
+
 _T = TypeVar("_T")
 
 
@@ -331,9 +333,9 @@ def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) ->
         raise SettingsError("source is missing")
     folders = [path for path in paths if path.is_dir()]
     places = [folder / named for folder in folders] + [home / named]
-    source = next((place for place in places if place.is_file()), None)
+    source = next((place for place in places if os.path.isfile(place)), None)
     if source is None:
-        raise AudioError(f"{named} does not exist")
+        raise AudioError(f"{str(named)[:300]} does not exist")
     Recording.open(source).close()
     below = Path() if named.is_absolute() or ".." in named.parts else named.parent
     for path in paths:
@@ -373,7 +375,9 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
     if not mistakes:
         return
     worst = next((mistake for mistake in mistakes if mistake.exit_code == 2), mistakes[0])
-    message = head + "; ".join(mistake.message for mistake in mistakes)
+    message = head + "; ".join(mistake.message for mistake in mistakes[:_MOST_MISTAKES])
+    if len(mistakes) > _MOST_MISTAKES:
+        message += f"; and {len(mistakes) - _MOST_MISTAKES:,} more mistakes"
     if len(mistakes) == 1:
         hint = mistakes[0].hint or hint
     raise type(worst)(message, hint=hint)

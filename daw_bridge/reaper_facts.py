@@ -7,12 +7,12 @@ list that `plan_of` makes. Whatever has to be decided is decided here and in `se
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from daw_bridge.media import is_there
 from daw_bridge.session import (
     FinishedTake,
     Item,
@@ -130,4 +130,4 @@ def _state(found: Mapping[str, Any], take: Mapping[str, Any]) -> State:
         return "ok"
     if not take["file"]:
         return "empty"
-    return "ok" if is_there(take["file"]) else "offline"
+    return "ok" if os.path.isfile(take["file"]) else "offline"

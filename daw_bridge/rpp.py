@@ -19,7 +19,7 @@ from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
-from daw_bridge.media import is_on_other_share, is_there
+from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper_facts import CUSTOM_COLOR
 from daw_bridge.session import (
     FinishedTake,
@@ -243,10 +243,12 @@ class _Take:
 
 @dataclass(frozen=True)
 class _Midi:
-    """The notes of a source as (tick, number, velocity, channel), by tick, and its end."""
+    """The MIDI of a source, which many items may play."""
 
-    notes: Sequence[tuple[int, int, int, int]]
-    end: int
+    keys: Keys
+    ticks_per_beat: float
+    notes: Sequence[tuple[int, int, int, int]]  # tick, number, velocity, channel; by tick
+    end: int  # in ticks
 
     def within(self, first: float, last: float, is_repeated: bool) -> Iterable[tuple[int, int, int, int]]:
         """Return the notes from one tick to another, in which the whole may begin again and again."""
@@ -459,23 +461,18 @@ class RppSession:
         base = slashed.rpartition("/")[2]
         places = [folder / named, folder / slashed, self._media_folder / base, folder / base]
         near = [place for place in places if not is_on_other_share(place, self.path)]
-        found = next((place for place in near if is_there(place)), None)
+        found = next((place for place in near if os.path.isfile(place)), None)
         if found is not None:
             return str(found), "ok"
         return str(folder / slashed), "remote" if is_on_other_share(named, self.path) else "offline"
 
     def _notes(self, item: Item, active: Keys, source: _Source) -> tuple[Note, ...]:
         text = self._text
-        block = self._pool(source.block)
-        keys = text.keys(block.children)
-        ticks_per_beat = text.number(keys, "HASDATA", 960.0, 2)
-        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
-            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
-        midi = self._midi(block)
+        midi = self._midi(self._pool(source.block))
         tempo_map = self._tempo_map
-        is_own_tempo = text.number(keys, "IGNTEMPO", 0.0) != 0
+        is_own_tempo = text.number(midi.keys, "IGNTEMPO", 0.0) != 0
         if is_own_tempo:
-            tempo_map = TempoMap.constant(text.number(keys, "IGNTEMPO", 120.0, 2))
+            tempo_map = TempoMap.constant(text.number(midi.keys, "IGNTEMPO", 120.0, 2))
         begin = tempo_map.beats_at(item.position_s)
         # Old projects give the offset in seconds only.
         offset = text.number(
@@ -483,7 +480,7 @@ class RppSession:
         )
         if is_own_tempo:
             offset *= tempo_map.bpm_at(begin) / 60
-        pace = 1 / ticks_per_beat / item.play_rate
+        pace = 1 / midi.ticks_per_beat / item.play_rate
         first = offset / item.play_rate / pace
         last = first + (tempo_map.beats_at(item.end_s) - begin) / pace
         near = _ROUNDING_TICKS + _ROUNDING_BEATS / pace
@@ -517,7 +514,7 @@ class RppSession:
         return self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
 
     def _midi(self, block: _Block) -> _Midi:
-        """Return the MIDI of a block, which any number of items may play."""
+        """Return the MIDI of a block, read once."""
         if block.line not in self._events:
             self._events[block.line] = self._read_midi(block)
         return self._events[block.line]
@@ -525,6 +522,10 @@ class RppSession:
     def _read_midi(self, block: _Block) -> _Midi:
         """Return the MIDI of a block, muted notes left out."""
         text = self._text
+        keys = text.keys(block.children)
+        ticks_per_beat = text.number(keys, "HASDATA", 960.0, 2)
+        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
+            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
         tick = 0
         notes = []
 
@@ -549,7 +550,7 @@ class RppSession:
                 raise text.broken(child, f"{_said(words)!r} is no MIDI event") from err
             if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
                 notes.append((tick, number & 127, velocity & 127, status & 15))
-        return _Midi(notes, tick)
+        return _Midi(keys, ticks_per_beat, notes, tick)
 
 
 def result_path(path: Path) -> Path:

@@ -31,7 +31,7 @@ State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "froze
 
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
-_MOST_PARTS = 2_000_000  # notes and pieces of all items of a project
+_MOST_PARTS = 1_000_000  # notes and pieces of all items of a project
 _LONGEST_NAME = 1000  # characters of what a project calls a track or an item
 _PLAY_RATES = (1e-3, 1e3)
 _REPAIR = "repair the item, or glue it"
