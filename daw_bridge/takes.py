@@ -36,7 +36,7 @@ from transform.presets import resolve_rhythm
 _BLOCK_SAMPLES = 2**18
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 _GLUE = "glue it in the DAW, then try again"
-_LONGEST_SHOWN = 500  # characters of a path
+_LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
 
@@ -258,8 +258,8 @@ def _check_audible(job: Job, pair: Pair) -> None:
             raise AudioError(f"its file {file} is missing", hint="bring the file back, or relink the item")
         if item.state == "remote":
             raise AudioError(
-                f"its file {file} is on another computer, which Redrum asks for nothing",
-                hint="copy it into the project's folder",
+                f"its file {file} is on a network share, where no project may send Redrum",
+                hint="copy it into the project's folder, or keep the project on that share, too",
             )
         if item.state == "stretched":
             raise AudioError("it has stretch markers, which Redrum does not follow", hint=_GLUE)

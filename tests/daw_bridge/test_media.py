@@ -6,7 +6,7 @@ import pytest
 
 from daw_bridge.media import is_on_other_share
 
-HOME, SHARE = Path("/home/me/song.rpp"), Path("//nas/Audio/songs/song.rpp")
+HOME, SHARE = Path("/music/song.rpp"), Path("//nas/Audio/songs/song.rpp")
 
 
 @pytest.mark.parametrize("project", [HOME, SHARE])
