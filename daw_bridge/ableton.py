@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -359,7 +360,7 @@ def _clip(found: Mapping[str, Any]) -> Clip:
     return Clip(
         **{**common, "loop": loop if found["warping"] else None},
         file=found["file"],
-        is_offline=not Path(found["file"]).is_file(),
+        is_offline=not os.path.isfile(found["file"]),
         is_warped=found["warping"],
         warp_mode=found["warp_mode"],
         markers=tuple(_in_seconds(found)),

@@ -11,10 +11,22 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from daw_bridge.als_xml import Node, number_of, read_set
 from daw_bridge.live_clips import Clip, item_of, live_tempo, placed
-from daw_bridge.session import FinishedTake, Item, Job, Track, chooser, file_name, is_rhythm_track
+from daw_bridge.media import is_on_other_share
+from daw_bridge.session import (
+    FinishedTake,
+    Item,
+    Job,
+    Track,
+    chooser,
+    file_name,
+    is_rhythm_track,
+    short_name,
+    with_parts_of,
+)
 from transform.errors import DawError
 from transform.events import TempoMap
 from transform.files import appearing_together, check_output_folder
@@ -24,6 +36,7 @@ _CLIPS = ("AudioClip", "MidiClip")
 # Types of relative paths; others begin in Live's packs, its library or its program.
 _FROM_PROJECT, _IN_PROJECT = "1", "3"  # the second cannot leave the project's folder
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
+_MOST_TRACKS = 10_000
 _METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
 _COMMON_TIME = 201
 
@@ -41,6 +54,11 @@ class AlsSession:
         self._tracks = [
             node for tracks in root.all("Tracks") for node in tracks.children if node.tag in _TRACKS
         ]
+        if len(self._tracks) > _MOST_TRACKS:
+            raise DawError(
+                f"{path.name} has more than {_MOST_TRACKS:,} tracks",
+                hint="export the tracks you need from Live",
+            )
         self._master = root.first("MainTrack") or root.first("MasterTrack")
         self.tempo = _tempo(self._master)
         self._media = _Media(path)
@@ -52,9 +70,10 @@ class AlsSession:
             Track(id=node.attributes.get("Id", str(place)), name=_name(node))
             for place, node in enumerate(self._tracks)
         )
-        items = []
+        items, n_parts = [], 0
         for number, clip in enumerate(self._clips(tempo_map), start=1):
             item = item_of(clip, tempo_map)
+            n_parts = with_parts_of(item, n_parts)
             name = tracks[item.track].name
             item = replace(item, is_selected=self._is_chosen(number, item, name))
             if item.is_selected or is_rhythm_track(name):
@@ -170,7 +189,7 @@ def _tempo(master: Node | None) -> tuple[tuple[float, float], ...]:
 
 
 def _name(track: Node) -> str:
-    return track.value("Name", "UserName") or track.value("Name", "EffectiveName")
+    return short_name(track.value("Name", "UserName") or track.value("Name", "EffectiveName"))
 
 
 def _clip_nodes(sequencer: Node) -> Iterator[tuple[int, Node]]:
@@ -191,7 +210,7 @@ def _clip(node: Node, clip_id: str, media: _Media) -> Clip:
         id=clip_id,
         track=0,
         is_midi=node.tag == "MidiClip",
-        name=node.value("Name"),
+        name=short_name(node.value("Name")),
         begin_beats=node.number("CurrentStart", default=0.0),
         end_beats=node.number("CurrentEnd", default=0.0),
         start=start + node.number("Loop", "StartRelative", default=0.0),
@@ -210,11 +229,12 @@ def _clip(node: Node, clip_id: str, media: _Media) -> Clip:
         for marker in node.all("WarpMarkers", "WarpMarker")
     )
     pitch = node.number("PitchCoarse", default=0.0) + node.number("PitchFine", default=0.0) / 100
-    file, is_offline = media.file_of(node.first("SampleRef", "FileRef"))
+    found = media.file_of(node.first("SampleRef", "FileRef"))
     return replace(
         clip,
-        file=file,
-        is_offline=is_offline,
+        file=found.file,
+        is_offline=found.is_offline,
+        is_remote=found.is_remote,
         is_warped=is_warped,
         loop=clip.loop if is_warped else None,
         warp_mode=int(node.number("WarpMode", default=0.0)),
@@ -253,33 +273,34 @@ def _drum_racks(node: Node) -> Iterator[Node]:
             yield from _drum_racks(child)
 
 
+class _Found(NamedTuple):
+    """The file of a clip."""
+
+    file: str
+    is_offline: bool = False
+    is_remote: bool = False
+
+
 class _Media:
     """Finds the files of a set, which may have been moved here from another machine."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._beside = path.absolute().parent
         self._project = project_folder(path)
 
-    def file_of(self, reference: Node | None) -> tuple[str, bool]:
-        """Return the file that a clip plays, "" if it names none, and whether it is missing.
+    def file_of(self, reference: Node | None) -> _Found:
+        """Return the file that a clip plays, "" if it names none, and whether it is here.
 
         Raises:
             DawError: the reference leads out of the project though it says that it does not.
         """
         places = list(self._places(reference)) if reference else []
-        found = next((place for place in places if self._is_there(place)), None)
-        return found or (places[0] if places else ""), found is None
-
-    def _is_there(self, place: str) -> bool:
-        """Return whether a file lies here; only the set's own server is asked, as asking may tell passwords."""
-        drive, own = (
-            os.path.splitdrive(os.path.normcase(os.path.normpath(path)))[0]
-            for path in (place, str(self._beside))
-        )
-        try:
-            return not (drive.startswith("\\\\") and drive != own) and Path(place).is_file()
-        except (OSError, ValueError):
-            return False
+        remote = [place for place in places if is_on_other_share(place, self._path)]
+        found = next((place for place in places if place not in remote and os.path.isfile(place)), None)
+        if found is not None:
+            return _Found(found)
+        return _Found((remote or places or [""])[0], is_offline=True, is_remote=bool(remote))
 
     def _places(self, reference: Node) -> Iterator[str]:
         relative = self._relative(reference)

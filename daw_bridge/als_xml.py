@@ -18,7 +18,13 @@ from xml.parsers import expat
 from transform.errors import DawError
 
 MOST_BYTES = 512 * 2**20  # of XML; large sets have a fifth of that
-_MOST_NODES = 2_000_000
+_MOST_ELEMENTS = 10_000_000  # skipped ones count, too
+_MOST_NODES = 1_000_000  # elements that are kept
+_MOST_ATTRIBUTES = 100  # of an element that is kept; Live's own have five
+_MOST_CHARACTERS = 64 * 2**20  # that are kept
+_MOST_NAMES = 20_000  # of elements and attributes; Live has a tenth of that
+_LONGEST_TAG_BYTES = 4 * 2**20  # a parser may begin again and again with what has not ended yet
+_LONGEST_DATA = 2**18  # characters of an old file reference: four for each of a path
 _DEEPEST = 200
 _LARGEST = 1e9  # of all numbers: Live's own are below 10^8
 _CHUNK_BYTES = 2**18
@@ -40,7 +46,7 @@ _KEPT, _KEPT_IN_MASTERS = frozenset(_READ.split()), frozenset(_READ_IN_MASTERS.s
 _BACKUP = "take a copy from the set's Backup folder, or save it again in Live"
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """An element with the attributes that Live gave it; its `text` is that of old file references."""
 
@@ -131,7 +137,10 @@ class _Reader:
         self._name = name
         self._open: list[Node] = []
         self._root: Node | None = None
-        self._n_skipped, self._n_nodes, self._depth, self._n_masters = 0, 0, 0, 0
+        self._n_skipped, self._n_elements, self._n_nodes, self._depth, self._n_masters = 0, 0, 0, 0, 0
+        self._n_characters = 0
+        self._data: list[str] = []  # the text of the open file reference
+        self._n_data = 0  # its characters
 
     def read(self, file: BinaryIO) -> Node:
         parser = expat.ParserCreate()
@@ -148,6 +157,10 @@ class _Reader:
                 if n_bytes > MOST_BYTES:
                     raise self._hostile(f"it unpacks to more than {MOST_BYTES // 2**20} MB")
                 parser.Parse(chunk, False)
+                if n_bytes - parser.CurrentByteIndex > _LONGEST_TAG_BYTES:
+                    raise self._hostile(f"a tag has more than {_LONGEST_TAG_BYTES // 2**20} MB")
+                if len(parser.intern) > _MOST_NAMES:
+                    raise self._hostile(f"it has more than {_MOST_NAMES:,} kinds of elements")
             parser.Parse(b"", True)
         except expat.ExpatError as err:
             raise DawError(f"{self._name} is broken: {err}", hint=_BACKUP) from err
@@ -164,13 +177,19 @@ class _Reader:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise self._hostile(f"its elements lie more than {_DEEPEST} deep in each other")
+        self._n_elements += 1
+        if self._n_elements > _MOST_ELEMENTS:
+            raise self._hostile(f"it has more than {_MOST_ELEMENTS:,} elements")
         is_kept = tag in _KEPT or (self._n_masters > 0 and tag in _KEPT_IN_MASTERS) or self._depth == 1
         if self._n_skipped or not is_kept:
             self._n_skipped += 1
             return
         self._n_nodes += 1
         if self._n_nodes > _MOST_NODES:
-            raise self._hostile(f"it has more than {_MOST_NODES} elements to read")
+            raise self._hostile(f"it has more than {_MOST_NODES:,} elements to read")
+        if len(attributes) > _MOST_ATTRIBUTES:
+            raise self._hostile(f"an element has more than {_MOST_ATTRIBUTES} attributes")
+        self._count(sum(map(len, attributes.values())))
         node = Node(tag, attributes)
         if self._open:
             self._open[-1].children.append(node)
@@ -184,9 +203,20 @@ class _Reader:
         if self._n_skipped:
             self._n_skipped -= 1
             return
-        self._open.pop()
+        node = self._open.pop()
+        if node.tag == "Data":
+            node.text, self._data, self._n_data = "".join(self._data), [], 0
         self._n_masters -= tag in _MASTERS
 
     def _text(self, text: str) -> None:
         if not self._n_skipped and self._open and self._open[-1].tag == "Data":
-            self._open[-1].text += text
+            self._data.append(text)
+            self._n_data += len(text)
+            self._count(len(text))
+            if self._n_data > _LONGEST_DATA:
+                raise self._hostile(f"a file reference has more than {_LONGEST_DATA:,} characters")
+
+    def _count(self, n_characters: int) -> None:
+        self._n_characters += n_characters
+        if self._n_characters > _MOST_CHARACTERS:
+            raise self._hostile(f"it has more than {_MOST_CHARACTERS:,} characters to read")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 from daw_bridge.session import Item, Note, Piece, State, played_notes
@@ -61,6 +64,7 @@ class Clip:
     is_frozen: bool = False
     file: str = ""
     is_offline: bool = False
+    is_remote: bool = False  # its file is where nobody looks: see `media`
     is_warped: bool = False
     warp_mode: int = 0
     markers: tuple[tuple[float, float], ...] = ()  # (second of the file, beat of the clip)
@@ -85,11 +89,15 @@ def placed(clips: Iterable[Clip], tempo_map: TempoMap, beats_per_bar: float = 4.
     So clips of one scene overlap each other, as they sound together, and no others. A clip that loops is there
     once.
     """
-    clips = list(clips)
-    done = [clip for clip in clips if clip.slot < 0]
-    for slot in sorted({clip.slot for clip in clips if clip.slot >= 0}):
-        begin = next_bar(done, beats_per_bar)
-        done += [_laid(clip, begin, tempo_map) for clip in clips if clip.slot == slot]
+    scenes: dict[int, list[Clip]] = {}
+    for clip in clips:
+        scenes.setdefault(max(clip.slot, -1), []).append(clip)
+    done = scenes.pop(-1, [])
+    begin = next_bar(done, beats_per_bar)
+    for slot in sorted(scenes):
+        scene = [_laid(clip, begin, tempo_map) for clip in scenes[slot]]
+        begin = max(begin, next_bar(scene, beats_per_bar))
+        done += scene
     return done
 
 
@@ -146,6 +154,8 @@ def _state(clip: Clip) -> State:
         return "frozen"
     if not clip.file:
         return "empty"
+    if clip.is_remote:
+        return "remote"
     return "offline" if clip.is_offline else "ok"
 
 
@@ -161,8 +171,9 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
     loop = _loop_of(clip)
     markers = _rising(clip.markers)
     begin_s = tempo_map.seconds_at(clip.begin_beats)
-    tempi = [beat for beat, _ in tempo_map.changes if clip.begin_beats < beat < clip.end_beats] + [math.inf]
-    changes = [beat for _, beat in markers[1:-1]] + ([loop[1]] if loop else [])
+    tempi = [*tempo_map.beats_between(clip.begin_beats, clip.end_beats), math.inf]
+    changes = [beat for _, beat in markers[1:-1]]
+    loop_end = loop[1] if loop else math.inf
     beat, at, bpm = clip.begin_beats, clip.start, tempo_map.bpm_at(clip.begin_beats)
     next_tempo = 0
     for _ in range(_MOST_PIECES):
@@ -174,7 +185,10 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
             file_s=file_s,
             play_rate=pace_s * bpm / 60,
         )
-        left = min((change - at for change in changes if change > at + _NO_BEATS), default=math.inf)
+        following = bisect_right(changes, at + _NO_BEATS)
+        left = changes[following] - at if following < len(changes) else math.inf
+        if loop_end > at + _NO_BEATS:
+            left = min(left, loop_end - at)
         step = min(left, tempi[next_tempo] - beat, clip.end_beats - beat)
         at, beat = at + step, beat + step
         if beat >= tempi[next_tempo] - _NO_BEATS:
@@ -197,7 +211,7 @@ def _warped(markers: tuple[tuple[float, float], ...], beat: float, pace_s: float
     if len(markers) < 2:
         first_s, first_beat = markers[0] if markers else (0.0, 0.0)
         return first_s + (beat - first_beat) * pace_s, pace_s
-    place = sum(marker_beat <= beat + _NO_BEATS for _, marker_beat in markers[1:-1])
+    place = bisect_right(markers, beat + _NO_BEATS, 1, len(markers) - 1, key=itemgetter(1)) - 1
     (before_s, before), (after_s, after) = markers[place], markers[place + 1]
     pace_s = (after_s - before_s) / (after - before)
     return before_s + (beat - before) * pace_s, pace_s
@@ -226,7 +240,7 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
     """Return what a MIDI clip plays: once up to the end of the loop, then the loop again and again."""
-    numbers = pad_numbers(clip.pads)
+    numbers = _pad_numbers(tuple(clip.pads.items()))
     loop = _loop_of(clip)
     stop = loop[1] if loop else math.inf
     channel = DRUM_CHANNEL if clip.pads else 0
@@ -248,8 +262,13 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
 
 def pad_numbers(pads: Mapping[int, str]) -> dict[int, int]:
     """Return, for the pads whose names say what they play, the General MIDI notes of that."""
+    return dict(_pad_numbers(tuple(pads.items())))
+
+
+@lru_cache(maxsize=256)  # all clips of a track have the same pads
+def _pad_numbers(pads: tuple[tuple[int, str], ...]) -> Mapping[int, int]:
     found = {}
-    for note, name in pads.items():
+    for note, name in pads:
         words = re.sub(r"[^a-z]+", " ", name.lower())
         number = next((number for pattern, number in _PAD_NOTES if re.search(pattern, words)), None)
         if number is not None:

@@ -8,7 +8,6 @@ import csv
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +23,7 @@ from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.midi import read_midi
 from transform.names import is_device
 from transform.presets import RhythmSource, resolve_rhythm
+from transform.toml import parse_toml, read_text
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -33,6 +33,8 @@ RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
 SHEET_ENDINGS = (".csv", ".toml")
 SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
+
+_MOST_MISTAKES = 50  # that are said
 
 _T = TypeVar("_T")
 
@@ -291,7 +293,8 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
         )
     if unknown := sorted(columns - set(SHEET_COLUMNS)):
         raise SettingsError(
-            f"{sheet} has an unknown column: {', '.join(unknown)}", hint=f"known: {', '.join(SHEET_COLUMNS)}"
+            f"{sheet} has an unknown column: {', '.join(unknown)[:200]}",
+            hint=f"known: {', '.join(SHEET_COLUMNS)}",
         )
     return rows
 
@@ -299,18 +302,15 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
 def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     hint = "it holds tables [[job]] with source, rhythm and what else each job needs"
     try:
-        text = sheet.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
+        text = read_text(sheet)
+        table = parse_toml(text)
     except OSError as err:
         raise _unreadable(sheet, err) from err
-    except (
-        ValueError,
-        RecursionError,
-    ) as err:  # ValueError: bytes, TOML, or a number that Python will not read
+    except ValueError as err:
         raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
     jobs = table.pop("job", [])
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        what = f"has an unknown entry: {next(iter(table))}" if table else "has no tables [[job]]"
+        what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
         raise SettingsError(f"{sheet} {what}", hint=hint)
     starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
     if len(starts) != len(jobs):  # written as an array of inline tables
@@ -362,9 +362,9 @@ def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) ->
         raise SettingsError("source is missing")
     folders = [path for path in paths if path.is_dir()]
     places = [folder / named for folder in folders] + [home / named]
-    source = next((place for place in places if place.is_file()), None)
+    source = next((place for place in places if os.path.isfile(place)), None)
     if source is None:
-        raise AudioError(f"{named} does not exist")
+        raise AudioError(f"{str(named)[:300]} does not exist")
     Recording.open(source).close()
     below = Path() if named.is_absolute() or ".." in named.parts else named.parent
     for path in paths:
@@ -404,7 +404,9 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
     if not mistakes:
         return
     worst = next((mistake for mistake in mistakes if mistake.exit_code == 2), mistakes[0])
-    message = head + "; ".join(mistake.message for mistake in mistakes)
+    message = head + "; ".join(mistake.message for mistake in mistakes[:_MOST_MISTAKES])
+    if len(mistakes) > _MOST_MISTAKES:
+        message += f"; and {len(mistakes) - _MOST_MISTAKES:,} more mistakes"
     if len(mistakes) == 1:
         hint = mistakes[0].hint or hint
     raise type(worst)(message, hint=hint)

@@ -7,6 +7,7 @@ list that `plan_of` makes. Whatever has to be decided is decided here and in `se
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         KeyError, TypeError, ValueError: a fact is missing, or of another type.
     """
     tempo = project_tempo(facts["bpm"], [(at_s, bpm, glides) for at_s, bpm, glides in facts["points"]])
+    tempo_map = TempoMap(tempo)
     return Job(
         daw="reaper",
         project=facts["path"],
@@ -46,7 +48,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         media_folder=facts["media_folder"],
         tempo=tempo,
         tracks=tuple(_track(track) for track in facts["tracks"]),
-        items=tuple(_item(item, TempoMap(tempo)) for item in facts["items"]),
+        items=tuple(_item(item, tempo_map) for item in facts["items"]),
     )
 
 
@@ -128,4 +130,4 @@ def _state(found: Mapping[str, Any], take: Mapping[str, Any]) -> State:
         return "ok"
     if not take["file"]:
         return "empty"
-    return "ok" if Path(take["file"]).is_file() else "offline"
+    return "ok" if os.path.isfile(take["file"]) else "offline"

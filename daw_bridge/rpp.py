@@ -9,12 +9,17 @@ What the lines mean was read off projects of REAPER 4 to 7, as Cockos documents 
 from __future__ import annotations
 
 import os
+import re
 import uuid
+from bisect import bisect_left
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 
+from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper_facts import CUSTOM_COLOR
 from daw_bridge.session import (
     FinishedTake,
@@ -30,19 +35,35 @@ from daw_bridge.session import (
     project_tempo,
     published_media,
     result_track_name,
+    short_name,
+    with_parts_of,
 )
 from transform.errors import DawError
 from transform.events import TempoMap
-from transform.files import check_output, write_bytes_atomic
+from transform.files import check_output, read_bytes, write_bytes_atomic
 
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
 _MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _QUOTES = "\"'`"
+_WORD = re.compile(r"""\s*(?:"([^"]*)"?|'([^']*)'?|`([^`]*)`?|([^ ]+))""")
 _LARGEST = 1e12  # of all numbers that are read
+_MOST_BYTES = 512 * 2**20
+_MOST_LINES = 5_000_000
+_MOST_BLOCKS = 1_000_000
+_DEEPEST = 100  # blocks in each other; REAPER's own are below ten
+_LONGEST_SAID = 80  # characters of a line, in an error
 _TICKS_PER_BEAT = (1, 1e6)
+_ROUNDING_TICKS, _ROUNDING_BEATS = 2.0, 1e-5  # around an item, in which notes are looked at more closely
+
+_KEYS = frozenset(
+    b"CHANMODE FILE HASDATA IGNTEMPO IGUID LENGTH LOOP MODE MUTE NAME PEAKCOL PLAYRATE POOLEDEVTS POSITION "
+    b"RECORD_PATH SM SOFFS STARTPOS TEMPO TRACKID".split()
+)
+
+Keys = Mapping[bytes, int]  # lines by the words that they begin with
 
 
-@dataclass
+@dataclass(slots=True)
 class _Block:
     """A block of a project: its words, and its lines and blocks in order; lines are counted from 0."""
 
@@ -69,6 +90,11 @@ class ProjectText:
             DawError: it is no project, or broken; the message names the line.
         """
         self.name = name
+        if data.count(b"\n") > _MOST_LINES:
+            raise DawError(
+                f"{name} has more than {_MOST_LINES:,} lines",
+                hint="take the tracks you need into a project of their own",
+            )
         self._lines = _split(data)
         self.root = self._parse()
         first = self._lines[0]
@@ -78,29 +104,29 @@ class ProjectText:
         """Return the words of a line, quotes taken off."""
         return _words(self._lines[line].decode("utf-8", "surrogateescape"))
 
-    def find(self, children: Sequence[int | _Block], key: str) -> int | None:
-        """Return the first line among `children` that begins with a word, None where there is none."""
-        start = key.encode()
+    def keys(self, children: Iterable[int | _Block]) -> Keys:
+        """Return the first line among `children` that begins with each of the words that are read."""
+        keys: dict[bytes, int] = {}
         for child in children:
             if isinstance(child, int):
-                words = self._lines[child].split(maxsplit=1)
-                if words and words[0] == start:
-                    return child
-        return None
+                word = self._lines[child].split(maxsplit=1)[:1]
+                if word and word[0] in _KEYS:
+                    keys.setdefault(word[0], child)
+        return keys
 
-    def text(self, children: Sequence[int | _Block], key: str, default: str = "") -> str:
+    def text(self, keys: Keys, key: str, default: str = "") -> str:
         """Return the first value of a line, `default` where there is none."""
-        line = self.find(children, key)
+        line = keys.get(key.encode())
         words = [] if line is None else self.words(line)
         return words[1] if len(words) > 1 else default
 
-    def number(self, children: Sequence[int | _Block], key: str, default: float, place: int = 1) -> float:
+    def number(self, keys: Keys, key: str, default: float, place: int = 1) -> float:
         """Return a number of a line, `default` where the line or the number is missing.
 
         Raises:
             DawError: it is no number.
         """
-        line = self.find(children, key)
+        line = keys.get(key.encode())
         return default if line is None else self.number_in(line, self.words(line), place, default)
 
     def number_in(self, line: int, words: Sequence[str], place: int, default: float | None = None) -> float:
@@ -110,7 +136,7 @@ class ProjectText:
         try:
             value = float(words[place])
         except (IndexError, ValueError) as err:
-            raise self.broken(line, f"{' '.join(words)!r} lacks a number") from err
+            raise self.broken(line, f"{_said(words)!r} lacks a number") from err
         if not abs(value) <= _LARGEST:
             raise self.broken(line, f"{words[place][:20]} is no number that a project has")
         return value
@@ -136,7 +162,7 @@ class ProjectText:
                 hint="give a project that REAPER has saved (.rpp)",
             )
         root = _Block(0, ["REAPER_PROJECT", *self.words(0)[1:]])
-        open_blocks = [root]
+        open_blocks, n_blocks = [root], 1
         for number in range(1, len(self._lines)):
             line = self._lines[number].strip()
             if not open_blocks:
@@ -149,13 +175,16 @@ class ProjectText:
                 block.words[0] = block.words[0][1:]
                 open_blocks[-1].children.append(block)
                 open_blocks.append(block)
+                n_blocks += 1
+                if n_blocks > _MOST_BLOCKS or len(open_blocks) > _DEEPEST:
+                    raise self.broken(number, f"{n_blocks:,} blocks, {len(open_blocks)} deep, are no project")
             else:
                 open_blocks[-1].children.append(number)
         if open_blocks:
             block = open_blocks[-1]
             raise DawError(
                 f"{self.name} is cut short: it ends in line {len(self._lines)}, "
-                f"and the block <{block.tag} of line {block.line + 1} is never closed",
+                f"and the block <{block.tag[:_LONGEST_SAID]} of line {block.line + 1} is never closed",
                 hint="take a backup of the project (.rpp-bak), or save it again in REAPER",
             )
         return root
@@ -176,16 +205,12 @@ def _split(data: bytes) -> list[bytes]:
 
 def _words(line: str) -> list[str]:
     """Return the words of a line: between quotes of one of three kinds, or up to the next space."""
-    words = []
-    rest = line.strip()
-    while rest:
-        if rest[0] in _QUOTES:
-            word, _, rest = rest[1:].partition(rest[0])
-        else:
-            word, _, rest = rest.partition(" ")
-        words.append(word)
-        rest = rest.lstrip()
-    return words
+    return [match[match.lastindex or 0] for match in _WORD.finditer(line.strip())]
+
+
+def _said(words: Sequence[str]) -> str:
+    """Return the words of a line as an error says them."""
+    return " ".join(words)[:_LONGEST_SAID]
 
 
 def _quoted(text: str) -> str:
@@ -208,6 +233,40 @@ class _Source:
     section_length_s: float | None = None
 
 
+@dataclass(frozen=True)
+class _Take:
+    """A take of an item."""
+
+    keys: Keys
+    children: Sequence[int | _Block]
+
+
+@dataclass(frozen=True)
+class _Midi:
+    """The MIDI of a source, which many items may play."""
+
+    keys: Keys
+    ticks_per_beat: float
+    notes: Sequence[tuple[int, int, int, int]]  # tick, number, velocity, channel; by tick
+    end: int  # in ticks
+
+    def within(self, first: float, last: float, is_repeated: bool) -> Iterable[tuple[int, int, int, int]]:
+        """Return the notes from one tick to another, in which the whole may begin again and again."""
+        if not is_repeated:
+            return self.notes[self._place(first) : self._place(last)]
+        if last - first >= self.end:
+            return self.notes
+        begin = first % self.end
+        again = self._place(begin + last - first - self.end)  # what plays once more after the end
+        return [
+            *self.notes[:again],
+            *self.notes[max(again, self._place(begin)) : self._place(begin + last - first)],
+        ]
+
+    def _place(self, tick: float) -> int:
+        return bisect_left(self.notes, tick, key=itemgetter(0))
+
+
 class RppSession:
     """A closed project. Takes go into a copy beside it; the project itself is only ever read."""
 
@@ -217,25 +276,31 @@ class RppSession:
         self.path, self.output = path, output
         self._is_chosen, self._overwrite = is_chosen, overwrite
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, most=_MOST_BYTES)
+        except ValueError as err:
+            raise DawError(f"{path} is no project: {err}", hint="give a project that REAPER has saved") from err
         except OSError as err:
             raise DawError(f"{path} cannot be read: {err.strerror or err}", hint="check the path") from err
         self._text = ProjectText(data, path.name)
         self._tracks = list(self._text.root.blocks("TRACK"))
-        self._tempo = self._read_tempo()
+        self._root_keys = self._text.keys(self._text.root.children)
+        self._tempo_map = TempoMap(self._read_tempo())
         self._pools: dict[str, _Block] | None = None
+        self._events: dict[int, _Midi] = {}  # by the line of their block
 
     def collect(self) -> Job:
         """Return the chosen items and those on rhythm tracks; see `Session.collect`."""
         text = self._text
-        tracks, items, n_items = [], [], 0
+        tracks, items, n_items, n_parts = [], [], 0, 0
         for place, block in enumerate(self._tracks):
-            name = text.text(block.children, "NAME")
-            guid = block.words[1] if len(block.words) > 1 else text.text(block.children, "TRACKID")
-            tracks.append(Track(id=guid or str(place), name=name, color=self._color(block)))
+            keys = text.keys(block.children)
+            name = short_name(text.text(keys, "NAME"))
+            guid = block.words[1] if len(block.words) > 1 else text.text(keys, "TRACKID")
+            tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys)))
             for item_block in block.blocks("ITEM"):
                 n_items += 1
                 item = self._item(item_block, place)
+                n_parts = with_parts_of(item, n_parts)
                 item = replace(item, is_selected=self._is_chosen(n_items, item, name))
                 if item.is_selected or is_rhythm_track(name):
                     items.append(item)
@@ -243,8 +308,8 @@ class RppSession:
             daw="rpp",
             project=str(self.path),
             project_id=str(self.path),
-            media_folder=str(self._media_folder()),
-            tempo=self._tempo,
+            media_folder=str(self._media_folder),
+            tempo=self._tempo_map.changes,
             tracks=tuple(tracks),
             items=tuple(items),
         )
@@ -280,9 +345,9 @@ class RppSession:
                 if isinstance(child, int) and (words := self._text.words(child))[:1] == ["AUXRECV"]:
                     yield int(self._text.number_in(child, words, 1))
 
-    def _color(self, track: _Block) -> int:
+    def _color(self, track: Keys) -> int:
         """Return a track's color, 0 where it has none of its own."""
-        color = int(self._text.number(track.children, "PEAKCOL", 0.0))
+        color = int(self._text.number(track, "PEAKCOL", 0.0))
         return color if color & CUSTOM_COLOR else 0
 
     def _new_track(self, name: str, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> Iterator[str]:
@@ -333,86 +398,81 @@ class RppSession:
                 if isinstance(child, int) and (words := text.words(child))[:1] == ["PT"]:
                     at_s, bpm = text.number_in(child, words, 1), text.number_in(child, words, 2)
                     points.append((at_s, bpm, text.number_in(child, words, 3, 0.0) == 0))
-        return project_tempo(text.number(text.root.children, "TEMPO", 120.0), points)
+        return project_tempo(text.number(self._root_keys, "TEMPO", 120.0), points)
 
+    @cached_property
     def _media_folder(self) -> Path:
-        """Return where REAPER would record to, where that is a folder on this machine."""
-        named = self._text.text(self._text.root.children, "RECORD_PATH").replace("\\", "/")
-        folder = self.path.parent.absolute() / named
-        return self.path.parent.absolute() if ":" in named and not folder.is_dir() else folder
+        """Where REAPER would record to, where that is a folder on this machine."""
+        named = self._text.text(self._root_keys, "RECORD_PATH").replace("\\", "/")
+        beside = self.path.parent.absolute()
+        folder = beside / named
+        if is_on_other_share(folder, self.path) or (":" in named and not folder.is_dir()):
+            return beside
+        return folder
 
     def _item(self, block: _Block, track: int) -> Item:
         text = self._text
         first, active = _takes(text, block)
         source = _source(text, active)
-        position_s = text.number(first, "POSITION", 0.0)
-        length_s = text.number(first, "LENGTH", 0.0)
-        rate = text.number(active, "PLAYRATE", 1.0)
+        position_s = text.number(first.keys, "POSITION", 0.0)
+        length_s = text.number(first.keys, "LENGTH", 0.0)
+        rate = text.number(active.keys, "PLAYRATE", 1.0)
         is_midi = source is not None and source.kind in _MIDI_SOURCES
         item = Item(
-            id=text.text(first, "IGUID") or f"line {block.line + 1}",
+            id=text.text(first.keys, "IGUID") or f"line {block.line + 1}",
             track=track,
             kind="midi" if is_midi else "audio",
-            name=text.text(active, "NAME"),
+            name=short_name(text.text(active.keys, "NAME")),
             position_s=position_s,
             length_s=length_s,
             play_rate=rate if rate > 0 else 1.0,
-            keeps_pitch=text.number(active, "PLAYRATE", 1.0, 2) != 0,
-            start_offset_s=text.number(active, "SOFFS", 0.0),
-            is_looped=text.number(first, "LOOP", 0.0) != 0,
-            channel_mode=int(text.number(active, "CHANMODE", 0.0)),
+            keeps_pitch=text.number(active.keys, "PLAYRATE", 1.0, 2) != 0,
+            start_offset_s=text.number(active.keys, "SOFFS", 0.0),
+            is_looped=text.number(first.keys, "LOOP", 0.0) != 0,
+            channel_mode=int(text.number(active.keys, "CHANMODE", 0.0)),
         )
         if source is None or length_s <= 0:
             return replace(item, state="empty")
         item.check()
-        if not is_midi:
-            file = self._resolved(text.text(source.block.children, "FILE"))
+        state: State = "ok"
+        if is_midi:
+            item = replace(item, notes=self._notes(item, active.keys, source))
+        else:
+            file, state = self._resolved(text.text(text.keys(source.block.children), "FILE"))
             item = replace(
                 item,
-                file=str(file or ""),
+                file=file,
                 is_reversed=source.is_reversed,
                 section_start_s=source.section_start_s,
                 section_length_s=source.section_length_s,
             )
-        else:
-            file = None
-            item = replace(item, notes=self._notes(item, active, source))
-        return replace(item, state=self._state(first, active, item, file))
+        if text.number(first.keys, "MUTE", 0.0):
+            state = "muted"
+        elif b"SM" in active.keys:
+            state = "stretched"
+        return replace(item, state=state)
 
-    def _state(
-        self, first: Sequence[int | _Block], active: Sequence[int | _Block], item: Item, file: Path | None
-    ) -> State:
-        if self._text.number(first, "MUTE", 0.0):
-            return "muted"
-        if self._text.find(active, "SM") is not None:
-            return "stretched"
-        if item.kind == "midi":
-            return "ok"
-        if file is None:
-            return "empty"
-        return "ok" if file.is_file() else "offline"
-
-    def _resolved(self, named: str) -> Path | None:
+    def _resolved(self, named: str) -> tuple[str, State]:
         """Return the file that a project means, which may have been moved here from another machine."""
         if not named:
-            return None
+            return "", "empty"
         slashed = named.replace("\\", "/")
         folder = self.path.parent.absolute()
         base = slashed.rpartition("/")[2]
-        places = (folder / named, folder / slashed, self._media_folder() / base, folder / base)
-        return next((place for place in places if place.is_file()), folder / slashed)
+        places = [folder / named, folder / slashed, self._media_folder / base, folder / base]
+        near = [place for place in places if not is_on_other_share(place, self.path)]
+        found = next((place for place in near if os.path.isfile(place)), None)
+        if found is not None:
+            return str(found), "ok"
+        return str(folder / slashed), "remote" if is_on_other_share(named, self.path) else "offline"
 
-    def _notes(self, item: Item, active: Sequence[int | _Block], source: _Source) -> tuple[Note, ...]:
+    def _notes(self, item: Item, active: Keys, source: _Source) -> tuple[Note, ...]:
         text = self._text
-        block = self._pool(source.block)
-        ticks_per_beat = text.number(block.children, "HASDATA", 960.0, 2)
-        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
-            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
-        events, end = self._midi_events(block)
-        tempo_map = TempoMap(self._tempo)
-        is_own_tempo = text.number(block.children, "IGNTEMPO", 0.0) != 0
+        midi = self._midi(self._pool(source.block))
+        tempo_map = self._tempo_map
+        is_own_tempo = text.number(midi.keys, "IGNTEMPO", 0.0) != 0
         if is_own_tempo:
-            tempo_map = TempoMap.constant(text.number(block.children, "IGNTEMPO", 120.0, 2))
+            tempo_map = TempoMap.constant(text.number(midi.keys, "IGNTEMPO", 120.0, 2))
         begin = tempo_map.beats_at(item.position_s)
         # Old projects give the offset in seconds only.
         offset = text.number(
@@ -420,55 +480,77 @@ class RppSession:
         )
         if is_own_tempo:
             offset *= tempo_map.bpm_at(begin) / 60
-        pace = 1 / ticks_per_beat / item.play_rate
+        pace = 1 / midi.ticks_per_beat / item.play_rate
+        first = offset / item.play_rate / pace
+        last = first + (tempo_map.beats_at(item.end_s) - begin) / pace
+        near = _ROUNDING_TICKS + _ROUNDING_BEATS / pace
+        is_repeated = item.is_looped and midi.end > 0
         notes = played_notes(
             (
                 (begin - offset / item.play_rate + tick * pace, number, velocity, channel)
-                for tick, number, velocity, channel in events
+                for tick, number, velocity, channel in midi.within(first - near, last + near, is_repeated)
             ),
-            period_beats=end * pace if item.is_looped and end > 0 else None,
+            period_beats=midi.end * pace if is_repeated else None,
             position_s=item.position_s,
             length_s=item.length_s,
             tempo_map=tempo_map,
         )
         if not is_own_tempo:
             return notes
-        project = TempoMap(self._tempo)
+        project = self._tempo_map
         return tuple(replace(note, onset_beats=project.beats_at(note.onset_s)) for note in notes)
 
     def _pool(self, block: _Block) -> _Block:
         """Return the block that holds the events of a source: of pooled sources, only the first does."""
+        keys = self._text.keys(block.children)
+        if b"HASDATA" in keys:
+            return block
         if self._pools is None:
             self._pools = {}
             for source in _all_sources(self._tracks):
-                pool = self._text.text(source.children, "POOLEDEVTS")
-                if pool and self._text.find(source.children, "HASDATA") is not None:
+                held = self._text.keys(source.children)
+                if b"HASDATA" in held and (pool := self._text.text(held, "POOLEDEVTS")):
                     self._pools.setdefault(pool, source)
-        if self._text.find(block.children, "HASDATA") is not None:
-            return block
-        return self._pools.get(self._text.text(block.children, "POOLEDEVTS"), block)
+        return self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
 
-    def _midi_events(self, block: _Block) -> tuple[list[tuple[int, int, int, int]], int]:
-        """Return the notes as (tick, number, velocity, channel), muted ones left out, and the end in ticks."""
+    def _midi(self, block: _Block) -> _Midi:
+        """Return the MIDI of a block, read once."""
+        if block.line not in self._events:
+            self._events[block.line] = self._read_midi(block)
+        return self._events[block.line]
+
+    def _read_midi(self, block: _Block) -> _Midi:
+        """Return the MIDI of a block, muted notes left out."""
         text = self._text
+        keys = text.keys(block.children)
+        ticks_per_beat = text.number(keys, "HASDATA", 960.0, 2)
+        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
+            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
         tick = 0
         notes = []
+
+        def later(line: int, words: Sequence[str]) -> int:
+            passed = int(text.number_in(line, words, 1))
+            if passed < 0:
+                raise text.broken(line, f"{_said(words)!r} goes back in time")
+            return tick + passed
+
         for child in block.children:
             if isinstance(child, _Block):
                 if child.tag.upper() in ("X", "XM"):
-                    tick += int(text.number_in(child.line, child.words, 1))
+                    tick = later(child.line, child.words)
                 continue
             words = text.words(child)
             if not words or words[0].upper() not in ("E", "EM"):
                 continue
-            tick += int(text.number_in(child, words, 1))
+            tick = later(child, words)
             try:
                 status, number, velocity = (int(word, 16) for word in words[2:5])
             except ValueError as err:
-                raise text.broken(child, f"{' '.join(words)!r} is no MIDI event") from err
+                raise text.broken(child, f"{_said(words)!r} is no MIDI event") from err
             if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
                 notes.append((tick, number & 127, velocity & 127, status & 15))
-        return notes, tick
+        return _Midi(keys, ticks_per_beat, notes, tick)
 
 
 def result_path(path: Path) -> Path:
@@ -508,8 +590,8 @@ def open_project(
     return session
 
 
-def _takes(text: ProjectText, item: _Block) -> tuple[list[int | _Block], list[int | _Block]]:
-    """Return the lines of an item's first take, among which are the item's own, and those of the active one."""
+def _takes(text: ProjectText, item: _Block) -> tuple[_Take, _Take]:
+    """Return an item's first take, among whose lines are the item's own, and its active one."""
     takes: list[list[int | _Block]] = [[]]
     active = 0
     for child in item.children:
@@ -520,12 +602,14 @@ def _takes(text: ProjectText, item: _Block) -> tuple[list[int | _Block], list[in
             takes.append([])
         else:
             takes[-1].append(child)
-    return takes[0], takes[active]
+    first, played = (_Take(text.keys(takes[place]), takes[place]) for place in (0, active))
+    return first, played
 
 
-def _source(text: ProjectText, take: Sequence[int | _Block]) -> _Source | None:
+def _source(text: ProjectText, take: _Take) -> _Source | None:
     """Return the source of a take, None where it is empty."""
-    block = next((child for child in take if isinstance(child, _Block) and child.tag == "SOURCE"), None)
+    blocks = (child for child in take.children if isinstance(child, _Block))
+    block = next((child for child in blocks if child.tag == "SOURCE"), None)
     if block is None or len(block.words) < 2 or block.words[1] == "EMPTY":
         return None
     if block.words[1] != "SECTION":
@@ -533,15 +617,16 @@ def _source(text: ProjectText, take: Sequence[int | _Block]) -> _Source | None:
     inner = next(block.blocks("SOURCE"), None)
     if inner is None or len(inner.words) < 2:
         return None
-    reverses = _SECTION_MODES.get(int(text.number(block.children, "MODE", 0.0)))
+    keys = text.keys(block.children)
+    reverses = _SECTION_MODES.get(int(text.number(keys, "MODE", 0.0)))
     if reverses == "whole":
         return _Source(inner, inner.words[1], is_reversed=True)
     return _Source(
         inner,
         inner.words[1],
         is_reversed=reverses is not None,
-        section_start_s=text.number(block.children, "STARTPOS", 0.0),
-        section_length_s=text.number(block.children, "LENGTH", 0.0) or None,
+        section_start_s=text.number(keys, "STARTPOS", 0.0),
+        section_length_s=text.number(keys, "LENGTH", 0.0) or None,
     )
 
 

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Protocol
+
+import numpy as np
 
 from transform.errors import DawError, SettingsError
 from transform.events import POSSIBLE_BPM, TempoMap
@@ -23,19 +26,23 @@ from transform.files import appearing_together
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
-State = Literal["ok", "muted", "empty", "offline", "stretched", "frozen"]
+# Of an item that is "remote" the file is on a share of the network, which is not asked: see `media`.
+State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "frozen"]
 
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
+_MOST_PARTS = 1_000_000  # notes and pieces of all items of a project
+_LONGEST_NAME = 300  # characters of what a project calls a track or an item
 _PLAY_RATES = (1e-3, 1e3)
 _REPAIR = "repair the item, or glue it"
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
 _MOST_RAMP_STEPS = 100_000  # one that glides for hours does so slowly
+_MOST_GLIDING_STEPS = 500_000  # of all that glide: seven hours
 _OVERLAP_S = 1e-6  # items that touch do not overlap
 _SAME_SPEED = 1e-5  # play rates that differ less are the same: a sample is gained in two seconds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
     """A MIDI note as the project plays it."""
 
@@ -55,7 +62,7 @@ class Track:
     color: int = 0  # the DAW's own number; 0: none of its own
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """A stretch of an item that plays its file at one speed, up to where the next piece begins."""
 
@@ -160,13 +167,13 @@ class Job:
     items: tuple[Item, ...]
 
     def __post_init__(self) -> None:
-        TempoMap(self.tempo)  # raises RhythmError where it is none
+        assert self.tempo_map  # raises RhythmError where it is none
         for item in self.items:
             if not 0 <= item.track < len(self.tracks):
                 raise DawError(f"the item {item.name!r} lies on track {item.track + 1}, which does not exist")
             item.check()
 
-    @property
+    @cached_property
     def tempo_map(self) -> TempoMap:
         """The project's tempo map."""
         return TempoMap(self.tempo)
@@ -233,7 +240,7 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
     chosen = [item for item in job.items if item.is_selected]
     sources = [item for item in chosen if item.kind == "audio"]
     if is_on_own_track and sources:
-        return [Pair(source, _midi_beside(job, source)) for source in sources]
+        return list(_pairs_on_own_tracks(job, sources))
     rhythms: list[Item] = []
     if not has_rhythm:
         rhythms = [item for item in chosen if item.kind == "midi"]
@@ -241,7 +248,8 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
             rhythms = [item for item in job.items if is_rhythm_track(job.track_of(item).name)]
         if not rhythms and len(sources) == 2 and sources[0].track != sources[1].track:
             rhythms = [max(sources, key=lambda item: item.track)]
-        sources = [item for item in sources if item not in rhythms]
+        taken = {id(item) for item in rhythms}
+        sources = [item for item in sources if id(item) not in taken]
     if not sources:
         raise DawError("no audio item is selected", hint="select the drum recordings to redrum, then try again")
     if has_rhythm:
@@ -251,18 +259,37 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
             "nothing says which rhythm to play",
             hint="name a rhythm (--rhythm), select a MIDI item too, or put an item on a track called rhythm",
         )
-    return [Pair(source, max(rhythms, key=source.overlap_s)) for source in sources]
+    find = _overlapping(rhythms)
+    return [Pair(source, find(source)) for source in sources]
 
 
-def _midi_beside(job: Job, source: Item) -> Item:
-    """Return the MIDI item on a source's own track that overlaps it longest, or else the first."""
-    found = [item for item in job.items if item.kind == "midi" and item.track == source.track]
-    if not found:
-        name = job.track_of(source).name or f"track {source.track + 1}"
-        raise SettingsError(
-            f"there is no MIDI item on {name}", hint="put the rhythm as a MIDI item on the track of its source"
-        )
-    return max(found, key=source.overlap_s)
+def _pairs_on_own_tracks(job: Job, sources: Iterable[Item]) -> Iterator[Pair]:
+    """Yield sources, each with the MIDI item on its own track that overlaps it longest, or else the first."""
+    midi: dict[int, list[Item]] = {}
+    for item in job.items:
+        if item.kind == "midi":
+            midi.setdefault(item.track, []).append(item)
+    finders = {track: _overlapping(items) for track, items in midi.items()}
+    for source in sources:
+        if source.track not in finders:
+            name = job.track_of(source).name or f"track {source.track + 1}"
+            raise SettingsError(
+                f"there is no MIDI item on {name}",
+                hint="put the rhythm as a MIDI item on the track of its source",
+            )
+        yield Pair(source, finders[source.track](source))
+
+
+def _overlapping(items: Sequence[Item]) -> Callable[[Item], Item]:
+    """Return what finds, of these, the item that overlaps another longest, or else the first."""
+    begins_s = np.array([item.position_s for item in items])
+    ends_s = np.array([item.end_s for item in items])
+
+    def find(source: Item) -> Item:  # all at once: a project has thousands of each
+        shared_s = np.minimum(ends_s, source.end_s) - np.maximum(begins_s, source.position_s)
+        return items[int(np.argmax(np.where(shared_s > _OVERLAP_S, shared_s, 0.0)))]
+
+    return find
 
 
 def is_rhythm_track(name: str) -> bool:
@@ -287,12 +314,14 @@ def project_tempo(bpm: float, points: Iterable[tuple[float, float, bool]]) -> tu
                 f"the project has a tempo of {tempo} BPM at {start_s} s",
                 hint="repair the tempo markers of the project",
             )
+    gliding_s = sum(end_s - start_s for (start_s, _, glides), (end_s, *_) in pairwise(ordered) if glides)
+    step_s = max(_RAMP_STEP_S, gliding_s / _MOST_GLIDING_STEPS)
     steps = [(0.0, bpm)]  # (seconds, BPM)
     for (start_s, begin, is_gliding), (end_s, finish, _) in pairwise([*ordered, (math.inf, 0.0, False)]):
         if not is_gliding or end_s == math.inf:
             steps.append((start_s, begin))
             continue
-        n_steps = min(max(1, math.ceil((end_s - start_s) / _RAMP_STEP_S)), _MOST_RAMP_STEPS)
+        n_steps = min(max(1, math.ceil((end_s - start_s) / step_s)), _MOST_RAMP_STEPS)
         for step in range(n_steps):  # each at the mean of its tempi, so that no error adds up
             share = (step + 0.5) / n_steps
             steps.append((start_s + (end_s - start_s) * step / n_steps, begin + (finish - begin) * share))
@@ -380,6 +409,26 @@ def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Pa
             undo.callback(path.unlink, missing_ok=True)
         yield paths
         undo.pop_all()
+
+
+def with_parts_of(item: Item, n_parts: int) -> int:
+    """Return how many notes and pieces the items of a project have with one more.
+
+    Raises:
+        DawError: they are more than anybody waits for.
+    """
+    n_parts += len(item.notes) + len(item.pieces)
+    if n_parts > _MOST_PARTS:
+        raise DawError(
+            f"the items of the project play more than {_MOST_PARTS:,} notes and warped pieces",
+            hint="take only the tracks you need into a project of its own",
+        )
+    return n_parts
+
+
+def short_name(name: str) -> str:
+    """Return what a project calls a track or an item, cut where nobody reads on."""
+    return name[:_LONGEST_NAME]
 
 
 def file_name(name: str) -> str:

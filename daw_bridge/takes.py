@@ -11,9 +11,12 @@ from __future__ import annotations
 import logging
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +36,7 @@ from transform.presets import resolve_rhythm
 _BLOCK_SAMPLES = 2**18
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 _GLUE = "glue it in the DAW, then try again"
+_LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
 
@@ -249,8 +253,14 @@ class _Renderer:
 def _check_audible(job: Job, pair: Pair) -> None:
     """Raise AudioError for items that cannot be heard as the project plays them. A muted rhythm can."""
     for item in filter(None, (pair.source, pair.rhythm)):
+        file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
         if item.state == "offline":
-            raise AudioError(f"its file {item.file} is missing", hint="bring the file back, or relink the item")
+            raise AudioError(f"its file {file} is missing", hint="bring the file back, or relink the item")
+        if item.state == "remote":
+            raise AudioError(
+                f"its file {file} is on a network share, where no project may send Redrum",
+                hint="copy it into the project's folder, or keep the project on that share, too",
+            )
         if item.state == "stretched":
             raise AudioError("it has stretch markers, which Redrum does not follow", hint=_GLUE)
         if item.state == "frozen":
@@ -301,9 +311,8 @@ def _in_project_time(job: Job, pair: Pair, events: Sequence[DrumEvent], settings
     first_s = tempo_map.seconds_at(first_beat)
     # A beat more, so that what is moved to a grid line past the end is past it, not back at the beginning.
     last_s = tempo_map.seconds_at(tempo_map.beats_at(source.position_s + length_s) + 1)
-    inside = tuple(
-        replace(event, onset_s=event.onset_s - first_s) for event in events if first_s <= event.onset_s < last_s
-    )
+    first, last = (bisect_left(events, at_s, key=attrgetter("onset_s")) for at_s in (first_s, last_s))
+    inside = tuple(replace(event, onset_s=event.onset_s - first_s) for event in events[first:last])
     rhythm = Rhythm(inside, last_s - first_s, _map_from(tempo_map, first_beat), item.name or "the rhythm")
     own = _in_seconds(job, source, settings)
     own = replace(own, start_s=max(source.position_s - first_s, 0.0), length=length_s)
@@ -322,16 +331,17 @@ def _from_the_start(job: Job, source: Item, rhythm: Rhythm, settings: RenderSett
         rhythm = rhythm.section(settings.start_s, rhythm.length_s)
     assert rhythm.tempo_map is not None
     n_beats = rhythm.tempo_map.beats_at(rhythm.length_s)
-    beats = [rhythm.tempo_map.beats_at(event.onset_s) for event in rhythm.events]
+    beats = rhythm.tempo_map.beats_at(np.array([event.onset_s for event in rhythm.events])).tolist()
     tempo_map = _map_from(job.tempo_map, job.tempo_map.beats_at(source.position_s))
     length_s = tempo_map.seconds_at(n_beats) if isinstance(settings.length, str) else settings.length
     n_turns = math.ceil(tempo_map.beats_at(length_s) / n_beats) + 1
+    rhythm.check_looped(n_turns - 1)
     looped = (
         replace(event, onset_s=tempo_map.seconds_at(turn * n_beats + beat))
         for turn in range(n_turns)
         for event, beat in zip(rhythm.events, beats, strict=True)
     )
-    inside = tuple(event for event in looped if event.onset_s < length_s - BOUNDARY_S)
+    inside = tuple(takewhile(lambda event: event.onset_s < length_s - BOUNDARY_S, looped))
     rhythm = Rhythm(inside, length_s, tempo_map, rhythm.name, rhythm.beats_per_bar)
     own = replace(own, start_s=0.0, length=length_s, timing=1.0)
     return _Played(rhythm, own, f"{rhythm.name} begins with the take, on the beats of the project")

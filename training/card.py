@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transform.errors import OutputError
 from transform.events import CLASSES
 from transform.files import appearing_folder, write_text_atomic
 from transform.presets import Preset
+from transform.toml import read_toml
 
 _NEW_PRESET: dict[str, Any] = {
     "format": 1,
@@ -142,7 +142,7 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / "preset.toml"
     if not path.exists():
         return {**_NEW_PRESET, "name": folder.resolve().name, "models": {}, "data": {}, "scores": {}}
-    preset = tomllib.loads(path.read_text(encoding="utf-8"))
+    preset = read_toml(path)
     return preset | {table: dict(preset.get(table, {})) for table in ("models", "data", "scores")}
 
 

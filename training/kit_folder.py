@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from training.kits import SAMPLE_RATE, Kit, OneShot, trimmed
 from transform.audio import Recording
 from transform.errors import AudioError, SettingsError
 from transform.events import CLASSES
+from transform.toml import read_toml
 
 OVERRIDES = "kit.toml"
 FEWEST_HITS = 4
@@ -228,8 +228,8 @@ def _overrides(path: Path, names: Sequence[str]) -> dict[str, str]:
         return {}
     hint = f'it holds a table [classes]: "perc 1.wav" = "TT"; also {RECORDING} and {SKIP}'
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        table = read_toml(path)
+    except (OSError, ValueError) as err:
         raise SettingsError(f"{path} cannot be read: {err}", hint=hint) from err
     classes = table.pop("classes", {})
     if table or not isinstance(classes, dict):

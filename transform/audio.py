@@ -63,6 +63,9 @@ _BLOCK_SAMPLES = 2**18
 _NEAR_SAMPLES = 2**10, 2**17  # of blocks that are kept, at least and of all channels together
 _NEAR_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is kept whole
 _MAX_CHANNELS = 1024  # libsndfile's own limit
+_MOST_FILE_CHANNELS = 64  # of 7th-order ambisonics and of MADI; more take minutes a second
+_LONGEST_S = 86_400.0
+_LOUDEST = 1e6  # 120 dB over full scale; much more overflows as soon as it is squared and summed
 _CANCELLED_DB = -12.0  # of the mean of the channels against the loudest of them
 _RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
@@ -166,11 +169,13 @@ class Recording:
         first, last = max(start, 0), min(stop, self.n_samples)
         if first < last:
             part = self._fetch(first, last)
-            if not _is_finite(part):
-                bad = ~np.isfinite(part).all(axis=0)
+            if not _is_sound(part):
+                bad = ~(np.abs(part) <= _LOUDEST).all(axis=0)
                 at_s = (first + int(bad.argmax())) / self.sample_rate
+                is_finite = np.isfinite(part[:, bad.argmax()]).all()
+                what = "far beyond full scale" if is_finite else "that is not a number (NaN or infinite)"
                 raise AudioError(
-                    f"{self._label} holds a value that is not a number (NaN or infinite) at {at_s:.3f} s",
+                    f"{self._label} holds a value {what} at {at_s:.3f} s",
                     hint="export it again, or repair it in an audio editor",
                 )
             block[:, first - start : last - start] = part
@@ -284,6 +289,13 @@ class Recording:
                 f"{self._label} says that it has {self.sample_rate} samples a second, which no sound has",
                 hint="copy or export it again",
             )
+        if self.duration_s > _LONGEST_S:
+            raise AudioError(f"{self._label} lasts more than a day", hint="cut out what is to be redrummed")
+        if self.n_channels > _MOST_FILE_CHANNELS:
+            raise AudioError(
+                f"{self._label} has {self.n_channels} channels, more than {_MOST_FILE_CHANNELS}",
+                hint="export only the channels you need",
+            )
         if self._file.seekable():
             self._decode(self.n_samples - 1, self.n_samples)
 
@@ -350,7 +362,7 @@ class Recording:
             if self._file.seekable() and self._file.tell() != start:
                 self._file.seek(start)
             block: Samples = self._file.read(stop - start, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as err:
+        except (soundfile.SoundFileError, ValueError) as err:  # ValueError: a decoder that stands past the end
             raise self._broken(start) from err
         if len(block) < stop - start:
             raise self._broken(start + len(block))
@@ -548,9 +560,8 @@ def _all_blocks(recording: Recording) -> Iterator[Samples]:
         yield recording.read(start, min(start + _BLOCK_SAMPLES, recording.n_samples))
 
 
-def _is_finite(samples: Samples) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum is quicker, and only where it is odd in doubt
-        return bool(np.isfinite(samples.sum()) or np.isfinite(samples).all())
+def _is_sound(samples: Samples) -> bool:
+    return bool(samples.max() <= _LOUDEST and samples.min() >= -_LOUDEST)  # false of what is not a number, too
 
 
 def _native(path: Path) -> str | bytes:

@@ -28,11 +28,13 @@ from transform.audio import SAMPLE_RATE
 from transform.convnext import ConvNextEncoder, ConvNextGenerator
 from transform.errors import CheckpointError, DeviceError, SettingsError
 from transform.pqmf import Pqmf
+from transform.ranges import check_ranges
 from transform.rave import RaveEncoder, RaveGenerator
-from transform.weights import fingerprint, load_net
+from transform.weights import fingerprint, load_net, require_numbers
 
 _log = logging.getLogger(__name__)
 _CHUNK_S = 15.0  # coded at once
+_LOUDEST = 1e6  # of what is decoded, full scale being 1: much more cannot be mixed
 _MOST_SHARES = 64  # of a chunk, where a device has little memory
 
 
@@ -53,6 +55,18 @@ class CodecConfig:
     head_hop: int = 128
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            n_bands=(2, 64),
+            n_latents=(1, 1024),
+            strides=(1, 16),
+            widths=(1, 2**16),
+            n_blocks=(1, 64),
+            generator_widths=(1, 2**16),
+            generator_blocks=(1, 64),
+            head_hop=(16, 4096),
+            hop=(64, 2**14),
+        )
         choices = {
             "encoder": ("convnext", "rave"),
             "generator": ("convnext", "rave"),
@@ -243,6 +257,8 @@ class Codec:
                     channel[..., here] = part
 
         self._in_chunks(n_frames, self.encoder_reach, code)
+        for part in out:
+            require_numbers(part, "codec-encoder")
         return out
 
     @torch.inference_mode()
@@ -269,6 +285,7 @@ class Codec:
                 stretch.copy_(sound[:, (chunk.first - chunk.begin) * hop :][:, : stretch.shape[1]])
 
         self._in_chunks(n_frames, self.generator_reach, code)
+        require_numbers(out, "codec-generator", most=_LOUDEST)
         return out
 
     def _at_once(self, channels: Tensor) -> tuple[Tensor, ...]:

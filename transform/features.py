@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transform.audio import SAMPLE_RATE
 from transform.errors import SettingsError
 from transform.layers import Placed
+from transform.ranges import check_ranges
 
-_LONGEST_WINDOW = 2**16  # samples
+_HOP = 441  # samples
 _PIECE_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
 
 
@@ -21,7 +22,7 @@ _PIECE_BYTES = 2**20  # of windowed frames that are transformed at once: few eno
 class FeatureSettings:
     """The input of the transcriber."""
 
-    hop: int = 441  # samples at 44.1 kHz: 100 frames per second
+    hop: int = _HOP  # samples at 44.1 kHz: 100 frames per second
     windows: tuple[int, ...] = (2048, 512)  # samples: one for pitch, one for time
     n_bands: int = 96  # mel bands
     low_hz: float = 30.0
@@ -29,16 +30,19 @@ class FeatureSettings:
     floor_db: float = -90.0  # levels below count as silence
 
     def __post_init__(self) -> None:
-        if (
-            self.hop < 1
-            or not self.windows
-            or not all(2 <= window <= _LONGEST_WINDOW for window in self.windows)
-        ):
-            raise SettingsError(f"features have a hop of {self.hop} and windows of {self.windows} samples")
-        if self.n_bands < 1 or not 0 <= self.low_hz < self.high_hz <= SAMPLE_RATE / 2:
+        check_ranges(
+            self,
+            hop=(_HOP, _HOP),  # 100 frames a second are what everything else counts in
+            windows=(2, 2**16),
+            n_bands=(1, 1024),
+            low_hz=(0, SAMPLE_RATE / 2),
+            high_hz=(0, SAMPLE_RATE / 2),
+            floor_db=(-200, -20),
+        )
+        if not self.windows or not self.low_hz < self.high_hz:
             raise SettingsError(
-                f"features have {self.n_bands} bands from {self.low_hz} to {self.high_hz} Hz",
-                hint=f"give a band or more within 0 to {SAMPLE_RATE // 2} Hz",
+                f"features have windows of {self.windows} samples, and bands from {self.low_hz} to "
+                f"{self.high_hz} Hz"
             )
 
     @property

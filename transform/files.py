@@ -14,6 +14,7 @@ from transform.errors import OutputError
 
 StrPath = str | os.PathLike[str]
 
+_PART_BYTES = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +74,24 @@ def _make_and_remove_file(folder: Path) -> None:
     path = _temporary_path(folder)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0), 0o600))
     path.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, *, most: int) -> bytes:
+    """Return the bytes of a file by anybody.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: they are more than `most`.
+    """
+    parts: list[bytes] = []
+    left = most
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):  # not by its size, which files of a system do not say
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"it has more than {most / 1e6:,.3g} MB")
+    return b"".join(parts)
 
 
 def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:

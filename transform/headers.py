@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from transform.errors import AudioError
 
+_MOST_CHUNKS = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +54,9 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name, promised size and offset of each chunk of a WAV, RF64, W64, AIFF, CAF or AU file.
 
     Of other files nothing comes back. A chunk that is said to reach to the end of the file ends the list.
+
+    Raises:
+        AudioError: they are more than any file has.
     """
     magic = file.read(4)
     if magic == b".snd":
@@ -63,7 +67,7 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
                 yield b"data", size, offset
         return
     position, form, padding = _LAYOUTS.get(magic, (0, "", 1))
-    long_size = None
+    long_size, n_chunks = None, 0
     n_bytes = file.seek(0, os.SEEK_END)
     while form and position < n_bytes:  # a damaged size leads further than a file can be
         file.seek(position)
@@ -80,6 +84,12 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             size = long_size
         if size < 0 or (size == 0xFFFFFFFF and long_size is None):
             return
+        n_chunks += 1
+        if n_chunks > _MOST_CHUNKS:
+            raise AudioError(
+                f"{Path(file.name).name} is broken: it is made of more than {_MOST_CHUNKS:,} chunks",
+                hint="copy or export it again",
+            )
         yield name, size, offset
         position = offset + size + -size % padding
 

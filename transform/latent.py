@@ -44,6 +44,7 @@ from transform.rhythm_transformer import (
 )
 from transform.separator import StemReader
 from transform.transcriber import Activations
+from transform.weights import require_numbers
 
 _log = logging.getLogger(__name__)
 MODELS = ("codec-encoder", "codec-generator", "rhythm")  # of a preset
@@ -131,7 +132,10 @@ class LatentModel:
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
             out = net(bank.on(device), Target(target.rhythm.to(device), a), with_attention=False)
         mu, sigma = (out.mu, out.sigma) if out.channels is None else out.channels
-        return mu.cpu(), sigma.cpu()
+        mu, sigma = mu.cpu(), sigma.cpu()
+        for latents in (mu, sigma):
+            require_numbers(latents, "rhythm")
+        return mu, sigma
 
 
 def check_models(preset: Preset) -> None:

@@ -17,17 +17,18 @@ import logging
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import mido
 import numpy as np
-from mido.midifiles.meta import KeySignatureError
 
 from transform.errors import RhythmError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.files import read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,18 @@ SLOWEST_TEMPO_US = 0xFFFFFF
 MIN_LENGTH_S = 0.01
 MAX_LENGTH_S = 24 * 3600.0
 TICKS_PER_BEAT = 960
+_MOST_BYTES = 64 * 2**20
+_MOST_MESSAGES, _MOST_NOTES = 4_000_000, 1_000_000  # of all tracks together
 TEMPO_UNKNOWN = "Redrum: the tempo is not known"  # a text event, beside 120 BPM
+
+# Of the Standard MIDI Files 1.0: statuses, types of meta messages, and how many bytes of data follow a status.
+_META, _SYSTEM_EXCLUSIVE = 0xFF, (0xF0, 0xF7)
+_TEXT, _END_OF_TRACK, _SET_TEMPO, _TIME_SIGNATURE, _KEY_SIGNATURE = 0x01, 0x2F, 0x51, 0x58, 0x59
+_TEMPO_UNKNOWN = bytes([_TEXT]) + TEMPO_UNKNOWN.encode("latin-1")
+_DATA_BYTES = {status: 1 if status >> 4 in (0xC, 0xD) else 2 for status in range(0x80, 0xF0)}
+_DATA_BYTES |= {0xF1: 1, 0xF2: 2, 0xF3: 1, **dict.fromkeys((0xF6, 0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)}
+_LONGEST_QUANTITY = 4
+_KEYS = (*range(8), *range(0xF9, 0x100))  # sharps, and flats below 0
 
 
 def _strokes(drum_class: str, notes: Iterable[int], articulation: str = "") -> dict[int, Stroke]:
@@ -131,8 +143,7 @@ _GM_NOTES: Mapping[Stroke, int] = {
 }
 
 
-@dataclass(frozen=True)
-class _Note:
+class _Note(NamedTuple):
     tick: int
     channel: int
     number: int
@@ -168,7 +179,9 @@ def read_midi(path: Path | str, *, drum_map: str = "auto") -> Rhythm:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, most=_MOST_BYTES)
+    except ValueError as err:
+        raise RhythmError(f"{path.name}: {err}", hint="export only the drums you need") from err
     except FileNotFoundError as err:
         raise RhythmError(f"{path} does not exist", hint="check the path of the MIDI file") from err
     except OSError as err:
@@ -291,10 +304,7 @@ def _check_drum_map(drum_map: str) -> None:
 
 
 def _read_score(data: bytes, name: str) -> _Score:
-    """Return the notes, tempi and bars of a file.
-
-    The chunks are checked before mido sees them, which says what is cut off, and foreign ones are left out.
-    """
+    """Return the notes, tempi and bars of a file, foreign chunks left out."""
     chunks = _chunks(data, name)
     header = chunks[0][1]
     if len(header) < 6:
@@ -317,20 +327,53 @@ def _read_score(data: bytes, name: str) -> _Score:
             f"{name} is broken: it promises {n_tracks} tracks and holds {len(tracks)}",
             hint="export the MIDI file again",
         )
-    return _score([_read_track(body, division, name) for body in tracks], division, name)
+    return _score(tracks, division, name)
 
 
-def _read_track(body: bytes, division: int, name: str) -> mido.MidiTrack:
-    """Return one track, read as a file of its own: a message that runs past its end meets no other track."""
-    alone = struct.pack(">4sLHHH4sL", b"MThd", 6, 0, 1, division, b"MTrk", len(body)) + body
-    try:
-        return mido.MidiFile(file=io.BytesIO(alone)).tracks[0]
-    # What mido raises on broken messages: it has no error class of its own.
-    except (EOFError, OSError, ValueError, LookupError, TypeError, KeySignatureError) as err:
-        why = f" ({err})" if str(err) else ""
-        raise RhythmError(
-            f"{name} is broken: it holds a message that cannot be read{why}", hint="export the MIDI file again"
-        ) from err
+def _messages(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the tick, the status and the data of each message of a track, of a meta message its type first.
+
+    Raises:
+        ValueError: a message breaks off, or is none.
+    """
+    at = tick = running = 0
+    while at < len(body):
+        passed, at = _quantity(body, at)
+        tick += passed
+        status = body[at] if at < len(body) else 0
+        if status >= 0x80:
+            at += 1
+        else:
+            status = running
+        if status == _META or status in _SYSTEM_EXCLUSIVE:
+            kind = body[at : at + 1] if status == _META else b""
+            size, at = _quantity(body, at + len(kind))
+        elif status in _DATA_BYTES:
+            kind, size = b"", _DATA_BYTES[status]
+        else:
+            raise ValueError("data without a status" if status < 0x80 else f"no such status: {status:#x}")
+        data = kind + body[at : at + size]
+        at += size
+        if at > len(body):
+            raise ValueError("it breaks off")
+        if status < 0xF0:
+            running = status
+            if not data.isascii():
+                raise ValueError("data byte above 127")
+        elif status < 0xF8:
+            running = 0  # what follows needs a status of its own; after meta messages it does without
+        yield tick, status, data
+
+
+def _quantity(body: bytes, at: int) -> tuple[int, int]:
+    """Return the quantity of variable length that lies at a place, and the place after it."""
+    value = 0
+    for place in range(at, min(at + _LONGEST_QUANTITY, len(body))):
+        byte = body[place]
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, place + 1
+    raise ValueError(f"a number never ends: MIDI's have {_LONGEST_QUANTITY} bytes at most")
 
 
 def _chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
@@ -356,32 +399,64 @@ def _chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _score(read_tracks: list[mido.MidiTrack], division: int, name: str) -> _Score:
-    tracks = []
-    tempi_us: dict[int, int] = {}
-    bars: dict[int, Fraction] = {}
+def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
+    """Return what the tracks with these bytes say together."""
+    score = _Score(division, [], {}, {})
     is_in_seconds = False
-    for messages in read_tracks:
+    n_messages = n_notes = 0
+    for body in bodies:
         tick = 0
         notes = []
-        for message in messages:
-            tick += message.time
-            if message.type == "note_on" and message.velocity > 0:
-                notes.append(_Note(tick, message.channel, message.note, message.velocity))
-            elif message.type == "set_tempo" and message.tempo > 0:
-                tempi_us[tick] = message.tempo
-            elif message.type == "time_signature" and message.numerator > 0 and message.denominator <= 64:
-                bars[tick] = Fraction(4 * message.numerator, message.denominator)
-            elif message.type == "text":
-                is_in_seconds = is_in_seconds or message.text == TEMPO_UNKNOWN
-            elif message.type == "end_of_track":
-                break
+        try:
+            for tick, status, data in _messages(body):
+                n_messages += 1
+                if n_messages > _MOST_MESSAGES:
+                    raise _too_much(name, f"{_MOST_MESSAGES:,} messages")
+                if status >> 4 == 9 and data[1] > 0:
+                    notes.append(_Note(tick, status & 15, data[0], data[1]))
+                elif status == _META:
+                    if data[0] == _END_OF_TRACK:
+                        break
+                    is_in_seconds = is_in_seconds or data == _TEMPO_UNKNOWN
+                    _take_meta(score, tick, data)
+        except (ValueError, LookupError) as err:
+            raise RhythmError(
+                f"{name} is broken: it holds a message that cannot be read ({err})",
+                hint="export the MIDI file again",
+            ) from err
         if tick >= 1 << 40:
             raise RhythmError(f"{name} is broken: a track of it never ends", hint="export the MIDI file again")
-        tracks.append((notes, tick))
+        n_notes += len(notes)
+        if n_notes > _MOST_NOTES:
+            raise _too_much(name, f"{_MOST_NOTES:,} notes")
+        score.tracks.append((notes, tick))
     # Another program may have kept the text and written a tempo of its own.
-    is_in_seconds = is_in_seconds and set(tempi_us.values()) <= {DEFAULT_TEMPO_US}
-    return _Score(division, tracks, dict(sorted(tempi_us.items())), dict(sorted(bars.items())), is_in_seconds)
+    is_in_seconds = is_in_seconds and set(score.tempi_us.values()) <= {DEFAULT_TEMPO_US}
+    return replace(
+        score,
+        tempi_us=dict(sorted(score.tempi_us.items())),
+        bars=dict(sorted(score.bars.items())),
+        is_in_seconds=is_in_seconds,
+    )
+
+
+def _take_meta(score: _Score, tick: int, data: bytes) -> None:
+    """Take note of a meta message, its type and what follows, if it is of use."""
+    kind, content = data[0], data[1:]
+    if kind == _SET_TEMPO:
+        tempo_us = content[0] << 16 | content[1] << 8 | content[2]
+        if tempo_us > 0:
+            score.tempi_us[tick] = tempo_us
+    elif kind == _TIME_SIGNATURE:
+        numerator, power, _, _ = content[0], content[1], content[2], content[3]
+        if numerator > 0 and power <= 6:
+            score.bars[tick] = Fraction(4 * numerator, 2**power)
+    elif kind == _KEY_SIGNATURE and (content[0] not in _KEYS or content[1] > 1):
+        raise ValueError("no such key")
+
+
+def _too_much(name: str, what: str) -> RhythmError:
+    return RhythmError(f"{name} has more than {what}", hint="export only the drums you need")
 
 
 def _find_strokes(

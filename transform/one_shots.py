@@ -22,7 +22,7 @@ from transform.bank import LEAD_S, Bank, Hit
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
-from transform.files import appearing_folder, check_output_folder, sha256_of
+from transform.files import appearing_folder, check_output_folder, read_bytes, sha256_of
 
 SCHEMA = 1  # of kit.json; a newer one is refused
 MANIFEST = "kit.json"
@@ -32,6 +32,8 @@ OPEN_HAT_KEY = 46
 
 _FILE = re.compile(r"(KD|SD|TT|HH|CY)(_open)?_\d{1,6}\.wav")  # of a one-shot
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
+_MOST_BYTES = 16 * 2**20  # of kit.json: a hundred thousand one-shots
+_LONGEST_SAID = 200  # characters of what is wrong with it
 _AGAIN = "extract the kit again"
 
 
@@ -286,7 +288,7 @@ def _read_manifest(folder: Path) -> Kit:
             f"{folder} is no extracted kit: it holds no {MANIFEST}", hint="make one with redrum extract"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_bytes(path, most=_MOST_BYTES))
         schema = int(manifest["schema"])
         if schema > SCHEMA:
             raise CheckpointError(f"{path} is of a newer version of Redrum", hint=f"update Redrum, or {_AGAIN}")
@@ -298,8 +300,9 @@ def _read_manifest(folder: Path) -> Kit:
             gain_db=float(manifest["gain_db"]),
             one_shots=tuple(map(_from_json, manifest["one_shots"])),
         )
+        _check_limits(kit, {"sample_rate": 1e7, "n_channels": 1024, "gain_db": 200.0})
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as err:
-        raise CheckpointError(f"{path} is damaged: {err!r}", hint=_AGAIN) from err
+        raise CheckpointError(f"{path} is damaged: {repr(err)[:_LONGEST_SAID]}", hint=_AGAIN) from err
     if not kit.one_shots:
         raise CheckpointError(f"{path} lists no one-shots", hint=_AGAIN)
     return kit
@@ -321,14 +324,18 @@ def _from_json(entry: Mapping[str, Any]) -> OneShot:
     if one_shot.drum_class not in CLASSES:
         raise ValueError(f"{one_shot.drum_class!r} is no drum class")
     limits = {"level_db": 200.0, "peak_db": 200.0, "length_s": 86_400.0, "source_s": 1e7, "faults": 1e6}
-    for name, most in limits.items():
-        if not abs(getattr(one_shot, name)) <= most:
-            raise ValueError(f"{name} is {getattr(one_shot, name)}")
+    _check_limits(one_shot, limits)
     if not 0 <= one_shot.velocity <= 1:
         raise ValueError(f"a velocity is {one_shot.velocity}")
     if Path(one_shot.file).name != one_shot.file:
         raise ValueError(f"{one_shot.file!r} lies outside the kit")
     return one_shot
+
+
+def _check_limits(described: Kit | OneShot, limits: Mapping[str, float]) -> None:
+    for name, most in limits.items():
+        if not abs(getattr(described, name)) <= most:
+            raise ValueError(f"{name} is {getattr(described, name)}")
 
 
 def _form(sample_rate: int, n_channels: int) -> str:

@@ -14,8 +14,6 @@ import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safetensors import SafetensorError, safe_open
-
 from transform.errors import CheckpointError, OutputError
 from transform.files import appearing, appearing_folder
 from transform.names import NAME_HINT, is_name
@@ -149,12 +147,33 @@ def _checked(folder: Path, path: Path) -> Preset:
         if file.name not in _TEXTS and file not in weights:
             raise _refused(path, f"preset.toml does not describe {file.name}")
     for file in weights:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as err:
-            raise _refused(path, f"{file.name} holds no weights") from err
+        _check_weights(file, path)
     return preset
+
+
+def _check_weights(file: Path, path: Path) -> None:
+    """Raise CheckpointError if weights are none, or belong to no model that can be built."""
+    # Here, as they import PyTorch.
+    from transform.codec import CodecConfig
+    from transform.rhythm_transformer import RhythmConfig
+    from transform.separator import SeparatorConfig
+    from transform.transcriber import TranscriberConfig
+    from transform.weights import config_from_json, read_weights
+
+    configs = {
+        "transcriber": TranscriberConfig,
+        "separator": SeparatorConfig,
+        "codec-encoder": CodecConfig,
+        "codec-generator": CodecConfig,
+        "rhythm": RhythmConfig,
+    }
+    try:
+        metadata, _ = read_weights(file, hint=_ASK)
+        if make_config := configs.get(metadata.get("model", "")):
+            config_from_json(metadata.get("config", ""), make_config)
+    except CheckpointError as err:
+        why = err.message.replace(str(file), "it")
+        raise _refused(path, f"{file.name} holds no weights of a model: {why}") from err
 
 
 def _refused(path: Path, why: str) -> CheckpointError:

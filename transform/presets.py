@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from transform.errors import CheckpointError, RhythmError
 from transform.events import CLASSES
 from transform.files import write_bytes_atomic
 from transform.names import NAME_HINT, is_name
+from transform.toml import read_toml
 
 DEFAULT_PRESET = "default"
 CONFIGURATIONS = ("paper", "hires")
@@ -30,6 +30,7 @@ USER_STYLE = "user"
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+_LONGEST_SAID = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
 _T = TypeVar("_T")
@@ -132,7 +133,7 @@ def find_rhythm(name: str) -> RhythmInfo:
         return rhythms[name]
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
-        f"there is no rhythm called {name!r}",
+        f"there is no rhythm called {name[:_LONGEST_SAID]!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
     )
 
@@ -144,15 +145,17 @@ def resolve_rhythm(text: str) -> RhythmSource:
         RhythmError: a folder, a path to nothing, or an unknown name.
     """
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, also of what is too long for a name
         return RhythmSource(name=path.stem, path=path, is_midi=_is_midi(path))
     try:
         rhythm = find_rhythm(text)
     except RhythmError as err:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
         if path.suffix or path.name != text:
-            raise RhythmError(f"{text} does not exist", hint="check the spelling and the folder") from err
+            raise RhythmError(
+                f"{text[:_LONGEST_SAID]} does not exist", hint="check the spelling and the folder"
+            ) from err
         raise
     return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
 
@@ -210,20 +213,20 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
         CheckpointError: no such preset; an unknown, missing or wrong entry; a newer format; a missing file.
     """
     folder = Path(name_or_folder)
-    if not (folder / "preset.toml").is_file():
+    if not os.path.isfile(folder / "preset.toml"):
         known = _presets_in(_shipped_folder())
         if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
             known = _preset_folders()
         if str(name_or_folder) not in known:
             raise CheckpointError(
-                f"there is no preset {str(name_or_folder)!r}",
+                f"there is no preset {str(name_or_folder)[:_LONGEST_SAID]!r}",
                 hint=f"known: {', '.join(sorted(known)) or 'none'}; or name a folder with a preset.toml",
             )
         folder = known[str(name_or_folder)]
     toml = folder / "preset.toml"
     try:
-        table = tomllib.loads(toml.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
+        table = read_toml(toml)
+    except (OSError, ValueError) as err:
         raise CheckpointError(f"{toml} cannot be read: {err}", hint=_AGAIN) from err
     return _preset(_Table(table, toml), folder)
 
@@ -390,4 +393,4 @@ class _Table:
             raise self.error(f"has an unknown entry: {self._where}{next(iter(self._entries))}")
 
     def error(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.toml} {what}", hint=_AGAIN)
+        return CheckpointError(f"{self.toml} {what[:_LONGEST_SAID]}", hint=_AGAIN)

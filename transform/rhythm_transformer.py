@@ -27,6 +27,7 @@ from transform.codec import Codec, CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings
+from transform.ranges import check_ranges
 from transform.transcriber import Activations
 from transform.weights import load_net
 
@@ -63,6 +64,16 @@ class RhythmConfig:
     codec: str = ""  # fingerprint of the encoder whose latents it was trained on
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            hop=(64, 2**14),
+            n_latents=(1, 1024),
+            n_activations=(1, 2**16),
+            width=(1, 4096),
+            n_heads=(1, 32),
+            n_layers=(1, 32),
+            dilations=(1, 256),
+        )
         if self.width % self.n_heads:
             raise SettingsError(f"a width of {self.width} cannot be shared by {self.n_heads} heads")
         if self.width < self.n_latents and not self.has_whole_values:

@@ -28,9 +28,10 @@ from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined, parted
 from transform.nmf import active_components, learnt, levels_of, shares
+from transform.ranges import check_ranges
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
-from transform.weights import load_net
+from transform.weights import load_net, require_numbers
 
 _FPS = 100  # mask frames a second, at every sample rate
 _TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
@@ -39,6 +40,8 @@ _ENCODED_REACH, _DECODED_REACH = 3, 4  # of convolutions before and after those 
 _AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
 _BLOCK_S = 60  # masks are computed and kept in blocks of this length
 _REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
+# What dilations may add up to: the network sees no further than _REACH_S.
+_MOST_DILATED = _REACH_S * _FPS - N_HOPS - 5 - (_ENCODED_REACH + _DECODED_REACH + 1 + _AFTER)
 _KEPT_BLOCKS = 5
 _KEPT_SPECTRA = 4  # chunks: stems that are read class by class need the same ones
 _LEARNT_STRETCHES, _STRETCH_S = 6, 10  # what templates are learnt from: all of a recording of up to a minute
@@ -70,8 +73,13 @@ class SeparatorConfig:
     certainty: float = 1.0  # weight of what the network says beside what templates say; in training 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.certainty <= 1:
-            raise SettingsError(f"certainty is {self.certainty}; it must lie between 0 and 1")
+        check_ranges(
+            self, widths=(1, 2**16), d_model=(1, 2**16), dilations=(1, _MOST_DILATED), certainty=(0, 1)
+        )
+        if sum(self.dilations) > _MOST_DILATED:
+            raise SettingsError(
+                f"the dilations of a separator add up to {sum(self.dilations)}; they may to {_MOST_DILATED}"
+            )
         if len(self.widths) != 3:
             raise SettingsError(f"a separator has 3 widths, not {len(self.widths)}")
         if self.features.n_bands % 8:
@@ -242,7 +250,9 @@ class Separator:
         """
         given = self._features(audio), probability[None], templates
         logits = self._net.run(lambda net, device: net(*(part.to(device) for part in given)))
-        return torch.softmax(logits[0].float(), dim=0).cpu()
+        masks = torch.softmax(logits[0].float(), dim=0).cpu()
+        require_numbers(masks, "separator")
+        return masks
 
 
 class Stems:

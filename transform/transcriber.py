@@ -25,7 +25,8 @@ from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
-from transform.weights import load_net
+from transform.ranges import check_ranges
+from transform.weights import load_net, require_numbers
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
@@ -45,6 +46,14 @@ class TranscriberConfig:
     min_gap_s: float = 0.03  # two hits of one class are never closer
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            widths=(1, 2**16),
+            d_model=(1, 2**16),
+            dilations=(1, 256),
+            thresholds=(0, 1),
+            min_gap_s=(0, 1),
+        )
         if len(self.widths) != 4:
             raise SettingsError(f"a transcriber has 4 widths, not {len(self.widths)}")
         if len(self.thresholds) != len(CLASSES):
@@ -191,6 +200,7 @@ class Transcriber:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
         features = self._features(gain * audio).contiguous(memory_format=torch.channels_last)
         logits = self._net.run(lambda net, device: net(features.to(device)))[0].float().cpu()
+        require_numbers(logits, "transcriber")
         n = len(CLASSES)
         return Activations(
             torch.sigmoid(logits[:n]).numpy(),

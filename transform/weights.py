@@ -18,6 +18,10 @@ from torch.overrides import TorchFunctionMode
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
 
+_LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are written
+_LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
+_LONGEST_CONFIG, _LONGEST_SAID = 2**16, 200  # characters
+
 _Config = TypeVar("_Config")
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -38,6 +42,8 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         CheckpointError: a key that this version does not know, or a value of the wrong kind.
     """
     try:
+        if len(text) > _LONGEST_CONFIG:
+            raise ValueError(f"it has {len(text):,} characters")
         values: dict[str, Any] = json.loads(text)
         if "features" in values:
             values["features"] = FeatureSettings(**_checked(values["features"], FeatureSettings))
@@ -52,7 +58,8 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         SettingsError,
     ) as err:
         raise CheckpointError(
-            f"the model's configuration cannot be read: {err}", hint="update Redrum, or use its own preset"
+            f"the model's configuration cannot be read: {str(err)[:_LONGEST_SAID]}",
+            hint="update Redrum, or use its own preset",
         ) from err
 
 
@@ -76,12 +83,7 @@ def load_net(
     Raises:
         CheckpointError: the file is missing, damaged, or of another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as err:
-        raise CheckpointError(f"{path} is no readable weights file", hint=hint) from err
+    metadata, weights = read_weights(path, hint=hint)
     if metadata.get("model") != model:
         article = "an" if model[0] in "aeiou" else "a"
         raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
@@ -90,17 +92,61 @@ def load_net(
         with _WithoutWeights():
             net = make_net(config)
         _require_shapes(net, weights)
-        # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
-        own = {
-            name: w.to(torch.float32 if w.is_floating_point() else w.dtype, copy=True)
-            for name, w in weights.items()
-        }
-        net.load_state_dict(own, assign=True)
+        net.load_state_dict(weights, assign=True)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         why = (str(err) or type(err).__name__).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
     assert not any(held.is_meta for held in (*net.parameters(), *net.buffers())), "a buffer has no values"
     return net.eval()
+
+
+def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return what the header of a weights file says, and its tensors, in single precision.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or has numbers that no network learns.
+    """
+    try:
+        with path.open("rb") as head:
+            n_bytes = int.from_bytes(head.read(8), "little")
+        if n_bytes > _LARGEST_HEADER_BYTES:
+            raise CheckpointError(
+                f"{path} is no readable weights file: its header has {n_bytes:,} bytes", hint=hint
+            )
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as err:
+        raise CheckpointError(f"{path} is no readable weights file", hint=hint) from err
+    weights = {}
+    for name, tensor in stored.items():
+        # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
+        weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        if tensor.is_floating_point() and not _is_within(weights[name], _LARGEST_WEIGHT):
+            raise CheckpointError(
+                f"{path} has weights that are no numbers, or above {_LARGEST_WEIGHT:,.0f}: {name[:80]}",
+                hint=hint,
+            )
+    return metadata, weights
+
+
+def require_numbers(out: Tensor, model: str, *, most: float = torch.finfo(torch.float32).max) -> None:
+    """Raise CheckpointError if a network of a preset puts out NaN, infinity or more than `most`.
+
+    Any weights may do so: what sums of products of them come to is only known when they are computed.
+    """
+    if not _is_within(out, most):
+        raise CheckpointError(
+            f"the preset's {model} computes numbers that are no sound", hint="use another preset"
+        )
+
+
+def _is_within(tensor: Tensor, most: float) -> bool:
+    """Return whether all numbers lie within -most and most, which no NaN does."""
+    if not tensor.numel():
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(low >= -most and high <= most)
 
 
 class _WithoutWeights(TorchFunctionMode):

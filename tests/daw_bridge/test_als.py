@@ -188,7 +188,7 @@ def test_the_windows_path_of_live_10_is_read(tmp_path):
 def test_paths_that_lead_nowhere_are_offline_or_empty(tmp_path, path):
     clip = audio("", file_ref=ref(f'<RelativePath Value="" /><Path Value="{path}" />'))
     (item,) = items_of(write_als(tmp_path / "song.als", [track("x", clip)]))
-    assert item.state == ("offline" if path else "empty")
+    assert item.state == ("remote" if "evil" in path else "offline" if path else "empty")
 
 
 def test_a_path_that_escapes_its_project_is_refused(tmp_path, loop):
@@ -223,6 +223,12 @@ BOMB = (
         (b"<html></html>", "no set of Live"),
         (b"<Ableton></Ableton>", "no set of Live"),
         (b"<Ableton><LiveSet></LiveSet></Ableton>", "no tempo"),
+        (b"<Ableton><LiveSet><Tracks><Data>" + b"41" * 200_000, "a file reference has more than"),
+        (b"<Ableton><LiveSet><Tracks><Data>" + b"4<!---->" * 300_000, "a file reference has more than"),
+        (b'<Ableton><LiveSet><Name Value="' + b"x" * 5_000_000, "a tag has more than 4 MB"),
+        (b"<Ableton><LiveSet><!--" + b"x" * 5_000_000, "a tag has more than 4 MB"),
+        (b"<Ableton><LiveSet>" + b"".join(b"<k%d/>" % i for i in range(60_000)), "kinds of elements"),
+        (b"<Ableton><LiveSet><Name %s/>" % b" ".join(b'a%d=""' % i for i in range(200)), "attributes"),
         (b"", "no element found"),
         (b"\xff\xfe\x00", "is broken"),
     ],
@@ -242,9 +248,58 @@ def test_a_set_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
         open_set(packed(tmp_path / "song.als", data))
 
 
+@pytest.mark.parametrize(
+    ("limit", "data", "message"),
+    [
+        ("_MOST_ELEMENTS", b"<Skipped/>" * 2000, "more than 1,000 elements"),
+        ("_MOST_CHARACTERS", b'<Name Value="0123456789"/>' * 200, "more than 1,000 characters"),
+    ],
+)
+def test_all_that_is_read_has_a_bound(tmp_path, monkeypatch, limit, data, message):
+    monkeypatch.setattr(als_xml, limit, 1000)
+    with pytest.raises(DawError, match=message):
+        open_set(packed(tmp_path / "song.als", b"<Ableton><LiveSet>" + data))
+
+
+def test_a_set_of_too_many_tracks_is_refused(tmp_path):
+    data = xml_of([]).encode().replace(b"</Tracks>", b"<AudioTrack/>" * 20_000 + b"</Tracks>")
+    with pytest.raises(DawError, match="more than 10,000 tracks"):
+        open_set(packed(tmp_path / "song.als", data))
+
+
+def test_clips_that_change_more_often_than_anybody_hears_are_refused_together(tmp_path, loop, monkeypatch):
+    monkeypatch.setattr("daw_bridge.session._MOST_PARTS", 50)
+    clips = [warped(loop, 4.0 * n, 4.0 * n + 4, 4.0, 2.0, warp_markers=MANY_MARKERS) for n in range(20)]
+    with pytest.raises(DawError, match="more than 50 notes and warped pieces"):
+        items_of(write_als(tmp_path / "song.als", [track("x", *clips)]))
+
+
+MANY_MARKERS = [(0.0, 0.0), (0.6, 1.0), (1.0, 2.0), (1.6, 3.0), (2.0, 4.0), (2.1, 4.25)]
+
+
+def test_the_order_of_warp_markers_means_nothing(tmp_path, loop):
+    found = [
+        items_of(
+            write_als(tmp_path / "song.als", [track("x", warped(loop, 0.0, 4.0, 4.0, 2.0, warp_markers=m))])
+        )
+        for m in (MANY_MARKERS, MANY_MARKERS[::-1], MANY_MARKERS[3:] + MANY_MARKERS[:3])
+    ]
+    assert found[0] == found[1] == found[2]
+    assert [round(piece.file_s, 9) for piece in found[0][0].pieces] == [0.0, 0.6, 1.0, 1.6]
+
+
+def test_fifty_thousand_warp_markers_take_no_minutes(tmp_path, loop):
+    # Each was looked for among all others: half an hour.
+    n = 50_000
+    markers = [(beat / 2 + 0.01 * (beat % 2), float(beat)) for beat in range(n)]
+    clip = warped(loop, 0.0, float(n), float(n), n / 2, warp_markers=markers)
+    (item,) = items_of(write_als(tmp_path / "song.als", [track("x", clip)]))
+    assert np.allclose([piece.file_s for piece in item.pieces], [second for second, _ in markers[:-1]])
+
+
 def test_a_set_of_too_many_elements_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(als_xml, "_MOST_NODES", 1000)
-    with pytest.raises(DawError, match="more than 1000 elements"):
+    with pytest.raises(DawError, match="more than 1,000 elements"):
         open_set(packed(tmp_path / "song.als", b"<Ableton><LiveSet>" + b"<Tracks/>" * 2000))
 
 

@@ -101,3 +101,15 @@ def test_a_rhythm_must_come_from_somewhere(worlds, loop):
     assert result.exit_code == 1
     assert "name a rhythm (--rhythm)" in result.stderr
     assert redrum(loop).exit_code == 2
+
+
+def test_items_whose_files_are_nowhere_fail_alone(worlds, loop):
+    strange = [worlds.audio("//evil/share/x.wav", 2.0), worlds.audio("/" + "a" * 100_000 + ".wav", 4.0)]
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop), *strange)])
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    first, second = (line for line in result.stderr.splitlines() if " s on drums: " in line)
+    assert "its file //evil/share/x.wav is on a network share, where no project may send Redrum" in first
+    assert "aaa... is missing" in second
+    assert len(second) < 1000
+    assert [item["position_s"] for item in world.tracks_after()[1]["items"]] == [0.0]

@@ -1,6 +1,7 @@
 """REAPER's project files: nothing but new lines, checked against another parser."""
 
 import difflib
+import random
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import reaper_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daw_bridge import rpp
 from daw_bridge.rpp import ProjectText, _quoted, _words, open_project
 from daw_bridge.session import FinishedTake
 from transform.errors import DawError, OutputError
+from transform.events import TempoMap
 
 # Whatever REAPER writes and we know nothing of: all of it must stay.
 STRANGE = rb"""<REAPER_PROJECT 0.1 "7.11/linux-x86_64" 1700000000
@@ -331,3 +334,163 @@ def test_any_text_can_be_quoted(text):
     quoted = _quoted(text)
     (word,) = _words(f"  {quoted}  ")
     assert word == (text if not all(quote in text for quote in "\"'`") else text.replace("`", "'"))
+
+
+def words_one_by_one(line):
+    """Return the words of a line as they were read first, in time that grows with the square of its length."""
+    words = []
+    rest = line.strip()
+    while rest:
+        if rest[0] in "\"'`":
+            word, _, rest = rest[1:].partition(rest[0])
+        else:
+            word, _, rest = rest.partition(" ")
+        words.append(word)
+        rest = rest.lstrip()
+    return words
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab \t\"'`\xa0\x1c", max_size=20))
+def test_words_are_those_of_the_plain_way(line):
+    assert _words(line) == words_one_by_one(line)
+
+
+def test_a_line_of_many_words_takes_no_time():
+    # A million words: the plain way copies the rest of the line for each.
+    assert _words("  NAME " + "a " * 1_000_000) == ["NAME", *("a",) * 1_000_000]
+
+
+# Files that no project may make Redrum look for
+
+
+def audio_item(named, position=0):
+    return (
+        b'    <ITEM\n      POSITION %d\n      LENGTH 1\n      <SOURCE WAVE\n        FILE "%s"\n      >\n    >\n'
+        % (
+            position,
+            named,
+        )
+    )
+
+
+def song(*items, head=b""):
+    return b'<REAPER_PROJECT 0.1 "7.0" 1\n%s  TEMPO 120 4 4\n  <TRACK\n    NAME drums\n%s  >\n>\n' % (
+        head,
+        b"".join(items),
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return the list of all places that are looked at."""
+    places = []
+    isfile, is_dir = rpp.os.path.isfile, Path.is_dir
+    monkeypatch.setattr(rpp.os.path, "isfile", lambda place: places.append(str(place)) or isfile(place))
+    monkeypatch.setattr(Path, "is_dir", lambda place: places.append(str(place)) or is_dir(place))
+    return places
+
+
+@pytest.mark.parametrize(
+    "named", [b"\\\\evil\\share\\x.wav", b"//evil/share/x.wav", b"\\\\?\\UNC\\evil\\share\\x.wav"]
+)
+def test_a_file_on_another_computer_is_not_looked_for(project, asked, named):
+    data = song(audio_item(named), head=b'  RECORD_PATH "\\\\evil\\share" ""\n')
+    job = open_project(project(data)).collect()
+    assert job.items[0].state == "remote"
+    assert Path(job.media_folder) == project(data).parent
+    assert asked
+    assert not [place for place in asked if place.replace("\\", "/").startswith(("//", "/??"))]
+
+
+def test_a_file_of_another_computer_that_was_copied_here_is_found(project, write_wav, clicks):
+    copied = write_wav("x.wav", clicks([0.1]))
+    (item,) = open_project(project(song(audio_item(b"\\\\evil\\share\\x.wav")))).collect().items
+    assert (item.state, Path(item.file)) == ("ok", copied)
+
+
+def test_a_name_that_no_file_can_have_fails_its_item_only(project, write_wav, clicks):
+    write_wav("x.wav", clicks([0.1]))
+    items = open_project(project(song(audio_item(b"a" * 100_000), audio_item(b"x.wav", 4)))).collect().items
+    assert [item.state for item in items] == ["offline", "ok"]
+
+
+# Work that does not grow with the product of what a project has
+
+
+def midi_item(position, source, extra=b""):
+    return b"    <ITEM\n      POSITION %.6f\n      LENGTH 3\n%s      <SOURCE MIDI\n%s      >\n    >\n" % (
+        position,
+        extra,
+        source,
+    )
+
+
+def test_items_share_one_tempo_map_and_one_reading_of_their_pool(project, monkeypatch):
+    made, read = [], []
+    check, read_midi = TempoMap.__post_init__, rpp.RppSession._read_midi
+    monkeypatch.setattr(TempoMap, "__post_init__", lambda self: made.append(self) or check(self))
+    monkeypatch.setattr(
+        rpp.RppSession, "_read_midi", lambda self, block: read.append(block) or read_midi(self, block)
+    )
+    points = b"".join(b"    PT %d %d 1\n" % (2 * i, 100 + i % 7) for i in range(300))
+    events = b"        HASDATA 1 960 QN\n        POOLEDEVTS {P}\n" + b"        E 240 90 24 60\n" * 400
+    items = [midi_item(0, events), *(midi_item(2 * i, b"        POOLEDEVTS {P}\n") for i in range(1, 200))]
+    job = open_project(project(song(*items, head=b"  <TEMPOENVEX\n" + points + b"  >\n"))).collect()
+    assert len(job.items) == 200
+    assert all(item.notes for item in job.items)
+    assert len(read) == 1
+    assert len(made) <= 3  # the session's and the job's, not one an item
+
+
+def test_notes_near_an_item_are_all_that_it_plays(project, monkeypatch):
+    random.seed(0)
+
+    def source(n):
+        deltas = [random.choice([0, 1, 120, 240, 960]) for _ in range(n)]
+        events = b"".join(b"        E %d 90 %x 60\n" % (delta, 30 + i % 40) for i, delta in enumerate(deltas))
+        return b"        HASDATA 1 480 QN\n" + events + b"        E %d b0 7b 00\n" % random.choice([0, 240])
+
+    items = [
+        midi_item(
+            random.uniform(0, 60),
+            source(random.choice([1, 3, 40, 200])),
+            b"      LOOP %d\n      SOFFS %.3f %.3f\n      PLAYRATE %s 1\n"
+            % (
+                random.choice([0, 1]),
+                random.uniform(-2, 30),
+                random.uniform(-2, 60),
+                random.choice([b"1", b"1.3"]),
+            ),
+        )
+        for _ in range(150)
+    ]
+    path = project(song(*items))
+    found = open_project(path).collect()
+    monkeypatch.setattr(rpp._Midi, "within", lambda self, first, last, is_repeated: self.notes)
+    assert found == open_project(path).collect()
+    assert sum(len(item.notes) for item in found.items) > 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'<REAPER_PROJECT 0.1 "7.0" 1\n' + b"<A\n" * 1000, "blocks, 101 deep"),
+        (MIDI.replace(b"E 480 99", b"E -480 99"), "goes back in time"),
+        (MIDI.replace(b"POSITION 10", b"POSITION " + b"x" * 10**6), "is broken in line"),
+    ],
+    ids=["deep", "back in time", "a long line"],
+)
+def test_what_no_project_has_is_refused_in_a_sentence(project, data, message):
+    with pytest.raises(DawError, match=message) as caught:
+        open_project(project(data)).collect()
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("_MOST_BYTES", "is no project: it has more"), ("_MOST_LINES", "lines")]
+)
+def test_a_project_that_never_ends_is_refused(project, monkeypatch, name, message):
+    monkeypatch.setattr(rpp, name, 20)
+    with pytest.raises(DawError, match=message):
+        open_project(project(MIDI))

@@ -1,12 +1,14 @@
 """The contract that every adapter of a DAW passes."""
 
 import math
+import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from daw_bridge.session import FinishedTake, Piece
+from daw_bridge.session import FinishedTake, Item, Job, Piece, Track, pair_items, project_tempo
 from transform.errors import DawError
 
 REAPER = ["rpp", "reaper", "action"]  # only its items can be reversed, glide and hold nothing
@@ -281,3 +283,46 @@ def test_media_that_cannot_be_written_leave_nothing(world, loop, tmp_path, write
         session.write_back(job, takes)
     assert made.tracks_after() == before
     assert not list(made.media_folder.iterdir())
+
+
+def test_sources_find_the_rhythm_that_overlaps_them_longest():
+    random.seed(0)
+
+    def items(n, track, kind):
+        return [
+            Item(
+                id=f"{kind} {i}",
+                track=track,
+                kind=kind,
+                name="",
+                position_s=random.choice([0.0, 1.0, random.uniform(0, 20)]),
+                length_s=random.choice([0.5, 2.0]),
+            )
+            for i in range(n)
+        ]
+
+    sources, rhythms = items(60, 0, "audio"), items(40, 0, "midi")
+    job = Job(
+        daw="rpp",
+        project="",
+        project_id="",
+        media_folder="",
+        tempo=((0.0, 120.0),),
+        tracks=(Track(id="1", name="drums"),),
+        items=(*sources, *rhythms),
+    )
+    expected = [(source, max(rhythms, key=source.overlap_s)) for source in sources]  # or else the first
+    for is_on_own_track in (False, True):
+        pairs = pair_items(job, has_rhythm=False, is_on_own_track=is_on_own_track)
+        assert [(pair.source, pair.rhythm) for pair in pairs] == expected
+
+
+def test_a_tempo_that_glides_for_a_day_is_taken_in_fewer_steps():
+    hour = [(60.0 * n, 100.0 + n % 7, True) for n in range(61)]
+    assert len(project_tempo(120.0, hour)) == pytest.approx(60 * 60 / 0.05, rel=1e-3)
+    day = [(60.0 * n, 100.0 + n % 7, True) for n in range(24 * 60 + 1)]
+    changes = project_tempo(120.0, day)
+    assert len(changes) <= 500_000 + len(day)
+    # The beat at its end is that of the mean tempi.
+    ends = sum((before[1] + after[1]) / 2 for before, after in pairwise(day))
+    assert changes[-1][0] == pytest.approx(ends, rel=1e-9)

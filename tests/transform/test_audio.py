@@ -339,6 +339,53 @@ def test_a_value_that_is_not_a_number(write_wav, value, in_memory):
             list(recording.mono_blocks())
 
 
+@pytest.mark.parametrize("value", [1e38, -1e30, 1.1e6])
+def test_a_value_far_beyond_full_scale(write_wav, value):
+    sound = noise(88_200, 2)
+    sound[1, 66_150] = value
+    with Recording.open(write_wav("loud.wav", sound, subtype="FLOAT")) as recording:
+        with pytest.raises(AudioError, match=r"far beyond full scale at 1\.500 s"):
+            recording.mono(60_000, 70_000)
+        assert recording.read(0, 66_150).shape == (2, 66_150)
+
+
+def test_a_value_beyond_full_scale_that_an_editor_makes(write_wav):
+    with Recording.open(write_wav("hot.wav", 100 * noise(1000), subtype="FLOAT")) as recording:
+        assert np.abs(recording.read(0, 1000)).max() > 49
+
+
+def with_zeros(path, head, n_bytes=2**27):
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(n_bytes)
+    return path
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\xff\xff\xff\x7fWAVEfmt \x10\0\0\0\1\0\1\0\x44\xac\0\0\x88\x58\1\0\2\0\x10\0",
+        b"RF64\xff\xff\xff\xffWAVE",
+        b"FORM\x7f\xff\xff\xffAIFF",
+        b"caff\0\1\0\0",
+    ],
+    ids=lambda head: head[:4].decode(),
+)
+def test_zeros_that_go_on_as_chunks_without_end(tmp_path, head):
+    # One chunk in eight or twelve bytes of them: minutes, where all are looked at.
+    with pytest.raises(AudioError, match="more than 10,000 chunks"):
+        Recording.open(with_zeros(tmp_path / "zeros.wav", head))
+
+
+def test_more_channels_and_hours_than_any_recording_has(write_wav, monkeypatch):
+    with pytest.raises(AudioError, match="has 65 channels, more than 64"):
+        Recording.open(write_wav("wide.wav", noise(100, 65)))
+    Recording.open(write_wav("mics.wav", noise(100, 64))).close()
+    monkeypatch.setattr(audio, "_LONGEST_S", 1.0)
+    with pytest.raises(AudioError, match="lasts more than a day"):
+        Recording.open(write_wav("long.wav", noise(50_000)))
+
+
 @pytest.mark.parametrize(
     ("shape", "sample_rate", "message"),
     [

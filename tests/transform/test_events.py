@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from transform.errors import RhythmError, SettingsError
-from transform.events import DrumEvent, Rhythm, TempoMap, align, estimate_tempo
+from transform.events import MOST_EVENTS, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
 
 
 def onsets(rhythm):
@@ -272,3 +272,31 @@ def test_estimate_tempo_does_not_depend_on_the_order_of_events():
 def test_replace_keeps_a_rhythm_valid():
     with pytest.raises(RhythmError):
         replace(at_beats([0, 3]), length_s=1.0)
+
+
+def test_one_position_is_converted_as_many_are():
+    random = np.random.default_rng(0)
+    beats = np.concatenate(([0.0], np.cumsum(random.uniform(0.01, 5, 300))))
+    tempo_map = TempoMap(tuple(zip(beats.tolist(), random.uniform(20, 400, 301).tolist(), strict=True)))
+    at = np.concatenate((random.uniform(-10, 900, 2000), beats))
+    for convert in (tempo_map.seconds_at, tempo_map.beats_at):
+        assert [convert(float(x)) for x in at] == convert(at).tolist()  # to the bit
+    assert [tempo_map.bpm_at(x) for x in at] == [
+        tempo_map.changes[max(0, int(np.searchsorted(beats, x, side="right")) - 1)][1] for x in at
+    ]
+    assert tempo_map.beats_between(beats[3], beats[7]) == beats[4:7].tolist()
+    assert tempo_map.beats_between(9.0, 3.0) == []
+
+
+def test_more_strokes_than_anybody_plays_are_refused():
+    dense = tuple(DrumEvent(i / 20_000, "SD", 0.5) for i in range(3000))
+    with pytest.raises(RhythmError, match=r"3,000 strokes in 0\.2 s"):
+        Rhythm(dense, 0.2)
+    assert len(Rhythm(dense, 60.0).events) == 3000
+
+
+def test_a_blink_is_not_looped_for_a_day():
+    blink = Rhythm(tuple(DrumEvent(0.0, c, 0.5) for c in ("KD", "SD", "HH")), 0.01)
+    assert len(blink.section(0.0, 10.0).events) == 3000
+    with pytest.raises(RhythmError, match=f"in more than {MOST_EVENTS:,} strokes"):
+        blink.section(0.0, 86_400.0)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transform import midi
 from transform.errors import RedrumError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import DRUM_MAPS, parse_midi, read_midi, write_midi
@@ -270,6 +271,12 @@ BROKEN = {
     "a key that does not exist": (smf([(0, b"\xff\x59\x02\x0c\x00"), (0, hit(36))]), "cannot be read"),
     "a tempo of no bytes": (smf([(0, b"\xff\x51\x00"), (0, hit(36))]), "cannot be read"),
     "days": (smf([(0, hit(36))] + [(10_000.0 * i, hit(36)) for i in range(1, 20)]), "lasts"),
+    "a number of a megabyte": (
+        b"MThd\0\0\0\6\0\1\0\1\0\1MTrk\0\x10\0\0" + b"\xff" * (2**20 - 4) + b"\x7f" + hit(36),
+        "a number never ends",
+    ),
+    "a status that is none": (smf([(0, b"\xf4"), (0, hit(36))]), "cannot be read"),
+    "data after a system message": (smf([(0, b"\xf0\x01\xf7"), (0, b"\x24\x24")]), "cannot be read"),
     "never ends": (
         b"MThd\0\0\0\6\0\1\0\1\0\1MTrk\0\0\0\x0a" + b"\xff" * 6 + b"\x7f" + hit(36),
         "never ends",
@@ -440,3 +447,21 @@ def test_ticks_per_beat_can_be_chosen_and_are_checked():
 def test_a_tempo_that_midi_cannot_hold_is_refused():
     with pytest.raises(RhythmError, match=r"3\.6 BPM"):
         write_midi(Rhythm((), 2.0, TempoMap.constant(2)))
+
+
+def test_a_system_message_of_a_megabyte_is_passed_over():
+    long = b"\xf0" + b"\x80\xc0\x80\x00"[1:] + b"\x01" * 2**20
+    assert read(smf([(0, long), (0, hit(36)), (4, END)])).events == read(smf([(0, hit(36)), (4, END)])).events
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("_MOST_MESSAGES", "messages"), ("_MOST_NOTES", "notes"), ("_MOST_BYTES", "it has more than")],
+)
+def test_a_file_that_never_ends_is_refused(tmp_path, monkeypatch, limit, message):
+    path = tmp_path / "long.mid"
+    path.write_bytes(smf([(0, hit(36)), (1, hit(38)), (2, hit(36)), (4, END)]))
+    assert len(read_midi(path).events) == 3
+    monkeypatch.setattr(midi, limit, 2)
+    with pytest.raises(RhythmError, match=message):
+        read_midi(path)

@@ -420,3 +420,17 @@ def test_hits_of_a_recording_round_trip(tmp_path, clicks):
     again = load_kit(tmp_path / "kit")
     for classes, hits in bank.sets.items():
         np.testing.assert_array_equal(again.sound(again.sets[classes][0]), bank.sound(hits[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sample_rate", "1e308"), ("channels", "9" * 4000), ("gain_db", "1e300"), ("gain_db", "NaN")],
+)
+def test_numbers_that_no_kit_has_are_refused(tmp_path, name, value):
+    save_kit(made_bank(), tmp_path / "kit", fmt=stereo_16(), name="loop")
+    path = tmp_path / "kit" / "kit.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said).replace(json.dumps(said[name]), value, 1))
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        load_kit(tmp_path / "kit")
+    assert len(caught.value.message) < 500

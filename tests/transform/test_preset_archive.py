@@ -100,6 +100,12 @@ class Evil:
 
 
 PICKLE = pickle.dumps(Evil())
+NAN = save({"weight": np.array([1, np.nan], dtype=np.float16)})
+HUGE = save({"weight": np.array([1, 1e38], dtype=np.float32)})
+ENDLESS = save(
+    {"weight": np.arange(4, dtype=np.float16)},
+    {"model": "transcriber", "config": '{"dilations": [1, 1000000000]}'},
+)
 LINK = zipfile.ZipInfo("CARD.md")
 LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 
@@ -118,6 +124,15 @@ LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
             {"transcriber.safetensors": PICKLE, "preset.toml": toml_of(PICKLE)},
             "transcriber.safetensors holds no weights",
         ),
+        *(
+            ({"transcriber.safetensors": data, "preset.toml": toml_of(data)}, sentence)
+            for data, sentence in (
+                (NAN, "holds no weights of a model: it has weights that are no numbers"),
+                (HUGE, "it has weights that are no numbers, or above 65,504: weight"),
+                (ENDLESS, "configuration cannot be read: dilations"),
+            )
+        ),
+        ({"preset.toml": b"a." * 20_000 + b"b = 1\n" + toml_of()}, "its keys have too many parts"),
         ({"transcriber.safetensors": WEIGHTS[:-1] + b"?"}, "damaged: its checksum"),
         ({"transcriber.safetensors": None}, "is missing"),
         ({"other.safetensors": WEIGHTS}, "does not describe other.safetensors"),
