@@ -27,7 +27,8 @@ from daw_bridge.session import (
     short_name,
     with_parts_of,
 )
-from transform.errors import DawError
+from transform.confined import is_link
+from transform.errors import DawError, OutputError
 from transform.events import TempoMap
 from transform.files import appearing_together, check_output_folder
 
@@ -148,7 +149,10 @@ def open_set(
         DawError: the set cannot be read, or is broken or hostile.
         OutputError: `output` holds something and is not to be added to, or cannot be written.
     """
-    output = output or result_folder(path)
+    if output is None:
+        output = result_folder(path)
+        if is_link(output):
+            raise OutputError(f"{output} is a link, which is not followed", hint="move it away")
     session = AlsSession(path, output, chooser(tracks, items), overwrite=overwrite)
     check_output_folder(output, overwrite=overwrite)
     return session

@@ -429,6 +429,23 @@ def test_takes_of_a_set_lie_in_a_folder_beside_it(tmp_path, loop):
 
 
 @pytest.mark.usefixtures("_no_models")
+def test_takes_do_not_go_through_a_link_that_came_with_the_set(tmp_path, loop):
+    path = write_als(tmp_path / "song.als", [track("Drums", audio(loop, 0.0, 4.0))])
+    mine = tmp_path / "mine" / "Drums 1.1 loop-redrum.wav"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    try:
+        (tmp_path / "song-redrum").symlink_to(mine.parent, target_is_directory=True)
+    except OSError:
+        pytest.skip("links cannot be made here")
+    for more in ((), ("--overwrite",)):
+        result = redrum(path, "--rhythm", RHYTHM, *more)
+        assert result.exit_code == 1
+        assert "song-redrum is a link" in result.stderr
+        assert [(file.name, file.read_text()) for file in mine.parent.iterdir()] == [(mine.name, "mine")]
+
+
+@pytest.mark.usefixtures("_no_models")
 def test_clips_are_chosen_and_a_midi_clip_is_the_rhythm(tmp_path, loop):
     drums = track("drums", audio(loop, 0.0, 4.0), audio(loop, 4.0, 8.0))
     beat = track("beat", midi([(0.0, 60, False), (1.0, 61, False)], 4.0, 8.0), pads={60: "Kick", 61: "Snare"})
