@@ -32,14 +32,14 @@ from typing import Any
 
 import psutil
 
-from tests.mutate.child import PROJECT, Child, Outcome, name_of
+from tests.mutate.child import Child, Outcome, name_of
 from tests.mutate.formats import Format
-from tests.mutate.sandbox import Sandbox
+from tests.mutate.sandbox import PROJECT, Sandbox
 
 LIMIT_S = 10.0
-_ROUND_S = 8.0  # of inputs in one process
+_ROUND_S = 15.0  # of inputs in one process
 _FAILED = 70  # exit code of a child whose own code, not the project's, raised an error
-_SHRINK_S = 15.0
+_SHRINK_S = 8.0  # of each finding, after all else
 _REPORT_S = 60.0
 # What inputs are read with, loaded once and not in every child.
 _READERS = (
@@ -98,11 +98,11 @@ class _Round:
                 return
             *lines, self._text = (self._text + part).split(b"\n")
             for line in lines:
-                yield from self._told(json.loads(line))
+                yield from self._told(json.loads(line), limit_s)
         if self._input is not None and (why := self._too_long(limit_s)):
             yield from self._stop(why)
 
-    def _told(self, about: dict[str, Any]) -> Iterator[tuple[Outcome, bytes | None]]:
+    def _told(self, about: dict[str, Any], limit_s: float) -> Iterator[tuple[Outcome, bytes | None]]:
         if about.pop("begin", False):
             now_s = time.monotonic()
             self._input = now_s, about["cpu_s"]
@@ -110,7 +110,10 @@ class _Round:
             return
         self._input = None
         path = self.sandbox.spool / about.pop("name")
-        yield Outcome(**about), path.read_bytes() if path.exists() else None
+        outcome = Outcome(**about)
+        if not outcome.is_finding and outcome.cpu_s > limit_s:  # it ended while nobody looked
+            outcome.kind, outcome.what, path = "slow", "it computes", self.sandbox.spool / "input"
+        yield outcome, path.read_bytes() if path.exists() else None
 
     def _too_long(self, limit_s: float) -> str:
         """Return how an input has taken too long: computing, or waiting for what does not come."""
@@ -137,13 +140,11 @@ class _Round:
         stacks = (self.sandbox.spool / "stacks").read_text(errors="replace")
         lines = re.findall(r'File "([^"]+)", line (\d+)', stacks)
         here = [f"{Path(file).name}:{line}" for file, line in lines if file.startswith(PROJECT)]
-        wall_s = time.monotonic() - (self._input or (0.0, 0.0))[0]
+        began_s, began_cpu_s = self._input or (0.0, 0.0)
+        took_s = {"wall_s": time.monotonic() - began_s, "cpu_s": self._last_cpu_s - began_cpu_s}
         data = (self.sandbox.spool / "input").read_bytes()
         self._input = None
-        yield (
-            Outcome("slow", why, here[0] if here else "", wall_s=wall_s, cpu_s=wall_s, trace=stacks[-6000:]),
-            data,
-        )
+        yield Outcome("slow", why, here[0] if here else "", trace=stacks[-6000:], **took_s), data
         yield from self._end()
 
     def _end(self) -> Iterator[tuple[Outcome, bytes | None]]:
@@ -182,7 +183,8 @@ class Corpus:
 
     def take(self, outcome: Outcome, data: bytes | None) -> bool:
         """Count an outcome, keep an input that is worth it; return whether it is a finding of a new kind."""
-        self._add({"tried": 1, outcome.kind: 1, "slowest_s": min(outcome.cpu_s, outcome.wall_s)})
+        took_s = outcome.wall_s if outcome.kind == "slow" else min(outcome.cpu_s, outcome.wall_s)
+        self._add({"tried": 1, outcome.kind: 1, "slowest_s": took_s})
         if outcome.is_finding:
             folder = self.findings_folder / name_of(outcome.key.encode())
             is_first = not folder.exists()
@@ -236,7 +238,7 @@ class Mutator:
         self._seed, self._limit_s = seed, limit_s
         self._rooms = Path(tempfile.mkdtemp(prefix="redrum-mutate-"))
         self._saved = {name: dict(corpus.counts) for name, corpus in self._corpora.items()}
-        self.findings: list[tuple[str, Outcome]] = []
+        self.findings: list[tuple[str, Outcome, bytes]] = []  # of this run
 
     def run(self, seconds: float, jobs: int = 1, say: Callable[[str], None] = print) -> None:
         """Mutate for a time."""
@@ -258,6 +260,10 @@ class Mutator:
                 if time.monotonic() > report_s:
                     report_s = time.monotonic() + _REPORT_S
                     say(self.table())
+            for name, outcome, data in self.findings:
+                if outcome.kind in ("traceback", "crash", "outside"):
+                    folder = self._corpora[name].findings_folder / name_of(outcome.key.encode())
+                    (folder / "input").write_bytes(self._shrunk(self._corpora[name].format, data, outcome))
         finally:
             shutil.rmtree(self._rooms, ignore_errors=True)
 
@@ -285,11 +291,8 @@ class Mutator:
                 outcome = Outcome("refused", "slow, but not again")  # somebody else used this machine
             if not corpus.take(outcome, data):
                 continue
-            self.findings.append((one.format.name, outcome))
+            self.findings.append((one.format.name, outcome, data or b""))
             say(f"{one.format.name}: {outcome.kind}, {outcome.what[:100]}, {outcome.where}")
-            if data is not None and outcome.kind not in ("slow", "harness"):
-                folder = corpus.findings_folder / name_of(outcome.key.encode())
-                (folder / "input").write_bytes(self._shrunk(one.format, data, outcome))
 
     def once(self, made: Format, data: bytes) -> Outcome:
         """Return what becomes of one input, in a child of its own."""

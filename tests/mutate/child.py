@@ -20,12 +20,9 @@ from random import Random
 from typing import Any
 
 from tests.mutate.formats import Format
-from tests.mutate.sandbox import Sandbox
+from tests.mutate.sandbox import PROJECT, Sandbox
 from transform.errors import RedrumError
 
-PROJECT = tuple(
-    str(Path(__file__).resolve().parents[2] / name) for name in ("daw_bridge", "transform", "training")
-)
 LARGEST_KEPT = 2**18
 _MOST_MEMORY, _MOST_FILE = 6 * 2**30, 2**29
 _TRACED_BYTES, _TRACED_S, _TRACED = 2**15, 0.05, 0.15  # what is run again to see its lines of code, how often
@@ -51,11 +48,7 @@ class Outcome:
     @property
     def key(self) -> str:
         """What is the same for two findings of one fault."""
-        said = (
-            self.what.partition(":")[0]
-            if self.kind != "outside"
-            else re.sub(r"[0-9a-f]{8,}|\d+", "#", self.what)
-        )
+        said = self.what if self.what.startswith("changed: ") else self.what.partition(":")[0]
         return f"{self.kind} {said} {self.where}"
 
 
@@ -103,7 +96,7 @@ def attempt(made: Format, data: bytes, sandbox: Sandbox, complaints: _Complaints
     if error is None and complaints.found:
         error = complaints.found[0]
     if touched:
-        outcome = Outcome("outside", touched[0], trace="\n".join(touched))
+        outcome = Outcome("outside", touched[0], sandbox.where, trace="\n".join(touched))
     elif error is not None and not isinstance(error, RedrumError):
         outcome = _fault(error)
     outcome.wall_s, outcome.cpu_s = took_s

@@ -74,17 +74,21 @@ class Grammar:
 
 def mutated(chance: Random, data: bytes, other: bytes, grammar: Grammar) -> bytes:
     """Return bytes with one fault or a few; `other` is an input of the same format, units of which get in."""
-    if chance.random() < _FLOODS and len(data) < 2**14:  # much of one kind of unit, or of two
-        for how in chance.choice([[_repeated], [_repeated, _repeated], [_nested]]):
-            data = how(
-                chance, data or other, other, grammar, round(grammar.most_bytes * chance.uniform(0.05, 1))
-            )
-        return data
+    if chance.random() < _FLOODS and len(data) < 2**14:
+        return _flooded(chance, data or other, other, grammar)
     most = chance.choices([2**13, 2**16], [3, 1])[0]
     for _ in range(chance.choice([1, 1, 1, 2, 2, 3, 5])):
         how = chance.choices(_WAYS, _WEIGHTS)[0]
         data = how(chance, data or other, other, grammar, most)
     return data[: 2 * MOST_BYTES]
+
+
+def _flooded(chance: Random, data: bytes, other: bytes, grammar: Grammar) -> bytes:
+    """Return bytes with very much of one kind of unit, or of two: work that grows faster than they are many."""
+    for how in chance.choice([[_repeated], [_repeated, _repeated], [_nested]]):
+        most = round(grammar.most_bytes * 10 ** chance.uniform(-1.5, 0))
+        data = how(chance, data, other, grammar, len(data) + most)
+    return data
 
 
 def _harmed(chance: Random, data: bytes, other: bytes, grammar: Grammar, most: int) -> bytes:
@@ -94,13 +98,13 @@ def _harmed(chance: Random, data: bytes, other: bytes, grammar: Grammar, most: i
 
 def _repeated(chance: Random, data: bytes, other: bytes, grammar: Grammar, most: int) -> bytes:
     """Repeat a unit up to a hundred thousand times; in most texts, its numbers rise from one to the next."""
-    start, stop = _unit(chance, data, grammar)
+    start, stop = _unit(chance, data, grammar, of_lists=most > 2**16)
     unit = data[start:stop]
     n = _times(chance, len(data), len(unit), most)
     numbers = list(re.finditer(rb"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", unit)) if grammar.is_text else []
     if not numbers or chance.random() < 0.4:
         return data[:start] + unit * n + data[stop:]
-    rising = numbers if chance.random() < 0.5 else [chance.choice(numbers)]
+    rising = numbers if chance.random() < 0.7 else [chance.choice(numbers)]
     template, at, columns = b"", 0, []
     for found in rising:
         template += unit[at : found.start()].replace(b"%", b"%%") + b"%s"
@@ -147,20 +151,23 @@ def _spliced(chance: Random, data: bytes, other: bytes, grammar: Grammar, most: 
     return data[: chance.choice([first, last])] + other[start:stop][:most] + data[last:]
 
 
-def _unit(chance: Random, data: bytes, grammar: Grammar) -> Span:
-    """Return a unit, each kind of which is as likely as the others."""
+def _unit(chance: Random, data: bytes, grammar: Grammar, *, of_lists: bool = False) -> Span:
+    """Return a unit, each kind of which is as likely as the others; mostly one of several, if of lists."""
     spans = grammar.units(data[:_PARSED_BYTES])
     if not spans:
         return 0, len(data)
     kinds: dict[bytes, list[Span]] = {}
     for span in spans:
-        kinds.setdefault(data[span[0] : span[1]][:24].strip()[:4], []).append(span)
-    return chance.choice(kinds[chance.choice(list(kinds))])
+        word = re.match(rb"\W*(?:\d|[A-Za-z_][\w.]*)?", data[span[0] : min(span[1], span[0] + 40)])
+        kinds.setdefault(word[0] if word else b"", []).append(span)
+    several = [name for name, found in kinds.items() if len(found) > 1]
+    names = several if several and of_lists and chance.random() < 0.8 else list(kinds)
+    return chance.choice(kinds[chance.choice(names)])
 
 
 _WAYS = (_harmed, _repeated, _nested, _moved, _dropped, _spliced)
 _WEIGHTS = (10, 4, 2, 2, 1, 2)
-_FLOODS = 0.04
+_FLOODS = 0.06
 
 
 # --- the units of texts ---

@@ -181,7 +181,7 @@ def _read_folder(data: bytes, sandbox: Sandbox) -> str:
     _plant(about["tree"], sandbox)
     code = command(*_BATCH, *about["options"])()
     assert code in (0, 1, 2, 3), f"exit code {code}"
-    kinds = sorted({kind for kind, *_ in about["tree"].values()})
+    kinds = [about["tree"].get(name, ["none"])[0] for name in ("manifest.jsonl", ".redrum-batch")]
     return f"exit code {code}, {kinds}, {about['options']}"
 
 

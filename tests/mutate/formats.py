@@ -225,8 +225,10 @@ def _read_midi(data: bytes, sandbox: Sandbox) -> str:
     rhythm = read_midi(path)
     assert rhythm.events
     assert rhythm.events[-1].onset_s < rhythm.length_s
-    rhythm.section(0.3, 100.0), rhythm.at_tempo(100.0), rhythm.snapped(0.0)
+    rhythm.section(0.3, 100.0)  # it can be played: looped, at another tempo, on the grid
     changes = len(rhythm.tempo_map.changes) if rhythm.tempo_map else 0
+    if changes:
+        rhythm.at_tempo(100.0), rhythm.snapped(0.0)
     return f"{magnitude(len(rhythm.events))} events, {magnitude(changes)} tempi, {magnitude(rhythm.length_s)} s"
 
 
@@ -237,7 +239,22 @@ def _projects() -> list[bytes]:
     from tests.daw_bridge.test_faults import PROJECT
 
     take = b'    TAKE\n    NAME "other"\n    <SOURCE FLAC\n      FILE "/a/b.flac"\n    >\n    SM 0 0 + 1 0.9\n'
-    return [PROJECT, PROJECT.replace(b"  <TRACK\n", take + b"  <TRACK\n", 1), PROJECT.replace(b"\n", b"\r\n")]
+    # Items and tempi as of a song of hours: what is made of many of them is all looked at.
+    item = b"    <ITEM\n      POSITION %d\n      LENGTH 1\n      <SOURCE MIDI\n        HASDATA 1 960 QN\n"
+    item += b"        E 0 90 24 60\n        E 960 b0 7b 00\n      >\n    >\n"
+    points = b"  <TEMPOENVEX\n    PT 0 120 1\n    PT 1 121 1\n    PT 2 122 0\n  >\n"
+    long = b"<REAPER_PROJECT 0.1\n  TEMPO 120 4 4\n%s  <TRACK\n    NAME drums\n%s  >\n>\n"
+    return [
+        *(PROJECT, PROJECT.replace(b"  <TRACK\n", take + b"  <TRACK\n", 1), PROJECT.replace(b"\n", b"\r\n")),
+        long % (points, b"".join(item % n for n in (0, 1, 2, 90_000))),
+    ]
+
+
+def _put_loop(sandbox: Sandbox) -> None:
+    """Put the recording that projects and sets name beside them."""
+    (sandbox.inside / "sounds").mkdir()
+    for name in ("loop.wav", "sounds/loop.wav"):
+        (sandbox.inside / name).write_bytes(sounds()[0])
 
 
 def _read_project(data: bytes, sandbox: Sandbox) -> str:
@@ -282,6 +299,9 @@ def _sets() -> list[bytes]:
     glide = [(-63_072_000, 120.0), (2.0, 120.0), (6.0, 90.0)]
     texts = [als_xml(tracks, tempo, major=major) for major in (10, 11, 12)]
     texts.append(als_xml(tracks[2:], ((0.0, 100.0),), events=glide, metre=303))
+    markers = [(0.01 * (n % 7) + 0.5 * n, n) for n in range(5)]  # of a clip that lasts as long as markers can
+    long = warped("loop.wav", 0.0, 50_000.0, 50_000.0, 25_000.0, warp_markers=markers)
+    texts.append(als_xml([track("Long", long), track("Notes", midi([(0.5, 36, False)], 0.0, 50_000.0))]))
     return [gzip.compress(text.encode(), 1) for text in texts]
 
 
@@ -331,12 +351,19 @@ def _read_sheet(data: bytes, sandbox: Sandbox) -> str:
 FILES = (
     Format(name="wav", seeds=sounds, mutate=_chunks_mutated, read=_read_sound),
     Format(name="midi", seeds=midis, mutate=_mutate_midi, read=_read_midi),
-    Format(name="rpp", seeds=_projects, mutate=partial(mutated, grammar=RPP), read=_read_project),
+    Format(
+        name="rpp",
+        seeds=_projects,
+        mutate=partial(mutated, grammar=RPP),
+        read=_read_project,
+        begin=_put_loop,
+    ),
     Format(
         name="als",
         seeds=_sets,
         mutate=_mutate_set,
         read=_read_set,
+        begin=_put_loop,
         opened=_unpacked,
         closed=partial(gzip.compress, compresslevel=1),
     ),

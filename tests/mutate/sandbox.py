@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tuple(str(ROOT / package) for package in ("daw_bridge", "transform", "training"))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 # Which arguments of an event are paths that change, and which say beside what folder they lie, if any.
 _CHANGES = {
@@ -53,6 +55,7 @@ class Sandbox:
         self.root = Path(os.path.realpath(root))
         self.inside, self.outside, self.spool = (self.root / n for n in ("inside", "outside", "spool"))
         self.touched: list[str] = []  # what was tried outside
+        self.where = ""  # the line of the project that tried it first
         self._is_watching = False
 
     def make(self) -> None:
@@ -89,6 +92,7 @@ class Sandbox:
     def watch(self) -> dict[str, tuple[object, ...]]:
         """Begin to notice what is tried outside; return what lies there."""
         self.touched.clear()
+        self.where = ""
         self._is_watching = True
         return self._looks()
 
@@ -159,4 +163,13 @@ class Sandbox:
     def _refuse(self, event: str, what: object) -> None:
         shown = str(what).replace(str(self.root), "SANDBOX")[:200]
         self.touched.append(f"{event}: {shown}")
+        self.where = self.where or _line_of_project()
         raise PermissionError(errno.EACCES, "not in the sandbox", shown)
+
+
+def _line_of_project() -> str:
+    """Return the innermost line of the project that is running in this thread."""
+    frame = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.startswith(PROJECT):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}" if frame else ""

@@ -337,9 +337,9 @@ def _strange(server: _Server, script: dict[str, object]) -> str:
     links: list[socket.socket] = []
     try:
         for what, argument in script["steps"]:
-            if not links:
-                links.append(socket.create_connection((_LOCAL, int(endpoint["port"])), timeout=0.5))
             with suppress(OSError):
+                if not links:
+                    links.append(socket.create_connection((_LOCAL, int(endpoint["port"])), timeout=0.5))
                 if what == "flood":
                     for _ in range(argument % 700):
                         links.append(socket.create_connection((_LOCAL, int(endpoint["port"])), timeout=0.5))
