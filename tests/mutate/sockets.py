@@ -185,7 +185,7 @@ class _Live(_Server):
         from daw_bridge.ableton import LiveSession
         from daw_bridge.session import FinishedTake
 
-        session = LiveSession.connect("loop", timeout_s=1.0)
+        session = LiveSession.connect("loop", timeout_s=0.3)
         if what == "look":
             return session.look()
         job = session.collect()
