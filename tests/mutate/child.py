@@ -67,8 +67,9 @@ class _Complaints(logging.Handler):
             text = record.getMessage()
         except Exception as err:  # a log line that cannot be formatted
             return self.found.append(err)
-        if record.exc_info and record.exc_info[1] and not isinstance(record.exc_info[1], RedrumError | OSError):
-            self.found.append(record.exc_info[1])
+        error = record.exc_info[1] if record.exc_info and record.levelno >= logging.WARNING else None
+        if error is not None and not isinstance(error, RedrumError | OSError):
+            self.found.append(error)
         elif "Traceback (most recent call last)" in text:
             self.found.append(AssertionError(text))
 
