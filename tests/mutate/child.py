@@ -162,6 +162,7 @@ class Child:
         self._complaints = _Complaints()
         logging.getLogger().addHandler(self._complaints)
         logging.getLogger().setLevel(logging.DEBUG)
+        logging.Logger.setLevel = lambda *_: None  # all lines come here, whatever a command asks for
         sandbox.enter()
         made.begin(sandbox)
 
