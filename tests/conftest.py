@@ -5,7 +5,6 @@ pytest says how many there were and what became of them; without it a few are tr
 """
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import soundfile
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from tests.mutate.faults import harm
 from transform.errors import RedrumError
 
 EXAMPLES = os.environ.get("REDRUM_EXAMPLES")
@@ -30,12 +30,6 @@ settings.register_profile(
 settings.load_profile("redrum")
 
 TRIED: dict[str, Counter[str]] = defaultdict(Counter)
-# What stands where a reader expects a number, a name or a list.
-STRANGE = (
-    *("0", "-1", "-0.0", "1", "255", "nan", "inf", "-inf", "NaN", "Infinity", "1e308", "1e-320", "-1e30"),
-    *("9" * 25, "9" * 5000, "0x10", "1_0", "\u00b2", "", '""', "''", "true", "null", "[]", "[[]]", "{}"),
-    *("[" * 3000, '{"a":' * 3000, "<", ">", "..", "/", "\x00", "\x1a", "\ud800", "\u202e", "a" * 300),
-)
 
 
 def make_clicks(
@@ -80,37 +74,9 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@st.composite
-def harmed(draw, data, is_text=False):
-    """Draw a file's bytes with a fault in them: flipped bits, other bytes, a part missing or repeated."""
-    start = draw(st.integers(0, len(data) - 1))
-    stop = draw(st.integers(start, min(len(data), start + 40)))
-    match draw(
-        st.sampled_from([*("word", "word", "line") * is_text, "flip", "flip", "other", "cut", "all", "part"])
-    ):
-        case "word":
-            text = data.decode("utf-8", "surrogateescape")
-            word = draw(st.sampled_from(list(re.finditer(r"[-+.\w]+", text))))
-            strange = draw(st.sampled_from(STRANGE))
-            return (text[: word.start()] + strange + text[word.end() :]).encode("utf-8", "surrogatepass")
-        case "line":
-            lines = data.splitlines(keepends=True)
-            first, other = draw(st.tuples(*[st.sampled_from(range(len(lines)))] * 2))
-            lines[first : first + 1] = draw(st.sampled_from([[], [lines[other]], [lines[first], lines[other]]]))
-            return b"".join(lines)
-        case "flip":
-            changed = bytearray(data)
-            for bit in draw(st.lists(st.integers(0, 8 * len(data) - 1), min_size=1, max_size=8)):
-                changed[bit // 8] ^= 1 << bit % 8
-            return bytes(changed)
-        case "other":
-            return data[:start] + draw(st.binary(min_size=1, max_size=40)) + data[stop:]
-        case "cut":
-            return data[:start]
-        case "all":
-            return data[: draw(st.sampled_from([0, 4, 12, 40]))] + draw(st.binary(max_size=200))
-        case _:
-            return data[:start] + data[start:stop] * draw(st.sampled_from([0, 2, 9])) + data[stop:]
+def harmed(data, is_text=False):
+    """Return the strategy of a file's bytes with a fault in them."""
+    return st.randoms(use_true_random=False).map(lambda chance: harm(chance, data, is_text))
 
 
 @pytest.fixture(scope="session")
