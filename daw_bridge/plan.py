@@ -277,26 +277,32 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         with sheet.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            _check_columns(sheet, reader.fieldnames or ())  # before the lines, each of which has them all
             rows: list[tuple[int, dict[str, Any]]] = []
             for row in reader:
                 extra = {"": "more cells than columns"} if row.pop(None, None) else {}
                 rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
-            columns = set(reader.fieldnames or ())
     except OSError as err:
         raise _unreadable(sheet, err) from err
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
+    return rows
+
+
+def _check_columns(sheet: Path, columns: Sequence[str]) -> None:
+    """Raise SettingsError unless a sheet has the columns that it needs, and each that it may have once."""
     if missing := [name for name in ("source", "rhythm") if name not in columns]:
         raise SettingsError(
             f"{sheet} has no column {' and no column '.join(missing)}",
             hint=f"its first line names the columns: {', '.join(SHEET_COLUMNS)}",
         )
-    if unknown := sorted(columns - set(SHEET_COLUMNS)):
+    if unknown := sorted(set(columns) - set(SHEET_COLUMNS)):
         raise SettingsError(
             f"{sheet} has an unknown column: {', '.join(unknown)[:200]}",
             hint=f"known: {', '.join(SHEET_COLUMNS)}",
         )
-    return rows
+    if len(columns) > len(set(columns)):
+        raise SettingsError(f"{sheet} has a column twice", hint="leave one of them out")
 
 
 def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
