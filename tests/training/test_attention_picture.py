@@ -26,7 +26,7 @@ def recordings(hit, monkeypatch):
         def load(cls, path):
             return cls()
 
-        def activations(self, recording):
+        def activations(self, recording, progress=None):
             self.heard = played(recording.name)
             n_frames = recording.n_samples // 441 + 1
             return activations_of_events(self.heard, n_frames, heights=[0.8] * 3, widths=[1.5] * 3)
