@@ -89,26 +89,6 @@ def class_counts(
     return counts
 
 
-def any_onset_counts(
-    expected: Sequence[DrumEvent],
-    detected: Sequence[DrumEvent],
-    *,
-    window_s: float = 0.05,
-    same_s: float = 0.03,
-) -> Counts:
-    """Return the counts of onsets of any class; onsets closer than `same_s` to the one before are one."""
-
-    def onsets(events: Sequence[DrumEvent]) -> list[float]:
-        kept: list[float] = []
-        for onset_s in sorted(event.onset_s for event in events):
-            if not kept or onset_s - kept[-1] >= same_s:
-                kept.append(onset_s)
-        return kept
-
-    truth, found = onsets(expected), onsets(detected)
-    return Counts(n_matches(truth, found, window_s), len(truth), len(found))
-
-
 def pooled(counts: Mapping[str, Counts]) -> Counts:
     """Return the sum over classes (the micro average's counts)."""
     return sum(counts.values(), Counts())

@@ -2,7 +2,7 @@ import mir_eval
 import numpy as np
 import pytest
 
-from training.scores import Counts, any_onset_counts, class_counts, n_matches, pooled
+from training.scores import Counts, class_counts, n_matches, pooled
 from transform.events import DrumEvent
 
 
@@ -42,8 +42,3 @@ def test_ignored_events_may_be_found_or_missed():
     # An ignored event excuses one detection of its own class, not two and not another class's.
     assert class_counts(truth, hits("SD", 0.0, 0.5, 0.52, 1.0), ignored=quiet)["SD"].detected == 3
     assert class_counts(truth, hits("HH", 0.5), ignored=quiet)["HH"].detected == 1
-
-
-def test_onsets_of_any_class_are_merged():
-    counts = any_onset_counts(hits("KD", 0.0) + hits("HH", 0.01, 0.5), hits("SD", 0.02) + hits("CY", 0.9))
-    assert counts == Counts(matched=1, expected=2, detected=2)
