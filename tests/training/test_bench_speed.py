@@ -1,8 +1,5 @@
-import io
 import json
-import pickle
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -21,14 +18,13 @@ def measured(monkeypatch):
     """Return what was measured: (stage, samples, channels); nothing works, and each takes half a second."""
     asked = []
 
-    def measure(program, given, what):
-        _, stage, path, device = given
+    def measure(what, work, preset, stage, path, device):
         assert device == "cpu"
         with Recording.open(path) as recording:
             asked.append((stage, recording.n_samples, recording.n_channels))
         return 0.5, 300.0
 
-    monkeypatch.setattr(bench_speed, "measured_alone", measure)
+    monkeypatch.setattr(bench_speed, "in_own_process", measure)
     monkeypatch.setattr(bench_speed, "_command_s", lambda preset, engine, folder: 1.5)
     monkeypatch.setattr(bench_speed, "CODEC_LENGTHS_S", (3.0, 7.0))
     costs = [{"codec": "encoder", "parameters": 5, "gmac_a_second": 0.5}]
@@ -94,11 +90,8 @@ def test_the_table_has_a_row_a_stage(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["transcription", "resequence"])
-def test_a_stage_alone_says_its_seconds_and_its_memory(stage, monkeypatch, capsys):
-    asked = pickle.dumps(("default", stage, demo_recordings()[0].path, "cpu"))
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
-    work_alone()
-    seconds, peak_mb = json.loads(capsys.readouterr().out)
+def test_a_stage_alone_says_its_seconds_and_its_memory(stage):
+    seconds, peak_mb = work_alone("default", stage, demo_recordings()[0].path, "cpu")
     assert 0 < seconds < 60
     assert peak_mb is None or peak_mb > 50
 
@@ -162,16 +155,7 @@ def test_the_codec_codes_and_decodes_one_channel():
     assert bench_speed.STAGES["codec"].work(Counting(), recording) > 0
 
 
-def test_a_stage_that_fails_is_a_sentence(monkeypatch, tmp_path):
-    def fail(*_, **__):
-        return subprocess.CompletedProcess([], 1, b"", b"Traceback\nMemoryError: no room\n")
-
-    monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(CheckpointError, match=r"the resequence of 60 s failed: MemoryError: no room"):
-        bench_speed.measured_alone("", (), "resequence of 60 s")
-
-
-def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch, capsys):
+def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch):
     def load(preset, device):
         return device
 
@@ -181,7 +165,4 @@ def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch, capsys):
 
     monkeypatch.setattr(bench_speed, "STAGES", {"latent": SimpleNamespace(load=load, work=work)})
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 300 * 2**20)
-    asked = pickle.dumps(("default", "latent", demo_recordings()[0].path, "cuda"))
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
-    work_alone()
-    assert json.loads(capsys.readouterr().out) == [0.25, 300.0]
+    assert work_alone("default", "latent", demo_recordings()[0].path, "cuda") == (0.25, 300.0)
