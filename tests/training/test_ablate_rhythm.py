@@ -1,11 +1,11 @@
 from dataclasses import replace
 
+import ablate_rhythm as module
 import pytest
 import torch
+from ablate_rhythm import VARIANTS, table, train_variant
 from typer.testing import CliRunner
 
-from training import ablate_rhythm as module
-from training.ablate_rhythm import VARIANTS, table, train_variant
 from training.rhythm_pairs import PairSettings
 from training.synthesis import SynthesisSettings
 from training.train_rhythm import load_trained, rhythm_training

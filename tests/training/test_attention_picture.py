@@ -1,9 +1,9 @@
+import attention_picture as module
 import numpy as np
 import pytest
+from attention_picture import Attended, attended, draw_attention, main
 from matplotlib.image import imread
 
-from training import attention_picture as module
-from training.attention_picture import Attended, attended, draw_attention, main
 from transform.audio import Recording
 from transform.events import DrumEvent
 from transform.presets import demo_recordings

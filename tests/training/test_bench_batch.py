@@ -1,11 +1,11 @@
 import hashlib
 import json
 
+import bench_batch
 import pytest
 import soundfile
+from bench_batch import BatchBench, measure, report, work_alone, write_stems
 
-from training import bench_batch
-from training.bench_batch import BatchBench, measure, report, work_alone, write_stems
 from transform.errors import CheckpointError
 
 FEW = BatchBench(n_stems=3, lengths_s=(0.5, 9.0), n_renders=2, n_kills=2)

@@ -1,13 +1,13 @@
 import json
 from types import SimpleNamespace
 
+import bench_scaling as module
 import numpy as np
 import pytest
 import typer
+from bench_scaling import BATCH, Repeated, draw, exponent, measure, report, work_alone
 from typer.testing import CliRunner
 
-from training import bench_scaling as module
-from training.bench_scaling import BATCH, Repeated, draw, exponent, measure, report, work_alone
 from transform.audio import Recording
 
 ASKED = [("transcription", 1.0), ("transcription", 3.0), ("transcription", 10.0), (BATCH, 1.0), (BATCH, 10.0)]

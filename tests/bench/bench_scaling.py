@@ -1,6 +1,6 @@
 """What time and memory grow with: recordings of a minute to an hour, batches of one to 500 items.
 
-    python -m training.bench_scaling --out DIR
+    python tests/bench/bench_scaling.py --out DIR
 
 It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
 point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from bench_batch import BatchBench, timed_batch, write_stems
 
-from training.bench_batch import BatchBench, timed_batch, write_stems
 from training.bench_speed import STAGES
 from training.peak_memory import in_own_process, own_peak_mb
 from transform.audio import Recording, Samples
@@ -134,7 +134,8 @@ def _in_order(points: Sequence[Point]) -> dict[str, list[Point]]:
 def report(points: Sequence[Point]) -> str:
     """Return the points as Markdown: seconds, seconds a minute or an item, memory, and how time grows."""
     lines = ["# Time and memory with size", ""]
-    lines += [f"On {points[0]['n_cores']} cores. Made with `python -m training.bench_scaling --out DIR`.", ""]
+    made_with = "`python tests/bench/bench_scaling.py --out DIR`"
+    lines += [f"On {points[0]['n_cores']} cores. Made with {made_with}.", ""]
     lines += ["| what | size | seconds | for each | peak memory |", "| --- | --- | --- | --- | --- |"]
     for point in points:
         peak_mb, size, seconds = point["peak_memory_mb"], point["size"], point["seconds"]

@@ -1,6 +1,6 @@
 """What the rhythm transformer owes to its decisions: short trainings without one of them each.
 
-    python -m training.ablate_rhythm --data PACK --preset PRESET --out DIR --steps 400
+    python tests/bench/ablate_rhythm.py --data PACK --preset PRESET --out DIR --steps 400
 
 All variants learn from the same scenes for as many steps, and are judged by the same pairs of validation kits.
 It writes `ablation.jsonl`, a line a variant, and `ablation.md`; a run that was stopped goes on. On a core

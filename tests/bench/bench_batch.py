@@ -1,6 +1,6 @@
 """How fast `redrum batch` is and what kills do to it: many stems, against single renders and the models alone.
 
-    python -m training.bench_batch --out DIR
+    python tests/bench/bench_batch.py --out DIR
 
 It writes made stems, `batch.json` and `batch.md` into DIR. On two CPU cores 200 stems take about ten minutes;
 nothing else should run meanwhile.
@@ -31,7 +31,7 @@ from transform.presets import demo_recordings, find_rhythm
 from transform.terminal import guard_output
 
 RHYTHM = "hip-hop-bounce-140"
-_PLACE = Path(__file__).resolve().parents[1]
+_PLACE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)

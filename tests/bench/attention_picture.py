@@ -1,6 +1,6 @@
 """A picture of what the rhythm transformer attends to: a real recording that plays another one's rhythm.
 
-`python -m training.attention_picture` remakes the picture of docs/laboratory.md with a preset's weights.
+`python tests/bench/attention_picture.py` remakes the picture of docs/laboratory.md with a preset's weights.
 """
 
 from __future__ import annotations
