@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,13 +27,13 @@ CODEC_LENGTHS_S = (3.0, 180.0, 1800.0)  # whose memory is measured
 COLD_S = 3.0  # a loop, for the whole command
 _N_COLD = 3
 _RHYTHM = "hip-hop-bounce-140"
-_COMMAND = "from daw_bridge.cli import main; main()"
 
 
 def measure_speed(
     preset: str,
     lengths_s: Sequence[float] = LENGTHS_S,
     *,
+    redrum: Sequence[str],
     device: str = "cpu",
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -45,6 +44,13 @@ def measure_speed(
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
     counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
     lacks are left out.
+
+    Args:
+        preset: whose models work.
+        lengths_s: of the recordings.
+        redrum: the command line that starts `redrum`.
+        device: where the models run.
+        progress: is told "speed" and the share done.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
@@ -73,7 +79,7 @@ def measure_speed(
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
         for engine in engines:
-            seconds = _command_s(preset, engine, Path(folder))
+            seconds = _command_s(redrum, preset, engine, Path(folder))
             rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
@@ -102,7 +108,7 @@ def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
         left -= samples.shape[1]
 
 
-def _command_s(preset: str, engine: str, folder: Path) -> float:
+def _command_s(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> float:
     """Return the seconds that `redrum render` of a short loop takes as a new process, the median of three."""
     path = folder / "loop.wav"
     with Recording.open(demo_recordings()[0].path) as loop:
@@ -112,7 +118,7 @@ def _command_s(preset: str, engine: str, folder: Path) -> float:
     took_s = []
     for _ in range(_N_COLD):
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", _COMMAND, *command], capture_output=True, check=False)
+        done = subprocess.run([*redrum, *command], capture_output=True, check=False)
         took_s.append(time.perf_counter() - began)
         if done.returncode:
             why = done.stderr.decode(errors="replace").strip()

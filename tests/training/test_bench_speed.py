@@ -25,7 +25,7 @@ def measured(monkeypatch):
         return 0.5, 300.0
 
     monkeypatch.setattr(bench_speed, "in_own_process", measure)
-    monkeypatch.setattr(bench_speed, "_command_s", lambda preset, engine, folder: 1.5)
+    monkeypatch.setattr(bench_speed, "_command_s", lambda redrum, preset, engine, folder: 1.5)
     monkeypatch.setattr(bench_speed, "CODEC_LENGTHS_S", (3.0, 7.0))
     costs = [{"codec": "encoder", "parameters": 5, "gmac_a_second": 0.5}]
     monkeypatch.setattr(codec_cost, "codec_costs", lambda preset: costs)
@@ -34,7 +34,9 @@ def measured(monkeypatch):
 
 def test_every_stage_works_on_every_length(measured):
     told = []
-    result = measure_speed("default", (1.0, 20.5), progress=lambda stage, share: told.append(share))
+    result = measure_speed(
+        "default", (1.0, 20.5), redrum=["redrum"], progress=lambda stage, share: told.append(share)
+    )
     models = load_preset("default").models
     stages = ["transcription", "separation", "resequence"]
     if "rhythm" in models:
@@ -100,17 +102,16 @@ def test_a_whole_command_is_a_process_that_makes_a_take(monkeypatch, tmp_path):
     begun = []
 
     def run(command, **options):
-        begun.append(command[1:])
+        begun.append(command)
         return SimpleNamespace(returncode=0, stderr=b"")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert bench_speed._command_s("default", "latent", tmp_path) >= 0
+    assert bench_speed._command_s(["python", "redrum"], "default", "latent", tmp_path) >= 0
     assert len(begun) == 3
     with Recording.open(tmp_path / "loop.wav") as loop:
         assert loop.duration_s == 3
-    code, arguments = begun[0][1], begun[0][2:]
-    compile(code, "command", "exec")
-    assert arguments[:2] == ["render", str(tmp_path / "loop.wav")]
+    arguments = begun[0]
+    assert arguments[:4] == ["python", "redrum", "render", str(tmp_path / "loop.wav")]
     assert arguments[arguments.index("--engine") + 1] == "latent"
 
 
@@ -118,7 +119,7 @@ def test_a_whole_command_that_fails_says_why(monkeypatch, tmp_path):
     failed = SimpleNamespace(returncode=1, stderr=b"redrum: the disk is full")
     monkeypatch.setattr(subprocess, "run", lambda command, **options: failed)
     with pytest.raises(CheckpointError, match="the disk is full"):
-        bench_speed._command_s("default", "resequence", tmp_path)
+        bench_speed._command_s(["redrum"], "default", "resequence", tmp_path)
 
 
 def test_separation_reads_the_whole_recording():
