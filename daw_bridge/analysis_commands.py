@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from transform.audio import Recording
     from transform.engine import Redrummer
     from transform.events import DrumEvent, Rhythm
-    from transform.separator import StemReader
+    from transform.listening import Listening
 
 STEMS_FOLDER = OUT_FOLDER / "stems"
 
@@ -82,30 +82,30 @@ def transcribe(
         redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
         began_s = time.perf_counter()
         with progress(quiet) as show:
-            heard = _heard(redrummer, recording, show)
-        write_bytes_atomic(output, write_midi(heard), overwrite=overwrite)
+            detected = redrummer.listen(recording, progress=show).at_attacks()
+        rhythm = _rhythm(detected)
+        write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
         if plot:
-            from transform.pictures import opening, plot_transcription
+            from transform.pictures import plot_transcription
 
-            activations = redrummer.transcriber.activations(opening(recording))
-            plot_transcription(plot, recording, activations, heard.events, overwrite=overwrite)
+            plot_transcription(plot, recording, detected.activations, rhythm.events, overwrite=overwrite)
         seconds = time.perf_counter() - began_s
     if as_json:
         report = {
             "audio": audio,
             "output": str(output),
             "plot": str(plot) if plot else None,
-            "duration_s": round(heard.length_s, 6),
-            "bpm": heard.bpm,
-            "counts": count_events(heard.events),
-            "events": [_event(event) for event in heard.events],
+            "duration_s": round(rhythm.length_s, 6),
+            "bpm": rhythm.bpm,
+            "counts": count_events(rhythm.events),
+            "events": [_event(event) for event in rhythm.events],
             "seconds": round(seconds, 3),
         }
         print_json(report)
     elif not quiet:
-        counts = ", ".join(f"{n} {name}" for name, n in count_events(heard.events).items() if n)
-        typer.echo(f"{output}: {len(heard.events)} hits ({counts}) in {heard.length_s:.2f} s")
-        if heard.bpm is None:
+        counts = ", ".join(f"{n} {name}" for name, n in count_events(rhythm.events).items() if n)
+        typer.echo(f"{output}: {len(rhythm.events)} hits ({counts}) in {rhythm.length_s:.2f} s")
+        if rhythm.bpm is None:
             typer.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
         if plot:
             typer.echo(f"  picture: {plot}")
@@ -211,30 +211,6 @@ def extract(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Heard:
-    """What the models of a preset hear in a recording."""
-
-    events: "list[DrumEvent]"
-    stems: "StemReader | None"  # None for a preset without a separator
-    confidence: float | None  # that it is drums; None where no hit is heard
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, redrummer: "Redrummer", recording: "Recording") -> "_Heard":
-        from transform.transcriber import doubts, drum_confidence
-
-        activations = redrummer.transcriber.activations(recording)
-        events = redrummer.transcriber.events(activations)
-        stems = redrummer.separator.open(recording, activations) if redrummer.separator else None
-        if not events:
-            nothing = f"no drum hits are heard in {recording.name}"
-            return cls(events=[], stems=stems, confidence=None, notes=(nothing,))
-        confidence = drum_confidence(recording)
-        notes = doubts(recording.name, confidence)
-        return cls(events=events, stems=stems, confidence=round(confidence, 3), notes=notes)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Separation:
     """A recording to take apart, and where its stems go."""
 
@@ -278,11 +254,12 @@ class _Separation:
         with Recording.open(self.audio) as recording:
             if show:
                 show("transcribe", 0.0)
-            heard = _Heard.of(redrummer, recording)
-            assert heard.stems is not None
+            detected = redrummer.listen(recording)
+            assert detected.stems is not None
+            confidence, notes = _drum_confidence(detected)
             written = write_stems(
                 recording,
-                heard.stems,
+                detected.stems,
                 self.stems,
                 bit_depth=self.bit_depth,
                 overwrite=self.overwrite,
@@ -291,7 +268,7 @@ class _Separation:
             if self.plot:
                 from transform.pictures import plot_stems
 
-                plot_stems(self.plot, recording, heard.stems, heard.events, overwrite=self.overwrite)
+                plot_stems(self.plot, recording, detected.stems, detected.events, overwrite=self.overwrite)
             stems = {
                 c: {
                     "file": str(path),
@@ -308,9 +285,9 @@ class _Separation:
                 "channels": recording.n_channels,
                 "bit_depth": depth_of(written.subtype),
                 "gain_db": round(written.gain_db, 3),
-                "drum_confidence": heard.confidence,
-                "notes": [*heard.notes, *written.notes],
-                "events": count_events(heard.events),
+                "drum_confidence": confidence,
+                "notes": [*notes, *written.notes],
+                "events": count_events(detected.events),
                 "seconds": round(time.perf_counter() - began_s, 3),
             }
 
@@ -348,13 +325,14 @@ def _extracted(
     began_s = time.perf_counter()
     tell = show or (lambda stage, share: None)
     tell("transcribe", 0.0)
-    heard = _Heard.of(redrummer, recording)
+    detected = redrummer.listen(recording)
     tell("extract", 0.0)
-    bank = Bank.of_recording(recording, heard.events, heard.stems)
+    bank = Bank.of_recording(recording, detected.events, detected.stems)
     if not bank.sets:
-        raise _nothing_heard(recording)
+        raise _nothing_detected(recording)
+    confidence, doubts = _drum_confidence(detected)
     kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
-    notes = list(heard.notes)
+    notes = list(doubts)
     notes += [f"no {CLASS_NAMES[c]} is heard alone: there is none in the kit" for c in missing_classes(bank)]
     if kit.gain_db < 0:
         notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
@@ -366,27 +344,36 @@ def _extracted(
         "channels": kit.n_channels,
         "bit_depth": depth_of(kit.subtype),
         "gain_db": kit.gain_db,
-        "drum_confidence": heard.confidence,
+        "drum_confidence": confidence,
         "notes": notes,
         "one_shots": [one_shot.to_json() for one_shot in kit.one_shots],
         "seconds": round(time.perf_counter() - began_s, 3),
     }
 
 
-def _heard(redrummer: "Redrummer", recording: "Recording", show: Show | None) -> "Rhythm":
+def _drum_confidence(detected: "Listening") -> tuple[float | None, tuple[str, ...]]:
+    """Return how sure it is that a recording is drums, None without any hit, and notes on it for the user."""
+    from transform.transcriber import doubts, drum_confidence
+
+    recording = detected.recording
+    if not detected.events:
+        return None, (f"no drum hits are heard in {recording.name}",)
+    confidence = drum_confidence(recording)
+    return round(confidence, 3), doubts(recording.name, confidence)
+
+
+def _rhythm(detected: "Listening") -> "Rhythm":
     """Return what a recording plays, at the tempo that it states."""
-    from transform.events import Rhythm, TempoMap
+    from transform.events import TempoMap
 
-    found = redrummer.transcribe(recording, progress=show)
-    events = [event for event in found if event.onset_s < recording.duration_s]
-    if not events:
-        raise _nothing_heard(recording)
-    tempo = recording.tempo_bpm()
-    tempo_map = TempoMap.constant(tempo[0]) if tempo else None
-    return Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name)
+    rhythm = detected.rhythm()
+    if not rhythm.events:
+        raise _nothing_detected(detected.recording)
+    tempo = detected.recording.tempo_bpm()
+    return replace(rhythm, tempo_map=TempoMap.constant(tempo[0]) if tempo else None)
 
 
-def _nothing_heard(recording: "Recording") -> AudioError:
+def _nothing_detected(recording: "Recording") -> AudioError:
     return AudioError(
         f"no drum hits are heard in {recording.name}",
         hint="give a drum recording, at a level where its hits stand out",

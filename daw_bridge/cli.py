@@ -6,6 +6,7 @@ commands, so that `redrum --help` answers at once.
 
 import logging
 import signal
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -163,7 +164,8 @@ def bench(
         from training.bench_speed import measure_speed, write_speed
 
         with progress(quiet) as show:
-            result = measure_speed(preset, device=resolve_device(device), progress=show)
+            this = (sys.executable, "-m", "daw_bridge")
+            result = measure_speed(preset, redrum=this, device=resolve_device(device), progress=show)
         written = write_speed(result, out)
     elif device != "auto":
         raise SettingsError("only the speed is measured on a device", hint="leave --device out, or add --speed")

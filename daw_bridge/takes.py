@@ -425,7 +425,7 @@ def _unwarped(file: Recording, item: Item) -> Iterator[Samples]:
         first = round(piece.file_s * rate)
         count = round((done_s + length_s) * rate) - round(done_s * rate)
         for at in range(first, first + count, _BLOCK_SAMPLES):
-            yield _mixed(_read(file, at, min(at + _BLOCK_SAMPLES, first + count)), item)
+            yield _mixed(file.read(at, min(at + _BLOCK_SAMPLES, first + count)), item)
         done_s += length_s
 
 
@@ -444,18 +444,9 @@ def _warped(file: Recording, item: Item) -> Iterator[Samples]:
             best = int(np.argmin(np.abs(starts - np.round(starts))))
             start, skip = round(starts[best]), int(_LEADS[best])
             end = math.ceil(at + (count + _LEADS[0]) * piece.play_rate)
-            sound = _mixed(_read(file, start, end), item)
+            sound = _mixed(file.read(start, end), item)
             faster = soxr.resample(sound.T, rate * piece.play_rate, rate, quality="HQ").T
             yield np.ascontiguousarray(faster[:, skip : skip + count])
-
-
-def _read(file: Recording, start: int, end: int) -> Samples:
-    """Return samples of a file, silence before and after it."""
-    sound = np.zeros((file.n_channels, max(0, end - start)), dtype=np.float32)
-    first, last = max(start, 0), min(end, file.n_samples)
-    if first < last:
-        sound[:, first - start : last - start] = file.read(first, last)
-    return sound
 
 
 def _mixed(block: Samples, item: Item) -> Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -170,9 +171,7 @@ def separator(
     guide = load_preset(preset).weights("transcriber")
     how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume}
     checkpoint = train_separator(load_pack(data), out, settings, transcriber=guide, **how)
-    typer.echo(str(checkpoint))
-    if export is not None:
-        typer.echo(str(export_separator(checkpoint, export)))
+    _finish(checkpoint, export, export_separator)
 
 
 @app.command()
@@ -214,10 +213,7 @@ def codec(
     begin = None if preset is None else load_preset(preset)
     how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
     checkpoint = train_codec(load_pack(data), out, settings, **how)
-    typer.echo(str(checkpoint))
-    if export is not None:
-        for path in export_codec(checkpoint, export):
-            typer.echo(str(path))
+    _finish(checkpoint, export, export_codec)
 
 
 @app.command()
@@ -255,10 +251,7 @@ def rhythm(
     settings = rhythm_training(trained, kind, **_given(steps=steps, seed=seed, batch=batch))
     how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
     checkpoint = train_rhythm(load_pack(data), out, settings, trained, **how)
-    typer.echo(str(checkpoint))
-    if export is not None:
-        for path in export_rhythm(checkpoint, export):
-            typer.echo(str(path))
+    _finish(checkpoint, export, export_rhythm)
 
 
 @app.command()
@@ -374,8 +367,7 @@ def score(
         loops = cut_loops(loaded, "test", n=2 * n, seed=seed)
         tables["Loops of test kits, share of them"] = score_cuts(Transcriber(listener), loops)
     for table in tables.values():
-        for row, cells in table.items():
-            typer.echo(f"{row:28}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+        _print_table(table, 28)
     if write:
         remake = f"redrum train score --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
         note_scores(preset, "transcriber", {"Made with": f"`{remake}`", **tables})
@@ -425,8 +417,7 @@ def score_separator(
     )
     for side, table in tables.items():
         typer.echo(f"SI-SDR in dB, {side}")
-        for row, cells in table.items():
-            typer.echo(f"  {row:24}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+        _print_table({f"  {row}": cells for row, cells in table.items()}, 26)
     if write:
         remake = (
             f"redrum train score-separator --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
@@ -456,12 +447,28 @@ def score_codec(
     kept = Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
     listener = load_evaluation_transcriber(shipped_weights())
     table = codec_table(kept, load_pack(data), listener, n=n, seed=seed)
-    for row, cells in table.items():
-        typer.echo(f"{row:20}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
+    _print_table(table, 20)
     if write:
         remake = f"redrum train score-codec --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
         scores = {"Made with": f"`{remake}`", "Mean (95 % interval over recordings)": table}
         note_scores(preset, "codec-generator", scores)
+
+
+def _finish(
+    checkpoint: Path, folder: Path | None, export: Callable[[Path, Path], Path | Iterable[Path]]
+) -> None:
+    """Print where a training's checkpoint is, and export its weights into the folder if there is one."""
+    typer.echo(str(checkpoint))
+    if folder is not None:
+        paths = export(checkpoint, folder)
+        for path in [paths] if isinstance(paths, Path) else paths:
+            typer.echo(str(path))
+
+
+def _print_table(table: Mapping[str, Mapping[str, str]], width: int) -> None:
+    """Print the rows of a table, their names as wide as said."""
+    for row, cells in table.items():
+        typer.echo(f"{row:{width}}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
 
 
 def _given(**options: float | None) -> dict[str, Any]:
@@ -482,9 +489,7 @@ def _train_transcriber(
     from training.train_transcriber import export_transcriber, train_transcriber
 
     checkpoint = train_transcriber(load_pack(data), out, settings, **how)
-    typer.echo(str(checkpoint))
-    if export is not None:
-        typer.echo(str(export_transcriber(checkpoint, export)))
+    _finish(checkpoint, export, export_transcriber)
 
 
 def _device(name: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +27,13 @@ CODEC_LENGTHS_S = (3.0, 180.0, 1800.0)  # whose memory is measured
 COLD_S = 3.0  # a loop, for the whole command
 _N_COLD = 3
 _RHYTHM = "hip-hop-bounce-140"
-_COMMAND = "from daw_bridge.cli import main; main()"
-_ALONE = "from training.bench_speed import work_alone; work_alone()"
 
 
 def measure_speed(
     preset: str,
     lengths_s: Sequence[float] = LENGTHS_S,
     *,
+    redrum: Sequence[str],
     device: str = "cpu",
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
@@ -47,6 +44,13 @@ def measure_speed(
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
     counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
     lacks are left out.
+
+    Args:
+        preset: whose models work.
+        lengths_s: of the recordings.
+        redrum: the command line that starts `redrum`.
+        device: where the models run.
+        progress: is told "speed" and the share done.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
@@ -62,21 +66,20 @@ def measure_speed(
         for length_s in lengths_s:
             path = _recording(Path(folder), length_s)
             for stage in stages:
-                seconds, peak_mb = measured_alone(
-                    _ALONE, (preset, stage, path, device), f"{stage} of {path.stem} s"
-                )
+                what = f"{stage} of {path.stem} s"
+                seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
                 row = {"stage": stage, "length_s": length_s, "seconds": seconds}
                 rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
                 if progress is not None:
                     progress("speed", len(rows) / n_measured)
         for length_s in code_lengths_s:
-            given = preset, "codec", _recording(Path(folder), length_s), device
-            _, peak_mb = measured_alone(_ALONE, given, f"codec of {length_s:g} s")
+            path, what = _recording(Path(folder), length_s), f"codec of {length_s:g} s"
+            _, peak_mb = in_own_process(what, work_alone, preset, "codec", path, device)
             rows.append({"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb})
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
         for engine in engines:
-            seconds = _command_s(preset, engine, Path(folder))
+            seconds = _command_s(redrum, preset, engine, Path(folder))
             rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
@@ -105,29 +108,7 @@ def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
         left -= samples.shape[1]
 
 
-def measured_alone(program: str, given: tuple[object, ...], what: str) -> tuple[float, float | None]:
-    """Return the seconds that a program took in a process of its own, and the memory that it needed, in MB.
-
-    Args:
-        program: Python that reads what is given from stdin and writes both figures to stdout.
-        given: to it.
-        what: is measured.
-
-    Raises:
-        CheckpointError: it failed.
-    """
-    done = in_own_process(program, given)
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise CheckpointError(
-            f"the {what} failed: {''.join(why)}",
-            hint="redrum a recording with the same preset to see what is wrong",
-        )
-    seconds, peak_mb = json.loads(done.stdout)
-    return seconds, peak_mb
-
-
-def _command_s(preset: str, engine: str, folder: Path) -> float:
+def _command_s(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> float:
     """Return the seconds that `redrum render` of a short loop takes as a new process, the median of three."""
     path = folder / "loop.wav"
     with Recording.open(demo_recordings()[0].path) as loop:
@@ -137,7 +118,7 @@ def _command_s(preset: str, engine: str, folder: Path) -> float:
     took_s = []
     for _ in range(_N_COLD):
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", _COMMAND, *command], capture_output=True, check=False)
+        done = subprocess.run([*redrum, *command], capture_output=True, check=False)
         took_s.append(time.perf_counter() - began)
         if done.returncode:
             why = done.stderr.decode(errors="replace").strip()
@@ -145,14 +126,13 @@ def _command_s(preset: str, engine: str, folder: Path) -> float:
     return sorted(took_s)[_N_COLD // 2]
 
 
-def work_alone() -> None:
-    """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
-    preset, name, path, device = pickle.load(sys.stdin.buffer)
+def work_alone(preset: str, name: str, path: Path, device: str) -> tuple[float, float | None]:
+    """Return the seconds that a stage takes for a recording, and the most memory of this process, in MB."""
     stage = STAGES[name]
     model = stage.load(preset, device)
     with Recording.open(path) as recording:
         seconds = stage.work(model, recording)
-    sys.stdout.write(json.dumps((seconds, _peak_mb(device))))
+    return seconds, _peak_mb(device)
 
 
 def _peak_mb(device: str) -> float | None:

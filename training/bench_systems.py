@@ -21,7 +21,6 @@ from training.rhythm_pairs import wanted_attention
 from training.score_codec import keep
 from training.score_separator import System, systems_of
 from training.synthesis import SEGMENT_SAMPLES
-from transform.attacks import refine_onsets
 from transform.audio import Recording
 from transform.bank import Bank
 from transform.codec import Codec
@@ -80,7 +79,7 @@ class _Told:
     def __init__(self, events: Sequence[DrumEvent]) -> None:
         self._events = sorted(events, key=lambda event: event.onset_s)
 
-    def activations(self, recording: Recording) -> Activations:
+    def activations(self, recording: Recording, *, progress: object = None) -> Activations:
         n_frames = round(recording.duration_s * SAMPLE_RATE) // ACTIVATION_HOP + 1
         heights, widths = ([value] * len(self._events) for value in PEAK)
         return activations_of_events(self._events, n_frames, heights=heights, widths=widths)
@@ -235,19 +234,16 @@ def given_back_db(recording: Recording, redrummer: Redrummer, folder: Path) -> f
 
     Args:
         recording: mono at 44.1 kHz.
-        redrummer: hears the recording and takes it apart.
+        redrummer: transcribes the recording and takes it apart.
         folder: where the kit goes, new or empty.
 
     Raises:
         AudioError: no drums are heard in the recording, or no class alone.
     """
-    activations = redrummer.transcriber.activations(recording)
-    events = redrummer.transcriber.events(activations)
-    separator = redrummer.separator
-    stems = separator.open(recording, activations) if separator is not None else None
-    bank = Bank.of_recording(recording, events, stems)
+    detected = redrummer.listen(recording)
+    bank = Bank.of_recording(recording, detected.events, detected.stems)
     save_kit(bank, folder, fmt=recording.format, name=recording.name)
     kit = load_kit(folder)
     out = np.zeros((recording.n_channels, recording.n_samples), dtype=np.float32)
-    Arrangement(kit, arrange(kit, refine_onsets(recording, events))).add_to(out, 0)
+    Arrangement(kit, arrange(kit, detected.at_attacks().events)).add_to(out, 0)
     return log_mel_distance_db(out[0], recording.read(0, recording.n_samples)[0])

@@ -52,7 +52,7 @@ from training.measures import (
 from training.pack import PACK_FILES, PackError, load_pack
 from training.peak_memory import peak_memory_mb
 from training.score_separator import Mixture, Scores, System, active_classes, score_stems
-from training.scores import class_counts, pooled
+from training.scores import class_counts, interval, pooled
 from transform.audio import Recording
 from transform.confined import ConfinedFolder
 from transform.engine import Redrummer
@@ -157,8 +157,8 @@ def clustered_mean(
         weights *= drawn[:, place]
     total = weights.sum(axis=1)
     means = (weights @ array)[total > 0] / total[total > 0]
-    low, high = np.quantile(means, (0.025, 0.975)) if len(means) else (array.mean(), array.mean())
-    return Mean(float(array.mean()), float(low), float(high), len(array))
+    low, high = interval(means if len(means) else [array.mean()])
+    return Mean(float(array.mean()), low, high, len(array))
 
 
 def run_benchmark(

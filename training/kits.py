@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,11 @@ class Kit:
             if one_shot.drum_class == drum_class:
                 found.setdefault(one_shot.articulation, []).append(one_shot)
         return {name: sorted(hits, key=lambda hit: hit.level_db) for name, hits in sorted(found.items())}
+
+    def to(self, device: torch.device) -> Kit:
+        """Return the kit with its samples on a device."""
+        moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in self.one_shots)
+        return replace(self, one_shots=moved)
 
 
 # Articulations as kit makers name them -> ours (see transform/midi.py); anything else keeps its class alone.

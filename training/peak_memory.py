@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transform.errors import CheckpointError, RedrumError
 from transform.events import Rhythm
 
 Rhythms = NDArray[np.float32] | Rhythm
-_ALONE = "from training.peak_memory import render_alone; render_alone()"
+_T = TypeVar("_T")
 
 
 def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms, **settings: Any) -> float | None:
@@ -27,40 +28,48 @@ def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms, **
         rhythm: a recording, as the source, or events.
         settings: fields of `RenderSettings`.
     """
-    done = in_own_process(_ALONE, (preset, source, rhythm, settings))
-    done.check_returncode()
-    return float(done.stdout) if done.stdout else None
+    return in_own_process("render", _render, preset, source, rhythm, settings)
 
 
-def in_own_process(code: str, payload: object) -> subprocess.CompletedProcess[bytes]:
-    """Return what became of a new process that ran code of this project, its stdin a pickled payload."""
-    places = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)])
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(payload),
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": places},
-        check=False,
-    )
+def in_own_process(what: str, work: Callable[..., _T], *given: object) -> _T:
+    """Return what a function returns in a new process.
+
+    Args:
+        what: is done, for a message.
+        work: a function at the top of a module.
+        given: its arguments.
+
+    Raises:
+        CheckpointError: it failed.
+    """
+    try:
+        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(work, *given).result()
+    except RedrumError:
+        raise
+    except Exception as err:  # whatever went wrong over there
+        raise CheckpointError(
+            f"the {what} failed: {err or type(err).__name__}",
+            hint="redrum a recording with the same preset to see what is wrong",
+        ) from err
 
 
-def render_alone() -> None:
-    """Redrum what stdin holds and write the memory that it took to stdout; nothing where it cannot be done."""
-    preset, source, rhythm, settings = pickle.load(sys.stdin.buffer)
+def _render(
+    preset: str, source: NDArray[np.float32], rhythm: Rhythms, settings: Mapping[str, Any]
+) -> float | None:
+    """Redrum a source and return the memory that it took; None where it cannot be done."""
     from transform.audio import SAMPLE_RATE, Recording
     from transform.engine import Redrummer, RenderSettings
-    from transform.errors import RedrumError
 
     played = rhythm if isinstance(rhythm, Rhythm) else Recording.from_samples(rhythm, SAMPLE_RATE)
     try:
         recording = Recording.from_samples(source, SAMPLE_RATE)
         take = Redrummer.load(preset).redrum(recording, played, RenderSettings(**settings))
     except RedrumError:
-        return  # what cannot be redrummed, the benchmark counts as failed
+        return None  # what cannot be redrummed, the benchmark counts as failed
     for _ in take.blocks():
         pass
-    if (peak := own_peak_mb()) is not None:
-        sys.stdout.write(f"{peak:.1f}")
+    return own_peak_mb()
 
 
 def own_peak_mb() -> float | None:

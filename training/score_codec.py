@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.kits import SAMPLE_RATE, kits_of
+from training.kits import SAMPLE_RATE
 from training.losses import FRAME, SpectralLoss, envelope
 from training.measures import any_onset_f, high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
 from training.pack import Pack
-from training.score_transcriber import make_recordings
-from training.scores import class_counts, pooled
+from training.score_transcriber import make_recordings, sides
+from training.scores import cells, class_counts, mean_scores, pooled
 from training.split import Split
 from transform.codec import Codec
 from transform.events import DrumEvent
@@ -173,16 +173,6 @@ def codec_scores(
     return scores
 
 
-def means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    """Return each measure's mean over the recordings that have it."""
-    found: dict[str, float] = {}
-    for name in dict.fromkeys(name for item in scores for name in item):
-        values = [value for item in scores if (value := item.get(name)) is not None]
-        if values:
-            found[name] = round(float(np.mean(values)), 4)
-    return found
-
-
 def codec_table(
     codec: Codec, pack: Pack, listener: Transcriber, *, n: int, seed: int
 ) -> dict[str, dict[str, str]]:
@@ -190,27 +180,17 @@ def codec_table(
 
     A cell is a mean over recordings and its 95 % interval (bootstrap). A side that the pack lacks has no row.
     """
-    names: dict[Split, str] = {"train": "known kits", "validate": "validation kits", "test": "test kits"}
-    rows: dict[str, list[Original]] = {}
-    for split, name in names.items():
-        if kits_of(pack.kits, split) and pack.grooves_of(split):
-            rows[name] = kit_originals(pack, split, n=n, seed=seed)
+    rows = {
+        name: kit_originals(pack, split, n=n, seed=seed)
+        for split, name in sides(pack)
+        if pack.grooves_of(split)
+    }
     loops: dict[Split, str] = {"train": "known loops", "test": "held-out loops"}
     for split, name in loops.items():
         if found := loop_originals(pack, split, n=n):
             rows[name] = found
-    return {name: _cells(codec_scores(codec, originals, listener), seed) for name, originals in rows.items()}
-
-
-def _cells(scores: Sequence[Scores], seed: int) -> dict[str, str]:
-    rng = np.random.default_rng(seed)
-    cells = {}
-    for name in scores[0]:
-        values = np.array([value for item in scores if (value := item[name]) is not None])
-        if not len(values):
-            cells[name] = "-"
-            continue
-        resampled = rng.choice(values, (1000, len(values))).mean(axis=1)
-        low, high = np.quantile(resampled, (0.025, 0.975))
-        cells[name] = f"{values.mean():.2f} ({low:.2f} to {high:.2f})"
-    return cells
+    table = {}
+    for name, originals in rows.items():
+        scores = codec_scores(codec, originals, listener)
+        table[name] = cells(mean_scores(scores, seed=seed), scores[0], 2)
+    return table

@@ -14,7 +14,7 @@ from training.measures import Audio, any_onset_f, log_mel_distance_db
 from training.rhythms import Groove
 from training.score_codec import keep
 from training.score_transcriber import as_events, whole_kits
-from training.scores import class_counts, pooled
+from training.scores import class_counts, interval, pooled
 from training.synthesis import SegmentRecipe, Synthesiser, pseudo_target, render_batch
 from transform.audio import Recording
 from transform.codec import Codec
@@ -48,9 +48,8 @@ class Gain:
         pairs = np.array([before, after], dtype=np.float64)
         drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
         resampled = 1 - pairs[1][drawn].mean(axis=1) / pairs[0][drawn].mean(axis=1)
-        low, high = np.quantile(resampled, (0.025, 0.975))
         old, new = map(float, pairs.mean(axis=1))
-        return cls(old, new, 1 - new / old, float(low), float(high), pairs.shape[1])
+        return cls(old, new, 1 - new / old, *interval(resampled), pairs.shape[1])
 
     def cells(self) -> dict[str, str]:
         """Return the row of a table."""

@@ -106,7 +106,7 @@ def _score_file(transcriber: Transcriber, path: Path) -> TrackScore:
                 f"but {path.name} is {recording.duration_s:.1f} s long",
                 hint="give onsets in seconds from the beginning of the file",
             )
-        return score_events(annotations, transcriber.transcribe(recording))
+        return score_events(annotations, transcriber.events(transcriber.activations(recording)))
 
 
 def read_annotations(path: Path) -> list[Annotation]:

@@ -19,7 +19,8 @@ from training.kits import SAMPLE_RATE, kits_of
 from training.measures import level_db, si_sdr_db
 from training.nmf import InformedNmf, TemplateNmf, masked_stems, spectra_of
 from training.pack import Pack, PackError
-from training.score_transcriber import Score, whole_kit_recipes, whole_kits
+from training.score_transcriber import groups_of, sides, whole_kit_recipes, whole_kits
+from training.scores import cells, mean_scores, means
 from training.split import Split
 from training.synthesis import render_batch_with_stems
 from transform.audio import Recording, Samples
@@ -103,8 +104,7 @@ def score_mixtures(separate: System, mixtures: Sequence[Mixture]) -> list[Scores
 
 def separation_scores(separator: OpensStems, mixtures: Sequence[Mixture]) -> dict[str, float]:
     """Return the mean SI-SDR in dB by class and over active classes, and the leakage into silent ones."""
-    spread = scores_with_spread(score_mixtures(opened(separator), mixtures), n_resamples=1)
-    return {name: round(score.f, 3) for name, score in spread.items()}
+    return means(score_mixtures(opened(separator), mixtures), digits=3)
 
 
 def opened(separator: OpensStems) -> System:
@@ -152,47 +152,25 @@ def separation_tables(
     of the ideal ratio mask. A side that the pack lacks has no table.
     """
     systems = systems_of(pack, separator)
-    names: dict[Split, str] = {"train": "known kits", "validate": "validation kits", "test": "test kits"}
     tables: dict[str, dict[str, dict[str, str]]] = {}
-    for split, name in names.items():
-        if not kits_of(pack.kits, split):
-            continue
+    for split, name in sides(pack):
         mixtures = make_mixtures(pack, split, transcriber, n=n, seed=seed)
         items = {system: score_mixtures(separate, mixtures) for system, separate in systems.items()}
-        tables[name] = _table(items)
-        if split == "test":
-            for kind in dict.fromkeys(mixture.kit_kind for mixture in mixtures):
-                own = [i for i, mixture in enumerate(mixtures) if mixture.kit_kind == kind]
-                tables[f"{name}, {kind}"] = _table({s: [scores[i] for i in own] for s, scores in items.items()})
+        for title, own in groups_of(split, name, [mixture.kit_kind for mixture in mixtures]).items():
+            tables[title] = _table({s: [scores[i] for i in own] for s, scores in items.items()})
     return tables
 
 
 def _table(items: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, str]]:
     """Return the rows of a table, the first system being the mixture, the last the bound."""
-    spreads = {system: scores_with_spread(scores) for system, scores in items.items()}
-    means = {system: spread["mean"].f for system, spread in spreads.items()}
-    lowest, highest = next(iter(means.values())), list(means.values())[-1]
+    of_systems = {system: mean_scores(scores) for system, scores in items.items()}
+    overall = {system: scores["mean"].value for system, scores in of_systems.items()}
+    lowest, highest = next(iter(overall.values())), list(overall.values())[-1]
     return {
-        system: {
-            name: f"{s.f:.1f} ({s.low:.1f} to {s.high:.1f})" if (s := spread.get(name)) else "-"
-            for name in _COLUMNS
-        }
-        | {"of the bound": f"{(means[system] - lowest) / (highest - lowest):.0%}"}
-        for system, spread in spreads.items()
+        system: cells(scores, _COLUMNS, 1)
+        | {"of the bound": f"{(overall[system] - lowest) / (highest - lowest):.0%}"}
+        for system, scores in of_systems.items()
     }
-
-
-def scores_with_spread(items: Sequence[Scores], *, n_resamples: int = 1000, seed: int = 0) -> dict[str, Score]:
-    """Return each measure's mean over the recordings that have it, with its interval over recordings."""
-    rng = np.random.default_rng(seed)
-    spread = {}
-    for name in _COLUMNS:
-        values = np.array([item[name] for item in items if item[name] is not None], dtype=np.float64)
-        if len(values):
-            means = rng.choice(values, (n_resamples, len(values))).mean(axis=1)
-            low, high = np.quantile(means, (0.025, 0.975))
-            spread[name] = Score(float(values.mean()), float(low), float(high))
-    return spread
 
 
 def _audio_of(recording: Recording) -> Samples:

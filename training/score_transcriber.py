@@ -14,7 +14,7 @@ from training.hearing import Listener
 from training.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
 from training.pack import Pack, PackError
 from training.rhythms import AS_PLAYED
-from training.scores import Counts, class_counts, pooled
+from training.scores import Counts, Score, class_counts, interval, pooled
 from training.split import Split, was_tested_in_0_1_0
 from training.synthesis import (
     SegmentRecipe,
@@ -42,15 +42,6 @@ class AnnotatedRecording:
     hardly_audible: tuple[DrumEvent, ...]
     kit: str
     kit_kind: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """An F-measure with the 95 % interval of a bootstrap over recordings."""
-
-    f: float
-    low: float
-    high: float
 
 
 def whole_kits(
@@ -125,6 +116,23 @@ def whole_kit_recipes(
         yield kit, Synthesiser([kit, *lenders(kit, kits)], grooves, settings, pool=None).draw(1, rng)[0]
 
 
+def sides(pack: Pack) -> Iterator[tuple[Split, str]]:
+    """Yield the sides of the split of which a pack has kits, and what tables call them."""
+    names: dict[Split, str] = {"train": "known kits", "validate": "validation kits", "test": "test kits"}
+    for split, name in names.items():
+        if kits_of(pack.kits, split):
+            yield split, name
+
+
+def groups_of(split: Split, name: str, kinds: Sequence[str]) -> dict[str, list[int]]:
+    """Return which recordings of a side go into each row: all into one, those of the test side also by kind."""
+    rows = {name: list(range(len(kinds)))}
+    if split == "test":
+        for i, kind in enumerate(kinds):
+            rows.setdefault(f"{name}, {kind}", []).append(i)
+    return rows
+
+
 def count_matches(
     transcriber: Transcriber, recordings: Sequence[AnnotatedRecording], *, window_s: float = 0.05
 ) -> list[ItemCounts]:
@@ -138,9 +146,7 @@ def f_measures(counts: Sequence[ItemCounts]) -> dict[str, float]:
     return {name: round(total.f_measure, 4) for name, total in _totals(counts).items()}
 
 
-def scores_with_spread(
-    counts: Sequence[ItemCounts], *, n_resamples: int = 1000, seed: int = 0
-) -> dict[str, Score]:
+def f_scores(counts: Sequence[ItemCounts], *, n_resamples: int = 1000, seed: int = 0) -> dict[str, Score]:
     """Return F by class and pooled ("micro") with its interval over recordings."""
     rng = np.random.default_rng(seed)
     resampled: dict[str, list[float]] = {name: [] for name in (*CLASSES, "micro")}
@@ -148,10 +154,7 @@ def scores_with_spread(
         drawn = [counts[i] for i in rng.integers(len(counts), size=len(counts))]
         for name, total in _totals(drawn).items():
             resampled[name].append(total.f_measure)
-    return {
-        name: Score(f, float(np.quantile(resampled[name], 0.025)), float(np.quantile(resampled[name], 0.975)))
-        for name, f in f_measures(counts).items()
-    }
+    return {name: Score(f, *interval(resampled[name])) for name, f in f_measures(counts).items()}
 
 
 def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
@@ -163,19 +166,13 @@ def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[s
     """
     table: dict[str, dict[str, str]] = {}
     transcriber = Transcriber(net)
-    names: dict[Split, str] = {"train": "known kits", "validate": "validation kits", "test": "test kits"}
-    for split, name in names.items():
-        if not kits_of(pack.kits, split):
-            continue
+    for split, name in sides(pack):
         recordings = make_recordings(pack, split, n=n, seed=seed)
         counts = count_matches(transcriber, recordings)
-        table[name] = _cells(counts)
+        for row, own in groups_of(split, name, [item.kit_kind for item in recordings]).items():
+            table[row] = _cells([counts[i] for i in own])
         if split == "test":
             table |= _old_test_row(transcriber, pack, n=n, seed=seed)
-            by_kind: dict[str, list[ItemCounts]] = {}
-            for item, item_counts in zip(recordings, counts, strict=True):
-                by_kind.setdefault(item.kit_kind, []).append(item_counts)
-            table |= {f"{name}, {kind}": _cells(members) for kind, members in by_kind.items()}
     if pack.grooves_of("train"):
         table["as rhythms are trained on"] = _cells(_counts_in_training(net, pack, n=n, seed=seed))
     return table
@@ -213,8 +210,7 @@ def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -
 
 
 def _cells(counts: Sequence[ItemCounts]) -> dict[str, str]:
-    scores = scores_with_spread(counts)
-    return {name: f"{s.f:.3f} ({s.low:.3f}-{s.high:.3f})" for name, s in scores.items()}
+    return {name: score.cell(3, to="-") for name, score in f_scores(counts).items()}
 
 
 def best_thresholds(transcriber: Transcriber, recordings: Sequence[AnnotatedRecording]) -> tuple[float, ...]:

@@ -1,9 +1,12 @@
-"""Scores of transcriptions: how many events of the truth were found, by class and pooled."""
+"""What scores have in common: counts of events found, means with bootstrap intervals, the rows of tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from transform.events import CLASSES, DrumEvent
 
@@ -89,26 +92,55 @@ def class_counts(
     return counts
 
 
-def any_onset_counts(
-    expected: Sequence[DrumEvent],
-    detected: Sequence[DrumEvent],
-    *,
-    window_s: float = 0.05,
-    same_s: float = 0.03,
-) -> Counts:
-    """Return the counts of onsets of any class; onsets closer than `same_s` to the one before are one."""
-
-    def onsets(events: Sequence[DrumEvent]) -> list[float]:
-        kept: list[float] = []
-        for onset_s in sorted(event.onset_s for event in events):
-            if not kept or onset_s - kept[-1] >= same_s:
-                kept.append(onset_s)
-        return kept
-
-    truth, found = onsets(expected), onsets(detected)
-    return Counts(n_matches(truth, found, window_s), len(truth), len(found))
-
-
 def pooled(counts: Mapping[str, Counts]) -> Counts:
     """Return the sum over classes (the micro average's counts)."""
     return sum(counts.values(), Counts())
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score over recordings with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def cell(self, digits: int, to: str = " to ") -> str:
+        """Return what a table says of it."""
+        value, low, high = (f"{x:.{digits}f}" for x in (self.value, self.low, self.high))
+        return f"{value} ({low}{to}{high})"
+
+
+def interval(resampled: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of a value that was computed from resampled recordings (bootstrap)."""
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def mean_scores(
+    items: Sequence[Mapping[str, float | None]], *, n_resamples: int = 1000, seed: int = 0
+) -> dict[str, Score]:
+    """Return each measure's mean over the recordings that have it, with its interval over recordings."""
+    rng = np.random.default_rng(seed)
+    scores = {}
+    for name in items[0]:
+        values = np.array([value for item in items if (value := item[name]) is not None], dtype=np.float64)
+        if len(values):
+            resampled = rng.choice(values, (n_resamples, len(values))).mean(axis=1)
+            scores[name] = Score(float(values.mean()), *interval(resampled))
+    return scores
+
+
+def cells(scores: Mapping[str, Score], names: Iterable[str], digits: int) -> dict[str, str]:
+    """Return the row of a table, "-" for a measure that no recording has."""
+    return {name: scores[name].cell(digits) if name in scores else "-" for name in names}
+
+
+def means(items: Sequence[Mapping[str, float | None]], digits: int = 4) -> dict[str, float]:
+    """Return each measure's mean over the recordings that have it."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for item in items for name in item):
+        values = [value for item in items if (value := item.get(name)) is not None]
+        if values:
+            found[name] = round(float(np.mean(values)), digits)
+    return found

@@ -34,7 +34,8 @@ from training.loop import Run, RunSettings, check_is_new, read_checkpoint, train
 from training.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from training.pack import Pack
 from training.pieces import PieceCutter, Pieces, PieceSettings
-from training.score_codec import codec_scores, kit_originals, means
+from training.score_codec import codec_scores, kit_originals
+from training.scores import means
 from transform.codec import (
     CONFIGURATIONS,
     Codec,

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,7 @@ class _Run(Run):
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]
-        self._kit = None if material.kit is None else _on_device(filled(material.kit), device)
+        self._kit = None if material.kit is None else filled(material.kit).to(device)
         self._recordings = [samples.to(device) for samples in material.recordings]
         demos = [(name, samples[: len(samples) // 2].to(device)) for name, samples in _demo_loops()]
         self._others = PieceCutter(self.synthesiser, demos, settings.pieces)
@@ -353,8 +353,3 @@ def _demo_loops() -> list[tuple[str, Tensor]]:
         with Recording.open(shipped.path) as recording:
             loops.append((shipped.name, torch.from_numpy(np.concatenate(list(recording.mono_blocks())))))
     return loops
-
-
-def _on_device(kit: Kit, device: torch.device) -> Kit:
-    moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
-    return replace(kit, one_shots=moved)

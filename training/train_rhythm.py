@@ -47,7 +47,6 @@ from transform.transcriber import TranscriberNet, load_transcriber
 from transform.weights import config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
-_IMPOSSIBLE = 1e-13  # least share of a frame in the attention that is wanted: none is worse than 30 nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,6 @@ class RhythmTraining(RunSettings):
     attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
     latents_weight: float = 1.0
-    attention_weight: float = 0.0
     entropy_weight: float = 0.0
     diversity_weight: float = 0.0
     cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
@@ -279,8 +277,7 @@ class RhythmRun(Run):
         pairs, first = batch
         settings = self.settings
         with torch.autocast(self.device.type, torch.bfloat16):
-            parts = pairs.source, pairs.target
-            out = self.net.transformer(*parts, with_attention=settings.attention_weight > 0)
+            out = self.net.transformer(pairs.source, pairs.target, with_attention=False)
             output = self._decoded(out.sample(), first)
         begin = first * settings.model.hop
         judged = slice(begin, begin + settings.judged_samples)
@@ -289,9 +286,6 @@ class RhythmRun(Run):
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
         terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
-        if settings.attention_weight:
-            wanted = self.maker.wanted(pairs)
-            terms["attention"] = attention_loss(folded(out.attention, pairs.is_silent), wanted)
         if settings.entropy_weight or settings.diversity_weight:
             terms |= head_losses(out.layers, settings.choices)
         weights = {
@@ -301,7 +295,6 @@ class RhythmRun(Run):
             "attack": settings.attack_weight,
             "pre_echo": settings.pre_echo_weight,
             "latents": settings.latents_weight,
-            "attention": settings.attention_weight,
             "entropy": settings.entropy_weight,
             "diversity": settings.diversity_weight,
             "kl": divergence_weight(
@@ -395,16 +388,6 @@ def latent_loss(mu: Tensor, wanted: Tensor, deviation: Tensor) -> Tensor:
     """
     error = ((mu.float() - wanted) / deviation[:, None]).square().mean(dim=1)
     return torch.log1p(error).mean()
-
-
-def attention_loss(attention: Tensor, wanted: Tensor) -> Tensor:
-    """Return how far attention (B, F, S + 1) is from what is wanted, in nats.
-
-    The mean Kullback-Leibler divergence of the attention's rows from the wanted ones (decision 6): it asks for
-    some of the frames that are right, not for all, of which the mean would be copied.
-    """
-    apart = torch.log(attention + _IMPOSSIBLE) - torch.log(wanted + _IMPOSSIBLE)
-    return (attention * apart).sum(dim=-1).mean()
 
 
 def attention_accuracy(attention: Tensor, wanted: Tensor) -> float:

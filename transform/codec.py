@@ -51,7 +51,7 @@ class CodecConfig:
     generator: str = "convnext"  # or "rave"
     generator_widths: tuple[int, ...] = (512, 256)  # at the latent rate and at the head's
     generator_blocks: tuple[int, ...] = (2, 7)
-    head: str = "istft"  # or "rave", both at a hop of `head_hop`
+    head: str = "istft"  # of a "convnext" generator, at a hop of `head_hop`; "rave" of a "rave" generator
     head_hop: int = 128
 
     def __post_init__(self) -> None:
@@ -77,6 +77,8 @@ class CodecConfig:
                 raise SettingsError(
                     f"there is no {name} {getattr(self, name)!r}", hint=f"there are {', '.join(known)}"
                 )
+        if self.generator == "convnext" and self.head != "istft":
+            raise SettingsError(f"a ConvNeXt generator has no {self.head} head", hint="its head is istft")
         if len(self.widths) != len(self.strides) + 1 or len(self.n_blocks) != len(self.widths):
             raise SettingsError("a codec has a width and a number of blocks before its strides and after each")
         if self.hop % self.head_hop:

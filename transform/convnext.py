@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.rave import RaveHead
 from transform.stft import N_HOPS, fft_size, synthesise
 
 if TYPE_CHECKING:
@@ -146,11 +145,7 @@ class ConvNextGenerator(nn.Module):
         self.slow = nn.Sequential(*(_ConvNextBlock(slow) for _ in range(n_slow)), nn.LayerNorm(slow))
         self.up = nn.Linear(slow, self.factor * fast)
         self.fast = nn.Sequential(*(_ConvNextBlock(fast) for _ in range(n_fast)), nn.LayerNorm(fast))
-        self.head: _IstftHead | RaveHead
-        if config.head == "istft":
-            self.head = _IstftHead(fast, config.head_hop)
-        else:
-            self.head = RaveHead(fast, config.n_bands, config.head_hop // config.n_bands)
+        self.head = _IstftHead(fast, config.head_hop)
         self.reach_frames = 3 + 3 * n_slow + -(-(3 * n_fast + self.head.reach_frames) // self.factor) + 1
 
     def forward(self, latents: Tensor, first_frame: int) -> Tensor:

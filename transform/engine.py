@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 
 from transform.attack_overlay import AttackOverlay, Sound
-from transform.attacks import refine_onsets, with_measured_velocities
 from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
 from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
@@ -35,7 +34,7 @@ from transform.events import (
 )
 from transform.kept_sound import KeptSound
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
-from transform.latent_bank import Heard
+from transform.listening import Listening, listen
 from transform.presets import load_preset
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.separator import OpensStems, Separator, StemReader
@@ -285,7 +284,7 @@ class Redrummer:
         """Take models into use.
 
         Args:
-            transcriber: hears sources and rhythms.
+            transcriber: transcribes sources and rhythms.
             separator: takes sources apart.
             load_latent: returns the model of the latent engine; called when that is first asked for.
         """
@@ -326,10 +325,13 @@ class Redrummer:
             )
         return self._load_latent()
 
-    def transcribe(self, recording: Recording, *, progress: Progress | None = None) -> list[DrumEvent]:
-        """Return the drum events of a recording, at the attacks and as hard as they are heard, by onset."""
-        events = self.transcriber.transcribe(recording, progress=progress)
-        return refine_onsets(recording, with_measured_velocities(recording, events))
+    def listen(self, recording: Recording, *, progress: Progress | None = None) -> Listening:
+        """Return what is detected in a recording: activations, events with measured velocities, stems."""
+        return listen(recording, self.transcriber, self.separator, progress=progress)
+
+    def transcribe(self, recording: Recording) -> list[DrumEvent]:
+        """Return the drum events of a recording with measured velocities, at their attacks, by onset."""
+        return list(self.listen(recording).at_attacks().events)
 
     def separate(self, recording: Recording) -> StemReader:
         """Return the stems of a recording, to be read from.
@@ -341,7 +343,9 @@ class Redrummer:
             raise CheckpointError(
                 "the preset has no separator", hint="use a preset with one: see `redrum presets list`"
             )
-        return self.separator.open(recording, self.transcriber.activations(recording))
+        stems = self.listen(recording).stems
+        assert stems is not None
+        return stems
 
     def rhythm_of(self, recording: Recording, bpm: float | Literal["auto"] | None = None) -> Rhythm:
         """Return the rhythm of a drum recording, as long as it.
@@ -353,30 +357,7 @@ class Redrummer:
         Raises:
             RhythmError: no drums are heard in it, or no tempo can be estimated.
         """
-        return self._heard_rhythm(self._attacks(recording), bpm)[0]
-
-    def _attacks(self, recording: Recording) -> Heard:
-        """Return what is heard in a recording, each event moved to its attack."""
-        heard = self._heard(recording)
-        return heard._replace(events=refine_onsets(recording, heard.events))
-
-    def _heard(self, recording: Recording) -> Heard:
-        """Return what is heard in a recording."""
-        activations = self.transcriber.activations(recording)
-        events = with_measured_velocities(recording, self.transcriber.events(activations))
-        return Heard(recording, activations, events)
-
-    def _heard_rhythm(self, heard: Heard, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
-        """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
-        recording = heard.recording
-        events = [e for e in heard.events if e.onset_s < recording.duration_s]
-        if not events:
-            raise RhythmError(
-                f"no drum hits are heard in {recording.name}", hint="give a drum recording as the rhythm"
-            )
-        tempo, how = _tempo(bpm, recording, events, "rhythm")
-        tempo_map = TempoMap.constant(tempo) if tempo else None
-        return Rhythm(tuple(events), recording.duration_s, tempo_map, recording.name), how
+        return _detected_rhythm(self.listen(recording).at_attacks(), bpm)[0]
 
     def redrum(
         self,
@@ -406,14 +387,13 @@ class Redrummer:
             model.check(source)
         tell = progress or (lambda stage, share: None)
         tell("transcribe source", 0.0)
-        heard = self._heard(source)
+        detected = self.listen(source)
         tell("separate source", 0.0)
-        stems = self.separator.open(source, heard.activations) if self.separator is not None else None
         replays = model is None or settings.attack == "original"
-        bank = Bank.of_recording(source, heard.events, stems) if replays else None
+        bank = Bank.of_recording(source, detected.events, detected.stems) if replays else None
         if bank is not None and model is not None and not bank.classes:
             bank = None  # nothing can be cut out: all of it is generated
-        available = {e.drum_class for e in heard.events} if bank is None else bank.classes
+        available = {e.drum_class for e in detected.events} if bank is None else bank.classes
         if not available:
             raise AudioError(
                 f"no drum hits are heard in {source.name}",
@@ -422,11 +402,11 @@ class Redrummer:
         tell("transcribe rhythm", 0.0)
         rhythm_bpm, how, target = settings.rhythm_bpm, "", None
         if isinstance(rhythm, Recording):
-            target = self._attacks(rhythm)
-            rhythm, how = self._heard_rhythm(target, rhythm_bpm)
-            target = target._replace(events=rhythm.events)
+            target = self.listen(rhythm).at_attacks()
+            rhythm, how = _detected_rhythm(target, rhythm_bpm)
+            target = replace(target, events=rhythm.events)
             rhythm_bpm = None
-        played, notes = self._played(source, heard.events, rhythm, rhythm_bpm, settings)
+        played, notes = self._played(source, detected.events, rhythm, rhythm_bpm, settings)
         if how:
             notes.append(how)
         tell("render", 0.0)
@@ -443,8 +423,7 @@ class Redrummer:
             arrangement = _resequenced(bank, played, settings, period)
         else:
             order = LatentOrder(
-                source=heard,
-                stems=stems,
+                source=detected,
                 is_partial=bool(settings.kept),
                 events=played.events,
                 length_s=played.length_s,
@@ -471,9 +450,9 @@ class Redrummer:
         return Take(
             source,
             played,
-            list(heard.events),
+            list(detected.events),
             arrangement,
-            stems=stems,
+            stems=detected.stems,
             n_samples=n_samples,
             settings=settings,
             notes=(*notes, *doubt, *stand_in_notes(chosen)),
@@ -520,6 +499,17 @@ class Redrummer:
                 hint="choose another --start or --length",
             )
         return rhythm, notes
+
+
+def _detected_rhythm(detected: Listening, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
+    """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
+    rhythm = detected.rhythm()
+    if not rhythm.events:
+        raise RhythmError(
+            f"no drum hits are heard in {rhythm.name}", hint="give a drum recording as the rhythm"
+        )
+    tempo, how = _tempo(bpm, detected.recording, rhythm.events, "rhythm")
+    return replace(rhythm, tempo_map=TempoMap.constant(tempo) if tempo else None), how
 
 
 def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: int | None) -> Arrangement:

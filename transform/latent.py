@@ -26,8 +26,9 @@ from transform.bank import LONGEST_S
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
-from transform.latent_bank import Heard, LatentBank, latent_bank
+from transform.latent_bank import LatentBank, latent_bank
 from transform.layers import Placed
+from transform.listening import Listening
 from transform.presets import Preset
 from transform.resampling import Resampled
 from transform.resequence import PLAYED_TOGETHER_S, velocity_scale
@@ -42,7 +43,6 @@ from transform.rhythm_transformer import (
     load_rhythm,
     rhythm_stretch,
 )
-from transform.separator import StemReader
 from transform.transcriber import Activations
 from transform.weights import require_numbers
 
@@ -177,20 +177,20 @@ class WrittenRhythm:
         return activations_of_events(moved, end - begin, heights=heights, widths=widths)
 
 
-class HeardRhythm:
+class RecordedRhythm:
     """A recording that plays in the take as it is: r is the transcriber's, a the encoder's."""
 
-    def __init__(self, model: LatentModel, heard: Heard, *, stop_s: float, scale: float) -> None:
+    def __init__(self, model: LatentModel, target: Listening, *, stop_s: float, scale: float) -> None:
         """Take a recording.
 
         Args:
-            model: whose encoder hears it.
-            heard: the recording.
+            model: whose encoder computes a.
+            target: what is detected in the recording.
             stop_s: where the take goes on no longer.
             scale: by which its velocities are multiplied.
         """
-        self._model, self._heard, self._stop_s, self._scale = model, heard, stop_s, scale
-        recording = heard.recording
+        self._model, self._target, self._stop_s, self._scale = model, target, stop_s, scale
+        recording = target.recording
         self._sound = Resampled(self._mono, recording.sample_rate, SAMPLE_RATE)
 
     def target(self, first: int, last: int) -> Target:
@@ -202,14 +202,14 @@ class HeardRhythm:
         return Target(rhythm_stretch(self._model.config, self._activations, first, last), a)
 
     def _mono(self, start: int, stop: int) -> Samples:
-        recording = self._heard.recording
+        recording = self._target.recording
         samples = recording.mono(start, stop)[None].copy()
         samples[:, max(0, round(self._stop_s * recording.sample_rate) - start) :] = 0
         return samples
 
     def _activations(self, begin: int, end: int) -> Activations:
-        said = self._heard.activations_of(begin, end, stop_s=self._stop_s)
-        return said._replace(velocity=np.minimum(1.0, self._scale * said.velocity))
+        detected = self._target.activations_of(begin, end, stop_s=self._stop_s)
+        return detected._replace(velocity=np.minimum(1.0, self._scale * detected.velocity))
 
 
 # What plays: the parts of a take.
@@ -219,12 +219,11 @@ class HeardRhythm:
 class LatentOrder:
     """What is to be played, and of what."""
 
-    source: Heard
-    stems: StemReader | None  # of the source
+    source: Listening
     is_partial: bool  # other classes of the source play on: nothing of them may be copied
     events: Sequence[DrumEvent]  # of the take, sorted by onset
     length_s: float  # of the take
-    target: Heard | None  # the recording that the rhythm is from, the events' onsets being its attacks
+    target: Listening | None  # the recording that the rhythm is from, the events' onsets being its attacks
     stand_ins: Mapping[str, str]  # which class of the source plays each class of the events
     has_own_velocity: bool  # classes are struck as hard as they mostly are in the source
     gain_db: Mapping[str, float]  # by class of the events
@@ -258,27 +257,27 @@ def latent_parts(model: LatentModel, order: LatentOrder) -> list[Part]:
             model.config,
             order.source,
             classes=used if is_apart else CLASSES,
-            stems=order.stems if is_apart else None,
+            is_apart=is_apart,
         )
         # a says all that sounds in the target's recording, and when: it is given only where the take plays just
         # that. After any change, of tempo, section or classes, r is that of the events that are played.
-        if order.target is not None and not order.has_own_velocity and _is_as_heard(events, order):
-            known: Known = HeardRhythm(model, order.target, stop_s=order.length_s, scale=scale)
+        if order.target is not None and not order.has_own_velocity and _is_as_detected(events, order):
+            known: Known = RecordedRhythm(model, order.target, stop_s=order.length_s, scale=scale)
         else:
             known = WrittenRhythm(model.config, _as_played(events, order, scale))
         parts.append(Part(bank, known, 10 ** (gain_db / 20)))
     return parts
 
 
-def _is_as_heard(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
+def _is_as_detected(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
     """Tell whether events are all that the target's recording has within the take, each of its own class."""
     assert order.target is not None
-    heard = [event for event in order.target.events if event.onset_s < order.length_s - BOUNDARY_S]
-    return len(events) == len(heard) and all(
+    detected = [event for event in order.target.events if event.onset_s < order.length_s - BOUNDARY_S]
+    return len(events) == len(detected) and all(
         abs(ours.onset_s - theirs.onset_s) < BOUNDARY_S
         and replace(ours, onset_s=theirs.onset_s) == theirs
         and order.stand_ins[ours.drum_class] == ours.drum_class
-        for ours, theirs in zip(events, heard, strict=True)
+        for ours, theirs in zip(events, detected, strict=True)
     )
 
 

@@ -7,9 +7,7 @@ there as it was recorded and turned down, as a stroke of a lower velocity.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.bank import dominant_class
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
+from transform.listening import Listening
 from transform.resampling import Resampled
 from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch, struck_softer
 from transform.separator import StemReader
@@ -30,42 +29,9 @@ from transform.transcriber import Activations
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
 _MOST_FRAMES = 512  # at each gain
 _MOST_SAMPLES = 512 * 512  # of frames that are longer there are fewer
-_NEAR_FRAMES = 2  # of the transcriber, around an event, which speak of it
 _LEAD_FRAMES = 2  # kept before an onset: the frames around it know of it
 _RINGING_S = 0.3  # how long a stroke is counted as sounding along with the next
 _N_LOUDNESSES = 4
-
-
-class Heard(NamedTuple):
-    """A recording with what the transcriber hears in it."""
-
-    recording: Recording
-    activations: Activations
-    events: Sequence[DrumEvent]
-
-    def activations_of(
-        self, begin: int, end: int, *, classes: Collection[str] = CLASSES, stop_s: float = np.inf
-    ) -> Activations:
-        """Return the activations of frames [begin, end), with the events' velocities; outside there are none.
-
-        Args:
-            begin: a frame of the transcriber.
-            end: the frame after the last.
-            classes: in others nothing is said to be struck.
-            stop_s: from here on nothing is said to be struck.
-        """
-        n_missing = end - max(begin, min(end, self.activations.probability.shape[1]))
-        parts = (x[..., begin:end] for x in self.activations)
-        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
-        is_asked = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
-        velocity = others[0].copy()
-        near_s = (begin - _NEAR_FRAMES) / 100, (end + _NEAR_FRAMES) / 100
-        first, last = (bisect_left(self.events, s, key=attrgetter("onset_s")) for s in near_s)
-        for event in self.events[first:last]:
-            frame = round(100 * event.onset_s) - begin
-            around = slice(max(0, frame - _NEAR_FRAMES), max(0, frame + _NEAR_FRAMES + 1))
-            velocity[CLASSES.index(event.drum_class), around] = event.velocity
-        return Activations(np.where(is_asked, probability, np.float32(0)), velocity, *others[1:])
 
 
 class LatentBank(NamedTuple):
@@ -78,10 +44,10 @@ class LatentBank(NamedTuple):
 def latent_bank(
     codec: Codec,
     config: RhythmConfig,
-    source: Heard,
+    source: Listening,
     *,
     classes: Collection[str] = CLASSES,
-    stems: StemReader | None = None,
+    is_apart: bool = False,
 ) -> LatentBank:
     """Return the frames of a source that may be copied: all at the first gain, then all at the next.
 
@@ -89,10 +55,12 @@ def latent_bank(
         codec: encodes them.
         config: of the transformer that will copy them.
         source: the recording, in which something is struck.
-        classes: those that are wanted.
-        stems: its stems, of which those of the classes are encoded; None: the recording is, with all in it.
+        classes: those that are asked for.
+        is_apart: whether their stems alone are encoded, where there are stems, and not the recording with all
+            in it.
     """
     recording, hop = source.recording, config.hop
+    stems = source.stems if is_apart else None
     n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
     sound = Resampled(_reader(recording, classes, stems), recording.sample_rate, SAMPLE_RATE)
     own = classes if stems is not None else CLASSES

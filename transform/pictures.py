@@ -46,7 +46,7 @@ def plot_transcription(
     """Write a PNG of a recording's waveform, the activations of each class and the hits found in them.
 
     Args:
-        activations: of the recording or of its `opening`.
+        activations: of the recording, 100 frames a second.
 
     Raises:
         OutputError: the file exists and `overwrite` is not set, or it cannot be written.
@@ -55,7 +55,7 @@ def plot_transcription(
     shown_s = min(recording.duration_s, LIMIT_S)
     _title(wave, f"{recording.name}: {len(events)} hits", recording.duration_s)
     _draw_waveform(wave, _mono(opening(recording)))
-    _draw_activations(curves, activations.probability)
+    _draw_activations(curves, activations.probability[:, : round(100 * LIMIT_S) + 1])
     curves.set_ylabel("activation", fontsize=9, color=_INK)
     _draw_lanes(lanes, events)
     lanes.set_ylabel("hits", fontsize=9, color=_INK)

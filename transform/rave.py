@@ -66,22 +66,6 @@ class RaveGenerator(nn.Module):
         return audio
 
 
-class RaveHead(nn.Module):
-    """Features (B, J, C) -> audio (B, J * hop), as RAVE's generator ends."""
-
-    def __init__(self, width: int, n_bands: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.stack = _RaveStack((factor // 2, 2), (width, width // 2, width // 4))
-        self.sounds = _RaveSounds(width // 4, n_bands)
-        self.reach_frames = self.stack.reach_frames + -(-self.sounds.reach // factor)
-
-    def forward(self, x: Tensor, first_frame: int) -> Tensor:
-        """Return the audio of features (B, J, C), the first of which is frame `first_frame` of a recording."""
-        audio: Tensor = self.sounds(self.stack(x.transpose(1, 2)), first_frame * self.factor)
-        return audio
-
-
 class _RaveStack(nn.Module):
     """x (B, C, F) -> (B, C', F * strides): transposed convolutions, each with residual blocks after it."""
 

@@ -2,7 +2,7 @@
 
 A convolutional network over log-mel features with a stack of dilated temporal convolutions. Its view of time is
 finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the result
-is the same as in one pass: no seams, flat memory.
+is the same as in one pass: no seams, and hardly more memory than the activations take.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ class Transcriber:
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
         self._features = listener(net.config.features, torch.device(device))
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
-        self._n_kept = 0
-        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        self._n_cached = 0
+        self._cache: OrderedDict[tuple[object, ...], _Cached] = OrderedDict()
         self._guard = Lock()
 
     @classmethod
@@ -143,50 +143,69 @@ class Transcriber:
         return cls(load_transcriber(path), device=device)
 
     def remember(self, n_recordings: int) -> None:
-        """Keep what was heard in the files that were heard last, so that none of them is heard twice."""
-        self._n_kept = n_recordings
+        """Cache the activations of the files that were read last, so that none of them is computed twice."""
+        self._n_cached = n_recordings
 
-    def transcribe(
+    def activations(
         self, recording: Recording, *, progress: Callable[[str, float], None] | None = None
-    ) -> list[DrumEvent]:
-        """Return the events of a recording, sorted by onset; memory does not grow with its length.
+    ) -> Activations:
+        """Return the whole recording's activations, F = T // 441 + 1 frames of its 44.1 kHz signal.
 
         Args:
             recording: drum audio.
             progress: is told "transcribe" and the share done.
         """
-        if self._n_kept:
-            return self.events(self.activations(recording))
-        windows = self._windows(recording)
-        if progress is not None:
-            windows = _told(windows, recording.duration_s * self.config.features.fps, progress)
-        found = self._pick(windows)
-        # Offsets may put the last onset of a window behind the first of the next.
-        return sorted(found, key=lambda event: event.onset_s)
-
-    def activations(self, recording: Recording) -> Activations:
-        """Return the whole recording's activations, F = T // 441 + 1 frames of its 44.1 kHz signal."""
-        if not self._n_kept or recording.path is None:
-            return self._hear(recording)
+        if not self._n_cached or recording.path is None:
+            return self._computed(recording, progress)
         found = recording.path.stat()
         key = (recording.path.absolute(), found.st_size, found.st_mtime_ns)
         with self._guard:
-            kept = self._kept.setdefault(key, _Kept())
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._n_kept:
-                self._kept.popitem(last=False)
-        with kept.guard:
-            if kept.activations is None:
-                kept.activations = self._hear(recording)
-        return kept.activations
+            cached = self._cache.setdefault(key, _Cached())
+            self._cache.move_to_end(key)
+            if len(self._cache) > self._n_cached:
+                self._cache.popitem(last=False)
+        with cached.guard:
+            if cached.activations is None:
+                cached.activations = self._computed(recording, progress)
+        return cached.activations
 
-    def _hear(self, recording: Recording) -> Activations:
-        parts = [window.core() for window in self._windows(recording)]
+    def _computed(
+        self, recording: Recording, progress: Callable[[str, float], None] | None = None
+    ) -> Activations:
+        windows = self._windows(recording)
+        if progress is not None:
+            windows = _reported(windows, recording.duration_s * self.config.features.fps, progress)
+        parts = [window.core() for window in windows]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
     def events(self, activations: Activations) -> list[DrumEvent]:
-        """Return the events that activations of a whole recording hold, sorted by onset."""
-        return list(self._pick([_Window(activations, 0, 0, activations.probability.shape[1])]))
+        """Return the events that activations of a whole recording hold, sorted by onset.
+
+        They are the peaks: local maxima over their class's threshold, `min_gap_s` apart.
+        """
+        fps = self.config.features.fps
+        gap = round(self.config.min_gap_s * fps)
+        found = []
+        for c, drum_class in enumerate(CLASSES):
+            curve = activations.probability[c]
+            padded = np.pad(curve, gap, constant_values=-1.0)
+            around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
+            # The first of equal maxima is the peak.
+            is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
+            for frame in np.flatnonzero(is_peak):
+                offset = float(np.clip(activations.offset_frames[c, frame], -1.0, 1.0))
+                articulation = ""
+                if drum_class == "HH":
+                    articulation = "open" if activations.openness[frame] > 0.5 else "closed"
+                found.append(
+                    DrumEvent(
+                        max(0.0, (frame + offset) / fps),
+                        drum_class,
+                        float(np.clip(activations.velocity[c, frame], 0.02, 1.0)),
+                        articulation,
+                    )
+                )
+        return sorted(found, key=lambda event: event.onset_s)
 
     @torch.inference_mode()
     def infer(self, audio: Tensor, *, gain: float | None = None) -> Activations:
@@ -235,36 +254,6 @@ class Transcriber:
             keep_from = max(0, core_to - reach)
             held = held[(keep_from - held_from) * hop :]
             held_from = keep_from
-
-    def _pick(self, windows: Iterable[_Window]) -> Iterator[DrumEvent]:
-        """Yield the peaks of the activations: local maxima over their class's threshold, `min_gap_s` apart."""
-        fps = self.config.features.fps
-        gap = round(self.config.min_gap_s * fps)
-        for window in windows:
-            act, first = window.activations, window.first_frame
-            found = []
-            for c, drum_class in enumerate(CLASSES):
-                curve = act.probability[c]
-                padded = np.pad(curve, gap, constant_values=-1.0)
-                around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
-                # The first of equal maxima is the peak.
-                is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
-                for frame in np.flatnonzero(is_peak):
-                    if not window.core_from <= frame + first < window.core_to:
-                        continue
-                    offset = float(np.clip(act.offset_frames[c, frame], -1.0, 1.0))
-                    articulation = ""
-                    if drum_class == "HH":
-                        articulation = "open" if act.openness[frame] > 0.5 else "closed"
-                    found.append(
-                        DrumEvent(
-                            max(0.0, (frame + first + offset) / fps),
-                            drum_class,
-                            float(np.clip(act.velocity[c, frame], 0.02, 1.0)),
-                            articulation,
-                        )
-                    )
-            yield from sorted(found, key=lambda event: event.onset_s)
 
 
 def drum_confidence(recording: Recording) -> float:
@@ -328,8 +317,8 @@ def listening_gain(peak: float) -> float:
 
 
 @dataclass
-class _Kept:
-    """What was heard in a file, once it has been heard."""
+class _Cached:
+    """The activations of a file, once they are computed."""
 
     activations: Activations | None = None
     guard: Lock = field(default_factory=Lock)
@@ -349,7 +338,7 @@ class _Window:
         return Activations(*(column[..., part] for column in self.activations))
 
 
-def _told(
+def _reported(
     windows: Iterable[_Window], n_frames: float, progress: Callable[[str, float], None]
 ) -> Iterator[_Window]:
     """Yield windows, and say how far in the recording they reach."""

@@ -40,13 +40,10 @@ INI = b"[REAPER]\nlastproject=song.rpp\n" + b"; more\n" * 20_000
 
 
 class ClickTranscriber:
-    def activations(self, recording):
+    def activations(self, recording, progress=None):
         return recording
 
     def events(self, recording):
-        return self.transcribe(recording)
-
-    def transcribe(self, recording):
         sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
         loud = np.flatnonzero(sound > 0.3)
         first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]

@@ -85,7 +85,7 @@ def test_speed_alone_needs_no_pack(bench, tmp_path, monkeypatch):
     row = {"stage": "transcription", "length_s": 60.0, "seconds": 0.5, "real_time_factor": 120.0}
     made_up = {"schema": 1, "preset": "default", "n_cores": 2, "rows": [row | {"peak_memory_mb": 500.0}]}
     monkeypatch.setattr(
-        bench_speed, "measure_speed", lambda preset, device, progress: made_up | {"device": device}
+        bench_speed, "measure_speed", lambda preset, redrum, device, progress: made_up | {"device": device}
     )
     result = bench("--speed", "--device", "cpu", "--out", "here")
     assert result.exit_code == 0, result.stderr

@@ -59,7 +59,7 @@ class Transcriber:
     def __init__(self, hits):
         self._hits = hits
 
-    def activations(self, recording):
+    def activations(self, recording, progress=None):
         sound = recording.read(0, recording.n_samples)
         n_frames = recording.n_samples * 100 // recording.sample_rate + 1
         found = Activations(*(np.zeros((5, n_frames), np.float32) for _ in range(3)), np.zeros(n_frames))
@@ -454,6 +454,16 @@ def test_extract_writes_what_it_reports(write, here):
     assert load_kit(here / "kit").classes == {"KD", "SD", "HH"}
 
 
+def test_velocities_of_a_kit_are_measured_as_those_of_a_take_are(write, here, models, clicks):
+    models([DrumEvent(0.25, "KD", 0.8), DrumEvent(1.5, "KD", 0.8)])  # transcribed as alike
+    samples = clicks([0.25, 1.5], sample_rate=RATE, n_channels=2, length_s=2.0)
+    samples[:, RATE:] *= 0.1
+    result = redrum("extract", write(samples=samples), "--out", "kit", "--json")
+    assert result.exit_code == 0, result.output
+    soft, loud = (one["velocity"] for one in objects(result)[0]["one_shots"])
+    assert soft < 0.7 * loud
+
+
 def test_extract_tells_a_human_what_is_in_the_kit(write):
     result = redrum("extract", write(), "--out", "kit")
     assert result.exit_code == 0, result.output
@@ -523,3 +533,20 @@ def test_existing_folder_is_replaced_only_where_it_is_a_kit(write, here):
     (here / "mine" / "song.wav").write_text("mine")
     assert_refused(["extract", source, "--out", "mine"], 1, "mine exists already", here)
     assert_refused(["extract", source, "--out", "mine", "--overwrite"], 1, "no kit that Redrum extracted", here)
+
+
+# --- transcribe ---
+
+
+def test_a_transcription_with_its_picture_runs_the_network_once(write, here, monkeypatch):
+    read, activations = [], Transcriber.activations
+
+    def counted(self, recording, progress=None):
+        read.append(recording.name)
+        return activations(self, recording)
+
+    monkeypatch.setattr(Transcriber, "activations", counted)
+    result = redrum("transcribe", write(), "--plot", "loop.png")
+    assert result.exit_code == 0, result.output
+    assert (here / "loop.png").stat().st_size > 1000
+    assert read == ["loop"]

@@ -1,9 +1,9 @@
+import attention_picture as module
 import numpy as np
 import pytest
+from attention_picture import Attended, attended, draw_attention, main
 from matplotlib.image import imread
 
-from training import attention_picture as module
-from training.attention_picture import Attended, attended, draw_attention, main
 from transform.audio import Recording
 from transform.events import DrumEvent
 from transform.presets import demo_recordings
@@ -26,7 +26,7 @@ def recordings(hit, monkeypatch):
         def load(cls, path):
             return cls()
 
-        def activations(self, recording):
+        def activations(self, recording, progress=None):
             self.heard = played(recording.name)
             n_frames = recording.n_samples // 441 + 1
             return activations_of_events(self.heard, n_frames, heights=[0.8] * 3, widths=[1.5] * 3)

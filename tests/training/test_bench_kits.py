@@ -1,12 +1,12 @@
 from dataclasses import replace
 
+import bench_kits as module
 import numpy as np
 import pytest
 import torch
+from bench_kits import KitBench, divided, measure, report, write_one_shots
 
-from training import bench_kits as module
 from training import kit_preset, loop, train_kit
-from training.bench_kits import KitBench, divided, measure, report, write_one_shots
 from training.kit_folder import read_kit_folder
 from training.pack import PackError
 from training.pieces import PieceSettings

@@ -1,19 +1,14 @@
-import io
 import json
-import pickle
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import bench_scaling as module
 import numpy as np
 import pytest
 import typer
+from bench_scaling import BATCH, Repeated, draw, exponent, measure, report, work_alone
 from typer.testing import CliRunner
 
-from training import bench_scaling as module
-from training.bench_scaling import BATCH, Repeated, draw, exponent, measure, report, work_alone
 from transform.audio import Recording
-from transform.errors import CheckpointError
 
 ASKED = [("transcription", 1.0), ("transcription", 3.0), ("transcription", 10.0), (BATCH, 1.0), (BATCH, 10.0)]
 
@@ -110,25 +105,15 @@ def test_a_loop_is_repeated_without_being_stored():
     assert np.array_equal(hour.read(35_990, 36_010), np.pad(whole[:, 35_990:], ((0, 0), (0, 10))))
 
 
-def test_a_stage_alone_works_on_the_length_that_is_asked_for(monkeypatch, capsys):
+def test_a_stage_alone_works_on_the_length_that_is_asked_for(monkeypatch):
     def work(model, recording):
         assert model == ("default", "cpu")
         return recording.duration_s
 
     monkeypatch.setattr(module, "STAGES", {"latent": SimpleNamespace(load=lambda *given: given, work=work)})
-    asked = pickle.dumps(("default", "latent", 90.0))
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
-    work_alone()
-    seconds, peak_mb = json.loads(capsys.readouterr().out)
+    seconds, peak_mb = work_alone("default", "latent", 90.0)
     assert seconds == 90.0
     assert peak_mb is None or peak_mb > 50
-
-
-def test_a_stage_that_fails_is_a_sentence(monkeypatch):
-    broken = subprocess.CompletedProcess([], 1, b"", b"Traceback\nMemoryError: no room\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
-    with pytest.raises(CheckpointError, match="the latent of 60 minutes failed: MemoryError: no room"):
-        module._stage("default", "latent", 60.0)
 
 
 def test_a_batch_has_items_of_three_seconds(monkeypatch):

@@ -187,7 +187,7 @@ class Told:
     def __init__(self, events):
         self._events = sorted(events, key=lambda event: event.onset_s)
 
-    def activations(self, recording):
+    def activations(self, recording, progress=None):
         probability = np.zeros((5, recording.n_samples // 441 + 1), dtype=np.float32)
         for event in self._events:
             frame = min(probability.shape[1] - 1, round(event.onset_s * 100))

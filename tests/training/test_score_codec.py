@@ -15,7 +15,6 @@ from training.score_codec import (
     heard_alike,
     kit_originals,
     loop_originals,
-    means,
 )
 from transform.codec import Encoded
 from transform.events import DrumEvent
@@ -88,10 +87,6 @@ def test_silence_has_only_what_can_be_measured():
     scores = codec_scores(Perfect(), [silent])[0]
     assert scores["si_sdr_db"] is scores["attack"] is scores["pre_echo_db"] is None
     assert scores["mel_db"] == 0
-
-
-def test_means_leave_out_what_is_not_there():
-    assert means([{"a": 1.0, "b": None}, {"a": 3.0, "b": 5.0}, {"c": None}]) == {"a": 2, "b": 5}
 
 
 def test_originals_are_of_one_side(tiny_pack, bench_pack):

@@ -11,11 +11,11 @@ from training.score_separator import (
     opened,
     score_mixtures,
     score_stems,
-    scores_with_spread,
     separation_scores,
     separation_tables,
     systems_of,
 )
+from training.scores import mean_scores
 from transform.events import CLASSES
 from transform.transcriber import Activations
 
@@ -106,13 +106,12 @@ def test_the_bound_is_above_the_mixture_and_below_the_truth(mixtures, tiny_pack)
     systems = systems_of(tiny_pack, None)
     assert list(systems) == ["mixture", "NMF, fixed templates", "NMF, informed", "ideal ratio mask"]
     means = {
-        name: scores_with_spread(score_mixtures(separate, mixtures))["mean"]
-        for name, separate in systems.items()
+        name: mean_scores(score_mixtures(separate, mixtures))["mean"] for name, separate in systems.items()
     }
-    assert means["mixture"].f < 0 < means["ideal ratio mask"].f < 100
-    assert means["mixture"].f < means["NMF, fixed templates"].f < means["ideal ratio mask"].f
+    assert means["mixture"].value < 0 < means["ideal ratio mask"].value < 100
+    assert means["mixture"].value < means["NMF, fixed templates"].value < means["ideal ratio mask"].value
     for score in means.values():
-        assert score.low <= score.f <= score.high
+        assert score.low <= score.value <= score.high
 
 
 def test_ideal_masks_add_up(mixtures):

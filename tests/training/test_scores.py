@@ -2,7 +2,7 @@ import mir_eval
 import numpy as np
 import pytest
 
-from training.scores import Counts, any_onset_counts, class_counts, n_matches, pooled
+from training.scores import Counts, Score, cells, class_counts, mean_scores, means, n_matches, pooled
 from transform.events import DrumEvent
 
 
@@ -44,6 +44,14 @@ def test_ignored_events_may_be_found_or_missed():
     assert class_counts(truth, hits("HH", 0.5), ignored=quiet)["HH"].detected == 1
 
 
-def test_onsets_of_any_class_are_merged():
-    counts = any_onset_counts(hits("KD", 0.0) + hits("HH", 0.01, 0.5), hits("SD", 0.02) + hits("CY", 0.9))
-    assert counts == Counts(matched=1, expected=2, detected=2)
+def test_means_leave_out_what_is_not_there():
+    assert means([{"a": 1.0, "b": None}, {"a": 3.0, "b": 5.0}, {"c": None}]) == {"a": 2, "b": 5}
+
+
+def test_means_have_intervals_over_recordings():
+    scores = mean_scores([{"a": float(i % 2), "b": 5.0, "c": None} for i in range(100)])
+    assert scores["a"].value == 0.5
+    assert (scores["a"].low, scores["a"].high) == pytest.approx((0.4, 0.6), abs=0.02)  # 2 * sqrt(.25 / 100)
+    assert scores["b"] == Score(5, 5, 5)
+    assert cells(scores, ("b", "c"), 1) == {"b": "5.0 (5.0 to 5.0)", "c": "-"}
+    assert Score(0.5, 0.25, 1).cell(2, to="-") == "0.50 (0.25-1.00)"

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 from typer.testing import CliRunner
 
 from training import loop
@@ -18,7 +17,6 @@ from training.synthesis import SynthesisSettings
 from training.train_codec import CodecTraining, export_codec, train_codec
 from training.train_rhythm import (
     attention_accuracy,
-    attention_loss,
     export_rhythm,
     head_losses,
     latent_loss,
@@ -178,10 +176,7 @@ def test_the_losses_of_both_configurations(new_run):
     paper = new_run("paper", pairs=PairSettings(targets=2, banks=0.0))
     paper.train_step(paper.batch_of(0))
     assert paper.terms.keys() == always | {"entropy", "diversity", "cycle"}
-    supervised = new_run(attention_weight=0.1)
-    supervised.train_step(supervised.batch_of(0))
-    assert supervised.terms.keys() == always | {"attention"}
-    for run in (hires, paper, supervised):
+    for run in (hires, paper):
         assert all(value.isfinite() for value in run.terms.values())
 
 
@@ -231,22 +226,6 @@ def test_the_network_learns_a_batch(new_run):
     assert np.mean(found[-3:]) < 0.95 * found[0]
 
 
-def test_supervised_attention_finds_what_is_wanted(new_run, monkeypatch):
-    run = new_run(steps=400, learning_rate=1e-2, attention_weight=10.0)
-    with torch.no_grad():
-        run.net.transformer.blocks[0].attention.delta.fill_(2.0)  # what is blunt may become sharp
-    batch = run.batch_of(1)
-    # Frames shall be found by their rhythm: the codec is too young to tell them apart.
-    keys = functional.pad(batch[0].source.rhythm, (0, 1)).mT
-    likest = torch.softmax(-8 * torch.cdist(batch[0].target.rhythm.mT, keys).square(), dim=-1)
-    monkeypatch.setattr(run.maker, "wanted", lambda pairs: folded(likest, pairs.is_silent))
-    found = []
-    for _ in range(30):
-        run.train_step(batch)
-        found.append(float(run.terms["attention"]))
-    assert np.mean(found[-3:]) < 0.7 * found[0]
-
-
 def test_what_is_decoded_lies_in_its_place(new_run):
     run = new_run()
     latents = torch.randn(1, 6, 48)
@@ -258,16 +237,11 @@ def test_what_is_decoded_lies_in_its_place(new_run):
             assert torch.allclose(part, whole[:, first * 512 : first * 512 + 4096], atol=1e-4)
 
 
-def test_attention_losses_know_right_from_wrong():
+def test_attention_accuracy_knows_right_from_wrong():
     wanted = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]])
-    assert attention_loss(wanted, wanted).item() == pytest.approx(0, abs=1e-5)
     assert attention_accuracy(wanted, wanted) == 1
-    # Of two frames that are right, one will do; a wrong one costs 30 nats.
-    one = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
-    assert attention_loss(one, wanted).item() == pytest.approx(math.log(2) / 2, abs=1e-4)
-    even = torch.full((1, 2, 3), 1 / 3)
-    rows = (2 * math.log(2 / 3) + math.log(1 / 3) + 29.934) / 3, math.log(1 / 3) + 2 * 29.934 / 3
-    assert attention_loss(even, wanted).item() == pytest.approx(sum(rows) / 2, abs=1e-3)
+    # Of two frames that are right, one will do.
+    assert attention_accuracy(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]), wanted) == 1
     wrong = torch.tensor([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]])
     assert attention_accuracy(wrong, wanted) == 0
     # A silent frame of the source is as good as silence itself.

@@ -17,10 +17,7 @@ class HeardEverything:
     def __init__(self, events_by_name):
         self.events_by_name = events_by_name
 
-    def transcribe(self, recording, progress=None):
-        return self.events(self.activations(recording))
-
-    def activations(self, recording):
+    def activations(self, recording, progress=None):
         return recording.name
 
     def events(self, activations):

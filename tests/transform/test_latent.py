@@ -18,7 +18,7 @@ from transform.engine import Redrummer, RenderSettings
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
-from transform.latent_bank import Heard
+from transform.listening import Listening
 from transform.presets import ModelFile, Preset, demo_recordings
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
 from transform.weights import config_to_json
@@ -64,7 +64,7 @@ class Hearing:
     def __init__(self, events_by_name):
         self.events_by_name = events_by_name
 
-    def activations(self, recording):
+    def activations(self, recording, progress=None):
         self.heard = self.events_by_name.get(recording.name, [])
         n_frames = round(recording.duration_s * RATE) // 441 + 1
         n = len(self.heard)
@@ -244,8 +244,7 @@ def net_of(model):
 def order_of(source, events, struck=STROKES, **changes):
     heard = Hearing({source.name: [DrumEvent(t, c, 0.8) for t, c in struck]})
     order = LatentOrder(
-        source=Heard(source, heard.activations(source), heard.heard),
-        stems=None,
+        source=Listening(source, heard.activations(source), heard.heard),
         is_partial=False,
         events=events,
         length_s=10.0,

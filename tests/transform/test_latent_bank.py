@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,8 @@ import torch
 from transform.audio import Recording
 from transform.codec import Codec, CodecConfig, CodecNet
 from transform.events import CLASSES, DrumEvent
-from transform.latent_bank import GAINS, Heard, chosen_frames, latent_bank
+from transform.latent_bank import GAINS, chosen_frames, latent_bank
+from transform.listening import Listening
 from transform.rhythm_transformer import RhythmConfig, activations_of_events, rhythm_frames
 
 RATE, HOP = 44_100, 512
@@ -35,10 +39,10 @@ def noise(length_s):
     return sound.astype(np.float32)
 
 
-def heard_in(recording, events):
+def detected_in(recording, events, separator=None):
     n, n_frames = len(events), round(recording.duration_s * RATE) // 441 + 1
     said = activations_of_events(events, n_frames, heights=[0.9] * n, widths=[1.5] * n)
-    return Heard(recording, said, events)
+    return Listening(recording, said, events, separator)
 
 
 def test_a_short_source_is_taken_whole():
@@ -76,16 +80,16 @@ def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, c
     monkeypatch.setattr("transform.codec._CHUNK_S", chunk_s)
     recording, _ = recorded([(0.0, "KD", noise(8.0))], 8.0, n_channels=2)
     events = [DrumEvent(t, c, 0.5) for t, c in ((0.5, "KD"), (2.5, "HH"), (5.0, "SD"), (7.9, "KD"))]
-    heard = heard_in(recording, events)
+    detected = detected_in(recording, events)
     monkeypatch.setattr("transform.latent_bank._MOST_FRAMES", 200)
-    bank = latent_bank(codec, CONFIG, heard)
+    bank = latent_bank(codec, CONFIG, detected)
     chosen = chosen_frames(events, -(-8 * RATE // HOP), HOP)
     assert 150 < len(chosen) <= 200
     audio = torch.from_numpy(recording.read(0, recording.n_samples))
     whole = torch.cat([codec.encode(gain * audio).mu[..., chosen] for gain in GAINS], dim=-1)
     assert torch.allclose(bank.source.mu, whole.mean(dim=0, keepdim=True), atol=1e-4)
     assert torch.allclose(bank.channels, whole, atol=1e-4)
-    said = [torch.from_numpy(part)[None] for part in heard.activations[:3]]
+    said = [torch.from_numpy(part)[None] for part in detected.activations[:3]]
     r = rhythm_frames(CONFIG, *said, -(-8 * RATE // HOP))[..., chosen]
     assert torch.allclose(bank.source.rhythm[..., : len(chosen)], r, atol=1e-4)
     assert bank.source.is_there.all()
@@ -93,7 +97,7 @@ def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, c
 
 def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
     recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
-    bank = latent_bank(codec, CONFIG, heard_in(recording, [DrumEvent(0.5, "KD", 0.8)]))
+    bank = latent_bank(codec, CONFIG, detected_in(recording, [DrumEvent(0.5, "KD", 0.8)]))
     loud, half, quarter = bank.source.rhythm.chunk(3, dim=-1)
     n, kick = len(CLASSES), CLASSES.index("KD")
     assert torch.equal(half[:, :n], loud[:, :n])  # an onset is as sure
@@ -106,17 +110,19 @@ def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
 def test_channels_that_are_the_same_are_one(codec, monkeypatch):
     sound = np.stack((noise(8.0), noise(8.0)))
     events = [DrumEvent(t, "KD", 0.5) for t in (0.5, 5.0, 7.9)]
-    heard = heard_in(Recording.from_samples(sound, RATE, "source"), events)
+    detected = detected_in(Recording.from_samples(sound, RATE, "source"), events)
     monkeypatch.setattr("transform.codec._CHUNK_S", 1.5)
     monkeypatch.setattr("transform.latent_bank._MOST_FRAMES", 200)
-    same = latent_bank(codec, CONFIG, heard)
+    same = latent_bank(codec, CONFIG, detected)
     assert same.channels is None
     chosen = chosen_frames(events, -(-8 * RATE // HOP), HOP)
     alone = codec.encode(torch.from_numpy(sound[:1])).mu[..., chosen]
     assert torch.allclose(same.source.mu[..., : len(chosen)], alone, atol=1e-4)
     # What differs in one place only is several channels everywhere, and their latents' mean.
     sound[1, 6 * RATE :] *= 0.5
-    bank = latent_bank(codec, CONFIG, heard._replace(recording=Recording.from_samples(sound, RATE, "source")))
+    bank = latent_bank(
+        codec, CONFIG, replace(detected, recording=Recording.from_samples(sound, RATE, "source"))
+    )
     every = codec.encode(torch.from_numpy(sound)).mu[..., chosen]
     assert torch.allclose(bank.channels[..., : len(chosen)], every, atol=1e-4)
     assert torch.allclose(bank.source.mu[0, :, : len(chosen)], every.mean(dim=0), atol=1e-4)
@@ -127,7 +133,7 @@ def test_sources_of_other_rates_are_heard_at_the_models(recorded, codec, sample_
     time_s = np.arange(3 * sample_rate) / sample_rate
     tone = np.sin(2 * np.pi * 440 * time_s).astype(np.float32)
     recording, _ = recorded([(0.0, "KD", 0.3 * tone)], 3.0, sample_rate)
-    bank = latent_bank(codec, CONFIG, heard_in(recording, [DrumEvent(0.5, "KD", 0.5)]))
+    bank = latent_bank(codec, CONFIG, detected_in(recording, [DrumEvent(0.5, "KD", 0.5)]))
     same = 0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE).astype(np.float32)
     expected = codec.encode(torch.from_numpy(same)[None]).mu
     assert bank.channels is None
@@ -139,25 +145,13 @@ def test_sources_of_other_rates_are_heard_at_the_models(recorded, codec, sample_
 def test_of_stems_only_the_wanted_are_there(recorded, codec):
     strokes = [(0.5, "KD", noise(0.5)), (0.6, "HH", 0.5 * noise(0.5))]
     recording, stems = recorded(strokes, 2.0)
-    heard = heard_in(recording, [DrumEvent(t, c, 0.5) for t, c, _ in strokes])
-    bank = latent_bank(codec, CONFIG, heard, classes={"KD"}, stems=stems)
+    separator = SimpleNamespace(open=lambda *_: stems)
+    detected = detected_in(recording, [DrumEvent(t, c, 0.5) for t, c, _ in strokes], separator)
+    bank = latent_bank(codec, CONFIG, detected, classes={"KD"}, is_apart=True)
     alone = torch.from_numpy(stems.stems[CLASSES.index("KD")])
     assert torch.allclose(bank.source.mu.chunk(3, dim=-1)[0], codec.encode(alone).mu, atol=1e-5)
     hats = CLASSES.index("HH")
     assert not bank.source.rhythm[:, hats].any()
     assert bank.source.rhythm[:, CLASSES.index("KD")].any()
-    mixed = latent_bank(codec, CONFIG, heard, classes={"KD"})
+    mixed = latent_bank(codec, CONFIG, detected, classes={"KD"})
     assert mixed.source.rhythm[:, hats].any()  # they sound in the recording, so that must be known
-
-
-def test_nothing_is_heard_outside_of_a_recording(recorded):
-    recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
-    heard = heard_in(recording, [DrumEvent(0.2, "KD", 0.5), DrumEvent(0.9, "KD", 0.5)])
-    said = heard.activations_of(80, 130)
-    assert said.probability.shape == (5, 50)
-    assert said.openness.shape == (50,)
-    assert said.probability[0, 10] == pytest.approx(0.9)
-    assert not said.probability[:, 21:].any()
-    assert not heard.activations_of(300, 310).probability.any()
-    assert not heard.activations_of(0, 100, stop_s=0.15).probability.any()
-    assert not heard.activations_of(0, 100, classes=("HH",)).probability.any()

@@ -81,7 +81,7 @@ def test_a_long_recording_is_read_as_in_one_pass(net, drums):
     assert at_once.probability.std(axis=1).min() > 0.01  # or there would be nothing to compare
     assert len(list(transcriber._windows(recording))) > 1
     assert_same(transcriber.activations(recording), at_once)
-    found, expected = transcriber.transcribe(recording), transcriber.events(at_once)
+    found, expected = transcriber.events(transcriber.activations(recording)), transcriber.events(at_once)
     assert len(found) == len(expected) > 100
     assert found == sorted(found, key=lambda event: event.onset_s)
     for mine, theirs in zip(found, expected, strict=True):
@@ -110,8 +110,8 @@ def test_short_blocks_tile_the_recording(net, drums, length_s, sample_rate):
 def test_progress_rises_to_the_end_and_changes_nothing(net, drums):
     transcriber, recording = Transcriber(net), Recording.from_samples(drums(67.0), 44_100)
     told = []
-    found = transcriber.transcribe(recording, progress=lambda stage, share: told.append((stage, share)))
-    assert found == transcriber.transcribe(recording)
+    found = transcriber.activations(recording, progress=lambda stage, share: told.append((stage, share)))
+    assert_same(found, transcriber.activations(recording))
     assert {stage for stage, _ in told} == {"transcribe"}
     shares = [share for _, share in told]
     assert shares == sorted(shares)

@@ -1,6 +1,6 @@
 """Measure what fine-tuning gains on kits that nobody trained on, and what it costs.
 
-    python -m training.bench_kits --data PACK --out DIR
+    python tests/bench/bench_kits.py --data PACK --out DIR
 
 Of each kit twelve one-shots are given to `redrum train kit`; the other layers of the same voices judge. Rhythm
 scores are those of the evaluation transcriber. A run that was stopped goes on.
@@ -146,7 +146,7 @@ def _fine_tuned(given: Kit, base: Base, folder: Path, settings: KitBench) -> Pre
         resume = (folder / "run" / "kit.pt").exists()
         how: dict[str, Any] = {"max_minutes": settings.minutes, "resume": resume}
         checkpoint = train_kit(found, base, folder / "run", settings.training, **how)
-        command = f"python -m training.bench_kits --kit {given.name}"
+        command = f"python tests/bench/bench_kits.py --kit {given.name}"
         export_kit(checkpoint, found, base, target, settings.training, name=given.name, command=command)
     return load_preset(target)
 

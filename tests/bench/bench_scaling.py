@@ -1,6 +1,6 @@
 """What time and memory grow with: recordings of a minute to an hour, batches of one to 500 items.
 
-    python -m training.bench_scaling --out DIR
+    python tests/bench/bench_scaling.py --out DIR
 
 It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
 point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,10 +19,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from bench_batch import BatchBench, timed_batch, write_stems
 
-from training.bench_batch import BatchBench, timed_batch, write_stems
-from training.bench_speed import STAGES, measured_alone
-from training.peak_memory import own_peak_mb
+from training.bench_speed import STAGES
+from training.peak_memory import in_own_process, own_peak_mb
 from transform.audio import Recording, Samples
 from transform.files import appearing, write_text_atomic
 from transform.presets import demo_recordings, load_preset
@@ -37,7 +35,6 @@ MEASURED = ("transcription", "resequence", "latent")  # of the stages of `redrum
 BATCH = "batch"
 _UNITS = {False: "minutes of stereo", True: f"items of {ITEM_S:g} s"}  # is it a batch?
 _N_FITTED = 3  # the largest sizes: what a start costs hardly counts there
-_ALONE = "from training.bench_scaling import work_alone; work_alone()"
 
 Point = dict[str, Any]
 
@@ -98,17 +95,16 @@ def _stored(store: Path) -> Iterator[Point]:
 
 
 def _stage(preset: str, stage: str, minutes: float) -> tuple[float, float | None]:
-    return measured_alone(_ALONE, (preset, stage, 60 * minutes), f"{stage} of {minutes:g} minutes")
+    return in_own_process(f"{stage} of {minutes:g} minutes", work_alone, preset, stage, 60 * minutes)
 
 
-def work_alone() -> None:
-    """Do the work that stdin asks for; write the seconds and the memory that it took to stdout."""
-    preset, name, length_s = pickle.load(sys.stdin.buffer)
+def work_alone(preset: str, name: str, length_s: float) -> tuple[float, float | None]:
+    """Return the seconds that a stage takes for a recording, and the most memory of this process, in MB."""
     stage = STAGES[name]
     model = stage.load(preset, "cpu")
     with Recording.open(demo_recordings()[0].path) as loop:
         seconds = stage.work(model, Repeated(loop, length_s))
-    sys.stdout.write(json.dumps((seconds, own_peak_mb())))
+    return seconds, own_peak_mb()
 
 
 def _batch(preset: str, n_items: int) -> tuple[float, float | None]:
@@ -138,7 +134,8 @@ def _in_order(points: Sequence[Point]) -> dict[str, list[Point]]:
 def report(points: Sequence[Point]) -> str:
     """Return the points as Markdown: seconds, seconds a minute or an item, memory, and how time grows."""
     lines = ["# Time and memory with size", ""]
-    lines += [f"On {points[0]['n_cores']} cores. Made with `python -m training.bench_scaling --out DIR`.", ""]
+    made_with = "`python tests/bench/bench_scaling.py --out DIR`"
+    lines += [f"On {points[0]['n_cores']} cores. Made with {made_with}.", ""]
     lines += ["| what | size | seconds | for each | peak memory |", "| --- | --- | --- | --- | --- |"]
     for point in points:
         peak_mb, size, seconds = point["peak_memory_mb"], point["size"], point["seconds"]

@@ -1,6 +1,6 @@
 """What the rhythm transformer owes to its decisions: short trainings without one of them each.
 
-    python -m training.ablate_rhythm --data PACK --preset PRESET --out DIR --steps 400
+    python tests/bench/ablate_rhythm.py --data PACK --preset PRESET --out DIR --steps 400
 
 All variants learn from the same scenes for as many steps, and are judged by the same pairs of validation kits.
 It writes `ablation.jsonl`, a line a variant, and `ablation.md`; a run that was stopped goes on. On a core
@@ -66,7 +66,6 @@ VARIANTS = {
         change=_without_mixer,
     ),
     "mixer": Variant("the first layer is a block like the others", change=_without_mixer),
-    "6": Variant("decision 6: attention is supervised, with a weight of .1", {"attention_weight": 0.1}),
     "10": Variant("decision 10: the generator learns from the first step on", {"generator_from": 0}),
 }
 
@@ -111,7 +110,8 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     store, stock = out / "ablation.jsonl", None
     lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
-    known = {entry["variant"]: entry["scores"] for entry in map(json.loads, lines)}
+    entries = {entry["variant"]: entry["scores"] for entry in map(json.loads, lines)}
+    known = {name: scores for name, scores in entries.items() if name in VARIANTS}
     for name, variant in VARIANTS.items():
         if name in known:
             continue

@@ -1,6 +1,6 @@
 """How fast `redrum batch` is and what kills do to it: many stems, against single renders and the models alone.
 
-    python -m training.bench_batch --out DIR
+    python tests/bench/bench_batch.py --out DIR
 
 It writes made stems, `batch.json` and `batch.md` into DIR. On two CPU cores 200 stems take about ten minutes;
 nothing else should run meanwhile.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -32,8 +31,7 @@ from transform.presets import demo_recordings, find_rhythm
 from transform.terminal import guard_output
 
 RHYTHM = "hip-hop-bounce-140"
-_ALONE = "from training.bench_batch import work_alone; work_alone()"
-_PLACE = Path(__file__).resolve().parents[1]
+_PLACE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,26 +170,22 @@ def _renders_s(stems: Sequence[Path], out: Path) -> float:
 
 
 def _alone_s(stems: Sequence[Path]) -> float:
-    done = in_own_process(_ALONE, list(stems))
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise CheckpointError(f"the models failed: {''.join(why)}", hint="run `redrum doctor`")
-    return float(done.stdout)
+    return in_own_process("redrumming alone", work_alone, list(stems))
 
 
-def work_alone() -> None:
-    """Redrum what stdin names without writing it, and write the seconds to stdout; loading does not count."""
+def work_alone(stems: Sequence[Path]) -> float:
+    """Return the seconds that redrumming recordings takes without writing them; loading does not count."""
     from transform.engine import Redrummer, RenderSettings
     from transform.midi import read_midi
 
     redrummer = Redrummer.load()
     rhythm = read_midi(find_rhythm(RHYTHM).path)
     began_s = time.perf_counter()
-    for path in pickle.load(sys.stdin.buffer):
+    for path in stems:
         with Recording.open(path) as recording:
             for _ in redrummer.redrum(recording, rhythm, RenderSettings(length="source")).blocks():
                 pass
-    sys.stdout.write(str(time.perf_counter() - began_s))
+    return time.perf_counter() - began_s
 
 
 def _killed(stems: Path, calm: Path, out: Path, batch_s: float, settings: BatchBench) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A picture of what the rhythm transformer attends to: a real recording that plays another one's rhythm.
 
-`python -m training.attention_picture` remakes the picture of docs/laboratory.md with a preset's weights.
+`python tests/bench/attention_picture.py` remakes the picture of docs/laboratory.md with a preset's weights.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from training.rhythm_reports import show_shares
 from training.synthesis import SEGMENT_SAMPLES
-from transform.attacks import with_measured_velocities
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import appearing
 from transform.latent import MODELS, LatentModel, LatentOrder, latent_parts
-from transform.latent_bank import GAINS, Heard
+from transform.latent_bank import GAINS
+from transform.listening import Listening, listen
 from transform.presets import Preset, demo_recordings, load_preset
 from transform.resequence import stand_ins
 from transform.rhythm_transformer import load_rhythm
@@ -65,21 +65,20 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
     """
     model = LatentModel.load(preset)
     net = load_rhythm(preset.weights(MODELS[2]), model.codec)
-    listener = Transcriber.load(preset.weights("transcriber"))
-    own, wanted = (_heard(listener, recording) for recording in (source, target))
+    transcriber = Transcriber.load(preset.weights("transcriber"))
+    own, other = (_beginning(transcriber, recording) for recording in (source, target))
     order = LatentOrder(
         source=own,
-        stems=None,
         is_partial=False,
-        events=wanted.events,
-        length_s=wanted.recording.duration_s,
-        target=wanted,
-        stand_ins=stand_ins({event.drum_class for event in own.events}, wanted.events),
+        events=other.events,
+        length_s=other.recording.duration_s,
+        target=other,
+        stand_ins=stand_ins({event.drum_class for event in own.events}, other.events),
         has_own_velocity=False,
         gain_db={},
     )
     (part,) = latent_parts(model, order)
-    n_frames = -(-round(wanted.recording.duration_s * SAMPLE_RATE) // model.config.hop)
+    n_frames = -(-round(other.recording.duration_s * SAMPLE_RATE) // model.config.hop)
     out = net(part.bank.source, part.known.target(0, n_frames))
     layers = [layer[0].mean(dim=0).numpy() for layer in out.layers]
     return Attended(
@@ -88,16 +87,14 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
         _at_any_gain(out.attention[0].numpy()),
         model.config.hop / SAMPLE_RATE,
         own.events,
-        wanted.events,
+        other.events,
     )
 
 
-def _heard(listener: Transcriber, recording: Recording) -> Heard:
-    """Return what is heard in the first 2.97 s of a recording."""
+def _beginning(transcriber: Transcriber, recording: Recording) -> Listening:
+    """Return what is detected in the first 2.97 s of a recording."""
     samples = recording.read(0, min(recording.n_samples, round(_SEGMENT_S * recording.sample_rate)))
-    cut = Recording.from_samples(samples, recording.sample_rate, recording.name)
-    activations = listener.activations(cut)
-    return Heard(cut, activations, with_measured_velocities(cut, listener.events(activations)))
+    return listen(Recording.from_samples(samples, recording.sample_rate, recording.name), transcriber)
 
 
 def _at_any_gain(shares: Shares) -> Shares:

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from transform.audio import Recording
+from transform.events import DrumEvent
+from transform.listening import Listening, listen
+from transform.rhythm_transformer import activations_of_events
+
+RATE = 44_100
+LEVELS = {0.2: 0.8, 0.7: 0.1, 1.2: 0.8}  # of kicks, by onset
+
+
+class EqualTranscriber:
+    """Stands in for the network and gives every stroke one velocity, 3 ms late, one after the end."""
+
+    def activations(self, recording, progress=None):
+        if progress is not None:
+            progress("transcribe", 1.0)
+        return detected_activations(self.events(None), recording)
+
+    def events(self, activations):
+        return [DrumEvent(onset_s + 0.003, "KD", 0.5) for onset_s in (*LEVELS, 2.0)]
+
+
+class CountingSeparator:
+    """Stands in for a separator and counts what it is asked for."""
+
+    n_opened = 0
+
+    def open(self, recording, activations):
+        self.n_opened += 1
+        return recording, activations
+
+
+def detected_activations(events, recording):
+    n, n_frames = len(events), recording.n_samples // 441 + 1
+    return activations_of_events(events, n_frames, heights=[0.9] * n, widths=[1.5] * n)
+
+
+@pytest.fixture
+def kicks():
+    samples = np.zeros(2 * RATE, dtype=np.float32)
+    time_s = np.arange(round(0.3 * RATE)) / RATE
+    kick = np.cos(2 * np.pi * 70 * time_s) * np.exp(-time_s / 0.05)
+    for onset_s, level in LEVELS.items():
+        start = round(onset_s * RATE)
+        samples[start : start + len(kick)] += level * kick
+    return Recording.from_samples(samples, RATE, "kicks")
+
+
+def test_velocities_are_measured_and_attacks_found(kicks):
+    detected = listen(kicks, EqualTranscriber())
+    loud, soft, again, _ = (event.velocity for event in detected.events)
+    assert loud == pytest.approx(again, abs=0.01)
+    assert soft < 0.7 * loud
+    assert [event.onset_s for event in detected.events[:3]] == pytest.approx([t + 0.003 for t in LEVELS])
+
+    moved = detected.at_attacks()
+    assert [event.onset_s for event in moved.events[:3]] == pytest.approx(list(LEVELS), abs=1 / RATE)
+    assert [event.velocity for event in moved.events] == [event.velocity for event in detected.events]
+
+
+def test_a_rhythm_is_as_long_as_its_recording(kicks):
+    rhythm = listen(kicks, EqualTranscriber()).rhythm()
+    assert (rhythm.length_s, rhythm.name, rhythm.bpm, len(rhythm.events)) == (2.0, "kicks", None, 3)
+
+
+def test_stems_are_opened_once_and_only_when_asked_for(kicks):
+    separator = CountingSeparator()
+    detected = listen(kicks, EqualTranscriber(), separator)
+    assert separator.n_opened == 0
+    assert detected.stems == (kicks, detected.activations)
+    assert detected.stems is detected.stems
+    assert separator.n_opened == 1
+    assert listen(kicks, EqualTranscriber()).stems is None
+
+
+def test_progress_reaches_the_transcriber(kicks):
+    reported = []
+    listen(kicks, EqualTranscriber(), progress=lambda *stage: reported.append(stage))
+    assert reported == [("transcribe", 1.0)]
+
+
+def test_there_are_no_onsets_outside_of_a_recording():
+    recording = Recording.from_samples(np.zeros(RATE), RATE)
+    events = [DrumEvent(0.2, "KD", 0.5), DrumEvent(0.9, "KD", 0.5)]
+    detected = Listening(recording, detected_activations(events, recording), events)
+    late = detected.activations_of(80, 130)
+    assert late.probability.shape == (5, 50)
+    assert late.openness.shape == (50,)
+    assert late.probability[0, 10] == pytest.approx(0.9)
+    assert not late.probability[:, 21:].any()
+    assert not detected.activations_of(300, 310).probability.any()
+    assert not detected.activations_of(0, 100, stop_s=0.15).probability.any()
+    assert not detected.activations_of(0, 100, classes=("HH",)).probability.any()

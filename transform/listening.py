@@ -1,0 +1,87 @@
+"""The one path from a recording to what is detected in it: activations, events, stems."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+
+import numpy as np
+
+from transform.attacks import refine_onsets, with_measured_velocities
+from transform.audio import Recording
+from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.separator import OpensStems, StemReader
+from transform.transcriber import Activations, Transcriber
+
+_NEAR_FRAMES = 2  # of the transcriber, around an event: their velocities become the event's
+
+
+@dataclass(frozen=True, eq=False)
+class Listening:
+    """What is detected in a recording."""
+
+    recording: Recording
+    activations: Activations  # of the whole recording
+    events: Sequence[DrumEvent]  # with measured velocities, sorted by onset
+    separator: OpensStems | None = None
+
+    @cached_property
+    def stems(self) -> StemReader | None:
+        """The stems, opened when they are first asked for; None where there is no separator."""
+        return None if self.separator is None else self.separator.open(self.recording, self.activations)
+
+    def at_attacks(self) -> Listening:
+        """Return the same with each event moved to its attack."""
+        return replace(self, events=refine_onsets(self.recording, self.events))
+
+    def rhythm(self) -> Rhythm:
+        """Return the events as a rhythm of unknown tempo that is as long as the recording, perhaps empty."""
+        inside = tuple(event for event in self.events if event.onset_s < self.recording.duration_s)
+        return Rhythm(inside, self.recording.duration_s, None, self.recording.name)
+
+    def activations_of(
+        self, begin: int, end: int, *, classes: Collection[str] = CLASSES, stop_s: float = np.inf
+    ) -> Activations:
+        """Return the activations of frames [begin, end), with the events' velocities; outside there are none.
+
+        Args:
+            begin: a frame of the transcriber.
+            end: the frame after the last.
+            classes: the others have no onsets.
+            stop_s: from here on there are no onsets.
+        """
+        n_missing = end - max(begin, min(end, self.activations.probability.shape[1]))
+        parts = (x[..., begin:end] for x in self.activations)
+        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
+        is_asked = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
+        velocity = others[0].copy()
+        near_s = (begin - _NEAR_FRAMES) / 100, (end + _NEAR_FRAMES) / 100
+        first, last = (bisect_left(self.events, s, key=attrgetter("onset_s")) for s in near_s)
+        for event in self.events[first:last]:
+            frame = round(100 * event.onset_s) - begin
+            around = slice(max(0, frame - _NEAR_FRAMES), max(0, frame + _NEAR_FRAMES + 1))
+            velocity[CLASSES.index(event.drum_class), around] = event.velocity
+        return Activations(np.where(is_asked, probability, np.float32(0)), velocity, *others[1:])
+
+
+def listen(
+    recording: Recording,
+    transcriber: Transcriber,
+    separator: OpensStems | None = None,
+    *,
+    progress: Callable[[str, float], None] | None = None,
+) -> Listening:
+    """Return what is detected in a recording; nothing is separated before its stems are read.
+
+    Args:
+        recording: drum audio.
+        transcriber: detects the events.
+        separator: takes the recording apart.
+        progress: is told "transcribe" and the share done.
+    """
+    activations = transcriber.activations(recording, progress=progress)
+    events = with_measured_velocities(recording, transcriber.events(activations))
+    return Listening(recording, activations, events, separator)
