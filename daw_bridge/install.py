@@ -8,11 +8,12 @@ and a web interface in REAPER. While REAPER runs nothing is changed: it writes i
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
+import runpy
 import sys
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -257,11 +258,13 @@ def _server_action() -> str:
 
 
 def _python_library() -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # reapy says that REAPER does not run
-        from reapy.config.shared_library import get_python_shared_library
+    package = importlib.util.find_spec("reapy")
+    assert package is not None
+    assert package.origin is not None
+    # By itself: all of reapy, when it is imported, waits for whoever listens where REAPER would.
+    path = Path(package.origin).parent / "config" / "shared_library.py"
     try:
-        return Path(get_python_shared_library())
+        return Path(runpy.run_path(str(path))["get_python_shared_library"]())
     except FileNotFoundError as err:
         raise DawError(
             "this Python has no shared library that REAPER could load",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -20,6 +21,7 @@ from daw_bridge.install import ACTIONS, SHARED, action_name, actions_folder, ins
 from daw_bridge.reaper_doctor import examine_reaper
 from transform.errors import DawError
 
+ROOT = Path(__file__).resolve().parents[2]
 INI = b"""; mine
 [REAPER]
 lastproject=C:\\M\xfcsik\\a.rpp
@@ -86,6 +88,31 @@ def test_there_and_back(tmp_path, system, with_server):
     assert not (folder / "Redrum").exists()
     assert not (folder / "Scripts" / "Redrum").exists()
     assert uninstall(folder) == []
+
+
+INSTALL_ALONE = """
+import socket, sys
+from pathlib import Path
+
+def connect(*_):
+    raise AssertionError("somebody is asked")
+
+socket.socket.connect = socket.socket.connect_ex = connect
+from daw_bridge.install import install
+from transform.errors import DawError
+try:
+    print(install(Path(sys.argv[1]), with_server=True))
+except DawError as err:
+    assert "shared library" in err.message
+assert "reapy" not in sys.modules
+"""
+
+
+def test_whoever_listens_where_reaper_would_is_not_asked(tmp_path):
+    folder = resources(tmp_path / "REAPER", *SYSTEMS["windows"])
+    command = [sys.executable, "-c", INSTALL_ALONE, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_actions_need_nothing_but_their_lines(folder):
