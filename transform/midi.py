@@ -41,7 +41,7 @@ MIN_LENGTH_S = 0.01
 MAX_LENGTH_S = 24 * 3600.0
 TICKS_PER_BEAT = 960
 _MOST_BYTES = 64 * 2**20
-_MOST_MESSAGES, _MOST_NOTES = 4_000_000, 1_000_000  # of all tracks together
+_MOST_MESSAGES, _MOST_NOTES = 4_000_000, 500_000  # of all tracks together
 TEMPO_UNKNOWN = "Redrum: the tempo is not known"  # a text event, beside 120 BPM
 
 # Of the Standard MIDI Files 1.0: statuses, types of meta messages, and how many bytes of data follow a status.
