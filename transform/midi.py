@@ -41,7 +41,7 @@ MIN_LENGTH_S = 0.01
 MAX_LENGTH_S = 24 * 3600.0
 TICKS_PER_BEAT = 960
 _MOST_BYTES = 64 * 2**20
-_MOST_MESSAGES, _MOST_NOTES = 4_000_000, 1_000_000  # of all tracks together
+_MOST_MESSAGES, _MOST_NOTES = 4_000_000, 500_000  # of all tracks together
 TEMPO_UNKNOWN = "Redrum: the tempo is not known"  # a text event, beside 120 BPM
 
 # Of the Standard MIDI Files 1.0: statuses, types of meta messages, and how many bytes of data follow a status.
@@ -414,6 +414,9 @@ def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
                     raise _too_much(name, f"{_MOST_MESSAGES:,} messages")
                 if status >> 4 == 9 and data[1] > 0:
                     notes.append(_Note(tick, status & 15, data[0], data[1]))
+                    n_notes += 1
+                    if n_notes > _MOST_NOTES:
+                        raise _too_much(name, f"{_MOST_NOTES:,} notes")
                 elif status == _META:
                     if data[0] == _END_OF_TRACK:
                         break
@@ -426,9 +429,6 @@ def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
             ) from err
         if tick >= 1 << 40:
             raise RhythmError(f"{name} is broken: a track of it never ends", hint="export the MIDI file again")
-        n_notes += len(notes)
-        if n_notes > _MOST_NOTES:
-            raise _too_much(name, f"{_MOST_NOTES:,} notes")
         score.tracks.append((notes, tick))
     # Another program may have kept the text and written a tempo of its own.
     is_in_seconds = is_in_seconds and set(score.tempi_us.values()) <= {DEFAULT_TEMPO_US}
