@@ -38,6 +38,7 @@ _LOCK_S = 2.0  # that another helper may take to end
 _AGAIN_S = 0.05  # before something is tried again
 _LOOK_S = 5.0  # between two looks at whether it is time to end
 _LISTEN_S = 0.5  # between two looks at who has to leave
+_END_S = 2.0  # that the listener may take to end
 _HEED_S = 60.0  # that a job may go on which nobody wants any more
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which passes
 # Needs no file of its own, as there may be none left, and knows no highest number of a file; Windows lacks it.
@@ -92,7 +93,7 @@ class Helper:
             remove_endpoint(path, self._token)
             is_over.set()
             if listener.is_alive():
-                listener.join()
+                listener.join(_END_S)
             lobby.close()
 
     def end_at_once(self, *_: object) -> NoReturn:

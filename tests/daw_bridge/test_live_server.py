@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import select
 import socket
 import stat
@@ -21,6 +22,7 @@ from daw_bridge.actions.redrum_live.server import Server
 from daw_bridge.connection import Connection
 
 PATIENCE_S = 60.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -274,6 +276,72 @@ def test_half_a_handshake_is_hung_up_on_in_time(serve, path, monkeypatch):
             link.sendall((b"redrum\0\2" + bytes(90))[:n_bytes])
             until(server, lambda: server._lobby._waiting)
             until(server, lambda: not server._lobby._waiting)
+
+
+def test_a_stranger_who_begins_in_pieces_and_never_ends_takes_little(serve, path):
+    hello = b"redrum\0\2" + bytes(32 + 32)
+    for cut in (1, 3, 8, 11, 39, 40, 43, 71):
+        server = serve()
+        with connect(path) as link:
+            for piece in (hello[:cut], hello[cut:] + b"x" * 200_000):
+                link.settimeout(1)
+                with contextlib.suppress(OSError):
+                    link.sendall(piece)
+                until(server, lambda: server._lobby._waiting or is_hung_up_on(server, link))  # noqa: B023
+            assert is_hung_up_on(server, link), cut
+        assert not server._lobby._waiting
+        server.close()
+
+
+def test_no_more_is_asked_for_than_is_missing_however_it_comes():
+    token, text = "t" * 32, b"a request"
+    rng = random.Random(0)
+    for _ in range(50):
+        server, client = (Peer(token, is_server=is_server, most_bytes=100) for is_server in (True, False))
+        way = {server: b"", client: client.greeting()}  # what each has sent and the other not yet received
+        is_sent, received = False, None
+        while received is None:
+            for receiver, sender in ((server, client), (client, server)):
+                n_bytes = rng.randint(0, min(receiver.n_wanted, len(way[sender])))
+                piece, way[sender] = way[sender][:n_bytes], way[sender][n_bytes:]
+                way[receiver] += receiver.take(piece)
+            if client.is_proven and not is_sent:
+                way[client], is_sent = way[client] + client.sealed(text), True
+            received = server.message()
+        assert received == text
+        with pytest.raises(Unproven, match="more bytes"):
+            server.take(bytes(server.n_wanted + 1))
+
+
+LITTLE_ROOM = """
+import resource, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+from daw_bridge.actions.redrum_live.server import Server
+
+server = Server({"echo": lambda request: iter(['{"here": true}'])}, [12, 0, 5], lambda text: None)
+server.listen(sys.argv[1], 0)
+print("ready", flush=True)
+end = time.time() + 60
+while time.time() < end:
+    server.tick()
+    time.sleep(0.03)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no files of a process")
+def test_strangers_who_take_all_files_of_the_process_keep_nobody_out(path):
+    command = [sys.executable, "-c", LITTLE_ROOM, path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process, contextlib.ExitStack() as held:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            for _ in range(200):
+                held.enter_context(connect(path))
+            for _ in range(2):
+                with Connection.open(read_endpoint(path), PATIENCE_S, 999) as connection:
+                    connection.send({"request": "echo"}, PATIENCE_S)
+                    assert connection.receive(PATIENCE_S) == {"here": True}
+        finally:
+            process.kill()
 
 
 def test_strangers_who_hold_connections_keep_nobody_out(serve, path, log):

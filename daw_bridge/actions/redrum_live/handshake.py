@@ -41,7 +41,7 @@ def new_token() -> str:
 class Peer:
     """One side of a connection: what has come in makes messages, and messages make what is to be sent.
 
-    `n_wanted` says how many bytes are to be received next, at most: never read more of a connection.
+    `n_wanted` says how many bytes may be received next, at most: never take more.
     """
 
     def __init__(self, token: str, *, is_server: bool, most_bytes: int) -> None:
@@ -61,7 +61,12 @@ class Peer:
         self.is_proven = False  # that the other side knows the token
         self._is_within = False  # a message
         self._steps = self._serve() if is_server else self._ask()
-        self.n_wanted: int = next(self._steps)
+        self._n_next: int = next(self._steps)  # bytes of what comes next as a whole
+
+    @property
+    def n_wanted(self) -> int:
+        """How many bytes are missing of what comes next, 1 or more."""
+        return self._n_next - len(self._received)
 
     @property
     def is_midway(self) -> bool:
@@ -74,10 +79,12 @@ class Peer:
         Raises:
             Unproven: the other side has not proved itself, or somebody changed what it sent.
         """
+        if len(data) > self.n_wanted:
+            raise Unproven("more bytes than were asked for")
         self._received += data
-        if len(self._received) == self.n_wanted:
+        if not self.n_wanted:
             whole, self._received = bytes(self._received), bytearray()
-            self.n_wanted = self._steps.send(whole)
+            self._n_next = self._steps.send(whole)
         return self.greeting()
 
     def greeting(self) -> bytes:

@@ -29,8 +29,9 @@ MOST_UNPROVEN, MOST_PROVEN = 64, 32  # connections
 REFUSALS_S = 60.0  # between two lines of the log about strangers
 
 _BACKLOG = 256
-_ACCEPT_AGAIN_S = 0.1  # after the system had no room for another connection
+_ACCEPT_AGAIN_S = 0.05  # after the system had no room for another connection
 _CHUNK_BYTES = 64 * 1024
+_TOO_MANY = "too many connections that have not proved themselves"
 
 
 def door_path() -> str:
@@ -138,8 +139,9 @@ class Lobby:
                 return
             except OSError as err:  # too many open files, or no memory
                 self._say("cannot accept: " + str(err))
+                if self._refuse_who_stayed():
+                    continue
                 self._accept_again_s = time.perf_counter() + _ACCEPT_AGAIN_S
-                self._refuse_oldest()
                 return
             if address[0] != "127.0.0.1":
                 self.refuse(link, "a connection from " + str(address[0]))
@@ -148,13 +150,17 @@ class Lobby:
             with suppress(OSError):  # or the end of an answer waits until its beginning has been confirmed
                 link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._waiting) >= MOST_UNPROVEN:
-                self._refuse_oldest()
+                self.refuse(self._waiting.pop(0).link, _TOO_MANY)
             yield _Unproven(link, Peer(self._token, is_server=True, most_bytes=self._most_bytes))
 
-    def _refuse_oldest(self) -> None:
-        for one in self._waiting[:1]:
-            self.refuse(one.link, "too many connections that have not proved themselves")
-        del self._waiting[:1]
+    def _refuse_who_stayed(self) -> bool:
+        """Refuse who has had a time in any case, and return whether there was anybody."""
+        latest_s = time.perf_counter() - STAY_S
+        stayed = [one for one in self._waiting if one.since_s <= latest_s]
+        for one in stayed:
+            self.refuse(one.link, _TOO_MANY)
+        self._waiting = [one for one in self._waiting if one.since_s > latest_s]
+        return bool(stayed)
 
     def _say(self, why: str) -> None:
         self._n_refused += 1
@@ -173,7 +179,7 @@ class _Unproven:
         self.has_said_something = False
 
     def has_proved(self) -> bool:
-        """Take what is there, and return whether it was the proof.
+        """Take what is there, of so few bytes as a proof has, and return whether it was the proof.
 
         Raises:
             OSError: it hung up, or is somebody else.
