@@ -21,8 +21,11 @@ def main() -> None:
                 print(text, file=sys.stderr)
             sys.exit(code)
 
-    from daw_bridge.cli import main as run_command
-
+    try:
+        from daw_bridge.cli import main as run_command
+    except KeyboardInterrupt:
+        print("redrum: interrupted", file=sys.stderr)
+        sys.exit(130)
     run_command()
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from xml.parsers import expat
 
 from transform.errors import DawError
+from transform.files import open_plain
 
 MOST_BYTES = 512 * 2**20  # of XML; large sets have a fifth of that
 _MOST_ELEMENTS = 10_000_000  # skipped ones count, too
@@ -111,7 +112,7 @@ def read_set(path: Path) -> Node:
         DawError: the file cannot be read, is no set of Live, or is one that nobody should open.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             is_packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not is_packed:

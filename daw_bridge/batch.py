@@ -7,8 +7,8 @@ that runs the batch writes the manifest and lets results appear: whatever is kil
 import hashlib
 import json
 import logging
-import math
 import os
+import re
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
@@ -38,6 +38,7 @@ from transform.presets import load_preset
 _REMEMBERED = 8  # recordings whose transcription is kept: rhythms for many, sources of several jobs
 _MAX_JOBS = 4  # at once without --jobs: each takes memory
 _TYPICAL_REAL_TIME_FACTOR = 25.0  # of two CPU cores, until this folder's manifest knows better
+_LONGEST_S = 1e7  # of times in a manifest: four months
 _CLUSTER_TIMEOUT_S = 10
 
 Status = Literal["done", "unchanged", "skipped", "failed"]
@@ -171,7 +172,7 @@ def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:
 def _says_how_fast(entry: Entry) -> bool:
     """Return whether a line has times that make sense: it may have been damaged."""
     times = entry.get("recorded_s"), entry.get("report", {}).get("seconds")
-    return all(isinstance(time_s, int | float) and 0 < time_s < math.inf for time_s in times)
+    return all(isinstance(time_s, int | float) and 1e-3 <= time_s <= _LONGEST_S for time_s in times)
 
 
 def default_jobs(threads: int | None = None) -> int:
@@ -363,7 +364,10 @@ def _make(job: _Job, stop: Event) -> _Result:
     try:
         return _finished(job, stop)
     except RedrumError as err:
-        return _Failed(err.message, err.hint, "")
+        # What is written is staged under a name that says nothing to anybody.
+        staged = rf"{re.escape(str(job.staging))}[/\\][0-9a-f]+\.(?:wav|png)"
+        message = re.sub(staged, lambda _: str(job.item.output), err.message)
+        return _Failed(message, err.hint, "")
     except Exception as err:  # one failing item does not stop the others
         message = f"{job.item.source}: {err or type(err).__name__}"
         return _Failed(message, "the manifest tells where it failed", traceback.format_exc())

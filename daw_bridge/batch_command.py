@@ -53,6 +53,7 @@ from daw_bridge.reporting import (
 from daw_bridge.session_commands import PROJECTS, redrum_projects
 from daw_bridge.work import OUT_FOLDER, default_place
 from transform.errors import RedrumError, SettingsError
+from transform.terminal import one_line
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
@@ -285,7 +286,7 @@ def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *
         what = {"unchanged": "unchanged", "skipped": "exists already, skipped"}.get(status)
         if what is None and is_dry:
             what = f"would be {item.source} playing {item.rhythm.name}"
-        typer.echo(f"{place} {item.output}: {what or _made(report)}")
+        typer.echo(one_line(f"{place} {item.output}: {what or _made(report)}"))
 
 
 def _made(report: dict[str, Any]) -> str:

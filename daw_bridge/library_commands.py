@@ -26,6 +26,7 @@ from daw_bridge.options import (
 )
 from daw_bridge.reporting import Show, print_error, print_json, print_table, progress, set_up_logging
 from transform.errors import CheckpointError, RhythmError
+from transform.files import read_bytes
 
 if TYPE_CHECKING:
     from transform.events import Rhythm
@@ -36,6 +37,8 @@ rhythms_app = typer.Typer(
 presets_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show, import, export."
 )
+
+_LONGEST_CARD_BYTES = 2**20
 
 
 @rhythms_app.command("list")
@@ -155,7 +158,14 @@ def show_preset(
     for model in preset.models:
         preset.weights(model)  # damaged ones are told here, not in the middle of a render
     card = preset.folder / "CARD.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    try:
+        text = read_bytes(card, most=_LONGEST_CARD_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        text = ""
+    except ValueError as err:
+        raise CheckpointError(
+            f"{card} is no card of a preset: {err}", hint="ask its maker for another"
+        ) from err
     licence = str(preset.data.get("licence", "not stated"))
     if as_json:
         models = {model: asdict(file) | {"path": str(file.path)} for model, file in preset.models.items()}

@@ -34,7 +34,16 @@ SCHEMA = 1
 
 Entry = Mapping[str, Any]
 
-_MOST_BYTES = 2**28  # of a manifest: a hundred thousand results
+_MOST_BYTES = 2**27  # of a manifest: seventy thousand results
+_MOST_LINES, _MOST_LINE_BYTES = 150_000, 2**20
+_REPORT: dict[str, type | tuple[type, ...]] = {  # what is shown of a report is of these kinds
+    "engine": str,
+    "bit_depth": str,
+    "duration_s": (int, float),
+    "sample_rate": int,
+    "channels": int,
+    "notes": list,
+}
 _BEGIN = b'{"schema": 1, "status": "'  # of every line
 _STAGED = re.compile(r"([0-9a-f]{32}/)?[0-9a-f]{16}(\.wav|\.png)")  # without a folder in lines of 0.1.0
 _UNFINISHED = re.compile(r"[0-9a-f]{16}(\.wav|\.png)|\.redrum-[0-9a-f]{16}\.part")
@@ -155,8 +164,8 @@ class Manifest:
 
     @property
     def outputs(self) -> list[Path]:
-        """Where the results were put."""
-        return [self.folder / name for name in self._done]
+        """Where the results were put; not what lies behind a link by now."""
+        return [self.folder / name for name in self._done if self._lies_there(name)]
 
     @property
     def entries(self) -> list[Entry]:
@@ -232,6 +241,13 @@ class Manifest:
                 hint="make room on its disk, then run the same command again",
             ) from err
 
+    def _lies_there(self, name: str) -> bool:
+        try:
+            found = self._files.status(name)
+        except OSError:  # behind a link
+            return False
+        return found is not None and stat.S_ISREG(found.st_mode)
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
@@ -255,10 +271,14 @@ class Manifest:
         file.seek(0)
         data = file.read()
         whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        lines = data[:whole].split(b"\n")[:-1]
+        if len(lines) > _MOST_LINES:
+            raise OutputError(f"{path} has more than {_MOST_LINES:,} lines", hint=_HINT)
+        for number, line in enumerate(lines, 1):
             try:
+                _require(len(line) <= _MOST_LINE_BYTES)
                 entry = _checked(json.loads(line))
-            except (ValueError, KeyError, TypeError, RecursionError) as err:
+            except (ValueError, LookupError, TypeError, RecursionError) as err:
                 _log.debug("the cause", exc_info=err)
                 raise OutputError(f"{path} has a line that no batch wrote: line {number}", hint=_HINT) from err
             if entry["status"] == "done":
@@ -365,7 +385,7 @@ def _checked(entry: Any) -> Entry:
     """Return a line if it says what this module writes.
 
     Raises:
-        ValueError, KeyError, TypeError: it does not.
+        ValueError, LookupError, TypeError: it does not.
     """
     if entry["schema"] != SCHEMA:
         raise ValueError("another schema")
@@ -375,15 +395,17 @@ def _checked(entry: Any) -> Entry:
     if status == "failed":
         _require(isinstance(entry["error"], str))
         return dict(entry)
-    for text in (entry["key"], entry["output_sha256"]):
-        _require(isinstance(text, str))
+    _require(isinstance(entry["key"], str) and _HASH.fullmatch(entry["output_sha256"]))
+    _require(entry["finished"][-1]["path"] == entry["output"])
     for file in entry["finished"]:
         staged = _STAGED.fullmatch(file["staged"])
         _require_below(file["path"])
         _require(staged and Path(file["path"]).suffix == staged[2])
         _require(_HASH.fullmatch(file["sha256"]))
         _require(file.get("replaces") is None or _HASH.fullmatch(file["replaces"]))
-    _require(isinstance(entry["overwrite"], bool) and isinstance(entry.get("report", {}), dict))
+    report = entry.get("report", {})
+    _require(isinstance(entry["overwrite"], bool) and isinstance(report, dict))
+    _require(all(isinstance(report[name], kind) for name, kind in _REPORT.items() if name in report))
     return dict(entry)
 
 

@@ -27,6 +27,7 @@ INDEX = "index.html"
 
 _MARK = '<meta name="generator" content="redrum page 1">'
 _OWN_FILE = re.compile(r"\d{3,}-(source|rhythm|result)\.flac|\d{3,}-picture\.png")
+_FORM = {"engine", "duration_s", "sample_rate", "channels", "bit_depth"}  # what is said of a result
 _RATE = 44_100  # of rhythms that are no recordings
 _BLOCK_S = 10
 _LOUDEST = 1 - 2.0**-15  # what 16 bits hold
@@ -205,7 +206,7 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
         for what, name in players
     )
     about = [str(item.output)]
-    if "duration_s" in item.report:
+    if item.report.keys() >= _FORM:
         about += [f"{item.report['engine']}, {item.report['duration_s']:.2f} s, {form_of(item.report)}"]
     about += map(str, item.report.get("notes", ()))
     small = "".join(f'<p class="small">{_text(line)}</p>' for line in about)

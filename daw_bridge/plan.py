@@ -5,10 +5,11 @@ files, folders and job sheets; projects of DAWs become items of the same kind.
 """
 
 import csv
+import logging
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -32,11 +33,13 @@ SOUND_ENDINGS = (
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
 SHEET_ENDINGS = (".csv", ".toml")
 SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
+_MOST_LINES = 20_000  # of a sheet
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
 
 _MOST_MISTAKES = 50  # that are said
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +172,12 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
 def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Return the recordings that paths name, each once, and the folder of each within its path."""
     found: dict[object, tuple[Path, Path]] = {}
-    made = {identity(path) for path in Manifest.read(out).outputs}
+    manifest = Manifest.read(out)
+    made = {identity(path): path for path in manifest.outputs}
     mistakes = []
     for path in paths:
         try:
-            for source, folder in _recordings_at(path, out, made):
+            for source, folder in _recordings_at(path, out, manifest, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
             mistakes.append(err)
@@ -181,7 +185,9 @@ def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return list(found.values())
 
 
-def _recordings_at(path: Path, out: Path, made: Collection[object]) -> Iterator[tuple[Path, Path]]:
+def _recordings_at(
+    path: Path, out: Path, manifest: Manifest, made: Mapping[object, Path]
+) -> Iterator[tuple[Path, Path]]:
     """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
     if path.is_file():
         yield path, Path()
@@ -189,7 +195,12 @@ def _recordings_at(path: Path, out: Path, made: Collection[object]) -> Iterator[
     if not path.is_dir():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
     files = _files_under(path, SOUND_ENDINGS, leaving_out=out)
-    sources = sorted(file for file in files if identity(file) not in made)
+    sources = []
+    for file in sorted(files):
+        if (result := made.get(identity(file))) is None:
+            sources.append(file)
+        elif manifest.made(result) is None:
+            _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
     for source in sources:
@@ -280,6 +291,7 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
             _check_columns(sheet, reader.fieldnames or ())  # before the lines, each of which has them all
             rows: list[tuple[int, dict[str, Any]]] = []
             for row in reader:
+                _check_length(sheet, len(rows) + 1)
                 extra = {"": "more cells than columns"} if row.pop(None, None) else {}
                 rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
     except OSError as err:
@@ -287,6 +299,11 @@ def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
     return rows
+
+
+def _check_length(sheet: Path, n_lines: int) -> None:
+    if n_lines > _MOST_LINES:
+        raise SettingsError(f"{sheet} has more than {_MOST_LINES:,} lines", hint="make several sheets of it")
 
 
 def _check_columns(sheet: Path, columns: Sequence[str]) -> None:
@@ -318,6 +335,7 @@ def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
         what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
         raise SettingsError(f"{sheet} {what}", hint=hint)
+    _check_length(sheet, len(jobs))
     starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
     if len(starts) != len(jobs):  # written as an array of inline tables
         starts = [1] * len(jobs)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from transform.confined import is_link
 from transform.errors import RedrumError, SettingsError
 from transform.terminal import guarded, one_line, printable, unguarded, written_out
 
@@ -86,7 +87,10 @@ def _log_to_file() -> None:
     path = log_folder() / "redrum.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        if is_link(path.parent):
+            _log.warning("there is no log file: %s is a link", path.parent)
+            return
+        if os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1):
             _log.warning("there is no log file: %s is a link, or no file", path)
             return
         handler = _LogFile(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True)
@@ -176,9 +180,9 @@ def is_told(report: dict[str, Any], would: str, as_json: bool, quiet: bool) -> b
     if as_json:
         print_json(report)
     elif not quiet and report.get("skipped"):
-        typer.echo(f"{report['output']}: exists already, skipped")
+        typer.echo(one_line(f"{report['output']}: exists already, skipped"))
     elif not quiet and report.get("dry_run"):
-        typer.echo(f"{report['output']}: {would}")
+        typer.echo(one_line(f"{report['output']}: {would}"))
     else:
         return quiet
     return True
@@ -188,10 +192,10 @@ def print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
     """Print what became of a recording that plays a rhythm."""
     would = f"would be {report['source']} playing {report['rhythm']}"
     if not is_told(report, would, as_json, quiet):
-        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
-        typer.echo(f"  {report['source']} playing {report['rhythm']}")
+        typer.echo(one_line(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}"))
+        typer.echo(one_line(f"  {report['source']} playing {report['rhythm']}"))
         for note in report["notes"]:
-            typer.echo(f"  {note}")
+            typer.echo(one_line(f"  {note}"))
         for what in ("plot", "page"):
             if report.get(what):
                 typer.echo(f"  {'picture' if what == 'plot' else 'page'}: {report[what]}")

@@ -50,6 +50,7 @@ _LARGEST = 1e12  # of all numbers that are read
 _MOST_BYTES = 512 * 2**20
 _MOST_LINES = 3_000_000  # a hundred megabytes have one million
 _MOST_BLOCKS = 1_000_000
+_MOST_ITEMS = 100_000
 _DEEPEST = 100  # blocks in each other; REAPER's own are below ten
 _LONGEST_SAID = 80  # characters of a line, in an error
 _TICKS_PER_BEAT = (1, 1e6)
@@ -299,6 +300,11 @@ class RppSession:
             tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys)))
             for item_block in block.blocks("ITEM"):
                 n_items += 1
+                if n_items > _MOST_ITEMS:
+                    raise DawError(
+                        f"{self.path.name} has more than {_MOST_ITEMS:,} items",
+                        hint="redrum a project with fewer of them",
+                    )
                 item = self._item(item_block, place)
                 n_parts = with_parts_of(item, n_parts)
                 item = replace(item, is_selected=self._is_chosen(n_items, item, name))

@@ -30,7 +30,7 @@ from training.pack import Pack, PackError
 from training.synthesis import Synthesiser, SynthesisSettings
 from transform.confined import ConfinedFolder
 from transform.errors import CheckpointError, SettingsError
-from transform.files import appearing
+from transform.files import appearing, open_plain
 from transform.weights import config_to_json
 
 _log = logging.getLogger(__name__)
@@ -270,6 +270,7 @@ def read_checkpoint(path: Path, name: str, device: str = "cpu") -> dict[str, Any
         CheckpointError: it is missing, damaged, or no checkpoint of a run.
     """
     try:
+        open_plain(path).close()  # a pipe would be waited for
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         lacking = {"settings", "config", "step", "net", "average", "optimiser"} - state.keys()
     except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as err:

@@ -67,7 +67,7 @@ _MOST_FILE_CHANNELS = 64  # of 7th-order ambisonics and of MADI; more take minut
 _LONGEST_S = 86_400.0
 _LOUDEST = 1e6  # 120 dB over full scale; much more overflows as soon as it is squared and summed
 _CANCELLED_DB = -12.0  # of the mean of the channels against the loudest of them
-_RATES_HZ = (1_000, 10_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
+_RATES_HZ = (1_000, 1_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
 
 @dataclass(frozen=True, kw_only=True)

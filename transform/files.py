@@ -6,8 +6,10 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from transform.errors import OutputError
@@ -18,9 +20,26 @@ _PART_BYTES = 2**20
 _log = logging.getLogger(__name__)
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file by anybody for reading.
+
+    Raises:
+        OSError: it cannot be opened, or is a device, or a pipe, for which one could wait for ever.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        handle = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return handle
+
+    return open(path, "rb", opener=opened)
+
+
 def sha256_of(path: Path) -> str:
     """Return the hash of a file's bytes."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -85,7 +104,7 @@ def read_bytes(path: Path, *, most: int) -> bytes:
     """
     parts: list[bytes] = []
     left = most
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while part := file.read(_PART_BYTES):  # not by its size, which files of a system do not say
             parts.append(part)
             left -= len(part)

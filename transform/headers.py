@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transform.errors import AudioError
+from transform.files import open_plain
 
 _MOST_CHUNKS = 10_000
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def require_whole(path: Path) -> None:
         n_bytes = path.stat().st_size
         if n_bytes == 0:
             raise AudioError(f"{path.name} is empty (0 bytes)", hint="copy or export it again")
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             for name, size, offset in chunks(file):
                 n_missing = size - (n_bytes - offset)
                 if name in (b"data", b"SSND") and n_missing > 1:  # 1: some writers leave out the last pad byte
@@ -106,7 +107,7 @@ def stated_tempo(path: Path | None, name: str) -> tuple[float, str] | None:
 def _acid_tempo(path: Path) -> float | None:
     """Return the tempo in a WAV file's "acid" chunk, unless the chunk calls the file a one-shot."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             for name, size, offset in chunks(file):
                 if name == b"acid" and size >= 24:
                     file.seek(offset)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -173,9 +174,10 @@ def load_kit(folder: Path) -> Bank:
     path_of: dict[Hit, Path] = {}
     for one_shot in kit.one_shots:
         path = folder / one_shot.file
-        if not path.exists():
+        if not os.path.exists(path):  # which is so, too, of a name that no file can have
             raise AudioError(
-                f"{one_shot.file} is missing in the kit {folder}", hint=f"put it back, or {_AGAIN}"
+                f"{one_shot.file[:_LONGEST_SAID]} is missing in the kit {folder}",
+                hint=f"put it back, or {_AGAIN}",
             )
         with Recording.open(path) as sound:
             found, expected = (sound.sample_rate, sound.n_channels), (kit.sample_rate, kit.n_channels)

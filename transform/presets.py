@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from transform.errors import CheckpointError, RhythmError
 from transform.events import CLASSES
-from transform.files import write_bytes_atomic
+from transform.files import open_plain, read_bytes, write_bytes_atomic
 from transform.names import NAME_HINT, is_name
 from transform.toml import read_toml
 
@@ -30,6 +30,7 @@ USER_STYLE = "user"
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+LARGEST_WEIGHTS_BYTES = 2**25  # the generator of the `paper` configuration has 21 MB
 _LONGEST_SAID = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
@@ -113,9 +114,11 @@ class Preset:
             )
         entry = self.models[model]
         try:
-            found = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+            found = hashlib.sha256(read_bytes(entry.path, most=LARGEST_WEIGHTS_BYTES)).hexdigest()
         except OSError as err:
             raise CheckpointError(f"{entry.path} cannot be read: {err.strerror}", hint=_AGAIN) from err
+        except ValueError as err:
+            raise CheckpointError(f"{entry.path} is no weights file: {err}", hint=_AGAIN) from err
         if found != entry.sha256:
             raise CheckpointError(f"{entry.path} is damaged: its checksum is not preset.toml's", hint=_AGAIN)
         return entry.path
@@ -306,7 +309,7 @@ def _is_midi(path: Path) -> bool:
     if path.suffix.lower() in _MIDI_SUFFIXES:
         return True
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(4) == b"MThd"
     except OSError as err:
         raise RhythmError(f"{path} cannot be read: {err.strerror}", hint="check its permissions") from err
@@ -360,8 +363,8 @@ def _model(table: "_Table", folder: Path) -> ModelFile:
     table.finish()
     if Path(name).name != name or not _SHA256.fullmatch(model.sha256) or model.n_parameters < 1:
         raise table.error(f"describes {name!r} wrongly: a file of the preset, its sha256 and its parameters")
-    if not model.path.is_file():
-        raise CheckpointError(f"{model.path} is missing", hint=_AGAIN)
+    if not os.path.isfile(model.path):  # which is so, too, of a name that no file can have
+        raise CheckpointError(f"{str(model.path)[:_LONGEST_SAID]} is missing", hint=_AGAIN)
     return model
 
 

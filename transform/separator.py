@@ -28,7 +28,7 @@ from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined, parted
 from transform.nmf import active_components, learnt, levels_of, shares
-from transform.ranges import check_ranges
+from transform.ranges import check_convolutions, check_ranges
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net, require_numbers
@@ -80,6 +80,7 @@ class SeparatorConfig:
             raise SettingsError(
                 f"the dilations of a separator add up to {sum(self.dilations)}; they may to {_MOST_DILATED}"
             )
+        check_convolutions(self.features.n_bands, (self.features.n_channels, *self.widths))
         if len(self.widths) != 3:
             raise SettingsError(f"a separator has 3 widths, not {len(self.widths)}")
         if self.features.n_bands % 8:

@@ -25,7 +25,7 @@ from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
-from transform.ranges import check_ranges
+from transform.ranges import check_convolutions, check_ranges
 from transform.weights import load_net, require_numbers
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
@@ -54,6 +54,7 @@ class TranscriberConfig:
             thresholds=(0, 1),
             min_gap_s=(0, 1),
         )
+        check_convolutions(self.features.n_bands, (self.features.n_channels, *self.widths))
         if len(self.widths) != 4:
             raise SettingsError(f"a transcriber has 4 widths, not {len(self.widths)}")
         if len(self.thresholds) != len(CLASSES):

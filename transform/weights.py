@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
+from transform.files import open_plain, read_bytes
+from transform.presets import LARGEST_WEIGHTS_BYTES
 
 _LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are written
 _LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
@@ -107,16 +110,17 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
         CheckpointError: the file is missing or damaged, or has numbers that no network learns.
     """
     try:
-        with path.open("rb") as head:
+        with open_plain(path) as head:
             n_bytes = int.from_bytes(head.read(8), "little")
-        if n_bytes > _LARGEST_HEADER_BYTES:
-            raise CheckpointError(
-                f"{path} is no readable weights file: its header has {n_bytes:,} bytes", hint=hint
-            )
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as err:
+            if n_bytes > _LARGEST_HEADER_BYTES:
+                raise CheckpointError(
+                    f"{path} is no readable weights file: its header has {n_bytes:,} bytes", hint=hint
+                )
+            header = head.read(n_bytes)
+        # Not from the path, which safetensors takes only in UTF-8.
+        stored = load(read_bytes(path, most=LARGEST_WEIGHTS_BYTES))
+        metadata = json.loads(header).get("__metadata__") or {}
+    except (SafetensorError, OSError, ValueError) as err:
         raise CheckpointError(f"{path} is no readable weights file", hint=hint) from err
     weights = {}
     for name, tensor in stored.items():

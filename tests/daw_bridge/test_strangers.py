@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from daw_bridge.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING
-from transform.presets import demo_recordings
+from transform.presets import demo_recordings, load_preset
 
 RHYTHM = "hip-hop-bounce-140"
 RESULT = f"loop_{RHYTHM}.wav"
@@ -131,6 +131,14 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
         line(output=7),
         line(finished={}, output="x\0.wav"),
         b"\xff\xfe\n",
+        line(output_sha256="x"),
+        line(finished=[]),
+        line(file={"path": "other.wav"}),
+        line(report={"duration_s": "abc"}),
+        line(report={"notes": 5}),
+        line(report={"bit_depth": 16}),
+        line(z="z" * 2**20),
+        line() * 150_001,
     ],
 )
 def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, data):
@@ -141,8 +149,39 @@ def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, data):
     for options in ((), ("--overwrite",), ("--skip-existing",), ("--dry-run",)):
         result = batch(*options)
         assert result.exit_code == 1, options
-        assert "line that no batch wrote" in result.stderr
+        assert "line that no batch wrote" in result.stderr or "more than 150,000 lines" in result.stderr
         assert everything(here) == before
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"recorded_s": 5e-324, "report": {"seconds": 1e308}},
+        {"recorded_s": 10**400, "report": {"seconds": 1}},
+        {"recorded_s": 1e308, "report": {"seconds": 1e308}},
+    ],
+)
+def test_times_that_no_batch_took_say_nothing_of_the_next(here, times):
+    lines = line(output="x.wav", **times) + line(output="y.wav", **times)
+    Path("redrummed", MANIFEST).write_bytes(lines)
+    result = batch("--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "at 25 x real time" in result.stdout
+
+
+def test_a_recording_that_a_manifest_calls_its_result_does_not_vanish_unsaid(here, caplog):
+    Path("takes").mkdir()
+    shutil.copy("loop.wav", "takes/a.wav")
+    link(Path("redrummed", "b.wav"), here / "pack" / "takes" / "a.wav")
+    Path("redrummed", MANIFEST).write_bytes(line(output="b.wav"))
+    arguments = ["batch", "takes", "--rhythm", RHYTHM, "--dry-run", "--out"]
+    result = CliRunner().invoke(app, [*arguments, "redrummed"], prog_name="redrum")
+    assert "1 to make" in result.stdout
+    shutil.copy("loop.wav", "takes/c.wav")
+    Path("takes", MANIFEST).write_bytes(line(output="c.wav"))
+    result = CliRunner().invoke(app, [*arguments, "takes"], prog_name="redrum")
+    assert "1 to make" in result.stdout
+    assert "c.wav is left out" in caplog.text
 
 
 def test_a_manifest_that_is_a_link_is_neither_read_nor_written(here):
@@ -309,7 +348,38 @@ def test_every_command_opens_and_writes_files_of_such_names(odd):
     assert Path("redrummed", f"{odd}_{odd}.wav").is_file()
 
 
+def test_a_preset_in_a_folder_of_such_a_name_plays(odd):
+    shutil.copytree(load_preset("default").folder, Path(odd, "mine"))
+    arguments = ["render", "loop.wav", "--rhythm", RHYTHM, "--preset", f"{odd}/mine", "-o"]
+    for place, more in (("own.wav", []), ("default.wav", ["--preset", "default"])):
+        assert CliRunner().invoke(app, [*arguments, place, *more], prog_name="redrum").exit_code == 0
+    assert Path("own.wav").read_bytes() == Path("default.wav").read_bytes()
+
+
+def test_a_line_feed_in_a_name_forges_no_line(here):
+    name = "nl\nwritten down in"
+    try:
+        shutil.copy("loop.wav", f"{name}.wav")
+    except OSError:
+        pytest.skip("this disk takes no line feeds in names")
+    for command in (["render"], ["batch", "--out", "o"]):
+        arguments = [command[0], f"{name}.wav", "--rhythm", RHYTHM, *command[1:]]
+        result = CliRunner().invoke(app, arguments, prog_name="redrum")
+        assert result.exit_code == 0
+        assert not [text for text in result.stdout.splitlines() if text.startswith("written down in_")]
+
+
 # --- other places that a stranger may have prepared ---
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+@pytest.mark.parametrize("name", ["song.rpp", "song.als", "loop2.wav", "jobs.csv", "jobs.toml"])
+def test_nobody_waits_for_a_pipe(here, name):
+    os.mkfifo(name)
+    what = ["batch", name, "--rhythm", RHYTHM] if not name.startswith("jobs") else ["batch", "--rhythm", name]
+    result = CliRunner().invoke(app, what, prog_name="redrum")
+    assert result.exit_code in (1, 2)
+    assert len(result.stderr.splitlines()) <= 4
 
 
 @pytest.mark.parametrize(
