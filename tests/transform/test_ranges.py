@@ -98,6 +98,13 @@ def test_weights_that_no_network_learns_are_refused(tmp_path, bad):
         load_transcriber(weights_file(tmp_path / "w.safetensors", change))
 
 
+def test_widths_that_are_each_in_range_and_compute_for_ever_together_are_refused():
+    wide, bands = {"d_model": 8, "dilations": (1,)}, FeatureSettings(n_bands=1024, windows=(2048,))
+    for config, widths in ((TranscriberConfig, (400, 700, 700, 8)), (SeparatorConfig, (400, 700, 700))):
+        with pytest.raises(SettingsError, match="1024 bands of 700 channels"):
+            config(features=bands, widths=widths, **wide)
+
+
 def test_weights_up_to_half_precisions_largest_are_read(tmp_path):
     def change(weights):
         weights["head.weight"].view(-1)[3] = 65_504.0
@@ -114,7 +121,7 @@ def test_a_network_that_computes_no_numbers_says_so(tmp_path, clicks):
 
     net = load_transcriber(weights_file(tmp_path / "w.safetensors", change))
     with pytest.raises(CheckpointError, match="the preset's transcriber computes numbers that are no sound"):
-        Transcriber(net).transcribe(Recording.from_samples(clicks([0.1, 0.4]), 44_100))
+        Transcriber(net).activations(Recording.from_samples(clicks([0.1, 0.4]), 44_100))
 
 
 @pytest.mark.parametrize("part", ["encoder", "generator"])
