@@ -13,7 +13,8 @@ from training.measures import log_mel_distance_db
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
 from transform.bank import Bank
-from transform.codec import Codec, CodecConfig, CodecNet, Encoded
+from transform.codec import Codec, CodecNet, Encoded
+from transform.codec_config import CodecConfig
 from transform.engine import Redrummer, RenderSettings
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap

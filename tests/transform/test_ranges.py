@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from training.evaluation_transcriber import EVALUATION_CONFIG
 from transform import codec, rhythm_transformer
 from transform.audio import Recording
-from transform.codec import Codec, CodecConfig, CodecNet
+from transform.codec import Codec, CodecNet
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
 from transform.rhythm_transformer import RhythmConfig
