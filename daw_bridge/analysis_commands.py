@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
     BitDepth,
     Device,
@@ -23,24 +25,12 @@ from daw_bridge.options import (
     Verbose,
     check_bit_depth,
     check_choice_of_existing,
-    check_ending,
     class_list,
     option,
-    set_up_device,
 )
-from daw_bridge.reporting import (
-    Show,
-    count_events,
-    depth_of,
-    form_of,
-    is_told,
-    print_failure,
-    print_json,
-    print_table,
-    progress,
-    set_up_logging,
-)
-from daw_bridge.work import OUT_FOLDER, check_outputs, default_place, identity, is_same_file
+from daw_bridge.reporting import is_told, print_failure, print_json, print_table, progress
+from daw_bridge.take_report import Show, count_events, depth_of, form_of
+from daw_bridge.work import OUT_FOLDER, check_ending, check_outputs, default_place, identity, is_same_file
 from transform.errors import AudioError, CheckpointError, SettingsError
 
 if TYPE_CHECKING:

@@ -23,16 +23,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
-from daw_bridge.options import n_cores
 from daw_bridge.plan import Item
-from daw_bridge.reporting import Show
-from daw_bridge.work import Work
+from daw_bridge.take_report import Show
+from daw_bridge.work import Work, open_rhythm
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
 from transform.files import sha256_of
-from transform.midi import read_midi
 from transform.presets import load_preset
 
 _REMEMBERED = 8  # recordings whose transcription is kept: rhythms for many, sources of several jobs
@@ -386,9 +385,7 @@ def _finished(job: _Job, stop: Event) -> _Made:
         identities = _identities(item, job.preset_sha256)
         work = Work(
             source=source,
-            rhythm=read_midi(item.rhythm.path, drum_map=item.drum_map)
-            if item.rhythm.is_midi
-            else files.enter_context(Recording.open(item.rhythm.path)),
+            rhythm=open_rhythm(item.rhythm, item.drum_map, files),
             output=staged,
             plot=staged.with_suffix(".png") if item.plot else None,
             bit_depth=item.bit_depth,

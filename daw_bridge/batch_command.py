@@ -7,50 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
-    Align,
-    Attack,
     BitDepth,
-    Classes,
     Device,
     DrumMap,
     DryRun,
-    Engine,
-    Gain,
     Json,
-    Length,
-    Mix,
     Page,
     Preset,
     Quiet,
-    RhythmBpm,
-    Seed,
     SkipExisting,
-    SourceBpm,
-    Start,
-    Tail,
     Threads,
-    Timing,
-    Variation,
-    Velocity,
     Verbose,
     check_bit_depth,
     check_choice_of_existing,
-    given_settings,
     option,
     rhythm_names,
-    set_up_device,
+    sound_options,
 )
-from daw_bridge.reporting import (
-    form_of,
-    print_failure,
-    print_json,
-    print_table,
-    progress,
-    set_up_logging,
-    time_of,
-)
+from daw_bridge.reporting import print_failure, print_json, print_table, progress, time_of
 from daw_bridge.session_commands import PROJECTS, redrum_projects
+from daw_bridge.take_report import form_of
 from daw_bridge.work import OUT_FOLDER, default_place
 from transform.errors import RedrumError, SettingsError
 from transform.terminal import one_line
@@ -60,6 +39,7 @@ if TYPE_CHECKING:
     from daw_bridge.plan import Item
 
 
+@sound_options()
 def batch(
     paths: Annotated[
         list[Path] | None,
@@ -92,22 +72,9 @@ def batch(
     scheduler: Annotated[
         str | None, option("ADDRESS", "Work on the Dask cluster of this scheduler.", False)
     ] = None,
-    engine: Engine = None,
     preset: Preset = "default",
-    length: Length = None,
-    align: Align = None,
-    source_bpm: SourceBpm = None,
-    rhythm_bpm: RhythmBpm = None,
-    start: Start = None,
-    classes: Classes = None,
-    gain: Gain = None,
-    mix: Mix = None,
-    timing: Timing = None,
-    velocity: Velocity = None,
-    tail: Tail = None,
-    seed: Seed = None,
-    variation: Variation = None,
-    attack: Attack = None,
+    *,
+    given: dict[str, Any],
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -148,23 +115,6 @@ def batch(
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
-    given = given_settings(
-        engine=engine,
-        length=length,
-        align=align,
-        source_bpm=source_bpm,
-        rhythm_bpm=rhythm_bpm,
-        start_s=start,
-        classes=classes,
-        gain_db=gain,
-        mix=mix,
-        timing=timing,
-        velocity=velocity,
-        tail=tail,
-        seed=seed,
-        variation=variation,
-        attack=attack,
-    )
 
     is_done = not projects or redrum_projects(
         projects,

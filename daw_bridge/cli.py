@@ -16,12 +16,14 @@ from typer.core import TyperGroup
 
 from daw_bridge.analysis_commands import extract, separate, transcribe
 from daw_bridge.batch_command import batch
+from daw_bridge.devices import resolve_device
 from daw_bridge.library_commands import presets_app, rhythms_app
 from daw_bridge.live_cli import live_app
-from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option, resolve_device
+from daw_bridge.logs import set_up_logging
+from daw_bridge.options import Device, Json, Preset, Quiet, Verbose, option
 from daw_bridge.reaper_cli import reaper_app
 from daw_bridge.render_commands import demo, render
-from daw_bridge.reporting import print_error, print_json, progress, set_up_logging, what_failed
+from daw_bridge.reporting import print_error, print_json, progress, what_failed
 from daw_bridge.work import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
 from transform.terminal import guard_output
@@ -197,7 +199,8 @@ def doctor(
     verbose: Verbose = False,
 ) -> None:
     """Say what works here and what does not, each failure with its cure."""
-    from daw_bridge.doctor import examine, print_checks
+    from daw_bridge.doctor import examine
+    from daw_bridge.reporting import print_checks
 
     set_up_logging(quiet, verbose)
     print_checks(examine(device), as_json, quiet)

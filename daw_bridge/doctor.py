@@ -5,19 +5,13 @@ import platform
 import shutil
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
-import typer
-
-from daw_bridge.reporting import print_json
-from transform.errors import DeviceError, RedrumError
+from daw_bridge.checks import Check, ProblemError, checked
 from transform.files import check_output
 
 # What each adapter is called and where it lives; a session with a DAW begins there.
@@ -25,22 +19,6 @@ ADAPTERS = {"REAPER": "daw_bridge.reaper"}
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
 _AGAIN = "install Redrum again, in a new virtual environment"
-
-Status = Literal["ok", "failed", "absent"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """What was found of one part; the cure is empty where all is well."""
-
-    name: str
-    status: Status
-    found: str
-    cure: str = ""
-
-
-class ProblemError(RedrumError):
-    """Something is there but of no use."""
 
 
 def examine(device: str = "auto") -> Iterator[Check]:
@@ -69,34 +47,6 @@ def examine(device: str = "auto") -> Iterator[Check]:
     for what, folder in _folders().items():
         yield checked(what, partial(_disk, folder), "make room, or use another disk")
     yield checked("speed", lambda: _speed(device), "see what failed above; -v tells more")
-
-
-def print_checks(checks: Iterable[Check], as_json: bool, quiet: bool) -> None:
-    """Say what was found, part by part; end the command with the exit code for it where a part failed."""
-    n_failed = 0
-    for check in checks:
-        n_failed += check.status == "failed"
-        if as_json:
-            print_json(asdict(check))
-        elif check.status == "failed" or not quiet:
-            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
-            if check.cure:
-                typer.echo(f"        {check.cure}")
-    if n_failed:
-        raise typer.Exit(DeviceError.exit_code)
-
-
-def checked(name: str, look: Callable[[], str], cure: str) -> Check:
-    """Return what looking finds, or why it fails with the error's own cure, if it has one."""
-    try:
-        return Check(name=name, status="ok", found=look())
-    except RedrumError as err:
-        return Check(name=name, status="failed", found=err.message, cure=err.hint or cure)
-    except Exception as err:  # whatever is wrong with a part of the machine, the rest is examined
-        why = str(err) or type(err).__name__
-        trace = traceback.extract_tb(err.__traceback__)[-1]
-        found = f"{why.splitlines()[0]} ({Path(trace.filename).name}:{trace.lineno})"
-        return Check(name=name, status="failed", found=found, cure=cure)
 
 
 def _redrum() -> str:
@@ -200,11 +150,12 @@ def _disk(folder: Path) -> str:
 
 def _speed(device: str) -> str:
     """Return how fast a shipped loop is redrummed, the second time, when everything is warm."""
-    from daw_bridge.options import resolve_device
+    from daw_bridge.devices import resolve_device
     from transform.audio import Recording
-    from transform.engine import Redrummer, RenderSettings
+    from transform.engine import Redrummer
     from transform.midi import read_midi
     from transform.presets import demo_recordings, find_rhythm
+    from transform.settings import RenderSettings
 
     device = resolve_device(device)
     redrummer = Redrummer.load(device=device)

@@ -180,7 +180,7 @@ class Helper:
                 os._exit(1)
 
     def _work(self) -> None:
-        from daw_bridge.reporting import let_go_of_log_file, set_up_logging
+        from daw_bridge.logs import let_go_of_log_file, set_up_logging
 
         set_up_logging(quiet=False, verbose=True)
         while not self._is_time_to_end():
@@ -223,7 +223,7 @@ class Helper:
     def _load(self) -> Redrummer:
         """Return the models, loaded for the first job."""
         if self._redrummer is None:
-            from daw_bridge.options import set_up_device
+            from daw_bridge.devices import set_up_device
             from transform.engine import Redrummer
 
             self._redrummer = Redrummer.load("default", device=set_up_device("auto", None))

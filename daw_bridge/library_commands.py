@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
     Device,
     Json,
@@ -17,16 +19,16 @@ from daw_bridge.options import (
     RhythmBpm,
     Threads,
     Verbose,
-    check_ending,
-    given_settings,
     option,
     preset_names,
     rhythm_names,
-    set_up_device,
 )
-from daw_bridge.reporting import Show, print_error, print_json, print_table, progress, set_up_logging
+from daw_bridge.reporting import print_error, print_json, print_table, progress
+from daw_bridge.take_report import Show
+from daw_bridge.work import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
+from transform.settings import RenderSettings, read_options
 
 if TYPE_CHECKING:
     from transform.events import Rhythm
@@ -101,7 +103,7 @@ def add_own_rhythm(
     if resolve_rhythm(str(path)).is_midi:
         added = add_rhythm(path, name)
     else:
-        tempo = given_settings(rhythm_bpm=rhythm_bpm).get("rhythm_bpm")
+        tempo = read_options(RenderSettings, {"rhythm_bpm": rhythm_bpm}).get("rhythm_bpm")
         with TemporaryDirectory(prefix="redrum-") as folder, progress(quiet) as show:
             midi = Path(folder) / f"{path.stem}.mid"
             midi.write_bytes(_transcribed(path, tempo, preset, set_up_device(device, threads), show))

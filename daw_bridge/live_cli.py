@@ -1,44 +1,31 @@
 """The commands `redrum live ...`."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
-    Align,
-    Attack,
     BitDepth,
-    Classes,
     Device,
     DrumMap,
     DryRun,
-    Engine,
-    Gain,
     Json,
-    Mix,
     Preset,
     Quiet,
-    RhythmBpm,
-    Seed,
-    Start,
-    Tail,
     Threads,
-    Timing,
-    Variation,
-    Velocity,
     Verbose,
     check_bit_depth,
-    given_settings,
+    in_session,
     option,
-    set_up_device,
+    sound_options,
 )
-from daw_bridge.reporting import print_error, print_json, set_up_logging
+from daw_bridge.reporting import print_checks, print_error
 from daw_bridge.session_commands import work_on
-from transform.errors import DawError
 
 live_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Ableton Live: redrum what is selected in it."
@@ -51,6 +38,7 @@ def group() -> None:
 
 
 @live_app.command()
+@sound_options(in_session("the set's"))
 def selected(
     rhythm: Annotated[
         str | None,
@@ -60,26 +48,9 @@ def selected(
         bool,
         typer.Option("--loop", help="All clips on the selected tracks that the Arrangement's loop touches."),
     ] = False,
-    engine: Engine = None,
     preset: Preset = "default",
-    length: Annotated[
-        str | None, option("source|rhythm|SECONDS", "Length of each take; a shorter rhythm loops.", "source")
-    ] = None,
-    align: Align = None,
-    source_bpm: Annotated[
-        str | None, option("N|auto", "Tempo of the sources; auto estimates it.", "the set's")
-    ] = None,
-    rhythm_bpm: RhythmBpm = None,
-    start: Start = None,
-    classes: Classes = None,
-    gain: Gain = None,
-    mix: Mix = None,
-    timing: Timing = None,
-    velocity: Velocity = None,
-    tail: Tail = None,
-    seed: Seed = None,
-    variation: Variation = None,
-    attack: Attack = None,
+    *,
+    given: dict[str, Any],
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -96,35 +67,25 @@ def selected(
     "rhythm" or "target"; else, of two selected audio clips, the one on the track further right or down.
     """
     set_up_logging(quiet, verbose)
-    given = given_settings(
-        engine=engine,
-        length=length or "source",
-        align=align,
-        source_bpm=source_bpm,
-        rhythm_bpm=rhythm_bpm,
-        start_s=start,
-        classes=classes,
-        gain_db=gain,
-        mix=mix,
-        timing=timing,
-        velocity=velocity,
-        tail=tail,
-        seed=seed,
-        variation=variation,
-        attack=attack,
-    )
     check_bit_depth(bit_depth)
 
     from daw_bridge.ableton import LiveSession
 
     session = LiveSession.connect("loop" if loop else "clips")
 
-    from daw_bridge.takes import Order, open_rhythm
-    from transform.engine import Redrummer, RenderSettings
+    from daw_bridge.takes import Order, settings_of
+    from daw_bridge.work import open_rhythm
+    from transform.engine import Redrummer
+    from transform.presets import resolve_rhythm
 
     with ExitStack() as files:
-        found = open_rhythm(rhythm, drum_map, files) if rhythm else None
-        order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
+        found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None
+        order = Order(
+            settings=settings_of(given),
+            rhythm=found,
+            bit_depth=bit_depth,
+            drum_map=drum_map,
+        )
         load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if session.not_placed is not None:
@@ -158,17 +119,7 @@ def doctor_command(library: Library = None, as_json: Json = False) -> None:
     """Say what works between Redrum and Live and what does not, each failure with its cure."""
     from daw_bridge.live_install import examine
 
-    n_failed = 0
-    for check in examine(library):
-        n_failed += check.status == "failed"
-        if as_json:
-            print_json(asdict(check))
-            continue
-        typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
-        if check.cure:
-            typer.echo(f"        {check.cure}")
-    if n_failed:
-        raise typer.Exit(DawError.exit_code)
+    print_checks(examine(library), as_json, quiet=False)
 
 
 def _print_changes(changes: list[str], none: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from platformdirs import user_documents_path
 
 from daw_bridge.ableton import NEEDED_VERSION, SCRIPT_NAME, LiveSession, LiveTooOld, SetNotSaved
-from daw_bridge.doctor import Check
+from daw_bridge.checks import Check
 from transform.confined import is_link
 from transform.errors import DawError, RedrumError
 from transform.files import write_bytes_atomic

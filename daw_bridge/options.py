@@ -1,14 +1,16 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from transform.errors import DeviceError, SettingsError
+from transform.errors import SettingsError
+from transform.settings import Option, RenderSettings, options_of, read_options
 
 
 def option(
@@ -28,6 +30,12 @@ def option(
         complete: the values that a shell offers for the beginning of one.
     """
     return typer.Option(*names, metavar=metavar, help=text, show_default=default, autocompletion=complete)
+
+
+def _typer_option(about: Option, *default: Any) -> Any:
+    return typer.Option(
+        *default, f"--{about.name}", metavar=about.metavar, help=about.help, show_default=about.unset
+    )
 
 
 def rhythm_names(beginning: str) -> list[str]:
@@ -61,39 +69,7 @@ Page = Annotated[
     Path | None,
     option("DIR", "Also make a page to listen to, in a folder of its own; it has --plot's pictures.", False),
 ]
-Engine = Annotated[
-    str | None, option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence")
-]
-Length = Annotated[
-    str | None, option("source|rhythm|SECONDS", "Length of the result; a shorter rhythm loops.", "rhythm")
-]
-Align = Annotated[
-    str | None,
-    option("auto|seconds|beats", "auto: in beats where both tempi are known, else in seconds.", "auto"),
-]
-SourceBpm = Annotated[
-    str | None, option("N|auto", "Tempo of the source; auto estimates it.", "from its tag or name")
-]
-RhythmBpm = Annotated[
-    str | None, option("N|auto", "Tempo of the rhythm; auto estimates it.", "from MIDI, its tag or name")
-]
-Start = Annotated[float | None, option("SECONDS", "Where in the rhythm to begin.", "0")]
-Classes = Annotated[str | None, option("KD,SD", "Redrum only these; the source's other stems play on.", "all")]
-Gain = Annotated[list[str] | None, option("CLASS=DB", "Louder or softer, such as HH=-6; may be repeated.")]
-Mix = Annotated[float | None, option("0..1", "1: the result alone, 0: the source alone.", "1")]
-Timing = Annotated[float | None, option("0..1", "0: on the grid, 1: as played.", "1")]
-Velocity = Annotated[
-    str | None, option("rhythm|source|0..1", "Whose dynamics, or one velocity for all.", "rhythm")
-]
-Tail = Annotated[
-    str | None, option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut")
-]
-Seed = Annotated[int | None, option("N", "The same seed gives the same bytes.", "0")]
-Variation = Annotated[float | None, option("0..10", "How far the latent engine varies the sound.", "0")]
-Attack = Annotated[
-    str | None,
-    option("original|none", "Whether the source's own hits begin the latent engine's strokes.", "original"),
-]
+RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhythm_bpm"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
     str, option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")
@@ -102,44 +78,55 @@ SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would be written.")]
 
 
-def given_settings(**texts: Any) -> dict[str, Any]:
-    """Return the fields of RenderSettings that options give, by name; those not given keep their defaults.
+def sound_options(
+    otherwise: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `RenderSettings`, in the place of its keyword-only parameter `given`.
 
-    Raises:
-        SettingsError: a value is no word that its option knows and no number.
+    The command is called with the fields that its user gives, by name, as `given`.
+
+    Args:
+        otherwise: by field, what this command says otherwise of its option.
     """
-    words = {
-        "length": ("source", "rhythm"),
-        "source_bpm": ("auto",),
-        "rhythm_bpm": ("auto",),
-        "velocity": ("rhythm", "source"),
+    options = options_of(RenderSettings)
+    options |= {name: replace(options[name], **words) for name, words in (otherwise or {}).items()}
+    parameters = [_parameter(name, about) for name, about in options.items()]
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in options}
+            command(**arguments, given=read_options(RenderSettings, given))
+
+        own = inspect.signature(command).parameters.values()
+        shown = [p for one in own for p in (parameters if one.name == "given" else [one])]
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in shown}
+        return run
+
+    return with_options
+
+
+def _parameter(field: str, about: Option) -> inspect.Parameter:
+    """Return the parameter of a command that an option fills; None: it is not given."""
+    default = _typer_option(about, None)
+    return inspect.Parameter(
+        field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=about.kind | None
+    )
+
+
+def in_session(whose_tempo: str) -> dict[str, dict[str, str]]:
+    """Return what the commands that work in a DAW say otherwise of the sound options."""
+    return {
+        "length": {"help": "Length of each take; a shorter rhythm loops.", "unset": "source"},
+        "source_bpm": {"help": "Tempo of the sources; auto estimates it.", "unset": whose_tempo},
     }
-    given = {name: value for name, value in texts.items() if value is not None}
-    for name in words.keys() & given.keys():
-        given[name] = _word_or_number(f"--{name.replace('_', '-')}", given[name], words[name])
-    if "classes" in given:
-        given["classes"] = tuple(name.strip().upper() for name in given["classes"].split(","))
-    if "gain_db" in given:
-        given["gain_db"] = dict(map(_class_gain, given["gain_db"]))
-    return given
 
 
 def check_choice_of_existing(overwrite: bool, skip_existing: bool) -> None:
     """Raise SettingsError where results that exist shall be both replaced and left alone."""
     if overwrite and skip_existing:
         raise SettingsError("--overwrite and --skip-existing contradict each other", hint="give one of them")
-
-
-def _word_or_number(option: str, text: str, words: tuple[str, ...]) -> str | float:
-    if text in words:
-        return text
-    try:
-        return float(text)
-    except ValueError as err:
-        known = " or ".join([*words, "a number"])
-        raise SettingsError(
-            f"{option} is {text!r}; it must be {known}", hint="see redrum render --help"
-        ) from err
 
 
 def class_list(text: str | None) -> tuple[str, ...]:
@@ -155,67 +142,9 @@ def class_list(text: str | None) -> tuple[str, ...]:
     return tuple(drum_class for drum_class in CLASSES if drum_class in names)
 
 
-def _class_gain(text: str) -> tuple[str, float]:
-    name, _, gain = text.partition("=")
-    try:
-        return name.strip().upper(), float(gain)
-    except ValueError as err:
-        raise SettingsError(
-            f"--gain is {text!r}; it must be CLASS=DB", hint="for example --gain HH=-6"
-        ) from err
-
-
 def check_bit_depth(bit_depth: str | None) -> None:
     """Raise SettingsError for a bit depth that no WAV file has."""
     from transform.audio import AudioFormat, resolve_output
 
     any_format = AudioFormat(sample_rate=44_100, n_channels=1, subtype="PCM_16")
     resolve_output(Path("any.wav"), any_format, bit_depth)
-
-
-def check_ending(path: Path | None, endings: tuple[str, ...]) -> None:
-    """Raise SettingsError for a path that ends otherwise."""
-    if path is not None and path.suffix.lower() not in endings:
-        raise SettingsError(f"the name of {path} must end in {' or '.join(endings)}", hint=f"add {endings[0]}")
-
-
-def n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_threads() -> int:
-    """Return how many threads compute unless it is said: one core is left to a DAW, where there are several."""
-    return max(1, n_cores() - 1)
-
-
-def set_up_device(name: str, threads: int | None) -> str:
-    """Let the models compute with so many threads, and return the device that a name stands for.
-
-    Without a number it is that of $OMP_NUM_THREADS, else `default_threads`.
-    """
-    device = resolve_device(name)
-
-    import torch
-
-    if threads or "OMP_NUM_THREADS" not in os.environ:  # which PyTorch has followed already
-        torch.set_num_threads(threads or default_threads())
-    with suppress(RuntimeError):  # it was set before in this process
-        torch.set_num_interop_threads(1)  # nothing here works on two things at once
-    return device
-
-
-def resolve_device(name: str) -> str:
-    """Return the device that a name stands for, after checking that it is there."""
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise SettingsError(f"--device is {name!r}", hint="the devices are auto, cpu, cuda and mps")
-    if name == "cpu":
-        return name
-    import torch
-
-    if name == "auto":  # never mps: these models have not been run there
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    is_there = torch.cuda.is_available() if name == "cuda" else torch.backends.mps.is_available()
-    if not is_there:
-        raise DeviceError(f"PyTorch finds no {name} device on this machine", hint="use --device auto")
-    return name

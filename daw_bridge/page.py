@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from daw_bridge.reporting import form_of
+from daw_bridge.take_report import form_of
 from transform.audio import AudioFormat, Recording, Samples, write_audio
 from transform.confined import is_link
 from transform.errors import OutputError, SettingsError

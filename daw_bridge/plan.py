@@ -10,20 +10,19 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from daw_bridge.manifest import Manifest
-from daw_bridge.options import given_settings
-from daw_bridge.work import check_preset, identity
+from daw_bridge.work import check_preset, identity, open_rhythm
 from transform.audio import Recording
-from transform.engine import RenderSettings
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
-from transform.midi import read_midi
 from transform.names import is_device
 from transform.presets import RhythmSource, resolve_rhythm
+from transform.settings import RenderSettings, read_options
 from transform.toml import parse_toml, read_text
 
 SOUND_ENDINGS = (
@@ -252,10 +251,8 @@ class _Rhythms:
 
     def _at(self, text: str) -> RhythmSource:
         found = resolve_rhythm(text)
-        if found.is_midi:
-            read_midi(found.path, drum_map=self._drum_map)
-        else:
-            Recording.open(found.path).close()
+        with ExitStack() as files:
+            open_rhythm(found, self._drum_map, files)
         return found
 
 
@@ -355,7 +352,7 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str
     if "start" in row:
         given["start_s"] = _number(row, "start")
     if "length" in row:
-        given |= given_settings(length=str(row["length"]))
+        given |= read_options(RenderSettings, {"length": str(row["length"])})
     if "engine" in row:
         given["engine"] = str(row["engine"])
     if "seed" in row:

@@ -3,39 +3,27 @@
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
-    Align,
-    Attack,
     BitDepth,
-    Classes,
     Device,
     DrumMap,
     DryRun,
-    Engine,
-    Gain,
     Json,
-    Mix,
     Preset,
     Quiet,
-    RhythmBpm,
-    Seed,
-    Start,
-    Tail,
     Threads,
-    Timing,
-    Variation,
-    Velocity,
     Verbose,
     check_bit_depth,
-    given_settings,
+    in_session,
     option,
-    set_up_device,
+    sound_options,
 )
-from daw_bridge.reporting import set_up_logging
 from daw_bridge.session_commands import work_on
 
 if TYPE_CHECKING:
@@ -52,31 +40,15 @@ def group() -> None:
 
 
 @reaper_app.command()
+@sound_options(in_session("the project's"))
 def selected(
     rhythm: Annotated[
         str | None,
         option("RHYTHM", "A MIDI file, a recording or a name of `rhythms list`.", "the selected MIDI item"),
     ] = None,
-    engine: Engine = None,
     preset: Preset = "default",
-    length: Annotated[
-        str | None, option("source|rhythm|SECONDS", "Length of each take; a shorter rhythm loops.", "source")
-    ] = None,
-    align: Align = None,
-    source_bpm: Annotated[
-        str | None, option("N|auto", "Tempo of the sources; auto estimates it.", "the project's")
-    ] = None,
-    rhythm_bpm: RhythmBpm = None,
-    start: Start = None,
-    classes: Classes = None,
-    gain: Gain = None,
-    mix: Mix = None,
-    timing: Timing = None,
-    velocity: Velocity = None,
-    tail: Tail = None,
-    seed: Seed = None,
-    variation: Variation = None,
-    attack: Attack = None,
+    *,
+    given: dict[str, Any],
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -92,23 +64,6 @@ def selected(
     "target"; else, of two selected audio items, the lower track's.
     """
     set_up_logging(quiet, verbose)
-    given = given_settings(
-        engine=engine,
-        length=length or "source",
-        align=align,
-        source_bpm=source_bpm,
-        rhythm_bpm=rhythm_bpm,
-        start_s=start,
-        classes=classes,
-        gain_db=gain,
-        mix=mix,
-        timing=timing,
-        velocity=velocity,
-        tail=tail,
-        seed=seed,
-        variation=variation,
-        attack=attack,
-    )
     check_bit_depth(bit_depth)
 
     from daw_bridge.reaper import RunningSession
@@ -116,11 +71,18 @@ def selected(
     with ExitStack() as files:
         session = files.enter_context(closing(RunningSession.connect()))
 
-        from daw_bridge.takes import Order, open_rhythm
-        from transform.engine import Redrummer, RenderSettings
+        from daw_bridge.takes import Order, settings_of
+        from daw_bridge.work import open_rhythm
+        from transform.engine import Redrummer
+        from transform.presets import resolve_rhythm
 
-        found = open_rhythm(rhythm, drum_map, files) if rhythm else None
-        order = Order(settings=RenderSettings(**given), rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
+        found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None
+        order = Order(
+            settings=settings_of(given),
+            rhythm=found,
+            bit_depth=bit_depth,
+            drum_map=drum_map,
+        )
         load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
         is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if not is_done:
@@ -169,9 +131,9 @@ def install_command(
 @reaper_app.command("doctor")
 def doctor_command(resources: Resources = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Say what the actions in REAPER lack, each failure with its cure."""
-    from daw_bridge.doctor import print_checks
     from daw_bridge.install import reaper_folder
     from daw_bridge.reaper_doctor import examine_reaper
+    from daw_bridge.reporting import print_checks
 
     set_up_logging(quiet, verbose=False)
     print_checks(examine_reaper(resources or reaper_folder()), as_json, quiet)

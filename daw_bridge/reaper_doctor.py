@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from daw_bridge import warm
-from daw_bridge.doctor import Check, ProblemError, checked
+from daw_bridge.checks import Check, ProblemError, checked
 from daw_bridge.install import ACTIONS as SCRIPTS
 from daw_bridge.install import (
     SHARED,

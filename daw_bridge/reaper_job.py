@@ -17,14 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from daw_bridge.logs import log_folder
 from daw_bridge.reaper_facts import job_of, plan_of
-from daw_bridge.reporting import log_folder
 from daw_bridge.session import FinishedTake, Job, published_media
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
 from transform.files import write_bytes_atomic
 
 if TYPE_CHECKING:
-    from daw_bridge.takes import Order, Report
+    from daw_bridge.take_report import Report
+    from daw_bridge.takes import Order
     from transform.engine import Redrummer
 
 SCHEMA = 1  # of the files
@@ -102,13 +103,14 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
         RhythmError: there is no such rhythm, or no drums are in it.
         AudioError: the recording cannot be read.
     """
-    from daw_bridge.takes import Order, open_rhythm
-    from transform.engine import RenderSettings
+    from daw_bridge.takes import Order, settings_of
+    from daw_bridge.work import open_rhythm
+    from transform.presets import resolve_rhythm
 
     def answer(name: str) -> str:
         return str(answers.get(name) or "").strip().strip('"')
 
-    given: dict[str, Any] = {"length": "source"}
+    given: dict[str, Any] = {}
     if engine := answer("engine"):
         given["engine"] = engine
     if length := answer("length"):
@@ -117,8 +119,8 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
         given["seed"] = _whole(seed)
     rhythm = answer("rhythm")
     return Order(
-        settings=RenderSettings(**given),
-        rhythm=open_rhythm(rhythm, "auto", files) if rhythm else None,
+        settings=settings_of(given),
+        rhythm=open_rhythm(resolve_rhythm(rhythm), "auto", files) if rhythm else None,
         is_on_own_track=bool(answers.get("is_on_own_track")),
     )
 

@@ -3,46 +3,32 @@
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
+from daw_bridge.logs import set_up_logging
 from daw_bridge.options import (
-    Align,
-    Attack,
     BitDepth,
-    Classes,
     Device,
     DrumMap,
     DryRun,
-    Engine,
-    Gain,
     Json,
-    Length,
-    Mix,
     Overwrite,
     Page,
     Plot,
     Preset,
     Quiet,
-    RhythmBpm,
-    Seed,
     SkipExisting,
-    SourceBpm,
-    Start,
-    Tail,
     Threads,
-    Timing,
-    Variation,
-    Velocity,
     Verbose,
     check_choice_of_existing,
-    given_settings,
     option,
     rhythm_names,
-    set_up_device,
+    sound_options,
 )
-from daw_bridge.reporting import print_report, progress, set_up_logging
+from daw_bridge.reporting import print_report, progress
 from daw_bridge.work import OUT_FOLDER, Work, check_preset, default_place, open_work
 from transform.errors import SettingsError
 
@@ -70,9 +56,10 @@ def demo(
     A second run replaces the files of the first.
     """
     from transform.audio import Recording
-    from transform.engine import Redrummer, RenderSettings
+    from transform.engine import Redrummer
     from transform.midi import read_midi
     from transform.presets import demo_recordings, find_rhythm
+    from transform.settings import RenderSettings
 
     set_up_logging(quiet, verbose)
     loops = demo_recordings()
@@ -99,6 +86,7 @@ def demo(
         typer.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
 
 
+@sound_options()
 def render(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
     rhythm: Annotated[
@@ -116,22 +104,9 @@ def render(
             "OUT.wav", "The result: WAV, FLAC, AIFF, CAF, W64.", "redrummed/SOURCE_RHYTHM.wav", "-o", "--output"
         ),
     ] = None,
-    engine: Engine = None,
     preset: Preset = "default",
-    length: Length = None,
-    align: Align = None,
-    source_bpm: SourceBpm = None,
-    rhythm_bpm: RhythmBpm = None,
-    start: Start = None,
-    classes: Classes = None,
-    gain: Gain = None,
-    mix: Mix = None,
-    timing: Timing = None,
-    velocity: Velocity = None,
-    tail: Tail = None,
-    seed: Seed = None,
-    variation: Variation = None,
-    attack: Attack = None,
+    *,
+    given: dict[str, Any],
     device: Device = "auto",
     threads: Threads = None,
     bit_depth: BitDepth = None,
@@ -148,23 +123,6 @@ def render(
     """Let a drum recording play another rhythm."""
     set_up_logging(quiet, verbose)
     check_choice_of_existing(overwrite, skip_existing)
-    given = given_settings(
-        engine=engine,
-        length=length,
-        align=align,
-        source_bpm=source_bpm,
-        rhythm_bpm=rhythm_bpm,
-        start_s=start,
-        classes=classes,
-        gain_db=gain,
-        mix=mix,
-        timing=timing,
-        velocity=velocity,
-        tail=tail,
-        seed=seed,
-        variation=variation,
-        attack=attack,
-    )
     with ExitStack() as files:
         work = open_work(files, Path(source), rhythm, drum_map, output)
         if page and plot is None:
@@ -176,7 +134,8 @@ def render(
             return
         work.check()
 
-        from transform.engine import Redrummer, RenderSettings
+        from transform.engine import Redrummer
+        from transform.settings import RenderSettings
 
         settings = RenderSettings(**given)
         if page:

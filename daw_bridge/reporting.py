@@ -1,122 +1,30 @@
-"""What `redrum` tells: results on stdout, as text or JSON Lines; errors, log lines and progress on stderr.
+"""What `redrum` tells: results on stdout, as text or JSON Lines; errors and progress on stderr.
 
 Names and cards come from others. `transform.terminal` guards both streams of the process, so that nothing that
 is printed is a command to a terminal. Cared for here is what goes elsewhere: progress bars, which are commands,
-the log file, and JSON.
+and JSON.
 """
 
 import json
 import logging
-import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from logging.handlers import RotatingFileHandler
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from transform.confined import is_link
-from transform.errors import RedrumError, SettingsError
-from transform.terminal import guarded, one_line, printable, unguarded, written_out
-
-if TYPE_CHECKING:
-    from transform.events import DrumEvent
+from daw_bridge.checks import Check
+from daw_bridge.take_report import Show, form_of
+from transform.errors import DeviceError, RedrumError
+from transform.terminal import guarded, one_line, unguarded, written_out
 
 SCHEMA = 1  # of the objects that --json prints
-_PACKAGES = ("transform", "daw_bridge", "training")
-_LOG_BYTES = 2**20
 _NO_CHARACTER = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger(__name__)
-Show = Callable[[str, float], None]
-
-
-class _ToStderr(logging.Handler):
-    """Writes to the stderr of the moment: a progress bar lets what it prints pass above itself."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(self.format(record), err=True)
-
-
-class _LogFile(RotatingFileHandler):
-    """A log file that ends, with a word about it, where it cannot be written any more."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        self.setLevel(logging.CRITICAL + 1)
-        with suppress(OSError, ValueError):  # the disk is still full
-            self.close()
-        err = sys.exc_info()[1]
-        why = err.strerror if isinstance(err, OSError) else err
-        _log.warning("nothing more is written to %s: %s", self.baseFilename, why)
-
-
-class _Lines(logging.Formatter):
-    """Writes a message on one line, whatever names are in it; only a traceback has lines of its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def set_up_logging(quiet: bool, verbose: bool) -> None:
-    """Send log lines to stderr: errors only, warnings, or with `verbose` all, then to the log file, too."""
-    if quiet and verbose:
-        raise SettingsError("-q and -v contradict each other", hint="give one of them")
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    for package in _PACKAGES:
-        logger = logging.getLogger(package)
-        logger.setLevel(level)
-        if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
-            handler = _ToStderr()
-            handler.setFormatter(_Lines("%(levelname)s: %(message)s"))
-            logger.addHandler(handler)
-    if verbose:
-        _log_to_file()
-
-
-def _log_to_file() -> None:
-    """Add the log file to where log lines go; the last megabytes of it are kept."""
-    loggers = [logging.getLogger(package) for package in _PACKAGES]
-    if any(isinstance(handler, _LogFile) for handler in loggers[0].handlers):
-        return
-    path = log_folder() / "redrum.log"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if is_link(path.parent):
-            _log.warning("there is no log file: %s is a link", path.parent)
-            return
-        if os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1):
-            _log.warning("there is no log file: %s is a link, or no file", path)
-            return
-        handler = _LogFile(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True)
-    except OSError as err:
-        _log.warning("there is no log file: %s", err)
-        return
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for logger in loggers:
-        logger.addHandler(handler)
-    _log.debug("this is also in %s: redrum %s", path, " ".join(sys.argv[1:]))
-
-
-def let_go_of_log_file() -> None:
-    """Close the log file until the next line for it: while it is open, Windows lets nobody begin a new one."""
-    for handler in logging.getLogger(_PACKAGES[0]).handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
-
-
-def log_folder() -> Path:
-    """Return where the log file lies: in $REDRUM_DATA, else the platform's place for logs."""
-    if chosen := os.environ.get("REDRUM_DATA"):
-        return Path(chosen) / "logs"
-    from platformdirs import user_log_path
-
-    return user_log_path("redrum", appauthor=False)
 
 
 @contextmanager
@@ -153,26 +61,6 @@ def _guarded_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
-
-
-def count_events(events: Iterable["DrumEvent"]) -> dict[str, int]:
-    """Return how many events there are of each class."""
-    from transform.events import CLASSES
-
-    counts = Counter(event.drum_class for event in events)
-    return {name: counts[name] for name in CLASSES}
-
-
-def form_of(report: dict[str, Any]) -> str:
-    """Return the sample rate, channels and bit depth of a result in words."""
-    depth = report["bit_depth"]
-    channels = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")
-    return f"{report['sample_rate']} Hz, {channels}, {depth.rstrip('f')} bits{' float' * depth.endswith('f')}"
-
-
-def depth_of(subtype: str) -> str:
-    """Return the bit depth of soundfile's name of a sample format, as --bit-depth has it."""
-    return {"FLOAT": "32f", "DOUBLE": "64f"}.get(subtype, subtype[-2:].lstrip("SU"))
 
 
 def is_told(report: dict[str, Any], would: str, as_json: bool, quiet: bool) -> bool:
@@ -252,3 +140,18 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_checks(checks: Iterable[Check], as_json: bool, quiet: bool) -> None:
+    """Say what was found, part by part; end the command with the exit code for it where a part failed."""
+    n_failed = 0
+    for check in checks:
+        n_failed += check.status == "failed"
+        if as_json:
+            print_json(asdict(check))
+        elif check.status == "failed" or not quiet:
+            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
+            if check.cure:
+                typer.echo(f"        {check.cure}")
+    if n_failed:
+        raise typer.Exit(DeviceError.exit_code)

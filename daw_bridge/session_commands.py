@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from daw_bridge.reporting import form_of, print_error, print_failure, print_json, progress
+from daw_bridge.reporting import print_error, print_failure, print_json, progress
+from daw_bridge.take_report import form_of
 from transform.errors import RedrumError
 
 if TYPE_CHECKING:
@@ -94,14 +95,16 @@ def redrum_projects(
         quiet: say nothing but errors.
     """
     from daw_bridge import als, rpp
-    from daw_bridge.takes import Order, open_rhythm
-    from transform.engine import Redrummer, RenderSettings
+    from daw_bridge.takes import Order, settings_of
+    from daw_bridge.work import open_rhythm
+    from transform.engine import Redrummer
+    from transform.presets import resolve_rhythm
 
-    settings = RenderSettings(**{"length": "source", **given})
+    settings = settings_of(given)
     load = cache(partial(Redrummer.load, preset, device=device))
     is_done = True
     with ExitStack() as files:
-        found = open_rhythm(rhythm, drum_map, files) if rhythm else None
+        found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None
         order = Order(settings=settings, rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
         for path in paths:
             is_set = path.suffix.lower() == LIVE_SET

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import soxr
 
-from daw_bridge.reporting import Show, count_events, depth_of
 from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
+from daw_bridge.take_report import Report, Show, report_of
 from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
-from transform.midi import drums_of_notes, read_midi
-from transform.presets import resolve_rhythm
+from transform.midi import drums_of_notes
+from transform.settings import RenderSettings
 
 _BLOCK_SAMPLES = 2**18
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
@@ -40,7 +40,6 @@ _LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
 
-Report = dict[str, Any]
 GivenRhythm = Rhythm | Recording
 
 
@@ -55,17 +54,9 @@ class Order:
     drum_map: str = "auto"
 
 
-def open_rhythm(name: str, drum_map: str, files: ExitStack) -> GivenRhythm:
-    """Return the rhythm that a user names: a MIDI file, a recording (closed by `files`) or a shipped one.
-
-    Raises:
-        RhythmError: there is no such rhythm, or no drums are in it.
-        AudioError: the recording cannot be read.
-    """
-    found = resolve_rhythm(name)
-    if found.is_midi:
-        return read_midi(found.path, drum_map=drum_map)
-    return files.enter_context(Recording.open(found.path))
+def settings_of(given: Mapping[str, Any]) -> RenderSettings:
+    """Return the settings of takes; a take is as long as its source unless what is given says otherwise."""
+    return RenderSettings(**{"length": "source", **given})
 
 
 def redrum_session(
@@ -182,18 +173,11 @@ class _Renderer:
             file = folder / f"{file_name(name)}.wav"
             take.write(file, bit_depth=self.order.bit_depth, progress=self.show)
             _, subtype = resolve_output(file, take.format, self.order.bit_depth)
-        notes = [note for note in take.notes if not (played.how and note.startswith("aligned "))]
-        report = {
-            "engine": played.settings.engine,
-            "duration_s": round(take.duration_s, 6),
-            "sample_rate": take.format.sample_rate,
-            "channels": take.format.n_channels,
-            "bit_depth": depth_of(subtype),
-            "gain_db": round(take.gain_db, 3),
-            "notes": [played.how, *notes] if played.how else notes,
-            "events": count_events(take.rhythm.events),
-            "seconds": round(time.perf_counter() - began_s, 3),
-        }
+        report = report_of(take, played.settings.engine, subtype)
+        if played.how:
+            notes = (note for note in report["notes"] if not note.startswith("aligned "))
+            report["notes"] = [played.how, *notes]
+        report["seconds"] = round(time.perf_counter() - began_s, 3)
         return FinishedTake(
             source=source, file=file, name=name, length_s=take.duration_s, n_channels=take.format.n_channels
         ), report

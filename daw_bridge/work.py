@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daw_bridge.options import check_ending
-from daw_bridge.reporting import Show, count_events, depth_of
+from daw_bridge.take_report import Show, report_of
 from transform.confined import is_link
 from transform.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from transform.audio import Recording
-    from transform.engine import Redrummer, RenderSettings
+    from transform.engine import Redrummer
     from transform.events import Rhythm
+    from transform.presets import RhythmSource
+    from transform.settings import RenderSettings
 
 OUT_FOLDER = Path("redrummed")
 
@@ -56,14 +57,7 @@ class Work:
         return {
             "output": str(self.output),
             "plot": str(self.plot) if self.plot else None,
-            "engine": settings.engine,
-            "duration_s": round(take.n_samples / take.format.sample_rate, 6),
-            "sample_rate": take.format.sample_rate,
-            "channels": take.format.n_channels,
-            "bit_depth": depth_of(subtype),
-            "gain_db": round(take.gain_db, 3),
-            "notes": list(take.notes),
-            "events": count_events(take.rhythm.events),
+            **report_of(take, settings.engine, subtype),
             "seconds": round(time.perf_counter() - began_s, 3),
         }
 
@@ -71,18 +65,28 @@ class Work:
 def open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output: Path | None) -> Work:
     """Return what to do with a source and a rhythm, both of them opened and checked."""
     from transform.audio import Recording
-    from transform.midi import read_midi
     from transform.presets import resolve_rhythm
 
     recording = files.enter_context(Recording.open(source))
     found = resolve_rhythm(rhythm)
-    target: Rhythm | Recording
-    if found.is_midi:
-        target = read_midi(found.path, drum_map=drum_map)
-    else:
-        target = files.enter_context(Recording.open(found.path))
+    target = open_rhythm(found, drum_map, files)
     output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
     return Work(source=recording, rhythm=target, output=output, inputs=(source, found.path))
+
+
+def open_rhythm(rhythm: "RhythmSource", drum_map: str, files: ExitStack) -> "Rhythm | Recording":
+    """Return a rhythm, read or, where it is a recording, opened and closed by `files`.
+
+    Raises:
+        RhythmError: it is missing, or no drums are in it.
+        AudioError: the recording cannot be read.
+    """
+    from transform.audio import Recording
+    from transform.midi import read_midi
+
+    if rhythm.is_midi:
+        return read_midi(rhythm.path, drum_map=drum_map)
+    return files.enter_context(Recording.open(rhythm.path))
 
 
 def default_place(path: Path) -> Path:
@@ -109,6 +113,12 @@ def check_preset(preset: str, engine: str) -> None:
         from transform.latent import check_models
 
         check_models(found)
+
+
+def check_ending(path: Path | None, endings: tuple[str, ...]) -> None:
+    """Raise SettingsError for a path that ends otherwise."""
+    if path is not None and path.suffix.lower() not in endings:
+        raise SettingsError(f"the name of {path} must end in {' or '.join(endings)}", hint=f"add {endings[0]}")
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path], *, overwrite: bool) -> None:

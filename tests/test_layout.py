@@ -48,10 +48,35 @@ def imports(path):
                 yield from ((name.name, inside) for name in child.names)
             elif isinstance(child, ast.ImportFrom):
                 base = package[: len(package) - child.level + 1] if child.level else ()
-                yield ".".join([*base, *filter(None, [child.module])]), inside
+                module = ".".join([*base, *filter(None, [child.module])])
+                yield from ((name, inside) for name in (module, *(f"{module}.{n.name}" for n in child.names)))
             yield from walk(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
 
     return list(walk(ast.parse(path.read_text(encoding="utf-8")), False))
+
+
+def is_command_line(path):
+    return path.stem in ("__main__", "cli", "options", "reporting") or path.stem.endswith(
+        ("_cli", "_command", "_commands")
+    )
+
+
+@pytest.fixture(scope="module")
+def reached():
+    """Return which of our modules, and whether Typer, each module imports in the end, at whatever moment."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    near = {
+        path: {names.get(module, module) for module, _ in imports(path)} & {*MODULES, "typer"}
+        for path in MODULES
+    }
+
+    def reach(path, found):
+        for other in near.get(path, set()) - found:
+            found.add(other)
+            reach(other, found)
+        return found
+
+    return {path: reach(path, set()) for path in MODULES}
 
 
 def module_id(path):
@@ -74,6 +99,17 @@ def test_imports_point_at_transform(path):
             continue
         lazily = is_cli and other == "training" and inside
         assert other in MAY_IMPORT[package] or lazily, f"{module_id(path)} imports {module}"
+
+
+def test_only_the_command_line_knows_typer(reached):
+    known = {module_id(path) for path in MODULES if "typer" in reached[path]}
+    assert known == {
+        module_id(path) for path in MODULES if is_command_line(path) and path.parent.name != "transform"
+    }
+
+
+def test_no_module_imports_itself_in_the_end(reached):
+    assert not [module_id(path) for path in MODULES if path in reached[path]]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)

@@ -161,8 +161,8 @@ def _separate(redrummer: Redrummer, recording: Recording) -> float:
 
 
 def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **options: Any) -> float:
-    from transform.engine import RenderSettings
     from transform.midi import read_midi
+    from transform.settings import RenderSettings
 
     rhythm = read_midi(find_rhythm(_RHYTHM).path)
     settings = RenderSettings(length="source", engine=engine, **options)

@@ -24,7 +24,7 @@ from training.synthesis import SEGMENT_SAMPLES
 from transform.audio import Recording
 from transform.bank import Bank
 from transform.codec import Codec
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.errors import RedrumError
 from transform.events import DrumEvent, Rhythm
 from transform.latent import MODELS, PEAK
@@ -32,6 +32,7 @@ from transform.one_shots import load_kit, save_kit
 from transform.presets import Preset
 from transform.resequence import Arrangement, arrange
 from transform.rhythm_transformer import ACTIVATION_HOP, activations_of_events
+from transform.settings import RenderSettings
 from transform.transcriber import Activations, Transcriber
 
 # The preset as it is.

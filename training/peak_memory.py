@@ -59,7 +59,8 @@ def _render(
 ) -> float | None:
     """Redrum a source and return the memory that it took; None where it cannot be done."""
     from transform.audio import SAMPLE_RATE, Recording
-    from transform.engine import Redrummer, RenderSettings
+    from transform.engine import Redrummer
+    from transform.settings import RenderSettings
 
     played = rhythm if isinstance(rhythm, Rhythm) else Recording.from_samples(rhythm, SAMPLE_RATE)
     try:

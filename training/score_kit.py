@@ -18,11 +18,12 @@ from training.scores import class_counts, interval, pooled
 from training.synthesis import SegmentRecipe, Synthesiser, pseudo_target, render_batch
 from transform.audio import Recording
 from transform.codec import Codec
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.errors import AudioError
 from transform.events import CLASSES, Rhythm, nearest_class
 from transform.latent import LatentModel
 from transform.rhythm_transformer import RhythmNet
+from transform.settings import RenderSettings
 from transform.transcriber import Transcriber
 
 _log = logging.getLogger(__name__)

@@ -37,15 +37,14 @@ from training.pieces import PieceCutter, Pieces, PieceSettings
 from training.score_codec import codec_scores, kit_originals
 from training.scores import means
 from transform.codec import (
-    CONFIGURATIONS,
     Codec,
-    CodecConfig,
     CodecNet,
     EncoderNet,
     GeneratorNet,
     load_encoder,
     load_generator,
 )
+from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.files import write_text_atomic
 from transform.presets import Preset

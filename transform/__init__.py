@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transform.audio import Recording
-    from transform.engine import Redrummer, RenderSettings, Take
+    from transform.engine import Redrummer, Take
     from transform.errors import (
         AudioError,
         CheckpointError,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SettingsError,
     )
     from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+    from transform.settings import RenderSettings
     from transform.transcriber import Transcriber
 
 __all__ = [
@@ -53,7 +54,7 @@ _HOME_OF = {
     "Recording": "audio",
     "RedrumError": "errors",
     "Redrummer": "engine",
-    "RenderSettings": "engine",
+    "RenderSettings": "settings",
     "Rhythm": "events",
     "RhythmError": "errors",
     "SettingsError": "errors",

@@ -6,16 +6,14 @@ Their tensors are (B, F, C), which spares processors all copying between layers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transform.codec_config import CodecConfig
 from transform.stft import N_HOPS, fft_size, synthesise
-
-if TYPE_CHECKING:
-    from transform.codec import CodecConfig
 
 _NARROW, _PIECE_FRAMES = 64, 512  # channels of which there are so many frames that pieces fit a cache better
 

@@ -10,8 +10,8 @@ its length.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -21,11 +21,9 @@ import numpy as np
 from transform.attack_overlay import AttackOverlay, Sound
 from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
 from transform.bank import Bank
-from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
+from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
     CLASS_NAMES,
-    CLASSES,
-    AlignMode,
     DrumEvent,
     Rhythm,
     TempoMap,
@@ -38,9 +36,9 @@ from transform.listening import Listening, listen
 from transform.presets import load_preset
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.separator import OpensStems, Separator, StemReader
+from transform.settings import RenderSettings
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
-ENGINES = ("resequence", "latent")
 Progress = Callable[[str, float], None]
 
 _BLOCK_SAMPLES = 2**17
@@ -48,85 +46,8 @@ _CUT_FADE_S = 0.005
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
 
-@dataclass(frozen=True, kw_only=True)
-class RenderSettings:
-    """What a take should be."""
-
-    engine: str = "resequence"
-    length: Literal["source", "rhythm"] | float = "rhythm"  # or seconds; a shorter rhythm loops
-    align: AlignMode = "auto"
-    source_bpm: float | Literal["auto"] | None = None  # None: what tag or file name say; "auto": estimated
-    rhythm_bpm: float | Literal["auto"] | None = None
-    start_s: float = 0.0  # where in the rhythm the take begins
-    classes: tuple[str, ...] = ()  # redrum only these and keep the source's other stems; none: all
-    gain_db: Mapping[str, float] = field(default_factory=dict)  # by class
-    mix: float = 1.0  # 1: the redrummed sound alone, 0: the original alone
-    timing: float = 1.0  # 1: as played, 0: on the grid
-    velocity: Literal["source", "rhythm"] | float = "rhythm"  # or one velocity for all
-    tail: Literal["cut", "ring", "wrap"] = "cut"
-    seed: int = 0
-    variation: float = 0.0  # how far latents are drawn from their mean; 1: by their deviation
-    attack: Literal["original", "none"] = "original"  # the latent engine's: the source's own, or generated
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise SettingsError(f"there is no engine {self.engine!r}", hint=f"engines: {', '.join(ENGINES)}")
-        if self.length not in ("source", "rhythm") and not _is_between(self.length, 1e-3, 86_400.0):
-            raise SettingsError(f"length is {self.length}", hint="give source, rhythm, or seconds up to 86400")
-        if not (_is_between(self.start_s, 0.0, math.inf) and math.isfinite(self.start_s)):
-            raise SettingsError(f"start is {self.start_s}", hint="give seconds within the rhythm, 0 or later")
-        if self.align not in ("auto", "seconds", "beats"):
-            raise SettingsError(f"align is {self.align!r}", hint="give auto, seconds or beats")
-        for name, bpm in (("source", self.source_bpm), ("rhythm", self.rhythm_bpm)):
-            if bpm not in (None, "auto") and not _is_between(bpm, 1.0, 1000.0):
-                raise SettingsError(f"the {name}'s tempo is {bpm}", hint="give 1 to 1000 BPM, or auto")
-        for name, value, what in (
-            ("mix", self.mix, "0 is the original alone, 1 the redrummed sound alone"),
-            ("timing", self.timing, "0 is on the grid, 1 as played"),
-        ):
-            if not _is_between(value, 0.0, 1.0):
-                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
-        if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
-            raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
-        if self.tail not in ("cut", "ring", "wrap"):
-            raise SettingsError(f"tail is {self.tail!r}", hint="give cut, ring or wrap")
-        for drum_class in (*self.classes, *self.gain_db):
-            if drum_class not in CLASSES:
-                raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
-        for drum_class in self.classes:
-            if self.classes.count(drum_class) > 1:
-                raise SettingsError(f"{drum_class} is among the classes twice", hint="name each class once")
-        for drum_class, gain in self.gain_db.items():
-            if not _is_between(gain, -120.0, 24.0):
-                raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
-        if self.seed < 0:
-            raise SettingsError(f"the seed is {self.seed}", hint="give 0 or more")
-        if not _is_between(self.variation, 0.0, 10.0):
-            raise SettingsError(f"the variation is {self.variation}", hint="give 0 (none) to 10")
-        if self.variation and self.engine != "latent":
-            raise SettingsError(
-                f"the {self.engine} engine knows no variation", hint="leave it out, or take the latent engine"
-            )
-        if self.attack not in ("original", "none"):
-            raise SettingsError(f"attack is {self.attack!r}", hint="give original or none")
-        if self.attack != "original" and self.engine != "latent":
-            raise SettingsError(
-                f"the {self.engine} engine plays nothing but the source's own attacks",
-                hint="leave --attack out, or take the latent engine",
-            )
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The classes that the source goes on playing itself."""
-        return tuple(c for c in CLASSES if self.classes and c not in self.classes)
-
-
-def _is_between(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and low <= value <= high
-
-
 class Take:
-    """A recording's drums playing a rhythm; `notes` are sentences that its user should read."""
+    """A recording's drums playing a rhythm; `notes()` are sentences that its user should read."""
 
     def __init__(
         self,
@@ -155,24 +76,23 @@ class Take:
         """Length in seconds."""
         return self.n_samples / self.format.sample_rate
 
-    @property
     def gain_db(self) -> float:
-        """How far the take is turned down so that nothing clips, 0 or less; the first call renders it once."""
+        """Return the gain that keeps the take from clipping, 0 or less; the first call renders it once."""
         if self._peak is None:
             self._peak = self._rendered_peak()
         # A hair below full scale, so that rounding to integers never reaches beyond it.
         return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
 
-    @property
     def notes(self) -> tuple[str, ...]:
-        """What was decided for the user, one sentence each."""
-        if self.gain_db < 0:
-            return (*self._notes, f"turned down by {-self.gain_db:.2f} dB so that nothing clips")
+        """Return what was decided for the user, one sentence each; the first call renders the take."""
+        gain_db = self.gain_db()
+        if gain_db < 0:
+            return (*self._notes, f"turned down by {-gain_db:.2f} dB so that nothing clips")
         return self._notes
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
-        gain = np.float32(10 ** (self.gain_db / 20))  # before the take is read, as it renders it
+        gain = np.float32(10 ** (self.gain_db() / 20))  # before the take is read, as it renders it
         out = self._rendered_once(start, stop)
         out *= gain
         return out

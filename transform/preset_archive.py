@@ -154,7 +154,7 @@ def _checked(folder: Path, path: Path) -> Preset:
 def _check_weights(file: Path, path: Path) -> None:
     """Raise CheckpointError if weights are none, or belong to no model that can be built."""
     # Here, as they import PyTorch.
-    from transform.codec import CodecConfig
+    from transform.codec_config import CodecConfig
     from transform.rhythm_transformer import RhythmConfig
     from transform.separator import SeparatorConfig
     from transform.transcriber import TranscriberConfig

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transform.codec_config import CodecConfig
 from transform.pqmf import Pqmf
-
-if TYPE_CHECKING:
-    from transform.codec import CodecConfig
 
 _NOISE_PERIOD = 16_384  # band samples after which the noise repeats
 _DILATIONS = (1, 3, 9)

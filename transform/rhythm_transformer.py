@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE
-from transform.codec import Codec, CodecConfig
+from transform.codec import Codec
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings

@@ -175,8 +175,9 @@ def _alone_s(stems: Sequence[Path]) -> float:
 
 def work_alone(stems: Sequence[Path]) -> float:
     """Return the seconds that redrumming recordings takes without writing them; loading does not count."""
-    from transform.engine import Redrummer, RenderSettings
+    from transform.engine import Redrummer
     from transform.midi import read_midi
+    from transform.settings import RenderSettings
 
     redrummer = Redrummer.load()
     rhythm = read_midi(find_rhythm(RHYTHM).path)

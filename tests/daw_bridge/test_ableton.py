@@ -33,9 +33,9 @@ from daw_bridge.actions.redrum_live.server import MESSAGE_BYTES, door_path
 from daw_bridge.connection import Connection
 from daw_bridge.session import FinishedTake, pair_items
 from daw_bridge.takes import Order, redrum_session
-from transform.engine import RenderSettings
 from transform.midi import read_midi
 from transform.presets import find_rhythm
+from transform.settings import RenderSettings
 
 
 @pytest.fixture

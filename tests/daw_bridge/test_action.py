@@ -19,8 +19,9 @@ from daw_bridge.cli import app
 from daw_bridge.install import install
 from daw_bridge.reaper_job import JobFiles
 from daw_bridge.takes import Order, redrum_session
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.presets import demo_recordings
+from transform.settings import RenderSettings
 
 RATE = 44_100
 RHYTHM = "bossa-nova-132"

@@ -31,11 +31,12 @@ from daw_bridge.reporting import progress
 from training import kit_preset, train_kit
 from training.card import describe_model
 from training.train_kit import KitTraining
-from transform.engine import Redrummer, RenderSettings, Take
+from transform.engine import Redrummer, Take
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
 from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
+from transform.settings import RenderSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 44_100
@@ -249,7 +250,7 @@ def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
     result = redrum(*arguments, "--overwrite", "-v")
     assert result.exit_code == 0
     assert f"this is also in {log}" in result.stderr
-    assert "DEBUG daw_bridge.reporting: this is also in" in log.read_text(encoding="utf-8")
+    assert "DEBUG daw_bridge.logs: this is also in" in log.read_text(encoding="utf-8")
 
 
 def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):

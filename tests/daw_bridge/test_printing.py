@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from daw_bridge import __main__, reporting
+from daw_bridge import __main__, logs
 from daw_bridge.cli import _end_tidily
-from daw_bridge.reporting import print_json, print_table, progress, set_up_logging
+from daw_bridge.logs import set_up_logging
+from daw_bridge.reporting import print_json, print_table, progress
 from transform.presets import find_rhythm
 from transform.terminal import guard_output
 
@@ -237,7 +238,7 @@ class FullDisk:
 
 
 def test_a_full_disk_ends_the_log_file_with_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(reporting._LogFile, "_open", lambda self: FullDisk())
+    monkeypatch.setattr(logs._LogFile, "_open", lambda self: FullDisk())
     set_up_logging(quiet=False, verbose=True)
     log = logging.getLogger("daw_bridge.test")
     for number in range(3):

@@ -25,9 +25,9 @@ from daw_bridge.reaper import (
 )
 from daw_bridge.session import FinishedTake
 from daw_bridge.takes import Order, redrum_session
-from transform.engine import RenderSettings
 from transform.errors import DawError
 from transform.events import DrumEvent, Rhythm
+from transform.settings import RenderSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 RHYTHM = Rhythm((DrumEvent(0.0, "KD", 0.9),), 0.5, None, "kick")

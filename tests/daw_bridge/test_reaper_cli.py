@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from daw_bridge.cli import app
 from daw_bridge.takes import Order, redrum_session
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.presets import demo_recordings, load_preset
+from transform.settings import RenderSettings
 from transform.transcriber import Transcriber
 
 RHYTHM = "bossa-nova-132"

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from daw_bridge.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING
 from transform.presets import demo_recordings, load_preset
 
+ROOT = Path(__file__).resolve().parents[2]
 RHYTHM = "hip-hop-bounce-140"
 RESULT = f"loop_{RHYTHM}.wav"
 
@@ -370,6 +373,26 @@ def test_a_line_feed_in_a_name_forges_no_line(here):
 
 
 # --- other places that a stranger may have prepared ---
+
+
+@pytest.mark.parametrize("kind", ["hard link", "link", "linked folder"])
+def test_no_log_line_goes_into_a_file_of_mine(here, monkeypatch, kind):
+    monkeypatch.setenv("REDRUM_DATA", str(here / "data"))
+    mine_log = here / "mine" / "redrum.log"
+    mine_log.write_text("mine")
+    (here / "data" / "logs").mkdir(parents=True)
+    if kind == "hard link":
+        os.link(mine_log, here / "data" / "logs" / "redrum.log")
+    elif kind == "link":
+        link(here / "data" / "logs" / "redrum.log", mine_log)
+    else:
+        (here / "data" / "logs").rmdir()
+        link(here / "data" / "logs", here / "mine")
+    arguments = [sys.executable, "-m", "daw_bridge", "rhythms", "add", "-v", "new", "none.mid"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert "there is no log file" in done.stderr
+    assert mine_log.read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")

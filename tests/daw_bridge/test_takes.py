@@ -8,9 +8,9 @@ import soundfile
 
 from daw_bridge.session import Item, Job, Note, Piece, Track, pair_items
 from daw_bridge.takes import Order, heard, redrum_session
-from transform.engine import RenderSettings
 from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.settings import RenderSettings
 
 RATE = 44_100
 IN_A_DAW = RenderSettings(length="source")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from daw_bridge.batch import default_jobs
 from daw_bridge.cli import app
-from daw_bridge.options import set_up_device
+from daw_bridge.devices import set_up_device
 from transform.engine import Redrummer
 from transform.presets import demo_recordings
 

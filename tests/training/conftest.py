@@ -18,7 +18,8 @@ from training.pack import Pack
 from training.rhythms import Groove
 from training.synthesis import SynthesisSettings
 from training.train_transcriber import TranscriberTraining
-from transform.codec import CodecConfig, CodecNet
+from transform.codec import CodecNet
+from transform.codec_config import CodecConfig
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import write_midi
 from transform.presets import load_preset

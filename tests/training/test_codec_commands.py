@@ -7,7 +7,7 @@ from training.discriminators import DiscriminatorConfig
 from training.pieces import PieceSettings
 from training.synthesis import SynthesisSettings
 from training.train_codec import CodecTraining
-from transform.codec import CodecConfig
+from transform.codec_config import CodecConfig
 from transform.presets import load_preset
 
 

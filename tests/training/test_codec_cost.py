@@ -5,7 +5,8 @@ from safetensors.torch import save_file
 
 from training.card import describe_model
 from training.codec_cost import codec_costs
-from transform.codec import CONFIGURATIONS, EncoderNet, GeneratorNet
+from transform.codec import EncoderNet, GeneratorNet
+from transform.codec_config import CONFIGURATIONS
 from transform.presets import load_preset
 from transform.weights import config_to_json
 

@@ -19,7 +19,8 @@ from training.rhythm_pairs import (
 from training.rhythms import Stroke
 from training.scenes import joined
 from training.synthesis import BusRecipe, Synthesiser, SynthesisSettings, render_batch
-from transform.codec import CodecConfig, EncoderNet
+from transform.codec import EncoderNet
+from transform.codec_config import CodecConfig
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.rhythm_transformer import config_for

@@ -15,7 +15,8 @@ from training.pack import Pack, PackError
 from training.pieces import Pieces, PieceSettings
 from training.synthesis import SynthesisSettings
 from training.train_codec import CodecTraining, codec_training, export_codec, train_codec
-from transform.codec import CONFIGURATIONS, Codec, CodecConfig
+from transform.codec import Codec
+from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, OutputError, SettingsError
 from transform.presets import load_preset
 

@@ -26,7 +26,8 @@ from training.train_rhythm import (
     train_rhythm,
 )
 from training.train_transcriber import export_transcriber, train_transcriber
-from transform.codec import CONFIGURATIONS, Codec, CodecConfig
+from transform.codec import Codec
+from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import load_preset
 from transform.rhythm_transformer import load_rhythm

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from transform import codec as module
-from transform.codec import CONFIGURATIONS, Codec, CodecConfig, CodecNet, EncoderNet, GeneratorNet
+from transform.codec import Codec, CodecNet, EncoderNet, GeneratorNet
+from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, DeviceError, SettingsError
 from transform.weights import config_from_json, config_to_json
 

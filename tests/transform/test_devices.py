@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from transform.audio import Recording
-from transform.engine import Redrummer, RenderSettings
+from transform.engine import Redrummer
 from transform.midi import read_midi
 from transform.presets import demo_recordings, find_rhythm
+from transform.settings import RenderSettings
 
 pytestmark = pytest.mark.gpu
 TOLERANCE_DB = -40.0  # of a difference against the sound: convolutions on a GPU round to 10 bits (TF32)

@@ -13,14 +13,16 @@ from training.measures import log_mel_distance_db
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
 from transform.bank import Bank
-from transform.codec import Codec, CodecConfig, CodecNet, Encoded
-from transform.engine import Redrummer, RenderSettings
+from transform.codec import Codec, CodecNet, Encoded
+from transform.codec_config import CodecConfig
+from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
 from transform.listening import Listening
 from transform.presets import ModelFile, Preset, demo_recordings
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
+from transform.settings import RenderSettings
 from transform.weights import config_to_json
 
 RATE = 44_100
@@ -345,7 +347,7 @@ def test_classes_are_redrummed_and_the_other_stems_play_on(played):
     assert np.abs(onset_errors_s(kicks[0], [t for t, c in WANTED if c == "KD"])).max() < 0.007
     for drum_class in ("HH", "SD"):  # of the other stems nothing is copied
         assert np.abs(band(kicks[0], drum_class)).max() < 0.02
-    assert "the source's own snare drum, tom, hi-hat and cymbal play on" in take.notes
+    assert "the source's own snare drum, tom, hi-hat and cymbal play on" in take.notes()
 
 
 def test_kept_stems_play_alone_where_the_rhythm_has_nothing_for_the_classes(played):
@@ -389,8 +391,8 @@ def test_what_the_source_lacks_is_played_by_the_nearest_class(played):
     source, _, redrummer = played()
     rhythm = rhythm_of((0.2, "TT"), (0.7, "CY"), (1.2, "KD"))
     take = redrummer.redrum(source, rhythm, settings_of())
-    assert "the source has no tom: its kick drum plays that part" in take.notes
-    assert "the source has no cymbal: its hi-hat plays that part" in take.notes
+    assert "the source has no tom: its kick drum plays that part" in take.notes()
+    assert "the source has no cymbal: its hi-hat plays that part" in take.notes()
     same = redrummer.redrum(source, rhythm_of((0.2, "KD"), (0.7, "HH"), (1.2, "KD")), settings_of())
     np.testing.assert_allclose(whole(take), whole(same), atol=1e-5)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from transform.audio import Recording
-from transform.codec import Codec, CodecConfig, CodecNet
+from transform.codec import Codec, CodecNet
+from transform.codec_config import CodecConfig
 from transform.events import CLASSES, DrumEvent
 from transform.latent_bank import GAINS, chosen_frames, latent_bank
 from transform.listening import Listening

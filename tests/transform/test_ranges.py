@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from training.evaluation_transcriber import EVALUATION_CONFIG
-from transform import codec, rhythm_transformer
+from transform import codec_config, rhythm_transformer
 from transform.audio import Recording
-from transform.codec import Codec, CodecConfig, CodecNet
+from transform.codec import Codec, CodecNet
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.features import FeatureSettings
 from transform.rhythm_transformer import RhythmConfig
@@ -57,7 +58,7 @@ def test_a_list_has_an_end(config, name):
 
 
 def test_what_is_shipped_and_what_the_paper_has_lies_within():
-    for made in (*codec.CONFIGURATIONS.values(), *rhythm_transformer.CONFIGURATIONS.values()):
+    for made in (*codec_config.CONFIGURATIONS.values(), *rhythm_transformer.CONFIGURATIONS.values()):
         assert config_from_json(config_to_json(made), type(made)) == made
     assert replace(EVALUATION_CONFIG) == EVALUATION_CONFIG
 

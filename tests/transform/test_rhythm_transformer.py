@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from transform.codec import CONFIGURATIONS as CODECS
-from transform.codec import Codec, CodecConfig, CodecNet
+from transform.codec import Codec, CodecNet
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.rhythm_transformer import (

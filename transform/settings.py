@@ -1,0 +1,255 @@
+"""What a take should be. Each setting is declared here once: its default, its check, and its option.
+
+The commands build their options from the fields of `RenderSettings` (`daw_bridge.options.sound_options`), so a
+field with an option is all that a new one needs. Nothing heavy is imported: `redrum --help` reads this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from transform.errors import SettingsError
+
+if TYPE_CHECKING:
+    from transform.events import AlignMode
+
+ENGINES = ("resequence", "latent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of settings is given as text."""
+
+    metavar: str  # what its value is
+    help: str
+    unset: str | bool = True  # what happens without it, in words
+    name: str = ""  # without the dashes; "": the field's own
+    kind: Any = str  # what a command line makes of the text before it is read
+    read: Callable[[str, Any], Any] = lambda name, value: value  # returns the field's value
+
+
+def option(metavar: str, help: str, unset: str | bool = True, **more: Any) -> dict[str, Option]:
+    """Return the metadata of a field that has an option; the arguments are the fields of `Option`."""
+    return {"option": Option(metavar=metavar, help=help, unset=unset, **more)}
+
+
+def options_of(settings: type) -> dict[str, Option]:
+    """Return the options of a dataclass of settings, by field."""
+    found = {f.name: f.metadata["option"] for f in fields(settings) if "option" in f.metadata}
+    return {name: replace(option, name=option.name or name.replace("_", "-")) for name, option in found.items()}
+
+
+def read_options(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that options give, by name; those not given keep their defaults.
+
+    Args:
+        settings: a dataclass of settings.
+        given: values by field, as a command line passes them on; None: not given.
+
+    Raises:
+        SettingsError: a value is no word that its option knows and no number.
+    """
+    options = options_of(settings)
+    return {
+        name: options[name].read(f"--{options[name].name}", value)
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _or_number(*words: str) -> Callable[[str, str], str | float]:
+    """Return what reads one of these words, or a number."""
+
+    def read(name: str, text: str) -> str | float:
+        if text in words:
+            return text
+        try:
+            return float(text)
+        except ValueError as err:
+            known = " or ".join([*words, "a number"])
+            raise SettingsError(
+                f"{name} is {text!r}; it must be {known}", hint="see redrum render --help"
+            ) from err
+
+    return read
+
+
+def _classes(name: str, text: str) -> tuple[str, ...]:
+    return tuple(drum_class.strip().upper() for drum_class in text.split(","))
+
+
+def _gains(name: str, texts: list[str]) -> dict[str, float]:
+    gains = {}
+    for text in texts:
+        drum_class, _, gain = text.partition("=")
+        try:
+            gains[drum_class.strip().upper()] = float(gain)
+        except ValueError as err:
+            raise SettingsError(
+                f"{name} is {text!r}; it must be CLASS=DB", hint="for example --gain HH=-6"
+            ) from err
+    return gains
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """What a take should be."""
+
+    engine: str = field(
+        default="resequence",
+        metadata=option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence"),
+    )
+    length: Literal["source", "rhythm"] | float = field(  # or seconds
+        default="rhythm",
+        metadata=option(
+            "source|rhythm|SECONDS",
+            "Length of the result; a shorter rhythm loops.",
+            "rhythm",
+            read=_or_number("source", "rhythm"),
+        ),
+    )
+    align: AlignMode = field(
+        default="auto",
+        metadata=option(
+            "auto|seconds|beats", "auto: in beats where both tempi are known, else in seconds.", "auto"
+        ),
+    )
+    source_bpm: float | Literal["auto"] | None = field(  # None: what tag or file name say
+        default=None,
+        metadata=option(
+            "N|auto",
+            "Tempo of the source; auto estimates it.",
+            "from its tag or name",
+            read=_or_number("auto"),
+        ),
+    )
+    rhythm_bpm: float | Literal["auto"] | None = field(
+        default=None,
+        metadata=option(
+            "N|auto",
+            "Tempo of the rhythm; auto estimates it.",
+            "from MIDI, its tag or name",
+            read=_or_number("auto"),
+        ),
+    )
+    start_s: float = field(
+        default=0.0,
+        metadata=option("SECONDS", "Where in the rhythm to begin.", "0", name="start", kind=float),
+    )
+    classes: tuple[str, ...] = field(  # none: all
+        default=(),
+        metadata=option("KD,SD", "Redrum only these; the source's other stems play on.", "all", read=_classes),
+    )
+    gain_db: Mapping[str, float] = field(  # by class
+        default_factory=dict,
+        metadata=option(
+            "CLASS=DB",
+            "Louder or softer, such as HH=-6; may be repeated.",
+            name="gain",
+            kind=list[str],
+            read=_gains,
+        ),
+    )
+    mix: float = field(
+        default=1.0,
+        metadata=option("0..1", "1: the result alone, 0: the source alone.", "1", kind=float),
+    )
+    timing: float = field(
+        default=1.0, metadata=option("0..1", "0: on the grid, 1: as played.", "1", kind=float)
+    )
+    velocity: Literal["source", "rhythm"] | float = field(
+        default="rhythm",
+        metadata=option(
+            "rhythm|source|0..1",
+            "Whose dynamics, or one velocity for all.",
+            "rhythm",
+            read=_or_number("rhythm", "source"),
+        ),
+    )
+    tail: Literal["cut", "ring", "wrap"] = field(
+        default="cut",
+        metadata=option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut"),
+    )
+    seed: int = field(default=0, metadata=option("N", "The same seed gives the same bytes.", "0", kind=int))
+    variation: float = field(  # of latents around their mean; 1: by their deviation
+        default=0.0,
+        metadata=option("0..10", "How far the latent engine varies the sound.", "0", kind=float),
+    )
+    attack: Literal["original", "none"] = field(  # of the latent engine's strokes: the source's, or generated
+        default="original",
+        metadata=option(
+            "original|none",
+            "Whether the source's own hits begin the latent engine's strokes.",
+            "original",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise SettingsError(f"there is no engine {self.engine!r}", hint=f"engines: {', '.join(ENGINES)}")
+        if self.length not in ("source", "rhythm") and not _is_between(self.length, 1e-3, 86_400.0):
+            raise SettingsError(f"length is {self.length}", hint="give source, rhythm, or seconds up to 86400")
+        if not (_is_between(self.start_s, 0.0, math.inf) and math.isfinite(self.start_s)):
+            raise SettingsError(f"start is {self.start_s}", hint="give seconds within the rhythm, 0 or later")
+        if self.align not in ("auto", "seconds", "beats"):
+            raise SettingsError(f"align is {self.align!r}", hint="give auto, seconds or beats")
+        for name, bpm in (("source", self.source_bpm), ("rhythm", self.rhythm_bpm)):
+            if bpm not in (None, "auto") and not _is_between(bpm, 1.0, 1000.0):
+                raise SettingsError(f"the {name}'s tempo is {bpm}", hint="give 1 to 1000 BPM, or auto")
+        for name, value, what in (
+            ("mix", self.mix, "0 is the original alone, 1 the redrummed sound alone"),
+            ("timing", self.timing, "0 is on the grid, 1 as played"),
+        ):
+            if not _is_between(value, 0.0, 1.0):
+                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
+        if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
+            raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
+        if self.tail not in ("cut", "ring", "wrap"):
+            raise SettingsError(f"tail is {self.tail!r}", hint="give cut, ring or wrap")
+        self._check_classes()
+        if self.seed < 0:
+            raise SettingsError(f"the seed is {self.seed}", hint="give 0 or more")
+        if not _is_between(self.variation, 0.0, 10.0):
+            raise SettingsError(f"the variation is {self.variation}", hint="give 0 (none) to 10")
+        if self.attack not in ("original", "none"):
+            raise SettingsError(f"attack is {self.attack!r}", hint="give original or none")
+        self._check_engine()
+
+    def _check_classes(self) -> None:
+        from transform.events import CLASSES
+
+        for drum_class in (*self.classes, *self.gain_db):
+            if drum_class not in CLASSES:
+                raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
+        for drum_class in self.classes:
+            if self.classes.count(drum_class) > 1:
+                raise SettingsError(f"{drum_class} is among the classes twice", hint="name each class once")
+        for drum_class, gain in self.gain_db.items():
+            if not _is_between(gain, -120.0, 24.0):
+                raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
+
+    def _check_engine(self) -> None:
+        """Raise SettingsError for what only another engine has."""
+        if self.variation and self.engine != "latent":
+            raise SettingsError(
+                f"the {self.engine} engine knows no variation", hint="leave it out, or take the latent engine"
+            )
+        if self.attack != "original" and self.engine != "latent":
+            raise SettingsError(
+                f"the {self.engine} engine plays nothing but the source's own attacks",
+                hint="leave --attack out, or take the latent engine",
+            )
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The classes that the source goes on playing itself."""
+        from transform.events import CLASSES
+
+        return tuple(c for c in CLASSES if self.classes and c not in self.classes)
+
+
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
