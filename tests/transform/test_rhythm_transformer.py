@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from transform.codec import CONFIGURATIONS as CODECS
 from transform.codec import Codec, CodecNet
+from transform.codec_config import CONFIGURATIONS as CODECS
 from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
