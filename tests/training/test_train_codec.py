@@ -10,7 +10,7 @@ import torch
 from training import loop
 from training import train_codec as module
 from training.curves import read_log
-from training.discriminators import DiscriminatorConfig
+from training.discriminators import DiscriminatorConfig, detached
 from training.pack import Pack, PackError
 from training.pieces import Pieces, PieceSettings
 from training.synthesis import SynthesisSettings
@@ -127,6 +127,69 @@ def test_the_network_learns_a_batch(new_run):
     batch = run.batch_of(0)
     losses = [run.train_step(batch) for _ in range(60)]
     assert np.mean(losses[-3:]) < 0.6 * losses[0]
+
+
+TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo", "adversarial", "features", "kl")
+
+
+def weighing(settings, **weights):
+    """Return settings in which terms have the weights that are given, and all others none."""
+    named = {name: weights.get(name, 0.0) for name in TERMS}
+    kl = max(named.pop("kl"), 1e-30)  # it rises by equal ratios, so it is never 0
+    by_field = {f"{name}_weight": weight for name, weight in named.items()}
+    return replace(settings, kl_first=kl, kl_last=kl, **by_field)
+
+
+@pytest.mark.parametrize(("phase", "others"), [("A", {"adversarial", "features"}), ("B", {"kl"})])
+def test_every_term_of_a_phase_counts_by_its_weight_and_teaches(new_run, phase, others):
+    run = new_run(adversarial=0.0 if phase == "A" else 1.0)
+    noise = torch.rand(3, 8192, generator=torch.Generator().manual_seed(0)) - 0.5
+    noise[:, :3000] = 0
+    batch = Pieces(noise, torch.full((3, 1), 3000), ({},) * 3)
+    run.train_step(batch)  # in which phase B begins
+    for name in sorted(set(TERMS) - others):
+        run.settings = weighing(run.settings, **{name: 2.0})
+        run.net.zero_grad()
+        loss = run.loss_of(batch)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(2 * float(run.terms[name]), rel=1e-5), name
+        assert float(loss.detach()) != 0, name
+        learns = run.net.encoder if name == "kl" else run.net.generator
+        assert any(p.grad.any() for p in learns.parameters() if p.grad is not None), name
+    run.settings = weighing(run.settings)
+    assert float(run.loss_of(batch).detach()) == pytest.approx(0, abs=1e-20)
+    assert not others & run.terms.keys()
+    drawn = []
+    for _ in range(2):  # latents are drawn by their deviation
+        run.loss_of(batch)
+        drawn.append(float(run.terms["mel"]))
+    assert drawn[0] != drawn[1]
+
+
+def test_terms_of_phase_b_are_the_discriminators_verdicts_and_features(new_run):
+    run = new_run(adversarial=1.0)
+    batch = run.batch_of(0)
+    run.train_step(batch)
+    seen, listen = [], run.adversary.nets.forward
+
+    def overheard(audio, peak):
+        seen.append((audio, listen(audio, peak)))
+        return seen[-1][1]
+
+    run.adversary.nets.forward = overheard
+    run.loss_of(batch)
+    target, first, output = seen  # as they are told apart, and once more when they have learnt from it
+    assert torch.equal(target[0], batch.audio[:, : run.settings.judged_samples])
+    assert torch.equal(first[0], output[0])
+    of_output, of_target = detached(output[1]), detached(target[1])
+    verdict = np.mean([float(part[-1].float().mean()) for part in of_output])
+    assert float(run.terms["adversarial"]) == pytest.approx(-verdict, rel=1e-3)
+    apart = [
+        float((ours.float() - theirs.float()).abs().mean() / theirs.float().abs().mean())
+        for part, whole in zip(of_output, of_target, strict=True)
+        for ours, theirs in zip(part[:-1], whole[:-1], strict=True)
+    ]
+    assert float(run.terms["features"]) == pytest.approx(np.mean(apart), rel=1e-3)
 
 
 def test_silence_and_unknown_onsets_are_learnt_from(new_run):
