@@ -159,11 +159,18 @@ def test_every_term_of_a_phase_counts_by_its_weight_and_teaches(new_run, phase, 
     run.settings = weighing(run.settings)
     assert float(run.loss_of(batch).detach()) == pytest.approx(0, abs=1e-20)
     assert not others & run.terms.keys()
-    drawn = []
-    for _ in range(2):  # latents are drawn by their deviation
-        run.loss_of(batch)
-        drawn.append(float(run.terms["mel"]))
-    assert drawn[0] != drawn[1]
+
+
+def test_the_generator_hears_latents_that_are_drawn_by_their_deviation(new_run):
+    run, decoded = new_run(), []
+    batch = run.batch_of(0)
+    run.net.generator.register_forward_pre_hook(lambda net, given: decoded.append(given[0].detach()))
+    run.loss_of(batch)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        encoded = run.net.encoder(batch.audio)
+    drawn = (decoded[0].float() - encoded.mu) / encoded.sigma
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.3)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.2)
 
 
 def test_terms_of_phase_b_are_the_discriminators_verdicts_and_features(new_run):
