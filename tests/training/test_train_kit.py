@@ -78,13 +78,12 @@ def settings_of(**changes):
 
 @pytest.fixture(autouse=True)
 def _light(groove, hit, monkeypatch):
-    """A few made rhythms and other drums in the place of the shipped ones, and no curves."""
+    """A few made rhythms and other drums in the place of the shipped ones."""
     made = [groove(f"made {i}", "train" if i % 2 else "validate", bpm=90.0 + 10 * i) for i in range(4)]
     for place in (module, kit_preset):
         monkeypatch.setattr(place, "shipped_grooves", lambda: made)
         monkeypatch.setattr(place, "other_recordings", lambda settings, device: [hit("SD", 5, length_s=0.5)])
     monkeypatch.setattr(module, "_demo_loops", lambda: [("loop", torch.from_numpy(hit("CY", 6, length_s=3.0)))])
-    monkeypatch.setattr(loop, "draw_curves", lambda log, picture: False)
 
 
 @pytest.fixture

@@ -383,6 +383,7 @@ def test_heads_that_differ_and_choose_cost_nothing():
     assert terms["diversity"].item() == pytest.approx(math.log(4), abs=1e-4)
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_path):
     made = settings_of(trained["hires"], steps=4, validate_every=2)
     train_rhythm(tiny_pack, tmp_path, made, trained["hires"])
