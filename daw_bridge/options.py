@@ -88,7 +88,9 @@ Velocity = Annotated[
 Tail = Annotated[
     str | None, option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut")
 ]
-Seed = Annotated[int | None, option("N", "The same seed gives the same bytes.", "0")]
+Seed = Annotated[
+    int | None, option("N", "The same seed gives the same bytes, on one machine with equal --threads.", "0")
+]
 Variation = Annotated[float | None, option("0..10", "How far the latent engine varies the sound.", "0")]
 Attack = Annotated[
     str | None,
