@@ -154,14 +154,14 @@ def test_tempo_factors_are_drawn_evenly_over_their_range(steady):
 
 def test_strokes_that_are_added_are_those_of_their_variation(steady):
     """Ghost notes come to what is played; fills and double kicks take the place of some of it."""
-    steps, n_toms = np.array([1 / 6, 1 / 4, 1 / 3]) * BEAT_S, []
+    steps, n_toms, softness = np.array([1 / 6, 1 / 4, 1 / 3]) * BEAT_S, [], []
     for seed in range(30):
         where = f"seed {seed}"
         plain, ghosts = varied(steady(1.0), seed, ghost_notes=1.0)
         added = set(ghosts) - set(plain)
         assert set(plain) <= set(ghosts), where
         assert {s.drum_class for s in added} == {"SD"}, where
-        assert all(0.12 <= s.velocity <= 0.4 for s in added), where
+        softness += [s.velocity for s in added]
 
         plain, fill = varied(steady(0.5, ("SD",)), seed, tom_fill=1.0)
         toms = [s.onset_s for s in fill if s.drum_class == "TT"]
@@ -175,6 +175,8 @@ def test_strokes_that_are_added_are_those_of_their_variation(steady):
         assert len(run) > 1.5 * sum(s.drum_class == "KD" for s in plain), where
         assert [s for s in kicks if s.drum_class == "HH"] == [s for s in plain if s.drum_class == "HH"], where
     assert 3 < np.mean(n_toms) < max(n_toms) <= 12
+    assert 0.06 <= min(softness) < 0.1
+    assert 0.34 < max(softness) <= 0.38
 
 
 def test_flams_are_soft_strokes_just_before_some_of_snares_and_toms(steady):
@@ -193,14 +195,16 @@ def test_flams_are_soft_strokes_just_before_some_of_snares_and_toms(steady):
 
 
 def test_classes_are_exchanged_where_they_are_played(steady):
-    kinds = set()
-    for seed in range(60):
+    exchanged = set()
+    for seed in range(200):
         plain, swapped = varied(steady(0.5, ("SD", "HH", "CY")), seed, class_swap=1.0)
-        assert {s.onset_s for s in swapped} == {s.onset_s for s in plain}, f"seed {seed}"
-        kinds |= {(s.drum_class, s.articulation) for s in set(swapped) - set(plain)}
-    rides, hats = {("CY", "ride"), ("CY", "crash")}, {("HH", "closed"), ("HH", "open")}
-    snares = {("SD", "sidestick"), ("SD", "clap"), ("SD", "rim"), ("SD", "brush")}
-    assert kinds == rides | hats | snares | {("TT", "high"), ("TT", "mid"), ("TT", "low")}
+        assert [s.onset_s for s in swapped] == [s.onset_s for s in plain], f"seed {seed}"
+        pairs = zip(plain, swapped, strict=True)
+        exchanged |= {(p.drum_class, s.drum_class, s.articulation) for p, s in pairs if p != s}
+    snares = {("SD", "SD", "sidestick"), ("SD", "SD", "clap"), ("SD", "SD", "rim"), ("SD", "SD", "brush")}
+    hats = {("HH", "HH", "open"), ("HH", "CY", "ride"), ("HH", "CY", "crash"), ("CY", "HH", "closed")}
+    toms = {("HH", "TT", "high"), ("HH", "TT", "mid"), ("HH", "TT", "low"), ("SD", "TT", "mid")}
+    assert exchanged == snares | hats | toms
 
 
 def test_a_random_grid_is_no_groove(steady):

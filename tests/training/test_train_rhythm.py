@@ -181,10 +181,7 @@ def test_the_losses_of_both_configurations(new_run):
         assert all(value.isfinite() for value in run.terms.values())
 
 
-TERMS = (
-    *("mel", "stft", "bands", "attack", "pre_echo", "latents"),
-    *("attention", "entropy", "diversity", "cycle", "kl"),
-)
+TERMS = ("mel", "stft", "bands", "attack", "pre_echo", "latents", "entropy", "diversity", "cycle", "kl")
 
 
 def weighing(settings, **weights):
@@ -310,15 +307,21 @@ def test_silence_begins_as_the_codecs_silence(new_run):
 
 
 def test_the_network_learns_a_batch(new_run):
-    # The generator, which has learnt next to nothing, learns too: else nothing could sound like the target.
-    run = new_run(steps=400, learning_rate=4e-3, generator_from=0, generator_rate=1.0, seed=1)
+    """The loss of one batch falls, and the latents, which only the transformer changes, come nearer.
+
+    At twice this learning rate the first steps may overshoot, and by how much hangs on a processor's rounding.
+    Where both targets are half silence (seeds 1 and 2) there is less to learn; in this batch none is. In these
+    steps the latents of seeds 2 to 8 come nearer by 0.5 to 1.4 nats, those of this one by 0.9.
+    """
+    # The generator, which has learned next to nothing, learns too: else nothing could sound like the target.
+    run = new_run(steps=400, learning_rate=2e-3, generator_from=0, generator_rate=1.0, seed=4)
     batch = run.batch_of(1)
     losses, found = [], []
     for _ in range(24):
         losses.append(run.train_step(batch))
         found.append(float(run.terms["latents"]))
     assert np.mean(losses[-3:]) < 0.92 * losses[0]
-    assert np.mean(found[-3:]) < found[0] - 0.4
+    assert np.mean(found[-3:]) < found[0] - 0.5
 
 
 def test_what_is_decoded_lies_in_its_place(new_run):
