@@ -374,6 +374,16 @@ def test_voices_have_the_levels_of_their_class(voices_of):
     assert -1.5 < kicks.max() <= 2
 
 
+def test_voices_of_a_class_are_up_to_4_db_apart(groove, kit):
+    settings = SynthesisSettings(**PLAIN, variation=replace(AS_PLAYED, class_swap=1.0))
+    source = Synthesiser([kit("made", "train")], [groove()], settings, pool=None)
+    drawn = [recipe.voices for recipe in source.draw(600, np.random.default_rng(0), per_kit=1)]
+    hats = [[v["HH", name].gain for name in ("closed", "open") if ("HH", name) in v] for v in drawn]
+    apart_db = [20 * np.log10(both[1] / both[0]) for both in hats if len(both) == 2]
+    assert -4 <= min(apart_db) < -2
+    assert 2 < max(apart_db) <= 4
+
+
 def test_some_voices_have_a_second_sound_of_their_class_layered_in(voices_of):
     noise = torch.rand(500, generator=torch.Generator().manual_seed(0)) - 0.5
     pool = ProceduralPool(torch.Generator(), size=1, hits={("SD", ""): [OneShot("SD", "", 0.0, noise)]})
