@@ -173,7 +173,12 @@ class RenderSettings:
         default="cut",
         metadata=option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut"),
     )
-    seed: int = field(default=0, metadata=option("N", "The same seed gives the same bytes.", "0", kind=int))
+    seed: int = field(
+        default=0,
+        metadata=option(
+            "N", "The same seed gives the same bytes, on one machine with equal --threads.", "0", kind=int
+        ),
+    )
     variation: float = field(  # of latents around their mean; 1: by their deviation
         default=0.0,
         metadata=option("0..10", "How far the latent engine varies the sound.", "0", kind=float),

@@ -71,7 +71,7 @@ _NAMES = (
         "C:evil.safetensors",
         "sub/a.safetensors",
     ),
-    *("a.safetensors", "Preset.toml", "preset.toml", "con.safetensors", "é.md", ".", ".."),
+    *("a.safetensors", "Preset.toml", "preset.toml", "con.safetensors", "é.dat", ".", ".."),
     "a" * 300 + ".safetensors",
     "",
 )

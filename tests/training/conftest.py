@@ -4,6 +4,7 @@ import csv
 import types
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 
 from training import loop, train_separator, train_transcriber
 from training.card import describe_model
-from training.kits import Kit, OneShot
+from training.curves import draw_curves
+from training.kits import Kit, OneShot, ProceduralPool
 from training.loop import write_weights
 from training.pack import Pack
 from training.rhythms import Groove
@@ -38,6 +40,32 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class StockedPool(ProceduralPool):
+    """A stock of procedural drums that begins with what another run of the same seed began with."""
+
+    made: ClassVar[dict[tuple[int, int], dict[tuple[str, str], list[OneShot]]]] = {}
+
+    def fill(self):
+        key = self.generator.initial_seed(), self.size
+        if key not in self.made:
+            super().fill()
+            self.made[key] = self.hits
+        self.hits = {name: list(stock) for name, stock in self.made[key].items()}
+
+
+@pytest.fixture(autouse=True)
+def _quick_runs(monkeypatch):
+    """Runs make their first stock once a seed, and draw no curves: both take longer than a few steps."""
+    monkeypatch.setattr(loop, "ProceduralPool", StockedPool)
+    monkeypatch.setattr(loop, "draw_curves", lambda log, picture: False)
+
+
+@pytest.fixture
+def with_curves(_quick_runs, monkeypatch):
+    """Let runs draw their curves, as they do in use."""
+    monkeypatch.setattr(loop, "draw_curves", draw_curves)
 
 
 def make_hit(drum_class, seed=0, length_s=0.15):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bench_kits import KitBench, divided, measure, report, write_one_shots
 
-from training import kit_preset, loop, train_kit
+from training import kit_preset, train_kit
 from training.kit_folder import read_kit_folder
 from training.pack import PackError
 from training.pieces import PieceSettings
@@ -65,7 +65,6 @@ def test_the_bench_trains_measures_and_goes_on(kit, groove, hit, write_untrained
         monkeypatch.setattr(place, "shipped_grooves", lambda: [groove("a"), groove("b", "validate")])
         monkeypatch.setattr(place, "other_recordings", lambda settings, device: [hit("SD", 5, length_s=0.5)])
     monkeypatch.setattr(train_kit, "_demo_loops", lambda: [("loop", torch.from_numpy(hit("CY", length_s=3.0)))])
-    monkeypatch.setattr(loop, "draw_curves", lambda log, picture: False)
     monkeypatch.setattr(module, "load_evaluation_transcriber", Judge)
     pack = module.Pack(
         (layered(kit, "dsyn-a"), kit("dsyn-b", "test"), kit("known", "train")), (groove("held", "test"),), ()

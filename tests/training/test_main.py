@@ -6,9 +6,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from training import train_separator
+from training import score_transcriber, train_separator
 from training import train_transcriber as module
 from training.__main__ import app
+from training.kits import ProceduralPool
 from training.synthesis import SynthesisSettings
 from transform.presets import load_preset
 from transform.separator import SeparatorConfig
@@ -19,6 +20,7 @@ from transform.transcriber import load_transcriber
 def training(monkeypatch, small_training):
     """Return a function that runs a training command, with settings that take seconds."""
     monkeypatch.setattr(module, "TranscriberTraining", small_training)
+    monkeypatch.setattr(score_transcriber, "ProceduralPool", functools.partial(ProceduralPool, size=1))
 
     def run(*args):
         return CliRunner().invoke(app, [str(arg) for arg in args])
@@ -26,6 +28,7 @@ def training(monkeypatch, small_training):
     return run
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
     packed = training("pack", data_folder, "--out", tmp_path / "pack")
     assert packed.exit_code == 0, packed.stderr

@@ -19,7 +19,7 @@ from training.rhythm_pairs import (
 from training.rhythms import Stroke
 from training.scenes import joined
 from training.synthesis import BusRecipe, Synthesiser, SynthesisSettings, render_batch
-from transform.codec import EncoderNet
+from transform.codec import Encoded, EncoderNet
 from transform.codec_config import CodecConfig
 from transform.errors import SettingsError
 from transform.events import CLASSES
@@ -212,6 +212,54 @@ def test_what_is_known_of_targets_is_mixed(maker, source):
     assert not pairs.target.activations.any()
     heights = pairs.target.rhythm[:, :5].amax(dim=-1)
     assert 0.3 < heights[heights > 0].mean() < 0.95  # as uncertain as a transcriber
+
+
+class Bands(torch.nn.Module):
+    """Stands in for an encoder whose activations are known: the levels of ten bands of 4.3 kHz at most."""
+
+    def forward(self, audio):
+        spectra = torch.fft.rfft(audio.reshape(len(audio), -1, 512)).abs()[..., 1:51]
+        levels = spectra.unflatten(-1, (10, 5)).square().mean(dim=-1).mT.sqrt() + 1e-4
+        return Encoded(levels[:, :6], levels[:, :6], levels)
+
+
+def test_a_is_of_the_targets_recording_in_another_tone_each_time(maker, source):
+    known = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0)
+    device = torch.device("cpu")
+    listener = TranscriberNet(TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2)))
+    makers = [
+        PairMaker(listener, Bands(), maker.config, replace(known, is_worsened=is_worsened), device)
+        for is_worsened in (False, True)
+    ]
+    original = recipe_of(source, [(0.1, "KD"), (0.4, "SD")])
+    target = recipe_of(source, [(0.15, "SD"), (0.35, "KD"), (0.5, "SD")])
+    exact, other = (m.make([original] * 12, [target] * 12, np.random.default_rng(0)) for m in makers)
+    true = Bands()(render_batch([target])).activations[0]
+    assert torch.allclose(exact.target.activations, true.expand(12, -1, -1), atol=1e-5)
+    assert torch.equal(other.latents, exact.latents)  # of the pseudo-target, which keeps its tone
+
+    a = other.target.activations
+    loud = true.mean(dim=0) > 0.1 * true.mean(dim=0).max()
+    change_db = 20 * torch.log10(a[..., loud].mean(dim=-1) / true[:, loud].mean(dim=-1))
+    tones = change_db - change_db.mean(dim=1, keepdim=True)  # (B, bands)
+    assert (tones.abs().amax(dim=1) > 0.3).sum() >= 7  # some are hardly changed
+    assert (tones.diff(dim=0).abs().amax(dim=1) > 0.3).sum() >= 7
+    levels, rises = a.sum(dim=1), true.sum(dim=0).diff().topk(3).indices
+    assert (levels[:, rises + 1] > 2 * levels[:, rises - 1]).all()  # the rhythm stays
+
+
+def test_recordings_are_heard_worse_than_they_are_known(maker, source):
+    """A transcriber never says exactly nothing: what is lost was dropped on purpose."""
+    recipes = source.draw(8, np.random.default_rng(1))
+    lost = []
+    for is_worsened in (False, True):
+        heard = maker.with_settings(replace(maker.settings, heard=1.0, midi=0.0, is_worsened=is_worsened))
+        pairs = heard.make(recipes, recipes, np.random.default_rng(2))
+        for r in (pairs.source.rhythm, pairs.target.rhythm):
+            lost.append(float((r[:, : len(CLASSES)] == 0).float().mean()))
+    assert lost[:2] == [0, 0]
+    assert min(lost[2:]) > 0.01
+    assert max(lost[2:]) < 0.3
 
 
 def test_classes_that_the_source_lacks_are_written_as_those_that_stand_in(maker, source):

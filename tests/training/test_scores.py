@@ -6,14 +6,13 @@ from training.scores import Counts, Score, cells, class_counts, mean_scores, mea
 from transform.events import DrumEvent
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_matches_are_as_many_as_mir_eval_finds(seed):
-    rng = np.random.default_rng(seed)
-    expected, detected = (np.sort(rng.uniform(0, 2, rng.integers(1, 40))) for _ in range(2))
-    window_s = float(rng.choice([0.01, 0.03, 0.05, 0.2]))
-    assert n_matches(expected, detected, window_s) == len(
-        mir_eval.util.match_events(expected, detected, window_s)
-    )
+def test_matches_are_as_many_as_mir_eval_finds():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        expected, detected = (np.sort(rng.uniform(0, 2, rng.integers(1, 40))) for _ in range(2))
+        window_s = float(rng.choice([0.01, 0.03, 0.05, 0.2]))
+        theirs = mir_eval.util.match_events(expected, detected, window_s)
+        assert n_matches(expected, detected, window_s) == len(theirs), f"seed {seed}"
 
 
 def test_nothing_matches_nothing():

@@ -46,27 +46,14 @@ def test_side_of_a_kit(kit, tier, side):
     assert split_of_kit(kit, tier) == side
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        "avl-",
-        "h2-",
-        "dsyn-",
-        "timgm-",
-        "lmms-",
-        "millo-",
-        "synth-fm-",
-        "synth-metal-",
-        "gogodze-",
-        "virtuosity-",
-        "tchackpoum-",
-        "muldjord-",
-        "frankensnare-14a-",
-    ],
-)
 @pytest.mark.parametrize("tier", ["A", "B"])
-def test_a_family_is_never_divided(family, tier):
-    assert len({split_of_kit(family + name, tier) for name in ("1", "2", "jazz", "acoustic", "x-y")}) == 1
+def test_a_family_is_never_divided(tier):
+    for family in (
+        *("avl-", "h2-", "dsyn-", "timgm-", "lmms-", "millo-", "synth-fm-", "synth-metal-", "gogodze-"),
+        *("virtuosity-", "tchackpoum-", "muldjord-", "frankensnare-14a-"),
+    ):
+        sides = {split_of_kit(family + name, tier) for name in ("1", "2", "jazz", "acoustic", "x-y")}
+        assert len(sides) == 1, family
 
 
 @pytest.mark.parametrize(

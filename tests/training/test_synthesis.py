@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.kits import Kit, OneShot, ProceduralPool
-from training.rhythms import Stroke
+from training.rhythms import AS_PLAYED, Stroke
 from training.synthesis import (
     BusRecipe,
     SegmentRecipe,
@@ -302,3 +302,98 @@ def test_a_kick_shakes_the_snare_faintly_and_is_no_snare(groove, kit):
             assert low_db <= 20 * torch.log10(added.abs().max() + 1e-10) <= high_db
             assert "rattle" in v.origin or not is_rattling
     assert not any("rattle" in v.origin for v in drawn_voices(made, groove(), ("HH", "closed"), rattling=1.0))
+
+
+@pytest.fixture
+def voices_of(groove):
+    """Return a function that draws voices of a kit, which is a 1-kHz tone of 0.4 s, over and over."""
+
+    def draw(n, drum_class="SD", *, pool=None, **changes):
+        tone = 0.9 * torch.sin(2 * torch.pi * 1000 * torch.arange(17_640) / RATE)
+        kits = [Kit("tone", "made", "train", (OneShot(drum_class, "", 0.0, tone),))]
+        beat = {"onset_beats": np.zeros(1), "class_index": np.array([CLASSES.index(drum_class)])}
+        one = replace(groove(n_beats=1.0), articulation=("",), velocity=np.ones(1), **beat)
+        as_recorded = {"procedural": 0.0, "mixed_kit": 1.0, "layered": 0.0, "reshaped": 0.0, "rattling": 0.0}
+        settings = SynthesisSettings(n_samples=4410, variation=AS_PLAYED, **(as_recorded | changes))
+        synthesiser = Synthesiser(kits, [one], settings, pool=pool)
+        recipes = synthesiser.draw(n, np.random.default_rng(0), per_kit=1)
+        return [recipe.voices[drum_class, ""] for recipe in recipes]
+
+    return draw
+
+
+def pitch_of(sound):
+    """Return how many semitones above 1 kHz the lowest partial of a sound (T,) lies; drive adds the third."""
+    spectrum = torch.fft.rfft(sound, 2**17).abs()
+    low, high = (round(hz / RATE * 2**17) for hz in (500, 2000))
+    return 12 * np.log2((low + int(spectrum[low:high].argmax())) * RATE / 2**17 / 1000)
+
+
+@pytest.mark.parametrize(("drum_class", "largest"), [("KD", 3.0), ("SD", 4.0), ("TT", 5.0)])
+def test_reshaped_voices_are_tuned_up_or_down_by_up_to_their_class_largest_shift(
+    voices_of, drum_class, largest
+):
+    drawn = voices_of(80, drum_class, reshaped=1.0)
+    pitches = np.array([pitch_of(voice.layers[0][0]) for voice in drawn])
+    assert np.abs(pitches).max() < largest + 0.2
+    assert pitches.min() < -0.6 * largest
+    assert pitches.max() > 0.6 * largest
+    assert pitches.std() == pytest.approx(largest / 2, rel=0.3)  # normal, twice its deviation the largest
+    lengths = np.array([voice.layers[0].shape[1] for voice in drawn])
+    assert np.allclose(lengths, 17_640 / 2 ** (pitches / 12), rtol=0.01)  # as a slower or faster tape
+
+
+def test_voices_are_as_recorded_where_nothing_is_reshaped(voices_of):
+    assert all(abs(pitch_of(voice.layers[0][0])) < 0.01 for voice in voices_of(5))
+
+
+def test_reshaped_voices_have_other_decays_attacks_and_tones(voices_of):
+    def envelope_db(voice):
+        """Return the level of 20-ms frames against the loudest sample."""
+        sound = voice.layers[0][0]
+        levels = sound[: len(sound) // 882 * 882].reshape(-1, 882).abs().amax(dim=1)
+        return 20 * torch.log10(levels / levels.max()).numpy()
+
+    assert np.abs(envelope_db(voices_of(1)[0])).max() < 0.2
+    drawn = [envelope_db(voice) for voice in voices_of(80, reshaped=1.0)]
+    decaying = [d for d in drawn if d[-1] < -4]
+    assert len(decaying) / len(drawn) == pytest.approx(0.3, abs=0.15)
+    louder = [d for d in drawn if d[0] == 0 and -8 < d[4] < -0.5 and abs(d[4] - d[-1]) < 0.3]
+    softer = [d for d in drawn if d[0] < -0.5 and abs(d[4] - d[-1]) < 0.3]
+    assert louder
+    assert softer
+
+
+def test_voices_have_the_levels_of_their_class(voices_of):
+    hats, kicks = (
+        20 * np.log10([voice.gain for voice in voices_of(60, drum_class)]) for drum_class in ("HH", "KD")
+    )
+    assert -26 <= hats.min() < -20
+    assert -9 < hats.max() <= -3
+    assert -10 <= kicks.min() < -7
+    assert -1.5 < kicks.max() <= 2
+
+
+def test_voices_of_a_class_are_up_to_4_db_apart(groove, kit):
+    settings = SynthesisSettings(**PLAIN, variation=replace(AS_PLAYED, class_swap=1.0))
+    source = Synthesiser([kit("made", "train")], [groove()], settings, pool=None)
+    drawn = [recipe.voices for recipe in source.draw(600, np.random.default_rng(0), per_kit=1)]
+    hats = [[v["HH", name].gain for name in ("closed", "open") if ("HH", name) in v] for v in drawn]
+    apart_db = [20 * np.log10(both[1] / both[0]) for both in hats if len(both) == 2]
+    assert -4 <= min(apart_db) < -2
+    assert 2 < max(apart_db) <= 4
+
+
+def test_some_voices_have_a_second_sound_of_their_class_layered_in(voices_of):
+    noise = torch.rand(500, generator=torch.Generator().manual_seed(0)) - 0.5
+    pool = ProceduralPool(torch.Generator(), size=1, hits={("SD", ""): [OneShot("SD", "", 0.0, noise)]})
+    (plain,) = voices_of(1)
+    shares = []
+    for voice in voices_of(60, layered=0.5, pool=pool):
+        found = torch.linalg.lstsq(torch.stack((plain.layers[0][0, :500], noise)).T, voice.layers[0][0, :500])
+        tone, second = found.solution.tolist()
+        shares.append(second / (tone + second))
+    layered = [share for share in shares if share > 1e-4]
+    assert len(layered) / len(shares) == pytest.approx(0.5, abs=0.2)
+    assert 0.2 <= min(layered) < 0.35
+    assert 0.55 < max(layered) <= 0.7

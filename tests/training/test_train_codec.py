@@ -10,7 +10,7 @@ import torch
 from training import loop
 from training import train_codec as module
 from training.curves import read_log
-from training.discriminators import DiscriminatorConfig
+from training.discriminators import DiscriminatorConfig, detached
 from training.pack import Pack, PackError
 from training.pieces import Pieces, PieceSettings
 from training.synthesis import SynthesisSettings
@@ -75,17 +75,17 @@ def same(one, other):
 
 @pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
 def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
-    made = settings(model=model)
+    made = settings(model=model, steps=6, batch=2)
     train_codec(tiny_pack, tmp_path / "whole", made)
-    train_codec(tiny_pack, tmp_path / "parts", made, **stops(5))
+    train_codec(tiny_pack, tmp_path / "parts", made, **stops(3))
     at_the_border = torch.load(tmp_path / "parts" / "codec.pt")
-    assert at_the_border["step"] == 5
+    assert at_the_border["step"] == 3
     assert "adversary" not in at_the_border
     train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stops(2))
-    assert torch.load(tmp_path / "parts" / "codec.pt")["step"] == 7
+    assert torch.load(tmp_path / "parts" / "codec.pt")["step"] == 5
     train_codec(tiny_pack, tmp_path / "parts", made, resume=True)
     whole, parts = (torch.load(tmp_path / name / "codec.pt") for name in ("whole", "parts"))
-    assert whole["step"] == parts["step"] == 10
+    assert whole["step"] == parts["step"] == 6
     for name in ("net", "average", "optimiser", "adversary", "torch_random"):
         assert same(whole[name], parts[name]), name
 
@@ -130,6 +130,76 @@ def test_the_network_learns_a_batch(new_run):
     assert np.mean(losses[-3:]) < 0.6 * losses[0]
 
 
+TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo", "adversarial", "features", "kl")
+
+
+def weighing(settings, **weights):
+    """Return settings in which terms have the weights that are given, and all others none."""
+    named = {name: weights.get(name, 0.0) for name in TERMS}
+    kl = max(named.pop("kl"), 1e-30)  # it rises by equal ratios, so it is never 0
+    by_field = {f"{name}_weight": weight for name, weight in named.items()}
+    return replace(settings, kl_first=kl, kl_last=kl, **by_field)
+
+
+@pytest.mark.parametrize(("phase", "others"), [("A", {"adversarial", "features"}), ("B", {"kl"})])
+def test_every_term_of_a_phase_counts_by_its_weight_and_teaches(new_run, phase, others):
+    run = new_run(adversarial=0.0 if phase == "A" else 1.0)
+    noise = torch.rand(3, 8192, generator=torch.Generator().manual_seed(0)) - 0.5
+    noise[:, :3000] = 0
+    batch = Pieces(noise, torch.full((3, 1), 3000), ({},) * 3)
+    run.train_step(batch)  # in which phase B begins
+    for name in sorted(set(TERMS) - others):
+        run.settings = weighing(run.settings, **{name: 2.0})
+        run.net.zero_grad()
+        loss = run.loss_of(batch)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(2 * float(run.terms[name]), rel=1e-5), name
+        assert float(loss.detach()) != 0, name
+        learning = (run.net.encoder if name == "kl" else run.net.generator).parameters()
+        assert max(float(p.grad.abs().max()) for p in learning if p.grad is not None) > 1e-15, name
+    run.settings = weighing(run.settings)
+    assert float(run.loss_of(batch).detach()) == pytest.approx(0, abs=1e-20)
+    assert not others & run.terms.keys()
+
+
+def test_the_generator_hears_latents_that_are_drawn_by_their_deviation(new_run):
+    run, decoded = new_run(), []
+    batch = run.batch_of(0)
+    run.net.generator.register_forward_pre_hook(lambda net, given: decoded.append(given[0].detach()))
+    run.loss_of(batch)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        encoded = run.net.encoder(batch.audio)
+    drawn = (decoded[0].float() - encoded.mu) / encoded.sigma
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.3)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.2)
+
+
+def test_terms_of_phase_b_are_the_discriminators_verdicts_and_features(new_run):
+    run = new_run(adversarial=1.0)
+    batch = run.batch_of(0)
+    run.train_step(batch)
+    seen, listen = [], run.adversary.nets.forward
+
+    def overheard(audio, peak):
+        seen.append((audio, listen(audio, peak)))
+        return seen[-1][1]
+
+    run.adversary.nets.forward = overheard
+    run.loss_of(batch)
+    target, first, output = seen  # as they are told apart, and once more when they have learnt from it
+    assert torch.equal(target[0], batch.audio[:, : run.settings.judged_samples])
+    assert torch.equal(first[0], output[0])
+    of_output, of_target = detached(output[1]), detached(target[1])
+    verdict = np.mean([float(part[-1].float().mean()) for part in of_output])
+    assert float(run.terms["adversarial"]) == pytest.approx(-verdict, rel=1e-3)
+    apart = [
+        float((ours.float() - theirs.float()).abs().mean() / theirs.float().abs().mean())
+        for part, whole in zip(of_output, of_target, strict=True)
+        for ours, theirs in zip(part[:-1], whole[:-1], strict=True)
+    ]
+    assert float(run.terms["features"]) == pytest.approx(np.mean(apart), rel=1e-3)
+
+
 def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     run = new_run()
     silence = Pieces(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
@@ -138,6 +208,7 @@ def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     assert all(p.isfinite().all() for p in run.net.parameters())
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_latents(tiny_pack, settings, tmp_path):
     train_codec(tiny_pack, tmp_path, settings(steps=4, validate_every=2))
     logged = read_log(tmp_path / "codec.jsonl")

@@ -17,6 +17,7 @@ from training.synthesis import SynthesisSettings
 from training.train_codec import CodecTraining, export_codec, train_codec
 from training.train_rhythm import (
     attention_accuracy,
+    cycle_loss,
     export_rhythm,
     head_losses,
     latent_loss,
@@ -30,7 +31,7 @@ from transform.codec import Codec
 from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import load_preset
-from transform.rhythm_transformer import load_rhythm
+from transform.rhythm_transformer import Source, Transformed, load_rhythm
 
 SMALL = CodecConfig(
     n_latents=6,
@@ -181,6 +182,96 @@ def test_the_losses_of_both_configurations(new_run):
         assert all(value.isfinite() for value in run.terms.values())
 
 
+TERMS = ("mel", "stft", "bands", "attack", "pre_echo", "latents", "entropy", "diversity", "cycle", "kl")
+
+
+def weighing(settings, **weights):
+    """Return settings in which terms have the weights that are given, and all others none."""
+    named = {name: weights.get(name, 0.0) for name in TERMS}
+    kl = max(named.pop("kl"), 1e-30)  # it rises by equal ratios, so it is never 0
+    by_field = {f"{name}_weight": weight for name, weight in named.items()}
+    return replace(settings, kl_first=kl, kl_last=kl, **by_field)
+
+
+def steepest(net):
+    """Return the largest gradient of a network, in which terms of no weight are next to nothing."""
+    return max(float(p.grad.abs().max()) for p in net.parameters() if p.grad is not None)
+
+
+@pytest.fixture
+def whole(new_run):
+    """Return a run of segments whose sound is judged from beginning to end, in its middle, and a batch."""
+    run = new_run("paper", steps=100, judged_samples=LENGTH, pairs=PairSettings(targets=2, banks=0.0))
+    run.step = 50
+    return run, run.batch_of(0)
+
+
+def test_every_term_counts_by_its_weight_and_teaches_the_transformer(whole):
+    run, batch = whole
+    for name in TERMS:
+        run.settings = weighing(run.settings, **{name: 2.0})
+        run.net.zero_grad()
+        loss = run.loss_of(batch)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(2 * float(run.terms[name]), rel=1e-5), name
+        assert float(loss.detach()) != 0, name
+        assert steepest(run.net.transformer) > 1e-15, name
+    run.settings = weighing(run.settings)
+    assert float(run.loss_of(batch).detach()) == pytest.approx(0, abs=1e-20)
+
+
+def test_terms_are_what_they_are_called(whole):
+    run, (pairs, first) = whole
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = run.net.train().transformer(pairs.source, pairs.target)
+
+    def terms(**changes):
+        run.loss_of((replace(pairs, **changes), first))
+        return {name: float(value) for name, value in run.terms.items()}
+
+    # Latents are judged by the deviations of the encoder, sound by the pseudo-target's.
+    made = out.mu.float()
+    assert terms(latents=made)["latents"] == pytest.approx(0, abs=1e-3)
+    assert terms(latents=made + run.deviation[:, None])["latents"] == pytest.approx(math.log(2), abs=1e-3)
+    assert terms(audio=0 * pairs.audio)["mel"] > terms()["mel"] + 0.5
+    assert terms(onsets=torch.full_like(pairs.onsets, -1))["attack"] == 0
+    variance = out.sigma.float().square()
+    nats = 0.5 * (made.square() + variance - 1 - torch.log(variance)).mean(dim=(0, 2)).sum()
+    assert terms()["kl"] == pytest.approx(float(nats), rel=1e-3)
+
+
+def test_the_generator_hears_latents_that_are_drawn_by_their_deviation(whole):
+    run, (pairs, first) = whole
+    decoded = []
+    run.net.generator.register_forward_pre_hook(lambda net, given: decoded.append(given[0].detach()))
+    run.loss_of((pairs, first))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = run.net.transformer(pairs.source, pairs.target)
+    drawn = (decoded[0].float() - out.mu) / out.sigma
+    assert drawn.shape == out.mu.shape
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.3)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.2)
+
+
+def test_the_cycle_counts_more_and_more_until_the_middle_of_the_run(whole):
+    run, batch = whole
+    run.settings = weighing(run.settings, cycle=2.0)
+    counted = {}
+    for run.step in (0, 10, 25, 50, 75):
+        loss = float(run.loss_of(batch).detach())
+        counted[run.step] = loss / float(run.terms["cycle"])
+    assert counted == pytest.approx({0: 0.0, 10: 0.4, 25: 1.0, 50: 2.0, 75: 2.0}, abs=1e-5)
+
+
+def test_what_comes_back_is_compared_where_it_can_come_back():
+    source = Source(torch.zeros(1, 2, 4), torch.zeros(1, 5, 4))
+    mu = torch.tensor([[[1.0, 0.0, 5.0, 0.0], [-2.0, 0.0, 5.0, 0.0]]])
+    back = Transformed(mu, torch.ones(1, 2, 4), torch.zeros(0), ())
+    assert float(cycle_loss(back, source, torch.tensor([[1.0, 1.0, 0.0, 1.0]]))) == pytest.approx(0.5)
+    assert float(cycle_loss(back, source, torch.ones(1, 4))) == pytest.approx(6.5 / 4)
+    assert float(cycle_loss(back, source, torch.zeros(1, 4))) == 0
+
+
 def test_the_stock_is_renewed_and_bounded(new_run):
     run = new_run(stock=3, first_scenes=2, scene_every=2)
     seen = []
@@ -217,14 +308,21 @@ def test_silence_begins_as_the_codecs_silence(new_run):
 
 
 def test_the_network_learns_a_batch(new_run):
-    run = new_run(steps=400, learning_rate=1e-2)
+    """The loss of one batch falls, and the latents, which only the transformer changes, come nearer.
+
+    At twice this learning rate the first steps may overshoot, and by how much hangs on a processor's rounding.
+    Where both targets are half silence (seeds 1 and 2) there is less to learn; in this batch none is. In these
+    steps the latents of seeds 2 to 8 come nearer by 0.5 to 1.4 nats, those of this one by 0.9.
+    """
+    # The generator, which has learned next to nothing, learns too: else nothing could sound like the target.
+    run = new_run(steps=400, learning_rate=2e-3, generator_from=0, generator_rate=1.0, seed=4)
     batch = run.batch_of(1)
     losses, found = [], []
-    for _ in range(30):
+    for _ in range(24):
         losses.append(run.train_step(batch))
         found.append(float(run.terms["latents"]))
-    assert np.mean(losses[-3:]) < 0.98 * losses[0]
-    assert np.mean(found[-3:]) < 0.95 * found[0]
+    assert np.mean(losses[-3:]) < 0.92 * losses[0]
+    assert np.mean(found[-3:]) < found[0] - 0.5
 
 
 def test_what_is_decoded_lies_in_its_place(new_run):
@@ -263,6 +361,7 @@ def test_heads_that_differ_and_choose_cost_nothing():
     assert terms["diversity"].item() == pytest.approx(math.log(4), abs=1e-4)
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_path):
     made = settings_of(trained["hires"], steps=4, validate_every=2)
     train_rhythm(tiny_pack, tmp_path, made, trained["hires"])

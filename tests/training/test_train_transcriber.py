@@ -133,6 +133,23 @@ def test_loss_is_least_for_the_truth(small_training):
     assert loss(targets.onset) == loss(1 - targets.onset)
 
 
+def test_velocity_place_and_openness_count_by_their_weights(small_training):
+    targets = targets_of(Stroke(0.1025, "SD", "", 0.6), Stroke(0.05, "HH", "open", 0.3))
+    settings = small_training(velocity_weight=3.0, offset_weight=5.0)
+    velocity = torch.where(targets.near > 0, targets.velocity, 0.5)
+
+    def loss(velocity_error=0.0, offset_error=0.0, open_logit=20.0):
+        columns = (torch.logit(targets.onset, 1e-4), torch.logit(velocity + velocity_error))
+        hat = torch.full_like(targets.openness, open_logit)[:, None]
+        logits = torch.cat((*columns, targets.offset + offset_error, hat), dim=1)
+        return float(transcription_loss(logits, targets, settings))
+
+    truth = loss()
+    assert loss(velocity_error=0.1) - truth == pytest.approx(3.0 * 0.1, abs=1e-4)
+    assert loss(offset_error=0.5) - truth == pytest.approx(5.0 * (0.5 - 0.2 / 2), abs=1e-4)
+    assert loss(open_logit=0.0) - truth == pytest.approx(0.1 * np.log(2), abs=1e-4)
+
+
 def test_the_network_learns_a_batch(tiny_pack, small_training):
     model = TranscriberConfig(widths=(8, 8, 16, 16), d_model=48, dilations=(1, 2, 4))
     settings = small_training(steps=40, warm_up=5, learning_rate=5e-3, model=model)
@@ -142,6 +159,7 @@ def test_the_network_learns_a_batch(tiny_pack, small_training):
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_a_resumed_run_is_the_same_run(tiny_pack, small_training, tmp_path, stop_after):
     settings = small_training(validate_every=5)
     train_transcriber(tiny_pack, tmp_path / "whole", settings)

@@ -13,14 +13,15 @@ def decaying_noise(sample_rate, length_s, tau_s, seed=0):
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000, 96_000, 192_000])
-@pytest.mark.parametrize("error_ms", [-5, -3, 0, 4, 5])
-def test_an_attack_is_found_to_the_sample_however_rough_its_transcription(sample_rate, error_ms):
+def test_an_attack_is_found_to_the_sample_however_rough_its_transcription(sample_rate):
     sound = np.zeros(sample_rate, dtype=np.float32)
     attack = round(0.5 * sample_rate) + 7
     burst = decaying_noise(sample_rate, 0.2, 0.03)
     burst[0] = 0.3
     sound[attack : attack + len(burst)] += burst
-    assert abs(locate_attack(sound, sample_rate, attack + round(error_ms / 1000 * sample_rate)) - attack) <= 1
+    for error_ms in (-5, -3, 0, 4, 5):
+        found = locate_attack(sound, sample_rate, attack + round(error_ms / 1000 * sample_rate))
+        assert abs(found - attack) <= 1, f"{error_ms} ms off"
 
 
 def test_a_hat_is_found_on_top_of_a_ringing_kick():

@@ -220,10 +220,10 @@ def test_align_refuses_wrong_options(options):
         align(at_beats([0]), **({"mode": "auto", "source_bpm": None, "rhythm_bpm": None} | options))
 
 
-@pytest.mark.parametrize("bpm", range(70, 181, 5))
-def test_estimate_tempo_of_a_click(bpm):
-    estimated, _ = estimate_tempo(at_beats(range(16), bpm, 16).events, 16 * 60 / bpm)
-    assert estimated == pytest.approx(bpm, rel=1e-3)
+def test_estimate_tempo_of_a_click():
+    for bpm in range(70, 181, 5):
+        estimated, _ = estimate_tempo(at_beats(range(16), bpm, 16).events, 16 * 60 / bpm)
+        assert estimated == pytest.approx(bpm, rel=1e-3)
 
 
 def groove(bpm, *, swing_beats=0.0, jitter_s=0.0, seed=0):
@@ -238,14 +238,14 @@ def groove(bpm, *, swing_beats=0.0, jitter_s=0.0, seed=0):
     return Rhythm(events, 32 * 60 / bpm + 1)
 
 
-@pytest.mark.parametrize("bpm", [75, 90, 104, 120, 133, 145])
 @pytest.mark.parametrize("swing_beats", [0, 1 / 6])
 @pytest.mark.parametrize("jitter_s", [0, 0.01])
-def test_estimate_tempo_of_a_groove_swung_or_not(bpm, swing_beats, jitter_s):
-    rhythm = groove(bpm, swing_beats=swing_beats, jitter_s=jitter_s)
-    estimated, confidence = estimate_tempo(rhythm.events, rhythm.length_s)
-    assert estimated == pytest.approx(bpm, rel=3e-3)
-    assert 0 <= confidence <= 1
+def test_estimate_tempo_of_a_groove_swung_or_not(swing_beats, jitter_s):
+    for bpm in (75, 90, 104, 120, 133, 145):
+        rhythm = groove(bpm, swing_beats=swing_beats, jitter_s=jitter_s)
+        estimated, confidence = estimate_tempo(rhythm.events, rhythm.length_s)
+        assert estimated == pytest.approx(bpm, rel=3e-3)
+        assert 0 <= confidence <= 1
 
 
 def test_estimate_tempo_of_a_fast_groove_may_be_half_and_is_then_unsure():

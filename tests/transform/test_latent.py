@@ -511,6 +511,31 @@ def test_variation_is_in_proportion_to_the_deviation(played):
     assert np.abs(full - mean).max() > 1e-3
 
 
+class Sure(LatentModel):
+    """A model that is sure of the second half of each frame, and of the first by a fifth."""
+
+    def transform(self, bank, target):
+        mu, sigma = super().transform(bank, target)
+        sigma = torch.zeros_like(sigma)
+        sigma[:, : HOP // 2] = 0.2
+        return mu, sigma
+
+
+def test_variation_is_drawn_as_far_as_the_network_is_unsure(played, model):
+    source, _, _ = played()
+    sure = Sure(model.codec, net_of(model))
+    order = order_of(source, rhythm_of(*WANTED).events)
+    mean, varied = (
+        read_whole(LatentArrangement(sure, order, variation=variation, seed=1), 4 * HOP * 64)
+        for variation in (0.0, 0.5)
+    )
+    drawn = (varied - mean).reshape(-1, HOP)  # frames, whose samples are the latents
+    assert np.abs(drawn[:, HOP // 2 :]).max() < 1e-6
+    assert drawn[:, : HOP // 2].std() == pytest.approx(0.5 * 0.2, rel=0.02)
+    assert abs(drawn.mean()) < 0.002
+    assert np.abs(np.corrcoef(drawn[:-1, : HOP // 2].ravel(), drawn[1:, : HOP // 2].ravel())[0, 1]) < 0.05
+
+
 def test_channels_vary_alike(played):
     source, _, redrummer = played(n_channels=2)
     left, right = whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(variation=0.5)))

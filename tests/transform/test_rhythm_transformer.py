@@ -18,6 +18,7 @@ from transform.rhythm_transformer import (
     RhythmNet,
     Source,
     Target,
+    Transformed,
     activations_of_events,
     config_for,
     load_rhythm,
@@ -105,11 +106,20 @@ def test_a_bank_may_have_any_number_of_frames(net, n_keys):
     assert torch.allclose(out.attention.sum(dim=-1), torch.ones(2, F), atol=1e-5)
 
 
-def test_deviations_are_positive_and_scale_with_the_variation(net):
-    out = net(random_source(net.config), random_target(net.config))
-    assert (out.sigma > 0).all()
+def test_deviations_are_positive(net):
+    assert (net(random_source(net.config), random_target(net.config)).sigma > 0).all()
+
+
+def test_samples_follow_mean_and_deviation_as_far_as_they_may_vary():
+    sigma = torch.tensor([0.5, 2.0])[None, :, None].expand(1, 2, 50_000)
+    out = Transformed(torch.full((1, 2, 50_000), 3.0), sigma, torch.zeros(0), ())
+    torch.manual_seed(0)
+    for variation in (0.0, 0.5, 1.0):
+        drawn = out.sample(variation)
+        assert drawn.mean(dim=-1)[0].tolist() == pytest.approx([3, 3], abs=0.05)
+        assert drawn.std(dim=-1)[0].tolist() == pytest.approx([variation * 0.5, variation * 2.0], rel=0.02)
     assert torch.equal(out.sample(0.0), out.mu)
-    assert not torch.equal(out.sample(), out.mu)
+    assert out.sample().std(dim=-1)[0].tolist() == pytest.approx([0.5, 2.0], rel=0.02)
 
 
 # Equations.

@@ -61,8 +61,7 @@ def stored_sum(paths):
     return sum(as_stored(path) for path in paths.values())
 
 
-@pytest.mark.parametrize("n_channels", [1, 2, 6])
-@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 192_000])
+@pytest.mark.parametrize(("n_channels", "sample_rate"), [(1, 8_000), (2, 44_100), (6, 192_000)])
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16"])
 def test_stems_add_up_to_the_recording_bit_by_bit(recorded, tmp_path, n_channels, sample_rate, subtype):
     recording = recorded(n_channels=n_channels, sample_rate=sample_rate, subtype=subtype)
@@ -85,6 +84,28 @@ def test_finer_stems_add_up_to_float_precision(recorded, tmp_path, subtype, step
     paths = paths_in(tmp_path)
     assert written_from(Shares(recording, SHARES), paths).subtype == subtype
     assert np.abs(stored_sum(paths) - recording.read(0, recording.n_samples)).max() <= step
+
+
+@pytest.mark.parametrize(("subtype", "bits"), [("PCM_16", 16), ("PCM_24", 24)])
+def test_running_sums_of_stems_are_the_nearest_that_can_be_stored(recorded, tmp_path, subtype, bits):
+    recording = recorded(subtype=subtype)
+    halves = (0.5, 0.25, 0.125, 0.0625, 0.0625)  # of which float32 has room for every digit
+    paths = paths_in(tmp_path)
+    written_from(Shares(recording, halves), paths)
+    levels = recording.read(0, recording.n_samples).astype(np.float64) * 2.0 ** (bits - 1)
+    stored = np.cumsum([as_stored(path) for path in paths.values()], axis=0) * 2.0 ** (bits - 1)
+    for share, found in zip(np.cumsum(halves), stored, strict=True):
+        np.testing.assert_array_equal(found, np.rint(share * levels))
+    np.testing.assert_array_equal(stored[-1], levels)
+
+
+def test_stems_in_float_are_stored_as_they_are(recorded, tmp_path):
+    recording = recorded(subtype="FLOAT")
+    paths = paths_in(tmp_path)
+    stems = Shares(recording, SHARES)
+    written_from(stems, paths)
+    exact = stems.read(0, recording.n_samples)
+    np.testing.assert_array_equal([as_stored(path) for path in paths.values()], exact)
 
 
 def test_soft_recording_keeps_its_bits(recorded, tmp_path):
