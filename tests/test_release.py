@@ -113,5 +113,5 @@ def test_the_sdist_holds_the_project_and_nothing_else(release):
 def test_the_changelog_tells_of_this_version():
     lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     versions = [line.split()[1] for line in lines if line.startswith("## ")]
-    assert versions[0] == PROJECT["version"]
+    assert next(version for version in versions if version != "Unreleased") == PROJECT["version"]
     assert len(set(versions)) == len(versions)

@@ -209,9 +209,9 @@ def test_progress_is_shown(reaper, loop, redrummer, monkeypatch):
     user.act(SELECTED, ANSWERS)
     listen = redrummer.transcriber.activations
 
-    def slowly(recording):
+    def slowly(recording, **more):
         user.lua.tick()
-        return listen(recording)
+        return listen(recording, **more)
 
     monkeypatch.setattr(redrummer.transcriber, "activations", slowly)
     assert user.work() == 0
@@ -408,10 +408,10 @@ def test_cancelled_in_the_middle(reaper, loop, redrummer, monkeypatch, how):
     user.act(SELECTED, ANSWERS)
     listen = redrummer.transcriber.activations
 
-    def interrupted(recording):
+    def interrupted(recording, **more):
         how(user.lua)
         user.lua.tick()
-        return listen(recording)
+        return listen(recording, **more)
 
     monkeypatch.setattr(redrummer.transcriber, "activations", interrupted)
     assert user.work() == CANCELLED
