@@ -36,6 +36,7 @@ from transform.events import TempoMap
 
 SCRIPT_NAME = "Redrum"  # of the folder in Remote Scripts, and so of the control surface
 ANSWER_TIMEOUT_S = 30.0
+_PROOF_S = 10.0  # that Live may take to prove itself: while it loads a set it answers nobody
 NEEDED_VERSION = (12, 0, 5)  # of Live, which can put a file into a set since then
 MEDIA_FOLDER = Path("Samples", "Processed", "Redrum")  # in the project, where Live looks for what it processed
 _MOST_BYTES = 256 * 2**20
@@ -294,7 +295,7 @@ class LiveSession:
     def _connection(self) -> Connection:
         """Return a connection to the script that this session is of; nothing has been asked yet."""
         try:
-            return Connection.open(self._endpoint, self._timeout_s, _MOST_BYTES)
+            return Connection.open(self._endpoint, min(self._timeout_s, _PROOF_S), _MOST_BYTES)
         except TimeoutError as err:
             raise LiveLost from err
         except OSError as err:

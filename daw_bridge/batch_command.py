@@ -224,6 +224,7 @@ def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *
         "source": str(item.source),
         "rhythm": str(item.rhythm.path),
         "output": str(item.output),
+        "plot": str(item.plot) if item.plot else None,
     }
     if status == "failed":
         err = RedrumError(report["error"], hint=report["hint"])
@@ -231,7 +232,7 @@ def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *
         return
     if as_json:
         marks = {"dry_run": is_dry, "unchanged": status == "unchanged", "skipped": status == "skipped"}
-        print_json(about | report | {name: True for name, holds in marks.items() if holds})
+        print_json(report | about | {name: True for name, holds in marks.items() if holds})
     elif not quiet:
         what = {"unchanged": "unchanged", "skipped": "exists already, skipped"}.get(status)
         if what is None and is_dry:

@@ -277,7 +277,7 @@ class Manifest:
         for number, line in enumerate(lines, 1):
             try:
                 _require(len(line) <= _MOST_LINE_BYTES)
-                entry = _checked(json.loads(line))
+                entry = _checked(json.loads(line, parse_constant=_refused_constant))
             except (ValueError, LookupError, TypeError, RecursionError) as err:
                 _log.debug("the cause", exc_info=err)
                 raise OutputError(f"{path} has a line that no batch wrote: line {number}", hint=_HINT) from err
@@ -407,6 +407,11 @@ def _checked(entry: Any) -> Entry:
     _require(isinstance(entry["overwrite"], bool) and isinstance(report, dict))
     _require(all(isinstance(report[name], kind) for name, kind in _REPORT.items() if name in report))
     return dict(entry)
+
+
+def _refused_constant(name: str) -> None:
+    """Refuse NaN and infinity, which JSON does not know."""
+    raise ValueError(name)
 
 
 def _require(holds: object) -> None:

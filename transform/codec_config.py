@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from transform.errors import SettingsError
 from transform.ranges import check_ranges
 
+_PRODUCTS_OF_A_BLOCK = 8  # times the width squared: it widens by four, and back
+_MOST_WORK = 300_000  # products a sample; `hires` has 37,000, `paper` 31,000
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodecConfig:
@@ -27,7 +30,7 @@ class CodecConfig:
             self,
             n_bands=(2, 64),
             n_latents=(1, 1024),
-            strides=(1, 16),
+            strides=(2, 16),
             widths=(1, 2**16),
             n_blocks=(1, 64),
             generator_widths=(1, 2**16),
@@ -49,8 +52,27 @@ class CodecConfig:
             raise SettingsError(f"a ConvNeXt generator has no {self.head} head", hint="its head is istft")
         if len(self.widths) != len(self.strides) + 1 or len(self.n_blocks) != len(self.widths):
             raise SettingsError("a codec has a width and a number of blocks before its strides and after each")
+        if any(stride % 2 for stride in self.strides):
+            raise SettingsError(f"the strides are {self.strides}; each must be even, or a frame is lost")
+        if max(self._work()) > _MOST_WORK:
+            raise SettingsError("a codec of these widths and blocks computes more than any that was trained")
         if self.hop % self.head_hop:
             raise SettingsError(f"a hop of {self.hop} is no multiple of the head's, {self.head_hop}")
+
+    def _work(self) -> tuple[float, float]:
+        """Return about how many products encoder and generator take for each sample.
+
+        Weights of one value take no room in a file, so that their number bounds nothing.
+        """
+        frames, encoder = self.hop // self.n_bands, 0
+        for width, n_blocks, stride in zip(self.widths, self.n_blocks, (*self.strides, 1), strict=True):
+            encoder += frames * width**2 * _PRODUCTS_OF_A_BLOCK * n_blocks
+            frames //= stride
+        low, high = (
+            width**2 * _PRODUCTS_OF_A_BLOCK * n
+            for width, n in zip(self.generator_widths, self.generator_blocks, strict=True)
+        )
+        return encoder / self.hop, (low + high * self.hop / self.head_hop) / self.hop
 
     @property
     def hop(self) -> int:

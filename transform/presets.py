@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -252,9 +253,10 @@ def _rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _shipped_rhythms() -> list[RhythmInfo]:
+@cache
+def _shipped_rhythms() -> tuple[RhythmInfo, ...]:
     folder = _shipped_folder() / "rhythms"
-    return [
+    return tuple(
         RhythmInfo(
             name=row["name"],
             path=folder / f"{row['name']}.mid",
@@ -268,7 +270,7 @@ def _shipped_rhythms() -> list[RhythmInfo]:
             changes=row["changes"],
         )
         for row in _rows(folder / "SOURCES.csv")
-    ]
+    )
 
 
 def _user_rhythms() -> list[RhythmInfo]:

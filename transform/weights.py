@@ -22,6 +22,7 @@ from transform.files import open_plain, read_bytes
 from transform.presets import LARGEST_WEIGHTS_BYTES
 
 _LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are written
+_KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
 _LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
 _LONGEST_CONFIG, _LONGEST_SAID = 2**16, 200  # characters
 
@@ -124,6 +125,10 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
         raise CheckpointError(f"{path} is no readable weights file", hint=hint) from err
     weights = {}
     for name, tensor in stored.items():
+        if tensor.dtype not in _KINDS:
+            raise CheckpointError(
+                f"{path} has weights of a kind that no model has, {tensor.dtype}: {name[:80]}", hint=hint
+            )
         # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
         weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         if tensor.is_floating_point() and not _is_within(weights[name], _LARGEST_WEIGHT):

@@ -140,6 +140,7 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
         line(report={"duration_s": "abc"}),
         line(report={"notes": 5}),
         line(report={"bit_depth": 16}),
+        line(report={"duration_s": float("nan")}),
         line(z="z" * 2**20),
         line() * 150_001,
     ],
@@ -154,6 +155,18 @@ def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, data):
         assert result.exit_code == 1, options
         assert "line that no batch wrote" in result.stderr or "more than 150,000 lines" in result.stderr
         assert everything(here) == before
+
+
+def test_where_a_result_lies_is_not_for_its_line_to_say(here):
+    assert batch().exit_code == 0
+    manifest = Path("redrummed", MANIFEST)
+    entry = json.loads(manifest.read_text())
+    entry["report"] |= {"output": "/etc/passwd", "plot": "/etc/shadow", "source": "x", "rhythm": "y"}
+    manifest.write_text(json.dumps(entry) + "\n")
+    (item,) = (json.loads(text) for text in batch("--json").stdout.splitlines())
+    assert item["unchanged"]
+    assert (item["source"], item["output"]) == ("loop.wav", str(Path("redrummed", RESULT)))
+    assert item["plot"] is None
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def _plant(tree: Tree, sandbox: Sandbox) -> None:
             continue  # below a link that was planted before
         with suppress(OSError, ValueError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if kind == "link":
+            if kind == "link" and name:  # the folder that is named may be a link: that is its user's choice
                 path.symlink_to(text)
             elif kind == "fifo":
                 os.mkfifo(path)

@@ -106,6 +106,31 @@ def test_widths_that_are_each_in_range_and_compute_for_ever_together_are_refused
             config(features=bands, widths=widths, **wide)
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"n_bands": 2, "strides": (2, 16, 8), "widths": (1300, 1, 1, 384)}, "computes more than any"),
+        ({"generator_widths": (512, 4000)}, "computes more than any"),
+        ({"strides": (3, 2, 2, 2)}, "each must be even"),
+        ({"n_bands": 32, "strides": (1, 2, 2, 4)}, "strides"),
+    ],
+)
+def test_a_codec_whose_numbers_do_not_go_together_is_refused(changes, complaint):
+    blocks = {"n_blocks": (1,) * len(changes["widths"])} if "widths" in changes else {}
+    with pytest.raises(SettingsError, match=complaint):
+        CodecConfig(**changes, **blocks)
+
+
+def test_weights_of_a_kind_that_no_model_has_are_refused(tmp_path):
+    for kind in (torch.complex64, torch.float8_e4m3fn, torch.int8):
+
+        def change(weights, kind=kind):
+            weights["head.weight"] = weights["head.weight"].to(kind)
+
+        with pytest.raises(CheckpointError, match=f"no model has, {kind}: head"):
+            load_transcriber(weights_file(tmp_path / "w.safetensors", change))
+
+
 def test_weights_up_to_half_precisions_largest_are_read(tmp_path):
     def change(weights):
         weights["head.weight"].view(-1)[3] = 65_504.0
