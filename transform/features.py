@@ -39,7 +39,8 @@ class FeatureSettings:
             high_hz=(0, SAMPLE_RATE / 2),
             floor_db=(-200, -20),
         )
-        if not self.windows or not self.low_hz < self.high_hz:
+        has_windows = bool(self.windows) and not any(window % 2 for window in self.windows)
+        if not has_windows or not self.low_hz < self.high_hz:  # odd ones have a frame less
             raise SettingsError(
                 f"features have windows of {self.windows} samples, and bands from {self.low_hz} to "
                 f"{self.high_hz} Hz"

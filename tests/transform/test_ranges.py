@@ -121,6 +121,12 @@ def test_a_codec_whose_numbers_do_not_go_together_is_refused(changes, complaint)
         CodecConfig(**changes, **blocks)
 
 
+@pytest.mark.parametrize("windows", [(), (2048, 511), (3,)])
+def test_windows_whose_frames_do_not_fit_together_are_refused(windows):
+    with pytest.raises(SettingsError, match="features have windows of"):
+        FeatureSettings(windows=windows)
+
+
 def test_weights_of_a_kind_that_no_model_has_are_refused(tmp_path):
     for kind in (torch.complex64, torch.float8_e4m3fn, torch.int8):
 
