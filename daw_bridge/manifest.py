@@ -34,8 +34,8 @@ SCHEMA = 1
 
 Entry = Mapping[str, Any]
 
-_MOST_BYTES = 2**27  # of a manifest: seventy thousand results
-_MOST_LINES, _MOST_LINE_BYTES = 150_000, 2**20
+_MOST_BYTES, _MOST_LINE_BYTES = 2**28, 2**20  # of a manifest: more than a hundred thousand results
+_LONGEST_TEXT = 20_000  # characters of why there is no result, so that the line stays below that
 _REPORT: dict[str, type | tuple[type, ...]] = {  # what is shown of a report is of these kinds
     "engine": str,
     "bit_depth": str,
@@ -206,13 +206,14 @@ class Manifest:
                 self._files.remove(f"{STAGING}/{about['staged']}")
             raise
 
-    def add_failure(self, output: Path, entry: Mapping[str, Any]) -> None:
+    def add_failure(self, output: Path, entry: Mapping[str, str]) -> None:
         """Write down why there is no result.
 
         Raises:
             OutputError: the manifest cannot be written.
         """
-        self._write({"status": "failed", "output": self._name(output)} | dict(entry))
+        why = {name: text[:_LONGEST_TEXT] for name, text in entry.items()}
+        self._write({"status": "failed", "output": self._name(output)} | why)
 
     def _publish(self, staged: str, path: Path, *, overwrite: bool) -> None:
         try:
@@ -271,10 +272,7 @@ class Manifest:
         file.seek(0)
         data = file.read()
         whole = data.rfind(b"\n") + 1
-        lines = data[:whole].split(b"\n")[:-1]
-        if len(lines) > _MOST_LINES:
-            raise OutputError(f"{path} has more than {_MOST_LINES:,} lines", hint=_HINT)
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
             try:
                 _require(len(line) <= _MOST_LINE_BYTES)
                 entry = _checked(json.loads(line, parse_constant=_refused_constant))
