@@ -144,7 +144,7 @@ class _Reader:
         self._n_data = 0  # its characters
 
     def read(self, file: BinaryIO) -> Node:
-        parser = expat.ParserCreate()
+        parser = expat.ParserCreate("UTF-8")  # which Live writes, whatever a set says of itself
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_doctype
         parser.EntityDeclHandler = self._refuse_doctype

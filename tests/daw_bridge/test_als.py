@@ -240,6 +240,16 @@ def test_hostile_and_broken_sets_are_refused_with_a_sentence(tmp_path, data, mes
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("encoding", ["UPF-8", "shift_jis", "utf-16", "hex", "latin-1"])
+def test_a_set_is_read_as_live_writes_it_whatever_it_says_of_itself(tmp_path, loop, encoding):
+    path = write_als(tmp_path / "song.als", [track("Bäss", audio(loop, 0.0, 4.0))])
+    data = gzip.decompress(path.read_bytes())
+    _, _, rest = data.partition(b"?>") if data.startswith(b"<?xml") else (b"", b"", data)
+    assert b"B\xc3\xa4ss" in rest
+    packed(path, f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + rest)
+    assert [found.name for found in open_set(path).collect().tracks] == ["Bäss"]
+
+
 def test_a_set_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(als_xml, "MOST_BYTES", 10**6)
     data = b"<Ableton><LiveSet>" + b"<Skipped/>" * 200_000
