@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command `redrum`; a job of REAPER's action goes to the helper, if that takes it."""
     guard_output()
     if sys.argv[1:-1] == ["reaper", "run-job"] and not sys.argv[-1].startswith("-"):
-        from daw_bridge.warm import CANCELLED, hand_over
+        from daw_bridge.reaper.warm import CANCELLED, hand_over
 
         try:
             outcome = hand_over(sys.argv[-1])
@@ -22,7 +22,7 @@ def main() -> None:
             sys.exit(code)
 
     try:
-        from daw_bridge.cli import main as run_command
+        from daw_bridge.commands.cli import main as run_command
     except KeyboardInterrupt:
         print("redrum: interrupted", file=sys.stderr)
         sys.exit(130)

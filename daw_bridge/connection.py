@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from daw_bridge.actions.redrum_live.handshake import Peer, Unproven
+from daw_bridge.live.redrum_live.handshake import Peer, Unproven
 
 __all__ = ["Connection", "Unproven"]
 

@@ -15,7 +15,7 @@ from daw_bridge.checks import Check, ProblemError, checked
 from transform.files import check_output
 
 # What each adapter is called and where it lives; a session with a DAW begins there.
-ADAPTERS = {"REAPER": "daw_bridge.reaper"}
+ADAPTERS = {"REAPER": "daw_bridge.reaper.running"}
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
 _AGAIN = "install Redrum again, in a new virtual environment"
@@ -103,8 +103,8 @@ def _adapter(daw: str, module: str) -> Check:
 
 def _reaper() -> Iterator[Check]:
     """Yield what is to be said of the actions in REAPER; little where REAPER or the actions are not there."""
-    from daw_bridge.install import reaper_folder
-    from daw_bridge.reaper_doctor import ACTIONS, examine_reaper, is_installed
+    from daw_bridge.reaper.doctor import ACTIONS, examine_reaper, is_installed
+    from daw_bridge.reaper.install import reaper_folder
 
     folder = reaper_folder()
     if is_installed(folder):
@@ -115,7 +115,7 @@ def _reaper() -> Iterator[Check]:
 
 
 def _live() -> Check:
-    from daw_bridge.live_install import summary
+    from daw_bridge.live.install import summary
 
     return summary()
 

@@ -56,9 +56,7 @@ def imports(path):
 
 
 def is_command_line(path):
-    return path.stem in ("__main__", "cli", "options", "reporting") or path.stem.endswith(
-        ("_cli", "_command", "_commands")
-    )
+    return path.stem == "__main__" or path.parent == ROOT / "daw_bridge" / "commands"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +90,7 @@ def test_root_holds_the_agreed_folders_and_files():
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_imports_point_at_transform(path):
     package = path.relative_to(ROOT).parts[0]
-    is_cli = path == ROOT / "daw_bridge" / "cli.py"
+    is_cli = path == ROOT / "daw_bridge" / "commands" / "cli.py"
     for module, inside in imports(path):
         other = module.partition(".")[0]
         if other not in PACKAGES or other == package:
@@ -103,9 +101,7 @@ def test_imports_point_at_transform(path):
 
 def test_only_the_command_line_knows_typer(reached):
     known = {module_id(path) for path in MODULES if "typer" in reached[path]}
-    assert known == {
-        module_id(path) for path in MODULES if is_command_line(path) and path.parent.name != "transform"
-    }
+    assert known == {module_id(path) for path in MODULES if is_command_line(path) and path.stem != "__init__"}
 
 
 def test_no_module_imports_itself_in_the_end(reached):
@@ -147,7 +143,7 @@ def test_import_transform_loads_next_to_nothing():
 def test_help_loads_no_torch():
     code = """
 import contextlib, io, sys
-from daw_bridge.cli import main
+from daw_bridge.commands.cli import main
 sys.argv = ["redrum", "--help"]
 with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
     main()

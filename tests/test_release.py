@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daw_bridge.install import ACTIONS, SHARED
+from daw_bridge.reaper.install import ACTIONS, SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("daw_bridge", "presets", "training", "transform")
@@ -70,8 +70,8 @@ def assert_all_there(held):
         loops = [f"presets/demo/{row['file']}" for row in csv.DictReader(file)]
     preset = tomllib.loads((ROOT / "presets" / "default" / "preset.toml").read_text(encoding="utf-8"))
     models = [f"presets/default/{model}.safetensors" for model in preset["models"]]
-    scripts = [f"daw_bridge/actions/{script}" for script in (*ACTIONS, *SHARED)]
-    remote = ["daw_bridge/actions/redrum_live/__init__.py", "daw_bridge/actions/redrum_server.py"]
+    scripts = [f"daw_bridge/reaper/actions/{script}" for script in (*ACTIONS, *SHARED)]
+    remote = ["daw_bridge/live/redrum_live/__init__.py", "daw_bridge/reaper/actions/redrum_server.py"]
     assert len(rhythms) == 75
     assert len(loops) == 3
     assert len(models) == 5

@@ -15,8 +15,8 @@ from transform.errors import DeviceError, RedrumError, SettingsError
 from transform.terminal import guard_output, one_line
 
 if TYPE_CHECKING:
-    from training.split import Split
-    from training.train_transcriber import TranscriberTraining
+    from training.data.split import Split
+    from training.train.transcriber import TranscriberTraining
 
 
 class _Training(TyperGroup):
@@ -88,13 +88,13 @@ def pack(
     overwrite: Annotated[bool, typer.Option(help="Replace a pack that is there.")] = False,
 ) -> None:
     """Pack a data folder into three files that any training machine can read."""
-    from training.split import SPLITS
+    from training.data.split import SPLITS
 
     if unknown := set(split or ()) - set(SPLITS):
         raise SettingsError(
             f"there is no split {', '.join(sorted(unknown))}", hint=f"the splits are {', '.join(SPLITS)}"
         )
-    from training.pack import write_pack
+    from training.data.pack import write_pack
 
     splits = cast("list[Split]", split) if split else SPLITS
     counts = write_pack(data, out, splits=splits, overwrite=overwrite)
@@ -119,7 +119,7 @@ def transcriber(
 ) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
     limit = _minutes(max_minutes)
-    from training.train_transcriber import WARM_LEARNING_RATE, TranscriberTraining
+    from training.train.transcriber import WARM_LEARNING_RATE, TranscriberTraining
     from transform.presets import load_preset
 
     begin, rate = (None, None) if preset is None else (load_preset(preset), WARM_LEARNING_RATE)
@@ -142,7 +142,7 @@ def evaluation_transcriber(
 ) -> None:
     """Train the transcriber that judges in `redrum bench` and is used for nothing else."""
     limit = _minutes(max_minutes)
-    from training.train_transcriber import evaluation_training
+    from training.train.transcriber import evaluation_training
 
     settings = evaluation_training(**_given(steps=steps, seed=seed, batch=batch))
     _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
@@ -163,8 +163,8 @@ def separator(
 ) -> None:
     """Train the separator: drum recording -> stems of five classes."""
     limit = _minutes(max_minutes)
-    from training.pack import load_pack
-    from training.train_separator import SeparatorTraining, export_separator, train_separator
+    from training.data.pack import load_pack
+    from training.train.separator import SeparatorTraining, export_separator, train_separator
     from transform.presets import load_preset
 
     settings = SeparatorTraining(**_given(steps=steps, seed=seed, batch=batch))
@@ -203,8 +203,8 @@ def codec(
 ) -> None:
     """Train the codec, stage 1 of the paper: drum recording <-> latents."""
     limit = _minutes(max_minutes)
-    from training.pack import load_pack
-    from training.train_codec import codec_training, export_codec, train_codec
+    from training.data.pack import load_pack
+    from training.train.codec import codec_training, export_codec, train_codec
     from transform.presets import load_preset
 
     kind = _device(device)
@@ -234,8 +234,8 @@ def rhythm(
 ) -> None:
     """Train the rhythm transformer, stage 2 of the paper: latents in another recording's rhythm."""
     limit = _minutes(max_minutes)
-    from training.pack import load_pack
-    from training.train_rhythm import (
+    from training.data.pack import load_pack
+    from training.train.rhythm import (
         export_rhythm,
         load_trained,
         load_transformer,
@@ -282,9 +282,9 @@ def kit(
 ) -> None:
     """Fine-tune a preset on a kit of your own, as a new preset."""
     limit = _minutes(max_minutes)
-    from training.kit_folder import read_kit_folder
-    from training.kit_preset import export_kit, gains, name_for, place_for
-    from training.train_kit import Base, KitTraining, train_kit
+    from training.data.kit_folder import read_kit_folder
+    from training.train.kit import Base, KitTraining, train_kit
+    from training.train.kit_preset import export_kit, gains, name_for, place_for
     from transform.presets import load_preset, user_folder
 
     settings = KitTraining(**_given(steps=steps, seed=seed, batch=batch))
@@ -324,7 +324,7 @@ def preset(
 ) -> None:
     """Begin a preset with models of another one; those that you train join them by --export FOLDER."""
     from training.card import begin_preset
-    from training.kit_preset import name_for
+    from training.train.kit_preset import name_for
     from transform.presets import load_preset
 
     taken = model or ["transcriber", "separator"]
@@ -355,10 +355,10 @@ def score(
         return
     assert data is not None
     from training.card import note_scores
-    from training.kits import kits_of
-    from training.pack import load_pack
-    from training.score_cuts import cut_loops, score_cuts
-    from training.score_transcriber import score_table
+    from training.data.kits import kits_of
+    from training.data.pack import load_pack
+    from training.score.cuts import cut_loops, score_cuts
+    from training.score.transcriber import score_table
     from transform.transcriber import Transcriber, load_transcriber
 
     listener, loaded = load_transcriber(weights), load_pack(data)
@@ -379,7 +379,7 @@ def _score_recordings(folder: Path, weights: Path) -> None:
     Raises:
         AudioError: there is nothing in the folder.
     """
-    from training.score_recordings import report, score_folder
+    from training.score.recordings import report, score_folder
     from transform.transcriber import Transcriber
 
     scores = score_folder(Transcriber.load(weights), folder)
@@ -404,8 +404,8 @@ def score_separator(
 ) -> None:
     """Score a preset's separator on kits and rhythms of each side, against baselines and the ideal mask."""
     from training.card import note_scores
-    from training.pack import load_pack
-    from training.score_separator import separation_tables
+    from training.data.pack import load_pack
+    from training.score.separator import separation_tables
     from transform.presets import load_preset
     from transform.separator import Separator
     from transform.transcriber import Transcriber
@@ -437,9 +437,9 @@ def score_codec(
 ) -> None:
     """Score a preset's codec: what it keeps of known kits, of unknown ones and of held-out loops."""
     from training.card import note_scores
-    from training.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
-    from training.pack import load_pack
-    from training.score_codec import codec_table
+    from training.data.pack import load_pack
+    from training.score.codec import codec_table
+    from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
     from transform.codec import Codec
     from transform.presets import load_preset
 
@@ -485,8 +485,8 @@ def _minutes(asked: float | None) -> float:
 def _train_transcriber(
     settings: TranscriberTraining, data: Path, out: Path, export: Path | None, **how: Any
 ) -> None:
-    from training.pack import load_pack
-    from training.train_transcriber import export_transcriber, train_transcriber
+    from training.data.pack import load_pack
+    from training.train.transcriber import export_transcriber, train_transcriber
 
     checkpoint = train_transcriber(load_pack(data), out, settings, **how)
     _finish(checkpoint, export, export_transcriber)

@@ -19,8 +19,8 @@ from torch.nn import functional
 from transform.features import FeatureSettings
 
 _DECAYS_S = (0.03, 0.12, 0.5)  # of a class's components after an onset
-# Tuned on 24 recordings of the validation side, where the baseline of training/nmf.py, which has no network,
-# has a mean SI-SDR of 5.7 dB; in brackets what another value had.
+# Tuned on 24 recordings of the validation side, where the baseline of training/score/nmf.py, which has no
+# network, has a mean SI-SDR of 5.7 dB; in brackets what another value had.
 COMPRESSION = 0.5  # exponent of the magnitudes that are factorised: what is loud must not decide all (1: 4.5)
 EXPONENT = 2.0  # of what each class explains, for its share (1.5: 5.4, 3: 5.5)
 _TRUST = 0.7  # exponent of a probability; the smaller, the more doubts count (0.5: 5.6, 1: 5.4)

@@ -1,7 +1,8 @@
 """What a take should be. Each setting is declared here once: its default, its check, and its option.
 
-The commands build their options from the fields of `RenderSettings` (`daw_bridge.options.sound_options`), so a
-field with an option is all that a new one needs. Nothing heavy is imported: `redrum --help` reads this.
+The commands build their options from the fields of `RenderSettings` (`sound_options` of
+`daw_bridge.commands.options`), so a field with an option is all that a new one needs. Nothing heavy is
+imported: `redrum --help` reads this.
 """
 
 from __future__ import annotations

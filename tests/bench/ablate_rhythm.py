@@ -18,9 +18,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from training.pack import Pack, load_pack
-from training.scenes import SceneStock
-from training.train_rhythm import RhythmRun, Trained, load_trained, rhythm_training
+from training.data.pack import Pack, load_pack
+from training.data.scenes import SceneStock
+from training.train.rhythm import RhythmRun, Trained, load_trained, rhythm_training
 from transform.confined import ConfinedFolder
 from transform.files import write_text_atomic
 from transform.presets import load_preset

@@ -15,8 +15,8 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from training.rhythm_reports import show_shares
-from training.synthesis import SEGMENT_SAMPLES
+from training.data.synthesis import SEGMENT_SAMPLES
+from training.train.rhythm_reports import show_shares
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import appearing

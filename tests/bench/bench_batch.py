@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from training.peak_memory import in_own_process
+from training.bench.peak_memory import in_own_process
 from transform.audio import Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
@@ -109,7 +109,7 @@ def _length_s(path: Path) -> float:
 
 def _redrum(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "daw_bridge.cli", *map(str, arguments)],
+        [sys.executable, "-m", "daw_bridge.commands.cli", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(_PLACE), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -21,19 +21,19 @@ import soundfile
 import torch
 import typer
 
-from training.benchmark import clustered_mean
-from training.evaluation_transcriber import load_evaluation_transcriber
-from training.kit_folder import read_kit_folder
-from training.kit_preset import export_kit
-from training.kits import SAMPLE_RATE, Kit
-from training.measures import Audio, any_onset_f, log_mel_distance_db
-from training.pack import Pack, PackError, load_pack
-from training.score_codec import keep, kit_originals
-from training.score_kit import played, redrummed, rendered, with_held
-from training.score_transcriber import as_events
-from training.scores import class_counts, pooled
-from training.synthesis import SegmentRecipe, audible_strokes, render_stems
-from training.train_kit import Base, KitTraining, train_kit
+from training.bench.benchmark import clustered_mean
+from training.data.kit_folder import read_kit_folder
+from training.data.kits import SAMPLE_RATE, Kit
+from training.data.pack import Pack, PackError, load_pack
+from training.data.synthesis import SegmentRecipe, audible_strokes, render_stems
+from training.score.codec import keep, kit_originals
+from training.score.kit import played, redrummed, rendered, with_held
+from training.score.measures import Audio, any_onset_f, log_mel_distance_db
+from training.score.scores import class_counts, pooled
+from training.score.transcriber import as_events
+from training.train.evaluation_transcriber import load_evaluation_transcriber
+from training.train.kit import Base, KitTraining, train_kit
+from training.train.kit_preset import export_kit
 from transform.codec import Codec, load_generator
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent, nearest_class

@@ -21,8 +21,8 @@ import numpy as np
 import typer
 from bench_batch import BatchBench, timed_batch, write_stems
 
-from training.bench_speed import STAGES
-from training.peak_memory import in_own_process, own_peak_mb
+from training.bench.peak_memory import in_own_process, own_peak_mb
+from training.bench.speed import STAGES
 from transform.audio import Recording, Samples
 from transform.files import appearing, write_text_atomic
 from transform.presets import demo_recordings, load_preset

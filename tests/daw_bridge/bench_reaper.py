@@ -20,9 +20,10 @@ from statistics import median
 import psutil
 from conftest import LuaWorld, ReaperWorld, audio, track
 
-from daw_bridge import reaper, warm
-from daw_bridge.install import install
-from daw_bridge.reaper_job import JobFiles
+from daw_bridge.reaper import running as reaper
+from daw_bridge.reaper import warm
+from daw_bridge.reaper.install import install
+from daw_bridge.reaper.job import JobFiles
 from daw_bridge.session import FinishedTake
 from transform.audio import Recording
 from transform.presets import demo_recordings
@@ -38,7 +39,7 @@ def timed(what):
     print(f"{what}: {time.perf_counter() - began_s:.2f} s")
 
 
-os.environ["PYTHONPATH"] = str(Path(reaper.__file__).parents[1])  # of the commands that are run
+os.environ["PYTHONPATH"] = str(Path(reaper.__file__).parents[2])  # of the commands that are run
 
 
 def first_use(folder):

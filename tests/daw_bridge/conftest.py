@@ -123,13 +123,13 @@ class RppWorld:
         yield ">"
 
     def session(self):
-        from daw_bridge.rpp import open_project
+        from daw_bridge.reaper.rpp import open_project
 
         return open_project(self.path, items=self._chosen, overwrite=True)
 
     def tracks_after(self):
         """The tracks that are there now, with the items on them."""
-        from daw_bridge.rpp import open_project
+        from daw_bridge.reaper.rpp import open_project
 
         path = self.output if self.output.exists() else self.path
         job = open_project(path, output=self.folder / "never.rpp").collect()
@@ -184,7 +184,7 @@ class ReaperWorld:
         scene |= {"bpm": bpm, "points": list(points), "starts_server": starts_server, "action": action}
         self._scene = folder / "scene.json"
         self._scene.write_text(json.dumps(scene))
-        script = script or Path(daw_bridge.__file__).parent / "actions" / "redrum_server.py"
+        script = script or Path(daw_bridge.__file__).parent / "reaper" / "actions" / "redrum_server.py"
         self.is_spoilt = not starts_server
         self._home = own_home()
         self._home.__enter__()
@@ -220,7 +220,7 @@ class ReaperWorld:
             cls.running = None
 
     def session(self):
-        from daw_bridge.reaper import RunningSession
+        from daw_bridge.reaper.running import RunningSession
 
         self.sessions.append(RunningSession.connect())
         return self.sessions[-1]
@@ -269,7 +269,7 @@ class LuaWorld:
         self.media_folder, self.resources = folder / "media", folder / "resöurces"
         for made in (self.media_folder, self.resources):
             made.mkdir(parents=True, exist_ok=True)
-        self.actions = Path(daw_bridge.__file__).parent / "actions"
+        self.actions = Path(daw_bridge.__file__).parent / "reaper" / "actions"
         scene = {"path": path and str(folder / path), "media_folder": str(self.media_folder), "bpm": bpm}
         stand_in = _helper("stand_in_reaper")
         self.reaper = stand_in.Reaper(scene | {"tracks": tracks, "points": list(points)})
@@ -313,14 +313,14 @@ class _LuaSession:
     """The part of the action that works on the project, as a session; facts and plans pass through files."""
 
     def __init__(self, world):
-        from daw_bridge.reaper_job import JobFiles
+        from daw_bridge.reaper.job import JobFiles
 
         self._files = JobFiles(world.resources / "job.json")
         new = world.lua.new_lua().eval(_LUA_SESSION.encode())
         self._gather, self._write_back = new(f"{world.actions}/".encode())
 
     def collect(self):
-        from daw_bridge.reaper_job import SCHEMA, read_job
+        from daw_bridge.reaper.job import SCHEMA, read_job
         from daw_bridge.session import RHYTHM_TRACKS
 
         text = self._gather(json.dumps(RHYTHM_TRACKS).encode()).decode("utf-8", "surrogateescape")
@@ -328,7 +328,7 @@ class _LuaSession:
         return read_job(self._files.job)[1]
 
     def write_back(self, job, takes):
-        from daw_bridge.reaper_job import JobSession, Progress
+        from daw_bridge.reaper.job import JobSession, Progress
 
         media = JobSession(job, self._files, Progress(self._files)).write_back(job, takes)
         assert self._write_back(self._files.result.read_bytes()) is None
@@ -390,7 +390,7 @@ WORLDS = {"rpp": RppWorld, "reaper": ReaperWorld, "action": LuaWorld, "live": Li
 @pytest.fixture
 def worlds(tmp_path, monkeypatch):
     """Return a function that makes a world; all of them end with the test."""
-    monkeypatch.setattr("daw_bridge.reaper.LOOK_TIMEOUT_S", 15.0)  # whatever else this machine does
+    monkeypatch.setattr("daw_bridge.reaper.running.LOOK_TIMEOUT_S", 15.0)  # whatever else this machine does
     made = []
 
     def make(kind, tracks, **more):

@@ -23,9 +23,11 @@ import numpy as np
 import psutil
 import soundfile
 
-from daw_bridge import batch, cli, install
+from daw_bridge import batch
+from daw_bridge.commands import cli
 from daw_bridge.manifest import MANIFEST
-from daw_bridge.rpp import open_project
+from daw_bridge.reaper import install
+from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import FinishedTake
 from transform.engine import Redrummer
 from transform.events import DrumEvent, Rhythm

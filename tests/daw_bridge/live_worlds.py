@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 from transform.events import TempoMap
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "daw_bridge" / "actions"
+SCRIPTS = Path(__file__).resolve().parents[2] / "daw_bridge" / "live"
 FIRST_TIME = -63_072_000  # where Live keeps the first value of an automation
 
 
@@ -184,7 +184,7 @@ class LiveWorld:
             shutil.rmtree(_HOME.pop(), ignore_errors=True)
 
     def session(self, scope="loop"):
-        from daw_bridge.ableton import LiveSession
+        from daw_bridge.live.running import LiveSession
 
         return LiveSession.connect(scope)
 
@@ -234,7 +234,7 @@ class AlsWorld:
         self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
 
     def session(self):
-        from daw_bridge.als import open_set
+        from daw_bridge.live.als import open_set
 
         return open_set(self.path, items=self._chosen, overwrite=True)
 

@@ -22,7 +22,7 @@ import torch
 from typer.testing import CliRunner
 
 from daw_bridge.batch import BatchSettings, run
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.plan import PlanSettings, plan
 from transform.confined import ConfinedFolder
@@ -536,7 +536,7 @@ def test_closing_early_leaves_finished_items_whole(write, here):
 
 SLOW_MAIN = """
 import time
-from daw_bridge.cli import main
+from daw_bridge.commands.cli import main
 from transform.engine import Take
 
 read = Take.read

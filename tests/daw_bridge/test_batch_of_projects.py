@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from transform.engine import Redrummer
 
 RHYTHM = "bossa-nova-132"

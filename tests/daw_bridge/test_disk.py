@@ -16,11 +16,12 @@ import psutil
 import pytest
 import soundfile
 
-from daw_bridge import batch, install, manifest
+from daw_bridge import batch, manifest
 from daw_bridge.batch import BatchSettings, run
 from daw_bridge.manifest import MANIFEST
 from daw_bridge.plan import PlanSettings, plan
-from daw_bridge.rpp import open_project
+from daw_bridge.reaper import install
+from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import FinishedTake
 from transform.audio import AudioFormat, Recording, write_audio, write_parts
 from transform.bank import Bank, Hit

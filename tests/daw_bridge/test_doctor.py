@@ -11,7 +11,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from daw_bridge import doctor
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from transform.engine import Redrummer
 from transform.presets import load_preset
 
@@ -55,7 +55,7 @@ def test_all_is_well_here(here):
 
 def test_what_an_installation_in_reaper_lacks_is_found(tmp_path, monkeypatch):
     folder = tmp_path / "REAPER"
-    monkeypatch.setattr("daw_bridge.install.reaper_folder", lambda: folder)
+    monkeypatch.setattr("daw_bridge.reaper.install.reaper_folder", lambda: folder)
     _, checks = examined()
     assert checks["REAPER actions"]["status"] == "absent"
     assert "redrum reaper install" in checks["REAPER actions"]["cure"]

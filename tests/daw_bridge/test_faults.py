@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daw_bridge.batch import BatchSettings, estimate_s, preview
-from daw_bridge.install import install, uninstall
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.plan import PlanSettings, plan
-from daw_bridge.reaper_job import SCHEMA, read_job
-from daw_bridge.rpp import ProjectText, open_project
+from daw_bridge.reaper.install import install, uninstall
+from daw_bridge.reaper.job import SCHEMA, read_job
+from daw_bridge.reaper.rpp import ProjectText, open_project
 from daw_bridge.session import pair_items
 from transform.errors import SettingsError
 from transform.files import sha256_of
@@ -393,7 +393,7 @@ def test_faulty_settings_of_reaper(tmp_path_factory, fault, survives, data):
     before = data.draw(fault(INI, is_text=True))
     (folder / "reaper.ini").write_bytes(before)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daw_bridge.install._python_library", lambda: folder / "libpython3.so")
+        patch.setattr("daw_bridge.reaper.install._python_library", lambda: folder / "libpython3.so")
         patch.setattr(psutil, "process_iter", lambda names: [SimpleNamespace(info={"name": "bash"})])
         done = survives("REAPER's settings, install", partial(install, folder, with_server=True))
         if done is None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from daw_bridge import __main__, logs
-from daw_bridge.cli import _end_tidily
+from daw_bridge.commands.cli import _end_tidily
+from daw_bridge.commands.reporting import print_json, print_table, progress
 from daw_bridge.logs import set_up_logging
-from daw_bridge.reporting import print_json, print_table, progress
 from transform.presets import find_rhythm
 from transform.terminal import guard_output
 

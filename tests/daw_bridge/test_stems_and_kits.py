@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from transform.engine import Redrummer
 from transform.events import CLASSES, DrumEvent
 from transform.one_shots import load_kit

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING
 from transform.engine import Redrummer
 from transform.presets import demo_recordings, load_preset

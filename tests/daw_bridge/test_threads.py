@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from daw_bridge.batch import default_jobs
-from daw_bridge.cli import app
+from daw_bridge.commands.cli import app
 from daw_bridge.devices import set_up_device
 from transform.engine import Redrummer
 from transform.presets import demo_recordings

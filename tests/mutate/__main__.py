@@ -43,9 +43,21 @@ _SHRINK_S = 8.0  # of each finding, after all else
 _REPORT_S = 60.0
 # What inputs are read with, loaded once and not in every child.
 _READERS = (
-    *("transform.midi", "transform.engine", "transform.preset_archive", "daw_bridge.rpp", "daw_bridge.als"),
-    *("daw_bridge.plan", "daw_bridge.cli", "daw_bridge.batch", "daw_bridge.helper", "daw_bridge.ableton"),
-    *("daw_bridge.reaper_job", "tests.daw_bridge.kill_often", "tests.conftest", "soxr"),
+    *(
+        "transform.midi",
+        "transform.engine",
+        "transform.preset_archive",
+        "daw_bridge.reaper.rpp",
+        "daw_bridge.live.als",
+    ),
+    *(
+        "daw_bridge.plan",
+        "daw_bridge.commands.cli",
+        "daw_bridge.batch",
+        "daw_bridge.reaper.helper",
+        "daw_bridge.live.running",
+    ),
+    *("daw_bridge.reaper.job", "tests.daw_bridge.kill_often", "tests.conftest", "soxr"),
 )
 
 

@@ -258,7 +258,7 @@ def _put_loop(sandbox: Sandbox) -> None:
 
 
 def _read_project(data: bytes, sandbox: Sandbox) -> str:
-    from daw_bridge.rpp import open_project
+    from daw_bridge.reaper.rpp import open_project
 
     path = sandbox.inside / "song.rpp"
     path.write_bytes(data)
@@ -287,8 +287,9 @@ def _checked_job(job) -> str:
 
 
 def _sets() -> list[bytes]:
-    from tests.daw_bridge.live_worlds import als_xml
     from tests.daw_bridge.test_als import audio, midi, track, warped
+
+    from tests.daw_bridge.live_worlds import als_xml
 
     tracks = [
         track("Drums", audio("loop.wav", 4.0, 6.0, start_marker=0.25), warped("loop.wav", 8.0, 12.0, 4.0, 2.0)),
@@ -318,7 +319,7 @@ def _mutate_set(chance: Random, data: bytes, other: bytes) -> bytes:
 
 
 def _read_set(data: bytes, sandbox: Sandbox) -> str:
-    from daw_bridge.als import open_set
+    from daw_bridge.live.als import open_set
 
     path = sandbox.inside / "song.als"
     path.write_bytes(data)

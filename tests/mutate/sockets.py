@@ -109,7 +109,7 @@ class _Helper(_Server):
     """The helper that keeps models loaded."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        from daw_bridge import helper, warm
+        from daw_bridge.reaper import helper, warm
 
         super().__init__(sandbox.inside / "data", [helper, warm])
         subprocess.Popen = _no_program  # another helper, where this one does not answer
@@ -119,7 +119,7 @@ class _Helper(_Server):
         self._thread = threading.Thread()
 
     def start(self) -> None:
-        from daw_bridge.helper import Helper
+        from daw_bridge.reaper.helper import Helper
 
         helper = Helper(self._folder, 3600.0)
         self._thread = threading.Thread(target=helper.run, daemon=True)
@@ -129,7 +129,7 @@ class _Helper(_Server):
         return self._thread.is_alive()
 
     def ask(self, what: str) -> object:
-        from daw_bridge import warm
+        from daw_bridge.reaper import warm
 
         if what != "job":
             return warm.look(what)
@@ -143,7 +143,7 @@ class _Live(_Server):
     def __init__(self, sandbox: Sandbox) -> None:
         import soundfile
 
-        from daw_bridge import ableton
+        from daw_bridge.live import running as ableton
         from tests.daw_bridge import stand_in_live, test_ableton
         from tests.daw_bridge.live_worlds import SCRIPTS
 
@@ -182,7 +182,7 @@ class _Live(_Server):
         return self._thread.is_alive()
 
     def ask(self, what: str) -> object:
-        from daw_bridge.ableton import LiveSession
+        from daw_bridge.live.running import LiveSession
         from daw_bridge.session import FinishedTake
 
         session = LiveSession.connect("loop", timeout_s=0.3)

@@ -11,15 +11,17 @@ import pytest
 import soundfile
 import torch
 
-from training import loop, train_separator, train_transcriber
 from training.card import describe_model
-from training.curves import draw_curves
-from training.kits import Kit, OneShot, ProceduralPool
-from training.loop import write_weights
-from training.pack import Pack
-from training.rhythms import Groove
-from training.synthesis import SynthesisSettings
-from training.train_transcriber import TranscriberTraining
+from training.data.kits import Kit, OneShot, ProceduralPool
+from training.data.pack import Pack
+from training.data.rhythms import Groove
+from training.data.synthesis import SynthesisSettings
+from training.train import loop
+from training.train import separator as train_separator
+from training.train import transcriber as train_transcriber
+from training.train.curves import draw_curves
+from training.train.loop import write_weights
+from training.train.transcriber import TranscriberTraining
 from transform.codec import CodecNet
 from transform.codec_config import CodecConfig
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap

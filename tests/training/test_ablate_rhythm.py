@@ -6,9 +6,9 @@ import torch
 from ablate_rhythm import VARIANTS, table, train_variant
 from typer.testing import CliRunner
 
-from training.rhythm_pairs import PairSettings
-from training.synthesis import SynthesisSettings
-from training.train_rhythm import load_trained, rhythm_training
+from training.data.rhythm_pairs import PairSettings
+from training.data.synthesis import SynthesisSettings
+from training.train.rhythm import load_trained, rhythm_training
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Source, Target
 
 SMALL = RhythmConfig(n_latents=8, n_activations=5, width=8, n_heads=2)

@@ -6,12 +6,13 @@ import pytest
 import torch
 from bench_kits import KitBench, divided, measure, report, write_one_shots
 
-from training import kit_preset, train_kit
-from training.kit_folder import read_kit_folder
-from training.pack import PackError
-from training.pieces import PieceSettings
-from training.synthesis import SynthesisSettings
-from training.train_kit import KitTraining
+from training.data.kit_folder import read_kit_folder
+from training.data.pack import PackError
+from training.data.pieces import PieceSettings
+from training.data.synthesis import SynthesisSettings
+from training.train import kit as train_kit
+from training.train import kit_preset
+from training.train.kit import KitTraining
 from transform.errors import SettingsError
 
 

@@ -1,12 +1,12 @@
 import pytest
 from typer.testing import CliRunner
 
-from training import train_codec
 from training.__main__ import app
-from training.discriminators import DiscriminatorConfig
-from training.pieces import PieceSettings
-from training.synthesis import SynthesisSettings
-from training.train_codec import CodecTraining
+from training.data.pieces import PieceSettings
+from training.data.synthesis import SynthesisSettings
+from training.train import codec as train_codec
+from training.train.codec import CodecTraining
+from training.train.discriminators import DiscriminatorConfig
 from transform.codec_config import CodecConfig
 from transform.presets import load_preset
 

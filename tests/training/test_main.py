@@ -6,11 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from training import score_transcriber, train_separator
-from training import train_transcriber as module
 from training.__main__ import app
-from training.kits import ProceduralPool
-from training.synthesis import SynthesisSettings
+from training.data.kits import ProceduralPool
+from training.data.synthesis import SynthesisSettings
+from training.score import transcriber as score_transcriber
+from training.train import separator as train_separator
+from training.train import transcriber as module
 from transform.presets import load_preset
 from transform.separator import SeparatorConfig
 from transform.transcriber import load_transcriber
@@ -177,7 +178,7 @@ def test_an_interrupt_is_130(training, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.pack.load_pack", interrupt)
+    monkeypatch.setattr("training.data.pack.load_pack", interrupt)
     result = training("transcriber", "--data", tmp_path, "--out", tmp_path, "--device", "cpu")
     assert result.exit_code == 130
     assert "interrupted" in result.stderr

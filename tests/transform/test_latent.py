@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from training.measures import log_mel_distance_db
+from training.score.measures import log_mel_distance_db
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
 from transform.bank import Bank

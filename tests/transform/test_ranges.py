@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.evaluation_transcriber import EVALUATION_CONFIG
+from training.train.evaluation_transcriber import EVALUATION_CONFIG
 from transform import codec_config, rhythm_transformer
 from transform.audio import Recording
 from transform.codec import Codec, CodecNet

@@ -1,0 +1,1 @@
+"""The command line, one module a family: the only code that knows Typer, prints results or exits."""

@@ -1,0 +1,210 @@
+"""The command `redrum`. Nothing but its commands prints or exits.
+
+Results go to stdout; errors, log lines and progress bars go to stderr. Heavy modules are imported inside the
+commands, so that `redrum --help` answers at once.
+"""
+
+import logging
+import signal
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.batch import batch
+from daw_bridge.commands.library import presets_app, rhythms_app
+from daw_bridge.commands.live import live_app
+from daw_bridge.commands.options import Device, Json, Preset, Quiet, Verbose, option
+from daw_bridge.commands.reaper import reaper_app
+from daw_bridge.commands.render import demo, render
+from daw_bridge.commands.reporting import print_error, print_json, progress, what_failed
+from daw_bridge.devices import resolve_device
+from daw_bridge.logs import set_up_logging
+from daw_bridge.work import OUT_FOLDER
+from transform.errors import RedrumError, SettingsError
+from transform.terminal import guard_output
+
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
+_log = logging.getLogger(__name__)
+BENCH_FOLDER = OUT_FOLDER / "bench"
+
+
+class _Redrum(TyperGroup):
+    """Turns errors into one sentence, the next step and the exit code; with --json also into an object."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._in_json = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            Path.cwd()  # where the folder is gone, PyTorch would end this process without a word of ours
+            return super().invoke(ctx)
+        except RedrumError as err:
+            no_hint = f"see redrum {ctx.invoked_subcommand} --help" if err.exit_code == 2 else ""
+            self._report(err.message, err.hint or no_hint)
+            raise typer.Exit(err.exit_code) from err
+        except KeyboardInterrupt as err:
+            self._report("interrupted", "no unfinished file is left; run the same command again")
+            raise typer.Exit(130) from err
+        except _UsageError as err:
+            if self._in_json:
+                print_json(
+                    {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
+                )
+            raise
+        except BrokenPipeError:
+            raise  # whoever read our output has enough of it
+        except OSError as err:
+            _log.debug("the cause", exc_info=True)
+            self._report(*what_failed(err))
+            raise typer.Exit(1) from err
+
+    def _report(self, message: str, hint: str) -> None:
+        print_error(message, hint)
+        if self._in_json:
+            print_json({"error": message, "hint": hint})
+
+
+app = typer.Typer(
+    cls=_Redrum,
+    rich_markup_mode=None,  # plain help comes quicker, and an error stays one line
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+for command in (demo, render, batch, transcribe, separate, extract):
+    app.command()(command)
+app.add_typer(rhythms_app, name="rhythms")
+app.add_typer(presets_app, name="presets")
+app.add_typer(reaper_app, name="reaper")
+app.add_typer(live_app, name="live")
+
+
+def main() -> None:
+    """Run the command `redrum`."""
+    guard_output()
+    _end_tidily()
+    app(prog_name="redrum")
+
+
+def _end_tidily() -> None:
+    """Let whoever ends this process (a DAW, a time limit, a closed terminal) leave no unfinished file."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # Windows has no SIGHUP, the others have no SIGBREAK
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Interrupt as Ctrl-C does, once: a shell and the system both tell that a terminal is closed."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _show_version(asked: bool) -> None:
+    """Print the version and those of what results depend on, none of which is imported for it."""
+    if asked:
+        from transform.presets import DEFAULT_PRESET, load_preset
+
+        for name, distribution in (("redrum", "latent-redrum"), ("torch", "torch")):
+            try:
+                typer.echo(f"{name} {version(distribution)}")
+            except PackageNotFoundError:
+                typer.echo(f"{name}, not installed")
+        typer.echo(f"preset {DEFAULT_PRESET} {load_preset(DEFAULT_PRESET).sha256[:12]}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions.")
+    ] = False,
+) -> None:
+    """Redrum: let a drum recording play another rhythm."""
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def train(ctx: typer.Context) -> None:
+    """Train models on your own sounds; `redrum train --help` lists the stages."""
+    from training.__main__ import app as training_app
+
+    training_app(args=ctx.args, prog_name="redrum train")
+
+
+@app.command()
+def bench(
+    data: Annotated[Path, option("PACK", "A folder that `redrum train pack` made.")] = Path("runs/pack"),
+    items: Annotated[int | None, option("N", "Pairs; a tenth as many real loops play, too.", "200")] = None,
+    out: Annotated[Path, option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
+    preset: Preset = "default",
+    beside: Annotated[
+        str, option("NAME|DIR", "A second preset, whose codec and latent engine play too.", "none")
+    ] = "",
+    seed: Annotated[int | None, option("N", "Another seed is other items.", "0")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure only how fast it is.")] = False,
+    device: Device = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew; else a stopped run goes on.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a preset on held-out kits and rhythms, against the exact answers."""
+    set_up_logging(quiet, verbose)
+    if speed:
+        from training.bench.speed import measure_speed, write_speed
+
+        with progress(quiet) as show:
+            this = (sys.executable, "-m", "daw_bridge")
+            result = measure_speed(preset, redrum=this, device=resolve_device(device), progress=show)
+        written = write_speed(result, out)
+    elif device != "auto":
+        raise SettingsError("only the speed is measured on a device", hint="leave --device out, or add --speed")
+    else:
+        from training.bench.benchmark import BenchSettings, run_benchmark
+        from training.bench.report import write_report
+
+        given: dict[str, Any] = {"preset": preset, "beside": beside}
+        if items is not None:
+            given |= {"n_pairs": items, "n_loops": -(-items // 10)}
+        if seed is not None:
+            given["seed"] = seed
+        with progress(quiet) as show:
+            result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=show)
+        written = write_report(result, out)
+    if as_json:
+        for row in result["rows"]:
+            print_json(row)
+    elif not quiet:
+        typer.echo(written[0].read_text(encoding="utf-8").partition("## What the columns mean")[0].rstrip())
+        typer.echo(f"\nwritten: {', '.join(map(str, written))}")
+
+
+@app.command()
+def doctor(
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what works here and what does not, each failure with its cure."""
+    from daw_bridge.commands.reporting import print_checks
+    from daw_bridge.doctor import examine
+
+    set_up_logging(quiet, verbose)
+    print_checks(examine(device), as_json, quiet)
+
+
+if __name__ == "__main__":
+    main()

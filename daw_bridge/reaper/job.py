@@ -1,0 +1,310 @@
+"""One job of REAPER's action, done in a process of its own that REAPER does not wait for.
+
+Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
+and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
+and what is to be said) and NAME.cancel (the action wants the job to end). What the job writes appears whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from daw_bridge.logs import log_folder
+from daw_bridge.reaper.facts import job_of, plan_of
+from daw_bridge.session import FinishedTake, Job, published_media
+from transform.errors import DawError, OutputError, RedrumError, SettingsError
+from transform.files import write_bytes_atomic
+
+if TYPE_CHECKING:
+    from daw_bridge.take_report import Report
+    from daw_bridge.takes import Order
+    from transform.engine import Redrummer
+
+SCHEMA = 1  # of the files
+_BEAT_S = 0.5
+_STAGES = {  # in words, and the shares of an item's work that are done at its beginning and at its end
+    "transcribe source": ("listening", 0.0, 0.2),
+    "separate source": ("taking the drums apart", 0.2, 0.3),
+    "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
+    "render": ("rendering", 0.4, 1.0),
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """The files of a job, named after the first."""
+
+    job: Path
+
+    @property
+    def progress(self) -> Path:
+        """Where the job says how far it is."""
+        return self.job.with_suffix(".progress.json")
+
+    @property
+    def result(self) -> Path:
+        """Where the job says what became of it."""
+        return self.job.with_suffix(".result.json")
+
+    @property
+    def cancel(self) -> Path:
+        """What is there if the job is to end."""
+        return self.job.with_suffix(".cancel")
+
+    def put(self, path: Path, data: Mapping[str, Any]) -> None:
+        """Write one of the files, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        # Bytes that are no UTF-8 came from REAPER as such, and go back as such.
+        text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=1)
+        write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=True)
+
+
+def read_job(path: Path) -> tuple[dict[str, Any], Job]:
+    """Return what REAPER's user asks for, and the job.
+
+    Raises:
+        DawError: it cannot be read, is no job, or one of another version.
+    """
+    again = "run the action in REAPER again"
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+    except OSError as err:
+        raise DawError(f"{path} cannot be read: {err.strerror or err}", hint=again) from err
+    except (ValueError, RecursionError) as err:
+        raise DawError(f"the job is no JSON: {err}", hint=again) from err
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise DawError(
+            f"the job is not of version {SCHEMA}", hint="quit REAPER and run `redrum reaper install` again"
+        )
+    try:
+        answers = dict(data["order"])
+        return answers, job_of(data["facts"])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        raise DawError(f"the job is broken: {err!r}", hint=again) from err
+
+
+def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
+    """Return what REAPER's user answered as an order; a recording that is the rhythm is closed by `files`.
+
+    Raises:
+        SettingsError: an answer is not possible.
+        RhythmError: there is no such rhythm, or no drums are in it.
+        AudioError: the recording cannot be read.
+    """
+    from daw_bridge.takes import Order, settings_of
+    from daw_bridge.work import open_rhythm
+    from transform.presets import resolve_rhythm
+
+    def answer(name: str) -> str:
+        return str(answers.get(name) or "").strip().strip('"')
+
+    given: dict[str, Any] = {}
+    if engine := answer("engine"):
+        given["engine"] = engine
+    if length := answer("length"):
+        given["length"] = length if length in ("source", "rhythm") else _seconds(length)
+    if seed := answer("seed"):
+        given["seed"] = _whole(seed)
+    rhythm = answer("rhythm")
+    return Order(
+        settings=settings_of(given),
+        rhythm=open_rhythm(resolve_rhythm(rhythm), "auto", files) if rhythm else None,
+        is_on_own_track=bool(answers.get("is_on_own_track")),
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError as err:
+        raise SettingsError(f"the length is {text!r}", hint="answer source, rhythm, or seconds") from err
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as err:
+        raise SettingsError(f"the seed is {text!r}", hint="answer a whole number, 0 or more") from err
+
+
+class Progress:
+    """Says how far a job is, twice a second and at each new stage; hears whether it is to end."""
+
+    def __init__(self, files: JobFiles, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Prepare to tell of a job, which is to end, too, as soon as it is no longer wanted."""
+        self._files, self._is_wanted = files, is_wanted
+        self._text, self._share, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
+        self._stage = ""
+        self._beat = 0
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="redrum-progress", daemon=True)
+
+    def begin(self) -> None:
+        """Show signs of life from now on: the job may have to wait before it is entered."""
+        self._write()
+        self._thread.start()
+
+    def __enter__(self) -> Progress:
+        if self._thread.ident is None:
+            self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def expect(self, n_items: int) -> None:
+        """Let so many items be all of the work."""
+        self._n_items = max(1, n_items)
+
+    def item_is_done(self) -> None:
+        """Count an item."""
+        self._n_done += 1
+        self._stage = ""
+
+    def show(self, stage: str, share: float) -> None:
+        """Take note of a stage of an item's work and how much of it is done.
+
+        Raises:
+            KeyboardInterrupt: the job is to end.
+        """
+        self.check()
+        words, begin, end = _STAGES.get(stage, (stage, 0.0, 1.0))
+        self._share = min(1.0, (self._n_done + begin + (end - begin) * share) / self._n_items)
+        self._text = f"Item {self._n_done + 1} of {self._n_items}: {words}..."
+        if stage != self._stage:
+            self._stage = stage
+            self._write()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the job is to end."""
+        if self._files.cancel.exists() or not self._is_wanted():
+            raise KeyboardInterrupt
+
+    def _go_on(self) -> None:
+        while not self._is_over.wait(_BEAT_S):
+            self._write()
+
+    def _write(self) -> None:
+        with self._lock, suppress(OutputError):  # REAPER may be reading it; there is a next time
+            self._beat += 1
+            data = {"beat": self._beat, "text": self._text, "share": round(self._share, 4)}
+            self._files.put(self._files.progress, data)
+
+
+class JobSession:
+    """The project as the action saw it; takes go to the action, which puts them into the project."""
+
+    def __init__(self, job: Job, files: JobFiles, progress: Progress) -> None:
+        self._job, self._files, self._progress = job, files, progress
+        self._reports: list[Report] = []
+
+    def collect(self) -> Job:
+        """Return the job; see `Session.collect`."""
+        return self._job
+
+    def hear(self, report: Report) -> None:
+        """Take note of what became of an item, to be told with the takes."""
+        self._reports.append(report)
+        self._progress.item_is_done()
+
+    def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
+        """Put media into the project's folder and tell the action what to insert; see `Session.write_back`.
+
+        Raises:
+            KeyboardInterrupt: the job is to end.
+        """
+        self._progress.check()
+        with published_media(job, takes) as media:
+            answer = {
+                "status": "done",
+                "message": _told(self._reports),
+                "tracks": plan_of(job, takes, media),
+                "media": [str(path) for path in media],
+            }
+            self._files.put(self._files.result, answer)
+        return media
+
+
+def run_job(path: Path, load: Callable[[], Redrummer], progress: Progress | None = None) -> bool:
+    """Do a job of REAPER's action and return whether no item failed; whatever happens is told to the action.
+
+    Args:
+        path: what the action wrote.
+        load: returns the models.
+        progress: what tells of the job already, if it had to wait.
+
+    Raises:
+        RedrumError: nothing could be done.
+        KeyboardInterrupt: the job was cancelled.
+    """
+    files = JobFiles(path)
+    try:
+        with progress or Progress(files) as told:
+            told.check()
+            return _done(files, told, load)
+    except KeyboardInterrupt:
+        _say(files, "cancelled", "The redrum command was stopped: nothing was written.")
+        raise
+    except RedrumError as err:
+        _say(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")
+        raise
+    except Exception as err:
+        _log.exception("the job failed")
+        why = _sentence(str(err) or type(err).__name__)
+        _say(files, "failed", f"{why}\nThe log in {log_folder()} tells where.")
+        raise
+
+
+def _done(files: JobFiles, progress: Progress, load: Callable[[], Redrummer]) -> bool:
+    from daw_bridge.takes import pairs_of, redrum_session
+
+    answers, job = read_job(files.job)
+    with ExitStack() as sounds:
+        order = order_of(answers, sounds)
+        progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails
+        redrummer = load()
+        session = JobSession(job, files, progress)
+        reports = redrum_session(session, redrummer, order, tell=session.hear, show=progress.show)
+    _say(files, "failed", _told(reports))
+    return not any("error" in report for report in reports)
+
+
+def _say(files: JobFiles, status: str, message: str) -> None:
+    """Say what became of a job unless that has been said."""
+    if not files.result.exists():
+        with suppress(OutputError):  # then the action notices the silence
+            files.put(files.result, {"status": status, "message": message})
+
+
+def _told(reports: Sequence[Report]) -> str:
+    """Return what REAPER's user is told of items that got no take, "" where all did."""
+    parts = []
+    for report in reports:
+        if "error" in report:
+            parts.append(f"{report['error']}.\n{_sentence(report['hint'])}")
+        elif "skipped" in report:
+            what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
+            parts.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
+    if parts and len(reports) > 1:
+        parts.insert(0, f"{len(reports) - len(parts)} of {len(reports)} items got a take.")
+    return "\n\n".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return text and f"{text[0].upper()}{text[1:]}."

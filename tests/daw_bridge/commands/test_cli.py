@@ -1,0 +1,1171 @@
+"""The command line as its user meets it. Nothing here hinges on how well the shipped transcriber hears."""
+
+import functools
+import hashlib
+import importlib.metadata
+import io
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from typer.testing import CliRunner
+
+from daw_bridge import batch
+from daw_bridge.commands.cli import app
+from daw_bridge.commands.render import DEMO_RHYTHMS
+from daw_bridge.commands.reporting import progress
+from training.card import describe_model
+from training.train import kit as train_kit
+from training.train import kit_preset
+from training.train.kit import KitTraining
+from transform.engine import Redrummer, Take
+from transform.errors import CheckpointError
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.midi import read_midi, write_midi
+from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
+from transform.settings import RenderSettings
+
+ROOT = Path(__file__).resolve().parents[3]
+RATE = 44_100
+RHYTHM = "bossa-nova-132"
+RHYTHM_S = read_midi(find_rhythm(RHYTHM).path).length_s
+
+RENDER_KEYS = {
+    *("schema", "source", "rhythm", "output", "plot", "engine", "duration_s", "sample_rate", "channels"),
+    *("bit_depth", "gain_db", "notes", "events", "seconds"),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test works in an empty folder of its own, with no rhythms of the user's."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_models():
+    """Load each preset once, and keep to one thread: sounds this short only wait for a second one."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
+        yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def loop():
+    """Two seconds of a shipped loop, shape (2, T)."""
+    path = next(recording.path for recording in demo_recordings() if "acoustic" in recording.name)
+    samples, sample_rate = soundfile.read(path, frames=2 * RATE, dtype="float32")
+    assert sample_rate == RATE
+    return samples.T
+
+
+@pytest.fixture
+def write(here):
+    """Return a function that writes samples (C, T) to a file in the current folder."""
+
+    def write_samples(name, samples, sample_rate=RATE, subtype="PCM_24"):
+        soundfile.write(here / name, np.atleast_2d(samples).T, sample_rate, subtype=subtype)
+        return name
+
+    return write_samples
+
+
+@pytest.fixture
+def source(write, loop):
+    return write("loop.wav", loop)
+
+
+def redrum(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="redrum")
+
+
+def objects(result):
+    """Return what --json printed, after checking that it printed nothing else."""
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert all(item["schema"] == 1 for item in found)
+    return found
+
+
+def snapshot(folder):
+    """Return the hash of every file in and under a folder, hidden ones too, and the folders."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+def assert_refused(arguments, code, sentence, folder):
+    """Check the exit code, one sentence with a next step, and that nothing on disk has changed."""
+    before = snapshot(folder)
+    result = redrum(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2, lines
+    assert lines[0].startswith("redrum: ")
+    assert re.search(sentence, lines[0])
+    assert re.fullmatch(r"  \S.*", lines[1])
+    assert snapshot(folder) == before
+
+    told = redrum(*arguments, "--json")
+    assert told.exit_code == code
+    (item,) = objects(told)
+    assert item == {"schema": 1, "error": lines[0].removeprefix("redrum: "), "hint": lines[1].strip()}
+    assert snapshot(folder) == before
+
+
+def write_notes(path, *notes, channel=9, tempo=None):
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))] if tempo else [])
+    for note in notes:
+        track.append(mido.Message("note_on", channel=channel, note=note, velocity=100, time=0))
+        track.append(mido.Message("note_off", channel=channel, note=note, velocity=0, time=480))
+    mido.MidiFile(type=0, ticks_per_beat=480, tracks=[track]).save(path)
+    return path
+
+
+# --- the command itself ---
+
+
+def run_python(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        **options,
+    )
+
+
+MAIN = "from daw_bridge.cli import main; main()"
+SLOW_MAIN = """
+import time
+from daw_bridge.commands.cli import main
+from transform.engine import Take
+
+read = Take.read
+
+def read_slowly(self, start, stop):
+    time.sleep(0.5)
+    return read(self, start, stop)
+
+Take.read = read_slowly
+main()
+"""
+
+
+def test_help_loads_nothing_heavy():
+    code = "import atexit, sys; atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr));" + MAIN
+    result = run_python(code, "--help")
+    assert result.returncode == 0
+    for command in ("demo", "render", "transcribe", "rhythms", "presets", "train"):
+        assert command in result.stdout
+    assert "'daw_bridge.commands.cli'" in result.stderr
+    for heavy in ("torch", "numpy", "matplotlib", "soundfile", "transform.engine"):
+        assert f"'{heavy}'" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
+def test_help_of_every_command(command):
+    result = redrum(command, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: redrum")
+
+
+def test_help_of_render_says_the_defaults_that_the_settings_have():
+    told = " ".join(redrum("render", "--help").stdout.split())
+    settings = RenderSettings()
+    for option, value in {
+        "engine": settings.engine,
+        "length": settings.length,
+        "align": settings.align,
+        "start": f"{settings.start_s:g}",
+        "mix": f"{settings.mix:g}",
+        "timing": f"{settings.timing:g}",
+        "velocity": settings.velocity,
+        "tail": settings.tail,
+        "seed": settings.seed,
+    }.items():
+        assert re.search(rf"--{option} [^\[]*\[default: \({value}\)\]", told), option
+
+
+def test_version():
+    result = redrum("--version")
+    assert result.exit_code == 0
+    first, torch_line, preset = result.stdout.splitlines()
+    assert re.fullmatch(r"redrum [\d.]+\w*|redrum, not installed", first)
+    assert torch_line == f"torch {importlib.metadata.version('torch')}"
+    assert re.fullmatch("preset default [0-9a-f]{12}", preset)
+
+
+def test_version_loads_no_torch():
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));" + MAIN
+    result = run_python(code, "--version")
+    assert result.returncode == 0
+    assert result.stderr.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("redrum ren", ["render"]),
+        ("redrum render --rhythm bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum rhythms show bossa", ["bossa-nova-127", "bossa-nova-132"]),
+        ("redrum presets export def", ["default"]),
+        ("redrum render --preset def", ["default"]),
+    ],
+)
+def test_shells_complete_commands_and_names(monkeypatch, words, offered):
+    monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert redrum().stdout.split() == offered
+
+
+def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "loud.aiff"]
+    assert redrum(*arguments).exit_code == 0
+    log = tmp_path / "user data" / "logs" / "redrum.log"
+    assert not log.exists()
+    result = redrum(*arguments, "--overwrite", "-v")
+    assert result.exit_code == 0
+    assert f"this is also in {log}" in result.stderr
+    assert "DEBUG daw_bridge.logs: this is also in" in log.read_text(encoding="utf-8")
+
+
+def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
+    (tmp_path / "user data").write_text("in the way")
+    result = redrum("transcribe", source, "-o", "out.mid", "-v")
+    assert result.exit_code == 0
+    assert "there is no log file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--bogus"], ["render"], ["render", "x.wav"], ["render", "x.wav", "--rhythm", "a", "--mix", "loud"]],
+)
+def test_usage_errors_exit_with_2(arguments):
+    result = redrum(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_usage_error_in_json():
+    result = redrum("render", "x.wav", "--json")
+    assert result.exit_code == 2
+    (item,) = objects(result)
+    assert "--rhythm" in item["error"]
+    assert item["hint"]
+
+
+def test_unexpected_system_error_is_a_sentence(source, monkeypatch):
+    def fail(*_args, **_options):
+        raise OSError(5, "Input/output error", "/some/disk")
+
+    monkeypatch.setattr("transform.presets.resolve_rhythm", fail)
+    result = redrum("render", source, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == "redrum: /some/disk: Input/output error"
+
+
+# --- render ---
+
+
+def test_render_writes_what_it_reports(source, here):
+    before = snapshot(here)
+    result = redrum("render", source, "--rhythm", RHYTHM, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    (item,) = objects(result)
+    assert set(item) == RENDER_KEYS
+    output = Path("redrummed") / f"loop_{RHYTHM}.wav"
+    assert item["output"] == str(output)
+    info = soundfile.info(output)
+    assert (info.samplerate, info.channels, info.subtype) == (RATE, 2, "PCM_24")
+    assert (item["sample_rate"], item["channels"], item["bit_depth"]) == (RATE, 2, "24")
+    assert info.frames == round(RHYTHM_S * RATE)
+    assert item["duration_s"] == pytest.approx(info.frames / RATE, abs=1e-6)
+    assert set(item["events"]) == set(CLASSES)
+    assert sum(item["events"].values()) == len(read_midi(find_rhythm(RHYTHM).path).events)
+    assert item["gain_db"] <= 0
+    assert any("aligned in seconds" in note for note in item["notes"])
+    assert snapshot(here).items() >= before.items()
+    assert {*snapshot(here)} - {*before} == {"redrummed", str(output)}
+
+
+def test_render_tells_a_human_where_and_how(source):
+    result = redrum("render", source, "--rhythm", RHYTHM)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    first = result.stdout.splitlines()[0]
+    assert first.startswith(str(Path("redrummed") / f"loop_{RHYTHM}.wav"))
+    assert "3.64 s, 44100 Hz, stereo, 24 bits" in first
+    assert "aligned in seconds" in result.stdout
+
+
+def test_quiet_says_nothing_and_verbose_logs_to_stderr(source):
+    assert redrum("render", source, "--rhythm", RHYTHM, "-q").output == ""
+    result = redrum(
+        "render", source, "--rhythm", RHYTHM, "-v", "--json", "-o", "loud.flac", "--bit-depth", "24"
+    )
+    assert result.exit_code == 0
+    assert len(objects(result)) == 1
+    for package in ("transform", "daw_bridge", "training"):
+        assert logging.getLogger(package).level == logging.DEBUG
+    redrum("render", source, "--rhythm", RHYTHM, "--dry-run")
+    assert logging.getLogger("transform").level == logging.WARNING
+
+
+def test_progress_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    with progress(quiet=False) as show:
+        assert show is None
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with progress(quiet=True) as show:
+        assert show is None
+    with progress(quiet=False) as show:
+        show("transcribe source", 0.0)
+        show("render", 0.5)
+    assert "transcribe source" in terminal.getvalue()
+    assert "render" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_same_seed_gives_the_same_bytes(source):
+    for name in ("a.wav", "b.wav"):
+        assert redrum("render", source, "--rhythm", RHYTHM, "-o", name, "--seed", 3).exit_code == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_options_reach_the_settings(source, monkeypatch):
+    seen = []
+    redrum_as_it_is = Redrummer.redrum
+
+    def watched(self, recording, rhythm, settings, **options):
+        seen.append(settings)
+        return redrum_as_it_is(self, recording, rhythm, settings, **options)
+
+    monkeypatch.setattr(Redrummer, "redrum", watched)
+    options = "--engine resequence --length 1.5 --align beats --source-bpm 135 --rhythm-bpm auto --start 0.5"
+    options += " --gain HH=-6 --gain kd=2 --mix 0.5 --timing 0.25 --velocity 0.7 --tail ring --seed 9"
+    result = redrum("render", source, "--rhythm", RHYTHM, *options.split())
+    assert result.exit_code == 0, result.output
+    (settings,) = seen
+    assert (settings.engine, settings.length, settings.align) == ("resequence", 1.5, "beats")
+    assert (settings.source_bpm, settings.rhythm_bpm, settings.start_s) == (135.0, "auto", 0.5)
+    assert settings.gain_db == {"HH": -6.0, "KD": 2.0}
+    assert (settings.mix, settings.timing, settings.velocity) == (0.5, 0.25, 0.7)
+    assert (settings.tail, settings.seed) == ("ring", 9)
+
+
+def test_the_latent_engine_and_its_options_reach_the_settings(source, monkeypatch):
+    seen = []
+
+    def watched(self, recording, rhythm, settings, **options):
+        seen.append(settings)
+        raise CheckpointError("enough")
+
+    monkeypatch.setattr(Redrummer, "redrum", watched)
+    redrum("render", source, "--rhythm", RHYTHM, "--engine", "latent", "--variation", 0.5, "--attack", "none")
+    assert (seen[0].engine, seen[0].variation, seen[0].attack) == ("latent", 0.5, "none")
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [(("--variation", 1), "knows no variation"), (("--attack", "none"), "source's own attacks")],
+)
+def test_options_of_the_other_engine_are_usage_errors(source, here, option, why):
+    assert_refused(["render", source, "--rhythm", RHYTHM, *option], 2, why, here)
+
+
+@pytest.mark.parametrize("length", ["source", "0.75"])
+def test_rhythm_longer_than_asked_is_cut(source, length):
+    assert redrum("render", source, "--rhythm", RHYTHM, "--length", length, "-o", "out.wav").exit_code == 0
+    expected = {"source": 2 * RATE, "0.75": round(0.75 * RATE)}
+    assert soundfile.info("out.wav").frames == expected[length]
+
+
+def test_rhythm_shorter_than_the_source_loops(source, here):
+    kicks = Rhythm((DrumEvent(0.0, "KD", 1.0),), 0.25, name="kick")
+    (here / "kick.mid").write_bytes(write_midi(kicks))
+    result = redrum("render", source, "--rhythm", "kick.mid", "--length", "source", "--json")
+    (item,) = objects(result)
+    assert item["duration_s"] == 2.0
+    assert item["events"]["KD"] == 2 / read_midi(here / "kick.mid").length_s
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 192_000])
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+def test_rate_and_channels_stay(write, loop, sample_rate, n_channels):
+    samples = soxr.resample(loop.T[:, np.arange(n_channels) % 2], RATE, sample_rate, quality="QQ").T
+    name = write("loop.wav", 0.8 * samples, sample_rate, "PCM_16")
+    result = redrum("render", name, "--rhythm", RHYTHM, "-o", "out.wav", "--length", "source")
+    assert result.exit_code == 0, result.output
+    info = soundfile.info("out.wav")
+    assert (info.samplerate, info.channels, info.subtype) == (sample_rate, n_channels, "PCM_16")
+    assert info.frames == samples.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "bit_depth", "container", "subtype"),
+    [
+        ("out.flac", "16", "FLAC", "PCM_16"),
+        ("out.aiff", "24", "AIFF", "PCM_24"),
+        ("out.wav", "32", "WAV", "PCM_32"),
+        ("out.wav", "32f", "WAV", "FLOAT"),
+    ],
+)
+def test_container_and_bit_depth_as_asked(source, name, bit_depth, container, subtype):
+    result = redrum("render", source, "--rhythm", RHYTHM, "-o", name, "--bit-depth", bit_depth, "--json")
+    assert result.exit_code == 0, result.output
+    info = soundfile.info(name)
+    assert (info.format, info.subtype) == (container, subtype)
+    assert objects(result)[0]["bit_depth"] == bit_depth
+
+
+def test_lossy_source_comes_back_with_24_bits(here, loop):
+    soundfile.write(here / "loop.ogg", loop.T, RATE)
+    result = redrum("render", "loop.ogg", "--rhythm", RHYTHM, "--json")
+    assert result.exit_code == 0, result.output
+    assert objects(result)[0]["bit_depth"] == "24"
+    assert soundfile.info(Path("redrummed") / f"loop_{RHYTHM}.wav").subtype == "PCM_24"
+
+
+def test_recording_as_rhythm(source):
+    other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
+    result = redrum("render", source, "--rhythm", other, "--json")
+    assert result.exit_code == 0, result.output
+    (item,) = objects(result)
+    assert item["output"] == str(Path("redrummed") / f"loop_{other.stem}.wav")
+    assert soundfile.info(item["output"]).frames == pytest.approx(soundfile.info(other).duration * RATE, abs=1)
+
+
+def test_long_recording(write, loop):
+    short = soxr.resample(loop.mean(axis=0), RATE, 8_000)
+    name = write("long.wav", np.tile(short, 90), 8_000, "PCM_16")
+    result = redrum("render", name, "--rhythm", RHYTHM, "--length", "source", "-o", "out.wav")
+    assert result.exit_code == 0, result.output
+    assert soundfile.info("out.wav").frames == 90 * len(short)
+
+
+def test_midi_without_a_tempo_is_at_120_bpm(source, here):
+    write_notes(here / "plain.mid", 36, 38, 36, 38)
+    result = redrum("render", source, "--rhythm", "plain.mid", "--json")
+    assert result.exit_code == 0, result.output
+    assert objects(result)[0]["duration_s"] == 2.0
+
+
+def test_paths_with_spaces_and_other_letters(write, loop, here):
+    write("Été à la plage ドラム.wav", loop)
+    shutil.copy(find_rhythm(RHYTHM).path, here / "mein rhythmus ß.mid")
+    result = redrum(
+        "render", "Été à la plage ドラム.wav", "--rhythm", "mein rhythmus ß.mid", "--plot", "a b/ü $x.png"
+    )
+    assert result.exit_code == 0, result.output
+    assert Path("redrummed/Été à la plage ドラム_mein rhythmus ß.wav").is_file()
+    assert Path("a b/ü $x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_output_folders_are_made(source):
+    assert redrum("render", source, "--rhythm", RHYTHM, "-o", "new/folders/out.wav").exit_code == 0
+    assert soundfile.info("new/folders/out.wav").frames == round(RHYTHM_S * RATE)
+
+
+def test_existing_output_needs_overwrite(source, here):
+    (here / "out.wav").write_bytes(b"mine")
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "out.wav"]
+    assert_refused(arguments, 1, "out.wav exists already", here)
+    assert redrum(*arguments, "--overwrite").exit_code == 0
+    assert soundfile.info("out.wav").frames == round(RHYTHM_S * RATE)
+
+
+def test_skip_existing_leaves_the_result_alone(source, here):
+    (here / "out.wav").write_bytes(b"mine")
+    before = snapshot(here)
+    result = redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav", "--skip-existing", "--json")
+    assert result.exit_code == 0
+    assert objects(result)[0]["skipped"] is True
+    assert snapshot(here) == before
+    assert redrum("render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--skip-existing").exit_code == 0
+    assert Path("other.wav").is_file()
+
+
+def test_page_goes_with_the_result_and_its_picture(source, here):
+    (item,) = objects(
+        redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav", "--page", "listen", "--json")
+    )
+    assert (item["page"], item["plot"]) == (str(Path("listen", "index.html")), "out.png")
+    kinds = ["picture.png", "result.flac", "rhythm.flac", "source.flac"]
+    assert sorted(path.name for path in Path("listen").iterdir()) == [
+        *(f"001-{kind}" for kind in kinds),
+        "index.html",
+    ]
+    assert "loop.wav playing bossa-nova-132" in Path("listen", "index.html").read_text(encoding="utf-8")
+    (here / "own").mkdir()
+    (here / "own" / "index.html").write_text("mine")
+    again = ["render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--page"]
+    assert_refused([*again, "listen"], 1, "exists already", here)
+    assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-o", "pg/x.wav"],
+        ["-o", "pg/deep/x.wav"],
+        ["-o", "pg/../pg/x.wav", "--overwrite"],
+        ["-o", "x.wav", "--plot", "pg/x.png"],
+        ["-o", "pg", "--overwrite"],
+    ],
+)
+def test_a_result_in_the_place_of_the_page(source, here, options):
+    sentence = "in each other's place" if options[1] != "pg" else "pg"
+    assert_refused(["render", source, "--rhythm", RHYTHM, "--page", "pg", *options], 2, sentence, here)
+
+
+def test_a_page_in_the_place_of_a_result(source, here):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "x.wav", "--page", "x.wav/pg"]
+    assert_refused(arguments, 2, "in each other's place", here)
+    for options in (["--out", "pg"], ["--out", "pg/o"], ["--out", "o", "--page", f"o/loop_{RHYTHM}.wav"]):
+        arguments = ["batch", source, "--rhythm", RHYTHM, "--page", "pg", *options]
+        assert_refused(arguments, 2, "in each other's place", here)
+
+
+def test_dry_run_names_the_models_that_an_engine_lacks(source, here):
+    shipped = load_preset("default")
+    ears = here / "ears" / "transcriber.safetensors"
+    ears.parent.mkdir()
+    shutil.copyfile(shipped.weights("transcriber"), ears)
+    describe_model(ears.parent, "transcriber", weights=ears, parameters=1, command="")
+    arguments = ["render", source, "--rhythm", RHYTHM, "--preset", "ears", "--dry-run"]
+    assert redrum(*arguments).exit_code == 0
+    why = "preset ears has no codec-encoder, codec-generator, rhythm"
+    assert_refused([*arguments, "--engine", "latent"], 1, why, here)
+    batch = ["batch", source, "--rhythm", RHYTHM, "--preset", "ears", "--engine", "latent"]
+    assert_refused([*batch, "--dry-run"], 1, why, here)
+    assert_refused(batch, 1, why, here)
+
+
+def test_dry_run_writes_nothing_and_says_what_it_would(source, here):
+    before = snapshot(here)
+    result = redrum("render", source, "--rhythm", RHYTHM, "--dry-run")
+    assert result.exit_code == 0
+    assert str(Path("redrummed") / f"loop_{RHYTHM}.wav") in result.stdout
+    (item,) = objects(redrum("render", source, "--rhythm", RHYTHM, "--dry-run", "--json"))
+    assert item["dry_run"] is True
+    assert snapshot(here) == before
+    assert_refused(["render", source, "--rhythm", "nothing.mid", "--dry-run"], 1, "does not exist", here)
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+@pytest.mark.parametrize("output", ["loop.wav", "../here/loop.wav", "other.wav", "link.wav"])
+def test_inputs_are_never_replaced(source, write, loop, here, output, overwrite):
+    write("other.wav", loop)
+    if output == "link.wav":
+        try:
+            (here / "link.wav").symlink_to("loop.wav")
+        except OSError:
+            pytest.skip("this user may not make symbolic links")
+    arguments = ["render", source, "--rhythm", "other.wav", "-o", output, *overwrite]
+    assert_refused(arguments, 2, "is an input, which is never replaced", here)
+
+
+def test_picture_never_takes_the_place_of_another_file(source, here):
+    (here / "picture.png").write_bytes(b"mine")
+    arguments = ["render", source, "--rhythm", RHYTHM, "--plot"]
+    assert_refused([*arguments, "picture.png"], 1, "exists already", here)
+    assert_refused([*arguments, "loop.wav"], 2, "must end in .png", here)
+
+
+# --- bad input: code, one sentence, nothing written ---
+
+
+@pytest.mark.parametrize("command", ["render", "transcribe"])
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("missing", "missing.wav does not exist"),
+        ("folder", "folder.wav is a folder"),
+        ("empty", "empty.wav is empty"),
+        ("no samples", "holds no samples"),
+        ("truncated", "cut short"),
+        ("truncated flac", "cannot be (read|decoded)|cut short|not a sound file"),
+        ("not audio", "not a sound file"),
+        ("silence", "no drum hits are heard"),
+        ("one sample", "no drum hits are heard"),
+        ("nan", "not a number"),
+        ("infinite", "not a number"),
+    ],
+)
+def test_bad_source(here, loop, command, kind, sentence):
+    path = here / f"{kind}.wav"
+    bad = loop.copy()
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "empty":
+            path.touch()
+        case "no samples":
+            soundfile.write(path, np.zeros((0, 2)), RATE)
+        case "truncated":
+            soundfile.write(path, loop.T, RATE)
+            path.write_bytes(path.read_bytes()[:100_000])
+        case "truncated flac":
+            soundfile.write(path, loop.T, RATE, format="FLAC")
+            path.write_bytes(path.read_bytes()[:50_000])
+        case "not audio":
+            path.write_text("It was a dark and stormy night. " * 100)
+        case "silence":
+            soundfile.write(path, np.zeros((2 * RATE, 2)), RATE)
+        case "one sample":
+            soundfile.write(path, np.full((1, 2), 0.5), RATE)
+        case "nan" | "infinite":
+            bad[1, RATE] = np.nan if kind == "nan" else -np.inf
+            soundfile.write(path, bad.T, RATE, subtype="FLOAT")
+    options = ["--rhythm", RHYTHM] if command == "render" else []
+    assert_refused([command, path.name, *options], 1, sentence, here)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("missing", "missing.mid does not exist"),
+        ("empty", ".+"),
+        ("no drums", "no drum notes"),
+        ("broken chunk", ".+"),
+        ("not midi", ".+"),
+        ("silence", "no drum hits"),
+        ("truncated", "cut short"),
+    ],
+)
+def test_bad_rhythm(source, here, loop, kind, sentence):
+    name = f"{kind}.wav" if kind in ("silence", "truncated") else f"{kind}.mid"
+    path = here / name
+    match kind:
+        case "empty":
+            path.touch()
+        case "no drums":
+            write_notes(path, 60, 64, 67, channel=0)
+        case "broken chunk":
+            path.write_bytes(write_notes(path, 36, 38, 36, 38).read_bytes()[:-12])
+        case "not midi":
+            path.write_text("It was a dark and stormy night.")
+        case "silence":
+            soundfile.write(path, np.zeros((2 * RATE, 1)), RATE)
+        case "truncated":
+            soundfile.write(path, loop.T, RATE)
+            path.write_bytes(path.read_bytes()[:100_000])
+    assert_refused(["render", source, "--rhythm", name], 1, sentence, here)
+
+
+def test_misspelt_rhythm_names_the_nearest(source, here):
+    assert_refused(["render", source, "--rhythm", "bosa-nova-132"], 1, "no rhythm called 'bosa-nova-132'", here)
+    assert RHYTHM in redrum("render", source, "--rhythm", "bosa-nova-132").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--engine magic", "no engine 'magic'"),
+        ("--length long", "--length is 'long'"),
+        ("--length 0", "length is 0"),
+        ("--length nan", "length is nan"),
+        ("--align never", "align is 'never'"),
+        ("--align beats", "tempo of the source is not known"),
+        ("--source-bpm fast", "--source-bpm is 'fast'"),
+        ("--source-bpm -3", "-3"),
+        ("--start -1", "start is -1"),
+        ("--classes KD,XX", "'XX' is no drum class"),
+        ("--classes KD,", "'' is no drum class"),
+        ("--classes KD,kd", "KD is among the classes twice"),
+        ("--gain HH", "--gain is 'HH'"),
+        ("--gain XX=3", "'XX' is no drum class"),
+        ("--mix 2", "mix is 2"),
+        ("--timing nan", "timing is nan"),
+        ("--velocity loud", "--velocity is 'loud'"),
+        ("--velocity 0", "velocity is 0"),
+        ("--tail long", "tail is 'long'"),
+        ("--bit-depth 12", "bit depth is 12"),
+        ("-o out.mp3", "does not end like a lossless sound file"),
+        ("-o out", "does not end like a lossless sound file"),
+        ("--plot out.pdf", "must end in .png"),
+        ("--drum-map mine", "'mine' is no drum map"),
+        ("--device quantum", "--device is 'quantum'"),
+        ("--overwrite --skip-existing", "contradict each other"),
+        ("-q -v", "contradict each other"),
+    ],
+)
+def test_bad_setting(source, here, options, sentence):
+    assert_refused(["render", source, "--rhythm", RHYTHM, *options.split()], 2, sentence, here)
+
+
+def test_unknown_preset(source, here):
+    arguments = ["render", source, "--rhythm", RHYTHM, "--preset", "nothing"]
+    assert_refused(arguments, 1, "no preset 'nothing'", here)
+    assert_refused([*arguments, "--dry-run"], 1, "no preset 'nothing'", here)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_device_that_is_not_there_is_an_environment_error(source, here, monkeypatch, name):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert_refused(["render", source, "--rhythm", RHYTHM, "--device", name], 3, f"no {name} device", here)
+
+
+@pytest.mark.parametrize("given", ["", "--device cuda", "--device cpu"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"render loop.wav --rhythm {RHYTHM}",
+        f"batch loop.wav --rhythm {RHYTHM}",
+        "demo",
+        "transcribe loop.wav",
+        "separate loop.wav",
+        "extract loop.wav --out kit",
+        "rhythms add new loop.wav",
+    ],
+)
+@pytest.mark.usefixtures("source")
+def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, command, given):
+    asked = []
+
+    def load(preset="default", *, device="cpu"):
+        asked.append(device)
+        raise CheckpointError("no more is asked for")
+
+    monkeypatch.setattr(Redrummer, "load", load)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    batch._models.cache_clear()
+    result = redrum(*f"{command} {given}".split())
+    assert result.exit_code == 1, result.output
+    assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
+
+
+@pytest.mark.parametrize("command", ["render", "transcribe"])
+def test_output_folder_that_cannot_be(source, here, command):
+    (here / "file").write_text("in the way")
+    options = ["--rhythm", RHYTHM, "-o", "file/out.wav"] if command == "render" else ["-o", "file/out.mid"]
+    assert_refused([command, source, *options], 1, "file is not a folder", here)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="folders are not read-only to this user")
+def test_read_only_output_folder(source, here):
+    locked = here / "locked"
+    locked.mkdir(mode=0o500)
+    assert_refused(["render", source, "--rhythm", RHYTHM, "-o", "locked/out.wav"], 1, "cannot be written", here)
+
+
+def test_result_that_cannot_be_finished_leaves_nothing(source, here, monkeypatch):
+    def blocks_until_the_disk_is_full(self, *_):
+        yield self.read(0, 1000)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Take, "blocks", blocks_until_the_disk_is_full)
+    result = redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert set(snapshot(here)) == {"loop.wav"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' own included")
+@pytest.mark.parametrize("stops", [["SIGINT"], ["SIGTERM"], ["SIGHUP"], ["SIGHUP", "SIGHUP"]], ids="-".join)
+def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stops):
+    # Whoever closes a terminal sends SIGHUP, often twice: the shell does, and the system.
+    before = snapshot(here)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SLOW_MAIN,
+            "render",
+            source,
+            "--rhythm",
+            RHYTHM,
+            "--length=60",
+            "-o",
+            "out/x.wav",
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        # A test run in the background passes on that it ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline_s = time.monotonic() + 120
+        while not list(here.glob("out/.*")) and process.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert list(here.glob("out/.*")), "the render never came to write"
+        for stop in stops:
+            process.send_signal(getattr(signal, stop))
+        told, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert told == ""
+    assert [line for line in errors.splitlines() if line] == [
+        "redrum: interrupted",
+        "  no unfinished file is left; run the same command again",
+    ]
+    assert snapshot(here) == before | {"out": ""}
+
+
+def test_ctrl_c_in_json(source, monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transform.engine.Redrummer.redrum", interrupted)
+    result = redrum("render", source, "--rhythm", RHYTHM, "--json")
+    assert result.exit_code == 130
+    assert objects(result)[0]["error"] == "interrupted"
+
+
+def test_real_process_prints_clean_json(source, here):
+    result = run_python(MAIN, "render", source, "--rhythm", RHYTHM, "--json", cwd=here)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert set(json.loads(result.stdout)) == RENDER_KEYS
+    again = run_python(MAIN, "render", source, "--rhythm", RHYTHM, cwd=here)
+    assert again.returncode == 1
+    assert again.stdout == ""
+    assert "exists already" in again.stderr
+
+
+# --- transcribe ---
+
+
+def test_transcribe_writes_midi_beside_its_json(source):
+    result = redrum("transcribe", source, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    (item,) = objects(result)
+    assert item["output"] == str(Path("redrummed") / "loop.mid")
+    assert (item["audio"], item["duration_s"], item["plot"]) == (source, 2.0, None)
+    assert item["events"]
+    onsets_s = [event["onset_s"] for event in item["events"]]
+    assert onsets_s == sorted(onsets_s)
+    for event in item["events"]:
+        assert set(event) == {"onset_s", "class", "velocity", "articulation"}
+        assert event["class"] in CLASSES
+        assert 0 < event["velocity"] <= 1
+    assert sum(item["counts"].values()) == len(item["events"])
+    written = read_midi(Path(item["output"])).events
+    assert len(written) == len(item["events"])
+    for event, stored in zip(item["events"], written, strict=True):
+        assert stored.drum_class == event["class"]
+        assert stored.onset_s == pytest.approx(event["onset_s"], abs=0.001)
+        assert stored.velocity == pytest.approx(event["velocity"], abs=0.01)
+
+
+def test_transcribe_summary_and_picture(source):
+    result = redrum("transcribe", source, "-o", "a/b.mid", "--plot", "a/b.png")
+    assert result.exit_code == 0, result.output
+    assert re.match(r"a.b\.mid: \d+ hits \(\d+ \w\w.*\) in 2\.00 s", result.stdout)
+    assert Path("a/b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_transcribe_keeps_the_tempo_of_the_file_name(write, loop):
+    name = write("loop 135bpm.wav", loop)
+    (item,) = objects(redrum("transcribe", name, "--json"))
+    assert item["bpm"] == 135
+    assert read_midi(Path(item["output"])).bpm == pytest.approx(135, abs=0.01)
+
+
+def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
+    heard = redrum("transcribe", source, "-o", "heard.mid")
+    assert "no tempo is known, so the file keeps seconds" in heard.stdout
+    plays = write("plays 100bpm.wav", loop)
+    (item,) = objects(redrum("render", plays, "--rhythm", "heard.mid", "-o", "out.wav", "--json"))
+    assert soundfile.info("out.wav").duration == pytest.approx(2.0, abs=0.001)
+    assert any("in seconds: the tempo of the rhythm is not known" in note for note in item["notes"])
+    at_a_tempo = redrum("render", plays, "--rhythm", "heard.mid", "--rhythm-bpm", 50, "-o", "half.wav")
+    assert "in beats, 50 to 100 BPM" in at_a_tempo.stdout
+    added = redrum("rhythms", "add", "heard.mid")
+    assert added.exit_code == 1
+    assert "the tempo of heard.mid is not known" in added.stderr
+    assert "--rhythm-bpm N" in added.stderr
+
+
+def test_drums_of_opposite_phase_are_heard_and_redrummed(write, loop):
+    write("plain.wav", np.stack((loop[0], loop[0])))
+    write("opposed.wav", np.stack((loop[0], -loop[0])))
+    hits = [objects(redrum("transcribe", f"{name}.wav", "--json"))[0] for name in ("plain", "opposed")]
+    assert hits[0]["events"]
+    assert hits[0]["counts"] == hits[1]["counts"]
+    for ours, theirs in zip(*(item["events"] for item in hits), strict=True):
+        assert ours["onset_s"] == pytest.approx(theirs["onset_s"], abs=0.001)
+    for engine in ("resequence", "latent"):
+        options = ("--rhythm", RHYTHM, "--engine", engine, "--length", "source", "--overwrite")
+        takes = []
+        for name in ("plain", "opposed"):
+            assert redrum("render", f"{name}.wav", *options, "-o", "take.wav").exit_code == 0
+            takes.append(soundfile.read("take.wav")[0])
+        levels = [np.sqrt(np.square(take).mean(axis=0)) for take in takes]
+        assert levels[1] == pytest.approx(levels[0], rel=0.2)
+        if engine == "resequence":  # to the codec an inverted wave is another sound
+            assert takes[1] == pytest.approx(takes[0] * (1, -1), abs=1e-3)
+
+
+def test_transcribe_replaces_only_when_asked(source, here):
+    (here / "out.mid").write_bytes(b"mine")
+    assert_refused(["transcribe", source, "-o", "out.mid"], 1, "exists already", here)
+    assert redrum("transcribe", source, "-o", "out.mid", "--overwrite").exit_code == 0
+    assert read_midi(here / "out.mid").events
+
+
+@pytest.mark.parametrize("output", ["loop.wav", "out.wav", "out"])
+def test_transcribe_writes_midi_only(source, here, output):
+    assert_refused(["transcribe", source, "-o", output, "--overwrite"], 2, "must end in .mid", here)
+
+
+# --- rhythms, presets, train, demo ---
+
+
+def test_rhythms_list():
+    found = objects(redrum("rhythms", "list", "--json"))
+    assert [item["name"] for item in found] == [info.name for info in list_rhythms()]
+    assert all(set(item) == {"schema", "name", "bpm", "beats", "style", "licence"} for item in found)
+    lines = redrum("rhythms", "list").stdout.splitlines()
+    assert len(lines) == len(found) + 1
+    assert lines[1].split()[0] == found[0]["name"]
+
+
+def test_rhythms_show_draws_the_grid(tmp_path):
+    hits = [(0, "KD", 1.0), (1, "SD", 0.5), (2, "KD", 0.6), (2.5, "KD", 1.0), (3, "SD", 0.2), (0, "CY", 0.5)]
+    events = tuple(DrumEvent(beat / 2, drum_class, velocity) for beat, drum_class, velocity in hits)
+    (tmp_path / "drawn.mid").write_bytes(write_midi(Rhythm(events, 2.0, TempoMap.constant(120))))
+    assert redrum("rhythms", "add", tmp_path / "drawn.mid").exit_code == 0
+    result = redrum("rhythms", "show", "drawn")
+    assert result.exit_code == 0
+    assert "120 BPM, 4 beats" in result.stdout
+    for line in (
+        "           |1   2   3   4   |",
+        "cymbal     |x---------------|",
+        "hi-hat     |----------------|",
+        "tom        |----------------|",
+        "snare drum |----x-------o---|",
+        "kick drum  |X-------x-X-----|",
+    ):
+        assert line in result.stdout.splitlines()
+
+
+def test_rhythms_show_draws_a_shuffle_in_triplets():
+    shown = redrum("rhythms", "show", "blues-shuffle-112").stdout
+    assert "|1  2  3  4  |1  2  3  4  |" in shown
+    assert "an eighth triplet" in shown
+    assert "licence: CC0-1.0" in shown
+
+
+@pytest.mark.parametrize("info", list_rhythms(), ids=lambda info: info.name)
+def test_every_shipped_rhythm_can_be_drawn(info):
+    result = redrum("rhythms", "show", info.name)
+    assert result.exit_code == 0
+    n_bars = round(info.beats / info.beats_per_bar)
+    counts = [line for line in result.stdout.splitlines() if line.startswith(" " * 11 + "|")]
+    assert sum(line.count("|1") for line in counts) == n_bars
+    assert info.licence in result.stdout
+
+
+def test_rhythms_add_copies_and_never_replaces(here):
+    write_notes(here / "My Beat.mid", 36, 38, tempo=90)
+    result = redrum("rhythms", "add", "mine", "My Beat.mid")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("mine: 90 BPM, 4 beats, in ")
+    assert "mine" in redrum("rhythms", "list").stdout
+    assert redrum("rhythms", "add", "mine", "My Beat.mid").exit_code == 1
+    assert redrum("rhythms", "add", "missing.mid").exit_code == 1
+    assert redrum("rhythms", "add", "My Beat.mid").stdout.startswith("my-beat: ")
+
+
+def test_rhythms_add_transcribes_a_recording(source):
+    events = objects(redrum("transcribe", source, "-o", "heard.mid", "--json"))[0]["events"]
+    result = redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("heard: 120 BPM, 4 beats, in ")
+    added = read_midi(find_rhythm("heard").path).events
+    assert [event.drum_class for event in added] == [event["class"] for event in events]
+    assert redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120).exit_code == 1
+    estimated = redrum("rhythms", "add", "guessed", source)
+    assert re.match(r"guessed: \d+(\.\d+)? BPM", estimated.stdout)
+
+
+def test_presets_list_and_show():
+    (item, *_) = objects(redrum("presets", "list", "--json"))
+    assert item["name"] == "default"
+    assert item["models"]["transcriber"] > 100_000
+    assert "default" in redrum("presets", "list").stdout
+    shown = redrum("presets", "show", "default")
+    assert shown.exit_code == 0
+    assert shown.stdout
+    for line in ("transcriber: 1,", "licence: MIT", "# "):
+        assert line in shown.stdout
+    (item,) = objects(redrum("presets", "show", "default", "--json"))
+    assert item["models"]["transcriber"]["sha256"]
+    assert item["licence"].startswith("MIT")
+    assert item["card"]
+    assert redrum("presets", "show", "nothing").exit_code == 1
+
+
+def test_an_exported_preset_is_imported_and_used_under_its_name(source, tmp_path, monkeypatch):
+    shutil.copytree(load_preset("default").folder, "mine")
+    toml = Path("mine/preset.toml")
+    toml.write_text(
+        toml.read_text(encoding="utf-8").replace('name = "default"', 'name = "mine"'), encoding="utf-8"
+    )
+    exported = redrum("presets", "export", "./mine")
+    assert exported.exit_code == 0, exported.output
+    assert exported.stdout.startswith("mine.redrum: ")
+    assert redrum("presets", "export", "./mine").exit_code == 1  # nothing is replaced unless asked
+    shutil.rmtree("mine")
+    imported = redrum("presets", "import", "mine.redrum")
+    assert imported.exit_code == 0, imported.output
+    assert (tmp_path / "user data/presets/mine/preset.toml").is_file()
+    assert [line.split()[0] for line in redrum("presets", "list").stdout.splitlines()] == [
+        "NAME",
+        "default",
+        "mine",
+    ]
+    for command in (["render", source, "--rhythm", RHYTHM], ["transcribe", source], ["separate", source]):
+        result = redrum(*command, "--preset", "mine")
+        assert result.exit_code == 0, result.output
+    again = redrum("presets", "import", "mine.redrum")
+    assert again.exit_code == 1
+    assert "there is a preset called mine already" in again.stderr
+
+
+def test_train_hands_its_arguments_on():
+    result = redrum("train", "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: redrum train")
+    assert redrum("train", "no-such-stage").exit_code == 2
+
+
+def test_demo_pairs_every_loop_with_a_rhythm_of_another_performance():
+    names = {info.name for info in list_rhythms()}
+    assert set(DEMO_RHYTHMS) == {recording.name for recording in demo_recordings()}
+    assert set(DEMO_RHYTHMS.values()) <= names
+    assert DEMO_RHYTHMS["acoustic-rock-135bpm"] != "rock-drive-135"
+
+
+def test_demo_runs_twice_and_replaces_only_its_own_files(here):
+    folder = here / "redrummed" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "mine.wav").write_bytes(b"mine")
+    first = redrum("demo")
+    assert first.exit_code == 0, first.output
+    assert str(folder) in first.stdout
+    made = snapshot(folder)
+    assert len(made) == 1 + 2 * len(DEMO_RHYTHMS)
+    for recording in demo_recordings():
+        name = f"{recording.name}_{DEMO_RHYTHMS[recording.name]}"
+        info, of_source = soundfile.info(folder / f"{name}.wav"), soundfile.info(recording.path)
+        assert (info.frames, info.samplerate) == (of_source.frames, of_source.samplerate)
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert redrum("demo", "-q").output == ""
+    assert snapshot(folder) == made
+
+
+def test_demo_of_one_loop(here):
+    result = redrum("demo", "electronic-breakbeat-124bpm", "--json")
+    assert result.exit_code == 0, result.output
+    (item,) = objects(result)
+    assert set(item) == RENDER_KEYS
+    assert len(list((here / "redrummed" / "demo").iterdir())) == 2
+    assert redrum("demo", "polka").exit_code == 2
+
+
+# --- the README ---
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("redrum ")]
+
+
+@pytest.fixture
+def files_of_the_readme(source, here, worlds):
+    other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
+    shutil.copy(other, here / "other.wav")
+    shutil.copy(find_rhythm(RHYTHM).path, here / "groove.mid")
+    for folder in ("takes/drums", "beats"):
+        (here / folder).mkdir(parents=True)
+    shutil.copy(here / "loop.wav", here / "takes/drums/snare.wav")
+    for name in ("loop", "snare"):
+        shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
+    song = worlds("rpp", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(song.path, here / "song.rpp")
+    live_set = worlds("als", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(live_set.path, here / "song.als")
+    (sheet,) = (block for language, block in BLOCKS if language == "csv")
+    (here / "jobs.csv").write_text(sheet, encoding="utf-8")
+
+
+@pytest.fixture
+def a_quick_kit(here, loop, line, monkeypatch):
+    """A folder of a kit, where a command wants one, and training that takes a step."""
+    if "train kit" not in line:
+        return
+    (here / "my-kit").mkdir()
+    for i, name in enumerate(("Kick 1", "Kick 2", "Snare", "HatOpen")):
+        soundfile.write(here / "my-kit" / f"{name}.wav", loop[0][5000 * i : 5000 * i + 9000], RATE)
+    small = functools.partial(KitTraining, steps=1, batch=1, n_validation=2, n_scored=2, pool_size=1)
+    monkeypatch.setattr(train_kit, "KitTraining", small)
+    for place in (train_kit, kit_preset):
+        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+
+
+@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_of_the_readme_works(line):
+    result = redrum(*shlex.split(line)[1:])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("files_of_the_readme")
+def test_python_of_the_readme_works(here):
+    redrummed, separated = (block for language, block in BLOCKS if language == "python")
+    exec(compile(redrummed, "README.md", "exec"), {})
+    assert soundfile.info(here / "take.wav").frames == 2 * RATE
+    names = {}
+    exec(compile(separated, "README.md", "exec"), names)
+    stems = [names[name] for name in ("kick", "snare", "toms", "hats", "cymbals")]
+    samples, _ = soundfile.read(here / "loop.wav", always_2d=True)
+    assert np.abs(sum(stems).T - samples).max() < 1e-6
+
+
+def test_readme_names_what_exists():
+    assert len(COMMANDS) >= 5
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        if target not in ("docs/demo.png", "presets/default/CARD.md"):  # made last
+            assert (ROOT / target).is_file(), target
+    commands = (["render"], ["batch"], ["live", "selected"])
+    told = "".join(redrum(*command, "--help").stdout for command in commands)
+    for option in re.findall(r"`(--[a-z-]+)", README):
+        assert f"{option} " in told, option

@@ -1,0 +1,1 @@
+"""The benchmark: items, systems, measures by item, tables; and speed."""

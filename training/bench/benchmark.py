@@ -1,0 +1,473 @@
+"""The benchmark: recordings of held-out kits are redrummed, and what comes out is measured against the truth.
+
+The items are those of training/bench/items.py, what plays them is in training/bench/systems.py, the measures
+are those of training/score/measures.py; the stems of sources are scored as in training/score/separator.py. What
+was scored is kept item by item, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.bench.items import Audio, Item, ItemMaker
+from training.bench.peak_memory import peak_memory_mb
+from training.bench.systems import (
+    KIT_SYSTEMS,
+    OWN,
+    SYSTEMS,
+    Players,
+    events_of,
+    given_back_db,
+    play,
+    played_with,
+    plays_audio,
+    variant,
+)
+from training.data.kits import SAMPLE_RATE
+from training.data.pack import PACK_FILES, PackError, load_pack
+from training.score.measures import (
+    any_onset_f,
+    distinct_onsets_s,
+    high_energy_db,
+    hit_spectra_db,
+    isolated_onsets_s,
+    likeness,
+    log_mel_distance_db,
+    pre_echo_db,
+    timing_errors_s,
+    timing_sd_ms,
+    velocity_correlations,
+)
+from training.score.scores import class_counts, interval, pooled
+from training.score.separator import Mixture, Scores, System, active_classes, score_stems
+from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
+from transform.audio import Recording
+from transform.confined import ConfinedFolder
+from transform.engine import Redrummer
+from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
+from transform.files import write_text_atomic
+from transform.presets import Preset, load_preset
+from transform.transcriber import Transcriber
+
+MATERIALS = ("pairs", "loops")
+_PACKAGES = ("transform", "training")  # whose code decides what an item scores
+
+Progress = Callable[[str, float], None]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """What is measured."""
+
+    n_pairs: int = 200
+    n_loops: int = 20  # rhythms that real loops play
+    seed: int = 0
+    preset: str = "default"
+    beside: str = ""  # another preset, whose codec and rhythm transformer play too
+    n_memory: int = 3  # renders of each kind whose memory is measured, each in a process of its own
+    n_resamples: int = 2000  # of the bootstrap
+
+    def __post_init__(self) -> None:
+        for name in ("n_pairs", "n_resamples"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over `n` items with the 95 % interval of a bootstrap over kits and rhythms."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def score(audio: Audio, item: Item, listener: Transcriber) -> Scores:
+    """Return the measures of a result, shape (T,); of a real loop's, those of timing alone."""
+    detected = [
+        event
+        for event in listener.events(listener.infer(torch.from_numpy(audio)))
+        if event.onset_s < item.length_s
+    ]
+    scores: Scores = {}
+    for window_ms in (50, 20):
+        scores[f"onset_f_{window_ms}"] = any_onset_f(
+            item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000
+        )
+    if item.oracle is None:
+        return scores
+    for window_ms in (50, 30, 10):
+        counts = class_counts(item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000)
+        scores[f"class_f_{window_ms}"] = pooled(counts).f_measure
+        if window_ms == 50:
+            for drum_class, own in counts.items():
+                is_asked = own.expected + own.detected > 0
+                scores[f"class_f_50_{drum_class}"] = own.f_measure if is_asked else None
+    scores["timing_sd_ms"] = timing_sd_ms(timing_errors_s(item.truth, detected))
+    correlations = velocity_correlations(audio, item.truth)
+    known = [value for value in correlations.values() if value is not None]
+    scores["velocity"] = float(np.mean(known)) if known else None
+    scores |= {f"velocity_{drum_class}": value for drum_class, value in correlations.items()}
+    scores["log_mel_db"] = log_mel_distance_db(audio, item.oracle)
+    hits, source_hits, target_hits = (
+        hit_spectra_db(sound, distinct_onsets_s(events))
+        for sound, events in (
+            (audio, item.truth),
+            (item.source, item.source_events),
+            (item.target, item.target_events),
+        )
+    )
+    scores["likeness"] = likeness(hits, source_hits, target_hits)
+    brighter_db = high_energy_db(audio, item.oracle)
+    scores |= {"high_db": brighter_db, "high_abs_db": abs(brighter_db)}
+    onsets_s = isolated_onsets_s(item.truth, item.rhythm)
+    ahead, true_ahead = pre_echo_db(audio, onsets_s), pre_echo_db(item.oracle, onsets_s)
+    scores["pre_echo_db"] = None if ahead is None or true_ahead is None else ahead - true_ahead
+    return scores
+
+
+def clustered_mean(
+    values: Sequence[float], kits: Sequence[str], grooves: Sequence[str], *, n_resamples: int, seed: int = 0
+) -> Mean:
+    """Return the mean of items' values with its interval when kits and rhythms are drawn anew.
+
+    An item counts as often as its kit was drawn times as often as its rhythm was drawn (the pigeonhole
+    bootstrap of Owen, Annals of Applied Statistics 2007).
+    """
+    rng = np.random.default_rng(seed)
+    array = np.asarray(values, dtype=np.float64)
+    weights = np.ones((n_resamples, len(array)))
+    for labels in (kits, grooves):
+        names, place = np.unique(np.asarray(labels), return_inverse=True)
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+        weights *= drawn[:, place]
+    total = weights.sum(axis=1)
+    means = (weights @ array)[total > 0] / total[total > 0]
+    low, high = interval(means if len(means) else [array.mean()])
+    return Mean(float(array.mean()), low, high, len(array))
+
+
+def run_benchmark(
+    data: Path,
+    out: Path,
+    settings: BenchSettings,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a preset and return the result; what `out` holds of the same run is not measured again.
+
+    Args:
+        data: the folder of a pack with its test side.
+        out: where `items.jsonl` is kept, item by item.
+        settings: what is measured.
+        overwrite: begin anew where `out` holds another run.
+        progress: is told the stage and its share done.
+
+    Raises:
+        PackError: the pack is missing or lacks its test side.
+        CheckpointError: a preset or the evaluation transcriber is missing, or the preset beside has no codec.
+        SettingsError: both presets have one name.
+        OutputError: `out` holds another run, or cannot be written.
+    """
+    if not (data / PACK_FILES[0]).exists():
+        raise PackError(
+            f"there is no packed data set in {data}",
+            hint="make one with `redrum train pack DATA --out PACK` and name it with --data PACK",
+        )
+    listener = load_evaluation_transcriber(shipped_weights())
+    runs = _begin(data, out, settings, overwrite=overwrite)
+    pack = load_pack(data)
+    maker, players = ItemMaker(pack, settings.seed), Players.load(runs[0].preset, pack)
+    teams = [players, *(players.beside(run.preset) for run in runs[1:])]
+    rows: list[dict[str, Any]] = []
+    for run, team in zip(runs, teams, strict=True):
+        entries = _measured(run, team, listener, _wanted(maker, settings), progress)
+        found = _rows(entries, settings, _memory(maker, team, settings.n_memory, progress))
+        rows += found if team is players else [row | {"preset": team.preset.name} for row in found]
+    rows.sort(key=_place)
+    return {"schema": 1, "settings": asdict(settings), "run": runs[0].identity, "rows": rows}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is measured of a preset, and kept in a file."""
+
+    preset: Preset
+    log: Path
+    identity: dict[str, Any]  # what its items must have in common
+    done: dict[str, dict[str, Any]]  # the items that are in the file, by name
+
+    @classmethod
+    def begin(cls, log: Path, data: Path, seed: int, preset: Preset, *, overwrite: bool) -> _Run:
+        """Begin a run, or go on with what a stopped one has in the file.
+
+        Raises:
+            OutputError: the file holds another run.
+        """
+        identity = _identity(data, seed, preset)
+        return cls(preset, log, identity, {} if overwrite else _read_items(log, identity))
+
+
+def _begin(data: Path, out: Path, settings: BenchSettings, *, overwrite: bool) -> list[_Run]:
+    """Return the run of a preset and, if another one is set beside it, that one's."""
+    preset = load_preset(settings.preset)
+    runs = [_Run.begin(out / "items.jsonl", data, settings.seed, preset, overwrite=overwrite)]
+    if settings.beside:
+        other = load_preset(settings.beside)
+        if other.name == preset.name:
+            raise SettingsError(
+                f"both presets are called {preset.name}", hint="write another name into one's preset.toml"
+            )
+        if "codec-encoder" not in other.models:
+            raise CheckpointError(
+                f"preset {other.name} has no codec, so there is nothing to set beside",
+                hint="name a preset with a codec, or leave --beside out",
+            )
+        runs.append(_Run.begin(out / "items-beside.jsonl", data, settings.seed, other, overwrite=overwrite))
+    return runs
+
+
+def _measured(
+    run: _Run,
+    players: Players,
+    listener: Transcriber,
+    wanted: Sequence[tuple[str, Callable[[int], Item], int]],
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Return what is kept of each wanted item; those that are not in the run's file yet are measured."""
+    kept = [json.dumps(line) + "\n" for line in ({"run": run.identity}, *run.done.values())]
+    write_text_atomic(run.log, "".join(kept), overwrite=True)  # without a line that was cut off
+    entries = []
+    with ConfinedFolder(run.log.parent).append(run.log.name) as file:
+        for i, (name, make, number) in enumerate(wanted):
+            if (entry := run.done.get(name)) is None:
+                entry = _scored(make(number), players, listener)
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                _log.info("%s: %d of %d: %s", run.preset.name, i + 1, len(wanted), name)
+            entries.append(entry)
+            if progress is not None:
+                progress(f"benchmark of {run.preset.name}", (i + 1) / len(wanted))
+    return entries
+
+
+def _identity(data: Path, seed: int, preset: Preset) -> dict[str, Any]:
+    """Return what items must have in common to be scored together: seed, weights, data and code."""
+    return {
+        "seed": seed,
+        "preset": _digest([preset.weights(model) for model in preset.models]),
+        "evaluator": _digest([shipped_weights()]),
+        "data": _digest([data / name for name in PACK_FILES]),
+        "code": _digest(_code()),
+    }
+
+
+def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Callable[[int], Item], int]]:
+    """Return the name, the maker and the number of each item."""
+    pairs = [(f"pair-{i:04d}", maker.pair, i) for i in range(settings.n_pairs)]
+    n_loops = settings.n_loops if maker.loops else 0
+    return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
+
+
+def _scored(item: Item, players: Players, listener: Transcriber) -> dict[str, Any]:
+    """Return what is kept of an item: its measures for every system, and for every separator of its source."""
+    scores: dict[str, Scores] = {}
+    failures: dict[str, str] = {}
+    redrummer, nmf = players.redrummer, players.nmf
+    for system in players.systems_for(item):
+        audio, seconds, failure = play(system, item, redrummer, nmf, players.codec)
+        scores[system] = score(audio, item, listener)
+        scores[system]["real_time_factor"] = item.length_s / seconds if seconds else None
+        if failure:
+            failures[system] = failure
+        if item.oracle is None and system in KIT_SYSTEMS:
+            scores[system]["given_back_db"] = _given_back(item, variant(system, item, redrummer, nmf))
+    return {
+        "item": item.name,
+        "material": "loops" if item.oracle is None else "pairs",
+        "kit": item.kit,
+        "groove": item.groove,
+        "source_groove": item.source_groove,
+        "systems": scores,
+        "separators": _separated(item, redrummer.transcriber, players.separators),
+        "failures": failures,
+    }
+
+
+def _given_back(item: Item, redrummer: Redrummer) -> float | None:
+    """Return how well a kit extracted from a loop gives the loop back, None where there is no such kit."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            loop = Recording.from_samples(item.source, SAMPLE_RATE, "loop")
+            return given_back_db(loop, redrummer, Path(folder) / "kit")
+        except RedrumError as err:
+            _log.warning("%s: %s", item.name, err)
+            return None
+
+
+def _separated(item: Item, transcriber: Transcriber, separators: Mapping[str, System]) -> dict[str, Scores]:
+    """Return the scores of the stems of a pair's source, by what made them.
+
+    There are none where there is nothing to separate, and of a loop, whose stems nobody knows.
+    """
+    if not separators or item.stems is None or active_classes(item.stems, item.source).sum() < 2:
+        return {}
+    source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
+    mixture = Mixture(source, item.stems, transcriber.activations(source), item.kit, "")
+    return {
+        name: score_stems(separate(mixture), item.stems, item.source) for name, separate in separators.items()
+    }
+
+
+def _rows(
+    entries: Sequence[Mapping[str, Any]], settings: BenchSettings, memory: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return the rows of the tables: by kind of item and system, then by separator, the means of measures."""
+    rows = []
+    for material in MATERIALS:
+        for system in SYSTEMS:
+            own = [e for e in entries if e["material"] == material and system in e["systems"]]
+            if not own:
+                continue
+            row: dict[str, Any] = {"material": material, "system": system, "n": len(own)}
+            row["failures"] = sum(system in entry["failures"] for entry in own)
+            row["measures"] = _means(own, [entry["systems"][system] for entry in own], settings)
+            if material == "pairs" and system in memory:
+                row["peak_memory_mb"] = memory[system]
+            rows.append(row)
+    separated = [{**e, "groove": e["source_groove"]} for e in entries if e["separators"]]
+    for name in separated[0]["separators"] if separated else ():
+        measures = _means(separated, [entry["separators"][name] for entry in separated], settings)
+        rows.append(
+            {"material": "stems", "system": name, "n": len(separated), "failures": 0, "measures": measures}
+        )
+    return rows
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return where a row stands: in its material's table, what plays in the order of SYSTEMS."""
+    if row["material"] not in MATERIALS:
+        return len(MATERIALS), 0
+    return MATERIALS.index(row["material"]), SYSTEMS.index(row["system"])
+
+
+def _means(
+    entries: Sequence[Mapping[str, Any]], scores: Sequence[Scores], settings: BenchSettings
+) -> dict[str, dict[str, Any]]:
+    """Return the mean of each measure over the items that have it; one that no item has is left out."""
+    means = {}
+    for name in scores[0]:
+        valued = [
+            (e, value) for e, own in zip(entries, scores, strict=True) if (value := own[name]) is not None
+        ]
+        if valued:
+            mean = clustered_mean(
+                [value for _, value in valued],
+                [entry["kit"] for entry, _ in valued],
+                [entry["groove"] for entry, _ in valued],
+                n_resamples=settings.n_resamples,
+                seed=settings.seed,
+            )
+            means[name] = asdict(mean)
+    return means
+
+
+def _memory(maker: ItemMaker, players: Players, n: int, progress: Progress | None) -> dict[str, float]:
+    """Return the most memory that a process needed which did nothing but one render, by system, in MB."""
+    found: dict[str, float] = {}
+    for i in range(n):
+        item = maker.pair(i)
+        for system in players.systems_for(item):
+            if system not in OWN:
+                continue
+            rhythm = item.target if plays_audio(system) else events_of(item)
+            folder = str(players.preset.folder)
+            needed = peak_memory_mb(folder, item.source, rhythm, **played_with(system))
+            if needed is not None:
+                found[system] = max(found.get(system, 0.0), needed)
+        if progress is not None:
+            progress(f"memory of {players.preset.name}", (i + 1) / n)
+    return found
+
+
+def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the items that a stopped run has scored; a line that was cut off by a crash is left out."""
+    if not log.exists():
+        return {}
+    lines = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            _log.info("%s: a line cannot be read and is left out", log.name)
+    hint = "begin anew with --overwrite, name another --out, or remove that file"
+    try:
+        before = dict(lines[0]["run"]) if lines else {}
+        done = {str(line["item"]): dict(line) for line in lines[1:]}
+    except (ValueError, TypeError, LookupError) as err:
+        raise OutputError(f"{log} holds no items of a benchmark", hint=hint) from err
+    if changed := [name for name, value in run.items() if before.get(name) != value]:
+        raise OutputError(f"{log} holds items of another run: another {', '.join(changed)}", hint=hint)
+    return done
+
+
+def source_files(module: str, root: Path) -> list[Path]:
+    """Return the source files of a module and of all of ours that it imports, sorted, also within functions.
+
+    The two packages' own `__init__.py` are left out: they only list names for others.
+
+    Args:
+        module: by its full name, such as `training.bench.benchmark`.
+        root: the folder that holds the packages.
+    """
+    found: dict[Path, None] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        place = root.joinpath(*name.split("."))
+        path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+        if path is None or path in found or name in _PACKAGES or name.partition(".")[0] not in _PACKAGES:
+            continue
+        found[path] = None
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += _imported(ast.parse(path.read_bytes()), package)
+    return sorted(found)
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Yield the names of what a module of a package imports, modules and what may be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def _code() -> list[Path]:
+    """Return the source files that decide what an item is and what it scores: this one and all it imports."""
+    return source_files(__name__, Path(__file__).resolve().parents[__name__.count(".")])
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Return a checksum of files' contents."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What models learn from: kits, rhythms, loops, packs of them, and synthesis."""

@@ -1,0 +1,332 @@
+"""A user's own kit: a folder of one-shots and recordings, told apart by their names and checked one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.kits import SAMPLE_RATE, Kit, OneShot, trimmed
+from transform.audio import Recording
+from transform.errors import AudioError, SettingsError
+from transform.events import CLASSES
+from transform.toml import read_toml
+
+OVERRIDES = "kit.toml"
+FEWEST_HITS = 4
+FEWEST_RECORDED_S = 10.0
+LONGEST_HIT_S = 12.0  # what is longer is no one-shot
+LONGEST_RECORDED_S = 600.0  # of one recording is used
+RECORDING, SKIP = "recording", "skip"  # beside the classes, what kit.toml may say of files
+
+_ENDINGS = (
+    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
+    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
+)
+_SILENT_DB = -60.0  # peaks below it are silence
+_FLAT_TOP = 4  # samples at full scale in a row are clipped
+
+# What a word of a name says. Codes count only where no word of the same name says anything: OH is an open hat,
+# but also the overhead microphones of a snare.
+_WORDS = {
+    "KD": r"kicks?(drums?)?|bass?drums?",
+    "SD": r"snares?(drums?)?|rim(shot)?s?|sidesticks?|crosssticks?|(hand)?claps?",
+    "TT": r"(floor|rack|hi|high|mid|lo|low)?toms?(toms?|hi|high|mid|low?|floor)?",
+    "HH": r"(hi|high|closed|open|pedal|foot)?hats?(closed|open|pedal|foot)?",
+    "CY": r"cymbals?|crash(es)?|rides?(bell|cymbal)?|china|splash(es)?",
+}
+_CODES = {
+    "KD": r"kd|bd|kik|kck",
+    "SD": r"sd|sn|snr|cp|clp",
+    "TT": r"tt|lt|mt|ht|ft",
+    "HH": r"hh[a-z]?|[cop]hh?",
+    "CY": r"cy|cym|cr|rd",
+}
+_FOLDERS_OF_RECORDINGS = r"recordings?|loops?|takes?"
+_ARTICULATIONS = {
+    "KD": {},
+    "SD": {"sidestick": r"(side|cross)sticks?", "rim": r"rim(shot)?s?", "clap": r"(hand)?claps?|cp|clp"},
+    "TT": {"high": r"hi|high|rack|ht|hitoms?|hightoms?|tomhi(gh)?", "mid": r"mid|mt|midtoms?|tommid"}
+    | {"low": r"lo|low|floor|lt|ft|floortoms?|lowtoms?|tom(low?|floor)"},
+    "HH": {"open": r"open(hats?)?|half|ohh?|hho|hatsopen|hatopen", "pedal": r"pedal|foot|phh?|hhp"}
+    | {"closed": r"closed?(hats?)?|chh?|hhc|hats?closed"},
+    "CY": {"bell": r"bell|ridebell", "ride": r"rides?|rd|ridecymbal", "china": r"china"}
+    | {"splash": r"splash(es)?", "crash": r"crash(es)?|cr"},
+}
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of a file; `used_as` is a class, "recording", or "" where it is left out."""
+
+    name: str
+    used_as: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = self.used_as or "left out"
+        return f"{shown(self.name)}: {'; '.join((what, *self.notes))}"
+
+
+@dataclass(frozen=True)
+class KitFolder:
+    """What training can use of a folder."""
+
+    kit: Kit
+    recordings: tuple[tuple[str, Tensor], ...]  # name, samples (T,) at 44.1 kHz
+    files: tuple[FileReport, ...]
+
+    @property
+    def left_out(self) -> list[FileReport]:
+        """Files that are not used, each with the reason."""
+        return [report for report in self.files if not report.used_as]
+
+    @property
+    def summary(self) -> str:
+        """What there is, in a line."""
+        counts = Counter(shot.drum_class for shot in self.kit.one_shots)
+        hits = ", ".join(f"{counts[c]} {c}" for c in CLASSES if counts[c])
+        recorded_s = sum(len(samples) for _, samples in self.recordings) / SAMPLE_RATE
+        return (
+            f"{len(self.kit.one_shots)} one-shots ({hits or 'none'}), {recorded_s:.0f} s of recordings, "
+            f"{len(self.left_out)} files left out"
+        )
+
+
+def read_kit_folder(folder: Path) -> KitFolder:
+    """Return the one-shots and recordings in and under a folder, with a report of each file.
+
+    Raises:
+        AudioError: there is no such folder, or too little of use in it.
+        SettingsError: its `kit.toml` is wrong.
+    """
+    if not folder.is_dir():
+        raise AudioError(f"{shown(str(folder))} is no folder", hint="name a folder of one-shots")
+    names = sorted(_sound_files(folder))
+    stated = _overrides(folder / OVERRIDES, names)
+    reports: list[FileReport] = []
+    hits: list[tuple[float, OneShot]] = []
+    recordings: list[tuple[str, Tensor]] = []
+    known: dict[str, str] = {}  # checksum -> name
+    for name in names:
+        what, articulation, why = classified(name, stated)
+        if why:
+            reports.append(FileReport(name, "", (why,)))
+            continue
+        try:
+            samples, notes = _read(folder / name, what)
+        except AudioError as err:
+            reports.append(FileReport(name, "", (shown(err.message),)))
+            continue
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        if digest in known:
+            reports.append(FileReport(name, "", (f"repeats {shown(known[digest])}",)))
+            continue
+        known[digest] = name
+        reports.append(FileReport(name, what, tuple(notes)))
+        if what == RECORDING:
+            recordings.append((name, torch.from_numpy(samples)))
+        else:
+            peak = float(np.abs(samples).max())
+            shot = OneShot(what, articulation, 0.0, torch.from_numpy(0.9 * samples / peak))
+            hits.append((20 * float(np.log10(peak)), shot))
+    _check_enough(folder, hits, recordings, reports)
+    loudest = max((level for level, _ in hits), default=0.0)
+    shots = tuple(
+        OneShot(shot.drum_class, shot.articulation, level - loudest, shot.samples) for level, shot in hits
+    )
+    return KitFolder(Kit(folder.resolve().name, "own", "train", shots), tuple(recordings), tuple(reports))
+
+
+def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str, str, str]:
+    """Return what a file is (a class or "recording"), its articulation, and why it is left out, or "".
+
+    Its own name counts first, then the folders it is in, the innermost first.
+
+    Args:
+        name: of the file, relative to the kit's folder, with forward slashes.
+        stated: what `kit.toml` says, by name.
+    """
+    path = PurePosixPath(name)
+    places = [path.stem, *reversed(path.parent.parts)]
+    tokens = [_tokens(place) for place in places]
+    what = (stated or {}).get(name, "")
+    if what == SKIP:
+        return "", "", f"{OVERRIDES} says so"
+    if not what:
+        if any(_says(_FOLDERS_OF_RECORDINGS, words) and not _classes(words) for words in tokens[1:]):
+            return RECORDING, "", ""
+        for words in tokens:
+            found = _classes(words)
+            if len(found) > 1:
+                return "", "", f"its name says {' and '.join(found)}: say in {OVERRIDES} what it is"
+            if found:
+                what = found[0]
+                break
+    if not what:
+        return "", "", f"no drum is named: say in {OVERRIDES} what it is"
+    said = (
+        word
+        for words in tokens
+        for word, pattern in _ARTICULATIONS.get(what, {}).items()
+        if _says(pattern, words)
+    )
+    return what, next(said, ""), ""
+
+
+def shown(name: str) -> str:
+    """Return a name with all that no terminal should be sent written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _classes(words: Sequence[str]) -> list[str]:
+    """Return the classes that words name; codes count only where no word does."""
+    for table in (_WORDS, _CODES):
+        found = [drum_class for drum_class in CLASSES if _says(table[drum_class], words)]
+        if found:
+            return found
+    return []
+
+
+def _says(pattern: str, words: Sequence[str]) -> bool:
+    return any(re.fullmatch(pattern, word) for word in words)
+
+
+def _tokens(name: str) -> list[str]:
+    """Return the words of a name, and each two that follow one another as one word."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    words = [word.casefold() for word in re.split(r"[\W\d_]+", apart) if word]
+    return words + [first + second for first, second in pairwise(words)]
+
+
+def _sound_files(folder: Path) -> Iterator[str]:
+    """Yield the names of sound files in and under a folder, with forward slashes; hidden ones are left out."""
+    for place, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in _ENDINGS:
+                yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _overrides(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return what `kit.toml` says of files, by name.
+
+    Raises:
+        SettingsError: it cannot be read, holds anything but its one table, or names no file of the folder.
+    """
+    if not path.exists():
+        return {}
+    hint = f'it holds a table [classes]: "perc 1.wav" = "TT"; also {RECORDING} and {SKIP}'
+    try:
+        table = read_toml(path)
+    except (OSError, ValueError) as err:
+        raise SettingsError(f"{path} cannot be read: {err}", hint=hint) from err
+    classes = table.pop("classes", {})
+    if table or not isinstance(classes, dict):
+        raise SettingsError(f"{path} has an unknown entry: {shown(next(iter(table), 'classes'))}", hint=hint)
+    found: dict[str, str] = {}
+    for pattern, what in classes.items():
+        if what not in (*CLASSES, RECORDING, SKIP):
+            raise SettingsError(
+                f"{path} says {shown(pattern)} = {what!r}",
+                hint=f"give {', '.join((*CLASSES, RECORDING, SKIP))}",
+            )
+        matching = [pattern] if pattern in names else [n for n in names if fnmatchcase(n, pattern)]
+        if not matching:
+            raise SettingsError(f"{path} names {shown(pattern)}, which no file matches", hint=hint)
+        found |= dict.fromkeys(matching, what)
+    return found
+
+
+def _read(path: Path, what: str) -> tuple[np.ndarray, list[str]]:
+    """Return a file's samples (T,) at 44.1 kHz, a one-shot's from its attack on, and what is to be said of it.
+
+    Raises:
+        AudioError: it cannot be used; the message says why.
+    """
+    notes: list[str] = []
+    with Recording.open(path) as recording:
+        if what != RECORDING and recording.duration_s > LONGEST_HIT_S:
+            raise AudioError(
+                f"{recording.duration_s:.0f} s, too long for a one-shot: put it into a folder called recordings"
+            )
+        longest = round(LONGEST_RECORDED_S * recording.sample_rate)
+        sound = recording.read(0, min(recording.n_samples, longest))
+        if recording.n_samples > longest:
+            notes.append(f"only its first {LONGEST_RECORDED_S / 60:.0f} minutes are used")
+        peak = float(np.abs(sound).max())
+        if peak < 10 ** (_SILENT_DB / 20):
+            raise AudioError("silence")
+        if _is_clipped(sound, peak):
+            notes.append("clipped, used as it is")
+        mono = _mono(Recording.from_samples(sound, recording.sample_rate), notes)
+        if recording.sample_rate != SAMPLE_RATE:
+            notes.append(f"{recording.sample_rate} Hz, converted to {SAMPLE_RATE} Hz")
+            mono = np.concatenate(list(Recording.from_samples(mono, recording.sample_rate).mono_blocks()))
+    if what == RECORDING:
+        return _without_silence(mono), notes
+    hit = trimmed(_without_lead(mono))
+    if len(hit) < 64:
+        raise AudioError("shorter than a drum hit")
+    return hit, notes
+
+
+def _without_lead(mono: np.ndarray) -> np.ndarray:
+    """Return samples (T,) from a little before the first that is not silence, as exporters leave some there."""
+    loud = np.abs(mono) >= 0.02 * np.abs(mono).max()
+    return mono[max(0, int(np.argmax(loud)) - round(0.005 * SAMPLE_RATE)) :]
+
+
+def _without_silence(mono: np.ndarray) -> np.ndarray:
+    """Return samples (T,) without the silence at both ends, so that what ends a recording can judge."""
+    loud = np.flatnonzero(np.abs(mono) >= 0.01 * np.abs(mono).max())
+    return mono[loud[0] : loud[-1] + 1]
+
+
+def _mono(sound: Recording, notes: list[str]) -> np.ndarray:
+    """Return what is heard of a sound, shape (T,)."""
+    channels = "stereo" if sound.n_channels == 2 else f"{sound.n_channels} channels"
+    if sound.heard_channel is not None:
+        notes.append(f"{channels} of opposite phase, the louder one is used")
+    elif sound.n_channels > 1:
+        notes.append(f"{channels}, mixed to mono")
+    return sound.mono(0, sound.n_samples)
+
+
+def _is_clipped(sound: np.ndarray, peak: float) -> bool:
+    """Tell whether samples (C, T) stay at full scale for several samples."""
+    if peak < 0.99 or sound.shape[1] < _FLAT_TOP:
+        return False
+    flat = np.abs(sound) >= 0.9999 * peak
+    run = flat[:, : flat.shape[1] - _FLAT_TOP + 1].copy()
+    for later in range(1, _FLAT_TOP):
+        run &= flat[:, later : later + run.shape[1]]
+    return bool(run.any())
+
+
+def _check_enough(
+    folder: Path,
+    hits: Sequence[object],
+    recordings: Sequence[tuple[str, Tensor]],
+    reports: Sequence[FileReport],
+) -> None:
+    recorded_s = sum(len(samples) for _, samples in recordings) / SAMPLE_RATE
+    if len(hits) >= FEWEST_HITS or recorded_s >= FEWEST_RECORDED_S:
+        return
+    out = "; ".join(map(str, (r for r in reports if not r.used_as)))
+    raise AudioError(
+        f"{shown(str(folder))} holds {len(hits)} usable one-shots and {recorded_s:.0f} s of recordings"
+        + (f". {out}" if out else ""),
+        hint=f"{FEWEST_HITS} one-shots or {FEWEST_RECORDED_S:.0f} s are needed; docs/training.md says how "
+        "names are read",
+    )

@@ -1,0 +1,196 @@
+"""How well the codec keeps a recording: spectra, waveform, attacks, for kits that it knows and others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data.kits import SAMPLE_RATE
+from training.data.pack import Pack
+from training.data.split import Split
+from training.score.measures import any_onset_f, high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
+from training.score.scores import cells, class_counts, mean_scores, pooled
+from training.score.transcriber import make_recordings, sides
+from training.train.losses import FRAME, SpectralLoss, envelope
+from transform.codec import Codec
+from transform.events import DrumEvent
+from transform.transcriber import Transcriber
+
+Audio = NDArray[np.float32]
+Scores = dict[str, float | None]
+
+_NEPER_DB = 20 / np.log(10)
+_ATTACK_FRAMES = 20  # of 1 ms, from the onset on
+_RISE_DB = 9.0  # of the level within 10 ms, that makes an attack in a recording of unknown onsets
+_GAP = 60  # frames of 1 ms between two such attacks, at least
+
+
+@dataclass(frozen=True)
+class Original:
+    """A recording that the codec shall keep."""
+
+    audio: Audio  # (T,) at 44.1 kHz
+    onsets_s: tuple[float, ...]
+    name: str
+    kind: str  # of the kit, or "loop"
+    events: tuple[DrumEvent, ...] = ()  # what is played, if that is known
+    hardly_audible: tuple[DrumEvent, ...] = ()
+
+
+def kit_originals(pack: Pack, split: Split, *, n: int, seed: int, length_s: float = 6.0) -> list[Original]:
+    """Return synthetic recordings of whole kits of one side of the split that play that side's rhythms.
+
+    Raises:
+        PackError: the pack lacks kits or rhythms of that side.
+    """
+    return [
+        Original(
+            item.audio.cpu().numpy(),
+            tuple(sorted({e.onset_s for e in item.events})),
+            item.kit,
+            item.kit_kind,
+            item.events,
+            item.hardly_audible,
+        )
+        for item in make_recordings(pack, split, n=n, seed=seed, length_s=length_s)
+    ]
+
+
+def loop_originals(pack: Pack, split: Split, *, n: int, length_s: float = 6.0) -> list[Original]:
+    """Return up to `n` pieces of the loops of one side, evenly spread over them; attacks are found in them."""
+    length = round(length_s * SAMPLE_RATE)
+    pieces = [
+        (name, samples[start : start + length].cpu().numpy())
+        for name, side, samples in pack.loops
+        if side == split
+        for start in range(0, max(1, len(samples) - length + 1), length)
+    ]
+    chosen = (
+        [pieces[k] for k in np.unique(np.linspace(0, len(pieces) - 1, n).round().astype(int))] if pieces else []
+    )
+    return [Original(audio, attacks_s(audio), name, "loop") for name, audio in chosen]
+
+
+def attacks_s(audio: Audio) -> tuple[float, ...]:
+    """Return when the level of audio (T,) rises by 9 dB within 10 ms, the steepest rise of each 60 ms."""
+    level = 10 * np.log10(envelope(torch.from_numpy(audio)[None])[0].numpy() + 1e-7)
+    padded = np.pad(level, (10, 0), mode="edge")
+    rise = np.array([level[i] - padded[i : i + 10].max() for i in range(len(level))])
+    found: list[int] = []
+    for frame in np.argsort(-rise):
+        if rise[frame] < _RISE_DB:
+            break
+        if all(abs(frame - other) >= _GAP for other in found):
+            found.append(int(frame))
+    return tuple(frame * FRAME / SAMPLE_RATE for frame in sorted(found))
+
+
+def keep(codec: Codec, audio: Audio) -> Audio:
+    """Return audio (T,) coded and decoded, without chance."""
+    latents = codec.encode(torch.from_numpy(audio)[None]).mu
+    return codec.decode(latents, len(audio))[0].numpy()
+
+
+def compare(decoded: Audio, original: Original, spectra: SpectralLoss) -> Scores:
+    """Return the measures of what became of a recording.
+
+    - `mel_db`: log-mel distance of the benchmark (80 bands, one scale);
+    - `scales_db`: the same of seven scales and band numbers, without matching the loudness;
+    - `stft`: relative error plus difference of logarithms in nepers, mean of five windows;
+    - `si_sdr_db`: scale-invariant signal-to-distortion ratio;
+    - `attack`: correlation of the envelopes, 1-ms frames, of the 20 ms from an onset on, mean over onsets;
+    - `pre_echo_db`: how much louder than in the original the 10 ms before an onset are, against what follows;
+    - `high_db`: the absolute difference of the energy above 8 kHz.
+    """
+    pair = [torch.from_numpy(np.ascontiguousarray(sound))[None] for sound in (decoded, original.audio)]
+    pair = [torch.nn.functional.pad(sound, (0, -sound.shape[1] % 16)) for sound in pair]
+    with torch.inference_mode():
+        distances = spectra(*pair)
+    echoes = [pre_echo_db(sound, original.onsets_s) for sound in (decoded, original.audio)]
+    return {
+        "mel_db": log_mel_distance_db(decoded, original.audio),
+        "scales_db": float(distances["mel"]) * _NEPER_DB,
+        "stft": float(distances["stft"]),
+        "si_sdr_db": si_sdr_db(decoded, original.audio),
+        "attack": attack_correlation(decoded, original.audio, original.onsets_s),
+        "pre_echo_db": echoes[0] - echoes[1] if echoes[0] is not None and echoes[1] is not None else None,
+        "high_db": abs(high_energy_db(decoded, original.audio)),
+    }
+
+
+def attack_correlation(decoded: Audio, audio: Audio, onsets_s: Sequence[float]) -> float | None:
+    """Return the mean correlation of the envelopes after onsets; an envelope that stays level has 0."""
+    found = []
+    for onset_s in onsets_s:
+        at = round(onset_s * SAMPLE_RATE)
+        if at + _ATTACK_FRAMES * FRAME > len(audio):
+            continue
+        pieces = [
+            torch.from_numpy(np.ascontiguousarray(s[at : at + _ATTACK_FRAMES * FRAME]))
+            for s in (decoded, audio)
+        ]
+        ours, theirs = (np.sqrt(envelope(piece[None])[0].numpy().astype(np.float64)) for piece in pieces)
+        if theirs.std() <= 1e-5:
+            continue
+        spread = ours.std() * theirs.std()
+        product = ((ours - ours.mean()) * (theirs - theirs.mean())).mean()
+        found.append(float(product / spread) if ours.std() > 1e-7 else 0.0)
+    return float(np.mean(found)) if found else None
+
+
+def heard_alike(decoded: Audio, original: Original, listener: Transcriber) -> Scores:
+    """Return what a transcriber hears in what became of a recording.
+
+    - `onset_f_20`: F of any onset within 20 ms, against what it hears in the original;
+    - `class_f_50`: F by class within 50 ms, pooled, against what is played, None where nobody knows that;
+    - `class_f_50_before`: that of the original.
+    """
+    found, before = (
+        listener.events(listener.infer(torch.from_numpy(audio))) for audio in (decoded, original.audio)
+    )
+    scores: Scores = {"onset_f_20": any_onset_f(before, found, window_s=0.02)}
+    for name, events in (("class_f_50", found), ("class_f_50_before", before)):
+        counts = class_counts(original.events, events, ignored=original.hardly_audible)
+        scores[name] = pooled(counts).f_measure if original.events else None
+    return scores
+
+
+def codec_scores(
+    codec: Codec, originals: Sequence[Original], listener: Transcriber | None = None
+) -> list[Scores]:
+    """Return the measures of each recording, those of a listener with them if there is one."""
+    spectra = SpectralLoss()
+    scores = []
+    for original in originals:
+        decoded = keep(codec, original.audio)
+        scores.append(compare(decoded, original, spectra))
+        if listener is not None:
+            scores[-1] |= heard_alike(decoded, original, listener)
+    return scores
+
+
+def codec_table(
+    codec: Codec, pack: Pack, listener: Transcriber, *, n: int, seed: int
+) -> dict[str, dict[str, str]]:
+    """Return a table: rows are known kits, unknown ones of either side, and loops; columns are measures.
+
+    A cell is a mean over recordings and its 95 % interval (bootstrap). A side that the pack lacks has no row.
+    """
+    rows = {
+        name: kit_originals(pack, split, n=n, seed=seed)
+        for split, name in sides(pack)
+        if pack.grooves_of(split)
+    }
+    loops: dict[Split, str] = {"train": "known loops", "test": "held-out loops"}
+    for split, name in loops.items():
+        if found := loop_originals(pack, split, n=n):
+            rows[name] = found
+    table = {}
+    for name, originals in rows.items():
+        scores = codec_scores(codec, originals, listener)
+        table[name] = cells(mean_scores(scores, seed=seed), scores[0], 2)
+    return table

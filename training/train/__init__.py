@@ -1,0 +1,1 @@
+"""One trainer a stage, its losses, and what all trainers share."""

@@ -1,0 +1,384 @@
+"""Train the codec, stage 1 of the paper (Hockman and Drysdale 2025), in two phases of one run.
+
+Phase A learns to code and decode, judged by spectra, attacks and the latents' divergence from noise, whose
+weight rises. In phase B the encoder stays as it is (the running average of phase A), and the generator goes on
+against discriminators, as in RAVE (Caillon and Esling 2021).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.card import describe_model, note_configuration
+from training.data.kits import kits_of
+from training.data.pack import Pack
+from training.data.pieces import PieceCutter, Pieces, PieceSettings
+from training.score.codec import codec_scores, kit_originals
+from training.score.scores import means
+from training.train.codec_reports import Reports
+from training.train.discriminators import (
+    DiscriminatorConfig,
+    Discriminators,
+    adversarial_loss,
+    detached,
+    discriminator_loss,
+    feature_loss,
+)
+from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from transform.codec import (
+    Codec,
+    CodecNet,
+    EncoderNet,
+    GeneratorNet,
+    load_encoder,
+    load_generator,
+)
+from transform.codec_config import CONFIGURATIONS, CodecConfig
+from transform.errors import CheckpointError, SettingsError
+from transform.files import write_text_atomic
+from transform.presets import Preset
+from transform.weights import config_from_json, config_to_json
+
+_log = logging.getLogger(__name__)
+_FOLLOWED = ("mel_db", "stft", "si_sdr_db", "attack", "pre_echo_db", "high_db")  # over a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecTraining(RunSettings):
+    """One training run."""
+
+    steps: int = 60_000  # of both phases
+    batch: int = 32
+    learning_rate: float = 1e-3  # falls to a tenth over phase A
+    warm_up: int = 500
+    validate_every: int = 1000
+    n_validation: int = 16
+    adversarial: float = 0.25  # share of the steps that are phase B; 1: the encoder stays as it begins
+    judged_samples: int = 32_768  # of each piece, by the discriminators, which cost several times the rest
+    adversarial_rate: float = 2e-4  # in phase B, of generator and discriminators; falls to a tenth
+    mel_weight: float = 3.0
+    stft_weight: float = 3.0
+    bands_weight: float = 2.0
+    wave_weight: float = 3.0
+    attack_weight: float = 1.0
+    pre_echo_weight: float = 1.0
+    kl_first: float = 1e-6  # weight of the divergence, summed over channels, at step 0
+    kl_last: float = 1e-3
+    kl_warm_up: float = 0.4  # share of phase A after which it is at its last weight
+    adversarial_weight: float = 1.0
+    features_weight: float = 2.0
+    pieces: PieceSettings = field(default_factory=PieceSettings)
+    model: CodecConfig = field(default_factory=CodecConfig)
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pieces.n_samples % self.model.hop:
+            raise SettingsError(
+                f"{self.pieces.n_samples} samples are no whole number of latent frames of {self.model.hop}"
+            )
+        if self.pieces.n_samples > self.synthesis.n_samples:
+            raise SettingsError(
+                f"pieces of {self.pieces.n_samples} samples do not fit recordings of {self.synthesis.n_samples}"
+            )
+        if not 0 <= self.adversarial <= 1:
+            raise SettingsError(f"adversarial is {self.adversarial}; it must lie between 0 and 1")
+
+    @property
+    def adversarial_from(self) -> int:
+        """The step at which phase B begins."""
+        return round(self.steps * (1 - self.adversarial))
+
+
+def codec_training(configuration: str, device: str, **changes: Any) -> CodecTraining:
+    """Return the settings for a configuration on a kind of device, with changes; processors get smaller steps.
+
+    Raises:
+        SettingsError: there is no such configuration.
+    """
+    if configuration not in CONFIGURATIONS:
+        raise SettingsError(
+            f"there is no configuration {configuration}", hint=f"there are {', '.join(CONFIGURATIONS)}"
+        )
+    settings: dict[str, Any] = {"model": CONFIGURATIONS[configuration]}
+    if configuration == "paper":
+        settings["learning_rate"] = 2e-4  # at 1e-3 it learns nothing (docs/method.md, decision 48)
+    if device == "cpu":
+        settings |= {"batch": 8, "judged_samples": 16_384, "discriminators": DiscriminatorConfig(width=16)}
+    return CodecTraining(**(settings | changes))
+
+
+def train_codec(
+    pack: Pack,
+    out: Path,
+    settings: CodecTraining,
+    *,
+    max_minutes: float = math.inf,
+    device: str = "cpu",
+    resume: bool = False,
+    begin: Preset | None = None,
+) -> Path:
+    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Args:
+        pack: what to train on.
+        out: the folder of the run.
+        settings: of the run.
+        max_minutes: after which it stops, with a checkpoint.
+        device: where it is trained.
+        resume: go on from the checkpoint in `out`.
+        begin: the preset whose codec a new run begins with; None: with random weights.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint or
+            the preset's codec is of another configuration; or the loss is not finite.
+        PackError: the pack lacks what training or validation needs.
+        SettingsError: the time is too short for a single step, or all of it is phase B of random weights.
+    """
+    deadline = time.monotonic() + max_minutes * 60
+    if not resume:
+        check_is_new(out, "codec")
+        if begin is None and settings.adversarial == 1:
+            raise SettingsError(
+                "phase B alone has no encoder that has learnt", hint="name the codec to begin with by --preset"
+            )
+    run = _Run(pack, out, settings, torch.device(device))
+    if begin is not None:
+        run.begin_with(begin)
+    return train(run, out, deadline=deadline, resume=resume)
+
+
+class _Run(Run):
+    """The training of a codec."""
+
+    settings: CodecTraining
+    net: CodecNet
+
+    def __init__(self, pack: Pack, out: Path, settings: CodecTraining, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        net = CodecNet(settings.model)
+        super().__init__("codec", net, settings, device, kits=kits_of(pack.kits, "train"), pack=pack)
+        self.optimiser = _optimiser(self.net, settings)
+        self.adversary: _Adversary | None = None  # from phase B on
+        self.spectra = SpectralLoss().to(device)
+        loops = [(name, samples.to(device)) for name, split, samples in pack.loops if split == "train"]
+        self.cutter = PieceCutter(self.synthesiser, loops, settings.pieces)
+        self.unknown = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
+        self.known = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
+        self.out, self.reports = out, Reports(out, self.unknown)
+        self.terms: dict[str, Tensor] = {}  # of the last step
+
+    def begin_with(self, preset: Preset) -> None:
+        """Take the weights of a preset's codec."""
+        encoder = load_encoder(preset.weights("codec-encoder"))
+        generator = load_generator(preset.weights("codec-generator"))
+        if not encoder.config == generator.config == self.settings.model:
+            raise CheckpointError(
+                f"the codec of preset {preset.name} is of another configuration",
+                hint="name another --preset, or its configuration with --config",
+            )
+        for net in (self.net, self.average):
+            net.encoder.load_state_dict(encoder.state_dict())
+            net.generator.load_state_dict(generator.state_dict())
+
+    def learning_rate(self) -> float:
+        settings, turn = self.settings, self.settings.adversarial_from
+        if self.adversary is not None:
+            return settings.adversarial_rate * _falling((self.step - turn) / (settings.steps - turn))
+        if self.step < settings.warm_up:
+            return settings.learning_rate * (self.step + 1) / settings.warm_up
+        return settings.learning_rate * _falling(
+            (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
+        )
+
+    def make_batch(self, rng: np.random.Generator) -> Pieces:
+        return self.cutter.cut(self.settings.batch, rng)
+
+    def train_step(self, batch: Pieces) -> float:
+        if self.adversary is None and self.step >= self.settings.adversarial_from:
+            _log.info("phase B: the encoder is frozen at step %d", self.step)
+            self._begin_phase_b()
+        loss = super().train_step(batch)
+        if not math.isfinite(loss):
+            raise self._failure(batch, loss)
+        return loss
+
+    def loss_of(self, batch: Pieces) -> Tensor:
+        target, onsets = batch.audio.to(self.device), batch.onsets.to(self.device)
+        settings = self.settings
+        terms: dict[str, Tensor] = {}
+        with torch.autocast(self.device.type, torch.bfloat16):
+            if self.adversary is None:
+                encoded = self.net.encoder(target)
+            else:
+                self.net.encoder.eval()
+                with torch.no_grad():
+                    encoded = self.net.encoder(target)
+            output = self.net.generator(encoded.sample())
+        terms |= self.spectra(output, target) | attack_losses(output, target, onsets)
+        weights = {
+            "mel": settings.mel_weight,
+            "stft": settings.stft_weight,
+            "bands": settings.bands_weight,
+            "wave": settings.wave_weight,
+            "attack": settings.attack_weight,
+            "pre_echo": settings.pre_echo_weight,
+        }
+        if self.adversary is None:
+            terms["kl"] = divergence(encoded).sum()
+            weights["kl"] = divergence_weight(
+                self.step,
+                first=settings.kl_first,
+                last=settings.kl_last,
+                warm_up=round(settings.kl_warm_up * settings.adversarial_from),
+            )
+        else:
+            judged = slice(settings.judged_samples)
+            terms |= self.adversary.play(output[:, judged], target[:, judged], self.learning_rate())
+            weights |= {"adversarial": settings.adversarial_weight, "features": settings.features_weight}
+            weights["discriminator"] = 0.0  # it has learnt from this already; but a NaN shows in the sum
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+
+    def validate(self) -> dict[str, float]:
+        codec = Codec(self.average.encoder, self.average.generator, device=str(self.device))
+        unknown = means(codec_scores(codec, self.unknown))
+        known = means(codec_scores(codec, self.known))
+        terms = {name: round(float(value), 5) for name, value in self.terms.items()}
+        self.reports.write(self.step, codec, terms)
+        scores = {name: unknown[name] for name in _FOLLOWED if name in unknown}
+        return scores | {"known mel_db": known["mel_db"]}
+
+    def state(self) -> dict[str, Any]:
+        state = super().state()
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state_dict()
+        return state
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
+            raise CheckpointError(
+                f"{path} is of another configuration", hint="resume with the --config it was begun with"
+            )
+        if "adversary" in state:
+            self._begin_phase_b()
+        super().restore(state, path)
+        if self.adversary is not None:
+            try:
+                self.adversary.load_state_dict(state["adversary"])
+            except (RuntimeError, ValueError, KeyError) as err:
+                raise CheckpointError(
+                    f"{path} holds discriminators of another shape",
+                    hint="resume on the kind of device it was begun on",
+                ) from err
+
+    def _begin_phase_b(self) -> None:
+        """Freeze the encoder at its average, go on with the generator's, and bring in the discriminators."""
+        self.net.load_state_dict(self.average.state_dict())
+        self.net.encoder.requires_grad_(False)
+        self.net.zero_grad(set_to_none=True)  # or the encoder's last gradient would count in every norm to come
+        self.optimiser = _optimiser(self.net.generator, self.settings)
+        self.adversary = _Adversary(self.settings, self.device)
+
+    def _failure(self, batch: Pieces, loss: float) -> CheckpointError:
+        """Return the error that says where the loss was lost; what the batch was made of is written down."""
+        path = self.out / "codec-failed.json"
+        terms = {name: repr(float(value)) for name, value in self.terms.items()}
+        report = {"step": self.step, "seed": self.settings.seed, "terms": terms, "recipes": batch.recipes}
+        write_text_atomic(path, json.dumps(report, indent=1), overwrite=True)
+        return CheckpointError(
+            f"the loss is {loss} at step {self.step}; what the batch was made of is in {path}",
+            hint="go on from the last checkpoint with --resume, or begin again with a lower learning rate",
+        )
+
+
+class _Adversary:
+    """The discriminators and their optimiser."""
+
+    def __init__(self, settings: CodecTraining, device: torch.device) -> None:
+        self.nets = Discriminators(settings.discriminators).to(device).to(memory_format=torch.channels_last)
+        self.optimiser = _optimiser(self.nets, settings)
+        self.gradient_clip = settings.gradient_clip
+
+    def play(self, output: Tensor, target: Tensor, learning_rate: float) -> dict[str, Tensor]:
+        """Let the discriminators learn from an output and its target (B, T); return the generator's terms."""
+        peak = target.abs().amax(dim=1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.nets.requires_grad_(True)
+        with torch.autocast(output.device.type, torch.bfloat16):
+            of_target = self.nets(target, peak)
+            loss = discriminator_loss(self.nets(output.detach(), peak), of_target)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.nets.parameters(), self.gradient_clip)
+        self.optimiser.step()
+        self.nets.requires_grad_(False)
+        with torch.autocast(output.device.type, torch.bfloat16):
+            of_output = self.nets(output, peak)
+        return {
+            "adversarial": adversarial_loss(of_output),
+            "features": feature_loss(of_output, detached(of_target)),
+            "discriminator": loss.detach(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"nets": self.nets.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.nets.load_state_dict(state["nets"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def _optimiser(net: nn.Module, settings: CodecTraining) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        net.parameters(),
+        settings.learning_rate,
+        betas=(0.8, 0.95),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _falling(done: float) -> float:
+    """Return a factor that falls from 1 to a tenth in half a cosine."""
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+
+
+def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16): encoder's, generator's file.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    state = read_checkpoint(checkpoint, "codec")
+    settings = json.loads(state["settings"])
+    config = config_from_json(state["config"], CodecConfig)
+    names = {value: name for name, value in CONFIGURATIONS.items()}
+    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    options += f" --config {names[config]}" if config in names else ""
+    command = f"redrum train codec --data PACK --out RUN --export PRESET{options}"
+    parts: dict[str, nn.Module] = {"encoder": EncoderNet(config), "generator": GeneratorNet(config)}
+    paths = []
+    for name, net in parts.items():
+        path = folder / f"codec-{name}.safetensors"
+        average = {
+            k.removeprefix(f"{name}."): v for k, v in state["average"].items() if k.startswith(f"{name}.")
+        }
+        write_weights({**state, "average": average}, f"codec-{name}", path)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        describe_model(folder, f"codec-{name}", weights=path, parameters=parameters, command=command)
+        paths.append(path)
+    note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
+    return paths[0], paths[1]

@@ -1,0 +1,153 @@
+"""What a codec is judged by in training: spectra of many scales, attacks, silence before them, latents.
+
+Audio is (B, T). Every term is finite and has a finite gradient for silence, in the output and in the target.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.data.kits import SAMPLE_RATE
+from transform.codec import Encoded
+from transform.features import mel_filters
+from transform.pqmf import Pqmf
+from transform.rhythm_transformer import Transformed
+
+_MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  # by window
+_LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
+_BAND_WINDOWS = (64, 16)  # band samples, 1024 and 256 samples of audio
+_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged
+_FLOOR = 1e-4  # magnitudes are told apart down to -80 dB of a full-scale sine
+_SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
+FRAME = 44  # samples, 1 ms: the frames of envelopes
+_BEFORE, _AFTER = 10, 20  # frames of an envelope around an onset
+_MASKED_DB = 50.0  # what is so far below the sound after an onset is not heard before it
+
+
+class SpectralLoss(nn.Module):
+    """Distances of spectra: mel, linear and log, over the full band and within the bands of the filter bank.
+
+    Seven scales of mel spectra after Kumar et al. (DAC, NeurIPS 2023); relative error plus difference of logs
+    at five of them after Yamamoto et al. (ICASSP 2020), and within bands after Caillon and Esling (RAVE, 2021).
+    Spectra are blind to phase and polarity, on which the attack of a kick depends, and all that is mixed with
+    the recording: so the waveform of the lowest bands is judged too. Above them it would only teach to say
+    nothing where noise cannot be foretold.
+
+    All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
+    always lies between two windows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pqmf = Pqmf()
+        for window, n_bands in _MEL_BANDS.items():
+            self.register_buffer(f"mel_{window}", _filters(window, n_bands), persistent=False)
+        for window in {*_MEL_BANDS, *_BAND_WINDOWS}:
+            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the terms "mel", "stft", "bands" and "wave" of an output (B, T); T is a multiple of 16."""
+        mel, stft = output.new_zeros(()), output.new_zeros(())
+        for window in _MEL_BANDS:
+            ours = self._magnitudes(output, window)
+            with torch.no_grad():
+                theirs = self._magnitudes(target, window)
+            filters = getattr(self, f"mel_{window}")
+            mel = mel + _log_distance(ours @ filters, theirs @ filters)
+            if window in _LINEAR_WINDOWS:
+                stft = stft + _relative_error(ours, theirs) + _log_distance(ours, theirs)
+        bands = output.new_zeros(())
+        split, split_target = self.pqmf.analyse(output), self.pqmf.analyse(target)
+        for window in _BAND_WINDOWS:
+            ours, theirs = self._magnitudes(split, window), self._magnitudes(split_target, window)
+            bands = bands + _relative_error(ours, theirs) + _log_distance(ours, theirs)
+        return {
+            "mel": mel / len(_MEL_BANDS),
+            "stft": stft / len(_LINEAR_WINDOWS),
+            "bands": bands / len(_BAND_WINDOWS),
+            "wave": _relative_error(split[:, :_LOCKED], split_target[:, :_LOCKED]),
+        }
+
+    def _magnitudes(self, audio: Tensor, window: int) -> Tensor:
+        """Return magnitudes (..., F, K) of audio (..., T); 1 is a full-scale sine in the middle of a bin."""
+        shape = getattr(self, f"window_{window}") / (window / 4)
+        half = window // 2
+        padded = functional.pad(audio, (half, half + -audio.shape[-1] % half))
+        halves = padded.reshape(*audio.shape[:-1], -1, half)
+        spectra = torch.fft.rfft(torch.cat((halves[..., :-1, :], halves[..., 1:, :]), dim=-1) * shape)
+        return torch.sqrt(spectra.real.square() + spectra.imag.square() + 1e-2 * _FLOOR**2)
+
+
+@cache
+def _filters(window: int, n_bands: int) -> Tensor:
+    return mel_filters(window, n_bands, 0.0, SAMPLE_RATE / 2)
+
+
+def _log_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the mean absolute difference of magnitudes' natural logarithms."""
+    return (torch.log(ours + _FLOOR) - torch.log(theirs + _FLOOR)).abs().mean()
+
+
+def _relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the norm of the error of values (..., F, K) against the target's, mean over all else.
+
+    Where ours are the larger they are the measure, or quiet recordings would count for all others together.
+    """
+    error, found, whole = (x.flatten(-2).norm(dim=-1) for x in (ours - theirs, ours.detach(), theirs))
+    quietest = _SILENCE * math.sqrt(theirs.shape[-2] * theirs.shape[-1])
+    ratio: Tensor = error / torch.maximum(found, whole).clamp_min(quietest)
+    return ratio.mean()
+
+
+def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, Tensor]:
+    """Return the terms "attack" and "pre_echo" of an output (B, T), zero where no onset is known.
+
+    "attack" is the mean absolute difference, in nepers, of the levels of 1-ms frames from 10 ms before each
+    onset to 20 ms after it. "pre_echo" is by how many tens of decibels the 10 ms before it are louder than the
+    target's, or than 50 dB below what follows, whichever is louder; nothing is asked of what is softer.
+
+    Args:
+        output: what is judged.
+        target: what it should be.
+        onsets: known onsets (B, N) in samples; -1 stands for none.
+    """
+    ours, theirs = envelope(output), envelope(target)
+    n_frames = ours.shape[1]
+    middle = torch.div(onsets, FRAME, rounding_mode="floor")
+    is_known = (onsets >= 0) & (middle >= _BEFORE + 1) & (middle + _AFTER < n_frames)
+    if not bool(is_known.any()):
+        return {"attack": (output * 0).sum(), "pre_echo": (output * 0).sum()}
+    item, place = torch.nonzero(is_known, as_tuple=True)
+    frames = middle[item, place][:, None] + torch.arange(-_BEFORE - 1, _AFTER, device=onsets.device)
+    found, wanted = ours[item[:, None], frames], theirs[item[:, None], frames]  # (N, 31)
+    attack = 0.5 * (torch.log(found + _FLOOR**2) - torch.log(wanted + _FLOOR**2)).abs()[:, 1:].mean()
+    # The frame before the onset's is left out: the onset may be at its very beginning.
+    before, wanted_before = found[:, :_BEFORE].mean(dim=1), wanted[:, :_BEFORE].mean(dim=1)
+    masked = wanted[:, _BEFORE + 1 :].mean(dim=1) * 10 ** (-_MASKED_DB / 10)
+    allowed = torch.maximum(wanted_before, masked) + _FLOOR**2
+    pre_echo = functional.relu(torch.log10((before + _FLOOR**2) / allowed)).mean()
+    return {"attack": attack, "pre_echo": pre_echo}
+
+
+def envelope(audio: Tensor) -> Tensor:
+    """Return the mean squares (B, T // 44) of 1-ms frames."""
+    n_frames = audio.shape[-1] // FRAME
+    frames = audio[..., : n_frames * FRAME].reshape(*audio.shape[:-1], n_frames, FRAME)
+    return frames.square().mean(dim=-1)
+
+
+def divergence(encoded: Encoded | Transformed) -> Tensor:
+    """Return the Kullback-Leibler divergence of latents from a unit normal, by channel (D,), in nats."""
+    mu, variance = encoded.mu, encoded.sigma.square()
+    return 0.5 * (mu.square() + variance - 1 - torch.log(variance)).mean(dim=(0, 2))
+
+
+def divergence_weight(step: int, *, first: float, last: float, warm_up: int) -> float:
+    """Return the weight of the divergence at a step: from `first` to `last` in equal ratios, then `last`."""
+    done = min(1.0, step / max(1, warm_up))
+    return float(first * (last / first) ** done)

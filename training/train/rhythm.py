@@ -1,0 +1,486 @@
+"""Train the rhythm transformer, stage 2 of the paper (Hockman and Drysdale 2025, section 3).
+
+The preset's transcriber says what is heard, its encoder stays as it is, and its generator makes sound of what
+the transformer makes of latents; late in a long run the generator learns too, slowly.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.card import describe_model
+from training.data.kits import SAMPLE_RATE, kits_of
+from training.data.pack import Pack
+from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
+from training.data.scenes import SceneStock
+from training.data.synthesis import SegmentRecipe
+from training.score.measures import log_mel_distance_db
+from training.score.transcriber import whole_kit_recipes, whole_kits
+from training.train.loop import RENEWED, Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.train.rhythm_reports import RhythmReports
+from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
+from transform.errors import CheckpointError, SettingsError
+from transform.presets import Preset
+from transform.rhythm_transformer import (
+    RhythmConfig,
+    RhythmNet,
+    Source,
+    Target,
+    Transformed,
+    config_for,
+    load_rhythm,
+)
+from transform.transcriber import TranscriberNet, load_transcriber
+from transform.weights import config_to_json, fingerprint
+
+_AT_ONCE = 4  # validation pairs in a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhythmTraining(RunSettings):
+    """One training run; the defaults are for `hires`."""
+
+    steps: int = 6000
+    batch: int = 8
+    learning_rate: float = 5e-4
+    is_falling: bool = True  # the learning rate, over half a cosine; in the paper it stays
+    warm_up: int = 50
+    ema: float = 0.998
+    validate_every: int = 100
+    n_validation: int = 16
+    fuser_rate: float = 0.5  # of the learning rate, for the fusers
+    generator_rate: float = 0.05  # for the generator
+    generator_from: int = 6000  # the step from which it learns
+    stock: int = 256  # scenes that batches are drawn from
+    first_scenes: int = 16  # in stock at the first step
+    scene_every: int = 4  # steps: one more, in the place of the oldest when the stock is full
+    judged_samples: int = 131_072  # of each segment, by the spectral losses
+    mel_weight: float = 1.0
+    stft_weight: float = 1.0
+    bands_weight: float = 0.7
+    attack_weight: float = 0.7
+    pre_echo_weight: float = 1.0
+    latents_weight: float = 1.0
+    entropy_weight: float = 0.0
+    diversity_weight: float = 0.0
+    cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
+    kl_first: float = 1e-6  # weight of the divergence at step 0
+    kl_last: float = 1e-4  # at the end
+    choices: float = 4.0  # keys that a query may divide its attention among
+    pairs: PairSettings = field(default_factory=PairSettings)
+    model: RhythmConfig = field(default_factory=RhythmConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, n in (("segments", self.synthesis.n_samples), ("what is judged", self.judged_samples)):
+            if n < self.model.hop or n % self.model.hop:
+                raise SettingsError(f"{n} samples, {name}, are no whole number of frames of {self.model.hop}")
+        if self.batch % self.pairs.targets:
+            raise SettingsError(
+                f"a batch of {self.batch} is no number of scenes of {self.pairs.targets} targets"
+            )
+        if self.judged_samples > self.synthesis.n_samples:
+            raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What stage 2 builds on: networks of a preset."""
+
+    listener: TranscriberNet
+    encoder: EncoderNet
+    generator: GeneratorNet
+
+
+def load_trained(preset: Preset) -> Trained:
+    """Return the transcriber and the codec of a preset.
+
+    Raises:
+        CheckpointError: the preset lacks one of them, a file is damaged, or encoder and generator do not match.
+    """
+    paths = [preset.weights(name) for name in ("transcriber", "codec-encoder", "codec-generator")]
+    encoder = load_encoder(paths[1])
+    generator = load_generator(paths[2])
+    if encoder.config != generator.config:
+        raise CheckpointError(
+            f"{paths[1]} and {paths[2]} are of different codecs", hint="export both from one run of the codec"
+        )
+    return Trained(load_transcriber(paths[0]), encoder, generator)
+
+
+def load_transformer(preset: Preset) -> RhythmNet:
+    """Return the rhythm transformer of a preset.
+
+    Raises:
+        CheckpointError: the preset has none, its file is damaged, or it does not go with the preset's codec.
+    """
+    codec, rhythm = (preset.weights(name) for name in ("codec-encoder", "rhythm"))
+    encoder, generator = load_encoder(codec), load_generator(preset.weights("codec-generator"))
+    return load_rhythm(rhythm, Codec(encoder, generator))
+
+
+def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTraining:
+    """Return the settings that go with a codec on a kind of device, with changes.
+
+    Processors judge an eighth of each segment's sound, and make a scene every fourth step. On the paper's codec
+    all is as in the paper: heads shall differ, the learning rate stays, half of the sources are segments.
+    """
+    codec = trained.encoder.config
+    settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
+    if codec.encoder == "rave":
+        settings |= {"pairs": PairSettings(banks=0.5), "learning_rate": 2e-4, "is_falling": False}
+        settings |= {"entropy_weight": 0.01, "diversity_weight": 0.01, "kl_last": 5e-3, "generator_from": 3000}
+    if device == "cpu":
+        settings |= {"judged_samples": 16_384}
+    else:
+        settings |= {"judged_samples": 131_072, "scene_every": 1}
+    return RhythmTraining(**(settings | changes))
+
+
+def train_rhythm(
+    pack: Pack,
+    out: Path,
+    settings: RhythmTraining,
+    trained: Trained,
+    *,
+    max_minutes: float = math.inf,
+    device: str = "cpu",
+    resume: bool = False,
+    begin: RhythmNet | None = None,
+) -> Path:
+    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Args:
+        pack: kits and rhythms.
+        out: the folder of the run.
+        settings: of the run.
+        trained: what stage 2 builds on.
+        max_minutes: how long to train.
+        device: where.
+        resume: go on from the checkpoint in `out`.
+        begin: the weights to begin with; None: from the start.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint was
+            trained on another codec; or the loss is not finite.
+        PackError: the pack lacks what training or validation needs.
+        SettingsError: the settings do not fit the codec, or the time is too short for a single step.
+    """
+    deadline = time.monotonic() + max_minutes * 60
+    if not resume:
+        check_is_new(out, "rhythm")
+    change = None if begin is None else lambda net: net.load_state_dict(begin.state_dict())
+    run = RhythmRun(pack, out, settings, trained, torch.device(device), change)
+    return train(run, out, deadline=deadline, resume=resume)
+
+
+class _Stage(nn.Module):
+    """What is trained: the transformer and, in the end, the generator."""
+
+    def __init__(self, config: RhythmConfig, generator: GeneratorNet) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = RhythmNet(config)
+        self.generator = generator
+
+
+class RhythmRun(Run):
+    """The training of a rhythm transformer."""
+
+    settings: RhythmTraining
+    net: _Stage
+
+    def __init__(
+        self,
+        pack: Pack,
+        out: Path,
+        settings: RhythmTraining,
+        trained: Trained,
+        device: torch.device,
+        change: Callable[[RhythmNet], None] | None = None,
+    ) -> None:
+        """Begin, with the arguments and errors of `train_rhythm`; `change` is made to the transformer first."""
+        fits = config_for(trained.encoder.config, fingerprint(trained.encoder))
+        if settings.model.codec != fits.codec:
+            raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
+        torch.manual_seed(settings.seed)
+        net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
+        self.maker = PairMaker(trained.listener, trained.encoder, settings.model, settings.pairs, device)
+        net.transformer.silence.data.copy_(self.maker.silence)
+        if change is not None:
+            change(net.transformer)
+        super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
+        self.average.eval()
+        self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
+        self.spectra = SpectralLoss().to(device)
+        self.encoder = trained.encoder
+        sources, targets = _held_out(pack, settings)
+        self.validation = _validation(self.maker, sources, targets)
+        self.deviation = self.maker.deviation(self.validation["heard"].audio)
+        self.reports = RhythmReports(out, sources, targets, self.maker.wanted(self.validation["heard"]))
+        self.stock = SceneStock(self._make_scene, size=settings.stock, seed=settings.seed)
+        self.terms: dict[str, Tensor] = {}  # of the last step
+
+    def learning_rate(self) -> float:
+        """As in the paper the rate may stay as it is, after a short warm-up."""
+        settings = self.settings
+        if settings.is_falling:
+            return super().learning_rate()
+        return settings.learning_rate * min(1.0, (self.step + 1) / max(1, settings.warm_up))
+
+    def batch_of(self, step: int) -> tuple[Pairs, int]:
+        """Return the batch of a step, for which the stock may get another scene."""
+        self.stock.fill_to(self.n_scenes(step))
+        return self.make_batch(self._rng(step))
+
+    def make_batch(self, rng: np.random.Generator) -> tuple[Pairs, int]:
+        """Return pairs, and from which latent frame on their sound is judged."""
+        settings, hop, pairs = self.settings, self.settings.model.hop, self.settings.pairs
+        first = rng.integers((settings.synthesis.n_samples - settings.judged_samples) // hop + 1)
+        return self.stock.draw(settings.batch // pairs.targets, rng, pairs.least_share), int(first)
+
+    def _make_scene(self, rng: np.random.Generator) -> Pairs:
+        self.pool.renew(rng, RENEWED)
+        return self.maker.draw(self.synthesiser, rng)
+
+    def n_scenes(self, step: int) -> int:
+        """Return how many scenes have been made for the batches up to that of a step."""
+        return self.settings.first_scenes + step // self.settings.scene_every
+
+    def replay(self) -> None:
+        """Make the scenes that were in stock again; of those before, their renewals of procedural drums."""
+        if self.step:
+            n = self.n_scenes(self.step - 1)
+            self.pool.replay(self.stock.left_behind(n), RENEWED)
+            self.stock.fill_to(n)
+
+    def train_step(self, batch: tuple[Pairs, int]) -> float:
+        """Learn from a batch; the generator learns late."""
+        self.net.generator.requires_grad_(self.step >= self.settings.generator_from)
+        return super().train_step(batch)
+
+    def loss_of(self, batch: tuple[Pairs, int]) -> Tensor:
+        """Return the sum of all terms."""
+        pairs, first = batch
+        settings = self.settings
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.net.transformer(pairs.source, pairs.target, with_attention=False)
+            output = self._decoded(out.sample(), first)
+        begin = first * settings.model.hop
+        judged = slice(begin, begin + settings.judged_samples)
+        terms = self.spectra(output, pairs.audio[:, judged])
+        # Onsets before what is judged become negative, which stands for none.
+        terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
+        terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
+        terms["kl"] = divergence(out).sum()
+        if settings.entropy_weight or settings.diversity_weight:
+            terms |= head_losses(out.layers, settings.choices)
+        weights = {
+            "mel": settings.mel_weight,
+            "stft": settings.stft_weight,
+            "bands": settings.bands_weight,
+            "attack": settings.attack_weight,
+            "pre_echo": settings.pre_echo_weight,
+            "latents": settings.latents_weight,
+            "entropy": settings.entropy_weight,
+            "diversity": settings.diversity_weight,
+            "kl": divergence_weight(
+                self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
+            ),
+        }
+        if pairs.recoverable is not None:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                back = self.net.transformer(Source(out.mu, pairs.target.rhythm), Target(pairs.source.rhythm))
+            terms["cycle"] = cycle_loss(back, pairs.source, pairs.recoverable)
+            weights["cycle"] = settings.cycle_weight * min(1.0, 2 * self.step / settings.steps)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
+
+    def _decoded(self, latents: Tensor, first: int) -> Tensor:
+        """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
+        hop, n_judged = self.settings.model.hop, self.settings.judged_samples
+        reach = self.net.generator.reach_frames
+        begin, end = max(0, first - reach), first + n_judged // hop + reach
+        sound: Tensor = self.net.generator(latents[..., begin:end], begin)
+        return sound[:, (first - begin) * hop :][:, :n_judged]
+
+    def validate(self) -> dict[str, float]:
+        """Return distances in dB of 80 mel bands, and how much of the attention finds what it should.
+
+        "mel_db" is to what the codec makes of the pseudo-target, "target_db" to the pseudo-target itself, both
+        for rhythms that are heard; with "midi" before them, for MIDI rhythms. Sources are banks.
+        """
+        scores: dict[str, float] = {}
+        for name, pairs in self.validation.items():
+            outs = [self._transformed(pairs, k) for k in range(0, len(pairs.audio), _AT_ONCE)]
+            mu, attention = torch.cat([out.mu for out in outs]), torch.cat([out.attention for out in outs])
+            codec = Codec(self.encoder, self.average.generator, device=str(self.device))
+            made, ideal = (list(codec.decode(z, pairs.audio.shape[-1]).numpy()) for z in (mu, pairs.latents))
+            true = list(pairs.audio.cpu().numpy())
+            for measure, reference in (("mel_db", ideal), ("target_db", true)):
+                distances = [log_mel_distance_db(*pair) for pair in zip(made, reference, strict=True)]
+                scores[measure if name == "heard" else f"{name} {measure}"] = round(
+                    float(np.mean(distances)), 4
+                )
+            if name != "heard":
+                continue
+            found = folded(attention, pairs.is_silent)
+            scores["accuracy"] = round(attention_accuracy(found, self.maker.wanted(pairs)), 4)
+            self.reports.write(self.step, made, attention, self._entry())
+        return scores
+
+    def _entry(self) -> dict[str, Any]:
+        """Return what a report says of the network: the terms of the last step, what layers begin with."""
+        blocks = self.average.transformer.blocks
+        return {
+            "terms": {name: round(float(value), 5) for name, value in self.terms.items()},
+            "alpha": [round(value, 4) for value in self.average.transformer.alphas().tolist()],
+            "gamma": [[round(value, 4) for value in block.attention.gamma.tolist()] for block in blocks],
+            "delta": [[round(value, 4) for value in block.attention.delta.tolist()] for block in blocks],
+        }
+
+    @torch.inference_mode()
+    def _transformed(self, pairs: Pairs, first: int) -> Transformed:
+        """Return what the averaged transformer makes of some pairs, from the pair `first` on."""
+        (mu, r_source, is_there), (r, a, has_a) = (
+            (None if part is None else part[first : first + _AT_ONCE] for part in parts)
+            for parts in (pairs.source, pairs.target)
+        )
+        assert mu is not None
+        assert r_source is not None
+        assert r is not None
+        out: Transformed = self.average.transformer(Source(mu, r_source, is_there), Target(r, a, has_a))
+        return out
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint of the same codec."""
+        if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
+            raise CheckpointError(
+                f"{path} was trained on another codec, or in another shape",
+                hint="resume with the preset it was begun with",
+            )
+        super().restore(state, path)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds, the generator's configuration too."""
+        return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
+
+
+def latent_loss(mu: Tensor, wanted: Tensor, deviation: Tensor) -> Tensor:
+    """Return how far latents (B, D, F) are from those that are wanted, in nats.
+
+    It is the mean over frames of ln(1 + e), e being the mean square of the error in deviations (D,) of the
+    encoder. What is very wrong weighs little more than what is wrong: where two sounds are likely, one of them
+    costs less than their mean, which sounds like neither.
+    """
+    error = ((mu.float() - wanted) / deviation[:, None]).square().mean(dim=1)
+    return torch.log1p(error).mean()
+
+
+def attention_accuracy(attention: Tensor, wanted: Tensor) -> float:
+    """Return the share of frames whose strongest attention is on a key at least half as right as the best.
+
+    Both have the shape (B, F, S + 1).
+    """
+    best, found = wanted.amax(dim=-1), attention.argmax(dim=-1, keepdim=True)
+    return float((wanted.gather(-1, found)[..., 0] >= 0.5 * best).float().mean())
+
+
+def head_losses(layers: Sequence[Tensor], choices: float) -> dict[str, Tensor]:
+    """Return the terms "entropy" and "diversity" of attention (B, H, F, keys) by layer (decision 5).
+
+    "entropy" is by how much the entropy of a head's attention is above that of `choices` equal keys.
+    "diversity" is by how much the divergence between heads (Jensen and Shannon's) is below the highest, ln H.
+    """
+    above, alike = [], []
+    for attention in layers:
+        of_heads, of_mean = _entropy(attention), _entropy(attention.mean(dim=1))
+        above.append(torch.relu(of_heads - math.log(choices)).mean())
+        alike.append(math.log(attention.shape[1]) - (of_mean - of_heads.mean(dim=1)).mean())
+    return {"entropy": torch.stack(above).mean(), "diversity": torch.stack(alike).mean()}
+
+
+def _entropy(attention: Tensor) -> Tensor:
+    return -(attention * torch.log(attention.clamp_min(1e-9))).sum(dim=-1)
+
+
+def cycle_loss(back: Transformed, source: Source, recoverable: Tensor) -> Tensor:
+    """Return the mean absolute difference of what came back and the source, in recoverable frames (B, F)."""
+    error = (back.mu - source.mu).abs().mean(dim=1)
+    return (error * recoverable).sum() / recoverable.sum().clamp_min(1)
+
+
+def _held_out(pack: Pack, settings: RhythmTraining) -> tuple[list[SegmentRecipe], list[SegmentRecipe]]:
+    """Return sources and targets for validation: whole kits and rhythms of the validation side."""
+    n, length_s = settings.n_validation, settings.synthesis.n_samples / SAMPLE_RATE
+    drawn = islice(whole_kit_recipes(pack, "validate", whole_kits(length_s), seed=1), 2 * n)
+    recipes = [recipe for _, recipe in drawn]
+    return recipes[:n], recipes[n:]
+
+
+def _validation(
+    maker: PairMaker, sources: Sequence[SegmentRecipe], targets: Sequence[SegmentRecipe]
+) -> dict[str, Pairs]:
+    """Return the same pairs of banks and rhythms that are heard, and MIDI rhythms."""
+    heard = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False)
+    midi = replace(heard, heard=0.0, midi=1.0)
+    return {
+        name: maker.with_settings(how).make(sources, targets, np.random.default_rng(1), as_banks=True)
+        for name, how in (("heard", heard), ("midi", midi))
+    }
+
+
+def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
+    """Return Adam with a rate for each part; in the paper, fusers learn more slowly, the generator hardly."""
+    fusers = [*net.transformer.fuse_r.parameters(), *net.transformer.fuse_a.parameters()]
+    apart = {id(parameter) for parameter in fusers}
+    others = [p for p in net.transformer.parameters() if id(p) not in apart]
+    return torch.optim.Adam(
+        [
+            {"params": others, "factor": 1.0},
+            {"params": fusers, "factor": settings.fuser_rate},
+            {"params": list(net.generator.parameters()), "factor": settings.generator_rate},
+        ],
+        settings.learning_rate,
+    )
+
+
+def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their files.
+
+    A generator that has learnt, too, takes the place of the preset's; the encoder is the same.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    state = read_checkpoint(checkpoint, "rhythm")
+    settings = json.loads(state["settings"])
+    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    command = f"redrum train rhythm --data PACK --out RUN --preset PRESET --export PRESET{options}"
+    parts = {"transformer": ("rhythm", state["config"])}
+    if state["step"] > settings["generator_from"]:
+        parts["generator"] = ("codec-generator", state["generator_config"])
+    paths = []
+    for part, (model, config) in parts.items():
+        path = folder / f"{model}.safetensors"
+        average = {
+            k.removeprefix(f"{part}."): v for k, v in state["average"].items() if k.startswith(f"{part}.")
+        }
+        write_weights({**state, "average": average, "config": config}, model, path)
+        parameters = sum(value.numel() for value in average.values())
+        describe_model(folder, model, weights=path, parameters=parameters, command=command)
+        paths.append(path)
+    return paths

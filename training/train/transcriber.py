@@ -1,0 +1,263 @@
+"""Train a transcriber on synthetic recordings made on the fly.
+
+Two are trained by this code: the one that Redrum listens with, and the one that judges it in the benchmark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.card import describe_model
+from training.data.hearing import mask_bands
+from training.data.kits import Kit, kits_of
+from training.data.pack import Pack
+from training.data.rhythms import Stroke
+from training.data.synthesis import audible_strokes, render_batch, render_stems
+from training.score.transcriber import best_thresholds, count_matches, f_measures, make_recordings
+from training.train.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
+from training.train.evaluation_transcriber import MODEL as EVALUATION
+from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from transform.errors import CheckpointError, SettingsError
+from transform.events import CLASSES
+from transform.features import DrumFeatures
+from transform.presets import Preset
+from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet, load_transcriber
+from transform.weights import config_from_json
+
+_log = logging.getLogger(__name__)
+WARM_LEARNING_RATE = 7e-4  # of a run that begins with trained weights: run 2 of docs/training.md
+_NETS: dict[str, type[TranscriberNet]] = {"transcriber": TranscriberNet, EVALUATION: EvaluationNet}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriberTraining(RunSettings):
+    """One training run."""
+
+    velocity_weight: float = 0.5
+    offset_weight: float = 0.2
+    masked: float = 0.6  # share of segments that are deaf to some bands
+    architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
+    kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
+    model: TranscriberConfig = field(default_factory=TranscriberConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.architecture not in _NETS:
+            raise SettingsError(f"there is no {self.architecture}", hint=f"there are {', '.join(_NETS)}")
+        if self.kits not in ("all", "odd"):
+            raise SettingsError(f"kits is {self.kits!r}", hint="give all or odd")
+
+
+def evaluation_training(**changes: Any) -> TranscriberTraining:
+    """Return the settings of the evaluation transcriber's run, a few minutes long, with changes."""
+    settings: dict[str, Any] = {
+        "architecture": EVALUATION,
+        "model": EVALUATION_CONFIG,
+        "kits": "odd",
+        "seed": 1999,
+        "steps": 1200,
+        "warm_up": 100,
+        "validate_every": 300,
+        "n_validation": 24,
+        "ema": 0.996,
+    }
+    return TranscriberTraining(**(settings | changes))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network should say of a batch; shapes (B, 5, F), openness (B, F)."""
+
+    onset: Tensor
+    weight: Tensor  # 0 where an event is too quiet to demand, and around grace notes
+    velocity: Tensor
+    offset: Tensor
+    near: Tensor  # 1 where velocity and offset are demanded
+    openness: Tensor
+    is_hat: Tensor
+
+
+def make_targets(
+    strokes: Sequence[Sequence[Stroke]], audible: Sequence[np.ndarray], n_frames: int, fps: float
+) -> Targets:
+    """Return the targets of a batch of recordings: a triangle of +-1.5 frames around every audible onset."""
+    shape = len(strokes), len(CLASSES), n_frames
+    onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    velocity, offset = np.zeros(shape), np.zeros(shape)
+    openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
+    for b, (events, heard) in enumerate(zip(strokes, audible, strict=True)):
+        demanded = [bool(h) and not s.is_grace for s, h in zip(events, heard, strict=True)]
+        # Last comes what must be found: it is demanded even beside an event that need not be.
+        for is_demanded, stroke in sorted(zip(demanded, events, strict=True)):
+            c = CLASSES.index(stroke.drum_class)
+            position = stroke.onset_s * fps
+            middle = round(position)
+            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither asked for nor wrong
+                continue
+            if not is_demanded:
+                weight[b, c, max(0, middle - 3) : middle + 4] = 0
+                continue
+            for frame in range(max(0, middle - 1), min(n_frames, middle + 2)):
+                height = 1 - abs(frame - position) / 1.5
+                if height > onset[b, c, frame]:
+                    onset[b, c, frame] = height
+                    velocity[b, c, frame] = stroke.velocity
+                    offset[b, c, frame] = position - frame
+                    near[b, c, frame] = 1
+                    if c == 3 and stroke.articulation:
+                        openness[b, frame] = stroke.articulation == "open"
+                        is_hat[b, frame] = 1
+            weight[b, c, max(0, middle - 1) : middle + 2] = 1
+    values = (onset, weight, velocity, offset, near, openness, is_hat)
+    return Targets(*(torch.from_numpy(v).float() for v in values))
+
+
+def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
+    """Return the loss of logits (B, 16, F): weighted cross-entropy of onsets, L1 of velocity and offset."""
+    n = len(CLASSES)
+    onset = functional.binary_cross_entropy_with_logits(logits[:, :n], targets.onset, reduction="none")
+    loss = (onset * targets.weight).sum() / targets.weight.sum().clamp_min(1) * 20
+    n_near = targets.near.sum().clamp_min(1)
+    velocity = (torch.sigmoid(logits[:, n : 2 * n]) - targets.velocity).abs() * targets.near
+    offset = functional.smooth_l1_loss(logits[:, 2 * n : 3 * n], targets.offset, reduction="none", beta=0.2)
+    loss = loss + settings.velocity_weight * velocity.sum() / n_near
+    loss = loss + settings.offset_weight * (offset * targets.near).sum() / n_near
+    openness = functional.binary_cross_entropy_with_logits(logits[:, 3 * n], targets.openness, reduction="none")
+    return loss + 0.1 * (openness * targets.is_hat).sum() / targets.is_hat.sum().clamp_min(1)
+
+
+def train_transcriber(
+    pack: Pack,
+    out: Path,
+    settings: TranscriberTraining,
+    *,
+    max_minutes: float = math.inf,
+    device: str = "cpu",
+    resume: bool = False,
+    begin: Preset | None = None,
+) -> Path:
+    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+
+    Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run,
+    to the bit on one machine with a fixed number of threads.
+
+    Args:
+        pack: what is trained and validated on.
+        out: the folder of the run.
+        settings: of the run.
+        max_minutes: it stops with a checkpoint after this time.
+        device: where it is trained.
+        resume: go on from the checkpoint in `out`.
+        begin: the preset whose transcriber a new run begins with; None: with random weights.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or something that would be overwritten.
+        PackError: the pack lacks what training or validation needs.
+        SettingsError: the time is too short for a single step.
+    """
+    deadline = time.monotonic() + max_minutes * 60
+    if not resume:
+        check_is_new(out, settings.architecture)
+    run = _Run(pack, settings, torch.device(device))
+    if begin is not None:
+        run.begin_with(begin)
+    return train(run, out, deadline=deadline, resume=resume)
+
+
+class _Run(Run):
+    """The training of a transcriber."""
+
+    settings: TranscriberTraining
+
+    def __init__(self, pack: Pack, settings: TranscriberTraining, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        kits = _training_kits(pack, settings.kits)
+        net = _NETS[settings.architecture](settings.model)
+        super().__init__(settings.architecture, net, settings, device, kits=kits, pack=pack)
+        self.features = DrumFeatures(settings.model.features).to(device)
+        dynamics = settings.synthesis.velocity_exponent  # thresholds are chosen where ghost notes are as soft
+        self.validation = make_recordings(
+            pack, "validate", n=settings.n_validation, seed=1, velocity_exponent=dynamics
+        )
+
+    def begin_with(self, preset: Preset) -> None:
+        """Begin with the transcriber of a preset; the optimiser warms up anew."""
+        path = preset.weights("transcriber")
+        trained = load_transcriber(path)
+        if replace(trained.config, thresholds=self.settings.model.thresholds) != self.settings.model:
+            raise CheckpointError(f"{path} is of another shape", hint="begin with another preset")
+        for net in (self.net, self.average):
+            net.load_state_dict(trained.state_dict())
+        self.average.config = trained.config
+
+    def make_batch(self, rng: np.random.Generator) -> tuple[Tensor, Targets]:
+        recipes = self.synthesiser.draw(self.settings.batch, rng)
+        dry = torch.stack([render_stems(recipe) for recipe in recipes])
+        audible = [audible_strokes(stems, r.strokes) for stems, r in zip(dry, recipes, strict=True)]
+        features = mask_bands(self.features(render_batch(recipes, dry_stems=dry)), rng, self.settings.masked)
+        fps = self.settings.model.features.fps
+        return features, make_targets([r.strokes for r in recipes], audible, features.shape[2], fps)
+
+    def loss_of(self, batch: tuple[Tensor, Targets]) -> Tensor:
+        features, targets = batch
+        on_device = Targets(*(getattr(targets, name).to(self.device) for name in Targets.__dataclass_fields__))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.net(features.contiguous(memory_format=torch.channels_last))
+        return transcription_loss(logits.float(), on_device, self.settings)
+
+    def validate(self) -> dict[str, float]:
+        thresholds = best_thresholds(Transcriber(self.average), self.validation)
+        self.average.config = replace(self.average.config, thresholds=thresholds)
+        return f_measures(count_matches(Transcriber(self.average), self.validation))
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        super().restore(state, path)
+        self.average.config = config_from_json(state["config"], TranscriberConfig)
+
+
+def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
+    kits = kits_of(pack.kits, "train")
+    if which == "all":
+        return kits
+    odd = [kit for kit in kits if hashlib.sha256(kit.name.encode()).digest()[0] % 2]
+    _log.info("%d of %d training kits", len(odd), len(kits))
+    return odd
+
+
+def export_transcriber(checkpoint: Path, folder: Path) -> Path:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
+
+    The preset's description and card follow; a folder that is no preset yet becomes one. The evaluation
+    transcriber is no part of any preset: of it the weights alone are written.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    state = read_checkpoint(checkpoint, "transcriber")
+    settings = json.loads(state["settings"])
+    architecture = settings.get("architecture", "transcriber")
+    path = folder / (WEIGHTS_NAME if architecture == EVALUATION else "transcriber.safetensors")
+    write_weights(state, architecture, path)
+    if architecture == EVALUATION:
+        return path
+    parameters = sum(
+        parameter.numel()
+        for parameter in TranscriberNet(config_from_json(state["config"], TranscriberConfig)).parameters()
+    )
+    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    command = f"redrum train transcriber --data PACK --out RUN --export PRESET{options}"
+    describe_model(folder, "transcriber", weights=path, parameters=parameters, command=command)
+    return path
