@@ -86,8 +86,8 @@ def _audio_files() -> str:
 
 
 def _midi_files() -> str:
+    from transform.library import list_rhythms
     from transform.midi import read_midi
-    from transform.presets import list_rhythms
 
     rhythms = list_rhythms()
     read_midi(rhythms[0].path)
@@ -153,8 +153,8 @@ def _speed(device: str) -> str:
     from daw_bridge.devices import resolve_device
     from transform.audio import Recording
     from transform.engine import Redrummer
+    from transform.library import demo_recordings, find_rhythm
     from transform.midi import read_midi
-    from transform.presets import demo_recordings, find_rhythm
     from transform.settings import RenderSettings
 
     device = resolve_device(device)

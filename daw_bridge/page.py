@@ -20,8 +20,8 @@ from transform.confined import is_link
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
 from transform.files import appearing_folder, check_output_folder, write_text_atomic
+from transform.library import RhythmSource
 from transform.midi import read_midi
-from transform.presets import RhythmSource
 
 INDEX = "index.html"
 

@@ -20,8 +20,8 @@ from daw_bridge.manifest import Manifest
 from daw_bridge.work import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
+from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
-from transform.presets import RhythmSource, resolve_rhythm
 from transform.settings import RenderSettings, read_options
 from transform.toml import parse_toml, read_text
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transform.engine import Take
     from transform.events import DrumEvent
+    from transform.take import Take
 
 Report = dict[str, Any]
 Show = Callable[[str, float], None]  # is called with a stage and how much of it is done

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transform.audio import Recording
     from transform.engine import Redrummer
     from transform.events import Rhythm
-    from transform.presets import RhythmSource
+    from transform.library import RhythmSource
     from transform.settings import RenderSettings
 
 OUT_FOLDER = Path("redrummed")
@@ -65,7 +65,7 @@ class Work:
 def open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output: Path | None) -> Work:
     """Return what to do with a source and a rhythm, both of them opened and checked."""
     from transform.audio import Recording
-    from transform.presets import resolve_rhythm
+    from transform.library import resolve_rhythm
 
     recording = files.enter_context(Recording.open(source))
     found = resolve_rhythm(rhythm)

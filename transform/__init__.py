@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transform.audio import Recording
-    from transform.engine import Redrummer, Take
+    from transform.engine import Redrummer
     from transform.errors import (
         AudioError,
         CheckpointError,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
     from transform.settings import RenderSettings
+    from transform.take import Take
     from transform.transcriber import Transcriber
 
 __all__ = [
@@ -58,7 +59,7 @@ _HOME_OF = {
     "Rhythm": "events",
     "RhythmError": "errors",
     "SettingsError": "errors",
-    "Take": "engine",
+    "Take": "take",
     "TempoMap": "events",
     "Transcriber": "transcriber",
 }

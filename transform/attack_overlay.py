@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transform.audio import Samples
-from transform.bank import LEAD_S
+from transform.hits import LEAD_S
 
 # Chosen on 32 pairs of validation kits (docs/method.md, decision 57). Where the fade is shorter, the sound that
 # takes over is detected as another onset.

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording, Samples
-from transform.bank import LONGEST_S
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
+from transform.hits import LONGEST_S
 from transform.latent_bank import LatentBank, latent_bank
 from transform.layers import Placed
 from transform.listening import Listening

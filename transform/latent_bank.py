@@ -15,16 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transform.attacks import LEVEL_EXPONENT, groups
 from transform.audio import SAMPLE_RATE, Recording, Samples
-from transform.bank import dominant_class
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
+from transform.hits import dominant_class
 from transform.listening import Listening
+from transform.onsets import groups
 from transform.resampling import Resampled
 from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch, struck_softer
 from transform.separator import StemReader
 from transform.transcriber import Activations
+from transform.velocity import LEVEL_EXPONENT
 
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
 _MOST_FRAMES = 512  # at each gain

@@ -10,11 +10,12 @@ from operator import attrgetter
 
 import numpy as np
 
-from transform.attacks import refine_onsets, with_measured_velocities
 from transform.audio import Recording
 from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.onsets import refine_onsets
 from transform.separator import OpensStems, StemReader
 from transform.transcriber import Activations, Transcriber
+from transform.velocity import with_measured_velocities
 
 _NEAR_FRAMES = 2  # of the transcriber, around an event: their velocities become the event's
 

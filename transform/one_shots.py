@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from transform.attacks import LEVEL_EXPONENT
 from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio, write_text_atomic
-from transform.bank import LEAD_S, Bank, Hit
+from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
 from transform.files import appearing_folder, check_output_folder, read_bytes, sha256_of
+from transform.hits import LEAD_S, Hit
+from transform.velocity import LEVEL_EXPONENT
 
 SCHEMA = 1  # of kit.json; a newer one is refused
 MANIFEST = "kit.json"

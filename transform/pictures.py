@@ -17,10 +17,10 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from transform.audio import SAMPLE_RATE, Recording
-from transform.engine import Take
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.files import appearing
 from transform.separator import StemReader
+from transform.take import Take
 from transform.transcriber import Activations
 
 LIMIT_S = 30.0  # of a longer recording only the beginning is drawn

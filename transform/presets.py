@@ -1,34 +1,26 @@
-"""Shipped and added data: rhythms, recordings for the demo, and presets (trained weights, described).
+"""Presets: trained weights and their description, shipped or the user's own.
 
-Shipped data is read from the package `presets`. What a user adds lies in the user's data folder, which the
+Shipped presets are read from the package `presets`. What a user adds lies in the user's data folder, which the
 environment variable REDRUM_DATA overrides; a shipped name cannot be taken again.
 """
 
-import csv
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from functools import cache
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from transform.errors import CheckpointError, RhythmError
+from transform.errors import CheckpointError
 from transform.events import CLASSES
-from transform.files import open_plain, read_bytes, write_bytes_atomic
-from transform.names import NAME_HINT, is_name
+from transform.files import read_bytes
 from transform.toml import read_toml
 
 DEFAULT_PRESET = "default"
 CONFIGURATIONS = ("paper", "hires")
 FORMAT = 1  # of preset.toml; a newer one is refused
-USER_STYLE = "user"
-
-_MIDI_SUFFIXES = (".mid", ".midi", ".smf")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 LARGEST_WEIGHTS_BYTES = 2**25  # the generator of the `paper` configuration has 21 MB
@@ -36,46 +28,6 @@ _LONGEST_SAID = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RhythmInfo:
-    """What is known of a shipped or added rhythm without reading its events."""
-
-    name: str
-    path: Path
-    bpm: float
-    beats: float  # length in quarter notes
-    beats_per_bar: float
-    style: str
-    licence: str  # SPDX; empty where the user added the rhythm
-    author: str = ""
-    source: str = ""
-    changes: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RhythmSource:
-    """What the RHYTHM of a command stands for: a file with events, or a recording to transcribe."""
-
-    name: str
-    path: Path
-    is_midi: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoRecording:
-    """A recording that is shipped for the demo."""
-
-    name: str
-    path: Path
-    bpm: float
-    beats: float
-    licence: str
-    author: str
-    source: str
-    changes: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,86 +77,6 @@ class Preset:
         return entry.path
 
 
-def list_rhythms() -> list[RhythmInfo]:
-    """Return the shipped rhythms, then those the user added, each sorted by name."""
-    return [*_shipped_rhythms(), *_user_rhythms()]
-
-
-def find_rhythm(name: str) -> RhythmInfo:
-    """Return the rhythm of a name; RhythmError with the nearest names if there is none."""
-    rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}
-    if name in rhythms:
-        return rhythms[name]
-    near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
-    raise RhythmError(
-        f"there is no rhythm called {name[:_LONGEST_SAID]!r}",
-        hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
-    )
-
-
-def resolve_rhythm(text: str) -> RhythmSource:
-    """Return what a RHYTHM argument stands for: an existing file first, else the name of a rhythm.
-
-    Raises:
-        RhythmError: a folder, a path to nothing, or an unknown name.
-    """
-    path = Path(text)
-    if os.path.isfile(path):  # unlike Path.is_file, also of what is too long for a name
-        return RhythmSource(name=path.stem, path=path, is_midi=_is_midi(path))
-    try:
-        rhythm = find_rhythm(text)
-    except RhythmError as err:
-        if os.path.isdir(path):
-            raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
-        if path.suffix or path.name != text:
-            raise RhythmError(
-                f"{text[:_LONGEST_SAID]} does not exist", hint="check the spelling and the folder"
-            ) from err
-        raise
-    return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
-
-
-def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
-    """Copy a MIDI file into the user's rhythms and return what it became; nothing is ever replaced.
-
-    Args:
-        path: a MIDI file with drum notes.
-        name: as `transform.names.is_name` has it; made from the file's name if empty.
-
-    Raises:
-        RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
-    """
-    name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
-    if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
-    if not is_name(name):
-        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
-    rhythm = _inspect(path, name)
-    target = user_folder() / "rhythms" / f"{name}.mid"
-    if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
-    write_bytes_atomic(target, path.read_bytes())
-    return replace(rhythm, path=target)
-
-
-def demo_recordings() -> list[DemoRecording]:
-    """Return the recordings that are shipped for the demo, sorted by name."""
-    folder = _shipped_folder() / "demo"
-    return [
-        DemoRecording(
-            name=Path(row["file"]).stem,
-            path=folder / row["file"],
-            bpm=float(row["bpm"]),
-            beats=float(row["beats"]),
-            licence=row["licence"],
-            author=row["author"],
-            source=row["source"],
-            changes=row["changes"],
-        )
-        for row in _rows(folder / "SOURCES.csv")
-    ]
-
-
 def list_presets() -> list[str]:
     """Return the names of the shipped presets and the user's own."""
     return sorted(_preset_folders())
@@ -218,7 +90,7 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
     """
     folder = Path(name_or_folder)
     if not os.path.isfile(folder / "preset.toml"):
-        known = _presets_in(_shipped_folder())
+        known = _presets_in(shipped_folder())
         if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
             known = _preset_folders()
         if str(name_or_folder) not in known:
@@ -244,82 +116,14 @@ def user_folder() -> Path:
     return user_data_path("redrum", appauthor=False)
 
 
-def _shipped_folder() -> Path:
+def shipped_folder() -> Path:
+    """Return the folder of what is shipped."""
     return Path(str(files("presets")))
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@cache
-def _shipped_rhythms() -> tuple[RhythmInfo, ...]:
-    folder = _shipped_folder() / "rhythms"
-    return tuple(
-        RhythmInfo(
-            name=row["name"],
-            path=folder / f"{row['name']}.mid",
-            bpm=float(row["bpm"]),
-            beats=float(row["beats"]),
-            beats_per_bar=float(row["beats_per_bar"]),
-            style=row["style"],
-            licence=row["licence"],
-            author=row["author"],
-            source=row["source"],
-            changes=row["changes"],
-        )
-        for row in _rows(folder / "SOURCES.csv")
-    )
-
-
-def _user_rhythms() -> list[RhythmInfo]:
-    rhythms = []
-    for path in sorted((user_folder() / "rhythms").glob("*.mid")):
-        if not path.is_file():  # a pipe would be waited for
-            _log.warning("%s is left out: it is no file", path)
-            continue
-        try:
-            rhythms.append(_inspect(path, path.stem))
-        except RhythmError as err:
-            _log.warning("%s is left out: %s", path, err)
-    return rhythms
-
-
-def _inspect(path: Path, name: str) -> RhythmInfo:
-    from transform.midi import read_midi  # here: a bare training machine has no mido
-
-    rhythm = read_midi(path)
-    beats, bpm = rhythm.n_beats, rhythm.bpm
-    if beats is None or bpm is None:
-        raise RhythmError(
-            f"the tempo of {path.name} is not known",
-            hint="add the recording that it was heard in: its tempo is estimated, or given with --rhythm-bpm N",
-        )
-    return RhythmInfo(
-        name=name,
-        path=path,
-        bpm=round(bpm, 3),
-        beats=round(beats, 6),
-        beats_per_bar=rhythm.beats_per_bar,
-        style=USER_STYLE,
-        licence="",
-    )
-
-
-def _is_midi(path: Path) -> bool:
-    if path.suffix.lower() in _MIDI_SUFFIXES:
-        return True
-    try:
-        with open_plain(path) as file:
-            return file.read(4) == b"MThd"
-    except OSError as err:
-        raise RhythmError(f"{path} cannot be read: {err.strerror}", hint="check its permissions") from err
 
 
 def _preset_folders() -> dict[str, Path]:
     # A shipped name cannot be taken.
-    return _presets_in(user_folder() / "presets") | _presets_in(_shipped_folder())
+    return _presets_in(user_folder() / "presets") | _presets_in(shipped_folder())
 
 
 def _presets_in(folder: Path) -> dict[str, Path]:

@@ -15,10 +15,12 @@ from itertools import combinations
 
 import numpy as np
 
-from transform.attacks import LEVEL_EXPONENT, groups
 from transform.audio import Samples
-from transform.bank import LEAD_S, LONGEST_S, Bank, Hit, dominant_class
+from transform.bank import Bank
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
+from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
+from transform.onsets import groups
+from transform.velocity import LEVEL_EXPONENT
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
 _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity

@@ -46,7 +46,7 @@ _LONGEST_CARD_BYTES = 2**20
 @rhythms_app.command("list")
 def list_all_rhythms(as_json: Json = False) -> None:
     """List the shipped rhythms and your own."""
-    from transform.presets import list_rhythms
+    from transform.library import list_rhythms
 
     found = list_rhythms()
     if as_json:
@@ -64,8 +64,8 @@ def show_rhythm(
     name: Annotated[str, typer.Argument(help="A name of `rhythms list`.", autocompletion=rhythm_names)],
 ) -> None:
     """Draw a rhythm as a drum grid and say where it comes from."""
+    from transform.library import find_rhythm
     from transform.midi import read_midi
-    from transform.presets import find_rhythm
 
     info = find_rhythm(name)
     typer.echo(f"{info.name}: {info.style}, {info.bpm:g} BPM, {info.beats:g} beats\n")
@@ -94,7 +94,7 @@ def add_own_rhythm(
     verbose: Verbose = False,
 ) -> None:
     """Add a rhythm to your own: a MIDI file, or what a drum recording plays."""
-    from transform.presets import add_rhythm, resolve_rhythm
+    from transform.library import add_rhythm, resolve_rhythm
 
     set_up_logging(quiet, verbose)
     path, name = (Path(name), "") if path is None else (path, name)

@@ -76,7 +76,7 @@ def selected(
     from daw_bridge.takes import Order, settings_of
     from daw_bridge.work import open_rhythm
     from transform.engine import Redrummer
-    from transform.presets import resolve_rhythm
+    from transform.library import resolve_rhythm
 
     with ExitStack() as files:
         found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None

@@ -40,7 +40,7 @@ def _typer_option(about: Option, *default: Any) -> Any:
 
 def rhythm_names(beginning: str) -> list[str]:
     """Return the names of rhythms that a shell offers."""
-    from transform.presets import list_rhythms
+    from transform.library import list_rhythms
 
     return [rhythm.name for rhythm in list_rhythms() if rhythm.name.startswith(beginning)]
 

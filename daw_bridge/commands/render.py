@@ -57,8 +57,8 @@ def demo(
     """
     from transform.audio import Recording
     from transform.engine import Redrummer
+    from transform.library import demo_recordings, find_rhythm
     from transform.midi import read_midi
-    from transform.presets import demo_recordings, find_rhythm
     from transform.settings import RenderSettings
 
     set_up_logging(quiet, verbose)
@@ -158,7 +158,7 @@ def render(
 def _page_of(folder: Path, work: Work, rhythm: str, drum_map: str, report: dict[str, object]) -> Path:
     """Write the page of a result, and return its first file."""
     from daw_bridge.page import PageItem, write_page
-    from transform.presets import resolve_rhythm
+    from transform.library import resolve_rhythm
 
     item = PageItem(
         source=work.inputs[0],

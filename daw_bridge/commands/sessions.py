@@ -99,7 +99,7 @@ def redrum_projects(
     from daw_bridge.takes import Order, settings_of
     from daw_bridge.work import open_rhythm
     from transform.engine import Redrummer
-    from transform.presets import resolve_rhythm
+    from transform.library import resolve_rhythm
 
     settings = settings_of(given)
     load = cache(partial(Redrummer.load, preset, device=device))

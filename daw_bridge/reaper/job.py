@@ -105,7 +105,7 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     """
     from daw_bridge.takes import Order, settings_of
     from daw_bridge.work import open_rhythm
-    from transform.presets import resolve_rhythm
+    from transform.library import resolve_rhythm
 
     def answer(name: str) -> str:
         return str(answers.get(name) or "").strip().strip('"')

@@ -22,8 +22,9 @@ from transform.events import CLASSES, DrumEvent
 from transform.files import appearing
 from transform.latent import MODELS, LatentModel, LatentOrder, latent_parts
 from transform.latent_bank import GAINS
+from transform.library import demo_recordings
 from transform.listening import Listening, listen
-from transform.presets import Preset, demo_recordings, load_preset
+from transform.presets import Preset, load_preset
 from transform.resequence import stand_ins
 from transform.rhythm_transformer import load_rhythm
 from transform.terminal import guard_output

@@ -27,7 +27,7 @@ from training.bench.peak_memory import in_own_process
 from transform.audio import Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
-from transform.presets import demo_recordings, find_rhythm
+from transform.library import demo_recordings, find_rhythm
 from transform.terminal import guard_output
 
 RHYTHM = "hip-hop-bounce-140"

@@ -25,7 +25,8 @@ from training.bench.peak_memory import in_own_process, own_peak_mb
 from training.bench.speed import STAGES
 from transform.audio import Recording, Samples
 from transform.files import appearing, write_text_atomic
-from transform.presets import demo_recordings, load_preset
+from transform.library import demo_recordings
+from transform.presets import load_preset
 from transform.terminal import guard_output
 
 LENGTHS_MIN = (1.0, 3.0, 10.0, 30.0, 60.0)

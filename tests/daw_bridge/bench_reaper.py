@@ -26,7 +26,7 @@ from daw_bridge.reaper.install import install
 from daw_bridge.reaper.job import JobFiles
 from daw_bridge.session import FinishedTake
 from transform.audio import Recording
-from transform.presets import demo_recordings
+from transform.library import demo_recordings
 
 TICK_S = 1 / 30
 ACTION = "Redrum selected item.lua"

@@ -26,10 +26,11 @@ from daw_bridge.commands.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.plan import PlanSettings, plan
 from transform.confined import ConfinedFolder
-from transform.engine import Redrummer, Take
+from transform.engine import Redrummer
 from transform.errors import OutputError
 from transform.files import sha256_of
-from transform.presets import demo_recordings, find_rhythm
+from transform.library import demo_recordings, find_rhythm
+from transform.take import Take
 from transform.transcriber import Transcriber
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,11 +24,12 @@ from daw_bridge.reaper import install
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import FinishedTake
 from transform.audio import AudioFormat, Recording, write_audio, write_parts
-from transform.bank import Bank, Hit
+from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import OutputError
 from transform.events import DrumEvent, Rhythm
 from transform.files import appearing_folder, check_output, write_text_atomic
+from transform.hits import Hit
 from transform.midi import write_midi
 from transform.one_shots import save_kit
 from transform.preset_archive import export_preset, import_preset

@@ -13,8 +13,8 @@ import soundfile
 from daw_bridge.page import INDEX, PageItem, check_page, check_place, played, write_page
 from transform.errors import OutputError, SettingsError
 from transform.events import DrumEvent, Rhythm
+from transform.library import RhythmSource, find_rhythm
 from transform.midi import read_midi
-from transform.presets import RhythmSource, find_rhythm
 
 RHYTHM = "bossa-nova-132"
 PNG = bytes.fromhex(

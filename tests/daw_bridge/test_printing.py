@@ -16,7 +16,7 @@ from daw_bridge import __main__, logs
 from daw_bridge.commands.cli import _end_tidily
 from daw_bridge.commands.reporting import print_json, print_table, progress
 from daw_bridge.logs import set_up_logging
-from transform.presets import find_rhythm
+from transform.library import find_rhythm
 from transform.terminal import guard_output
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from daw_bridge.commands.cli import app
 from daw_bridge.manifest import MANIFEST, STAGING
 from transform.engine import Redrummer
-from transform.presets import demo_recordings, load_preset
+from transform.library import demo_recordings
+from transform.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 RHYTHM = "hip-hop-bounce-140"

@@ -11,7 +11,7 @@ from daw_bridge.batch import default_jobs
 from daw_bridge.commands.cli import app
 from daw_bridge.devices import set_up_device
 from transform.engine import Redrummer
-from transform.presets import demo_recordings
+from transform.library import demo_recordings
 
 
 @pytest.fixture

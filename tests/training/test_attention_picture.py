@@ -6,7 +6,7 @@ from matplotlib.image import imread
 
 from transform.audio import Recording
 from transform.events import DrumEvent
-from transform.presets import demo_recordings
+from transform.library import demo_recordings
 from transform.rhythm_transformer import activations_of_events
 
 ORDER = {"source": ("KD", "SD", "HH"), "target": ("HH", "KD", "SD")}

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from transform.attacks import groups, locate_attack, refine_onsets, with_measured_velocities
 from transform.audio import Recording
 from transform.events import DrumEvent
+from transform.onsets import groups, locate_attack, refine_onsets
+from transform.velocity import with_measured_velocities
 
 
 def decaying_noise(sample_rate, length_s, tau_s, seed=0):

@@ -2,14 +2,10 @@ import numpy as np
 import pytest
 
 from transform.audio import Recording
-from transform.bank import (
-    LEAD_S,
-    Bank,
-    Hit,
-    with_drawn_out_tail,
-    without_swells,
-)
+from transform.bank import Bank
+from transform.cleaning import with_drawn_out_tail, without_swells
 from transform.events import DrumEvent
+from transform.hits import LEAD_S, Hit
 
 
 def decaying_noise(sample_rate, length_s, tau_s, seed=0):

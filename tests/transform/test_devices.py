@@ -6,8 +6,8 @@ import torch
 
 from transform.audio import Recording
 from transform.engine import Redrummer
+from transform.library import demo_recordings, find_rhythm
 from transform.midi import read_midi
-from transform.presets import demo_recordings, find_rhythm
 from transform.settings import RenderSettings
 
 pytestmark = pytest.mark.gpu

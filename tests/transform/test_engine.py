@@ -7,10 +7,11 @@ import soundfile
 
 from transform import kept_sound
 from transform.audio import Recording
-from transform.engine import Redrummer, Take
+from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.settings import RenderSettings
+from transform.take import Take
 
 
 class HeardEverything:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from transform.audio import AudioFormat, Recording
-from transform.bank import Bank, Hit
+from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, RhythmError
+from transform.hits import Hit
 from transform.midi import parse_midi, read_midi
 from transform.one_shots import check_kit_folder, load_kit, save_kit
 from transform.preset_archive import export_preset, import_preset

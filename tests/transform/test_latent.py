@@ -19,8 +19,9 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
+from transform.library import demo_recordings
 from transform.listening import Listening
-from transform.presets import ModelFile, Preset, demo_recordings
+from transform.presets import ModelFile, Preset
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
 from transform.settings import RenderSettings
 from transform.weights import config_to_json

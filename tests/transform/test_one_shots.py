@@ -8,9 +8,10 @@ import soundfile
 
 from transform import one_shots
 from transform.audio import AudioFormat, Recording
-from transform.bank import LEAD_S, Bank, Hit
+from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import DrumEvent
+from transform.hits import LEAD_S, Hit
 from transform.one_shots import KEYS, OPEN_HAT_KEY, check_kit_folder, load_kit, missing_classes, save_kit
 from transform.resequence import Arrangement, arrange
 

@@ -9,18 +9,9 @@ import soundfile
 
 from transform.errors import CheckpointError, OutputError, RhythmError
 from transform.events import CLASSES
+from transform.library import USER_STYLE, add_rhythm, demo_recordings, find_rhythm, list_rhythms, resolve_rhythm
 from transform.midi import read_midi
-from transform.presets import (
-    USER_STYLE,
-    add_rhythm,
-    demo_recordings,
-    find_rhythm,
-    list_presets,
-    list_rhythms,
-    load_preset,
-    resolve_rhythm,
-    user_folder,
-)
+from transform.presets import list_presets, load_preset, user_folder
 
 TIER_A = {"CC0-1.0", "CC-BY-4.0"}
 WEIGHTS = b"sixteen bytes..."

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from transform.attacks import LEVEL_EXPONENT
 from transform.audio import Recording
-from transform.bank import LEAD_S, Bank
+from transform.bank import Bank
 from transform.events import DrumEvent
+from transform.hits import LEAD_S
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
+from transform.velocity import LEVEL_EXPONENT
 
 RATE = 44_100
 

@@ -16,7 +16,8 @@ from training.bench.peak_memory import in_own_process, own_peak_mb
 from transform.audio import SAMPLE_RATE, Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
-from transform.presets import demo_recordings, find_rhythm, load_preset
+from transform.library import demo_recordings, find_rhythm
+from transform.presets import load_preset
 
 if TYPE_CHECKING:
     from transform.codec import Codec

@@ -35,7 +35,6 @@ from training.data.synthesis import (
     render_batch,
     render_stems,
 )
-from transform.attacks import LEVEL_EXPONENT
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
@@ -49,6 +48,7 @@ from transform.rhythm_transformer import (
     struck_softer,
 )
 from transform.transcriber import TranscriberNet
+from transform.velocity import LEVEL_EXPONENT
 
 _GAP_S = 3.0  # between the source and its pseudo-targets: earlier strokes of one, tails of the other
 _QUIET = 1e-6  # of the energy of the loudest frame: what is below is silent

@@ -47,8 +47,9 @@ from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
 from transform.errors import CheckpointError
 from transform.events import CLASSES
+from transform.library import demo_recordings, list_rhythms
 from transform.midi import read_midi
-from transform.presets import Preset, demo_recordings, list_rhythms
+from transform.presets import Preset
 from transform.rhythm_transformer import RhythmNet, load_rhythm
 from transform.weights import fingerprint
 

@@ -32,12 +32,14 @@ from training.card import describe_model
 from training.train import kit as train_kit
 from training.train import kit_preset
 from training.train.kit import KitTraining
-from transform.engine import Redrummer, Take
+from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.library import demo_recordings, find_rhythm, list_rhythms
 from transform.midi import read_midi, write_midi
-from transform.presets import demo_recordings, find_rhythm, list_rhythms, load_preset
+from transform.presets import load_preset
 from transform.settings import RenderSettings
+from transform.take import Take
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = 44_100
@@ -284,7 +286,7 @@ def test_unexpected_system_error_is_a_sentence(source, monkeypatch):
     def fail(*_args, **_options):
         raise OSError(5, "Input/output error", "/some/disk")
 
-    monkeypatch.setattr("transform.presets.resolve_rhythm", fail)
+    monkeypatch.setattr("transform.library.resolve_rhythm", fail)
     result = redrum("render", source, "--rhythm", RHYTHM)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == "redrum: /some/disk: Input/output error"

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from daw_bridge.commands.cli import app
 from daw_bridge.takes import Order, redrum_session
 from transform.engine import Redrummer
-from transform.presets import demo_recordings, load_preset
+from transform.library import demo_recordings
+from transform.presets import load_preset
 from transform.settings import RenderSettings
 from transform.transcriber import Transcriber
 

@@ -33,8 +33,8 @@ from daw_bridge.live.running import (
 )
 from daw_bridge.session import FinishedTake, pair_items
 from daw_bridge.takes import Order, redrum_session
+from transform.library import find_rhythm
 from transform.midi import read_midi
-from transform.presets import find_rhythm
 from transform.settings import RenderSettings
 
 

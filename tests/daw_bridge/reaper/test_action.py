@@ -20,7 +20,7 @@ from daw_bridge.reaper.install import install
 from daw_bridge.reaper.job import JobFiles
 from daw_bridge.takes import Order, redrum_session
 from transform.engine import Redrummer
-from transform.presets import demo_recordings
+from transform.library import demo_recordings
 from transform.settings import RenderSettings
 
 RATE = 44_100

@@ -28,7 +28,7 @@ from daw_bridge.reaper import helper as helper_module
 from daw_bridge.reaper import warm
 from daw_bridge.reaper.helper import Helper
 from daw_bridge.reaper.job import JobFiles
-from transform.presets import demo_recordings
+from transform.library import demo_recordings
 
 ROOT = Path(__file__).resolve().parents[3]
 RUN_JOB = [sys.executable, "-P", "-m", "daw_bridge", "reaper", "run-job"]

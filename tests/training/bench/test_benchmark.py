@@ -44,7 +44,8 @@ from transform.codec import Encoded
 from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, OutputError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm
-from transform.presets import demo_recordings, load_preset
+from transform.library import demo_recordings
+from transform.presets import load_preset
 from transform.transcriber import Activations, Transcriber
 
 ROOT = Path(__file__).resolve().parents[3]

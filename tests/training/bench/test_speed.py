@@ -11,7 +11,8 @@ from transform.audio import Recording
 from transform.codec import Encoded
 from transform.engine import Redrummer
 from transform.errors import CheckpointError
-from transform.presets import demo_recordings, load_preset
+from transform.library import demo_recordings
+from transform.presets import load_preset
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where the strokes of a recording begin, to the sample, and how hard they are struck."""
+"""Where the strokes of a recording begin, to the sample."""
 
 from __future__ import annotations
 
@@ -8,24 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from transform.audio import Recording, Samples
-from transform.events import CLASSES, DrumEvent
+from transform.events import DrumEvent
 
 TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
 REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
-LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
-
-# Where a class's strokes are compared with one another: chosen by the correlation with true velocities on
-# validation kits (docs/method.md, decision 31), as is the time over which their level is taken.
-_BANDS_HZ = {
-    "KD": (30.0, 120.0),
-    "SD": (1_500.0, 7_000.0),
-    "TT": (70.0, 400.0),
-    "HH": (9_000.0, 18_000.0),
-    "CY": (4_000.0, 18_000.0),
-}
-_LEVEL_S, _RISE_S = 0.093, 0.002
-_STRONG = 0.9  # quantile of a class's strokes that keeps the velocity that the transcriber says
-_SOFTEST = 0.02
 
 
 def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[list[DrumEvent]]:
@@ -99,41 +85,3 @@ def attack_of(recording: Recording, onset_s: float) -> int:
     start = max(0, around - margin)
     mono = recording.mono(start, min(recording.n_samples, around + margin))
     return start + locate_attack(mono, sample_rate, around - start)
-
-
-def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events, velocities being the geometric mean of those that were said and those of their levels.
-
-    The transcriber hears how hard a class is struck on the whole, and hardly one stroke from the other; the
-    level in the class's band tells them apart, but another drum may be in it.
-    """
-    levels = np.array([_band_level(recording, event) for event in events])
-    said = np.array([event.velocity for event in events])
-    measured = said.copy()
-    for drum_class in CLASSES:
-        own = np.array([event.drum_class == drum_class for event in events], dtype=bool)
-        if not own.any() or (strong := float(np.quantile(levels[own], _STRONG))) <= 0:
-            continue
-        usual = float(np.quantile(said[own], _STRONG))
-        measured[own] = np.sqrt(said[own] * usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT))
-    return [
-        replace(event, velocity=float(velocity))
-        for event, velocity in zip(events, measured.clip(_SOFTEST, 1.0), strict=True)
-    ]
-
-
-def _band_level(recording: Recording, event: DrumEvent) -> float:
-    """Return the level of a stroke's beginning in the band of its class."""
-    sample_rate = recording.sample_rate
-    n_samples = 2 ** round(np.log2(_LEVEL_S * sample_rate))
-    n_rise = round(_RISE_S * sample_rate)
-    start = round(event.onset_s * sample_rate) - n_rise
-    hit = recording.mono(start, start + n_samples)
-    window = np.ones(n_samples)
-    window[:n_rise] = np.linspace(0, 1, n_rise, endpoint=False)
-    window[n_samples // 2 :] = np.cos(np.linspace(0, np.pi / 2, n_samples - n_samples // 2)) ** 2
-    low, high = _BANDS_HZ[event.drum_class]
-    low = min(low, sample_rate / 4)  # of a recording that has no such band, its upper half
-    spacing = sample_rate / n_samples
-    band = slice(round(low / spacing), max(round(low / spacing) + 1, round(high / spacing)))
-    return float(np.linalg.norm(np.fft.rfft(hit * window)[band]))

@@ -1,0 +1,335 @@
+"""The hits of a recording: where each begins to the sample, what sounds in it, how loud it is.
+
+With stems every stroke is a hit of its class alone, and strokes that fall together are also one hit of all
+their classes: the recording itself as long as nothing else sounds, from the next stroke of another class on, or
+where others sound along, the stems of the hit. So a tail is as long as the drum rang, whatever was played over
+it. Without stems a hit is a slice, from its attack to the next onset of the recording, and strokes that fall
+together are one hit of several classes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transform.audio import Recording, Samples
+from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
+from transform.events import CLASSES, DrumEvent
+from transform.onsets import REACH_S, attack_of, groups, locate_attack
+
+if TYPE_CHECKING:
+    from transform.separator import StemReader
+
+LEAD_S = 0.002  # kept before the attack, faded in
+_WANTED_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
+LONGEST_S = {"KD": 1.0, "SD": 1.2, "TT": 1.5, "HH": 1.5, "CY": 3.0}
+# Of strokes that fall together, which one a listener takes the level from.
+DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
+
+_BEFORE_S = 0.02  # what rings into a hit is measured over this time
+_TIMBRE_S = 0.09
+_SHORTEST_S = 0.02
+_EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is told from others of its class
+_STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
+_CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
+_LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_COMPANY_FAULT = 0.5  # of each class that is struck along
+_CROSS_FADE_S = 0.008  # from the recording to a stem
+_NEAR_PIECES = 50  # of half a second of a stem, more than the longest hit needs, are kept, and as many as fit
+_NEAR_BYTES = 48 * 2**20
+_CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """The sound of one stroke, or of strokes that fall together."""
+
+    classes: frozenset[str]
+    attack: int  # where it is from, in samples of its recording
+    level: float  # root mean square of its beginning, all channels
+    velocity: float  # as transcribed, of the dominant class
+    is_open: bool  # an open hi-hat sounds in it
+    faults: float  # how far it is from a clean and typical one, 0 for none: only to rank by
+
+    @property
+    def dominant(self) -> str:
+        """The class that gives the hit its level."""
+        return dominant_class(self.classes)
+
+
+def dominant_class(classes: Iterable[str]) -> str:
+    """Return which of the classes gives a hit its level."""
+    return min(classes, key=DOMINANCE.index)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cut(Hit):
+    """A hit with its place in a recording; what is measured later is first guessed from the recording."""
+
+    group: int  # of the strokes that fall together, counted from the first
+    band_level: float  # of the recording, in the strong bands of the dominant class
+    timbre: NDArray[np.float64]  # levels in dB of the bands, mean removed
+
+    @property
+    def key(self) -> tuple[int, frozenset[str]]:
+        """What tells it from the other cuts of its recording."""
+        return self.group, self.classes
+
+
+class Cutter:
+    """Cuts plain slices out of a recording: from one attack to the next, each with all that sounds in it."""
+
+    def __init__(self, recording: Recording, events: Sequence[DrumEvent]) -> None:
+        self.recording = recording
+        self.sample_rate = recording.sample_rate
+        self.lead = round(LEAD_S * recording.sample_rate)
+        self.groups = groups(events)
+        self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
+        self._sounds: dict[tuple[int, frozenset[str]], Samples] = {}  # of cuts, until they are first played
+
+    def candidates(self) -> dict[frozenset[str], list[Cut]]:
+        """Return what could be cut, by its classes, what promises to be the cleanest first."""
+        found: dict[frozenset[str], list[Cut]] = {}
+        for i in range(len(self.groups)):
+            for cut in self._cuts(i):
+                found.setdefault(cut.classes, []).append(cut)
+        return {classes: sorted(own, key=lambda cut: cut.faults) for classes, own in found.items()}
+
+    def hit(self, cut: Cut) -> Cut | None:
+        """Return a candidate as it sounds; None where nothing of it is left."""
+        return cut
+
+    def sound(self, hit: Hit) -> Samples:
+        """Return the sound of a cut as a bank returns it."""
+        assert isinstance(hit, Cut)
+        kept = self._sounds.pop(hit.key, None)
+        if kept is not None:
+            return kept
+        sound = without_swells(self._cut_out(hit), self.sample_rate, self.lead)
+        if self.lead:
+            sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
+        return sound
+
+    def forget_others(self, hits: Iterable[Hit]) -> None:
+        """Keep no sounds but those of some hits."""
+        wanted = {hit.key for hit in hits if isinstance(hit, Cut)}
+        self._sounds = {key: sound for key, sound in self._sounds.items() if key in wanted}
+
+    def _cut_out(self, cut: Cut) -> Samples:
+        longest_s = max(LONGEST_S[c] for c in cut.classes)
+        stop = min(cut.attack + round(longest_s * self.sample_rate), self._following(cut.group) - self.lead)
+        return with_end(
+            self.recording.read(cut.attack - self.lead, stop), self.sample_rate, self.lead, longest_s
+        )
+
+    def _following(self, group: int) -> int:
+        """Return the next attack of any class; after the last, what lets a hit reach the recording's end."""
+        following = group + 1
+        return (
+            self.attacks[following] if following < len(self.attacks) else self.recording.n_samples + self.lead
+        )
+
+    def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
+        """Return the classes of each hit that a group could give, and where it is cut off at the latest."""
+        return [(frozenset(event.drum_class for event in self.groups[group]), self._following(group))]
+
+    def _cuts(self, i: int) -> Iterator[Cut]:
+        """Yield the candidates of a group."""
+        attack, group = self.attacks[i], self.groups[i]
+        beginning = self.recording.read(attack, attack + round(_TIMBRE_S * self.sample_rate))
+        level = beginning_level(beginning, self.sample_rate)
+        if level <= 1e-6:
+            return
+        before = self.recording.read(attack - round(_BEFORE_S * self.sample_rate), attack - self.lead)
+        energies = _band_energies(self.recording.mixed(beginning), self.sample_rate)
+        for classes, cut_off in self._sets(i):
+            length_s = (cut_off - self.lead - attack) / self.sample_rate
+            if length_s < _SHORTEST_S:
+                continue
+            first = next(e for c in DOMINANCE for e in group if e.drum_class == c and c in classes)
+            low, high = _STRONG_BANDS[first.drum_class]
+            yield Cut(
+                classes=classes,
+                attack=attack,
+                level=level,
+                velocity=first.velocity,
+                is_open=any(e.articulation == "open" for e in group if e.drum_class in classes),
+                faults=max(0.0, 1 - length_s / _WANTED_S[first.drum_class]) + _ringing_fault(before, level),
+                group=i,
+                band_level=float(np.sqrt(energies[low:high].sum())),
+                timbre=_timbre(energies),
+            )
+
+
+class StemCutter(Cutter):
+    """Cuts the strokes of each class out of a recording and its stems, each for itself."""
+
+    def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
+        super().__init__(recording, events)
+        self._stems = _NearStems(stems, max(1, recording.sample_rate // 2))
+        # Where each class is struck again after each group.
+        self._again: list[dict[str, int]] = []
+        later: dict[str, int] = {}
+        for group, attack in zip(reversed(self.groups), reversed(self.attacks), strict=True):
+            self._again.append(later)
+            later = later | {event.drum_class: attack for event in group}
+        self._again.reverse()
+
+    def hit(self, cut: Cut) -> Cut | None:
+        """Return a candidate as it sounds alone; None where the stem holds no stroke."""
+        if len(cut.classes) > 1 and not self._holds_all(cut):
+            return None
+        if len(self._company(cut)):
+            cut = replace(cut, attack=self._own_attack(cut))
+        sound = self.sound(cut)
+        beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
+        level = beginning_level(beginning, self.sample_rate)
+        if level <= 1e-6 or self._is_leak(cut, beginning):
+            return None
+        before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
+        faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
+        timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
+        if sum(kept.nbytes for kept in self._sounds.values()) < _CUT_BYTES:
+            self._sounds[cut.key] = sound
+        return replace(cut, level=level, faults=faults, timbre=timbre)
+
+    def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
+        struck = frozenset(event.drum_class for event in self.groups[group])
+        found = [frozenset({c}) for c in CLASSES if c in struck]
+        if len(struck) > 1:
+            found.append(struck)  # as recorded: better than what is put together again
+        return [(classes, self._struck_again(group, classes)) for classes in found]
+
+    def _struck_again(self, group: int, classes: frozenset[str]) -> int:
+        """Return the next attack of one of some classes; after the last, what reaches the recording's end."""
+        end = self.recording.n_samples + self.lead
+        return min(self._again[group].get(c, end) for c in classes)
+
+    def _company(self, cut: Cut) -> set[str]:
+        """Return the other classes that are struck together with a hit."""
+        return {event.drum_class for event in self.groups[cut.group]} - cut.classes
+
+    def _own(self, cut: Cut, start: int, stop: int) -> Samples:
+        """Return what a hit's classes sound like between two samples."""
+        return np.asarray(self._stems.read(start, stop, sorted(cut.classes)).sum(axis=0))
+
+    def _own_attack(self, cut: Cut) -> int:
+        """Return where a stroke begins that others fall together with."""
+        onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
+        around, margin = round(onset_s * self.sample_rate), round((REACH_S + 0.01) * self.sample_rate)
+        stem = self.recording.mixed(self._own(cut, around - margin, around + margin))
+        return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
+
+    def _holds_all(self, cut: Cut) -> bool:
+        """Tell whether the stem of each class of a hit holds a stroke."""
+        stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
+        whole = _band_energies(self.recording.mono(cut.attack, stop), self.sample_rate)
+        classes = sorted(cut.classes)
+        for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
+            strong = slice(*_STRONG_BANDS[drum_class])
+            own = _band_energies(self.recording.mixed(stem), self.sample_rate)
+            if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
+                return False
+        return True
+
+    def _is_leak(self, cut: Cut, beginning: Samples) -> bool:
+        low, high = _STRONG_BANDS[cut.dominant]
+        energy = float(_band_energies(self.recording.mixed(beginning), self.sample_rate)[low:high].sum())
+        return energy < cut.band_level**2 * 10 ** (_LEAK_DB / 10)
+
+    def _cut_out(self, cut: Cut) -> Samples:
+        """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
+        longest_s, start = max(LONGEST_S[c] for c in cut.classes), cut.attack - self.lead
+        again = self._struck_again(cut.group, cut.classes) - self.lead
+        stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
+        stop = max(stop, cut.attack + 1)
+        until = min(self._clean_until(cut) - start, stop - start)
+        sound = with_end(self._own(cut, start, stop), self.sample_rate, self.lead, longest_s)
+        if until > 0:
+            whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
+            whole[:, : sound.shape[1]] = sound
+            share = np.ones(until, dtype=np.float32)
+            fade = min(until, round(_CROSS_FADE_S * self.sample_rate))
+            share[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
+            whole[:, :until] += share * (self.recording.read(start, start + until) - whole[:, :until])
+            sound = whole
+        return sound
+
+    def _clean_until(self, cut: Cut) -> int:
+        """Return up to where the recording holds a hit and nothing else; its start if it never does."""
+        start, following = cut.attack - self.lead, self._following(cut.group) - self.lead
+        if self._company(cut):
+            return start
+        if self._is_leak(cut, self._own(cut, cut.attack, cut.attack + round(_TIMBRE_S * self.sample_rate))):
+            return following  # where separator and transcriber disagree, all that sounds is the hit
+        n_before = round(_BEFORE_S * self.sample_rate)
+        before = self.recording.read(start - n_before, start) - self._own(cut, start - n_before, start)
+        beginning = self.recording.read(cut.attack, cut.attack + round(LEVEL_S * self.sample_rate))
+        # The differences hear a hat that rings into a kick.
+        for rings, hit in ((before, beginning), (np.diff(before), np.diff(beginning))):
+            if rms(rings) > 10 ** (_CLEAN_DB / 20) * rms(hit):
+                return start
+        return following
+
+
+class _NearStems:
+    """Stems that are read in pieces of half a second, the last ones kept: hits overlap."""
+
+    def __init__(self, stems: StemReader, piece_samples: int) -> None:
+        self._stems, self._piece = stems, piece_samples
+        self._kept: OrderedDict[tuple[int, str], Samples] = OrderedDict()  # (C, T)
+
+    def read(self, start: int, stop: int, classes: Sequence[str]) -> Samples:
+        """Return stems of samples [start, stop), shape (N, C, stop - start)."""
+        parts = []
+        for number in range(start // self._piece, max(start, stop - 1) // self._piece + 1):
+            begin = number * self._piece
+            part = slice(max(0, start - begin), stop - begin)
+            parts.append(np.stack([stem[:, part] for stem in self._pieces(number, classes)]))
+        return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    def _pieces(self, number: int, classes: Sequence[str]) -> list[Samples]:
+        missing = [c for c in classes if (number, c) not in self._kept]
+        if missing:
+            begin = number * self._piece
+            read = self._stems.read(begin, begin + self._piece, missing)
+            self._kept.update(((number, c), stem.copy()) for c, stem in zip(missing, read, strict=True))
+        for c in classes:
+            self._kept.move_to_end((number, c))
+        found = [self._kept[number, c] for c in classes]
+        while len(self._kept) > max(_NEAR_PIECES, _NEAR_BYTES // found[0].nbytes):
+            self._kept.popitem(last=False)
+        return found
+
+
+def _ringing_fault(before: Samples, level: float) -> float:
+    """Return how much it matters what rings into a hit: 0 below -30 dB, 1 at -10 dB."""
+    ringing_db = 20 * np.log10(rms(before) / level + 1e-9)
+    return float(np.clip((ringing_db + 30) / 20, 0.0, 2.0))
+
+
+def _band_energies(mono: Samples, sample_rate: int) -> NDArray[np.float64]:
+    """Return the energies of a hit's beginning (T,) in bands of half an octave."""
+    window, first, bands = _bands_of(len(mono), sample_rate)
+    power = np.abs(np.fft.rfft(mono * window)) ** 2 / max(1, len(mono))
+    weights = power[first : first + len(bands)]
+    return np.asarray(np.bincount(bands, weights=weights, minlength=len(_EDGES_HZ) - 1))
+
+
+@lru_cache(maxsize=64)
+def _bands_of(n_samples: int, sample_rate: int) -> tuple[NDArray[np.float64], int, NDArray[np.int64]]:
+    """Return a window that only falls, the first bin that lies in a band, and the bands from there on."""
+    band = np.searchsorted(_EDGES_HZ, np.fft.rfftfreq(n_samples, 1 / sample_rate)) - 1
+    inside = np.flatnonzero((band >= 0) & (band < len(_EDGES_HZ) - 1))
+    return np.hanning(2 * n_samples)[n_samples:], int(inside[0]) if len(inside) else 0, band[inside]
+
+
+def _timbre(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    levels_db = 10 * np.log10(energies + 1e-6 * energies.max() + 1e-12)
+    return np.asarray(levels_db - levels_db.mean())

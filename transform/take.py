@@ -1,0 +1,173 @@
+"""A take: a recording's drums playing a rhythm.
+
+A take is a description of what plays, not samples: any stretch of it can be read, so memory does not grow with
+its length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from transform.attack_overlay import Sound
+from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
+from transform.engine import Progress
+from transform.events import (
+    DrumEvent,
+    Rhythm,
+)
+from transform.kept_sound import KeptSound
+from transform.separator import StemReader
+from transform.settings import RenderSettings
+
+_BLOCK_SAMPLES = 2**17
+_CUT_FADE_S = 0.005
+
+
+class Take:
+    """A recording's drums playing a rhythm; `notes()` are sentences that its user should read."""
+
+    def __init__(
+        self,
+        source: Recording,
+        rhythm: Rhythm,
+        source_events: list[DrumEvent],
+        arrangement: Sound,
+        *,
+        stems: StemReader | None,
+        n_samples: int,
+        settings: RenderSettings,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.format: AudioFormat = source.format
+        self.n_samples = n_samples
+        self.rhythm = rhythm
+        self.source_events = source_events
+        self._source, self._arrangement, self._settings = source, arrangement, settings
+        self._stems = stems
+        self._notes = notes
+        self._peak: float | None = None
+        self._rendered: KeptSound | None = None  # all of it, once it was rendered for its peak
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.format.sample_rate
+
+    def gain_db(self) -> float:
+        """Return the gain that keeps the take from clipping, 0 or less; the first call renders it once."""
+        if self._peak is None:
+            self._peak = self._rendered_peak()
+        # A hair below full scale, so that rounding to integers never reaches beyond it.
+        return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was decided for the user, one sentence each; the first call renders the take."""
+        gain_db = self.gain_db()
+        if gain_db < 0:
+            return (*self._notes, f"turned down by {-gain_db:.2f} dB so that nothing clips")
+        return self._notes
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
+        gain = np.float32(10 ** (self.gain_db() / 20))  # before the take is read, as it renders it
+        out = self._rendered_once(start, stop)
+        out *= gain
+        return out
+
+    def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
+        """Yield the take from beginning to end."""
+        for start in range(0, self.n_samples, block_samples):
+            yield self.read(start, min(self.n_samples, start + block_samples))
+
+    def write(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        bit_depth: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write the take in the source's sample rate, channels and depth; whole or not at all.
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or it cannot be written.
+            SettingsError: the file name's ending or the bit depth is not one that can be written.
+        """
+        _, subtype = resolve_output(path, self.format, bit_depth)
+        check_output(path, overwrite=overwrite)
+        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        write_audio(path, self._reported(progress), fmt, overwrite=overwrite)
+
+    def _reported(self, progress: Progress | None) -> Iterator[Samples]:
+        done = 0
+        for block in self.blocks():
+            yield block
+            done += block.shape[1]
+            if progress is not None:
+                progress("render", done / self.n_samples)
+
+    def _rendered_peak(self) -> float:
+        """Render the take, keep it if there is room, and return its peak."""
+        kept: KeptSound | None = KeptSound(self.format.n_channels)
+        peak = 0.0
+        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
+            block = self._raw(start, min(self.n_samples, start + _BLOCK_SAMPLES))
+            peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+            if kept is not None and not kept.add(block):
+                kept = None
+        self._rendered = kept
+        return peak
+
+    def _rendered_once(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) as they were rendered, zeros outside of the take."""
+        if self._rendered is None:
+            return self._raw(start, stop)
+        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
+        first, last = (max(0, min(at, self.n_samples)) for at in (start, stop))
+        if first < last:
+            out[:, first - start : last - start] = self._rendered.read(first, last)
+        return out
+
+    def _raw(self, start: int, stop: int) -> Samples:
+        settings = self._settings
+        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
+        if settings.mix > 0:
+            self._arrangement.add_to(out, start)
+            if settings.tail == "cut":
+                self._fade(out, start, self.n_samples)
+            if settings.kept:
+                out += self._as_long_as_both(self._kept(start, stop), start)
+        if settings.mix < 1:
+            original = self._as_long_as_both(self._source.read(start, stop), start)
+            out *= np.float32(settings.mix)
+            out += np.float32(1 - settings.mix) * original
+        out[:, : max(0, -start)] = 0
+        out[:, max(0, self.n_samples - start) :] = 0
+        return out
+
+    def _kept(self, start: int, stop: int) -> Samples:
+        """Return the stems that the source goes on playing, each with its gain."""
+        assert self._stems is not None
+        kept = self._settings.kept
+        gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in kept]
+        stems = self._stems.read(start, stop, kept)
+        return np.asarray(np.einsum("k,kct->ct", np.array(gains, dtype=np.float32), stems), dtype=np.float32)
+
+    def _as_long_as_both(self, original: Samples, start: int) -> Samples:
+        """Return what the source plays, faded out where source or take ends in the middle of the other."""
+        if self._source.n_samples != self.n_samples:
+            self._fade(original, start, min(self._source.n_samples, self.n_samples))
+        return original
+
+    def _fade(self, samples: Samples, start: int, end: int) -> None:
+        """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
+        fade = max(1, round(_CUT_FADE_S * self.format.sample_rate))
+        # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
+        left = end - np.arange(start, start + samples.shape[1])
+        if len(left) and left[-1] < fade:
+            samples *= np.clip(left / fade, 0, 1).astype(np.float32)
