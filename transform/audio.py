@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +48,7 @@ __all__ = [
 SAMPLE_RATE = 44_100  # rate of the analysis signal and of the models, Hz
 
 Samples = npt.NDArray[np.float32]
+Progress = Callable[[str, float], None]  # told the stage of a work, and the share of it that is done
 
 _log = logging.getLogger(__name__)
 _CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}

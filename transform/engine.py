@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from transform.attack_overlay import AttackOverlay, Sound
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
@@ -34,7 +34,6 @@ from transform.settings import RenderSettings
 from transform.take import Take
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
-Progress = Callable[[str, float], None]
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
 

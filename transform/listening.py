@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 
 import numpy as np
 
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.onsets import refine_onsets
 from transform.separator import OpensStems, StemReader
@@ -73,7 +73,7 @@ def listen(
     transcriber: Transcriber,
     separator: OpensStems | None = None,
     *,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Listening:
     """Return what is detected in a recording; nothing is separated before its stems are read.
 

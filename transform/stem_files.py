@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from transform.audio import BeyondFullScale, Recording, Samples, resolve_output, write_parts
+from transform.audio import BeyondFullScale, Progress, Recording, Samples, resolve_output, write_parts
 from transform.events import CLASS_NAMES, CLASSES
 from transform.separator import StemReader
 
 _BLOCK_SAMPLES = 2**18  # that are separated at once
 _PIECE_SAMPLES = 2**13  # of what is measured and written at once, in the processor's cache
 _CEILING = 0.98  # where stems are turned down to: below full scale also when rounded to 8 bits
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

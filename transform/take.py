@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from transform.attack_overlay import Sound
-from transform.audio import AudioFormat, Recording, Samples, check_output, resolve_output, write_audio
-from transform.engine import Progress
+from transform.audio import AudioFormat, Progress, Recording, Samples, check_output, resolve_output, write_audio
 from transform.events import (
     DrumEvent,
     Rhythm,

@@ -53,7 +53,7 @@ from training.score.measures import (
 from training.score.scores import class_counts, interval, pooled
 from training.score.separator import Mixture, Scores, System, active_classes, score_stems
 from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.confined import ConfinedFolder
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
@@ -64,7 +64,6 @@ from transform.transcriber import Transcriber
 MATERIALS = ("pairs", "loops")
 _PACKAGES = ("transform", "training")  # whose code decides what an item scores
 
-Progress = Callable[[str, float], None]
 _log = logging.getLogger(__name__)
 
 
