@@ -5,7 +5,6 @@ A bank is where hits are kept, whatever they are from: they are read when they a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transform.audio import Recording, Samples
+from transform.audio import Recording
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, StemCutter
+from transform.signal import BlockCache, Samples
 from transform.velocity import LEVEL_EXPONENT
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ class Bank:
             budget_bytes: how much sound is kept.
         """
         self.sample_rate, self.n_channels = sample_rate, n_channels
-        self._read, self._budget_bytes = read, budget_bytes
-        self._sounds: OrderedDict[Hit, Samples] = OrderedDict()
-        self._held_bytes = 0
+        self._read = read
+        self._sounds: BlockCache[Hit, Samples] = BlockCache(n_bytes=budget_bytes)
         by_set: dict[frozenset[str], list[Hit]] = {}
         for hit in sorted(hits, key=lambda hit: hit.level):
             by_set.setdefault(hit.classes, []).append(hit)
@@ -109,16 +108,7 @@ class Bank:
 
         The attack is at sample `round(LEAD_S * sample_rate)`.
         """
-        if hit in self._sounds:
-            self._sounds.move_to_end(hit)
-            return self._sounds[hit]
-        sound = self._read(hit)
-        self._sounds[hit] = sound
-        self._held_bytes += sound.nbytes
-        while self._held_bytes > self._budget_bytes and len(self._sounds) > 1:
-            _, dropped = self._sounds.popitem(last=False)
-            self._held_bytes -= dropped.nbytes
-        return sound
+        return self._sounds.get(hit, self._read)
 
 
 def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
