@@ -6,7 +6,6 @@ Samples are float32 of shape (C, T), full scale is 1. Files keep their own sampl
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,15 @@ from transform.files import (
 )
 from transform.headers import chunks, require_whole, stated_tempo
 from transform.kept_sound import KeptSound
-from transform.signal import BlockCache, Samples, blocks_of, overlapping_blocks, read_blocks, zeros_outside
+from transform.signal import (
+    BlockCache,
+    Samples,
+    Signal,
+    blocks_of,
+    overlapping_blocks,
+    read_blocks,
+    zeros_outside,
+)
 
 __all__ = [
     "SAMPLE_RATE",
@@ -145,6 +152,19 @@ class Recording:
         fmt = AudioFormat(sample_rate=int(sample_rate), n_channels=array.shape[0], subtype="FLOAT")
         recording = cls(name, fmt, array.shape[1])
         recording._stored = lambda start, stop: array[:, start:stop]
+        return recording
+
+    @classmethod
+    def of_signal(cls, signal: Signal, fmt: AudioFormat, name: str) -> Self:
+        """Return a recording that is a view of a signal, which must stay open as long.
+
+        Raises:
+            AudioError: there are no samples.
+        """
+        if not signal.n_samples:
+            raise AudioError(f"{name} holds no samples", hint="pass at least one sample")
+        recording = cls(name, fmt, signal.n_samples)
+        recording._stored = signal.read
         return recording
 
     @property
@@ -329,16 +349,9 @@ class Recording:
         assert self.path is not None
         self.close()
         self._file = _open(self.path)  # nothing may have been sought in it
-        store = KeptSound(self.n_channels)
-        try:
-            for block in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
-                store.add(self._decode(block.start, block.stop))
-        except OSError as err:
-            raise AudioError(
-                f"{self._label} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
-                hint="free some disk space there",
-            ) from err
-        return store
+        blocks = overlapping_blocks(self.n_samples, _BLOCK_SAMPLES)
+        decoded = (self._decode(block.start, block.stop) for block in blocks)
+        return KeptSound.of(decoded, self.n_channels, self._label)
 
     def _decode(self, start: int, stop: int) -> Samples:
         assert self._file is not None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
+from transform.errors import AudioError
 from transform.signal import Samples
 
 _IN_MEMORY_BYTES = 64 * 2**20
@@ -24,6 +27,24 @@ class KeptSound:
         self._n_channels, self.n_samples = n_channels, 0
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (it is closed below)
         weakref.finalize(self, self._file.close)
+
+    @classmethod
+    def of(cls, blocks: Iterable[Samples], n_channels: int, name: str) -> Self:
+        """Return all blocks of a sound, kept.
+
+        Raises:
+            AudioError: there is no room for them.
+        """
+        kept = cls(n_channels)
+        try:
+            for block in blocks:
+                kept.add(block)
+        except OSError as err:
+            raise AudioError(
+                f"{name} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
+                hint="free some disk space there",
+            ) from err
+        return kept
 
     def add(self, block: Samples) -> None:
         """Keep a block, shape (C, T).
