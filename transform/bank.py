@@ -15,7 +15,7 @@ import numpy as np
 from transform.audio import Recording
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, StemCutter
-from transform.signal import BlockCache, Samples
+from transform.signal import Samples
 from transform.velocity import LEVEL_EXPONENT
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _N_SPARE = 4  # candidates of each set beyond those that are kept
 
 
 class Bank:
-    """Hits, by what sounds in them; their sounds are read when asked for, those used last are kept."""
+    """Hits, by what sounds in them; their sounds are read when asked for."""
 
     def __init__(
         self,
@@ -40,20 +40,17 @@ class Bank:
         *,
         sample_rate: int,
         n_channels: int,
-        budget_bytes: int = 64 * 2**20,
     ) -> None:
         """Sort out the hits.
 
         Args:
             hits: what may be played.
-            read: returns a hit's sound, as `sound` describes it.
+            read: returns a hit's sound, as `sound` describes it, those used last cached.
             sample_rate: of the sounds, in Hz.
             n_channels: of the sounds.
-            budget_bytes: how much sound is kept.
         """
         self.sample_rate, self.n_channels = sample_rate, n_channels
         self._read = read
-        self._sounds: BlockCache[Hit, Samples] = BlockCache(n_bytes=budget_bytes)
         by_set: dict[frozenset[str], list[Hit]] = {}
         for hit in sorted(hits, key=lambda hit: hit.level):
             by_set.setdefault(hit.classes, []).append(hit)
@@ -85,10 +82,8 @@ class Bank:
             for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
         ]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
-        hits = _worthy(found, per_set)
-        cutter.forget_others(hits)
         return cls(
-            hits,
+            _worthy(found, per_set),
             cutter.sound,
             sample_rate=recording.sample_rate,
             n_channels=recording.n_channels,
@@ -108,7 +103,7 @@ class Bank:
 
         The attack is at sample `round(LEAD_S * sample_rate)`.
         """
-        return self._sounds.get(hit, self._read)
+        return self._read(hit)
 
 
 def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:

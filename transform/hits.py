@@ -91,7 +91,7 @@ class Cutter:
         self.lead = round(LEAD_S * recording.sample_rate)
         self.groups = groups(events)
         self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
-        self._sounds: dict[tuple[int, frozenset[str]], Samples] = {}  # of cuts, until they are first played
+        self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=_CUT_BYTES)
 
     def candidates(self) -> dict[frozenset[str], list[Cut]]:
         """Return what could be cut, by its classes, what promises to be the cleanest first."""
@@ -106,20 +106,15 @@ class Cutter:
         return cut
 
     def sound(self, hit: Hit) -> Samples:
-        """Return the sound of a cut as a bank returns it."""
+        """Return the sound of a cut as a bank returns it, those used last cached."""
         assert isinstance(hit, Cut)
-        kept = self._sounds.pop(hit.key, None)
-        if kept is not None:
-            return kept
-        sound = without_swells(self._cut_out(hit), self.sample_rate, self.lead)
+        return self._sounds.get(hit.key, lambda _: self._cleaned(hit))
+
+    def _cleaned(self, cut: Cut) -> Samples:
+        sound = without_swells(self._cut_out(cut), self.sample_rate, self.lead)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
         return sound
-
-    def forget_others(self, hits: Iterable[Hit]) -> None:
-        """Keep no sounds but those of some hits."""
-        wanted = {hit.key for hit in hits if isinstance(hit, Cut)}
-        self._sounds = {key: sound for key, sound in self._sounds.items() if key in wanted}
 
     def _cut_out(self, cut: Cut) -> Samples:
         longest_s = max(LONGEST_S[c] for c in cut.classes)
@@ -195,8 +190,6 @@ class StemCutter(Cutter):
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
         faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
-        if sum(kept.nbytes for kept in self._sounds.values()) < _CUT_BYTES:
-            self._sounds[cut.key] = sound
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:

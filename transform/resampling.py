@@ -12,7 +12,7 @@ _N_CACHED = 2
 
 
 class Resampled:
-    """A signal at another rate: any region comes out the same however it is read."""
+    """A signal at another rate: any region is the same however it is read; outside, the filter rings."""
 
     def __init__(self, signal: Signal, sample_rate: int) -> None:
         """Take a signal; `sample_rate` is that of what is returned, in Hz."""
