@@ -21,6 +21,7 @@ from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks
 
 GLUE = "glue it in the DAW, then try again"
 _BLOCK_SAMPLES = 2**18
+_WARPED_BYTES = 64 * 2**20  # of what is resampled
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 
 
@@ -72,6 +73,10 @@ def _section(sound: Signal, item: Item) -> Signal:
         length = min(length, round(item.section_length_s * rate))
     if length <= 0:
         raise AudioError("its section lies outside of its file", hint="correct the section in the DAW")
+    if item.is_looped and length < _BLOCK_SAMPLES:  # of a short loop, many turns are read at once
+        turns = np.tile(sound.read(first, first + length), _BLOCK_SAMPLES // length)
+        sound = ComputedSignal(lambda start, stop: turns[:, start:stop], turns.shape[1], rate, len(turns))
+        first, length = 0, sound.n_samples
     offset = round(item.start_offset_s * rate)
 
     def read(start: int, stop: int) -> Samples:
@@ -123,7 +128,7 @@ def _warped(sound: Signal, item: Item) -> Signal:
     """Return the pieces of an item as fast as they play, higher or lower with it, each on its own samples."""
     rate = sound.sample_rate
     edges = [round(piece.position_s * rate) for piece in item.pieces] + [round(item.length_s * rate)]
-    cache: BlockCache[tuple[int, int], Samples] = BlockCache()
+    cache: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_WARPED_BYTES)
 
     def resampled(key: tuple[int, int]) -> Samples:
         number, begin = key[0], key[1] * _BLOCK_SAMPLES

@@ -19,6 +19,7 @@ PIECES = (
 KINDS = {
     "plain": {"length_s": 4.0, "start_offset_s": -1.0},
     "looped": {"length_s": 11.0, "is_looped": True, "is_reversed": True, "section_length_s": 1.7},
+    "short loop": {"length_s": 5.0, "is_looped": True, "start_offset_s": -0.3, "section_length_s": 0.19},
     "faster": {"length_s": 3.0, "play_rate": 1.3, "keeps_pitch": False},
     "pieces": {"length_s": 5.0, "pieces": PIECES},
     "warped": {"length_s": 5.0, "pieces": PIECES, "keeps_pitch": False},
