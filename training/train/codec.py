@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.card import describe_model, note_configuration
+from training.card import note_configuration
 from training.data.kits import kits_of
 from training.data.pack import Pack
 from training.data.pieces import PieceCutter, Pieces, PieceSettings
@@ -34,7 +33,16 @@ from training.train.discriminators import (
     discriminator_loss,
     feature_loss,
 )
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import (
+    Run,
+    RunOptions,
+    RunSettings,
+    command_of,
+    export_model,
+    half_cosine,
+    read_checkpoint,
+    train,
+)
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from transform.codec import (
     Codec,
@@ -124,39 +132,35 @@ def train_codec(
     out: Path,
     settings: CodecTraining,
     *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
     begin: Preset | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a codec as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: what to train on.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
-        max_minutes: after which it stops, with a checkpoint.
-        device: where it is trained.
-        resume: go on from the checkpoint in `out`.
         begin: the preset whose codec a new run begins with; None: with random weights.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint or
-            the preset's codec is of another configuration; or the loss is not finite.
+        CheckpointError: the checkpoint or the preset's codec is of another configuration.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step, or all of it is phase B of random weights.
+        SettingsError: all of it is phase B of random weights.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "codec")
-        if begin is None and settings.adversarial == 1:
-            raise SettingsError(
-                "phase B alone has no encoder that has learnt", hint="name the codec to begin with by --preset"
-            )
-    run = _Run(pack, out, settings, torch.device(device))
-    if begin is not None:
-        run.begin_with(begin)
-    return train(run, out, deadline=deadline, resume=resume)
+    if begin is None and settings.adversarial == 1 and not options.get("resume"):
+        raise SettingsError(
+            "phase B alone needs a trained encoder", hint="name the codec to begin with by --preset"
+        )
+
+    def make(device: torch.device) -> _Run:
+        run = _Run(pack, out, settings, device)
+        if begin is not None:
+            run.begin_with(begin)
+        return run
+
+    return train("codec", out, make, **options)
 
 
 class _Run(Run):
@@ -195,12 +199,12 @@ class _Run(Run):
     def learning_rate(self) -> float:
         settings, turn = self.settings, self.settings.adversarial_from
         if self.adversary is not None:
-            return settings.adversarial_rate * _falling((self.step - turn) / (settings.steps - turn))
+            done = (self.step - turn) / (settings.steps - turn)
+            return settings.adversarial_rate * half_cosine(done, last=0.1)
         if self.step < settings.warm_up:
             return settings.learning_rate * (self.step + 1) / settings.warm_up
-        return settings.learning_rate * _falling(
-            (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
-        )
+        done = (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
+        return settings.learning_rate * half_cosine(done, last=0.1)
 
     def make_batch(self, rng: np.random.Generator) -> Pieces:
         return self.cutter.cut(self.settings.batch, rng)
@@ -227,14 +231,7 @@ class _Run(Run):
                     encoded = self.net.encoder(target)
             output = self.net.generator(encoded.sample())
         terms |= self.spectra(output, target) | attack_losses(output, target, onsets)
-        weights = {
-            "mel": settings.mel_weight,
-            "stft": settings.stft_weight,
-            "bands": settings.bands_weight,
-            "wave": settings.wave_weight,
-            "attack": settings.attack_weight,
-            "pre_echo": settings.pre_echo_weight,
-        }
+        weights = settings.weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
         if self.adversary is None:
             terms["kl"] = divergence(encoded).sum()
             weights["kl"] = divergence_weight(
@@ -246,8 +243,8 @@ class _Run(Run):
         else:
             judged = slice(settings.judged_samples)
             terms |= self.adversary.play(output[:, judged], target[:, judged], self.learning_rate())
-            weights |= {"adversarial": settings.adversarial_weight, "features": settings.features_weight}
-            weights["discriminator"] = 0.0  # it has learnt from this already; but a NaN shows in the sum
+            weights |= settings.weights("adversarial", "features")
+            weights["discriminator"] = 0.0  # it has learned from this already; but a NaN shows in the sum
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
 
@@ -351,11 +348,6 @@ def _optimiser(net: nn.Module, settings: CodecTraining) -> torch.optim.AdamW:
     )
 
 
-def _falling(done: float) -> float:
-    """Return a factor that falls from 1 to a tenth in half a cosine."""
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
-
-
 def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16): encoder's, generator's file.
 
@@ -363,22 +355,12 @@ def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "codec")
-    settings = json.loads(state["settings"])
     config = config_from_json(state["config"], CodecConfig)
-    names = {value: name for name, value in CONFIGURATIONS.items()}
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    options += f" --config {names[config]}" if config in names else ""
-    command = f"redrum train codec --data PACK --out RUN --export PRESET{options}"
-    parts: dict[str, nn.Module] = {"encoder": EncoderNet(config), "generator": GeneratorNet(config)}
-    paths = []
-    for name, net in parts.items():
-        path = folder / f"codec-{name}.safetensors"
-        average = {
-            k.removeprefix(f"{name}."): v for k, v in state["average"].items() if k.startswith(f"{name}.")
-        }
-        write_weights({**state, "average": average}, f"codec-{name}", path)
-        parameters = sum(parameter.numel() for parameter in net.parameters())
-        describe_model(folder, f"codec-{name}", weights=path, parameters=parameters, command=command)
-        paths.append(path)
+    names = "".join(f" --config {name}" for name, value in CONFIGURATIONS.items() if value == config)
+    command = command_of(state, "codec --data PACK --out RUN", options=names)
+    encoder = export_model(state, EncoderNet(config), "codec-encoder", folder, command=command, part="encoder")
+    generator = export_model(
+        state, GeneratorNet(config), "codec-generator", folder, command=command, part="generator"
+    )
     note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
-    return paths[0], paths[1]
+    return encoder, generator

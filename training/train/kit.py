@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from training.score.kit import (
 )
 from training.score.measures import Audio
 from training.train.codec import CodecTraining
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train
+from training.train.loop import Run, RunOptions, RunSettings, half_cosine, open_run, train_until
 from training.train.losses import SpectralLoss, attack_losses
 from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
@@ -53,7 +53,6 @@ from transform.presets import Preset
 from transform.rhythm_transformer import RhythmNet, load_rhythm
 from transform.weights import fingerprint
 
-_TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo")  # weighted as in the codec's training
 _HELD_RHYTHMS = 5  # every fifth is held out
 _HELD_RECORDED = 0.2  # of each recording, its end
 _N_OTHERS = 6  # recordings of other drums
@@ -183,31 +182,26 @@ def train_kit(
     base: Base,
     out: Path,
     settings: KitTraining,
-    *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Fine-tune a generator as `loop.train` trains, with its errors, and return the checkpoint.
 
     The minutes are those of the whole run: what passed before it was resumed counts. A run that has had all of
     them is returned as it is.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint is
-            of another kit or preset; or the loss is not finite.
-        SettingsError: the time is too short for a single step.
+        CheckpointError: the checkpoint is of another kit or preset.
     """
-    began_s, limit_s, checkpoint = time.monotonic(), max_minutes * 60, out / "kit.pt"
-    if not resume:
-        check_is_new(out, "kit")
-    run = _Run(Material.of(folder, settings.seed), base, settings, torch.device(device))
-    if resume:
-        run.restore(read_checkpoint(checkpoint, "kit", device), checkpoint)
-        if run.spent_s >= limit_s or run.step >= settings.steps:
-            return checkpoint
+    began_s, limit_s = time.monotonic(), 60 * options.get("max_minutes", math.inf)
+
+    def make(device: torch.device) -> _Run:
+        return _Run(Material.of(folder, settings.seed), base, settings, device)
+
+    run, checkpoint = open_run("kit", out, make, **options), out / "kit.pt"
+    if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
+        return checkpoint
     run.began_s, run.limit_s = began_s - run.spent_s, limit_s
-    train(run, out, deadline=run.began_s + limit_s, resume=False)  # what there was is restored
+    train_until(run.began_s + limit_s, run, out)
     if run.history[-1][0] != run.step:
         run.validate()
         run.save(checkpoint)
@@ -234,6 +228,7 @@ class _Run(Run):
         self.average.eval()
         self.encoder = base.trained.encoder.to(device).eval()
         self.spectra = SpectralLoss().to(device)
+        self._weights = CodecTraining().weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]
@@ -257,8 +252,7 @@ class _Run(Run):
         if self.step < settings.warm_up:
             return settings.learning_rate * (self.step + 1) / settings.warm_up
         done = min(1.0, max(self.step / settings.steps, (time.monotonic() - self.began_s) / self.limit_s))
-        fallen = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        return settings.learning_rate * fallen
+        return settings.learning_rate * half_cosine(done, last=settings.last_rate)
 
     def make_batch(self, rng: np.random.Generator) -> Pieces:
         n = self.settings.batch
@@ -281,7 +275,7 @@ class _Run(Run):
                 latents = self.encoder(target).mu  # without noise, as in use
             output = self.net(latents)
         terms = self.spectra(output, target) | attack_losses(output, target, batch.onsets.to(self.device))
-        return torch.stack([getattr(CodecTraining, f"{name}_weight") * terms[name] for name in _TERMS]).sum()
+        return torch.stack([weight * terms[name] for name, weight in self._weights.items()]).sum()
 
     def validate(self) -> dict[str, float]:
         """Return the log-mel distances of the kit's held-out hits and of other drums; the best are kept."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from training.card import derive_preset, describe_model, note_scores
+from training.card import derive_preset, note_scores
 from training.data.kit_folder import KitFolder
 from training.score.codec import keep
 from training.score.kit import Gain, coded_distances, heard_again, latent_distances
 from training.score.measures import Audio, log_mel_db
 from training.train.kit import Base, KitTraining, Material, held_grooves, other_recordings, shipped_grooves
-from training.train.loop import read_checkpoint, write_weights
+from training.train.loop import export_model, read_checkpoint
 from transform.codec import Codec, GeneratorNet
 from transform.errors import CheckpointError, OutputError, SettingsError
 from transform.files import appearing, appearing_folder
@@ -98,11 +98,9 @@ def export_kit(
         for model, entry in base.preset.models.items():
             if model != "codec-generator":
                 shutil.copyfile(base.preset.weights(model), temporary / entry.path.name)
-        weights = temporary / base.preset.models["codec-generator"].path.name
         derive_preset(base.preset.folder, temporary, name, _data(folder, base.preset, history))
-        write_weights({**state, "average": state["best"]}, "codec-generator", weights)
-        parameters = sum(parameter.numel() for parameter in base.trained.generator.parameters())
-        describe_model(temporary, "codec-generator", weights=weights, parameters=parameters, command=command)
+        best = {**state, "average": state["best"]}
+        export_model(best, base.trained.generator, "codec-generator", temporary, command=command)
         note_scores(temporary, "codec-generator", scores)
         draw_gain(temporary / PICTURE, history, shown)
     return load_preset(target)

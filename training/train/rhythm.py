@@ -9,18 +9,16 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.card import describe_model
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
 from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
@@ -28,10 +26,20 @@ from training.data.scenes import SceneStock
 from training.data.synthesis import SegmentRecipe
 from training.score.measures import log_mel_distance_db
 from training.score.transcriber import whole_kit_recipes, whole_kits
-from training.train.loop import RENEWED, Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import (
+    RENEWED,
+    Run,
+    RunOptions,
+    RunSettings,
+    command_of,
+    export_model,
+    read_checkpoint,
+    train,
+)
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
 from training.train.rhythm_reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import Preset
 from transform.rhythm_transformer import (
@@ -44,9 +52,10 @@ from transform.rhythm_transformer import (
     load_rhythm,
 )
 from transform.transcriber import TranscriberNet, load_transcriber
-from transform.weights import config_to_json, fingerprint
+from transform.weights import config_from_json, config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
+_TERMS = ("mel", "stft", "bands", "attack", "pre_echo", "latents", "entropy", "diversity")  # of a fixed weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,35 +165,30 @@ def train_rhythm(
     settings: RhythmTraining,
     trained: Trained,
     *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
     begin: RhythmNet | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a rhythm transformer as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: kits and rhythms.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
         trained: what stage 2 builds on.
-        max_minutes: how long to train.
-        device: where.
-        resume: go on from the checkpoint in `out`.
-        begin: the weights to begin with; None: from the start.
+        begin: the weights to begin with; None: as a transformer is initialised.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint was
-            trained on another codec; or the loss is not finite.
+        CheckpointError: the checkpoint was trained on another codec.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the settings do not fit the codec, or the time is too short for a single step.
+        SettingsError: the settings do not fit the codec.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "rhythm")
     change = None if begin is None else lambda net: net.load_state_dict(begin.state_dict())
-    run = RhythmRun(pack, out, settings, trained, torch.device(device), change)
-    return train(run, out, deadline=deadline, resume=resume)
+
+    def make(device: torch.device) -> RhythmRun:
+        return RhythmRun(pack, out, settings, trained, device, change)
+
+    return train("rhythm", out, make, **options)
 
 
 class _Stage(nn.Module):
@@ -288,19 +292,10 @@ class RhythmRun(Run):
         terms["kl"] = divergence(out).sum()
         if settings.entropy_weight or settings.diversity_weight:
             terms |= head_losses(out.layers, settings.choices)
-        weights = {
-            "mel": settings.mel_weight,
-            "stft": settings.stft_weight,
-            "bands": settings.bands_weight,
-            "attack": settings.attack_weight,
-            "pre_echo": settings.pre_echo_weight,
-            "latents": settings.latents_weight,
-            "entropy": settings.entropy_weight,
-            "diversity": settings.diversity_weight,
-            "kl": divergence_weight(
-                self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
-            ),
-        }
+        weights = settings.weights(*_TERMS)
+        weights["kl"] = divergence_weight(
+            self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
+        )
         if pairs.recoverable is not None:
             with torch.autocast(self.device.type, torch.bfloat16):
                 back = self.net.transformer(Source(out.mu, pairs.target.rhythm), Target(pairs.source.rhythm))
@@ -467,20 +462,12 @@ def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "rhythm")
-    settings = json.loads(state["settings"])
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    command = f"redrum train rhythm --data PACK --out RUN --preset PRESET --export PRESET{options}"
-    parts = {"transformer": ("rhythm", state["config"])}
-    if state["step"] > settings["generator_from"]:
-        parts["generator"] = ("codec-generator", state["generator_config"])
-    paths = []
-    for part, (model, config) in parts.items():
-        path = folder / f"{model}.safetensors"
-        average = {
-            k.removeprefix(f"{part}."): v for k, v in state["average"].items() if k.startswith(f"{part}.")
-        }
-        write_weights({**state, "average": average, "config": config}, model, path)
-        parameters = sum(value.numel() for value in average.values())
-        describe_model(folder, model, weights=path, parameters=parameters, command=command)
-        paths.append(path)
+    command = command_of(state, "rhythm --data PACK --out RUN --preset PRESET")
+    net = RhythmNet(config_from_json(state["config"], RhythmConfig))
+    paths = [export_model(state, net, "rhythm", folder, command=command, part="transformer")]
+    if state["step"] > json.loads(state["settings"])["generator_from"]:
+        generator = GeneratorNet(config_from_json(state["generator_config"], CodecConfig))
+        paths.append(
+            export_model(state, generator, "codec-generator", folder, command=command, part="generator")
+        )
     return paths

@@ -7,26 +7,22 @@ too often, and the separator would come to believe all it says.
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.card import describe_model
 from training.data.hearing import mask_bands, misheard
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
 from training.data.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
 from training.score.nmf import feature_templates
 from training.score.separator import make_mixtures, separation_scores
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import Run, RunOptions, RunSettings, command_of, export_model, read_checkpoint, train
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, band_positions
@@ -34,7 +30,7 @@ from transform.layers import fused
 from transform.separator import Separator, SeparatorConfig, SeparatorNet, interpolation
 from transform.stft import N_HOPS, analyse, fft_size
 from transform.transcriber import Transcriber, TranscriberNet, load_transcriber
-from transform.weights import config_from_json, config_to_json
+from transform.weights import config_from_json
 
 _SILENT = 1e-3  # of the recording's energy: a stem below it is silent
 _POWER = 0.3  # of magnitudes, in the loss
@@ -151,31 +147,25 @@ def train_separator(
     settings: SeparatorTraining,
     *,
     transcriber: Path,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a separator as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: the data.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
         transcriber: the weights of the transcriber that guides the separator.
-        max_minutes: from now on.
-        device: where to train.
-        resume: go on from the checkpoint in `out`.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "separator")
-    listener = load_transcriber(transcriber)
-    return train(_Run(pack, settings, listener, torch.device(device)), out, deadline=deadline, resume=resume)
+
+    def make(device: torch.device) -> _Run:
+        return _Run(pack, settings, load_transcriber(transcriber), device)
+
+    return train("separator", out, make, **options)
 
 
 class _Run(Run):
@@ -260,13 +250,6 @@ def export_separator(checkpoint: Path, folder: Path) -> Path:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "separator")
-    settings = json.loads(state["settings"])
-    path = folder / "separator.safetensors"
-    config = replace(config_from_json(state["config"], SeparatorConfig), certainty=_CERTAINTY)
-    write_weights({**state, "config": config_to_json(config)}, "separator", path)
-    net = SeparatorNet(config)
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    command = f"redrum train separator --data PACK --out RUN --preset PRESET --export PRESET{options}"
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    describe_model(folder, "separator", weights=path, parameters=parameters, command=command)
-    return path
+    net = SeparatorNet(replace(config_from_json(state["config"], SeparatorConfig), certainty=_CERTAINTY))
+    command = command_of(state, "separator --data PACK --out RUN --preset PRESET")
+    return export_model(state, net, "separator", folder, command=command)

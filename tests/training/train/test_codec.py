@@ -49,12 +49,6 @@ def settings():
 
 
 @pytest.fixture
-def stops(stop_after, monkeypatch):
-    monkeypatch.setattr(module, "time", loop.time)
-    return stop_after
-
-
-@pytest.fixture
 def new_run(tiny_pack, settings, tmp_path):
     def make(**changes):
         return module._Run(tiny_pack, tmp_path, settings(**changes), torch.device("cpu"))
@@ -74,14 +68,14 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
-def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
+def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stop_after, model):
     made = settings(model=model, steps=6, batch=2)
     train_codec(tiny_pack, tmp_path / "whole", made)
-    train_codec(tiny_pack, tmp_path / "parts", made, **stops(3))
+    train_codec(tiny_pack, tmp_path / "parts", made, **stop_after(3))
     at_the_border = torch.load(tmp_path / "parts" / "codec.pt")
     assert at_the_border["step"] == 3
     assert "adversary" not in at_the_border
-    train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stops(2))
+    train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stop_after(2))
     assert torch.load(tmp_path / "parts" / "codec.pt")["step"] == 5
     train_codec(tiny_pack, tmp_path / "parts", made, resume=True)
     whole, parts = (torch.load(tmp_path / name / "codec.pt") for name in ("whole", "parts"))
@@ -349,7 +343,7 @@ def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, n
 
 def test_phase_b_alone_leaves_a_presets_encoder_and_so_its_transformer(tiny_pack, settings, tmp_path):
     alone = settings(steps=2, adversarial=1.0)
-    with pytest.raises(SettingsError, match="phase B alone has no encoder"):
+    with pytest.raises(SettingsError, match="phase B alone needs a trained encoder"):
         train_codec(tiny_pack, tmp_path / "none", alone)
     first = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     checkpoint = train_codec(tiny_pack, tmp_path / "more", alone, begin=load_preset(tmp_path / "preset"))

@@ -11,7 +11,6 @@ from training.__main__ import app
 from training.data.pack import load_pack
 from training.data.rhythm_pairs import PairSettings, folded
 from training.data.synthesis import SynthesisSettings
-from training.train import loop
 from training.train import rhythm as module
 from training.train.codec import CodecTraining, export_codec, train_codec
 from training.train.curves import read_log
@@ -100,12 +99,6 @@ def settings_of(trained, **changes):
 
 
 @pytest.fixture
-def stops(stop_after, monkeypatch):
-    monkeypatch.setattr(module, "time", loop.time)
-    return stop_after
-
-
-@pytest.fixture
 def new_run(tiny_pack, trained, tmp_path):
     def make(name="hires", **changes):
         settings = settings_of(trained[name], **changes)
@@ -126,11 +119,11 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", ["hires", "paper"])
-def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stops, name):
+def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stop_after, name):
     made = settings_of(trained[name], steps=4, n_validation=1)
     parts = trained[name]
     train_rhythm(tiny_pack, tmp_path / "whole", made, parts)
-    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, **stops(2))
+    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, **stop_after(2))
     assert torch.load(tmp_path / "parts" / "rhythm.pt")["step"] == 2  # from here on the generator learns
     train_rhythm(tiny_pack, tmp_path / "parts", made, parts, resume=True)
     whole, resumed = (torch.load(tmp_path / folder / "rhythm.pt") for folder in ("whole", "parts"))
