@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from training.data.synthesis import SEGMENT_SAMPLES
-from training.train.rhythm_reports import show_shares
+from training.picture import show_attention
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import appearing
@@ -141,7 +141,7 @@ def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> 
 
 def _shares(axes: Axes, shares: Shares, found: Attended, keys: Sequence[DrumEvent]) -> None:
     """Draw shares (F, keys) over seconds, with lines at the strokes of target and keys."""
-    show_shares(axes, shares, frame_s=found.frame_s)
+    show_attention(axes, shares, frame_s=found.frame_s)
     for event in found.target_events:
         axes.axvline(event.onset_s, color=_COLOURS[CLASSES.index(event.drum_class)], **_LINE)
     for event in keys:

@@ -26,8 +26,8 @@ from training.data.kit_folder import read_kit_folder
 from training.data.kits import SAMPLE_RATE, Kit
 from training.data.pack import Pack, PackError, load_pack
 from training.data.synthesis import SegmentRecipe, audible_strokes, render_stems
-from training.score.codec import keep, kit_originals
-from training.score.kit import played, redrummed, rendered, with_held
+from training.score.codec import kit_originals, round_trip
+from training.score.kit import played, redrummed, rendered, with_held_out
 from training.score.measures import Audio, any_onset_f, log_mel_distance_db
 from training.score.scores import class_counts, pooled
 from training.score.transcriber import as_events
@@ -165,18 +165,18 @@ def _judged(
     others = [o for o in kit_originals(pack, given.split, n=n, seed=seed, length_s=4.0) if o.name != given.name]
     for what, items in (
         (_HELD, [item for item, _ in _recordings(pack, left, n, seed)]),
-        (_WHOLE, [item for item, _ in _recordings(pack, with_held(given, left), n, seed)]),
+        (_WHOLE, [item for item, _ in _recordings(pack, with_held_out(given, left), n, seed)]),
         (_OTHERS, [_Item(o.audio, o.events, o.hardly_audible, o.name) for o in others]),
     ):
         for item in items:
-            scores = [_scores(keep(codec, item.audio), item, judge) for codec in codecs]
+            scores = [_scores(round_trip(codec, item.audio), item, judge) for codec in codecs]
             yield {"what": f"{what}, {_CODED}", "rhythm": item.rhythm, "before": scores[0], "after": scores[1]}
     if base.rhythm is None:
         return
-    recordings = _recordings(pack, with_held(given, left), settings.n_latent, seed)
-    recipes, listener = [recipe for _, recipe in recordings], Transcriber(base.trained.listener)
+    recordings = _recordings(pack, with_held_out(given, left), settings.n_latent, seed)
+    recipes, listener = [recipe for _, recipe in recordings], Transcriber(base.trained.transcriber)
     for pair in zip(*(redrummed(c, base.rhythm, listener, recipes, "cpu") for c in codecs), strict=True):
-        item = _item(pair[0][1], with_held(given, left), "")
+        item = _item(pair[0][1], with_held_out(given, left), "")
         scores = [_scores(audio, item, judge) for audio, _ in pair]
         yield {"what": f"{_WHOLE}, {_LATENT}", "rhythm": "", "before": scores[0], "after": scores[1]}
 

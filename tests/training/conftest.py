@@ -17,8 +17,8 @@ from training.data.pack import Pack
 from training.data.rhythms import Groove
 from training.data.synthesis import SynthesisSettings
 from training.train import loop
-from training.train.curves import draw_curves
 from training.train.loop import write_weights
+from training.train.reports import draw_curves
 from training.train.transcriber import TranscriberTraining
 from transform.codec import CodecNet
 from transform.codec_config import CodecConfig

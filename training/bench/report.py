@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from training.picture import write_picture
 from transform.events import CLASS_NAMES, CLASSES
-from transform.files import appearing, write_text_atomic
+from transform.files import write_text_atomic
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY, _LIGHT, _RED, _BLUE, _SKY, _GREEN = "#999999", "#CCCCCC", "#D55E00", "#0072B2", "#56B4E9", "#009E73"
+_COLOURS = (_GREY, _LIGHT, _RED, _BLUE, _SKY, _SKY, _GREEN, _GREEN, "#222222")  # of rows
 
 
 @dataclass(frozen=True)
@@ -158,47 +163,30 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any], picture: Path) -> bool:
     """Draw each measure's bars with their intervals as PNG and return True, or False without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        _log.info("no %s: matplotlib is not installed", picture.name)
-        return False
     rows = [row for row in result["rows"] if row["material"] == "pairs"]
-    columns = (*_PLAYED, *_SOUND)
-    figure = Figure(figsize=(12, 9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 4).flat
-    colours = (
-        "#999999",
-        "#CCCCCC",
-        "#D55E00",
-        "#0072B2",
-        "#56B4E9",
-        "#56B4E9",
-        "#009E73",
-        "#009E73",
-        "#222222",
-    )
-    for each, column in zip(axes, columns, strict=True):
-        shown = [(i, row["measures"].get(column.key)) for i, row in enumerate(rows)]
-        for i, value in shown:
-            if value is None:
-                continue
+    names = [_name(row) for row in rows]
+
+    def draw_all(figure: Figure) -> None:
+        for i, (axes, column) in enumerate(zip(figure.subplots(3, 4).flat, (*_PLAYED, *_SOUND), strict=True)):
+            _draw_bars(axes, [row["measures"].get(column.key) for row in rows])
+            axes.set_yticks(range(len(rows)), [] if i % 4 else names)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_title(column.title, fontsize=10, loc="left")
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.axvline(0, color="#222222", linewidth=0.8)
+
+    return write_picture(picture, (12, 9), draw_all, dpi=110)
+
+
+def _draw_bars(axes: Axes, values: Sequence[Mapping[str, float] | None]) -> None:
+    """Draw means as bars with their intervals, the first on top; None leaves a gap."""
+    for i, value in enumerate(values):
+        if value is not None:
             below, above = value["mean"] - value["low"], value["high"] - value["mean"]
             error = [[max(0.0, below)], [max(0.0, above)]]
-            each.barh(
-                i, value["mean"], xerr=error, color=colours[i % len(colours)], ecolor="#777777", capsize=2
-            )
-        each.set_yticks(range(len(rows)), [_name(row) for row in rows] if each in figure.axes[::4] else [])
-        each.set_ylim(len(rows) - 0.5, -0.5)
-        each.set_title(column.title, fontsize=10, loc="left")
-        each.tick_params(labelsize=8)
-        each.spines[["top", "right"]].set_visible(False)
-        each.axvline(0, color="#222222", linewidth=0.8)
-    with appearing(picture, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    return True
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.barh(i, value["mean"], xerr=error, color=colour, ecolor="#777777", capsize=2)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:

@@ -15,9 +15,9 @@ import torch
 from training.bench.items import Audio, Item
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.rhythm_pairs import wanted_attention
+from training.data.rhythm_pairs import target_attention
 from training.data.synthesis import SEGMENT_SAMPLES
-from training.score.codec import keep
+from training.score.codec import round_trip
 from training.score.measures import log_mel_distance_db
 from training.score.nmf import ArrayStems, InformedNmf
 from training.score.separator import System, systems_of
@@ -190,7 +190,7 @@ def play(
         assert item.oracle is not None
         assert codec is not None
         began = time.perf_counter()
-        kept = keep(codec, item.oracle) if system == CODED_ORACLE else best_copies(codec, item)
+        kept = round_trip(codec, item.oracle) if system == CODED_ORACLE else best_copies(codec, item)
         return kept, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
@@ -213,7 +213,7 @@ def best_copies(codec: Codec, item: Item) -> Audio:
     assert item.oracle is not None
     source, wanted = (codec.encode(torch.from_numpy(audio)[None]).mu for audio in (item.source, item.oracle))
     silence = codec.encode(torch.zeros(1, SEGMENT_SAMPLES)).mu.mean(dim=(0, 2))
-    attention = wanted_attention(wanted, source, silence, None)
+    attention = target_attention(wanted, source, silence, None)
     copied = attention @ torch.cat((source.mT, silence[None, None]), dim=1)
     return np.asarray(codec.decode(copied.mT, len(item.oracle))[0].numpy())
 

@@ -89,7 +89,7 @@ def attacks_s(audio: Audio) -> tuple[float, ...]:
     return tuple(frame * FRAME / SAMPLE_RATE for frame in sorted(found))
 
 
-def keep(codec: Codec, audio: Audio) -> Audio:
+def round_trip(codec: Codec, audio: Audio) -> Audio:
     """Return audio (T,) coded and decoded, without chance."""
     latents = codec.encode(torch.from_numpy(audio)[None]).mu
     return codec.decode(latents, len(audio))[0].numpy()
@@ -166,7 +166,7 @@ def codec_scores(
     spectra = SpectralLoss()
     scores = []
     for original in originals:
-        decoded = keep(codec, original.audio)
+        decoded = round_trip(codec, original.audio)
         scores.append(compare(decoded, original, spectra))
         if listener is not None:
             scores[-1] |= heard_alike(decoded, original, listener)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.hearing import Listener
 from training.data.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
 from training.data.pack import Pack, PackError
 from training.data.rhythms import AS_PLAYED
@@ -23,6 +22,7 @@ from training.data.synthesis import (
     render_batch,
     render_stems,
 )
+from training.data.transcription import FrozenTranscriber
 from training.score.scores import Counts, Score, class_counts, interval, pooled
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
 from transform.transcriber import Activations, Transcriber, TranscriberNet
@@ -195,17 +195,17 @@ def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -
     synthesiser = Synthesiser(
         kits_of(pack.kits, "train"), pack.grooves_of("train"), SynthesisSettings(), pool=pool
     )
-    transcriber, listener = Transcriber(net), Listener(net, torch.device("cpu"))
+    transcriber, frozen = Transcriber(net), FrozenTranscriber(net, torch.device("cpu"))
     rng = np.random.default_rng(seed)
     counts: list[ItemCounts] = []
     for recipe in synthesiser.draw(n, rng, per_kit=1):
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
-        heard = listener.hear(render_batch([recipe], dry_stems=stems[None]), worsened=rng)
-        probability, velocity, offset = (part[0].numpy() for part in heard)
-        said = Activations(probability, velocity, offset, np.zeros_like(probability[0]))
-        wrong = as_events(recipe, ~audible)
-        counts.append(class_counts(as_events(recipe, audible), transcriber.events(said), ignored=wrong))
+        found = frozen.transcribe(render_batch([recipe], dry_stems=stems[None]), degraded=rng)
+        probability, velocity, offset = (field[0].numpy() for field in found)
+        activations = Activations(probability, velocity, offset, np.zeros_like(probability[0]))
+        expected, ignored = as_events(recipe, audible), as_events(recipe, ~audible)
+        counts.append(class_counts(expected, transcriber.events(activations), ignored=ignored))
     return counts
 
 

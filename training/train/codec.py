@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from training.card import note_configuration
 from training.data.kits import kits_of
 from training.data.pack import Pack
-from training.data.pieces import PieceCutter, Pieces, PieceSettings
+from training.data.segments import SegmentCutter, Segments, SegmentSettings
 from training.score.codec import codec_scores, kit_originals
 from training.score.scores import means
-from training.train.codec_reports import Reports
 from training.train.discriminators import (
     DiscriminatorConfig,
     Discriminators,
@@ -44,6 +43,7 @@ from training.train.loop import (
     train,
 )
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.train.reports import CodecReports
 from transform.codec import (
     Codec,
     CodecNet,
@@ -72,8 +72,8 @@ class CodecTraining(RunSettings):
     warm_up: int = 500
     validate_every: int = 1000
     n_validation: int = 16
-    adversarial: float = 0.25  # share of the steps that are phase B; 1: the encoder stays as it begins
-    judged_samples: int = 32_768  # of each piece, by the discriminators, which cost several times the rest
+    adversarial: float = 0.25  # proportion of steps that are phase B; 1: the encoder stays as it begins
+    judged_samples: int = 32_768  # of each segment, by the discriminators, which cost several times the rest
     adversarial_rate: float = 2e-4  # in phase B, of generator and discriminators; falls to a tenth
     mel_weight: float = 3.0
     stft_weight: float = 3.0
@@ -83,10 +83,10 @@ class CodecTraining(RunSettings):
     pre_echo_weight: float = 1.0
     kl_first: float = 1e-6  # weight of the divergence, summed over channels, at step 0
     kl_last: float = 1e-3
-    kl_warm_up: float = 0.4  # share of phase A after which it is at its last weight
+    kl_warm_up: float = 0.4  # proportion of phase A after which it has its last weight
     adversarial_weight: float = 1.0
     features_weight: float = 2.0
-    pieces: PieceSettings = field(default_factory=PieceSettings)
+    pieces: SegmentSettings = field(default_factory=SegmentSettings)
     model: CodecConfig = field(default_factory=CodecConfig)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -98,7 +98,7 @@ class CodecTraining(RunSettings):
             )
         if self.pieces.n_samples > self.synthesis.n_samples:
             raise SettingsError(
-                f"pieces of {self.pieces.n_samples} samples do not fit recordings of {self.synthesis.n_samples}"
+                f"segments of {self.pieces.n_samples} samples do not fit into {self.synthesis.n_samples}"
             )
         if not 0 <= self.adversarial <= 1:
             raise SettingsError(f"adversarial is {self.adversarial}; it must lie between 0 and 1")
@@ -177,10 +177,10 @@ class _Run(Run):
         self.adversary: _Adversary | None = None  # from phase B on
         self.spectra = SpectralLoss().to(device)
         loops = [(name, samples.to(device)) for name, split, samples in pack.loops if split == "train"]
-        self.cutter = PieceCutter(self.synthesiser, loops, settings.pieces)
-        self.unknown = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
-        self.known = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
-        self.out, self.reports = out, Reports(out, self.unknown)
+        self.cutter = SegmentCutter(self.synthesiser, loops, settings.pieces)
+        self.unseen = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
+        self.trained_on = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
+        self.out, self.reports = out, CodecReports(out, self.unseen)
         self.terms: dict[str, Tensor] = {}  # of the last step
 
     def begin_with(self, preset: Preset) -> None:
@@ -206,10 +206,10 @@ class _Run(Run):
         done = (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
         return settings.learning_rate * half_cosine(done, last=0.1)
 
-    def make_batch(self, rng: np.random.Generator) -> Pieces:
+    def make_batch(self, rng: np.random.Generator) -> Segments:
         return self.cutter.cut(self.settings.batch, rng)
 
-    def train_step(self, batch: Pieces) -> float:
+    def train_step(self, batch: Segments) -> float:
         if self.adversary is None and self.step >= self.settings.adversarial_from:
             _log.info("phase B: the encoder is frozen at step %d", self.step)
             self._begin_phase_b()
@@ -218,7 +218,7 @@ class _Run(Run):
             raise self._failure(batch, loss)
         return loss
 
-    def loss_of(self, batch: Pieces) -> Tensor:
+    def loss_of(self, batch: Segments) -> Tensor:
         target, onsets = batch.audio.to(self.device), batch.onsets.to(self.device)
         settings = self.settings
         terms: dict[str, Tensor] = {}
@@ -250,12 +250,12 @@ class _Run(Run):
 
     def validate(self) -> dict[str, float]:
         codec = Codec(self.average.encoder, self.average.generator, device=str(self.device))
-        unknown = means(codec_scores(codec, self.unknown))
-        known = means(codec_scores(codec, self.known))
+        unseen = means(codec_scores(codec, self.unseen))
+        trained_on = means(codec_scores(codec, self.trained_on))
         terms = {name: round(float(value), 5) for name, value in self.terms.items()}
         self.reports.write(self.step, codec, terms)
-        scores = {name: unknown[name] for name in _FOLLOWED if name in unknown}
-        return scores | {"known mel_db": known["mel_db"]}
+        scores = {name: unseen[name] for name in _FOLLOWED if name in unseen}
+        return scores | {"known mel_db": trained_on["mel_db"]}
 
     def state(self) -> dict[str, Any]:
         state = super().state()
@@ -288,8 +288,8 @@ class _Run(Run):
         self.optimiser = _optimiser(self.net.generator, self.settings)
         self.adversary = _Adversary(self.settings, self.device)
 
-    def _failure(self, batch: Pieces, loss: float) -> CheckpointError:
-        """Return the error that says where the loss was lost; what the batch was made of is written down."""
+    def _failure(self, batch: Segments, loss: float) -> CheckpointError:
+        """Return the error for a loss that is not finite; what the batch was made of is written to a file."""
         path = self.out / "codec-failed.json"
         terms = {name: repr(float(value)) for name, value in self.terms.items()}
         report = {"step": self.step, "seed": self.settings.seed, "terms": terms, "recipes": batch.recipes}

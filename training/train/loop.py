@@ -28,7 +28,7 @@ from training.card import describe_model
 from training.data.kits import Kit, ProceduralPool
 from training.data.pack import Pack, PackError
 from training.data.synthesis import Synthesiser, SynthesisSettings
-from training.train.curves import draw_curves
+from training.train.reports import draw_curves
 from transform.confined import ConfinedFolder
 from transform.errors import CheckpointError, SettingsError
 from transform.files import appearing, open_plain

@@ -1,6 +1,6 @@
 """Train a transcriber on synthetic recordings made on the fly.
 
-Two are trained by this code: the one that Redrum listens with, and the one that judges it in the benchmark.
+Two are trained by this code: the one that Redrum uses, and the one that judges it in the benchmark.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.hearing import mask_bands
 from training.data.kits import Kit, kits_of
 from training.data.pack import Pack
 from training.data.rhythms import Stroke
 from training.data.synthesis import audible_strokes, render_batch, render_stems
+from training.data.transcription import mask_bands
 from training.score.transcriber import best_thresholds, count_matches, f_measures, make_recordings
 from training.train.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
 from training.train.evaluation_transcriber import MODEL as EVALUATION
@@ -54,7 +54,7 @@ class TranscriberTraining(RunSettings):
 
     velocity_weight: float = 0.5
     offset_weight: float = 0.2
-    masked: float = 0.6  # share of segments that are deaf to some bands
+    masked: float = 0.6  # proportion of segments with some bands masked
     architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
     kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
     model: TranscriberConfig = field(default_factory=TranscriberConfig)
@@ -85,7 +85,7 @@ def evaluation_training(**changes: Any) -> TranscriberTraining:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the network should say of a batch; shapes (B, 5, F), openness (B, F)."""
+    """The targets of a batch; shapes (B, 5, F), openness (B, F)."""
 
     onset: Tensor
     weight: Tensor  # 0 where an event is too quiet to demand, and around grace notes
@@ -104,14 +104,14 @@ def make_targets(
     onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
     velocity, offset = np.zeros(shape), np.zeros(shape)
     openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
-    for b, (events, heard) in enumerate(zip(strokes, audible, strict=True)):
-        demanded = [bool(h) and not s.is_grace for s, h in zip(events, heard, strict=True)]
+    for b, (events, is_audible) in enumerate(zip(strokes, audible, strict=True)):
+        demanded = [bool(a) and not s.is_grace for s, a in zip(events, is_audible, strict=True)]
         # Last comes what must be found: it is demanded even beside an event that need not be.
         for is_demanded, stroke in sorted(zip(demanded, events, strict=True)):
             c = CLASSES.index(stroke.drum_class)
             position = stroke.onset_s * fps
             middle = round(position)
-            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither asked for nor wrong
+            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither demanded nor wrong
                 continue
             if not is_demanded:
                 weight[b, c, max(0, middle - 3) : middle + 4] = 0

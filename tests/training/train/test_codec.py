@@ -8,13 +8,13 @@ import soundfile
 import torch
 
 from training.data.pack import Pack, PackError
-from training.data.pieces import Pieces, PieceSettings
+from training.data.segments import Segments, SegmentSettings
 from training.data.synthesis import SynthesisSettings
 from training.train import codec as module
 from training.train import loop
 from training.train.codec import CodecTraining, codec_training, export_codec, train_codec
-from training.train.curves import read_log
 from training.train.discriminators import DiscriminatorConfig, detached
+from training.train.reports import read_log
 from transform.codec import Codec
 from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, OutputError, SettingsError
@@ -41,7 +41,7 @@ def settings():
             "n_validation": 2,
             "pool_size": 1,
         }
-        small |= {"synthesis": SynthesisSettings(n_samples=22_050), "pieces": PieceSettings(n_samples=8192)}
+        small |= {"synthesis": SynthesisSettings(n_samples=22_050), "pieces": SegmentSettings(n_samples=8192)}
         small |= {"adversarial": 0.5, "discriminators": DiscriminatorConfig(windows=(512, 256), width=4)}
         return CodecTraining(**(small | {"model": SMALL} | changes))
 
@@ -140,7 +140,7 @@ def test_every_term_of_a_phase_counts_by_its_weight_and_teaches(new_run, phase, 
     run = new_run(adversarial=0.0 if phase == "A" else 1.0)
     noise = torch.rand(3, 8192, generator=torch.Generator().manual_seed(0)) - 0.5
     noise[:, :3000] = 0
-    batch = Pieces(noise, torch.full((3, 1), 3000), ({},) * 3)
+    batch = Segments(noise, torch.full((3, 1), 3000), ({},) * 3)
     run.train_step(batch)  # in which phase B begins
     for name in sorted(set(TERMS) - others):
         run.settings = weighing(run.settings, **{name: 2.0})
@@ -196,7 +196,7 @@ def test_terms_of_phase_b_are_the_discriminators_verdicts_and_features(new_run):
 
 def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     run = new_run()
-    silence = Pieces(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
+    silence = Segments(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
     for _ in range(8):  # both phases
         assert np.isfinite(run.train_step(silence))
     assert all(p.isfinite().all() for p in run.net.parameters())
@@ -284,9 +284,9 @@ def test_a_pack_without_rhythms_is_refused(tiny_pack, settings, tmp_path):
 
 def test_settings_that_do_not_fit_are_refused(settings):
     with pytest.raises(SettingsError, match="no whole number"):
-        settings(pieces=PieceSettings(n_samples=8000))
-    with pytest.raises(SettingsError, match="do not fit recordings"):
-        settings(pieces=PieceSettings(n_samples=32_768))
+        settings(pieces=SegmentSettings(n_samples=8000))
+    with pytest.raises(SettingsError, match="do not fit into"):
+        settings(pieces=SegmentSettings(n_samples=32_768))
     with pytest.raises(SettingsError, match=r"adversarial is 1\.1"):
         settings(adversarial=1.1)
     with pytest.raises(SettingsError, match="no configuration lowres"):

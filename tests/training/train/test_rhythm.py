@@ -13,7 +13,7 @@ from training.data.rhythm_pairs import PairSettings, folded
 from training.data.synthesis import SynthesisSettings
 from training.train import rhythm as module
 from training.train.codec import CodecTraining, export_codec, train_codec
-from training.train.curves import read_log
+from training.train.reports import read_log
 from training.train.rhythm import (
     attention_accuracy,
     cycle_loss,
@@ -45,7 +45,7 @@ LENGTH = 24_576  # 48 frames of 512 samples, 12 of 2048
 
 def preset_of(codec, tiny_pack, small_training, folder):
     """Return a preset's folder with a transcriber and a codec that have learnt next to nothing."""
-    from training.data.pieces import PieceSettings
+    from training.data.segments import SegmentSettings
 
     export_transcriber(
         train_transcriber(tiny_pack, folder / "ears", small_training(steps=1)), folder / "preset"
@@ -57,7 +57,7 @@ def preset_of(codec, tiny_pack, small_training, folder):
         n_validation=1,
         pool_size=1,
         adversarial=0.0,
-        pieces=PieceSettings(n_samples=8192),
+        pieces=SegmentSettings(n_samples=8192),
         synthesis=SynthesisSettings(n_samples=22_050),
         model=codec,
     )
