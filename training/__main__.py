@@ -72,7 +72,7 @@ Write = Annotated[bool, typer.Option("--write", help="Write the scores into the 
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """The options that all stages share."""
+    """The options that all stages have."""
 
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False
     max_minutes: Annotated[
@@ -93,7 +93,7 @@ class Common:
             raise SettingsError(f"--max-minutes is {self.max_minutes:g}; it must be above 0")
 
     def settings(self, **more: float | None) -> dict[str, Any]:
-        """Return the settings that are given, with `more`; the others keep their defaults."""
+        """Return the settings that are given, with `more`; the others have their defaults."""
         given = {"steps": self.steps, "seed": self.seed, "batch": self.batch, **more}
         return {name: value for name, value in given.items() if value is not None}
 

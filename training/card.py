@@ -29,7 +29,7 @@ _NEW_PRESET: dict[str, Any] = {
 def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -> None:
     """Write a new preset's folder that holds some models of another preset, to which others may be exported.
 
-    What the other says of its models, their limits, data and licence comes along, its scores too.
+    The other's words on its models, their limits, data and licence are copied, and its scores.
 
     Args:
         base: the other preset.

@@ -58,10 +58,10 @@ _STEMS = (
 )
 
 _NOTES = """\
-- **Class F, any-onset F**: F of the onsets that the evaluation transcriber hears in a result, against the true
-  audible events of the oracle (within 30 dB of the mix around them; others may be heard or missed). A class
-  that the source lacks is asked for as the class that stands in for it.
-- **Timing SD**: standard deviation of the heard onsets' errors after the item's mean error is taken off.
+- **Class F, any-onset F**: F of the onsets that the evaluation transcriber detects in a result, against the
+  true audible events of the oracle (within 30 dB of the mix around them; others may be detected or missed). A
+  class that the source lacks counts as its stand-in.
+- **Timing SD**: standard deviation of the detected onsets' errors after the item's mean error is taken off.
 - **Velocity correlation**: Spearman's, of true velocities with levels in the class's band in the 50 ms after
   the onset; items with five strokes of the class or more.
 - **Log-mel distance**: mean absolute difference to the oracle in dB, 80 mel bands, windows of 1024 every 256
@@ -69,17 +69,17 @@ _NOTES = """\
 - **Likeness to source**: d_target / (d_source + d_target), d the mean distance to the nearest hit (64 mel
   bands, loudness-normalised, of the 93 ms after each onset). 1 sounds like the source, 0 like the target's
   recording.
-- **Energy above 8 kHz**: its share of the whole against the oracle's; + is brighter.
+- **Energy above 8 kHz**: its proportion of the whole against the oracle's; + is brighter.
 - **SI-SDR** (Le Roux et al. 2019) of a stem against the true one, scale-invariant; what is below -30 dB counts
   as -30 dB. A class counts where its true stem is within 40 dB of the recording; what leaks into the stems of
   the others is a level in dB against the recording. "NMF" is non-negative matrix factorisation, with templates
-  learnt from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
+  learned from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
 - **Plain slices, NMF stems, true stems**: the resequencer without a separator, with NMF's stems, with the
-  source's own; "true stems and events" is also told what the source plays.
+  source's own; "true stems and events" is also given what the source plays.
 - **Latent, generated attacks**: with `--attack none`, the network's own sound from the first sample on. In the
   other rows the source's own hits begin each stroke.
 - **Latent, true events; best copies; oracle through the codec**: the latent engine's stages exchanged for the
-  truth one after the other. The MIDI rhythm is the target's true events; "true events" is told those of the
+  truth one after the other. The MIDI rhythm is the target's true events; "true events" is given those of the
   source too; "best copies" copies the source's latents that are nearest to the oracle's; the last has the
   oracle's own.
 - **Loop given back**: log-mel distance of a loop to the loop played at its own transcription by the kit that
@@ -88,7 +88,7 @@ _NOTES = """\
   + is sound ahead of its attack. Onsets less than 60 ms after another do not count.
 - **Real-time factor**: seconds of result a second of computing, models loaded, both transcriptions included.
 - **Peak memory**: of a process that loads the models and renders one item.
-- Systems are read against the oracle, which is far from perfect: the evaluation transcriber mishears it too.
+- Systems are read against the oracle, on which the evaluation transcriber makes mistakes too.
 """
 
 
@@ -147,7 +147,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += [
             "## Real loops",
             "",
-            f"{loops[0]['n']} stretches of held-out real loops play held-out rhythms:"
+            f"{loops[0]['n']} regions of held-out real loops play held-out rhythms:"
             " agreement of the onsets with the rhythm's. And a kit is extracted from each.",
             "",
             *_table(loops, _LOOPS),
@@ -205,8 +205,8 @@ def _name(row: Mapping[str, Any]) -> str:
 def _of_the_bound(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return how much of the gain of the last row over the first one the others have."""
     first, *others, last = [(row["system"], row["measures"]["mean"]["mean"]) for row in rows]
-    shares = [f"{name} {(mean - first[1]) / (last[1] - first[1]):.0%}" for name, mean in others]
-    return f"Of the gain of the {last[0]} over the {first[0]}: {', '.join(shares)}."
+    gains = [f"{name} {(mean - first[1]) / (last[1] - first[1]):.0%}" for name, mean in others]
+    return f"Of the gain of the {last[0]} over the {first[0]}: {', '.join(gains)}."
 
 
 def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

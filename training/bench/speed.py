@@ -51,7 +51,7 @@ def measure_speed(
         lengths_s: of the recordings.
         redrum: the command line that starts `redrum`.
         device: where the models run.
-        progress: is told "speed" and the share done.
+        progress: is called with "speed" and the proportion done.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
@@ -101,12 +101,12 @@ def _recording(folder: Path, length_s: float) -> Path:
 
 
 def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
-    """Yield a loop again and again until it is as long as asked."""
+    """Yield a loop again and again until it has the requested length."""
     samples = loop.read(0, loop.n_samples)
-    left = round(length_s * loop.sample_rate)
-    while left > 0:
-        yield samples[:, :left]
-        left -= samples.shape[1]
+    remaining = round(length_s * loop.sample_rate)
+    while remaining > 0:
+        yield samples[:, :remaining]
+        remaining -= samples.shape[1]
 
 
 def _command_s(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> float:
@@ -168,7 +168,7 @@ def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **option
     rhythm = read_midi(find_rhythm(_RHYTHM).path)
     settings = RenderSettings(length="source", engine=engine, **options)
     if engine == "latent":
-        redrummer.latent  # noqa: B018 (it is loaded when it is first asked for)
+        redrummer.latent  # noqa: B018 (it is loaded on first use)
     began = time.perf_counter()
     for _ in redrummer.redrum(recording, rhythm, settings).blocks():
         pass
@@ -269,11 +269,11 @@ def _codec_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     memory = [row for row in rows if row.get("peak_memory_mb") is not None]
     if memory:
-        told = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
+        sizes = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
         lines += [
             "",
-            f"To code and decode one channel whole takes {', '.join(told)}, with the sound and its latents.",
-            "The latent engine works through stretches instead, and keeps neither.",
+            f"To code and decode one channel whole takes {', '.join(sizes)}, with the sound and its latents.",
+            "The latent engine works in blocks instead, and holds neither whole.",
         ]
     return lines
 

@@ -114,7 +114,7 @@ class ProceduralPool:
     """
 
     generator: torch.Generator
-    size: int = 40  # one-shots held per class and articulation
+    size: int = 40  # one-shots in stock per class and articulation
     hits: dict[tuple[str, str], list[OneShot]] = field(default_factory=dict)
 
     def fill(self) -> None:

@@ -33,7 +33,7 @@ PACK_FORMAT = "redrum-pack 1"
 PACK_FILES = ("kits.safetensors", "rhythms.safetensors", "loops.safetensors")
 _log = logging.getLogger(__name__)
 
-# What a manifest must say of each file; it may say more.
+# The columns that a manifest must have; it may have more.
 _COLUMNS = {
     "kits": ("path", "kit", "kind", "class", "articulation", "kit_level_db", "tier", "licence", "duplicate_of"),
     "rhythms": ("path", "style", "performer", "tier", "licence"),
@@ -194,7 +194,7 @@ def _pack_rhythms(data: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str
     """Return the rows of the usable rhythms and their event columns end to end."""
     from transform.midi import read_midi  # loading a pack does without a MIDI library
 
-    kept: list[dict[str, Any]] = []
+    usable: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
     for row in rows:
         try:
@@ -217,9 +217,9 @@ def _pack_rhythms(data: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str
                 axis=1,
             )
         )
-        kept.append(row | {"bpm": rhythm.bpm, "n_beats": rhythm.n_beats})
+        usable.append(row | {"bpm": rhythm.bpm, "n_beats": rhythm.n_beats})
     events = np.concatenate(columns).T if columns else np.zeros((4, 0))
-    return kept, {"events": torch.from_numpy(np.ascontiguousarray(events)), "end": _ends(columns)}
+    return usable, {"events": torch.from_numpy(np.ascontiguousarray(events)), "end": _ends(columns)}
 
 
 def _ends(entries: Sequence[np.ndarray]) -> Tensor:

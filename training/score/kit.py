@@ -33,18 +33,18 @@ _HELD_OUT = 1 / 6  # of a kit's hits
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Distances in dB before and after, and by which share they fell, with its 95 % interval."""
+class KitGain:
+    """Distances in dB before and after, and how much lower they are (0..1), with its 95 % interval."""
 
     before: float
     after: float
-    share: float
+    lower_by: float
     low: float
     high: float
     n: int  # recordings
 
     @classmethod
-    def of(cls, before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Gain:
+    def of(cls, before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> KitGain:
         """Return the gain of paired distances; the interval is a bootstrap over the pairs."""
         pairs = np.array([before, after], dtype=np.float64)
         drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
@@ -54,7 +54,7 @@ class Gain:
 
     def cells(self) -> dict[str, str]:
         """Return the row of a table."""
-        lower = f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
+        lower = f"{self.lower_by:.0%} ({self.low:.0%} to {self.high:.0%})"
         return {"before": f"{self.before:.2f} dB", "after": f"{self.after:.2f} dB", "lower by": lower}
 
 

@@ -1,4 +1,4 @@
-"""How well a transcriber hears: F by class on synthetic recordings of known and of unknown kits and rhythms."""
+"""How well a transcriber detects: F by class on synthetic recordings, of its training kits and of others."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def make_recordings(
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
         audio = render_batch([recipe], dry_stems=stems[None])[0]
-        heard, unheard = as_events(recipe, audible), as_events(recipe, ~audible)
-        recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
+        events, hardly_audible = as_events(recipe, audible), as_events(recipe, ~audible)
+        recordings.append(AnnotatedRecording(audio, events, hardly_audible, kit.name, kit.kind))
     return recordings
 
 
@@ -160,8 +160,8 @@ def f_scores(counts: Sequence[ItemCounts], *, n_resamples: int = 1000, seed: int
 def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
     """Return a table of F @50 ms: rows are sides of the split and kinds of kit, columns classes and "micro".
 
-    A cell is the mean and the 95 % interval. The row of known kits and rhythms shows what strangeness costs;
-    the last is what the rhythm transformer learns from, which should be heard as badly as unknown kits are
+    A cell is the mean and the 95 % interval. The row of known kits and rhythms shows the generalisation gap.
+    The last is what the rhythm transformer learns from, which should be transcribed as badly as unseen kits are
     (docs/method.md, decision 11). A side that the pack lacks has no row.
     """
     table: dict[str, dict[str, str]] = {}

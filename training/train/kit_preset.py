@@ -17,7 +17,7 @@ from training.card import derive_preset, note_scores
 from training.data.kit_folder import KitFolder
 from training.picture import show_spectrogram, write_picture
 from training.score.codec import round_trip
-from training.score.kit import Gain, coded_distances, coded_transcriptions, latent_distances
+from training.score.kit import KitGain, coded_distances, coded_transcriptions, latent_distances
 from training.score.measures import Audio
 from training.train.kit import (
     Base,
@@ -139,14 +139,14 @@ def _scores(
     if material.held_out is None and material.kit is not None:
         what = "hits that it was trained on, in other rhythms"
     rows = {
-        f"{what}, coded and decoded": Gain.of(*(coded_distances(codec, judges) for codec in codecs)),
-        "other drums, coded and decoded": Gain.of(*(coded_distances(codec, others) for codec in codecs)),
+        f"{what}, coded and decoded": KitGain.of(*(coded_distances(codec, judges) for codec in codecs)),
+        "other drums, coded and decoded": KitGain.of(*(coded_distances(codec, others) for codec in codecs)),
     }
     if base.rhythm is not None and material.kit is not None:
         recipes = material.whole(grooves, n=settings.n_latent, seed=settings.seed + _SCORING_SEED)
         renders = [latent_distances(codec, base.rhythm, transcriber, recipes, device) for codec in codecs]
         if renders[0]:
-            rows[f"{what}, redrummed (--engine latent)"] = Gain.of(*renders)
+            rows[f"{what}, redrummed (--engine latent)"] = KitGain.of(*renders)
     agreement = [coded_transcriptions(codec, transcriber, judges) for codec in codecs]
     names = ("onsets within 20 ms", "classes within 50 ms")
     table = {

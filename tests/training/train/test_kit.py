@@ -13,7 +13,7 @@ from training.data.segments import SegmentSettings
 from training.data.synthesis import SynthesisSettings
 from training.score.codec import round_trip
 from training.score.kit import (
-    Gain,
+    KitGain,
     filled,
     latent_distances,
     played,
@@ -152,11 +152,11 @@ def test_what_judges_is_not_what_trains():
 
 
 def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
-    gain = Gain.of([4.0, 2.0, 3.0, 3.0], [2.0, 1.0, 1.5, 1.5])
-    assert (gain.before, gain.after, gain.share) == (3.0, 1.5, 0.5)
+    gain = KitGain.of([4.0, 2.0, 3.0, 3.0], [2.0, 1.0, 1.5, 1.5])
+    assert (gain.before, gain.after, gain.lower_by) == (3.0, 1.5, 0.5)
     assert (gain.low, gain.high) == pytest.approx((0.5, 0.5))
-    mixed = Gain.of([3.0, 3.0, 3.0, 3.0], [1.0, 5.0, 1.0, 5.0])
-    assert mixed.share == 0.0
+    mixed = KitGain.of([3.0, 3.0, 3.0, 3.0], [1.0, 5.0, 1.0, 5.0])
+    assert mixed.lower_by == 0.0
     assert mixed.low < -0.2 < 0.2 < mixed.high
     assert gain.cells() == {"before": "3.00 dB", "after": "1.50 dB", "lower by": "50% (50% to 50%)"}
 
