@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.score.scores import markdown_table
 from transform.errors import OutputError
 from transform.events import CLASSES
 from transform.files import appearing_folder, write_text_atomic
@@ -128,11 +129,8 @@ def _score_lines(scores: Mapping[str, Any]) -> list[str]:
     for title, value in scores.items():
         if isinstance(value, Mapping):
             columns = list(next(iter(value.values())))
-            lines += [f"| {title} | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-            lines += [
-                f"| {row} | {' | '.join(str(cells[c]) for c in columns)} |" for row, cells in value.items()
-            ]
-            lines.append("")
+            rows = {row: [str(cells[c]) for c in columns] for row, cells in value.items()}
+            lines += [*markdown_table(title, columns, rows), ""]
         else:
             lines += [f"{title}: {value}", ""]
     return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.picture import write_picture
+from training.score.scores import markdown_table
 from transform.events import CLASS_NAMES, CLASSES
 from transform.files import write_text_atomic
 
@@ -190,11 +191,8 @@ def _draw_bars(axes: Axes, values: Sequence[Mapping[str, float] | None]) -> None
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
-    lines = [f"| | {' | '.join(c.title for c in columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    for row in rows:
-        cells = [_cell(row["measures"].get(column.key), column.digits) for column in columns]
-        lines.append(f"| {_name(row)} | {' | '.join(cells)} |")
-    return lines
+    cells = {_name(row): [_cell(row["measures"].get(c.key), c.digits) for c in columns] for row in rows}
+    return markdown_table("", [column.title for column in columns], cells)
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -210,13 +208,12 @@ def _of_the_bound(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = ["| | real-time factor | peak memory, MB |", "| --- | --- | --- |"]
+    cells: dict[str, list[str]] = {}
     for row in rows:
-        if (speed := row["measures"].get("real_time_factor")) is None:
-            continue
-        memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
-        lines.append(f"| {_name(row)} | {_cell(speed, 1)} | {memory} |")
-    return lines
+        if (speed := row["measures"].get("real_time_factor")) is not None:
+            memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
+            cells[_name(row)] = [_cell(speed, 1), memory]
+    return markdown_table("", ("real-time factor", "peak memory, MB"), cells)
 
 
 def _cell(value: Mapping[str, float] | None, digits: int) -> str:

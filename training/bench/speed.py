@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.bench.peak_memory import in_own_process, own_peak_mb
+from training.score.scores import markdown_table
 from transform.audio import SAMPLE_RATE, Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
@@ -63,25 +64,26 @@ def measure_speed(
     code_lengths_s = CODEC_LENGTHS_S if "codec" in stages else ()
     n_measured = len(stages) * len(lengths_s) + len(code_lengths_s) + len(engines)
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
+
+    def measured(folder: Path) -> Iterator[dict[str, Any]]:
         for length_s in lengths_s:
-            path = _recording(Path(folder), length_s)
+            path = _recording(folder, length_s)
             for stage in stages:
                 what = f"{stage} of {path.stem} s"
                 seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
                 row = {"stage": stage, "length_s": length_s, "seconds": seconds}
-                rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
-                if progress is not None:
-                    progress("speed", len(rows) / n_measured)
+                yield row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb}
         for length_s in code_lengths_s:
-            path, what = _recording(Path(folder), length_s), f"codec of {length_s:g} s"
+            path, what = _recording(folder, length_s), f"codec of {length_s:g} s"
             _, peak_mb = in_own_process(what, work_alone, preset, "codec", path, device)
-            rows.append({"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb})
-            if progress is not None:
-                progress("speed", len(rows) / n_measured)
+            yield {"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb}
         for engine in engines:
-            seconds = _command_s(redrum, preset, engine, Path(folder))
-            rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
+            seconds = _command_s(redrum, preset, engine, folder)
+            yield {"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds}
+
+    with tempfile.TemporaryDirectory() as folder:
+        for row in measured(Path(folder)):
+            rows.append(row)
             if progress is not None:
                 progress("speed", len(rows) / n_measured)
     if code_lengths_s:
@@ -230,14 +232,11 @@ def speed_table(result: Mapping[str, Any]) -> str:
     ]
     command = f"redrum bench --speed --preset {result['preset']} --device {result['device']}"
     lines += ["", "```", command, "```", ""]
-    lines += [f"| | {' | '.join(f'{length_s / 60:g} min' for length_s in lengths_s)} |"]
-    lines += [f"| --- |{' --- |' * len(lengths_s)}"]
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        cells = []
-        for row in (row for row in rows if row["stage"] == stage):
-            memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
-            cells.append(f"{row['real_time_factor']:.0f}x{memory}")
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
+        cells.setdefault(row["stage"], []).append(f"{row['real_time_factor']:.0f}x{memory}")
+    lines += markdown_table("", [f"{length_s / 60:g} min" for length_s in lengths_s], cells)
     lines += [
         "",
         "Times real time, and the most memory that a process needed which did nothing else, models included",
@@ -261,12 +260,12 @@ def speed_table(result: Mapping[str, Any]) -> str:
 
 def _codec_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the codec's costs as Markdown."""
-    lines = ["| codec | parameters | GMAC a second of a channel |", "| --- | --- | --- |"]
-    lines += [
-        f"| {row['codec']} | {row['parameters']:,} | {row['gmac_a_second']:.2f} |"
+    cells = {
+        row["codec"]: (f"{row['parameters']:,}", f"{row['gmac_a_second']:.2f}")
         for row in rows
         if "parameters" in row
-    ]
+    }
+    lines = markdown_table("codec", ("parameters", "GMAC a second of a channel"), cells)
     memory = [row for row in rows if row.get("peak_memory_mb") is not None]
     if memory:
         sizes = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from training.data.split import Split
-from transform.events import CLASSES
+from transform.events import CLASSES, Rhythm
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,17 @@ class Groove:
     class_index: np.ndarray  # int (N,), into CLASSES
     articulation: tuple[str, ...]
     velocity: np.ndarray  # float (N,), 0..1
+
+
+def event_columns(rhythm: Rhythm) -> dict[str, Any]:
+    """Return the event columns of a `Groove` that plays a rhythm, which must have a tempo map."""
+    assert rhythm.tempo_map is not None
+    return {
+        "onset_beats": rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
+        "class_index": np.array([CLASSES.index(e.drum_class) for e in rhythm.events]),
+        "articulation": tuple(e.articulation for e in rhythm.events),
+        "velocity": np.array([e.velocity for e in rhythm.events]),
+    }
 
 
 @dataclass(frozen=True, order=True)

@@ -136,6 +136,13 @@ def cells(scores: Mapping[str, Score], names: Iterable[str], digits: int) -> dic
     return {name: scores[name].cell(digits) if name in scores else "-" for name in names}
 
 
+def markdown_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table, whose first column holds the names of the rows."""
+    head = f"| {title} |" if title else "| |"
+    lines = [f"{head} {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    return lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+
+
 def means(items: Sequence[Mapping[str, float | None]], digits: int = 4) -> dict[str, float]:
     """Return each measure's mean over the recordings that have it."""
     found: dict[str, float] = {}

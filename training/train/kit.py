@@ -25,7 +25,7 @@ from torch.nn import functional
 from training.data.kit_folder import KitFolder
 from training.data.kits import SAMPLE_RATE, Kit, ProceduralPool
 from training.data.pack import Pack
-from training.data.rhythms import Groove
+from training.data.rhythms import Groove, event_columns
 from training.data.segments import SegmentCutter, Segments, SegmentSettings
 from training.data.split import Split
 from training.data.synthesis import SegmentRecipe, Synthesiser, SynthesisSettings
@@ -46,7 +46,6 @@ from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
 from transform.errors import CheckpointError
-from transform.events import CLASSES
 from transform.library import demo_recordings, list_rhythms
 from transform.midi import read_midi
 from transform.presets import Preset
@@ -157,8 +156,6 @@ def shipped_grooves() -> list[Groove]:
     """Return all rhythms there are, shipped and added, every fifth on the side that validates."""
     grooves = []
     for i, info in enumerate(list_rhythms()):
-        rhythm = read_midi(info.path)
-        assert rhythm.tempo_map is not None
         split: Split = "validate" if i % _HELD_OUT_RHYTHMS == 0 else "train"
         grooves.append(
             Groove(
@@ -167,10 +164,7 @@ def shipped_grooves() -> list[Groove]:
                 split=split,
                 bpm=info.bpm,
                 n_beats=info.beats,
-                onset_beats=rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
-                class_index=np.array([CLASSES.index(e.drum_class) for e in rhythm.events]),
-                articulation=tuple(e.articulation for e in rhythm.events),
-                velocity=np.array([e.velocity for e in rhythm.events]),
+                **event_columns(read_midi(info.path)),
             )
         )
     return grooves
