@@ -93,7 +93,7 @@ class Region(NamedTuple):
 class Truth(NamedTuple):
     """What sounds in latent frames, by the recipe."""
 
-    share: Tensor  # (..., 5, F): energy of each class against the whole; all 0 where no stroke sounds
+    proportion: Tensor  # (..., 5, F): of each class in the energy; all 0 where no stroke sounds
     is_silent: Tensor  # (..., F)
 
 
@@ -146,8 +146,8 @@ def truth_of(region: Region, hop: int) -> Truth:
     energy = region.stems.square().reshape(len(CLASSES), -1, hop).sum(dim=-1)  # (5, F)
     total, finished = energy.sum(dim=0), region.audio.square().reshape(-1, hop).sum(dim=-1)
     sounds = total > _QUIET * total.max().clamp_min(1e-12)
-    share = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
-    return Truth(share, finished <= _QUIET * finished.max().clamp_min(1e-12))
+    proportion = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
+    return Truth(proportion, finished <= _QUIET * finished.max().clamp_min(1e-12))
 
 
 def target_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there: Tensor | None) -> Tensor:
@@ -358,8 +358,8 @@ def _in_another_tone(audio: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _recoverable(target: Truth, source: Truth) -> Tensor:
     """Return 1 for frames of sources (B, F) that can be made again of the pseudo-targets, else 0."""
-    is_played = (target.share > 0).any(dim=-1, keepdim=True)  # (B, 5, 1)
-    return (((source.share * is_played).sum(dim=1) > 0.9) | source.is_silent).float()
+    is_played = (target.proportion > 0).any(dim=-1, keepdim=True)  # (B, 5, 1)
+    return (((source.proportion * is_played).sum(dim=1) > 0.9) | source.is_silent).float()
 
 
 def _stacked(truths: Sequence[Truth], device: torch.device) -> Truth:

@@ -176,7 +176,7 @@ def velocity_correlations(audio: Audio, events: Sequence[DrumEvent]) -> dict[str
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation of two lists; ties share their mean rank; 0 where a list is constant."""
+    """Return the rank correlation of two lists; ties get their mean rank; 0 where a list is constant."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     deviations = [values - values.mean() for values in ranks]
     scale = float(np.sqrt((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum()))

@@ -153,14 +153,7 @@ def train_codec(
         raise SettingsError(
             "phase B alone needs a trained encoder", hint="name the codec to begin with by --preset"
         )
-
-    def make(device: torch.device) -> _Run:
-        run = _Run(pack, out, settings, device)
-        if begin is not None:
-            run.begin_with(begin)
-        return run
-
-    return train("codec", out, make, **options)
+    return train("codec", out, lambda device: _Run(pack, out, settings, device, begin), **options)
 
 
 class _Run(Run):
@@ -169,7 +162,14 @@ class _Run(Run):
     settings: CodecTraining
     net: CodecNet
 
-    def __init__(self, pack: Pack, out: Path, settings: CodecTraining, device: torch.device) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        out: Path,
+        settings: CodecTraining,
+        device: torch.device,
+        begin: Preset | None = None,
+    ) -> None:
         torch.manual_seed(settings.seed)
         net = CodecNet(settings.model)
         super().__init__("codec", net, settings, device, kits=kits_of(pack.kits, "train"), pack=pack)
@@ -182,8 +182,10 @@ class _Run(Run):
         self.trained_on = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
         self.out, self.reports = out, CodecReports(out, self.unseen)
         self.terms: dict[str, Tensor] = {}  # of the last step
+        if begin is not None:
+            self._begin_with(begin)
 
-    def begin_with(self, preset: Preset) -> None:
+    def _begin_with(self, preset: Preset) -> None:
         """Take the weights of a preset's codec."""
         encoder = load_encoder(preset.weights("codec-encoder"))
         generator = load_generator(preset.weights("codec-generator"))

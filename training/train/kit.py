@@ -186,11 +186,8 @@ def train_kit(
         CheckpointError: the checkpoint is of another kit or preset.
     """
     began_s, limit_s = time.monotonic(), 60 * options.get("max_minutes", math.inf)
-
-    def make(device: torch.device) -> _Run:
-        return _Run(Material.of(folder, settings.seed), base, settings, device)
-
-    run, checkpoint = open_run("kit", out, make, **options), out / "kit.pt"
+    material, checkpoint = Material.of(folder, settings.seed), out / "kit.pt"
+    run = open_run("kit", out, lambda device: _Run(material, base, settings, device), **options)
     if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
         return checkpoint
     run.began_s, run.limit_s = began_s - run.spent_s, limit_s

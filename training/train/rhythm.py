@@ -184,11 +184,9 @@ def train_rhythm(
         SettingsError: the settings do not fit the codec.
     """
     change = None if begin is None else lambda net: net.load_state_dict(begin.state_dict())
-
-    def make(device: torch.device) -> RhythmRun:
-        return RhythmRun(pack, out, settings, trained, device, change)
-
-    return train("rhythm", out, make, **options)
+    return train(
+        "rhythm", out, lambda device: RhythmRun(pack, out, settings, trained, device, change), **options
+    )
 
 
 class _Stage(nn.Module):

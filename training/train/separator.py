@@ -161,11 +161,8 @@ def train_separator(
     Raises:
         PackError: the pack lacks what training or validation needs.
     """
-
-    def make(device: torch.device) -> _Run:
-        return _Run(pack, settings, load_transcriber(transcriber), device)
-
-    return train("separator", out, make, **options)
+    guide = load_transcriber(transcriber)
+    return train("separator", out, lambda device: _Run(pack, settings, guide, device), **options)
 
 
 class _Run(Run):

@@ -165,11 +165,7 @@ def train_transcriber(
     Raises:
         PackError: the pack lacks what training or validation needs.
     """
-
-    def make(device: torch.device) -> _Run:
-        return _Run(pack, settings, device, begin)
-
-    return train(settings.architecture, out, make, **options)
+    return train(settings.architecture, out, lambda device: _Run(pack, settings, device, begin), **options)
 
 
 class _Run(Run):

@@ -104,17 +104,17 @@ def test_the_truth_of_a_recording(source):
     part = render_scene(recipe_of(source, [(0.1, "KD"), (0.4, "SD")]), [])[0]
     truth = truth_of(part, 512)
     kick, snare = CLASSES.index("KD"), CLASSES.index("SD")
-    assert truth.share.shape == (5, 64)
-    assert not truth.share[:, :8].any()  # the kick is at 8.61
-    assert truth.share[kick, 9:12].tolist() == [1, 1, 1]
-    assert truth.share[snare, 36] > 0.5
+    assert truth.proportion.shape == (5, 64)
+    assert not truth.proportion[:, :8].any()  # the kick is at 8.61
+    assert truth.proportion[kick, 9:12].tolist() == [1, 1, 1]
+    assert truth.proportion[snare, 36] > 0.5
     assert not truth.is_silent[9:12].any()
     silenced = truth_of(part._replace(audio=part.audio * (torch.arange(LENGTH) >= 4096)), 512)
     assert silenced.is_silent[:8].all()
     assert not silenced.is_silent[9:12].any()
     nothing = truth_of(Region(torch.zeros(LENGTH), torch.zeros(5, LENGTH), ()), 512)
     assert nothing.is_silent.all()
-    assert not nothing.share.any()
+    assert not nothing.proportion.any()
 
 
 def test_wanted_attention_is_the_decisions_formula():

@@ -322,11 +322,10 @@ def test_the_papers_codec_makes_a_preset_the_papers(tiny_pack, settings, tmp_pat
     assert load_preset(preset).configuration == "paper"
 
 
-def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, new_run):
+def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path):
     paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     preset = load_preset(tmp_path / "preset")
-    begun = new_run(seed=5)
-    begun.begin_with(preset)
+    begun = module._Run(tiny_pack, tmp_path, settings(seed=5), torch.device("cpu"), preset)
     codec = Codec.load(*paths)
     for net in (begun.net, begun.average):
         assert same(dict(net.encoder.state_dict()), dict(codec._encoder.state_dict()))

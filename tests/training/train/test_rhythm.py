@@ -366,7 +366,7 @@ def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_p
     assert [entry["step"] for entry in said] == [2, 4]
     assert len(said[0]["alpha"]) == 3
     names = {path.name for path in (tmp_path / "samples").iterdir()}
-    assert {"0_source.wav", "0_target.wav", "0_wanted.wav", "0_0000002.wav", "1_0000004.wav"} <= names
+    assert {"0_source.wav", "0_target.wav", "0_pseudo.wav", "0_0000002.wav", "1_0000004.wav"} <= names
     assert "0000004.png" in names
     assert (tmp_path / "curves.png").exists()
 
