@@ -437,16 +437,16 @@ def source_files(module: str, root: Path) -> list[Path]:
         root: the folder that holds the packages.
     """
     found: dict[Path, None] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
+    pending = [module]
+    while pending:
+        name = pending.pop()
         place = root.joinpath(*name.split("."))
         path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
         if path is None or path in found or name in _PACKAGES or name.partition(".")[0] not in _PACKAGES:
             continue
         found[path] = None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imported(ast.parse(path.read_bytes()), package)
+        pending += _imported(ast.parse(path.read_bytes()), package)
     return sorted(found)
 
 

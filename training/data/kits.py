@@ -145,7 +145,7 @@ class ProceduralPool:
                     settled.add((key, place))
 
     def draw(self, rng: np.random.Generator, drum_class: str, articulation: str) -> OneShot:
-        """Return one stocked one-shot; an articulation nobody makes gives any of the class."""
+        """Return one stocked one-shot; one of an articulation that is not made is any of the class."""
         if (drum_class, articulation) not in self.hits:
             names = ARTICULATIONS[drum_class]
             articulation = names[0] if rng.random() < 0.6 else names[rng.integers(len(names))]

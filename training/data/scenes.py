@@ -54,7 +54,7 @@ class SceneStock:
 
 
 def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float) -> Pairs:
-    """Return scenes of one kind as a batch; of banks, a part of the frames is drawn anew.
+    """Return scenes of one kind as a batch; the frames of banks are drawn anew.
 
     Args:
         scenes: banks of as many frames, or segments.

@@ -96,18 +96,18 @@ class BandEnergies:
     def of(self, audio: Tensor, stems: Tensor) -> dict[str, Tensor]:
         """Return the fields of `Mixtures` from `diagonal` on, of audio (B, T) and its stems (B, 5, T)."""
         margin = N_HOPS // 2 * self.hop  # frame f is centred on sample f * hop
-        mix, parts = (
+        mix, sources = (
             analyse(functional.pad(sound, (margin, margin)), self.hop, every=self.every)
             for sound in (audio, stems)
         )
         power = mix.real.square() + mix.imag.square()
-        stem_power = parts.real.square() + parts.imag.square()
+        stem_power = sources.real.square() + sources.imag.square()
         bands = power @ self.weights
         level = bands.mean(dim=(1, 2), keepdim=True).clamp_min(1e-12)
         return {
             "diagonal": power @ self.squared,
             "beside": power @ self.products,
-            "cross": (mix.real[:, None] * parts.real + mix.imag[:, None] * parts.imag) @ self.weights,
+            "cross": (mix.real[:, None] * sources.real + mix.imag[:, None] * sources.imag) @ self.weights,
             "energy": stem_power.sum(dim=(-2, -1)),
             "mix_energy": power.sum(dim=(-2, -1)),
             "bands": bands / level,
