@@ -62,35 +62,39 @@ def measure_speed(
     stages = [name for name, stage in STAGES.items() if stage.needs in models]
     engines = [name for name in ("resequence", "latent") if name in stages]
     code_lengths_s = CODEC_LENGTHS_S if "codec" in stages else ()
-    n_measured = len(stages) * len(lengths_s) + len(code_lengths_s) + len(engines)
+    jobs: list[Callable[[Path], dict[str, Any]]] = [
+        partial(_stage_row, preset, stage, length_s, device) for length_s in lengths_s for stage in stages
+    ]
+    jobs += [partial(_codec_row, preset, length_s, device) for length_s in code_lengths_s]
+    jobs += [partial(_command_row, redrum, preset, engine) for engine in engines]
     rows: list[dict[str, Any]] = []
-
-    def measured(folder: Path) -> Iterator[dict[str, Any]]:
-        for length_s in lengths_s:
-            path = _recording(folder, length_s)
-            for stage in stages:
-                what = f"{stage} of {path.stem} s"
-                seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
-                row = {"stage": stage, "length_s": length_s, "seconds": seconds}
-                yield row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb}
-        for length_s in code_lengths_s:
-            path, what = _recording(folder, length_s), f"codec of {length_s:g} s"
-            _, peak_mb = in_own_process(what, work_alone, preset, "codec", path, device)
-            yield {"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb}
-        for engine in engines:
-            seconds = _command_s(redrum, preset, engine, folder)
-            yield {"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds}
-
     with tempfile.TemporaryDirectory() as folder:
-        for row in measured(Path(folder)):
-            rows.append(row)
+        for job in jobs:
+            rows.append(job(Path(folder)))
             if progress is not None:
-                progress("speed", len(rows) / n_measured)
+                progress("speed", len(rows) / len(jobs))
     if code_lengths_s:
         from training.bench.codec_cost import codec_costs  # here: it loads torch
 
         rows += codec_costs(chosen)
     return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
+
+
+def _stage_row(preset: str, stage: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
+    path, what = _recording(folder, length_s), f"{stage} of {length_s:g} s"
+    seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
+    row = {"stage": stage, "length_s": length_s, "seconds": seconds}
+    return row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb}
+
+
+def _codec_row(preset: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
+    row = _stage_row(preset, "codec", length_s, device, folder)
+    return {"codec": "memory", "length_s": length_s, "peak_memory_mb": row["peak_memory_mb"]}
+
+
+def _command_row(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> dict[str, Any]:
+    seconds = _command_s(redrum, preset, engine, folder)
+    return {"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds}
 
 
 def _recording(folder: Path, length_s: float) -> Path:
