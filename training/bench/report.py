@@ -103,14 +103,44 @@ def write_report(result: Mapping[str, Any], out: Path) -> list[Path]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return the tables of a benchmark's result, with what their columns mean."""
-    settings, rows = result["settings"], result["rows"]
-    pairs = [row for row in rows if row["material"] == "pairs"]
-    loops = [row for row in rows if row["material"] == "loops"]
-    stems = [row for row in rows if row["material"] == "stems"]
+    rows = result["rows"]
+    pairs, loops, stems = (
+        [row for row in rows if row["material"] == material] for material in ("pairs", "loops", "stems")
+    )
+    lines = _heading(result["settings"], rows, pairs[0]["n"])
+    for title, columns in (
+        ("Does it play the rhythm?", _PLAYED),
+        ("Does it sound like the source?", _SOUND),
+        ("Class F @50 ms", _CLASS_F),
+        ("Velocity correlation", _CLASS_VELOCITY),
+    ):
+        lines += [f"## {title}", "", *_table(pairs, columns), ""]
+    if stems:
+        about = "The pairs' sources taken apart: SI-SDR in dB of each class that sounds in them."
+        lines += ["## How clean are the stems?", "", about, "", *_table(stems, _STEMS), ""]
+        lines += [_of_the_bound(stems), ""]
+    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
+    if loops:
+        about = (
+            f"{loops[0]['n']} regions of held-out real loops play held-out rhythms:"
+            " agreement of the onsets with the rhythm's. And a kit is extracted from each."
+        )
+        lines += ["## Real loops", "", about, "", *_table(loops, _LOOPS), ""]
+    failed = [
+        f"{_name(row)} on {row['failures']} of {row['n']} {row['material']}" for row in rows if row["failures"]
+    ]
+    if failed:
+        lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
+    return "\n".join([*lines, "## What the columns mean", "", _NOTES])
+
+
+def _heading(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], n_pairs: int) -> list[str]:
+    """Return how a benchmark was made, as Markdown."""
     beside = f" --beside {settings['beside']}" if settings.get("beside") else ""
-    lines = ["# Benchmark", ""]
-    lines += [
-        f"{pairs[0]['n']} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
+    lines = [
+        "# Benchmark",
+        "",
+        f"{n_pairs} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
         f" seed {settings['seed']}. Means with 95 % intervals (bootstrap over kits and rhythms). Made with:",
         "",
         "```",
@@ -120,46 +150,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     if beside:
-        names = dict.fromkeys(f"`{row['preset']}`" for row in rows if "preset" in row)
-        lines += [
-            f"Rows that end in {', '.join(names)} are played with that preset's codec and transformer.",
-            "",
-        ]
-    for title, columns in (
-        ("Does it play the rhythm?", _PLAYED),
-        ("Does it sound like the source?", _SOUND),
-        ("Class F @50 ms", _CLASS_F),
-        ("Velocity correlation", _CLASS_VELOCITY),
-    ):
-        lines += [f"## {title}", "", *_table(pairs, columns), ""]
-    if stems:
-        lines += [
-            "## How clean are the stems?",
-            "",
-            "The pairs' sources taken apart: SI-SDR in dB of each class that sounds in them.",
-            "",
-            *_table(stems, _STEMS),
-            "",
-            _of_the_bound(stems),
-            "",
-        ]
-    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
-    if loops:
-        lines += [
-            "## Real loops",
-            "",
-            f"{loops[0]['n']} regions of held-out real loops play held-out rhythms:"
-            " agreement of the onsets with the rhythm's. And a kit is extracted from each.",
-            "",
-            *_table(loops, _LOOPS),
-            "",
-        ]
-    failed = [
-        f"{_name(row)} on {row['failures']} of {row['n']} {row['material']}" for row in rows if row["failures"]
-    ]
-    if failed:
-        lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
-    return "\n".join([*lines, "## What the columns mean", "", _NOTES])
+        names = ", ".join(dict.fromkeys(f"`{row['preset']}`" for row in rows if "preset" in row))
+        lines += [f"Rows that end in {names} are played with that preset's codec and transformer.", ""]
+    return lines
 
 
 def draw(result: Mapping[str, Any], picture: Path) -> bool:
