@@ -58,6 +58,7 @@ app = typer.Typer(
 )
 
 
+_KIT_MINUTES = 20.0  # of fine-tuning, if nothing else is requested
 Data = Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoint, log and curves are written.")]
 Begin = Annotated[
@@ -258,7 +259,9 @@ def rhythm(
 
 
 @_stage(
-    max_minutes=Annotated[float | None, typer.Option(metavar="N", help="Train for so long. [default: 20]")],
+    max_minutes=Annotated[
+        float | None, typer.Option(metavar="N", help=f"Train for so long. [default: {_KIT_MINUTES:g}]")
+    ],
     export=Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")
     ],
@@ -286,7 +289,7 @@ def kit(
     from training.train.kit_preset import export_kit, gains, name_for, place_for
     from transform.presets import user_folder
 
-    common = replace(common, max_minutes=common.max_minutes or 20.0)
+    common = replace(common, max_minutes=common.max_minutes or _KIT_MINUTES)
     settings, name = KitTraining(**common.settings()), name_for(folder, name)
     target, out = place_for(name, common.export), out or user_folder() / "training" / name
     found = read_kit_folder(folder)
