@@ -260,7 +260,8 @@ def rhythm(
 
 @_stage(
     max_minutes=Annotated[
-        float | None, typer.Option(metavar="N", help=f"Train for so long. [default: {_KIT_MINUTES:g}]")
+        float | None,
+        typer.Option(metavar="N", help=f"Train for so long. [default: {_KIT_MINUTES:g}]"),
     ],
     export=Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")

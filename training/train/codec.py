@@ -40,6 +40,7 @@ from training.train.loop import (
     export_model,
     half_cosine,
     read_checkpoint,
+    submodule,
     train,
 )
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
@@ -360,9 +361,11 @@ def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     config = config_from_json(state["config"], CodecConfig)
     names = "".join(f" --config {name}" for name, value in CONFIGURATIONS.items() if value == config)
     command = command_of(state, "codec --data PACK --out RUN", options=names)
-    encoder = export_model(state, EncoderNet(config), "codec-encoder", folder, command=command, part="encoder")
+    encoder = export_model(
+        submodule(state, "encoder"), EncoderNet(config), "codec-encoder", folder, command=command
+    )
     generator = export_model(
-        state, GeneratorNet(config), "codec-generator", folder, command=command, part="generator"
+        submodule(state, "generator"), GeneratorNet(config), "codec-generator", folder, command=command
     )
     note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
     return encoder, generator

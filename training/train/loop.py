@@ -337,9 +337,7 @@ def write_weights(state: dict[str, Any], model: str, path: Path) -> None:
         temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
 
 
-def export_model(
-    state: Mapping[str, Any], net: nn.Module, model: str, folder: Path, *, command: str, part: str = ""
-) -> Path:
+def export_model(state: Mapping[str, Any], net: nn.Module, model: str, folder: Path, *, command: str) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
     The preset's description and card follow; a folder that is no preset yet becomes one.
@@ -350,14 +348,18 @@ def export_model(
         model: such as "transcriber".
         folder: the preset's.
         command: what trained it.
-        part: the attribute of what was trained that is exported; "": all of it.
     """
-    path, prefix = folder / f"{model}.safetensors", f"{part}." if part else ""
-    average = {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
-    write_weights({**state, "average": average, "config": config_to_json(net.config)}, model, path)
+    path = folder / f"{model}.safetensors"
+    write_weights({**state, "config": config_to_json(net.config)}, model, path)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     describe_model(folder, model, weights=path, parameters=parameters, command=command)
     return path
+
+
+def submodule(state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a checkpoint whose averaged weights are those of one submodule of what was trained."""
+    average = {k.removeprefix(f"{name}."): v for k, v in state["average"].items() if k.startswith(f"{name}.")}
+    return {**state, "average": average}
 
 
 def command_of(state: Mapping[str, Any], stage: str, *, options: str = "") -> str:

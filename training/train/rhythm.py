@@ -34,6 +34,7 @@ from training.train.loop import (
     command_of,
     export_model,
     read_checkpoint,
+    submodule,
     train,
 )
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
@@ -462,10 +463,10 @@ def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
     state = read_checkpoint(checkpoint, "rhythm")
     command = command_of(state, "rhythm --data PACK --out RUN --preset PRESET")
     net = RhythmNet(config_from_json(state["config"], RhythmConfig))
-    paths = [export_model(state, net, "rhythm", folder, command=command, part="transformer")]
+    paths = [export_model(submodule(state, "transformer"), net, "rhythm", folder, command=command)]
     if state["step"] > json.loads(state["settings"])["generator_from"]:
         generator = GeneratorNet(config_from_json(state["generator_config"], CodecConfig))
         paths.append(
-            export_model(state, generator, "codec-generator", folder, command=command, part="generator")
+            export_model(submodule(state, "generator"), generator, "codec-generator", folder, command=command)
         )
     return paths
