@@ -72,7 +72,7 @@ Write = Annotated[bool, typer.Option("--write", help="Write the scores into the 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class StageOptions:
     """The options that all stages have."""
 
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False
@@ -113,21 +113,21 @@ class Common:
 
 
 def _stage(**otherwise: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a function whose last parameter is a `Common`: it has those options beside its own.
+    """Make a command of a function whose last parameter is `StageOptions`: they stand beside its own options.
 
     Args:
         otherwise: by name, what this command declares otherwise of a common option.
     """
 
     def register(run: Callable[..., None]) -> Callable[..., None]:
-        common = inspect.signature(Common, eval_str=True).parameters
+        common = inspect.signature(StageOptions, eval_str=True).parameters
         own = list(inspect.signature(run, eval_str=True).parameters.values())[:-1]
         shown = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
         shown += [p.replace(annotation=otherwise.get(name, p.annotation)) for name, p in common.items()]
 
         @wraps(run)
         def command(**arguments: Any) -> None:
-            given = Common(**{name: arguments.pop(name) for name in common})
+            given = StageOptions(**{name: arguments.pop(name) for name in common})
             run(**arguments, common=given)
 
         command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
@@ -169,7 +169,7 @@ def pack(
 
 
 @_stage()
-def transcriber(data: Data, out: Out, preset: Begin = None, *, common: Common) -> None:
+def transcriber(data: Data, out: Out, preset: Begin = None, *, common: StageOptions) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
     from training.train.transcriber import WARM_LEARNING_RATE, TranscriberTraining
 
@@ -179,7 +179,7 @@ def transcriber(data: Data, out: Out, preset: Begin = None, *, common: Common) -
 
 
 @_stage()
-def evaluation_transcriber(data: Data, out: Out, *, common: Common) -> None:
+def evaluation_transcriber(data: Data, out: Out, *, common: StageOptions) -> None:
     """Train the transcriber that judges in `redrum bench` and is used for nothing else."""
     from training.train.transcriber import evaluation_training
 
@@ -187,7 +187,7 @@ def evaluation_transcriber(data: Data, out: Out, *, common: Common) -> None:
 
 
 def _train_transcriber(
-    data: Path, out: Path, settings: TranscriberTraining, common: Common, begin: Preset | None = None
+    data: Path, out: Path, settings: TranscriberTraining, common: StageOptions, begin: Preset | None = None
 ) -> None:
     from training.train.transcriber import export_transcriber, train_transcriber
 
@@ -196,7 +196,7 @@ def _train_transcriber(
 
 
 @_stage()
-def separator(data: Data, out: Out, preset: BuiltOn, *, common: Common) -> None:
+def separator(data: Data, out: Out, preset: BuiltOn, *, common: StageOptions) -> None:
     """Train the separator: drum recording -> stems of five classes; the preset's transcriber guides it."""
     from training.train.separator import SeparatorTraining, export_separator, train_separator
 
@@ -225,7 +225,7 @@ def codec(
         ),
     ] = None,
     *,
-    common: Common,
+    common: StageOptions,
 ) -> None:
     """Train the codec, stage 1 of the paper: drum recording <-> latents."""
     from training.train.codec import codec_training, export_codec, train_codec
@@ -245,7 +245,7 @@ def rhythm(
         bool, typer.Option(help="Begin with the weights of the preset's transformer.")
     ] = False,
     *,
-    common: Common,
+    common: StageOptions,
 ) -> None:
     """Train the rhythm transformer, stage 2 of the paper: latents in another recording's rhythm."""
     from training.train import rhythm as stage
@@ -282,7 +282,7 @@ def kit(
         ),
     ] = None,
     *,
-    common: Common,
+    common: StageOptions,
 ) -> None:
     """Fine-tune a preset on a kit of your own, as a new preset."""
     from training.data.kit_folder import read_kit_folder

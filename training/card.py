@@ -30,7 +30,7 @@ _NEW_PRESET: dict[str, Any] = {
 def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -> None:
     """Write a new preset's folder that holds some models of another preset, to which others may be exported.
 
-    The other's words on its models, their limits, data and licence are copied, and its scores.
+    What the other's description states of its models, limits, data, licence and scores is copied.
 
     Args:
         base: the other preset.
@@ -42,8 +42,7 @@ def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -
         CheckpointError: the other preset lacks one of the models, or its file is damaged.
         OutputError: there is something in the folder's place, or it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists already", hint="name a new folder: nothing is replaced")
+    check_new_folder(folder)
     weights = {model: base.weights(model) for model in models}
     preset = _read(base.folder)
     left_out = {"about", *preset["models"]} - weights.keys()
@@ -54,6 +53,12 @@ def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -
         for path in weights.values():
             shutil.copyfile(path, temporary / path.name)
         _write(temporary, preset | {"name": name})
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise OutputError where there is something in the place of a new preset's folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already", hint="name a new folder: nothing is replaced")
 
 
 def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, command: str) -> None:

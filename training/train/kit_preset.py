@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.card import derive_preset, note_scores
+from training.card import check_new_folder, derive_preset, note_scores
 from training.data.kit_folder import KitFolder
 from training.picture import show_spectrogram, write_picture
 from training.score.codec import round_trip
@@ -67,8 +67,7 @@ def place_for(name: str, export: Path | None) -> Path:
         OutputError: there is a preset of this name already, or something in the folder.
     """
     if export is not None:
-        if export.exists() and (not export.is_dir() or any(export.iterdir())):
-            raise OutputError(f"{export} exists already", hint="name a new folder: nothing is replaced")
+        check_new_folder(export)
         return export
     target = user_folder() / "presets" / name
     if name in list_presets() or os.path.lexists(target):
