@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,8 +18,11 @@ from transform.errors import DeviceError, RedrumError, SettingsError
 from transform.terminal import guard_output, one_line
 
 if TYPE_CHECKING:
+    from training.data.pack import Pack
     from training.data.split import Split
+    from training.train.loop import RunOptions
     from training.train.transcriber import TranscriberTraining
+    from transform.presets import Preset
 
 
 class _Training(TyperGroup):
@@ -52,22 +58,82 @@ app = typer.Typer(
 )
 
 
+_KIT_MINUTES = 20.0  # of fine-tuning, if nothing else is requested
 Data = Annotated[Path, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoint, log and curves are written.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
-MaxMinutes = Annotated[float | None, typer.Option(metavar="N", help="Stop with a checkpoint after this time.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Export = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Write its weights (fp16) there, replacing older ones.")
+Begin = Annotated[
+    Path | None, typer.Option("--preset", metavar="DIR", help="Begin with its weights, not at random.")
 ]
-Steps = Annotated[
-    int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")]
+BuiltOn = Annotated[Path, typer.Option("--preset", metavar="DIR", help="Its models are built on.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")]
 Scored = Annotated[Path, typer.Option("--preset", metavar="DIR", help="A preset's folder.")]
 ScoreSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is other recordings.")]
 Write = Annotated[bool, typer.Option("--write", help="Write the scores into the preset and its card.")]
-Batch = Annotated[int | None, typer.Option(metavar="N", help="Recordings in a step.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """The options that all stages have."""
+
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="Stop with a checkpoint after this time.")
+    ] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its weights (fp16) there, replacing older ones.")
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps of the whole run, over which the rate falls.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed is another run.")] = None
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Recordings in a step.")] = None
+
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise SettingsError(f"--max-minutes is {self.max_minutes:g}; it must be above 0")
+
+    def settings(self, **more: float | None) -> dict[str, Any]:
+        """Return the settings that are given, with `more`; the others have their defaults."""
+        given = {"steps": self.steps, "seed": self.seed, "batch": self.batch, **more}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def run_options(self) -> RunOptions:
+        """Return how the run is carried out, "auto" resolved to a device."""
+        minutes = float("inf") if self.max_minutes is None else self.max_minutes
+        return {"max_minutes": minutes, "device": _device(self.device), "resume": self.resume}
+
+    def finish(self, checkpoint: Path, export: Callable[[Path, Path], Path | Iterable[Path]]) -> None:
+        """Print where the checkpoint is, and export its weights where that is requested."""
+        typer.echo(str(checkpoint))
+        if self.export is not None:
+            paths = export(checkpoint, self.export)
+            for path in [paths] if isinstance(paths, Path) else paths:
+                typer.echo(str(path))
+
+
+def _stage(**otherwise: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function whose last parameter is `StageOptions`: they stand beside its own options.
+
+    Args:
+        otherwise: by name, what this command declares otherwise of a common option.
+    """
+
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        common = inspect.signature(StageOptions, eval_str=True).parameters
+        own = list(inspect.signature(run, eval_str=True).parameters.values())[:-1]
+        shown = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
+        shown += [p.replace(annotation=otherwise.get(name, p.annotation)) for name, p in common.items()]
+
+        @wraps(run)
+        def command(**arguments: Any) -> None:
+            given = StageOptions(**{name: arguments.pop(name) for name in common})
+            run(**arguments, common=given)
+
+        command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        return app.command()(command)
+
+    return register
 
 
 @app.callback()
@@ -102,96 +168,54 @@ def pack(
     typer.echo(f"{out}: " + ", ".join(f"{counts[name]} {what}" for name, what in entries.items()))
 
 
-@app.command()
-def transcriber(
-    data: Data,
-    out: Out,
-    preset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Begin with its transcriber, not with random weights.")
-    ] = None,
-    resume: Resume = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    export: Export = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Batch = None,
-) -> None:
+@_stage()
+def transcriber(data: Data, out: Out, preset: Begin = None, *, common: StageOptions) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
-    limit = _minutes(max_minutes)
     from training.train.transcriber import WARM_LEARNING_RATE, TranscriberTraining
-    from transform.presets import load_preset
 
-    begin, rate = (None, None) if preset is None else (load_preset(preset), WARM_LEARNING_RATE)
-    settings = TranscriberTraining(**_given(steps=steps, seed=seed, batch=batch, learning_rate=rate))
-    how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume, "begin": begin}
-    _train_transcriber(settings, data, out, export, **how)
+    begin, rate = (None, None) if preset is None else (_preset(preset), WARM_LEARNING_RATE)
+    settings = TranscriberTraining(**common.settings(learning_rate=rate))
+    _train_transcriber(data, out, settings, common, begin=begin)
 
 
-@app.command()
-def evaluation_transcriber(
-    data: Data,
-    out: Out,
-    resume: Resume = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    export: Export = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Batch = None,
-) -> None:
+@_stage()
+def evaluation_transcriber(data: Data, out: Out, *, common: StageOptions) -> None:
     """Train the transcriber that judges in `redrum bench` and is used for nothing else."""
-    limit = _minutes(max_minutes)
     from training.train.transcriber import evaluation_training
 
-    settings = evaluation_training(**_given(steps=steps, seed=seed, batch=batch))
-    _train_transcriber(settings, data, out, export, resume=resume, max_minutes=limit, device=_device(device))
+    _train_transcriber(data, out, evaluation_training(**common.settings()), common)
 
 
-@app.command()
-def separator(
-    data: Data,
-    out: Out,
-    preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber guides the separator.")],
-    resume: Resume = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    export: Export = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Batch = None,
+def _train_transcriber(
+    data: Path, out: Path, settings: TranscriberTraining, common: StageOptions, begin: Preset | None = None
 ) -> None:
-    """Train the separator: drum recording -> stems of five classes."""
-    limit = _minutes(max_minutes)
-    from training.data.pack import load_pack
+    from training.train.transcriber import export_transcriber, train_transcriber
+
+    options = common.run_options()
+    common.finish(train_transcriber(_pack(data), out, settings, begin=begin, **options), export_transcriber)
+
+
+@_stage()
+def separator(data: Data, out: Out, preset: BuiltOn, *, common: StageOptions) -> None:
+    """Train the separator: drum recording -> stems of five classes; the preset's transcriber guides it."""
     from training.train.separator import SeparatorTraining, export_separator, train_separator
-    from transform.presets import load_preset
 
-    settings = SeparatorTraining(**_given(steps=steps, seed=seed, batch=batch))
-    guide = load_preset(preset).weights("transcriber")
-    how: dict[str, Any] = {"max_minutes": limit, "device": _device(device), "resume": resume}
-    checkpoint = train_separator(load_pack(data), out, settings, transcriber=guide, **how)
-    _finish(checkpoint, export, export_separator)
+    settings, options = SeparatorTraining(**common.settings()), common.run_options()
+    guide = _preset(preset).weights("transcriber")
+    common.finish(train_separator(_pack(data), out, settings, transcriber=guide, **options), export_separator)
 
 
-@app.command()
+@_stage(
+    batch=Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Segments of 0.74 s in a step. [default: 32, 8 on a processor]"),
+    ]
+)
 def codec(
     data: Data,
     out: Out,
     config: Annotated[str, typer.Option(help="hires, or paper: the paper's own.")] = "hires",
-    resume: Resume = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    export: Export = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Pieces of 0.74 s in a step. [default: 32, 8 on a processor]"),
-    ] = None,
-    preset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Begin with its codec, not with random weights.")
-    ] = None,
+    preset: Begin = None,
     adversarial: Annotated[
         float | None,
         typer.Option(
@@ -200,69 +224,56 @@ def codec(
             "[default: 0.25]",
         ),
     ] = None,
+    *,
+    common: StageOptions,
 ) -> None:
     """Train the codec, stage 1 of the paper: drum recording <-> latents."""
-    limit = _minutes(max_minutes)
-    from training.data.pack import load_pack
     from training.train.codec import codec_training, export_codec, train_codec
-    from transform.presets import load_preset
 
-    kind = _device(device)
-    given = _given(steps=steps, seed=seed, batch=batch, adversarial=adversarial)
-    settings = codec_training(config, kind, **given)
-    begin = None if preset is None else load_preset(preset)
-    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
-    checkpoint = train_codec(load_pack(data), out, settings, **how)
-    _finish(checkpoint, export, export_codec)
+    options = common.run_options()
+    settings = codec_training(config, options["device"], **common.settings(adversarial=adversarial))
+    begin = None if preset is None else _preset(preset)
+    common.finish(train_codec(_pack(data), out, settings, begin=begin, **options), export_codec)
 
 
-@app.command()
+@_stage()
 def rhythm(
     data: Data,
     out: Out,
-    preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber and codec are built on.")],
+    preset: BuiltOn,
     warm_start: Annotated[
         bool, typer.Option(help="Begin with the weights of the preset's transformer.")
     ] = False,
-    resume: Resume = False,
-    max_minutes: MaxMinutes = None,
-    device: Device = "auto",
-    export: Export = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Batch = None,
+    *,
+    common: StageOptions,
 ) -> None:
     """Train the rhythm transformer, stage 2 of the paper: latents in another recording's rhythm."""
-    limit = _minutes(max_minutes)
-    from training.data.pack import load_pack
-    from training.train.rhythm import (
-        export_rhythm,
-        load_trained,
-        load_transformer,
-        rhythm_training,
-        train_rhythm,
-    )
-    from transform.presets import load_preset
+    from training.train import rhythm as stage
 
-    kind = _device(device)
-    built_on = load_preset(preset)
-    trained = load_trained(built_on)
-    begin = load_transformer(built_on) if warm_start else None
-    settings = rhythm_training(trained, kind, **_given(steps=steps, seed=seed, batch=batch))
-    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume, "begin": begin}
-    checkpoint = train_rhythm(load_pack(data), out, settings, trained, **how)
-    _finish(checkpoint, export, export_rhythm)
+    options, base = common.run_options(), _preset(preset)
+    trained = stage.load_trained(base)
+    begin = stage.load_transformer(base) if warm_start else None
+    settings = stage.rhythm_training(trained, options["device"], **common.settings())
+    checkpoint = stage.train_rhythm(_pack(data), out, settings, trained, begin=begin, **options)
+    common.finish(checkpoint, stage.export_rhythm)
 
 
-@app.command()
+@_stage(
+    max_minutes=Annotated[
+        float | None,
+        typer.Option(metavar="N", help=f"Train for so long. [default: {_KIT_MINUTES:g}]"),
+    ],
+    export=Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")
+    ],
+    batch=Annotated[int | None, typer.Option(metavar="N", help="Segments of 0.74 s in a step.")],
+)
 def kit(
     folder: Annotated[
         Path,
         typer.Argument(metavar="FOLDER", help="Your one-shots and recordings; kit.toml may say what they are."),
     ],
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")
-    ] = None,
+    name: Name = None,
     preset: Annotated[str, typer.Option(metavar="NAME|DIR", help="The preset it begins as.")] = "default",
     out: Annotated[
         Path | None,
@@ -270,42 +281,34 @@ def kit(
             metavar="DIR", help="Where checkpoint and log are written. [default: in your data folder]"
         ),
     ] = None,
-    resume: Resume = False,
-    max_minutes: Annotated[float, typer.Option(metavar="N", help="Train for so long.")] = 20.0,
-    device: Device = "auto",
-    export: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")
-    ] = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Pieces of 0.74 s in a step.")] = None,
+    *,
+    common: StageOptions,
 ) -> None:
     """Fine-tune a preset on a kit of your own, as a new preset."""
-    limit = _minutes(max_minutes)
     from training.data.kit_folder import read_kit_folder
     from training.train.kit import Base, KitTraining, train_kit
     from training.train.kit_preset import export_kit, gains, name_for, place_for
-    from transform.presets import load_preset, user_folder
+    from transform.presets import user_folder
 
-    settings = KitTraining(**_given(steps=steps, seed=seed, batch=batch))
-    name = name_for(folder, name)
-    target, out = place_for(name, export), out or user_folder() / "training" / name
+    common = replace(common, max_minutes=common.max_minutes or _KIT_MINUTES)
+    settings, name = KitTraining(**common.settings()), name_for(folder, name)
+    target, out = place_for(name, common.export), out or user_folder() / "training" / name
     found = read_kit_folder(folder)
-    for report in found.files:
-        typer.echo(str(report))
-    typer.echo(found.summary)
-    kind = _device(device)
-    if device == "auto" and kind == "mps":
-        kind = "cpu"  # these models have not been run on it
-    base = Base.load(load_preset(preset))
-    how: dict[str, Any] = {"max_minutes": limit, "device": kind, "resume": resume}
-    checkpoint = train_kit(found, base, out, settings, **how)
-    command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {max_minutes:g}"
-    made = export_kit(checkpoint, found, base, target, settings, name=name, command=command, device=kind)
+    for line in (*found.files, found.summary):
+        typer.echo(str(line))
+    options = common.run_options()
+    if (common.device, options["device"]) == ("auto", "mps"):
+        options["device"] = "cpu"  # these models have not been run on it
+    base = Base.load(_preset(preset))
+    checkpoint = train_kit(found, base, out, settings, **options)
+    command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {common.max_minutes:g}"
+    made = export_kit(
+        checkpoint, found, base, target, settings, name=name, command=command, device=options["device"]
+    )
     typer.echo(f"{made.folder}: preset {made.name}")
     for row, cells in gains(made):
         typer.echo(f"  {row}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
-    typer.echo(f"  use it with --preset {made.name if export is None else export}; to go on: {checkpoint}")
+    typer.echo(f"  use it with --preset {common.export or made.name}; to go on: {checkpoint}")
 
 
 @app.command()
@@ -318,17 +321,14 @@ def preset(
         list[str] | None,
         typer.Option(metavar="MODEL", help="To take; repeat it. [default: transcriber and separator]"),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")
-    ] = None,
+    name: Name = None,
 ) -> None:
     """Begin a preset with models of another one; those that you train join them by --export FOLDER."""
     from training.card import begin_preset
     from training.train.kit_preset import name_for
-    from transform.presets import load_preset
 
     taken = model or ["transcriber", "separator"]
-    begin_preset(load_preset(base), folder, name_for(folder, name), taken)
+    begin_preset(_preset(base), folder, name_for(folder, name), taken)
     typer.echo(f"{folder}: {', '.join(taken)} of {base}")
 
 
@@ -345,32 +345,28 @@ def score(
     write: Write = False,
 ) -> None:
     """Score a preset's transcriber on a pack's kits and rhythms, or on annotated recordings."""
-    from transform.presets import load_preset
-
     if (data is None) == (recordings is None):
-        raise SettingsError("what is scored on is not said", hint="give either --data or --recordings")
-    weights = load_preset(preset).weights("transcriber")
+        raise SettingsError("there is nothing to score on", hint="give either --data or --recordings")
+    weights = _preset(preset).weights("transcriber")
     if recordings is not None:
         _score_recordings(recordings, weights)
+    if data is None:
         return
-    assert data is not None
-    from training.card import note_scores
     from training.data.kits import kits_of
-    from training.data.pack import load_pack
     from training.score.cuts import cut_loops, score_cuts
     from training.score.transcriber import score_table
     from transform.transcriber import Transcriber, load_transcriber
 
-    listener, loaded = load_transcriber(weights), load_pack(data)
-    tables = {"F @50 ms (95 % interval over recordings)": score_table(listener, loaded, n=n, seed=seed)}
-    if kits_of(loaded.kits, "test"):
-        loops = cut_loops(loaded, "test", n=2 * n, seed=seed)
-        tables["Loops of test kits, share of them"] = score_cuts(Transcriber(listener), loops)
+    net, pack = load_transcriber(weights), _pack(data)
+    tables = {"F @50 ms (95 % interval over recordings)": score_table(net, pack, n=n, seed=seed)}
+    if kits_of(pack.kits, "test"):
+        loops = cut_loops(pack, "test", n=2 * n, seed=seed)
+        tables["Loops of test kits, share of them"] = score_cuts(Transcriber(net), loops)
     for table in tables.values():
         _print_table(table, 28)
     if write:
-        remake = f"redrum train score --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
-        note_scores(preset, "transcriber", {"Made with": f"`{remake}`", **tables})
+        command = f"score --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
+        _write_scores(preset, "transcriber", command, tables)
 
 
 def _score_recordings(folder: Path, weights: Path) -> None:
@@ -403,28 +399,21 @@ def score_separator(
     write: Write = False,
 ) -> None:
     """Score a preset's separator on kits and rhythms of each side, against baselines and the ideal mask."""
-    from training.card import note_scores
-    from training.data.pack import load_pack
     from training.score.separator import separation_tables
-    from transform.presets import load_preset
     from transform.separator import Separator
     from transform.transcriber import Transcriber
 
-    loaded = load_preset(preset)
-    listener = Transcriber.load(loaded.weights("transcriber"))
-    tables = separation_tables(
-        listener, Separator.load(loaded.weights("separator")), load_pack(data), n=n, seed=seed
-    )
-    for side, table in tables.items():
-        typer.echo(f"SI-SDR in dB, {side}")
+    loaded = _preset(preset)
+    transcriber = Transcriber.load(loaded.weights("transcriber"))
+    scored = Separator.load(loaded.weights("separator"))
+    found = separation_tables(transcriber, scored, _pack(data), n=n, seed=seed)
+    tables = {f"SI-SDR in dB, {side}": table for side, table in found.items()}
+    for title, table in tables.items():
+        typer.echo(title)
         _print_table({f"  {row}": cells for row, cells in table.items()}, 26)
     if write:
-        remake = (
-            f"redrum train score-separator --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
-        )
-        scores: dict[str, Any] = {"Made with": f"`{remake}`"}
-        scores |= {f"SI-SDR in dB, {side}": table for side, table in tables.items()}
-        note_scores(preset, "separator", scores)
+        command = f"score-separator --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        _write_scores(preset, "separator", command, tables)
 
 
 @app.command()
@@ -435,61 +424,43 @@ def score_codec(
     seed: ScoreSeed = 2,
     write: Write = False,
 ) -> None:
-    """Score a preset's codec: what it keeps of known kits, of unknown ones and of held-out loops."""
-    from training.card import note_scores
-    from training.data.pack import load_pack
+    """Score a preset's codec: how well it codes training kits, other kits and held-out loops."""
     from training.score.codec import codec_table
-    from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
+    from training.train.evaluation_transcriber import load_evaluation_transcriber
     from transform.codec import Codec
-    from transform.presets import load_preset
 
-    loaded = load_preset(preset)
-    kept = Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
-    listener = load_evaluation_transcriber(shipped_weights())
-    table = codec_table(kept, load_pack(data), listener, n=n, seed=seed)
+    loaded = _preset(preset)
+    scored = Codec.load(loaded.weights("codec-encoder"), loaded.weights("codec-generator"))
+    table = codec_table(scored, _pack(data), load_evaluation_transcriber(), n=n, seed=seed)
     _print_table(table, 20)
     if write:
-        remake = f"redrum train score-codec --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
-        scores = {"Made with": f"`{remake}`", "Mean (95 % interval over recordings)": table}
-        note_scores(preset, "codec-generator", scores)
-
-
-def _finish(
-    checkpoint: Path, folder: Path | None, export: Callable[[Path, Path], Path | Iterable[Path]]
-) -> None:
-    """Print where a training's checkpoint is, and export its weights into the folder if there is one."""
-    typer.echo(str(checkpoint))
-    if folder is not None:
-        paths = export(checkpoint, folder)
-        for path in [paths] if isinstance(paths, Path) else paths:
-            typer.echo(str(path))
+        command = f"score-codec --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        _write_scores(preset, "codec-generator", command, {"Mean (95 % interval over recordings)": table})
 
 
 def _print_table(table: Mapping[str, Mapping[str, str]], width: int) -> None:
-    """Print the rows of a table, their names as wide as said."""
+    """Print the rows of a table, their names padded to a width."""
     for row, cells in table.items():
         typer.echo(f"{row:{width}}" + "  ".join(f"{name} {value}" for name, value in cells.items()))
 
 
-def _given(**options: float | None) -> dict[str, Any]:
-    """Return the options that were given; the others keep the defaults that the settings state."""
-    return {name: value for name, value in options.items() if value is not None}
+def _write_scores(preset: Path, model: str, command: str, tables: Mapping[str, Any]) -> None:
+    """Write tables of scores into a preset and its card, with the command that makes them."""
+    from training.card import note_scores
+
+    note_scores(preset, model, {"Made with": f"`redrum train {command}`", **tables})
 
 
-def _minutes(asked: float | None) -> float:
-    if asked is not None and not asked > 0:
-        raise SettingsError(f"--max-minutes is {asked:g}; it must be above 0")
-    return float("inf") if asked is None else asked
-
-
-def _train_transcriber(
-    settings: TranscriberTraining, data: Path, out: Path, export: Path | None, **how: Any
-) -> None:
+def _pack(folder: Path) -> Pack:
     from training.data.pack import load_pack
-    from training.train.transcriber import export_transcriber, train_transcriber
 
-    checkpoint = train_transcriber(load_pack(data), out, settings, **how)
-    _finish(checkpoint, export, export_transcriber)
+    return load_pack(folder)
+
+
+def _preset(name: str | Path) -> Preset:
+    from transform.presets import load_preset
+
+    return load_preset(name)
 
 
 def _device(name: str) -> str:

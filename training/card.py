@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.score.scores import markdown_table
 from transform.errors import OutputError
 from transform.events import CLASSES
 from transform.files import appearing_folder, write_text_atomic
@@ -29,7 +30,7 @@ _NEW_PRESET: dict[str, Any] = {
 def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -> None:
     """Write a new preset's folder that holds some models of another preset, to which others may be exported.
 
-    What the other says of its models, their limits, data and licence comes along, its scores too.
+    What the other's description states of its models, limits, data, licence and scores is copied.
 
     Args:
         base: the other preset.
@@ -41,8 +42,7 @@ def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -
         CheckpointError: the other preset lacks one of the models, or its file is damaged.
         OutputError: there is something in the folder's place, or it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists already", hint="name a new folder: nothing is replaced")
+    check_new_folder(folder)
     weights = {model: base.weights(model) for model in models}
     preset = _read(base.folder)
     left_out = {"about", *preset["models"]} - weights.keys()
@@ -53,6 +53,12 @@ def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -
         for path in weights.values():
             shutil.copyfile(path, temporary / path.name)
         _write(temporary, preset | {"name": name})
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise OutputError where there is something in the place of a new preset's folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already", hint="name a new folder: nothing is replaced")
 
 
 def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, command: str) -> None:
@@ -128,11 +134,8 @@ def _score_lines(scores: Mapping[str, Any]) -> list[str]:
     for title, value in scores.items():
         if isinstance(value, Mapping):
             columns = list(next(iter(value.values())))
-            lines += [f"| {title} | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-            lines += [
-                f"| {row} | {' | '.join(str(cells[c]) for c in columns)} |" for row, cells in value.items()
-            ]
-            lines.append("")
+            rows = {row: [str(cells[c]) for c in columns] for row, cells in value.items()}
+            lines += [*markdown_table(title, columns, rows), ""]
         else:
             lines += [f"{title}: {value}", ""]
     return lines

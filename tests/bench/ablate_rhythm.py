@@ -1,4 +1,4 @@
-"""What the rhythm transformer owes to its decisions: short trainings without one of them each.
+"""Ablation of the rhythm transformer's decisions: short trainings without one of them each.
 
     python tests/bench/ablate_rhythm.py --data PACK --preset PRESET --out DIR --steps 400
 
@@ -58,7 +58,7 @@ def _from_anywhere(net: RhythmNet) -> None:
 VARIANTS = {
     "begin": Variant("as it begins, untrained", learns=False),
     "whole": Variant("as it is built"),
-    "2": Variant("decision 2: B_rhythm knows the target alone", change=_without_keys),
+    "2": Variant("decision 2: B_rhythm of the target alone", change=_without_keys),
     "4": Variant("decision 4: what begins is no copy", change=_from_anywhere),
     "4, heads": Variant(
         "decision 4: each head carries a quarter of the channels, as in the paper",
@@ -102,7 +102,7 @@ app = typer.Typer(add_completion=False)
 def main(
     data: Annotated[Path, typer.Option(metavar="PACK", help="What `redrum train pack` made.")],
     preset: Annotated[Path, typer.Option(metavar="DIR", help="Its transcriber and codec are built on.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are written.")],
     steps: Annotated[int, typer.Option(min=1)] = 400,
 ) -> None:
     """Train all variants that have no result yet, and write the table."""
@@ -111,15 +111,15 @@ def main(
     store, stock = out / "ablation.jsonl", None
     lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
     entries = {entry["variant"]: entry["scores"] for entry in map(json.loads, lines)}
-    known = {name: scores for name, scores in entries.items() if name in VARIANTS}
+    results = {name: scores for name, scores in entries.items() if name in VARIANTS}
     for name, variant in VARIANTS.items():
-        if name in known:
+        if name in results:
             continue
-        known[name], stock = train_variant(pack, out / name, trained, variant, stock, steps=steps)
+        results[name], stock = train_variant(pack, out / name, trained, variant, stock, steps=steps)
         with ConfinedFolder(out).append(store.name) as log:
-            log.write(json.dumps({"variant": name, "scores": known[name]}) + "\n")
-        write_text_atomic(out / "ablation.md", table(known), overwrite=True)
-        typer.echo(f"{name}: {known[name]}")
+            log.write(json.dumps({"variant": name, "scores": results[name]}) + "\n")
+        write_text_atomic(out / "ablation.md", table(results), overwrite=True)
+        typer.echo(f"{name}: {results[name]}")
 
 
 def table(scores: Mapping[str, Mapping[str, float]]) -> str:

@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from training.data.synthesis import SEGMENT_SAMPLES
-from training.train.rhythm_reports import show_shares
+from training.picture import show_attention
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import appearing
@@ -33,7 +33,7 @@ from transform.transcriber import Transcriber
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Shares = NDArray[np.float32]
+Attention = NDArray[np.float32]
 _SEGMENT_S = SEGMENT_SAMPLES / SAMPLE_RATE
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B07C00", "#AA4499")  # of the classes
 _LINE: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.3}  # at a stroke
@@ -44,9 +44,9 @@ _SOURCE, _RHYTHM = "electronic-breakbeat-124bpm", "electronic-half-time-140bpm"
 class Attended:
     """What the frames of a target are made of; heads are averaged, a frame's gains summed."""
 
-    first: Shares  # (F, S + 1): what the first layer attends to, the last column being silence
-    later: tuple[Shares, ...]  # (F, F + 1): each other layer, which attends to the target's own frames
-    composed: Shares  # (F, S + 1): over all layers, of the source's frames
+    first: Attention  # (F, S + 1): what the first layer attends to, the last column being silence
+    later: tuple[Attention, ...]  # (F, F + 1): each other layer, which attends to the target's own frames
+    composed: Attention  # (F, S + 1): over all layers, of the source's frames
     frame_s: float
     source_events: Sequence[DrumEvent]
     target_events: Sequence[DrumEvent]
@@ -98,10 +98,10 @@ def _beginning(transcriber: Transcriber, recording: Recording) -> Listening:
     return listen(Recording.from_samples(samples, recording.sample_rate, recording.name), transcriber)
 
 
-def _at_any_gain(shares: Shares) -> Shares:
-    """Return shares (F, S * gains + 1) of a bank as shares (F, S + 1) of the source's frames."""
-    frames = shares[:, :-1].reshape(len(shares), len(GAINS), -1).sum(axis=1)
-    return np.concatenate((frames, shares[:, -1:]), axis=1)
+def _at_any_gain(attention: Attention) -> Attention:
+    """Return attention (F, S * gains + 1) to a bank as attention (F, S + 1) to the source's frames."""
+    frames = attention[:, :-1].reshape(len(attention), len(GAINS), -1).sum(axis=1)
+    return np.concatenate((frames, attention[:, -1:]), axis=1)
 
 
 def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> None:
@@ -113,7 +113,7 @@ def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> 
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 3, width_ratios=(0.7, 6, 2.6), height_ratios=(0.9, 6, 0.9))
     whole = figure.add_subplot(grid[1, 1])
-    _shares(whole, found.composed[:, :-1], found, found.source_events)
+    _draw_weights(whole, found.composed[:, :-1], found, found.source_events)
     whole.tick_params(labelbottom=False, labelleft=False)
     above = figure.add_subplot(grid[0, 1], sharex=whole)
     _strokes(above, found.target_events, is_upright=False)
@@ -129,9 +129,9 @@ def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> 
     below.set(ylim=(0, 1), xlabel="target, s")
     below.set_ylabel("silence", fontsize=9)
     column = grid[:, 2].subgridspec(1 + len(found.later), 1)
-    for i, shares in enumerate((found.first, *found.later)):
+    for i, attention in enumerate((found.first, *found.later)):
         axes = figure.add_subplot(column[i])
-        _shares(axes, shares[:, :-1], found, found.target_events if i else found.source_events)
+        _draw_weights(axes, attention[:, :-1], found, found.target_events if i else found.source_events)
         where = "its own frames" if i else "the source's"
         axes.set_title(f"layer {i + 1}, from {where}", fontsize=9, loc="left")
         axes.tick_params(labelsize=7)
@@ -139,9 +139,9 @@ def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> 
         figure.savefig(temporary, format="png", dpi=80, metadata={"Software": None})
 
 
-def _shares(axes: Axes, shares: Shares, found: Attended, keys: Sequence[DrumEvent]) -> None:
-    """Draw shares (F, keys) over seconds, with lines at the strokes of target and keys."""
-    show_shares(axes, shares, frame_s=found.frame_s)
+def _draw_weights(axes: Axes, attention: Attention, found: Attended, keys: Sequence[DrumEvent]) -> None:
+    """Draw attention (F, keys) over seconds, with lines at the strokes of target and keys."""
+    show_attention(axes, attention, frame_s=found.frame_s)
     for event in found.target_events:
         axes.axvline(event.onset_s, color=_COLOURS[CLASSES.index(event.drum_class)], **_LINE)
     for event in keys:
@@ -149,7 +149,7 @@ def _shares(axes: Axes, shares: Shares, found: Attended, keys: Sequence[DrumEven
 
 
 def _strokes(axes: Axes, events: Sequence[DrumEvent], *, is_upright: bool) -> None:
-    """Draw strokes in a lane a class, along the axis that is shared with a picture of shares."""
+    """Draw strokes in a lane a class, along the axis that is shared with a picture of attention."""
     lanes = [CLASSES.index(event.drum_class) for event in events]
     colours, onsets_s = [_COLOURS[lane] for lane in lanes], [event.onset_s for event in events]
     sizes = [4 + 26 * event.velocity for event in events]

@@ -67,7 +67,7 @@ def _repeated(loop: Recording, begin: int, n_samples: int) -> Iterator[Samples]:
         yield samples[:, : n_samples - start]
 
 
-def measure(out: Path, settings: BatchBench, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(out: Path, settings: BatchBench, announce: Callable[[str], None]) -> dict[str, Any]:
     """Return what the batch, single renders and the models alone take, and what is left after kills.
 
     Raises:
@@ -76,15 +76,15 @@ def measure(out: Path, settings: BatchBench, tell: Callable[[str], None]) -> dic
     (out / "stems").mkdir(parents=True, exist_ok=True)
     stems = write_stems(out / "stems", settings)
     recorded_s = [_length_s(path) for path in stems]
-    tell("the models alone")
+    announce("the models alone")
     alone_s = _alone_s(stems)
-    tell("batch")
+    announce("batch")
     calm = out / "calm"
     batch_s, memory_mb = timed_batch(out / "stems", calm)
-    tell("single renders")
+    announce("single renders")
     renders_s = _renders_s(stems[: settings.n_renders], out / "single")
     renders_s *= sum(recorded_s) / max(1e-9, sum(recorded_s[: settings.n_renders]))
-    tell("kills")
+    announce("kills")
     kills = _killed(out / "stems", calm, out / "killed", batch_s, settings)
     third = max(1, len(memory_mb) // 3)
     return {

@@ -1,4 +1,4 @@
-"""Measure what fine-tuning gains on kits that nobody trained on, and what it costs.
+"""Measure what fine-tuning gains on kits that were not trained on, and what it costs.
 
     python tests/bench/bench_kits.py --data PACK --out DIR
 
@@ -26,8 +26,8 @@ from training.data.kit_folder import read_kit_folder
 from training.data.kits import SAMPLE_RATE, Kit
 from training.data.pack import Pack, PackError, load_pack
 from training.data.synthesis import SegmentRecipe, audible_strokes, render_stems
-from training.score.codec import keep, kit_originals
-from training.score.kit import played, redrummed, rendered, with_held
+from training.score.codec import kit_originals, round_trip
+from training.score.kit import played, redrummed, rendered, with_held_out
 from training.score.measures import Audio, any_onset_f, log_mel_distance_db
 from training.score.scores import class_counts, pooled
 from training.score.transcriber import as_events
@@ -46,7 +46,7 @@ from transform.transcriber import Transcriber
 KITS = ("avl-red-zeppelin", "h2-gmrock", "synth-fm-1")
 
 _CODED, _LATENT = "oracle through the codec", "latent renders"
-_HELD, _WHOLE, _OTHERS = "held-out layers", "whole kit", "other kits of its side"
+_HELD_OUT, _WHOLE, _OTHERS = "held-out layers", "whole kit", "other kits of its side"
 _SCORES = ("log_mel_db", "onset_f_20", "class_f_50")
 
 
@@ -93,8 +93,8 @@ def divided(kit: Kit, n: int, seed: int) -> tuple[Kit, Kit]:
     dealt = [rng.permutation(voices[key]).tolist() for key in sorted(voices)]
     order = [hits[turn] for turn in range(max(map(len, dealt))) for hits in dealt if turn < len(hits)]
     given = sorted(order[:n])
-    known = {(kit.one_shots[i].drum_class, kit.one_shots[i].articulation) for i in given}
-    left = [i for key in known for i in voices[key] if i not in given]
+    voiced = {(kit.one_shots[i].drum_class, kit.one_shots[i].articulation) for i in given}
+    left = [i for key in voiced for i in voices[key] if i not in given]
     if not left:
         raise PackError(f"{kit.name} has no layers beside {n} one-shots", hint="name another kit with --kit")
     first, other = (tuple(kit.one_shots[i] for i in sorted(chosen)) for chosen in (given, left))
@@ -111,7 +111,7 @@ def write_one_shots(kit: Kit, folder: Path) -> None:
 
 
 def measure(
-    pack: Pack, preset: Preset, out: Path, settings: KitBench, tell: Callable[[str], None]
+    pack: Pack, preset: Preset, out: Path, settings: KitBench, announce: Callable[[str], None]
 ) -> dict[str, Any]:
     """Fine-tune on each kit, and return what it did to recordings of it and of others.
 
@@ -119,20 +119,20 @@ def measure(
         PackError: the pack lacks a kit, or layers that judge it.
         CheckpointError: the preset lacks a codec, or a run in `out` is of other sounds.
     """
-    known = {kit.name: kit for kit in pack.kits if kit.split in ("validate", "test")}
-    if missing := [name for name in settings.kits if name not in known]:
+    kits = {kit.name: kit for kit in pack.kits if kit.split in ("validate", "test")}
+    if missing := [name for name in settings.kits if name not in kits]:
         raise PackError(
             f"the pack holds no held-out kit called {', '.join(missing)}", hint="pack the test side too"
         )
     base, judge = Base.load(preset), load_evaluation_transcriber()
     entries: list[dict[str, Any]] = []
     for name in settings.kits:
-        tell(f"{name}: training")
-        given, left = divided(known[name], settings.n_one_shots, settings.seed)
+        announce(f"{name}: training")
+        given, left = divided(kits[name], settings.n_one_shots, settings.seed)
         made = _fine_tuned(given, base, out / name, settings)
         after = load_generator(made.weights("codec-generator"))
         codecs = [Codec(base.trained.encoder, generator) for generator in (base.trained.generator, after)]
-        tell(f"{name}: measuring")
+        announce(f"{name}: measuring")
         entries += [{"kit": name} | e for e in _judged(pack, given, left, base, codecs, judge, settings)]
     return {"schema": 1, "settings": asdict(settings), "rows": _rows(entries), "items": entries}
 
@@ -164,19 +164,19 @@ def _judged(
     n, seed = settings.n_recordings, settings.seed
     others = [o for o in kit_originals(pack, given.split, n=n, seed=seed, length_s=4.0) if o.name != given.name]
     for what, items in (
-        (_HELD, [item for item, _ in _recordings(pack, left, n, seed)]),
-        (_WHOLE, [item for item, _ in _recordings(pack, with_held(given, left), n, seed)]),
+        (_HELD_OUT, [item for item, _ in _recordings(pack, left, n, seed)]),
+        (_WHOLE, [item for item, _ in _recordings(pack, with_held_out(given, left), n, seed)]),
         (_OTHERS, [_Item(o.audio, o.events, o.hardly_audible, o.name) for o in others]),
     ):
         for item in items:
-            scores = [_scores(keep(codec, item.audio), item, judge) for codec in codecs]
+            scores = [_scores(round_trip(codec, item.audio), item, judge) for codec in codecs]
             yield {"what": f"{what}, {_CODED}", "rhythm": item.rhythm, "before": scores[0], "after": scores[1]}
     if base.rhythm is None:
         return
-    recordings = _recordings(pack, with_held(given, left), settings.n_latent, seed)
-    recipes, listener = [recipe for _, recipe in recordings], Transcriber(base.trained.listener)
-    for pair in zip(*(redrummed(c, base.rhythm, listener, recipes, "cpu") for c in codecs), strict=True):
-        item = _item(pair[0][1], with_held(given, left), "")
+    recordings = _recordings(pack, with_held_out(given, left), settings.n_latent, seed)
+    recipes, transcriber = [recipe for _, recipe in recordings], Transcriber(base.trained.transcriber)
+    for pair in zip(*(redrummed(c, base.rhythm, transcriber, recipes, "cpu") for c in codecs), strict=True):
+        item = _item(pair[0][1], with_held_out(given, left), "")
         scores = [_scores(audio, item, judge) for audio, _ in pair]
         yield {"what": f"{_WHOLE}, {_LATENT}", "rhythm": "", "before": scores[0], "after": scores[1]}
 
@@ -200,19 +200,19 @@ def _item(recipe: SegmentRecipe, kit: Kit, rhythm: str) -> _Item:
     own = {shot.drum_class for shot in kit.one_shots}
     audible = audible_strokes(render_stems(recipe), recipe.strokes)
     sounding = {c: nearest_class(c, own) or c for c in CLASSES}
-    heard, unheard = (
+    events, hardly_audible = (
         tuple(replace(e, drum_class=sounding[e.drum_class], articulation="") for e in events)
         for events in (as_events(recipe, audible), as_events(recipe, ~audible))
     )
-    return _Item(rendered([recipe])[0], heard, unheard, rhythm)
+    return _Item(rendered([recipe])[0], events, hardly_audible, rhythm)
 
 
 def _scores(audio: Audio, item: _Item, judge: Transcriber) -> dict[str, float]:
-    heard = judge.events(judge.infer(torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))))
-    counts = class_counts(item.events, heard, ignored=item.hardly_audible)
+    detected = judge.events(judge.infer(torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))))
+    counts = class_counts(item.events, detected, ignored=item.hardly_audible)
     return {
         "log_mel_db": log_mel_distance_db(audio, item.audio),
-        "onset_f_20": any_onset_f(item.events, heard, ignored=item.hardly_audible, window_s=0.02),
+        "onset_f_20": any_onset_f(item.events, detected, ignored=item.hardly_audible, window_s=0.02),
         "class_f_50": pooled(counts).f_measure,
     }
 
@@ -245,15 +245,16 @@ def report(result: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in result["rows"]:
         mel = row["log_mel_db"]
-        share = [-100 * mel[key] / mel["before"] for key in ("change", "high", "low")]
+        lower = [-100 * mel[key] / mel["before"] for key in ("change", "high", "low")]
         cells = [row["what"], row["kit"], str(row["n"]), f"{mel['before']:.2f} dB", f"{mel['after']:.2f} dB"]
-        cells.append(f"{share[0]:.1f} % ({share[1]:.1f} to {share[2]:.1f})")
+        cells.append(f"{lower[0]:.1f} % ({lower[1]:.1f} to {lower[2]:.1f})")
         for name in ("onset_f_20", "class_f_50"):
             f = row[name]
             cells.append(f"{f['before']:.3f}, {f['change']:+.3f} ({f['low']:+.3f} to {f['high']:+.3f})")
         lines.append("| " + " | ".join(cells) + " |")
-    held = next(r for r in result["rows"] if r["kit"] == "all" and r["what"].startswith(_HELD))["log_mel_db"]
-    is_lower = held["change"] <= -0.15 * held["before"] and held["high"] < 0
+    rows = (r for r in result["rows"] if r["kit"] == "all" and r["what"].startswith(_HELD_OUT))
+    held_out = next(rows)["log_mel_db"]
+    is_lower = held_out["change"] <= -0.15 * held_out["before"] and held_out["high"] < 0
     falls = [r[name]["change"] for r in result["rows"] if r["kit"] == "all" for name in _SCORES[1:]]
     lines += ["", f"At least 15 % lower on held-out layers, interval below 0: {'yes' if is_lower else 'NO'}"]
     lines += [
@@ -273,12 +274,12 @@ def main(
     recordings: Annotated[int, typer.Option(metavar="N", help="A kind and kit.")] = KitBench.n_recordings,
     seed: Annotated[int, typer.Option(metavar="N", help="Which hits are given, and what is played.")] = 0,
 ) -> None:
-    """Measure `redrum train kit` on kits that nobody trained on."""
+    """Measure `redrum train kit` on kits that were not trained on."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("training").setLevel(logging.INFO)
     settings = KitBench(kits=tuple(kit or KITS), minutes=max_minutes, n_recordings=recordings, seed=seed)
-    tell: Callable[[str], None] = lambda what: typer.echo(what, err=True)  # noqa: E731
-    result = measure(load_pack(data), load_preset(preset), out, settings, tell)
+    announce: Callable[[str], None] = lambda what: typer.echo(what, err=True)  # noqa: E731
+    result = measure(load_pack(data), load_preset(preset), out, settings, announce)
     write_text_atomic(out / "kits.json", json.dumps(result, indent=1) + "\n", overwrite=True)
     write_text_atomic(out / "kits.md", report(result), overwrite=True)
     typer.echo(report(result))

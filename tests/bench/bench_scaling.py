@@ -41,7 +41,7 @@ Point = dict[str, Any]
 
 
 class Repeated(Recording):
-    """A loop that is heard again and again, for any length, of which no more is kept than the loop."""
+    """A loop that is repeated to any length, of which no more is in memory than the loop."""
 
     def __init__(self, loop: Recording, length_s: float) -> None:
         super().__init__(loop.name, loop.format, round(length_s * loop.sample_rate))
@@ -56,33 +56,33 @@ class Repeated(Recording):
 
 
 def measure(
-    store: Path, preset: str, asked: Sequence[tuple[str, float]], tell: Callable[[str], None]
+    store: Path, preset: str, requested: Sequence[tuple[str, float]], announce: Callable[[str], None]
 ) -> list[Point]:
-    """Return the points that are asked for, in that order; what `store` holds already is not measured again.
+    """Return the requested points, in that order; what `store` holds already is not measured again.
 
     Args:
         store: JSON Lines, a point each; written after every point.
         preset: whose models work.
-        asked: what is measured, and minutes or a number of items.
-        tell: is told what is measured next.
+        requested: what is measured, and minutes or a number of items.
+        announce: is called with what is measured next.
 
     Raises:
         CheckpointError: there is no such preset, or a process failed.
     """
     models = load_preset(preset).models
     points = {_key(point): point for point in _stored(store)}
-    wanted = [(preset, *ask) for ask in asked if ask[0] == BATCH or STAGES[ask[0]].needs in models]
-    for key in wanted:
+    keys = [(preset, *point) for point in requested if point[0] == BATCH or STAGES[point[0]].needs in models]
+    for key in keys:
         if key in points:
             continue
         _, what, size = key
-        tell(f"{what}, {size:g} {_UNITS[what == BATCH]}")
+        announce(f"{what}, {size:g} {_UNITS[what == BATCH]}")
         seconds, peak_mb = _batch(preset, round(size)) if what == BATCH else _stage(preset, what, size)
         points[key] = {"schema": 1, "preset": preset, "what": what, "size": size}
         points[key] |= {"seconds": seconds, "peak_memory_mb": peak_mb, "n_cores": os.cpu_count()}
         lines = (json.dumps(point) + "\n" for point in points.values())
         write_text_atomic(store, "".join(lines), overwrite=True)
-    return [points[key] for key in wanted]
+    return [points[key] for key in keys]
 
 
 def _key(point: Point) -> tuple[str, str, float]:
@@ -199,9 +199,9 @@ def main(
     preset: Annotated[str, typer.Option(metavar="NAME", help="Whose models work.")] = "default",
 ) -> None:
     """Measure time and memory with size."""
-    asked: list[tuple[str, float]] = [(what, size) for what in MEASURED for size in minutes or LENGTHS_MIN]
-    asked += [(BATCH, size) for size in items or BATCHES]
-    points = measure(out / "scaling.jsonl", preset, asked, lambda what: typer.echo(f"{what} ...", err=True))
+    requested: list[tuple[str, float]] = [(what, size) for what in MEASURED for size in minutes or LENGTHS_MIN]
+    requested += [(BATCH, size) for size in items or BATCHES]
+    points = measure(out / "scaling.jsonl", preset, requested, lambda what: typer.echo(f"{what} ...", err=True))
     write_text_atomic(out / "scaling.md", report(points), overwrite=True)
     draw(points, out / "scaling.png")
     typer.echo(report(points))

@@ -17,10 +17,8 @@ from training.data.pack import Pack
 from training.data.rhythms import Groove
 from training.data.synthesis import SynthesisSettings
 from training.train import loop
-from training.train import separator as train_separator
-from training.train import transcriber as train_transcriber
-from training.train.curves import draw_curves
 from training.train.loop import write_weights
+from training.train.reports import draw_curves
 from training.train.transcriber import TranscriberTraining
 from transform.codec import CodecNet
 from transform.codec_config import CodecConfig
@@ -169,8 +167,7 @@ def small_training():
 def stop_after(monkeypatch):
     """Return a function that lets a step take a minute of a made clock, so that runs stop when a test wants."""
     clock = types.SimpleNamespace(now_s=0.0)
-    for timed in (loop, train_transcriber, train_separator):
-        monkeypatch.setattr(timed, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
     step = loop.Run.train_step
 
     def train_step(self, batch):

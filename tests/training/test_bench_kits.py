@@ -8,7 +8,7 @@ from bench_kits import KitBench, divided, measure, report, write_one_shots
 
 from training.data.kit_folder import read_kit_folder
 from training.data.pack import PackError
-from training.data.pieces import PieceSettings
+from training.data.segments import SegmentSettings
 from training.data.synthesis import SynthesisSettings
 from training.train import kit as train_kit
 from training.train import kit_preset
@@ -79,7 +79,7 @@ def test_the_bench_trains_measures_and_goes_on(kit, groove, hit, write_untrained
         pool_size=1,
         synthesis=SynthesisSettings(n_samples=22_050),
         kit_sounds=replace(KitTraining().kit_sounds, n_samples=22_050),
-        pieces=PieceSettings(n_samples=8192, per_recording=2),
+        pieces=SegmentSettings(n_samples=8192, per_recording=2),
     )
     settings = KitBench(kits=("dsyn-a",), n_one_shots=6, n_recordings=2, training=training)
     preset = write_untrained(tmp_path / "base")

@@ -2,7 +2,7 @@ import pytest
 from typer.testing import CliRunner
 
 from training.__main__ import app
-from training.data.pieces import PieceSettings
+from training.data.segments import SegmentSettings
 from training.data.synthesis import SynthesisSettings
 from training.train import codec as train_codec
 from training.train.codec import CodecTraining
@@ -28,7 +28,7 @@ def training(monkeypatch):
             n_validation=1,
             pool_size=1,
             synthesis=SynthesisSettings(n_samples=22_050),
-            pieces=PieceSettings(n_samples=8192),
+            pieces=SegmentSettings(n_samples=8192),
             discriminators=DiscriminatorConfig(windows=(256,), width=2),
             model=model,
             **changes,

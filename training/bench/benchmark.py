@@ -2,7 +2,7 @@
 
 The items are those of training/bench/items.py, what plays them is in training/bench/systems.py, the measures
 are those of training/score/measures.py; the stems of sources are scored as in training/score/separator.py. What
-was scored is kept item by item, so a run that was stopped goes on.
+was scored is stored item by item, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.bench.items import Audio, Item, ItemMaker
+from training.bench.items import Audio, BenchItem, ItemMaker
 from training.bench.peak_memory import peak_memory_mb
 from training.bench.systems import (
     KIT_SYSTEMS,
@@ -95,12 +95,10 @@ class Mean:
     n: int
 
 
-def score(audio: Audio, item: Item, listener: Transcriber) -> Scores:
+def score(audio: Audio, item: BenchItem, judge: Transcriber) -> Scores:
     """Return the measures of a result, shape (T,); of a real loop's, those of timing alone."""
     detected = [
-        event
-        for event in listener.events(listener.infer(torch.from_numpy(audio)))
-        if event.onset_s < item.length_s
+        event for event in judge.events(judge.infer(torch.from_numpy(audio))) if event.onset_s < item.length_s
     ]
     scores: Scores = {}
     for window_ms in (50, 20):
@@ -114,12 +112,12 @@ def score(audio: Audio, item: Item, listener: Transcriber) -> Scores:
         scores[f"class_f_{window_ms}"] = pooled(counts).f_measure
         if window_ms == 50:
             for drum_class, own in counts.items():
-                is_asked = own.expected + own.detected > 0
-                scores[f"class_f_50_{drum_class}"] = own.f_measure if is_asked else None
+                is_played = own.expected + own.detected > 0
+                scores[f"class_f_50_{drum_class}"] = own.f_measure if is_played else None
     scores["timing_sd_ms"] = timing_sd_ms(timing_errors_s(item.truth, detected))
     correlations = velocity_correlations(audio, item.truth)
-    known = [value for value in correlations.values() if value is not None]
-    scores["velocity"] = float(np.mean(known)) if known else None
+    found = [value for value in correlations.values() if value is not None]
+    scores["velocity"] = float(np.mean(found)) if found else None
     scores |= {f"velocity_{drum_class}": value for drum_class, value in correlations.items()}
     scores["log_mel_db"] = log_mel_distance_db(audio, item.oracle)
     hits, source_hits, target_hits = (
@@ -172,10 +170,10 @@ def run_benchmark(
 
     Args:
         data: the folder of a pack with its test side.
-        out: where `items.jsonl` is kept, item by item.
+        out: where `items.jsonl` is written, item by item.
         settings: what is measured.
         overwrite: begin anew where `out` holds another run.
-        progress: is told the stage and its share done.
+        progress: is called with the stage and the proportion done.
 
     Raises:
         PackError: the pack is missing or lacks its test side.
@@ -188,14 +186,14 @@ def run_benchmark(
             f"there is no packed data set in {data}",
             hint="make one with `redrum train pack DATA --out PACK` and name it with --data PACK",
         )
-    listener = load_evaluation_transcriber(shipped_weights())
+    judge = load_evaluation_transcriber(shipped_weights())
     runs = _begin(data, out, settings, overwrite=overwrite)
     pack = load_pack(data)
     maker, players = ItemMaker(pack, settings.seed), Players.load(runs[0].preset, pack)
     teams = [players, *(players.beside(run.preset) for run in runs[1:])]
     rows: list[dict[str, Any]] = []
     for run, team in zip(runs, teams, strict=True):
-        entries = _measured(run, team, listener, _wanted(maker, settings), progress)
+        entries = _measured(run, team, judge, _requested(maker, settings), progress)
         found = _rows(entries, settings, _memory(maker, team, settings.n_memory, progress))
         rows += found if team is players else [row | {"preset": team.preset.name} for row in found]
     rows.sort(key=_place)
@@ -204,7 +202,7 @@ def run_benchmark(
 
 @dataclass(frozen=True)
 class _Run:
-    """What is measured of a preset, and kept in a file."""
+    """What is measured of a preset, and stored in a file."""
 
     preset: Preset
     log: Path
@@ -244,24 +242,24 @@ def _begin(data: Path, out: Path, settings: BenchSettings, *, overwrite: bool) -
 def _measured(
     run: _Run,
     players: Players,
-    listener: Transcriber,
-    wanted: Sequence[tuple[str, Callable[[int], Item], int]],
+    judge: Transcriber,
+    requested: Sequence[tuple[str, Callable[[int], BenchItem], int]],
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    """Return what is kept of each wanted item; those that are not in the run's file yet are measured."""
-    kept = [json.dumps(line) + "\n" for line in ({"run": run.identity}, *run.done.values())]
-    write_text_atomic(run.log, "".join(kept), overwrite=True)  # without a line that was cut off
+    """Return the entry of each requested item; those that are not in the run's file yet are measured."""
+    lines = [json.dumps(line) + "\n" for line in ({"run": run.identity}, *run.done.values())]
+    write_text_atomic(run.log, "".join(lines), overwrite=True)  # without a line that was cut off
     entries = []
     with ConfinedFolder(run.log.parent).append(run.log.name) as file:
-        for i, (name, make, number) in enumerate(wanted):
+        for i, (name, make, number) in enumerate(requested):
             if (entry := run.done.get(name)) is None:
-                entry = _scored(make(number), players, listener)
+                entry = _scored(make(number), players, judge)
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
-                _log.info("%s: %d of %d: %s", run.preset.name, i + 1, len(wanted), name)
+                _log.info("%s: %d of %d: %s", run.preset.name, i + 1, len(requested), name)
             entries.append(entry)
             if progress is not None:
-                progress(f"benchmark of {run.preset.name}", (i + 1) / len(wanted))
+                progress(f"benchmark of {run.preset.name}", (i + 1) / len(requested))
     return entries
 
 
@@ -276,21 +274,23 @@ def _identity(data: Path, seed: int, preset: Preset) -> dict[str, Any]:
     }
 
 
-def _wanted(maker: ItemMaker, settings: BenchSettings) -> Sequence[tuple[str, Callable[[int], Item], int]]:
+def _requested(
+    maker: ItemMaker, settings: BenchSettings
+) -> Sequence[tuple[str, Callable[[int], BenchItem], int]]:
     """Return the name, the maker and the number of each item."""
     pairs = [(f"pair-{i:04d}", maker.pair, i) for i in range(settings.n_pairs)]
     n_loops = settings.n_loops if maker.loops else 0
     return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
 
 
-def _scored(item: Item, players: Players, listener: Transcriber) -> dict[str, Any]:
-    """Return what is kept of an item: its measures for every system, and for every separator of its source."""
+def _scored(item: BenchItem, players: Players, judge: Transcriber) -> dict[str, Any]:
+    """Return the entry of an item: its measures for every system, and for every separator of its source."""
     scores: dict[str, Scores] = {}
     failures: dict[str, str] = {}
     redrummer, nmf = players.redrummer, players.nmf
     for system in players.systems_for(item):
         audio, seconds, failure = play(system, item, redrummer, nmf, players.codec)
-        scores[system] = score(audio, item, listener)
+        scores[system] = score(audio, item, judge)
         scores[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:
             failures[system] = failure
@@ -308,7 +308,7 @@ def _scored(item: Item, players: Players, listener: Transcriber) -> dict[str, An
     }
 
 
-def _given_back(item: Item, redrummer: Redrummer) -> float | None:
+def _given_back(item: BenchItem, redrummer: Redrummer) -> float | None:
     """Return how well a kit extracted from a loop gives the loop back, None where there is no such kit."""
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -319,10 +319,12 @@ def _given_back(item: Item, redrummer: Redrummer) -> float | None:
             return None
 
 
-def _separated(item: Item, transcriber: Transcriber, separators: Mapping[str, System]) -> dict[str, Scores]:
+def _separated(
+    item: BenchItem, transcriber: Transcriber, separators: Mapping[str, System]
+) -> dict[str, Scores]:
     """Return the scores of the stems of a pair's source, by what made them.
 
-    There are none where there is nothing to separate, and of a loop, whose stems nobody knows.
+    There are none where there is nothing to separate, and of a loop, whose stems are unknown.
     """
     if not separators or item.stems is None or active_classes(item.stems, item.source).sum() < 2:
         return {}
@@ -435,16 +437,16 @@ def source_files(module: str, root: Path) -> list[Path]:
         root: the folder that holds the packages.
     """
     found: dict[Path, None] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
+    pending = [module]
+    while pending:
+        name = pending.pop()
         place = root.joinpath(*name.split("."))
         path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
         if path is None or path in found or name in _PACKAGES or name.partition(".")[0] not in _PACKAGES:
             continue
         found[path] = None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imported(ast.parse(path.read_bytes()), package)
+        pending += _imported(ast.parse(path.read_bytes()), package)
     return sorted(found)
 
 

@@ -11,7 +11,7 @@ from transform.audio import SAMPLE_RATE
 from transform.codec import Codec, load_encoder, load_generator
 from transform.presets import Preset
 
-_COUNTED_S = 24  # several chunks, so what is coded twice where they overlap counts too
+_COUNTED_S = 24  # several blocks, so what is coded twice where they overlap counts too
 
 
 def codec_costs(preset: Preset) -> list[dict[str, Any]]:

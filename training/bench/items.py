@@ -1,9 +1,9 @@
-"""The items of the benchmark: sources, the rhythms that they shall play, and the exact answers.
+"""The items of the benchmark: sources, the rhythms that they are to play, and the exact answers.
 
-A pair is a source, a target whose rhythm the source shall play, and the oracle: the source's own one-shots at
+A pair is a source, a target whose rhythm it is to play, and the oracle: the source's own one-shots at
 the target's strokes, exact because all three are synthetic. Kits are whole kits of the test side, in two halves
-that share no recordings; source and target are always of different halves. Real loops, of which nobody knows
-the true events, play known rhythms too. An item follows from the seed, its number and the pack alone.
+with no recordings in common; source and target are always of different halves. Real loops, whose true events
+are unknown, play known rhythms too. An item follows from the seed, its number and the pack alone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _LEADING = ("KD", "SD", "HH")  # a kit without one of these lends its sounds, bu
 
 
 @dataclass(frozen=True)
-class Item:
-    """A source that shall play a target's rhythm, and the answers; audio has shape (T,), stems (5, T)."""
+class BenchItem:
+    """A source that is to play a target's rhythm, and the answers; audio has shape (T,), stems (5, T)."""
 
     name: str
     source: Audio
@@ -49,8 +49,8 @@ class Item:
     source_events: tuple[DrumEvent, ...]  # audible in the source; none are known of a real loop
     target_events: tuple[DrumEvent, ...]  # audible in the target
     rhythm: tuple[DrumEvent, ...]  # all that the target plays
-    truth: tuple[DrumEvent, ...]  # what must be heard in a result
-    hardly_audible: tuple[DrumEvent, ...]  # what may be heard or missed in it
+    truth: tuple[DrumEvent, ...]  # what must be detected in a result
+    hardly_audible: tuple[DrumEvent, ...]  # what may be detected or missed in it
     kit: str  # of the source, or its loop
     groove: str  # of the target
     source_groove: str
@@ -80,7 +80,7 @@ class ItemMaker:
                 hint="pack the test side too",
             )
 
-    def pair(self, number: int) -> Item:
+    def pair(self, number: int) -> BenchItem:
         """Return a pair with its exact answer."""
         rng = np.random.default_rng((self._seed, 0, number))
         halves = self._halves if number % 2 == 0 else self._halves[::-1]
@@ -89,10 +89,10 @@ class ItemMaker:
         _, target = self._recipe(halves[1], self._grooves[second], _TARGET_S, rng)
         answer = pseudo_target(source, target)
         source_stems = render_batch_stems([source])[0]
-        _, source_events, _ = _known(source, source_stems)
-        rhythm, target_events, _ = _known(target)
-        _, truth, hardly_audible = _known(answer)
-        return Item(
+        _, source_events, _ = _events_of(source, source_stems)
+        rhythm, target_events, _ = _events_of(target)
+        _, truth, hardly_audible = _events_of(answer)
+        return BenchItem(
             name=f"pair-{number:04d}",
             source=_rendered(source),
             target=_rendered(target),
@@ -108,25 +108,25 @@ class ItemMaker:
             source_groove=self._grooves[first].name,
         )
 
-    def loop(self, number: int) -> Item:
-        """Return a stretch of a real loop that shall play a known rhythm; loops take turns."""
+    def loop(self, number: int) -> BenchItem:
+        """Return a region of a real loop that is to play a known rhythm; loops take turns."""
         rng = np.random.default_rng((self._seed, 1, number))
         name, samples = self.loops[number % len(self.loops)]
         length = min(len(samples), round(rng.uniform(*_SOURCE_S) * SAMPLE_RATE))
         start = int(rng.integers(len(samples) - length + 1))
         groove = self._grooves[rng.integers(len(self._grooves))]
         _, target = self._recipe(self._halves[number % 2], groove, _TARGET_S, rng)
-        played, heard, hardly_audible = _known(target)
-        return Item(
+        played, audible, hardly_audible = _events_of(target)
+        return BenchItem(
             name=f"loop-{number:04d}",
             source=np.asarray(samples[start : start + length], dtype=np.float32),
             target=_rendered(target),
             oracle=None,
             stems=None,
             source_events=(),
-            target_events=heard,
+            target_events=audible,
             rhythm=played,
-            truth=heard,
+            truth=audible,
             hardly_audible=hardly_audible,
             kit=name,
             groove=groove.name,
@@ -159,7 +159,7 @@ def _is_dense(groove: Groove) -> bool:
 
 
 def kit_halves(kits: Sequence[Kit]) -> tuple[list[Kit], list[Kit]]:
-    """Return kits in two halves that share no recordings, acoustic and other kits dealt out in turns.
+    """Return kits in two halves with no recordings in common, acoustic and other kits dealt out in turns.
 
     Raises:
         PackError: a half has no kit with kick, snare and hats.
@@ -179,7 +179,7 @@ def kit_halves(kits: Sequence[Kit]) -> tuple[list[Kit], list[Kit]]:
     return halves
 
 
-def _known(recipe: SegmentRecipe, stems: Tensor | None = None) -> tuple[tuple[DrumEvent, ...], ...]:
+def _events_of(recipe: SegmentRecipe, stems: Tensor | None = None) -> tuple[tuple[DrumEvent, ...], ...]:
     """Return all events of a recipe, the audible ones and the others, no two of a class within 20 ms.
 
     Two strokes of a class fall together where one of them stands in for a class that the kit lacks.

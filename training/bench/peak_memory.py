@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def peak_memory_mb(preset: str, source: NDArray[np.float32], rhythm: Rhythms, **settings: Any) -> float | None:
-    """Return the most resident memory of a process that redrums a source, in MB; None where nobody can tell.
+    """Return the most resident memory of a process that redrums a source, in MB; None where it is unknown.
 
     Args:
         preset: whose models are loaded.

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from training.picture import write_picture
+from training.score.scores import markdown_table
 from transform.events import CLASS_NAMES, CLASSES
-from transform.files import appearing, write_text_atomic
+from transform.files import write_text_atomic
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY, _LIGHT, _RED, _BLUE, _SKY, _GREEN = "#999999", "#CCCCCC", "#D55E00", "#0072B2", "#56B4E9", "#009E73"
+_COLOURS = (_GREY, _LIGHT, _RED, _BLUE, _SKY, _SKY, _GREEN, _GREEN, "#222222")  # of rows
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,10 @@ _STEMS = (
 )
 
 _NOTES = """\
-- **Class F, any-onset F**: F of the onsets that the evaluation transcriber hears in a result, against the true
-  audible events of the oracle (within 30 dB of the mix around them; others may be heard or missed). A class
-  that the source lacks is asked for as the class that stands in for it.
-- **Timing SD**: standard deviation of the heard onsets' errors after the item's mean error is taken off.
+- **Class F, any-onset F**: F of the onsets that the evaluation transcriber detects in a result, against the
+  true audible events of the oracle (within 30 dB of the mix around them; others may be detected or missed). A
+  class that the source lacks counts as its stand-in.
+- **Timing SD**: standard deviation of the detected onsets' errors after the item's mean error is taken off.
 - **Velocity correlation**: Spearman's, of true velocities with levels in the class's band in the 50 ms after
   the onset; items with five strokes of the class or more.
 - **Log-mel distance**: mean absolute difference to the oracle in dB, 80 mel bands, windows of 1024 every 256
@@ -64,17 +70,17 @@ _NOTES = """\
 - **Likeness to source**: d_target / (d_source + d_target), d the mean distance to the nearest hit (64 mel
   bands, loudness-normalised, of the 93 ms after each onset). 1 sounds like the source, 0 like the target's
   recording.
-- **Energy above 8 kHz**: its share of the whole against the oracle's; + is brighter.
+- **Energy above 8 kHz**: its proportion of the whole against the oracle's; + is brighter.
 - **SI-SDR** (Le Roux et al. 2019) of a stem against the true one, scale-invariant; what is below -30 dB counts
   as -30 dB. A class counts where its true stem is within 40 dB of the recording; what leaks into the stems of
   the others is a level in dB against the recording. "NMF" is non-negative matrix factorisation, with templates
-  learnt from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
+  learned from one-shots, or informed by the preset's transcription; the ideal ratio mask knows the true stems.
 - **Plain slices, NMF stems, true stems**: the resequencer without a separator, with NMF's stems, with the
-  source's own; "true stems and events" is also told what the source plays.
+  source's own; "true stems and events" is also given what the source plays.
 - **Latent, generated attacks**: with `--attack none`, the network's own sound from the first sample on. In the
   other rows the source's own hits begin each stroke.
 - **Latent, true events; best copies; oracle through the codec**: the latent engine's stages exchanged for the
-  truth one after the other. The MIDI rhythm is the target's true events; "true events" is told those of the
+  truth one after the other. The MIDI rhythm is the target's true events; "true events" is given those of the
   source too; "best copies" copies the source's latents that are nearest to the oracle's; the last has the
   oracle's own.
 - **Loop given back**: log-mel distance of a loop to the loop played at its own transcription by the kit that
@@ -83,7 +89,7 @@ _NOTES = """\
   + is sound ahead of its attack. Onsets less than 60 ms after another do not count.
 - **Real-time factor**: seconds of result a second of computing, models loaded, both transcriptions included.
 - **Peak memory**: of a process that loads the models and renders one item.
-- Systems are read against the oracle, which is far from perfect: the evaluation transcriber mishears it too.
+- Systems are read against the oracle, on which the evaluation transcriber makes mistakes too.
 """
 
 
@@ -97,14 +103,44 @@ def write_report(result: Mapping[str, Any], out: Path) -> list[Path]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return the tables of a benchmark's result, with what their columns mean."""
-    settings, rows = result["settings"], result["rows"]
-    pairs = [row for row in rows if row["material"] == "pairs"]
-    loops = [row for row in rows if row["material"] == "loops"]
-    stems = [row for row in rows if row["material"] == "stems"]
+    rows = result["rows"]
+    pairs, loops, stems = (
+        [row for row in rows if row["material"] == material] for material in ("pairs", "loops", "stems")
+    )
+    lines = _heading(result["settings"], rows, pairs[0]["n"])
+    for title, columns in (
+        ("Does it play the rhythm?", _PLAYED),
+        ("Does it sound like the source?", _SOUND),
+        ("Class F @50 ms", _CLASS_F),
+        ("Velocity correlation", _CLASS_VELOCITY),
+    ):
+        lines += [f"## {title}", "", *_table(pairs, columns), ""]
+    if stems:
+        about = "The pairs' sources taken apart: SI-SDR in dB of each class that sounds in them."
+        lines += ["## How clean are the stems?", "", about, "", *_table(stems, _STEMS), ""]
+        lines += [_of_the_bound(stems), ""]
+    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
+    if loops:
+        about = (
+            f"{loops[0]['n']} regions of held-out real loops play held-out rhythms:"
+            " agreement of the onsets with the rhythm's. And a kit is extracted from each."
+        )
+        lines += ["## Real loops", "", about, "", *_table(loops, _LOOPS), ""]
+    failed = [
+        f"{_name(row)} on {row['failures']} of {row['n']} {row['material']}" for row in rows if row["failures"]
+    ]
+    if failed:
+        lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
+    return "\n".join([*lines, "## What the columns mean", "", _NOTES])
+
+
+def _heading(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], n_pairs: int) -> list[str]:
+    """Return how a benchmark was made, as Markdown."""
     beside = f" --beside {settings['beside']}" if settings.get("beside") else ""
-    lines = ["# Benchmark", ""]
-    lines += [
-        f"{pairs[0]['n']} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
+    lines = [
+        "# Benchmark",
+        "",
+        f"{n_pairs} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
         f" seed {settings['seed']}. Means with 95 % intervals (bootstrap over kits and rhythms). Made with:",
         "",
         "```",
@@ -114,99 +150,42 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     if beside:
-        names = dict.fromkeys(f"`{row['preset']}`" for row in rows if "preset" in row)
-        lines += [
-            f"Rows that end in {', '.join(names)} are played with that preset's codec and transformer.",
-            "",
-        ]
-    for title, columns in (
-        ("Does it play the rhythm?", _PLAYED),
-        ("Does it sound like the source?", _SOUND),
-        ("Class F @50 ms", _CLASS_F),
-        ("Velocity correlation", _CLASS_VELOCITY),
-    ):
-        lines += [f"## {title}", "", *_table(pairs, columns), ""]
-    if stems:
-        lines += [
-            "## How clean are the stems?",
-            "",
-            "The pairs' sources taken apart: SI-SDR in dB of each class that sounds in them.",
-            "",
-            *_table(stems, _STEMS),
-            "",
-            _of_the_bound(stems),
-            "",
-        ]
-    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
-    if loops:
-        lines += [
-            "## Real loops",
-            "",
-            f"{loops[0]['n']} stretches of held-out real loops play held-out rhythms:"
-            " agreement of the onsets with the rhythm's. And a kit is extracted from each.",
-            "",
-            *_table(loops, _LOOPS),
-            "",
-        ]
-    failed = [
-        f"{_name(row)} on {row['failures']} of {row['n']} {row['material']}" for row in rows if row["failures"]
-    ]
-    if failed:
-        lines += [f"Failed, and counted as silence: {'; '.join(failed)}.", ""]
-    return "\n".join([*lines, "## What the columns mean", "", _NOTES])
+        names = ", ".join(dict.fromkeys(f"`{row['preset']}`" for row in rows if "preset" in row))
+        lines += [f"Rows that end in {names} are played with that preset's codec and transformer.", ""]
+    return lines
 
 
 def draw(result: Mapping[str, Any], picture: Path) -> bool:
     """Draw each measure's bars with their intervals as PNG and return True, or False without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        _log.info("no %s: matplotlib is not installed", picture.name)
-        return False
     rows = [row for row in result["rows"] if row["material"] == "pairs"]
-    columns = (*_PLAYED, *_SOUND)
-    figure = Figure(figsize=(12, 9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 4).flat
-    colours = (
-        "#999999",
-        "#CCCCCC",
-        "#D55E00",
-        "#0072B2",
-        "#56B4E9",
-        "#56B4E9",
-        "#009E73",
-        "#009E73",
-        "#222222",
-    )
-    for each, column in zip(axes, columns, strict=True):
-        shown = [(i, row["measures"].get(column.key)) for i, row in enumerate(rows)]
-        for i, value in shown:
-            if value is None:
-                continue
+    names = [_name(row) for row in rows]
+
+    def draw_all(figure: Figure) -> None:
+        for i, (axes, column) in enumerate(zip(figure.subplots(3, 4).flat, (*_PLAYED, *_SOUND), strict=True)):
+            _draw_bars(axes, [row["measures"].get(column.key) for row in rows])
+            axes.set_yticks(range(len(rows)), [] if i % 4 else names)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_title(column.title, fontsize=10, loc="left")
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.axvline(0, color="#222222", linewidth=0.8)
+
+    return write_picture(picture, (12, 9), draw_all, dpi=110)
+
+
+def _draw_bars(axes: Axes, values: Sequence[Mapping[str, float] | None]) -> None:
+    """Draw means as bars with their intervals, the first on top; None leaves a gap."""
+    for i, value in enumerate(values):
+        if value is not None:
             below, above = value["mean"] - value["low"], value["high"] - value["mean"]
             error = [[max(0.0, below)], [max(0.0, above)]]
-            each.barh(
-                i, value["mean"], xerr=error, color=colours[i % len(colours)], ecolor="#777777", capsize=2
-            )
-        each.set_yticks(range(len(rows)), [_name(row) for row in rows] if each in figure.axes[::4] else [])
-        each.set_ylim(len(rows) - 0.5, -0.5)
-        each.set_title(column.title, fontsize=10, loc="left")
-        each.tick_params(labelsize=8)
-        each.spines[["top", "right"]].set_visible(False)
-        each.axvline(0, color="#222222", linewidth=0.8)
-    with appearing(picture, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    return True
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.barh(i, value["mean"], xerr=error, color=colour, ecolor="#777777", capsize=2)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
-    lines = [f"| | {' | '.join(c.title for c in columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    for row in rows:
-        cells = [_cell(row["measures"].get(column.key), column.digits) for column in columns]
-        lines.append(f"| {_name(row)} | {' | '.join(cells)} |")
-    return lines
+    cells = {_name(row): [_cell(row["measures"].get(c.key), c.digits) for c in columns] for row in rows}
+    return markdown_table("", [column.title for column in columns], cells)
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -217,18 +196,17 @@ def _name(row: Mapping[str, Any]) -> str:
 def _of_the_bound(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return how much of the gain of the last row over the first one the others have."""
     first, *others, last = [(row["system"], row["measures"]["mean"]["mean"]) for row in rows]
-    shares = [f"{name} {(mean - first[1]) / (last[1] - first[1]):.0%}" for name, mean in others]
-    return f"Of the gain of the {last[0]} over the {first[0]}: {', '.join(shares)}."
+    gains = [f"{name} {(mean - first[1]) / (last[1] - first[1]):.0%}" for name, mean in others]
+    return f"Of the gain of the {last[0]} over the {first[0]}: {', '.join(gains)}."
 
 
 def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = ["| | real-time factor | peak memory, MB |", "| --- | --- | --- |"]
+    cells: dict[str, list[str]] = {}
     for row in rows:
-        if (speed := row["measures"].get("real_time_factor")) is None:
-            continue
-        memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
-        lines.append(f"| {_name(row)} | {_cell(speed, 1)} | {memory} |")
-    return lines
+        if (speed := row["measures"].get("real_time_factor")) is not None:
+            memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
+            cells[_name(row)] = [_cell(speed, 1), memory]
+    return markdown_table("", ("real-time factor", "peak memory, MB"), cells)
 
 
 def _cell(value: Mapping[str, float] | None, digits: int) -> str:

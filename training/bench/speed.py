@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.bench.peak_memory import in_own_process, own_peak_mb
+from training.score.scores import markdown_table
 from transform.audio import SAMPLE_RATE, Recording, Samples, write_audio
 from transform.errors import CheckpointError
 from transform.files import write_text_atomic
@@ -51,7 +52,7 @@ def measure_speed(
         lengths_s: of the recordings.
         redrum: the command line that starts `redrum`.
         device: where the models run.
-        progress: is told "speed" and the share done.
+        progress: is called with "speed" and the proportion done.
 
     Raises:
         CheckpointError: there is no such preset, or a stage failed.
@@ -61,34 +62,39 @@ def measure_speed(
     stages = [name for name, stage in STAGES.items() if stage.needs in models]
     engines = [name for name in ("resequence", "latent") if name in stages]
     code_lengths_s = CODEC_LENGTHS_S if "codec" in stages else ()
-    n_measured = len(stages) * len(lengths_s) + len(code_lengths_s) + len(engines)
+    jobs: list[Callable[[Path], dict[str, Any]]] = [
+        partial(_stage_row, preset, stage, length_s, device) for length_s in lengths_s for stage in stages
+    ]
+    jobs += [partial(_codec_row, preset, length_s, device) for length_s in code_lengths_s]
+    jobs += [partial(_command_row, redrum, preset, engine) for engine in engines]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for length_s in lengths_s:
-            path = _recording(Path(folder), length_s)
-            for stage in stages:
-                what = f"{stage} of {path.stem} s"
-                seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
-                row = {"stage": stage, "length_s": length_s, "seconds": seconds}
-                rows.append(row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb})
-                if progress is not None:
-                    progress("speed", len(rows) / n_measured)
-        for length_s in code_lengths_s:
-            path, what = _recording(Path(folder), length_s), f"codec of {length_s:g} s"
-            _, peak_mb = in_own_process(what, work_alone, preset, "codec", path, device)
-            rows.append({"codec": "memory", "length_s": length_s, "peak_memory_mb": peak_mb})
+        for job in jobs:
+            rows.append(job(Path(folder)))
             if progress is not None:
-                progress("speed", len(rows) / n_measured)
-        for engine in engines:
-            seconds = _command_s(redrum, preset, engine, Path(folder))
-            rows.append({"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds})
-            if progress is not None:
-                progress("speed", len(rows) / n_measured)
+                progress("speed", len(rows) / len(jobs))
     if code_lengths_s:
         from training.bench.codec_cost import codec_costs  # here: it loads torch
 
         rows += codec_costs(chosen)
     return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
+
+
+def _stage_row(preset: str, stage: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
+    path, what = _recording(folder, length_s), f"{stage} of {length_s:g} s"
+    seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
+    row = {"stage": stage, "length_s": length_s, "seconds": seconds}
+    return row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb}
+
+
+def _codec_row(preset: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
+    row = _stage_row(preset, "codec", length_s, device, folder)
+    return {"codec": "memory", "length_s": length_s, "peak_memory_mb": row["peak_memory_mb"]}
+
+
+def _command_row(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> dict[str, Any]:
+    seconds = _command_s(redrum, preset, engine, folder)
+    return {"command": f"render --engine {engine}", "length_s": COLD_S, "seconds": seconds}
 
 
 def _recording(folder: Path, length_s: float) -> Path:
@@ -101,12 +107,12 @@ def _recording(folder: Path, length_s: float) -> Path:
 
 
 def _repeated(loop: Recording, length_s: float) -> Iterator[Samples]:
-    """Yield a loop again and again until it is as long as asked."""
+    """Yield a loop again and again until it has the requested length."""
     samples = loop.read(0, loop.n_samples)
-    left = round(length_s * loop.sample_rate)
-    while left > 0:
-        yield samples[:, :left]
-        left -= samples.shape[1]
+    remaining = round(length_s * loop.sample_rate)
+    while remaining > 0:
+        yield samples[:, :remaining]
+        remaining -= samples.shape[1]
 
 
 def _command_s(redrum: Sequence[str], preset: str, engine: str, folder: Path) -> float:
@@ -168,7 +174,7 @@ def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **option
     rhythm = read_midi(find_rhythm(_RHYTHM).path)
     settings = RenderSettings(length="source", engine=engine, **options)
     if engine == "latent":
-        redrummer.latent  # noqa: B018 (it is loaded when it is first asked for)
+        redrummer.latent  # noqa: B018 (it is loaded on first use)
     began = time.perf_counter()
     for _ in redrummer.redrum(recording, rhythm, settings).blocks():
         pass
@@ -230,14 +236,11 @@ def speed_table(result: Mapping[str, Any]) -> str:
     ]
     command = f"redrum bench --speed --preset {result['preset']} --device {result['device']}"
     lines += ["", "```", command, "```", ""]
-    lines += [f"| | {' | '.join(f'{length_s / 60:g} min' for length_s in lengths_s)} |"]
-    lines += [f"| --- |{' --- |' * len(lengths_s)}"]
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        cells = []
-        for row in (row for row in rows if row["stage"] == stage):
-            memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
-            cells.append(f"{row['real_time_factor']:.0f}x{memory}")
-        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
+        cells.setdefault(row["stage"], []).append(f"{row['real_time_factor']:.0f}x{memory}")
+    lines += markdown_table("", [f"{length_s / 60:g} min" for length_s in lengths_s], cells)
     lines += [
         "",
         "Times real time, and the most memory that a process needed which did nothing else, models included",
@@ -261,19 +264,19 @@ def speed_table(result: Mapping[str, Any]) -> str:
 
 def _codec_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the codec's costs as Markdown."""
-    lines = ["| codec | parameters | GMAC a second of a channel |", "| --- | --- | --- |"]
-    lines += [
-        f"| {row['codec']} | {row['parameters']:,} | {row['gmac_a_second']:.2f} |"
+    cells = {
+        row["codec"]: (f"{row['parameters']:,}", f"{row['gmac_a_second']:.2f}")
         for row in rows
         if "parameters" in row
-    ]
+    }
+    lines = markdown_table("codec", ("parameters", "GMAC a second of a channel"), cells)
     memory = [row for row in rows if row.get("peak_memory_mb") is not None]
     if memory:
-        told = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
+        sizes = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
         lines += [
             "",
-            f"To code and decode one channel whole takes {', '.join(told)}, with the sound and its latents.",
-            "The latent engine works through stretches instead, and keeps neither.",
+            f"To code and decode one channel whole takes {', '.join(sizes)}, with the sound and its latents.",
+            "The latent engine works in blocks instead, and holds neither whole.",
         ]
     return lines
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from training.bench.items import Audio, Item
+from training.bench.items import Audio, BenchItem
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.rhythm_pairs import wanted_attention
+from training.data.rhythm_pairs import target_attention
 from training.data.synthesis import SEGMENT_SAMPLES
-from training.score.codec import keep
+from training.score.codec import round_trip
 from training.score.measures import log_mel_distance_db
 from training.score.nmf import ArrayStems, InformedNmf
 from training.score.separator import System, systems_of
@@ -46,7 +46,7 @@ LATENT_AUDIO, LATENT_MIDI = "latent (audio rhythm)", "latent (MIDI rhythm)"
 GENERATED_AUDIO = "latent, generated attacks (audio rhythm)"
 GENERATED_MIDI = "latent, generated attacks (MIDI rhythm)"
 # The stages of the latent engine, exchanged for the truth one after the other.
-LATENT_TOLD, BEST_COPIES = "latent, true events", "latent, best copies"
+LATENT_TRUE, BEST_COPIES = "latent, true events", "latent, best copies"
 CODED_ORACLE = "oracle through the codec"
 
 _COPIES = ("source copy", "target copy")
@@ -54,7 +54,7 @@ _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
 _GENERATED = (GENERATED_AUDIO, GENERATED_MIDI)
 _LATENT = (LATENT_AUDIO, LATENT_MIDI, *_GENERATED)
 _CODED = (BEST_COPIES, CODED_ORACLE)
-SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TOLD, *_CODED, "oracle")
+SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TRUE, *_CODED, "oracle")
 OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, *_LATENT)  # the preset as it is
 BESIDE = (*_LATENT, CODED_ORACLE)  # that a second preset plays: what depends on its codec and transformer
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
@@ -63,7 +63,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrueStems:
-    """Stands in for a separator that makes no mistakes."""
+    """A separator that makes no mistakes."""
 
     def __init__(self, stems: Audio) -> None:
         """Take the stems (5, T) of the one recording that will be opened."""
@@ -74,8 +74,8 @@ class TrueStems:
         return ArrayStems(self._stems[:, None])
 
 
-class _Told:
-    """Stands in for a transcriber that makes no mistakes."""
+class _TrueEvents:
+    """A transcriber that makes no mistakes."""
 
     def __init__(self, events: Sequence[DrumEvent]) -> None:
         self._events = sorted(events, key=lambda event: event.onset_s)
@@ -98,7 +98,7 @@ class Players:
     codec: Codec | None
     nmf: InformedNmf
     separators: Mapping[str, System]  # whose stems are scored
-    wanted: tuple[str, ...] = SYSTEMS
+    requested: tuple[str, ...] = SYSTEMS
 
     @classmethod
     def load(cls, preset: Preset, pack: Pack) -> Players:
@@ -118,10 +118,10 @@ class Players:
         """
         return Players(preset, Redrummer.load(preset.folder), _codec(preset), self.nmf, {}, BESIDE)
 
-    def systems_for(self, item: Item) -> tuple[str, ...]:
+    def systems_for(self, item: BenchItem) -> tuple[str, ...]:
         """Return the systems that are to play an item, and can."""
         has = {"has_codec": self.codec is not None, "has_latent": self.has_latent}
-        return tuple(system for system in systems_for(item, **has) if system in self.wanted)
+        return tuple(system for system in systems_for(item, **has) if system in self.requested)
 
     @property
     def has_latent(self) -> bool:
@@ -136,18 +136,18 @@ def _codec(preset: Preset) -> Codec | None:
     return Codec.load(preset.weights("codec-encoder"), preset.weights("codec-generator"))
 
 
-def systems_for(item: Item, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
-    """Return the systems that can play an item with the models there are; of a loop nobody knows the truth."""
-    missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, LATENT_TOLD))
-    known = SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN, *_LATENT)
-    return tuple(system for system in known if system not in missing)
+def systems_for(item: BenchItem, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
+    """Return the systems that can play an item with the models there are; the truth of a loop is unknown."""
+    missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, LATENT_TRUE))
+    possible = SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN, *_LATENT)
+    return tuple(system for system in possible if system not in missing)
 
 
 def played_with(system: str) -> dict[str, Any]:
     """Return the settings of a render that make a system."""
     if system in _GENERATED:
         return {"engine": "latent", "attack": "none"}
-    return {"engine": "latent" if system in (*_LATENT, LATENT_TOLD) else "resequence"}
+    return {"engine": "latent" if system in (*_LATENT, LATENT_TRUE) else "resequence"}
 
 
 def plays_audio(system: str) -> bool:
@@ -155,7 +155,7 @@ def plays_audio(system: str) -> bool:
     return system in (AUDIO_RHYTHM, LATENT_AUDIO, GENERATED_AUDIO)
 
 
-def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
+def variant(system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
     """Return the redrummer of a system, made of the preset's."""
     if system == PLAIN_SLICES:
         return Redrummer(redrummer.transcriber)
@@ -163,18 +163,18 @@ def variant(system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf) -> 
         return Redrummer(redrummer.transcriber, nmf)
     if system in (TRUE_STEMS, TRUE_SOURCE):
         assert item.stems is not None
-        listener = redrummer.transcriber
+        transcriber = redrummer.transcriber
         if system == TRUE_SOURCE:
-            listener = cast(Transcriber, _Told(item.source_events))
-        return Redrummer(listener, TrueStems(item.stems))
-    if system == LATENT_TOLD:
-        told = cast(Transcriber, _Told(item.source_events))
-        return Redrummer(told, redrummer.separator, load_latent=lambda: redrummer.latent)
+            transcriber = cast(Transcriber, _TrueEvents(item.source_events))
+        return Redrummer(transcriber, TrueStems(item.stems))
+    if system == LATENT_TRUE:
+        transcriber = cast(Transcriber, _TrueEvents(item.source_events))
+        return Redrummer(transcriber, redrummer.separator, load_latent=lambda: redrummer.latent)
     return redrummer
 
 
 def play(
-    system: str, item: Item, redrummer: Redrummer, nmf: InformedNmf, codec: Codec | None = None
+    system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf, codec: Codec | None = None
 ) -> tuple[Audio, float | None, str]:
     """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
 
@@ -190,8 +190,8 @@ def play(
         assert item.oracle is not None
         assert codec is not None
         began = time.perf_counter()
-        kept = keep(codec, item.oracle) if system == CODED_ORACLE else best_copies(codec, item)
-        return kept, time.perf_counter() - began, ""
+        audio = round_trip(codec, item.oracle) if system == CODED_ORACLE else best_copies(codec, item)
+        return audio, time.perf_counter() - began, ""
     source = Recording.from_samples(item.source, SAMPLE_RATE, "source")
     rhythm: Rhythm | Recording = events_of(item)
     if plays_audio(system):
@@ -208,17 +208,17 @@ def play(
     return samples, time.perf_counter() - began, ""
 
 
-def best_copies(codec: Codec, item: Item) -> Audio:
+def best_copies(codec: Codec, item: BenchItem) -> Audio:
     """Return what the source's latents make of the oracle's: what perfect attention would copy (decision 6)."""
     assert item.oracle is not None
-    source, wanted = (codec.encode(torch.from_numpy(audio)[None]).mu for audio in (item.source, item.oracle))
+    source, oracle = (codec.encode(torch.from_numpy(audio)[None]).mu for audio in (item.source, item.oracle))
     silence = codec.encode(torch.zeros(1, SEGMENT_SAMPLES)).mu.mean(dim=(0, 2))
-    attention = wanted_attention(wanted, source, silence, None)
+    attention = target_attention(oracle, source, silence, None)
     copied = attention @ torch.cat((source.mT, silence[None, None]), dim=1)
     return np.asarray(codec.decode(copied.mT, len(item.oracle))[0].numpy())
 
 
-def events_of(item: Item) -> Rhythm:
+def events_of(item: BenchItem) -> Rhythm:
     """Return the rhythm of an item."""
     events = sorted(item.rhythm, key=lambda event: event.onset_s)
     return Rhythm(tuple(events), item.length_s, None, item.groove)
@@ -239,7 +239,7 @@ def given_back_db(recording: Recording, redrummer: Redrummer, folder: Path) -> f
         folder: where the kit goes, new or empty.
 
     Raises:
-        AudioError: no drums are heard in the recording, or no class alone.
+        AudioError: no drums are detected in the recording, or no class alone.
     """
     detected = redrummer.listen(recording)
     bank = Bank.of_recording(recording, detected.events, detected.stems)

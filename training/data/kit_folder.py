@@ -1,4 +1,4 @@
-"""A user's own kit: a folder of one-shots and recordings, told apart by their names and checked one by one."""
+"""A user's own kit: a folder of one-shots and recordings, classified by their names and checked one by one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEWEST_HITS = 4
 FEWEST_RECORDED_S = 10.0
 LONGEST_HIT_S = 12.0  # what is longer is no one-shot
 LONGEST_RECORDED_S = 600.0  # of one recording is used
-RECORDING, SKIP = "recording", "skip"  # beside the classes, what kit.toml may say of files
+RECORDING, SKIP = "recording", "skip"  # beside the classes, what kit.toml may name files as
 
 _ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -36,7 +36,7 @@ _ENDINGS = (
 _SILENT_DB = -60.0  # peaks below it are silence
 _FLAT_TOP = 4  # samples at full scale in a row are clipped
 
-# What a word of a name says. Codes count only where no word of the same name says anything: OH is an open hat,
+# What words of a name mean. Codes count only where no word of the same name means anything: OH is an open hat,
 # but also the overhead microphones of a snare.
 _WORDS = {
     "KD": r"kicks?(drums?)?|bass?drums?",
@@ -117,7 +117,7 @@ def read_kit_folder(folder: Path) -> KitFolder:
     reports: list[FileReport] = []
     hits: list[tuple[float, OneShot]] = []
     recordings: list[tuple[str, Tensor]] = []
-    known: dict[str, str] = {}  # checksum -> name
+    seen: dict[str, str] = {}  # checksum -> name
     for name in names:
         what, articulation, why = classified(name, stated)
         if why:
@@ -129,10 +129,10 @@ def read_kit_folder(folder: Path) -> KitFolder:
             reports.append(FileReport(name, "", (shown(err.message),)))
             continue
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
-        if digest in known:
-            reports.append(FileReport(name, "", (f"repeats {shown(known[digest])}",)))
+        if digest in seen:
+            reports.append(FileReport(name, "", (f"repeats {shown(seen[digest])}",)))
             continue
-        known[digest] = name
+        seen[digest] = name
         reports.append(FileReport(name, what, tuple(notes)))
         if what == RECORDING:
             recordings.append((name, torch.from_numpy(samples)))
@@ -155,7 +155,7 @@ def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str,
 
     Args:
         name: of the file, relative to the kit's folder, with forward slashes.
-        stated: what `kit.toml` says, by name.
+        stated: the classes in `kit.toml`, by name.
     """
     path = PurePosixPath(name)
     places = [path.stem, *reversed(path.parent.parts)]
@@ -164,7 +164,7 @@ def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str,
     if what == SKIP:
         return "", "", f"{OVERRIDES} says so"
     if not what:
-        if any(_says(_FOLDERS_OF_RECORDINGS, words) and not _classes(words) for words in tokens[1:]):
+        if any(_matches(_FOLDERS_OF_RECORDINGS, words) and not _classes(words) for words in tokens[1:]):
             return RECORDING, "", ""
         for words in tokens:
             found = _classes(words)
@@ -175,13 +175,13 @@ def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str,
                 break
     if not what:
         return "", "", f"no drum is named: say in {OVERRIDES} what it is"
-    said = (
+    named = (
         word
         for words in tokens
         for word, pattern in _ARTICULATIONS.get(what, {}).items()
-        if _says(pattern, words)
+        if _matches(pattern, words)
     )
-    return what, next(said, ""), ""
+    return what, next(named, ""), ""
 
 
 def shown(name: str) -> str:
@@ -192,13 +192,13 @@ def shown(name: str) -> str:
 def _classes(words: Sequence[str]) -> list[str]:
     """Return the classes that words name; codes count only where no word does."""
     for table in (_WORDS, _CODES):
-        found = [drum_class for drum_class in CLASSES if _says(table[drum_class], words)]
+        found = [drum_class for drum_class in CLASSES if _matches(table[drum_class], words)]
         if found:
             return found
     return []
 
 
-def _says(pattern: str, words: Sequence[str]) -> bool:
+def _matches(pattern: str, words: Sequence[str]) -> bool:
     return any(re.fullmatch(pattern, word) for word in words)
 
 
@@ -219,7 +219,7 @@ def _sound_files(folder: Path) -> Iterator[str]:
 
 
 def _overrides(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return what `kit.toml` says of files, by name.
+    """Return the classes that `kit.toml` gives to files, by name.
 
     Raises:
         SettingsError: it cannot be read, holds anything but its one table, or names no file of the folder.
@@ -249,10 +249,10 @@ def _overrides(path: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _read(path: Path, what: str) -> tuple[np.ndarray, list[str]]:
-    """Return a file's samples (T,) at 44.1 kHz, a one-shot's from its attack on, and what is to be said of it.
+    """Return a file's samples (T,) at 44.1 kHz, a one-shot's from its attack on, and notes for its report.
 
     Raises:
-        AudioError: it cannot be used; the message says why.
+        AudioError: it cannot be used; the message gives the reason.
     """
     notes: list[str] = []
     with Recording.open(path) as recording:
@@ -294,7 +294,7 @@ def _without_silence(mono: np.ndarray) -> np.ndarray:
 
 
 def _mono(sound: Recording, notes: list[str]) -> np.ndarray:
-    """Return what is heard of a sound, shape (T,)."""
+    """Return a sound mixed to mono, shape (T,), with a note of how."""
     channels = "stereo" if sound.n_channels == 2 else f"{sound.n_channels} channels"
     if sound.heard_channel is not None:
         notes.append(f"{channels} of opposite phase, the louder one is used")

@@ -114,7 +114,7 @@ class ProceduralPool:
     """
 
     generator: torch.Generator
-    size: int = 40  # one-shots held per class and articulation
+    size: int = 40  # one-shots in stock per class and articulation
     hits: dict[tuple[str, str], list[OneShot]] = field(default_factory=dict)
 
     def fill(self) -> None:
@@ -145,7 +145,7 @@ class ProceduralPool:
                     settled.add((key, place))
 
     def draw(self, rng: np.random.Generator, drum_class: str, articulation: str) -> OneShot:
-        """Return one stocked one-shot; an articulation nobody makes gives any of the class."""
+        """Return one stocked one-shot; one of an articulation that is not made is any of the class."""
         if (drum_class, articulation) not in self.hits:
             names = ARTICULATIONS[drum_class]
             articulation = names[0] if rng.random() < 0.6 else names[rng.integers(len(names))]

@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from training.data.kits import SAMPLE_RATE, Kit, OneShot, common_articulation, trimmed
-from training.data.rhythms import Groove
+from training.data.rhythms import Groove, event_columns
 from training.data.split import SPLITS, Split, split_of_kit, split_of_loop, split_of_rhythm
 from transform.errors import RedrumError, RhythmError
-from transform.events import ARTICULATIONS, CLASSES
+from transform.events import ARTICULATIONS
 from transform.files import appearing, check_output
 
 PACK_FORMAT = "redrum-pack 1"
 PACK_FILES = ("kits.safetensors", "rhythms.safetensors", "loops.safetensors")
 _log = logging.getLogger(__name__)
 
-# What a manifest must say of each file; it may say more.
+# The columns that a manifest must have; it may have more.
 _COLUMNS = {
     "kits": ("path", "kit", "kind", "class", "articulation", "kit_level_db", "tier", "licence", "duplicate_of"),
     "rhythms": ("path", "style", "performer", "tier", "licence"),
@@ -76,43 +77,10 @@ def write_pack(
     """
     for name in PACK_FILES:
         check_output(out / name, overwrite=overwrite)
-    kit_rows = [
-        {
-            "kit": row["kit"],
-            "kind": row["kind"],
-            "class": row["class"],
-            "articulation": row["articulation"],
-            "level_db": _level_db(row),
-            "licence": row["licence"],
-            "split": split_of_kit(row["kit"], row["tier"]),
-            "path": row["path"],
-        }
-        for row in _manifest(data, "kits")
-        if not row["duplicate_of"]
-    ]
-    rhythm_rows = [
-        {
-            "name": Path(row["path"]).stem,
-            "style": row["style"].split("/")[0],
-            "licence": row["licence"],
-            "split": split_of_rhythm(performer=row["performer"], style=row["style"], tier=row["tier"]),
-            "path": row["path"],
-        }
-        for row in _manifest(data, "rhythms")
-    ]
-    loop_rows = [
-        {
-            "name": Path(row["path"]).stem,
-            "licence": row["licence"],
-            "split": split_of_loop(row["path"], row["tier"]),
-            "path": row["path"],
-        }
-        for row in _manifest(data, "loops")
-    ]
     contents = (
-        _pack_sounds(data, [row for row in kit_rows if row["split"] in splits]),
-        _pack_rhythms(data, [row for row in rhythm_rows if row["split"] in splits]),
-        _pack_sounds(data, [row for row in loop_rows if row["split"] in splits]),
+        _pack_sounds(data, _entries(data, "kits", splits, _kit_entry)),
+        _pack_rhythms(data, _entries(data, "rhythms", splits, _rhythm_entry)),
+        _pack_sounds(data, _entries(data, "loops", splits, _loop_entry)),
     )
     if not contents[0][0] or not contents[1][0]:
         raise PackError(f"{data} holds no usable kits or rhythms", hint=_LAYOUT_HINT)
@@ -153,14 +121,37 @@ def load_pack(folder: Path) -> Pack:
     return Pack(kits, _load_grooves(folder / "rhythms.safetensors"), loops)
 
 
-def _manifest(data: Path, part: str) -> list[dict[str, str]]:
-    path = data / part / "manifest.csv"
+def _kit_entry(row: Mapping[str, str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {name: row[name] for name in ("kit", "kind", "class", "articulation")}
+    return entry | {"level_db": _level_db(row), "split": split_of_kit(row["kit"], row["tier"])}
+
+
+def _rhythm_entry(row: Mapping[str, str]) -> dict[str, Any]:
+    split = split_of_rhythm(performer=row["performer"], style=row["style"], tier=row["tier"])
+    return {"name": Path(row["path"]).stem, "style": row["style"].split("/")[0], "split": split}
+
+
+def _loop_entry(row: Mapping[str, str]) -> dict[str, Any]:
+    return {"name": Path(row["path"]).stem, "split": split_of_loop(row["path"], row["tier"])}
+
+
+def _entries(
+    data: Path, folder: str, splits: Sequence[Split], entry_of: Callable[[Mapping[str, str]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the entries of a manifest's rows on some sides of the split, without duplicates."""
+    rows = [row for row in _manifest(data, folder) if not row.get("duplicate_of")]
+    entries = [entry_of(row) | {"licence": row["licence"], "path": row["path"]} for row in rows]
+    return [entry for entry in entries if entry["split"] in splits]
+
+
+def _manifest(data: Path, folder: str) -> list[dict[str, str]]:
+    path = data / folder / "manifest.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise PackError(f"{path} cannot be read", hint=_LAYOUT_HINT) from err
-    if rows and (missing := [name for name in _COLUMNS[part] if rows[0].get(name) is None]):
+    if rows and (missing := [name for name in _COLUMNS[folder] if rows[0].get(name) is None]):
         raise PackError(f"{path} lacks the columns {', '.join(missing)}", hint=_LAYOUT_HINT)
     return rows
 
@@ -194,7 +185,7 @@ def _pack_rhythms(data: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str
     """Return the rows of the usable rhythms and their event columns end to end."""
     from transform.midi import read_midi  # loading a pack does without a MIDI library
 
-    kept: list[dict[str, Any]] = []
+    usable: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
     for row in rows:
         try:
@@ -202,29 +193,25 @@ def _pack_rhythms(data: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str
         except RhythmError as err:
             _log.info("%s left out: %s", row["name"], err)
             continue
-        assert rhythm.tempo_map is not None
         if len(rhythm.events) < 4:
             _log.info("%s left out: %d events", row["name"], len(rhythm.events))
             continue
-        columns.append(
-            np.stack(
-                (
-                    rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
-                    [CLASSES.index(e.drum_class) for e in rhythm.events],
-                    [_ARTICULATION_NAMES.index(e.articulation) for e in rhythm.events],
-                    [e.velocity for e in rhythm.events],
-                ),
-                axis=1,
-            )
-        )
-        kept.append(row | {"bpm": rhythm.bpm, "n_beats": rhythm.n_beats})
+        found = event_columns(rhythm)
+        found["articulation"] = [_ARTICULATION_NAMES.index(name) for name in found["articulation"]]
+        columns.append(np.stack(list(found.values()), axis=1))
+        usable.append(row | {"bpm": rhythm.bpm, "n_beats": rhythm.n_beats})
     events = np.concatenate(columns).T if columns else np.zeros((4, 0))
-    return kept, {"events": torch.from_numpy(np.ascontiguousarray(events)), "end": _ends(columns)}
+    return usable, {"events": torch.from_numpy(np.ascontiguousarray(events)), "end": _ends(columns)}
 
 
 def _ends(entries: Sequence[np.ndarray]) -> Tensor:
     """Return where each entry ends when they lie end to end."""
     return torch.tensor(np.cumsum([len(entry) for entry in entries]), dtype=torch.int64)
+
+
+def _bounds(tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, int]]:
+    """Return where each entry begins and ends."""
+    return pairwise((0, *tensors["end"].tolist()))
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
@@ -245,8 +232,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
 def _decoded(tensors: Mapping[str, Tensor]) -> list[np.ndarray]:
     flac = tensors["flac"].numpy()
     sounds: list[np.ndarray] = []
-    start = 0
-    for end in tensors["end"].tolist():
+    for start, end in _bounds(tensors):
         entry = io.BytesIO(flac[start:end].tobytes())
         try:
             samples, sample_rate = soundfile.read(entry, dtype="float32", always_2d=True)
@@ -257,15 +243,14 @@ def _decoded(tensors: Mapping[str, Tensor]) -> list[np.ndarray]:
         if sample_rate != SAMPLE_RATE:
             raise PackError(f"a packed sound has {sample_rate} Hz, not {SAMPLE_RATE}", hint=_REMAKE_HINT)
         sounds.append(samples.mean(axis=1))
-        start = end
     return sounds
 
 
 def _load_grooves(path: Path) -> tuple[Groove, ...]:
     rows, tensors = _read(path)
     events = tensors["events"].numpy()
-    grooves, start = [], 0
-    for row, end in zip(rows, tensors["end"].tolist(), strict=True):
+    grooves = []
+    for row, (start, end) in zip(rows, _bounds(tensors), strict=True):
         onset_beats, class_index, articulation, velocity = events[:, start:end]
         grooves.append(
             Groove(
@@ -280,5 +265,4 @@ def _load_grooves(path: Path) -> tuple[Groove, ...]:
                 velocity=velocity,
             )
         )
-        start = end
     return tuple(grooves)

@@ -132,6 +132,19 @@ def _metal(draw: _Draw, time_s: Tensor, low_hz: float, high_hz: float, tau_s: Te
     return out
 
 
+def _burst(
+    draw: _Draw,
+    time_s: Tensor,
+    low_hz: tuple[float, float],
+    high_hz: tuple[float, float],
+    tau_s: tuple[float, float],
+) -> Tensor:
+    """Return decaying noise in a band; its edges and time constant are drawn between two values each."""
+    noise = draw.noise(time_s.shape[1])
+    sound = _band(noise, draw.log_uniform(*low_hz), draw.log_uniform(*high_hz))
+    return sound * _decay(time_s, draw.log_uniform(*tau_s))
+
+
 def _kick(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
     end_hz = draw.log_uniform(36, 85)
     body_s = draw.log_uniform(0.04, 0.5)
@@ -144,13 +157,9 @@ def _kick(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
         draw.uniform(0, 0.35, 3),
         draw.uniform(0, 6.3, 3),
     )
-    beater = _band(draw.noise(time_s.shape[1]), draw.log_uniform(800, 3000), draw.log_uniform(3000, 12000))
-    beater = beater * _decay(time_s, draw.log_uniform(0.001, 0.012)) * draw.log_uniform(0.02, 1.0)
-    shell = _band(draw.noise(time_s.shape[1]), draw.log_uniform(60, 200), draw.log_uniform(250, 2500))
-    shell = (
-        shell * _decay(time_s, draw.log_uniform(0.02, 0.15)) * draw.log_uniform(0.02, 0.6) * draw.chance(0.7)
-    )
-    return body + second + beater + shell
+    beater = _burst(draw, time_s, (800, 3000), (3000, 12000), (0.001, 0.012)) * draw.log_uniform(0.02, 1.0)
+    shell = _burst(draw, time_s, (60, 200), (250, 2500), (0.02, 0.15)) * draw.log_uniform(0.02, 0.6)
+    return body + second + beater + shell * draw.chance(0.7)
 
 
 def _snare(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
@@ -160,8 +169,8 @@ def _snare(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
         wood = _modes(
             time_s, hz, draw.log_uniform(0.004, 0.05, 4), draw.uniform(0.3, 1, 4), draw.uniform(0, 6.3, 4)
         )
-        knock = _band(draw.noise(n_samples), draw.log_uniform(600, 1500), draw.log_uniform(3000, 9000))
-        return wood + knock * _decay(time_s, draw.log_uniform(0.002, 0.02)) * draw.uniform(0.2, 1)
+        knock = _burst(draw, time_s, (600, 1500), (3000, 9000), (0.002, 0.02))
+        return wood + knock * draw.uniform(0.2, 1)
     low_hz, high_hz = draw.log_uniform(300, 2500), draw.log_uniform(5000, 16000)
     wires = _band(draw.noise(n_samples), low_hz, high_hz, slope=1.5)
     if articulation == "clap":
@@ -196,8 +205,7 @@ def _snare(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
     )
     drop = _swept_sine(draw, time_s, head_hz, draw.uniform(1.0, 2.2), draw.log_uniform(0.004, 0.04))
     drop = drop * _decay(time_s, draw.log_uniform(0.03, 0.15)) * draw.chance(0.6)
-    crack = _band(draw.noise(n_samples), draw.log_uniform(1000, 4000), draw.log_uniform(6000, 18000))
-    crack = crack * _decay(time_s, draw.log_uniform(0.001, 0.008)) * draw.uniform(0, 1.5)
+    crack = _burst(draw, time_s, (1000, 4000), (6000, 18000), (0.001, 0.008)) * draw.uniform(0, 1.5)
     return wires * draw.log_uniform(0.15, 1.6) + 0.7 * head + 0.6 * drop + crack
 
 
@@ -215,13 +223,10 @@ def _tom(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
         draw.uniform(0, 0.4, 5),
         draw.uniform(0, 6.3, 5),
     )
-    stick = _band(draw.noise(time_s.shape[1]), draw.log_uniform(700, 3000), draw.log_uniform(4000, 14000))
-    stick = stick * _decay(time_s, draw.log_uniform(0.001, 0.012)) * draw.log_uniform(0.03, 0.7)
-    skin = _band(draw.noise(time_s.shape[1]), draw.log_uniform(100, 300), draw.log_uniform(500, 4000))
-    skin = skin * _decay(time_s, draw.log_uniform(0.02, 0.2)) * draw.log_uniform(0.02, 0.4)
-    buzz = _band(draw.noise(time_s.shape[1]), draw.log_uniform(800, 3000), draw.log_uniform(5000, 12000))
-    buzz = buzz * _decay(time_s, draw.log_uniform(0.05, 0.3)) * draw.log_uniform(0.01, 0.15) * draw.chance(0.4)
-    return body + overtones + stick + skin + buzz
+    stick = _burst(draw, time_s, (700, 3000), (4000, 14000), (0.001, 0.012)) * draw.log_uniform(0.03, 0.7)
+    skin = _burst(draw, time_s, (100, 300), (500, 4000), (0.02, 0.2)) * draw.log_uniform(0.02, 0.4)
+    buzz = _burst(draw, time_s, (800, 3000), (5000, 12000), (0.05, 0.3)) * draw.log_uniform(0.01, 0.15)
+    return body + overtones + stick + skin + buzz * draw.chance(0.4)
 
 
 def _hi_hat(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
@@ -263,8 +268,7 @@ def _cymbal(draw: _Draw, time_s: Tensor, articulation: str) -> Tensor:
         ping = _modes(
             time_s, ping_hz, draw.log_uniform(0.03, 0.4, 5), draw.uniform(0.1, 0.5, 5), draw.uniform(0, 6.3, 5)
         )
-        stick = _band(draw.noise(time_s.shape[1]), draw.log_uniform(2000, 5000), draw.log_uniform(7000, 16000))
-        stick = stick * _decay(time_s, draw.log_uniform(0.001, 0.006)) * draw.uniform(0.2, 1.2)
+        stick = _burst(draw, time_s, (2000, 5000), (7000, 16000), (0.001, 0.006)) * draw.uniform(0.2, 1.2)
         sound = sound * draw.log_uniform(0.1, 0.7) + ping * draw.uniform(0.2, 1.0) + stick
     return sound
 

@@ -18,23 +18,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.hearing import Listener
 from training.data.kits import SAMPLE_RATE
 from training.data.rhythms import Stroke
 from training.data.synthesis import (
     SEGMENT_SAMPLES,
-    BusRecipe,
     SegmentRecipe,
     Synthesiser,
     Voice,
     VoiceKey,
     apply_bus,
-    audible_strokes,
+    audible_onsets,
     draw_bus,
+    onset_table,
     pseudo_target,
     render_batch,
     render_stems,
 )
+from training.data.transcription import FrozenTranscriber
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
@@ -57,7 +57,7 @@ _LIKENESS = 1.0  # distance of latents within which frames are alike, in deviati
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEIGHTS = (0.41, 0.66, 0.77, 0.87, 0.93)
 _WIDTHS = (1.60, 1.75, 1.84, 1.97, 2.23)
-_EXACT = (1.0, 1.5)  # height and width of what a transcriber should say (training/train/transcriber.py)
+_EXACT = (1.0, 1.5)  # height and width of a transcriber's targets (training/train/transcriber.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,15 @@ class PairSettings:
     """How pairs are made."""
 
     targets: int = 4  # of a scene
-    banks: float = 1.0  # share of scenes whose source is a bank; in the others each target has its own segment
+    banks: float = (
+        1.0  # proportion of scenes whose source is a bank; in the others each target has its own segment
+    )
     bank_segments: int = 2  # as long as that many targets is what a bank is made of
-    least_share: float = 0.3  # of a bank's frames are given at least
-    heard: float = 0.5  # share of targets that are transcribed
-    midi: float = 0.3  # share that is MIDI: no recording, no a; the others are known exactly
-    without_a: float = 0.3  # share of the other targets whose a is not given either
-    is_worsened: bool = True  # transcriptions are made worse and tones changed, as kits are known here
+    least_share: float = 0.3  # least proportion of a bank's frames that are given
+    heard: float = 0.5  # proportion of targets that are transcribed
+    midi: float = 0.3  # proportion that is MIDI: no recording, no a; the others are exact
+    without_a: float = 0.3  # proportion of the other targets whose a is not given either
+    is_worsened: bool = True  # transcriptions are degraded and tones changed, as these kits are trained on
 
     def __post_init__(self) -> None:
         if min(self.targets, self.bank_segments) < 1 or not 0 < self.least_share <= 1:
@@ -80,8 +82,8 @@ class PairSettings:
             raise SettingsError("more than all targets are transcribed or MIDI")
 
 
-class Part(NamedTuple):
-    """A stretch of a rendered recording."""
+class Region(NamedTuple):
+    """A region of a rendered recording."""
 
     audio: Tensor  # (T,)
     stems: Tensor  # (5, T), dry
@@ -91,7 +93,7 @@ class Part(NamedTuple):
 class Truth(NamedTuple):
     """What sounds in latent frames, by the recipe."""
 
-    share: Tensor  # (..., 5, F): of each class in the energy; all 0 where no stroke sounds
+    proportion: Tensor  # (..., 5, F): of each class in the energy; all 0 where no stroke sounds
     is_silent: Tensor  # (..., F)
 
 
@@ -108,8 +110,8 @@ class Pairs:
     recoverable: Tensor | None  # (B, F): source frames whose classes the target plays too; None for banks
 
 
-def render_scene(source: SegmentRecipe, targets: Sequence[SegmentRecipe]) -> list[Part]:
-    """Return a source and its pseudo-targets, rendered as one recording and cut apart."""
+def render_scene(source: SegmentRecipe, targets: Sequence[SegmentRecipe]) -> list[Region]:
+    """Return a source and its pseudo-targets, rendered as one recording and cut into regions."""
     recipes = [source, *(pseudo_target(source, target) for target in targets)]
     gap, starts, strokes, end = round(_GAP_S * SAMPLE_RATE), [], [], 0
     for recipe in recipes:
@@ -120,7 +122,7 @@ def render_scene(source: SegmentRecipe, targets: Sequence[SegmentRecipe]) -> lis
     stems = render_stems(whole)
     audio = render_batch([whole], dry_stems=stems[None])[0]
     return [
-        Part(audio[at : at + r.n_samples], stems[:, at : at + r.n_samples], r.strokes)
+        Region(audio[at : at + r.n_samples], stems[:, at : at + r.n_samples], r.strokes)
         for at, r in zip(starts, recipes, strict=True)
     ]
 
@@ -139,20 +141,20 @@ def chained(recipes: Sequence[SegmentRecipe]) -> SegmentRecipe:
     return replace(first, voices=voices, strokes=tuple(strokes), n_samples=end)
 
 
-def truth_of(part: Part, hop: int) -> Truth:
-    """Return what sounds in the latent frames of a part, `hop` samples each."""
-    energy = part.stems.square().reshape(len(CLASSES), -1, hop).sum(dim=-1)  # (5, F)
-    total, heard = energy.sum(dim=0), part.audio.square().reshape(-1, hop).sum(dim=-1)
+def truth_of(region: Region, hop: int) -> Truth:
+    """Return what sounds in the latent frames of a region, `hop` samples each."""
+    energy = region.stems.square().reshape(len(CLASSES), -1, hop).sum(dim=-1)  # (5, F)
+    total, finished = energy.sum(dim=0), region.audio.square().reshape(-1, hop).sum(dim=-1)
     sounds = total > _QUIET * total.max().clamp_min(1e-12)
-    share = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
-    return Truth(share, heard <= _QUIET * heard.max().clamp_min(1e-12))
+    proportion = torch.where(sounds, energy / total.clamp_min(1e-20), 0.0)
+    return Truth(proportion, finished <= _QUIET * finished.max().clamp_min(1e-12))
 
 
-def wanted_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there: Tensor | None) -> Tensor:
+def target_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there: Tensor | None) -> Tensor:
     """Return where the latents of pseudo-targets are best copied from, shape (B, F, S + 1); rows add up to one.
 
-    The share of a frame falls with the square of its latents' distance, as if each frame of the source were the
-    middle of a normal distribution from which the wanted one was drawn (decision 6).
+    The weight of a frame falls with the square of its latents' distance, as if each frame of the source were
+    the mean of a normal distribution from which the target frame was drawn (decision 6).
 
     Args:
         latents: of pseudo-targets, shape (B, D, F).
@@ -161,27 +163,27 @@ def wanted_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there:
         is_there: the frames (B, S) of banks that are no padding; None: all.
     """
     keys = torch.cat((source.mT, silence.expand(len(source), 1, -1)), dim=1).float()  # (B, S + 1, D)
-    # The norm of the wanted frame is the same for all keys.
+    # The norm of the target frame is the same for all keys.
     nearness = latents.mT.float() @ keys.mT - 0.5 * keys.square().sum(dim=-1)[:, None]
     if is_there is not None:
-        known = functional.pad(is_there, (0, 1), value=True)
-        nearness = nearness.masked_fill(~known[:, None], -torch.inf)
+        mask = functional.pad(is_there, (0, 1), value=True)
+        nearness = nearness.masked_fill(~mask[:, None], -torch.inf)
     return torch.softmax(nearness / _LIKENESS**2, dim=-1)
 
 
 def folded(attention: Tensor, is_silent: Tensor) -> Tensor:
     """Return attention (B, F, S + 1) with that on silent keys (B, S + 1) moved to the last: all are as good."""
     silent = is_silent[:, None]
-    heard = attention.masked_fill(silent, 0.0)
-    return torch.cat((heard[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
+    audible = attention.masked_fill(silent, 0.0)
+    return torch.cat((audible[..., :-1], (attention * silent).sum(dim=-1, keepdim=True)), dim=-1)
 
 
 class PairMaker:
-    """Makes pairs out of a synthesiser's recipes, with the networks that training leaves as they are."""
+    """Makes pairs out of a synthesiser's recipes, with networks that are not trained further."""
 
     def __init__(
         self,
-        listener: TranscriberNet,
+        transcriber: TranscriberNet,
         encoder: EncoderNet,
         config: RhythmConfig,
         settings: PairSettings,
@@ -190,14 +192,14 @@ class PairMaker:
         """Prepare.
 
         Args:
-            listener: the transcriber of sources and targets.
+            transcriber: of sources and targets.
             encoder: the codec's.
             config: the transformer's.
             settings: how pairs are made.
             device: where they are made.
         """
         self.config, self.settings, self._device = config, settings, device
-        self._listener = Listener(listener, device)
+        self._transcriber = FrozenTranscriber(transcriber, device)
         self._encoder = encoder.eval().to(device)
         with torch.no_grad():
             silent = self._encoder(torch.zeros(1, SEGMENT_SAMPLES, device=device))
@@ -225,9 +227,9 @@ class PairMaker:
         return self._encode(audio).sigma.mean(dim=(0, 2))
 
     @torch.no_grad()
-    def wanted(self, pairs: Pairs) -> Tensor:
+    def target_attention(self, pairs: Pairs) -> Tensor:
         """Return the attention of decision 6 (B, F, S + 1), that on silent keys in the last."""
-        attention = wanted_attention(pairs.latents, pairs.source.mu, self.silence, pairs.source.is_there)
+        attention = target_attention(pairs.latents, pairs.source.mu, self.silence, pairs.source.is_there)
         return folded(attention, pairs.is_silent)
 
     @torch.no_grad()
@@ -244,7 +246,7 @@ class PairMaker:
         Args:
             sources: what may be copied.
             targets: the rhythms.
-            rng: decides what is known of them.
+            rng: decides what of them is given.
             as_banks: whether sources are banks of their frames, all as long as one another; otherwise they are
                 segments, as long as the targets.
         """
@@ -253,34 +255,34 @@ class PairMaker:
             render_scene(source, targets[k * per_source : (k + 1) * per_source])
             for k, source in enumerate(sources)
         ]
-        wanted = [part for scene in scenes for part in scene[1:]]
-        truth = _stacked([truth_of(part, self.config.hop) for part in wanted], self._device)
+        answers = [region for scene in scenes for region in scene[1:]]
+        truth = _stacked([truth_of(region, self.config.hop) for region in answers], self._device)
         source, source_truth = self._segments([scene[0] for scene in scenes], rng)
         if as_banks:
             source, source_truth = self._banks([scene[0] for scene in scenes], source, source_truth)
         there = None if source.is_there is None else source.is_there.repeat_interleave(per_source, dim=0)
         mu, rhythm = (x.repeat_interleave(per_source, dim=0) for x in source[:2])
         source_truth = Truth(*(x.repeat_interleave(per_source, dim=0) for x in source_truth))
-        audio = torch.stack([part.audio for part in wanted]).to(self._device)
+        audio = torch.stack([region.audio for region in answers]).to(self._device)
         return Pairs(
             Source(mu, rhythm, there),
-            self._target(targets, [part.strokes for part in wanted], rng),
+            self._target(targets, [region.strokes for region in answers], rng),
             self._encode(audio).mu,
             audio,
-            _onsets(wanted).to(self._device),
+            onset_table([audible_onsets(r.stems, r.strokes) for r in answers]).to(self._device),
             functional.pad(source_truth.is_silent, (0, 1), value=True),
             None if as_banks else _recoverable(truth, source_truth),
         )
 
-    def _segments(self, parts: Sequence[Part], rng: np.random.Generator) -> tuple[Source, Truth]:
-        audio = torch.stack([part.audio for part in parts]).to(self._device)
-        r = self._rhythm(audio, [part.strokes for part in parts], self._source_kinds(len(parts), rng), rng)
-        truth = _stacked([truth_of(part, self.config.hop) for part in parts], self._device)
+    def _segments(self, regions: Sequence[Region], rng: np.random.Generator) -> tuple[Source, Truth]:
+        audio = torch.stack([region.audio for region in regions]).to(self._device)
+        r = self._rhythm(audio, [r.strokes for r in regions], self._source_kinds(len(regions), rng), rng)
+        truth = _stacked([truth_of(region, self.config.hop) for region in regions], self._device)
         return Source(self._encode(audio).mu, r), truth
 
-    def _banks(self, parts: Sequence[Part], whole: Source, truth: Truth) -> tuple[Source, Truth]:
-        """Return the frames of recordings at all gains, the first of which is known, and what sounds."""
-        audio = torch.stack([part.audio for part in parts]).to(self._device)
+    def _banks(self, regions: Sequence[Region], whole: Source, truth: Truth) -> tuple[Source, Truth]:
+        """Return the frames of recordings at all gains, given those at the first, and what sounds."""
+        audio = torch.stack([region.audio for region in regions]).to(self._device)
         latents, rhythm = [whole.mu], [whole.rhythm]
         for gain in GAINS[1:]:
             latents.append(self._encode(gain * audio).mu)
@@ -296,13 +298,15 @@ class PairMaker:
         played: Sequence[Sequence[Stroke]],
         rng: np.random.Generator,
     ) -> Target:
-        """Return what is known of targets: r, and a of those that have it.
+        """Return what the transformer is given of targets: r, and a of those that have it.
 
         Where the source lacks a class, r is written of the strokes that are played in its stead, as in use.
         """
         settings, n = self.settings, len(recipes)
         kinds = rng.choice(
-            ["heard", "midi", "exact"], n, p=[settings.heard, settings.midi, 1 - settings.heard - settings.midi]
+            ["transcribed", "midi", "exact"],
+            n,
+            p=[settings.heard, settings.midi, 1 - settings.heard - settings.midi],
         )
         for i, (recipe, strokes) in enumerate(zip(recipes, played, strict=True)):
             if [s.drum_class for s in recipe.strokes] != [s.drum_class for s in strokes]:
@@ -312,22 +316,22 @@ class PairMaker:
         r = self._rhythm(audio, played, kinds, rng)
         a = torch.zeros(n, self.config.n_activations, r.shape[-1], device=self._device)
         if has_a.any():
-            known = torch.from_numpy(np.flatnonzero(has_a)).to(self._device)
-            known_audio = _in_another_tone(audio[known], rng) if settings.is_worsened else audio[known]
-            a[known] = self._encode(known_audio).activations
+            given = torch.from_numpy(np.flatnonzero(has_a)).to(self._device)
+            given_audio = _in_another_tone(audio[given], rng) if settings.is_worsened else audio[given]
+            a[given] = self._encode(given_audio).activations
         return Target(r, a, torch.from_numpy(has_a).to(self._device))
 
     def _source_kinds(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Sources are recordings: they are transcribed, or known exactly as often as targets are."""
-        return np.where(rng.random(n) < 1 - self.settings.heard - self.settings.midi, "exact", "heard")
+        """Sources are recordings: they are transcribed, or exact as often as targets are."""
+        return np.where(rng.random(n) < 1 - self.settings.heard - self.settings.midi, "exact", "transcribed")
 
     def _rhythm(
         self, audio: Tensor, strokes: Sequence[Sequence[Stroke]], kinds: np.ndarray, rng: np.random.Generator
     ) -> Tensor:
         """Return r (B, R, F) of recordings (B, T), of each as its kind has it."""
-        said = self._listener.hear(audio, worsened=rng if self.settings.is_worsened else None)
+        found = self._transcriber.transcribe(audio, degraded=rng if self.settings.is_worsened else None)
         for i, (kind, played) in enumerate(zip(kinds, strokes, strict=True)):
-            if kind == "heard":
+            if kind == "transcribed":
                 continue
             events = [DrumEvent(s.onset_s, s.drum_class, s.velocity) for s in played if s.onset_s >= 0]
             heights, widths = ([value] * len(events) for value in _EXACT)
@@ -335,10 +339,10 @@ class PairMaker:
                 drawn = rng.random((2, len(events)))
                 heights = np.interp(drawn[0], _QUANTILES, _HEIGHTS).tolist()
                 widths = np.interp(drawn[1], _QUANTILES, _WIDTHS).tolist()
-            written = activations_of_events(events, said[0].shape[-1], heights=heights, widths=widths)
-            for whole, part in zip(said, written, strict=False):
-                whole[i] = torch.from_numpy(part).to(whole)
-        return rhythm_frames(self.config, *said, n_frames=audio.shape[-1] // self.config.hop)
+            written = activations_of_events(events, found[0].shape[-1], heights=heights, widths=widths)
+            for whole, one in zip(found, written, strict=False):
+                whole[i] = torch.from_numpy(one).to(whole)
+        return rhythm_frames(self.config, *found, n_frames=audio.shape[-1] // self.config.hop)
 
     def _encode(self, audio: Tensor) -> Encoded:
         with torch.autocast(self._device.type, torch.bfloat16):
@@ -347,43 +351,16 @@ class PairMaker:
 
 
 def _in_another_tone(audio: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return audio (B, T) equalised and saturated anew: a shall tell of rhythm alone (decision 1)."""
-    buses = []
-    for _ in audio:
-        drawn = draw_bus(rng)
-        buses.append(
-            BusRecipe(
-                tone=drawn.tone,
-                low_cut_hz=drawn.low_cut_hz,
-                high_cut_hz=drawn.high_cut_hz,
-                drive_db=drawn.drive_db,
-                peak=drawn.peak,
-            )
-        )
+    """Return audio (B, T) equalised and saturated anew: a is to describe rhythm alone (decision 1)."""
+    buses = [draw_bus(rng).tone_alone() for _ in audio]
     return apply_bus(audio[:, None], buses, with_noise=False)[:, 0]
 
 
-def _onsets(parts: Sequence[Part]) -> Tensor:
-    """Return the audible strokes of parts in samples, shape (B, N), -1 standing for none."""
-    heard = [
-        [
-            round(stroke.onset_s * SAMPLE_RATE)
-            for stroke, is_heard in zip(part.strokes, audible_strokes(part.stems, part.strokes), strict=True)
-            if is_heard
-        ]
-        for part in parts
-    ]
-    table = np.full((len(parts), max(1, *map(len, heard))), -1, dtype=np.int64)
-    for row, found in zip(table, heard, strict=True):
-        row[: len(found)] = found
-    return torch.from_numpy(table)
-
-
-def _recoverable(wanted: Truth, source: Truth) -> Tensor:
+def _recoverable(target: Truth, source: Truth) -> Tensor:
     """Return 1 for frames of sources (B, F) that can be made again of the pseudo-targets, else 0."""
-    is_played = (wanted.share > 0).any(dim=-1, keepdim=True)  # (B, 5, 1)
-    return (((source.share * is_played).sum(dim=1) > 0.9) | source.is_silent).float()
+    is_played = (target.proportion > 0).any(dim=-1, keepdim=True)  # (B, 5, 1)
+    return (((source.proportion * is_played).sum(dim=1) > 0.9) | source.is_silent).float()
 
 
 def _stacked(truths: Sequence[Truth], device: torch.device) -> Truth:
-    return Truth(*(torch.stack(parts).to(device) for parts in zip(*truths, strict=True)))
+    return Truth(*(torch.stack(fields).to(device) for fields in zip(*truths, strict=True)))

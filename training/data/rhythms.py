@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from training.data.split import Split
-from transform.events import CLASSES
+from transform.events import CLASSES, Rhythm
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,17 @@ class Groove:
     velocity: np.ndarray  # float (N,), 0..1
 
 
+def event_columns(rhythm: Rhythm) -> dict[str, Any]:
+    """Return the event columns of a `Groove` that plays a rhythm, which must have a tempo map."""
+    assert rhythm.tempo_map is not None
+    return {
+        "onset_beats": rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
+        "class_index": np.array([CLASSES.index(e.drum_class) for e in rhythm.events]),
+        "articulation": tuple(e.articulation for e in rhythm.events),
+        "velocity": np.array([e.velocity for e in rhythm.events]),
+    }
+
+
 @dataclass(frozen=True, order=True)
 class Stroke:
     """One played event of a synthetic segment; grace notes of flams sound but are not annotated."""
@@ -39,11 +51,11 @@ class Stroke:
 
 @dataclass(frozen=True, kw_only=True)
 class VariationSettings:
-    """How far a groove may be changed; every probability is per segment unless it says otherwise."""
+    """How far a groove may be changed; every probability is per segment unless stated otherwise."""
 
     tempo_low: float = 0.72  # least tempo factor
     tempo_high: float = 1.4
-    random_grid: float = 0.12  # share of segments that play no groove but a random grid
+    random_grid: float = 0.12  # probability of a random grid instead of a groove
     swing: float = 0.15
     micro_timing_ms: float = 10.0  # largest standard deviation of the added timing noise
     dropout: float = 0.3
@@ -178,9 +190,9 @@ def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Strok
         stroke = ("sidestick", "clap", "rim", "brush")[rng.integers(4)]
         return [replace(s, articulation=stroke) if s.drum_class == "SD" else s for s in strokes]
     if kind == 3:
-        share = rng.uniform(0.1, 0.9)
+        probability = rng.uniform(0.1, 0.9)
         return [
-            replace(s, articulation="open") if s.drum_class == "HH" and rng.random() < share else s
+            replace(s, articulation="open") if s.drum_class == "HH" and rng.random() < probability else s
             for s in strokes
         ]
     if kind == 4:
@@ -196,14 +208,16 @@ def _swap_classes(strokes: list[Stroke], rng: np.random.Generator) -> list[Strok
 
 def _with_crashes(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
     """Return the strokes with a crash on some kicks and loud snares, where the hats then pause."""
-    share = rng.uniform(0.1, 0.6)
+    probability = rng.uniform(0.1, 0.6)
     accents = [s for s in strokes if s.drum_class == "KD" or (s.drum_class == "SD" and s.velocity > 0.7)]
     crashes = [
-        Stroke(s.onset_s, "CY", "crash", float(rng.uniform(0.5, 1.0))) for s in accents if rng.random() < share
+        Stroke(s.onset_s, "CY", "crash", float(rng.uniform(0.5, 1.0)))
+        for s in accents
+        if rng.random() < probability
     ]
     taken_s = np.array([crash.onset_s for crash in crashes])
-    kept = [s for s in strokes if s.drum_class != "HH" or not (np.abs(taken_s - s.onset_s) < 0.03).any()]
-    return kept + crashes
+    others = [s for s in strokes if s.drum_class != "HH" or not (np.abs(taken_s - s.onset_s) < 0.03).any()]
+    return others + crashes
 
 
 def _add_tom_fill(
@@ -214,7 +228,7 @@ def _add_tom_fill(
     first_s = start_s + rng.uniform(0, max(0.01, stop_s - start_s - n_steps * step_s))
     last_s = first_s + n_steps * step_s
     keeps_time = rng.random() < 0.5  # hats, ride and kick go on below the fill
-    kept = [s for s in strokes if not first_s <= s.onset_s < last_s or (keeps_time and s.drum_class != "SD")]
+    others = [s for s in strokes if not first_s <= s.onset_s < last_s or (keeps_time and s.drum_class != "SD")]
     order = (
         ["high", "mid", "low"]
         if rng.random() < 0.6
@@ -233,7 +247,7 @@ def _add_tom_fill(
                     float(rng.uniform(0.35, 1.0)),
                 )
             )
-    return kept + fill
+    return others + fill
 
 
 def _add_double_kicks(
@@ -247,17 +261,19 @@ def _add_double_kicks(
 
 def _ghost_notes(start_s: float, stop_s: float, beat_s: float, rng: np.random.Generator) -> list[Stroke]:
     step_s = beat_s / rng.choice([4, 4, 6])
-    share = rng.uniform(0.1, 0.6)
+    probability = rng.uniform(0.1, 0.6)
     grid = np.arange(start_s, stop_s, step_s)
-    return [Stroke(float(t), "SD", "", float(rng.uniform(0.06, 0.38))) for t in grid if rng.random() < share]
+    return [
+        Stroke(float(t), "SD", "", float(rng.uniform(0.06, 0.38))) for t in grid if rng.random() < probability
+    ]
 
 
 def _drop(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
     if rng.random() < 0.4:
         lost_class = CLASSES[rng.integers(len(CLASSES))]
         return [s for s in strokes if s.drum_class != lost_class]
-    share = rng.uniform(0.0, 0.35)
-    return [s for s in strokes if rng.random() >= share]
+    probability = rng.uniform(0.0, 0.35)
+    return [s for s in strokes if rng.random() >= probability]
 
 
 def _swing(strokes: list[Stroke], beat_s: float, rng: np.random.Generator) -> list[Stroke]:
@@ -284,12 +300,12 @@ def _grace_notes(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke
 
 def _without_doubles(strokes: list[Stroke], gap_s: float = 0.02) -> list[Stroke]:
     """Return the strokes without those within `gap_s` after one of their class; grace notes stay."""
-    kept: list[Stroke] = []
+    distinct: list[Stroke] = []
     last_s: dict[str, float] = {}
     for stroke in strokes:
         if stroke.is_grace:
-            kept.append(stroke)
+            distinct.append(stroke)
         elif stroke.onset_s - last_s.get(stroke.drum_class, -1e9) >= gap_s:
-            kept.append(stroke)
+            distinct.append(stroke)
             last_s[stroke.drum_class] = stroke.onset_s
-    return kept
+    return distinct

@@ -1,7 +1,7 @@
 """Scenes in stock, of which the rhythm transformer's batches are made.
 
 A scene is a source with a few targets. Making one takes longer than learning from it, and learning to copy
-takes thousands of steps; so scenes stay in stock for a while, and every batch has other frames of their banks.
+takes thousands of steps; so scenes stay in stock for a while, and each batch draws frames of their banks anew.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from training.data.rhythm_pairs import Pairs
+from training.data.synthesis import onset_table
 from transform.rhythm_transformer import Source, Target
 
 
@@ -54,12 +54,12 @@ class SceneStock:
 
 
 def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float) -> Pairs:
-    """Return scenes of one kind as a batch, in which banks have but a share of their frames, drawn anew.
+    """Return scenes of one kind as a batch; the frames of banks are drawn anew.
 
     Args:
         scenes: banks of as many frames, or segments.
         rng: draws the frames.
-        least_share: of the frames that are given.
+        least_share: least proportion of the frames that are given.
     """
     sources = [scene.source for scene in scenes]
     mu, rhythm, is_silent = (
@@ -76,15 +76,13 @@ def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float
         is_there = torch.ones_like(index, dtype=torch.bool)
     else:
         recoverable = torch.cat([scene.recoverable for scene in scenes if scene.recoverable is not None])
-    n_onsets = max(scene.onsets.shape[1] for scene in scenes)
-    onsets = [functional.pad(s.onsets, (0, n_onsets - s.onsets.shape[1]), value=-1) for s in scenes]
     latents, audio = (torch.cat(x) for x in zip(*((s.latents, s.audio) for s in scenes), strict=True))
     return Pairs(
         Source(mu, rhythm, is_there),
         Target(*(torch.cat(parts) for parts in zip(*(s.target for s in scenes), strict=True))),
         latents,
         audio,
-        torch.cat(onsets),
+        onset_table([row for scene in scenes for row in scene.onsets]),
         is_silent,
         recoverable,
     )

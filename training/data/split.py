@@ -1,7 +1,7 @@
 """Which kits, rhythms and loops train, validate and test: by whole instrument, drummer and track.
 
 Tier A (freely licensed) material trains; tier B validates and tests, together with held-out Groove MIDI
-drummers, one procedural family a side and one loop track. Kits that share recordings stay on one side.
+drummers, one procedural family a side and one loop track. Kits made of the same recordings stay on one side.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TR808_COPIES = (
     "dsyn-tr808",
     "freepats-drum000",
 )
-# Families are told by how names begin and never divided: one drum set, SoundFont, synthesiser or maker.
+# Families are recognised by how names begin and never divided: one drum set, SoundFont, synthesiser or maker.
 _TEST_OF_0_1_0 = ("avl-", "h2-", "hard-electro", "dsyn-", "synth-fm-")
 _TEST_FAMILIES = (*_TEST_OF_0_1_0, *_TR808_COPIES, "salamander", "tchackpoum-", "becks-", "mercury-mix")
 _VALIDATE_FAMILIES = (
@@ -83,5 +83,5 @@ def split_of_loop(path: str, tier: str) -> Split:
 
 
 def recording_family(kit: str) -> str:
-    """Return a name that kits share where they share recordings."""
+    """Return a name that is the same for kits made of the same recordings."""
     return next((names[0] for names in _SHARING if kit.startswith(names)), kit)

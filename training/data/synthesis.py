@@ -1,10 +1,10 @@
 """Synthetic drum recordings with their recipes: kits x grooves -> segments, stems and exact pseudo-targets.
 
 Follows section 3 of the paper (Hockman and Drysdale 2025): one-shots with pitch and gain augmentation play
-varied rhythms, and each segment keeps what it was made of, so that the same augmented one-shots can play
-another segment's events. Beyond the paper: procedural drums, layered and reshaped one-shots, velocity-dependent
-brightness, rooms, tone, compression and clipping, all of which keep stems exactly additive. Everything that
-touches samples is torch, on the generator's device; decisions are drawn with a NumPy generator.
+varied rhythms, and each segment has a recipe of what it was made of, so that the same augmented one-shots can
+play another segment's events. Beyond the paper: procedural drums, layered and reshaped one-shots,
+velocity-dependent brightness, rooms, tone, compression and clipping, all of which leave stems exactly additive.
+Everything that touches samples is torch, on the generator's device; decisions are drawn with a NumPy generator.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from training.data.kits import SAMPLE_RATE, Kit, OneShot, ProceduralPool
 from training.data.rhythms import Groove, Stroke, VariationSettings, draw_strokes
@@ -74,6 +75,10 @@ class BusRecipe:
     peak: float = 0.9
     seed: int = 0
 
+    def tone_alone(self) -> BusRecipe:
+        """Return its tone, drive and peak without room, second microphone and compression."""
+        return replace(self, room_gain=0.0, comb_gain=0.0, threshold_db=0.0)
+
 
 @dataclass(frozen=True)
 class SegmentRecipe:
@@ -91,18 +96,16 @@ class SynthesisSettings:
     """What segments are made of."""
 
     n_samples: int = SEGMENT_SAMPLES
-    procedural: float = 0.4  # share of voices that are procedural
-    mixed_kit: float = 0.65  # share of kits whose classes come from different kits
-    layered: float = 0.25  # share of voices with a second sound of the class mixed in
-    reshaped: float = 0.8  # share of voices with changes of pitch, decay, attack or tone
-    rattling: float = (
-        0.2  # share of kick and tom voices that faintly rattle the snare, which is no stroke of it
-    )
+    procedural: float = 0.4  # proportion of voices that are procedural
+    mixed_kit: float = 0.65  # proportion of kits whose classes come from different kits
+    layered: float = 0.25  # proportion of voices with a second sound of the class mixed in
+    reshaped: float = 0.8  # proportion of voices with changes of pitch, decay, attack or tone
+    rattling: float = 0.2  # proportion of kick and tom voices that faintly rattle the snare, which is no stroke
     drawn_layers: bool = True  # any hits of a voice are its layers; otherwise its softest and its loudest are
-    pre_roll: float = 0.35  # share of segments that begin anywhere, earlier strokes ringing into them
-    cut: float = 0.4  # share of segments that are cut out on a stroke; the others begin with the rhythm
+    pre_roll: float = 0.35  # proportion of segments that begin anywhere, earlier strokes ringing into them
+    cut: float = 0.4  # proportion that is cut out on a stroke; the others begin with the rhythm
     velocity_exponent: tuple[float, float] = (1.5, 2.3)  # amplitude = velocity ** exponent, drawn between these
-    effects: float = 0.85  # share of segments that are more than a dry sum
+    effects: float = 0.85  # proportion of segments that are more than a dry sum
     variation: VariationSettings = field(default_factory=VariationSettings)
 
 
@@ -193,7 +196,7 @@ def cut_on_stroke(strokes: Sequence[Stroke], length_s: float, rng: np.random.Gen
 
 
 class _KitDraw:
-    """One kit of a batch: voices are chosen and reshaped when a stroke first asks for them."""
+    """One kit of a batch: voices are chosen and reshaped when a stroke first needs them."""
 
     def __init__(self, synthesiser: Synthesiser, rng: np.random.Generator) -> None:
         self._synthesiser = synthesiser
@@ -314,9 +317,9 @@ class _Change:
 
 
 def _draw_change(drum_class: str, rng: np.random.Generator) -> _Change:
-    reach = _PITCH_SEMITONES[drum_class]
+    widest = _PITCH_SEMITONES[drum_class]
     return _Change(
-        semitones=float(np.clip(rng.normal(0, reach / 2), -reach, reach)),
+        semitones=float(np.clip(rng.normal(0, widest / 2), -widest, widest)),
         decay_s=float(np.exp(rng.uniform(np.log(0.04), np.log(0.6)))) if rng.random() < 0.3 else float("inf"),
         attack_db=float(rng.uniform(-6, 6)) if rng.random() < 0.3 else 0.0,
         drive=float(rng.uniform(0.5, 6.0)) if rng.random() < 0.12 else 0.0,
@@ -400,14 +403,14 @@ def pseudo_target(source: SegmentRecipe, target: SegmentRecipe) -> SegmentRecipe
         if drum_class is None:
             continue
         keys = played[drum_class]
-        wanted = drum_class, stroke.articulation
-        _, articulation = wanted if wanted in keys else keys[0]
+        key = drum_class, stroke.articulation
+        _, articulation = key if key in keys else keys[0]
         strokes.append(replace(stroke, drum_class=drum_class, articulation=articulation))
     return replace(source, strokes=tuple(strokes), n_samples=target.n_samples)
 
 
 def render_batch(recipes: Sequence[SegmentRecipe], *, dry_stems: Tensor | None = None) -> Tensor:
-    """Return finished recordings, shape (B, T); `dry_stems` (B, 5, T) spares rendering them again."""
+    """Return finished recordings, shape (B, T); `dry_stems` (B, 5, T) are rendered if they are not given."""
     if dry_stems is None:
         dry_stems = torch.stack([render_stems(recipe) for recipe in recipes])
     return apply_bus(dry_stems.sum(dim=1, keepdim=True), [recipe.bus for recipe in recipes])[:, 0]
@@ -448,6 +451,20 @@ def audible_strokes(stems: Tensor, strokes: Sequence[Stroke], *, within_db: floa
             own = energy[CLASSES.index(stroke.drum_class), first : first + 6].sum()
             audible[i] = own > mix[first : first + 6].sum() * 10 ** (-within_db / 10) and own > 0
     return audible
+
+
+def audible_onsets(stems: Tensor, strokes: Sequence[Stroke]) -> list[int]:
+    """Return the onsets of audible strokes in samples, given one recording's dry stems (5, T)."""
+    audible = audible_strokes(stems, strokes)
+    return [
+        round(s.onset_s * SAMPLE_RATE) for s, is_audible in zip(strokes, audible, strict=True) if is_audible
+    ]
+
+
+def onset_table(onsets: Sequence[Sequence[int] | Tensor]) -> Tensor:
+    """Return the onsets of each recording as a row (B, N), filled up with -1, which stands for none."""
+    rows = [torch.as_tensor(row, dtype=torch.int64) for row in onsets]
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def draw_bus(rng: np.random.Generator) -> BusRecipe:

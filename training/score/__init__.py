@@ -1,1 +1,1 @@
-"""Scores of each model, and the measures that they and the benchmark share."""
+"""Scores of each model, and the measures that they and the benchmark use."""

@@ -1,4 +1,4 @@
-"""How well the codec keeps a recording: spectra, waveform, attacks, for kits that it knows and others."""
+"""How well the codec reproduces a recording: spectra, waveform, attacks, for its training kits and others."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _GAP = 60  # frames of 1 ms between two such attacks, at least
 
 @dataclass(frozen=True)
 class Original:
-    """A recording that the codec shall keep."""
+    """A recording that is to be coded and decoded."""
 
     audio: Audio  # (T,) at 44.1 kHz
     onsets_s: tuple[float, ...]
     name: str
     kind: str  # of the kit, or "loop"
-    events: tuple[DrumEvent, ...] = ()  # what is played, if that is known
+    events: tuple[DrumEvent, ...] = ()  # what is played; none where that is unknown
     hardly_audible: tuple[DrumEvent, ...] = ()
 
 
@@ -61,18 +61,16 @@ def kit_originals(pack: Pack, split: Split, *, n: int, seed: int, length_s: floa
 
 
 def loop_originals(pack: Pack, split: Split, *, n: int, length_s: float = 6.0) -> list[Original]:
-    """Return up to `n` pieces of the loops of one side, evenly spread over them; attacks are found in them."""
+    """Return up to `n` regions of the loops of one side, evenly spread, with the attacks that are found."""
     length = round(length_s * SAMPLE_RATE)
-    pieces = [
+    regions = [
         (name, samples[start : start + length].cpu().numpy())
         for name, side, samples in pack.loops
         if side == split
         for start in range(0, max(1, len(samples) - length + 1), length)
     ]
-    chosen = (
-        [pieces[k] for k in np.unique(np.linspace(0, len(pieces) - 1, n).round().astype(int))] if pieces else []
-    )
-    return [Original(audio, attacks_s(audio), name, "loop") for name, audio in chosen]
+    chosen = np.unique(np.linspace(0, len(regions) - 1, n).round().astype(int)) if regions else ()
+    return [Original(audio, attacks_s(audio), name, "loop") for name, audio in (regions[k] for k in chosen)]
 
 
 def attacks_s(audio: Audio) -> tuple[float, ...]:
@@ -89,7 +87,7 @@ def attacks_s(audio: Audio) -> tuple[float, ...]:
     return tuple(frame * FRAME / SAMPLE_RATE for frame in sorted(found))
 
 
-def keep(codec: Codec, audio: Audio) -> Audio:
+def round_trip(codec: Codec, audio: Audio) -> Audio:
     """Return audio (T,) coded and decoded, without chance."""
     latents = codec.encode(torch.from_numpy(audio)[None]).mu
     return codec.decode(latents, len(audio))[0].numpy()
@@ -129,11 +127,9 @@ def attack_correlation(decoded: Audio, audio: Audio, onsets_s: Sequence[float]) 
         at = round(onset_s * SAMPLE_RATE)
         if at + _ATTACK_FRAMES * FRAME > len(audio):
             continue
-        pieces = [
-            torch.from_numpy(np.ascontiguousarray(s[at : at + _ATTACK_FRAMES * FRAME]))
-            for s in (decoded, audio)
-        ]
-        ours, theirs = (np.sqrt(envelope(piece[None])[0].numpy().astype(np.float64)) for piece in pieces)
+        windows = [np.ascontiguousarray(s[at : at + _ATTACK_FRAMES * FRAME]) for s in (decoded, audio)]
+        envelopes = [envelope(torch.from_numpy(window)[None])[0].numpy() for window in windows]
+        ours, theirs = (np.sqrt(found.astype(np.float64)) for found in envelopes)
         if theirs.std() <= 1e-5:
             continue
         spread = ours.std() * theirs.std()
@@ -142,15 +138,15 @@ def attack_correlation(decoded: Audio, audio: Audio, onsets_s: Sequence[float]) 
     return float(np.mean(found)) if found else None
 
 
-def heard_alike(decoded: Audio, original: Original, listener: Transcriber) -> Scores:
-    """Return what a transcriber hears in what became of a recording.
+def transcription_scores(decoded: Audio, original: Original, transcriber: Transcriber) -> Scores:
+    """Return how well the transcription of a coded recording agrees with the original's and with the truth.
 
-    - `onset_f_20`: F of any onset within 20 ms, against what it hears in the original;
-    - `class_f_50`: F by class within 50 ms, pooled, against what is played, None where nobody knows that;
+    - `onset_f_20`: F of any onset within 20 ms, against the transcription of the original;
+    - `class_f_50`: F by class within 50 ms, pooled, against what is played, None where that is unknown;
     - `class_f_50_before`: that of the original.
     """
     found, before = (
-        listener.events(listener.infer(torch.from_numpy(audio))) for audio in (decoded, original.audio)
+        transcriber.events(transcriber.infer(torch.from_numpy(audio))) for audio in (decoded, original.audio)
     )
     scores: Scores = {"onset_f_20": any_onset_f(before, found, window_s=0.02)}
     for name, events in (("class_f_50", found), ("class_f_50_before", before)):
@@ -160,23 +156,23 @@ def heard_alike(decoded: Audio, original: Original, listener: Transcriber) -> Sc
 
 
 def codec_scores(
-    codec: Codec, originals: Sequence[Original], listener: Transcriber | None = None
+    codec: Codec, originals: Sequence[Original], transcriber: Transcriber | None = None
 ) -> list[Scores]:
-    """Return the measures of each recording, those of a listener with them if there is one."""
+    """Return the measures of each recording, those of its transcription with them if a transcriber is given."""
     spectra = SpectralLoss()
     scores = []
     for original in originals:
-        decoded = keep(codec, original.audio)
+        decoded = round_trip(codec, original.audio)
         scores.append(compare(decoded, original, spectra))
-        if listener is not None:
-            scores[-1] |= heard_alike(decoded, original, listener)
+        if transcriber is not None:
+            scores[-1] |= transcription_scores(decoded, original, transcriber)
     return scores
 
 
 def codec_table(
-    codec: Codec, pack: Pack, listener: Transcriber, *, n: int, seed: int
+    codec: Codec, pack: Pack, transcriber: Transcriber, *, n: int, seed: int
 ) -> dict[str, dict[str, str]]:
-    """Return a table: rows are known kits, unknown ones of either side, and loops; columns are measures.
+    """Return a table: rows are training kits, unseen ones of either side, and loops; columns are measures.
 
     A cell is a mean over recordings and its 95 % interval (bootstrap). A side that the pack lacks has no row.
     """
@@ -191,6 +187,6 @@ def codec_table(
             rows[name] = found
     table = {}
     for name, originals in rows.items():
-        scores = codec_scores(codec, originals, listener)
+        scores = codec_scores(codec, originals, transcriber)
         table[name] = cells(mean_scores(scores, seed=seed), scores[0], 2)
     return table

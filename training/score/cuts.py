@@ -79,24 +79,24 @@ def _cut(audio: Tensor, start_s: float) -> Tensor:
 
 
 def score_cuts(transcriber: Transcriber, loops: list[CutLoop]) -> dict[str, dict[str, str]]:
-    """Return a table of shares by class: of first strokes that are found, of loops in which one is invented.
+    """Return a table of proportions by class: first strokes that are found, loops in which one is invented.
 
     What is invented is found in the first 50 ms of a loop that begins in a tail, or in the silence, more than
-    50 ms before its end; "any" is the share of loops in which that is so of some class.
+    50 ms before its end; "any" is the proportion of loops in which that is so of some class.
     """
     struck = [(loop, _found_at_beginning(transcriber, loop)) for loop in loops if loop.beginning == "stroke"]
     found: dict[str, str] = {}
     for c in CLASSES:
-        asked = [c in said for loop, said in struck if c in loop.classes]
-        found[c] = f"{np.mean(asked):.3f} of {len(asked)}" if asked else "-"
-    some = [bool(loop.classes & said) for loop, said in struck]
+        hits = [c in detected for loop, detected in struck if c in loop.classes]
+        found[c] = f"{np.mean(hits):.3f} of {len(hits)}" if hits else "-"
+    some = [bool(loop.classes & detected) for loop, detected in struck]
     table = {"first stroke found": found | {"any": f"{np.mean(some):.3f} of {len(some)}" if some else "-"}}
     for beginning in ("tail", "silence"):
-        said = [_found_at_beginning(transcriber, loop) for loop in loops if loop.beginning == beginning]
-        if said:
-            row = {c: f"{np.mean([c in s for s in said]):.3f}" for c in CLASSES}
+        detected = [_found_at_beginning(transcriber, loop) for loop in loops if loop.beginning == beginning]
+        if detected:
+            row = {c: f"{np.mean([c in s for s in detected]):.3f}" for c in CLASSES}
             table[f"invented in {'a ' * (beginning == 'tail')}{beginning}"] = row | {
-                "any": f"{np.mean([bool(s) for s in said]):.3f} of {len(said)}"
+                "any": f"{np.mean([bool(s) for s in detected]):.3f} of {len(detected)}"
             }
     return table
 

@@ -1,4 +1,4 @@
-"""What fine-tuning on a kit gained: hits that it never heard, coded and redrummed, before and after."""
+"""What fine-tuning on a kit gained: held-out hits, coded and redrummed, before and after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from training.data.kits import SAMPLE_RATE, Kit, OneShot
 from training.data.rhythms import Groove
 from training.data.synthesis import SegmentRecipe, Synthesiser, pseudo_target, render_batch
-from training.score.codec import keep
+from training.score.codec import round_trip
 from training.score.measures import Audio, any_onset_f, log_mel_distance_db
 from training.score.scores import class_counts, interval, pooled
 from training.score.transcriber import as_events, whole_kits
@@ -29,22 +29,22 @@ from transform.transcriber import Transcriber
 _log = logging.getLogger(__name__)
 _LENGTH_S = 4.0
 _FEWEST_STROKES = 8
-_HELD_SHARE = 1 / 6  # of a kit's hits
+_HELD_OUT = 1 / 6  # of a kit's hits
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Distances in dB before and after, and by which share they fell, with its 95 % interval."""
+class KitGain:
+    """Distances in dB before and after, and how much lower they are (0..1), with its 95 % interval."""
 
     before: float
     after: float
-    share: float
+    lower_by: float
     low: float
     high: float
     n: int  # recordings
 
     @classmethod
-    def of(cls, before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Gain:
+    def of(cls, before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> KitGain:
         """Return the gain of paired distances; the interval is a bootstrap over the pairs."""
         pairs = np.array([before, after], dtype=np.float64)
         drawn = np.random.default_rng(seed).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
@@ -54,12 +54,12 @@ class Gain:
 
     def cells(self) -> dict[str, str]:
         """Return the row of a table."""
-        lower = f"{self.share:.0%} ({self.low:.0%} to {self.high:.0%})"
+        lower = f"{self.lower_by:.0%} ({self.low:.0%} to {self.high:.0%})"
         return {"before": f"{self.before:.2f} dB", "after": f"{self.after:.2f} dB", "lower by": lower}
 
 
-def held_apart(kit: Kit, seed: int) -> tuple[Kit, Kit | None]:
-    """Return a kit without some of its hits, and those: about a sixth, of voices that have several.
+def split_hits(kit: Kit, seed: int) -> tuple[Kit, Kit | None]:
+    """Return a kit without its held-out hits, and those: about a sixth, of voices that have several.
 
     They are layers between others where there are any, of as many voices as possible. None are held out of a
     kit whose voices have one hit each.
@@ -67,28 +67,28 @@ def held_apart(kit: Kit, seed: int) -> tuple[Kit, Kit | None]:
     rng = np.random.default_rng(seed)
     voices = [hits for c in CLASSES for hits in kit.voices(c).values() if len(hits) > 1]
     order = sorted(rng.permutation(len(voices)).tolist(), key=lambda i: -len(voices[i]))
-    held: list[OneShot] = []
-    n_wanted = max(1, round(_HELD_SHARE * len(kit.one_shots)))
+    held_out: list[OneShot] = []
+    n_target = max(1, round(_HELD_OUT * len(kit.one_shots)))
     for turn in range(max(map(len, voices), default=0)):
         for i in order:
             inner = voices[i][1:-1] or voices[i][:1]
-            if turn < len(inner) and len(held) < n_wanted:
-                held.append(inner[(len(inner) // 2 + turn) % len(inner)])
-    if not held:
+            if turn < len(inner) and len(held_out) < n_target:
+                held_out.append(inner[(len(inner) // 2 + turn) % len(inner)])
+    if not held_out:
         return kit, None
-    left = tuple(shot for shot in kit.one_shots if not any(shot is other for other in held))
-    return replace(kit, one_shots=left), replace(kit, one_shots=tuple(held))
+    left = tuple(shot for shot in kit.one_shots if not any(shot is other for other in held_out))
+    return replace(kit, one_shots=left), replace(kit, one_shots=tuple(held_out))
 
 
-def with_held(left: Kit, held: Kit) -> Kit:
+def with_held_out(left: Kit, held_out: Kit) -> Kit:
     """Return a kit in which hits that were held out play instead of the others of their voices."""
-    voices = {(shot.drum_class, shot.articulation) for shot in held.one_shots}
+    voices = {(shot.drum_class, shot.articulation) for shot in held_out.one_shots}
     others = (shot for shot in left.one_shots if (shot.drum_class, shot.articulation) not in voices)
-    return replace(left, one_shots=(*held.one_shots, *others))
+    return replace(left, one_shots=(*held_out.one_shots, *others))
 
 
 def filled(kit: Kit) -> Kit:
-    """Return a kit in which the nearest class that it has stands in for each that it lacks."""
+    """Return a kit in which the nearest class that it has is the stand-in for each that it lacks."""
     own = {shot.drum_class for shot in kit.one_shots}
     lent = [
         replace(shot, drum_class=drum_class, articulation="")
@@ -101,7 +101,7 @@ def filled(kit: Kit) -> Kit:
 
 
 def some_layers(kit: Kit, rng: np.random.Generator) -> Kit:
-    """Return a kit with one or two hits of each voice, so that all are heard alike, not the extremes most."""
+    """Return a kit with one or two hits of each voice, so that all are drawn alike, not the extremes most."""
     chosen: list[OneShot] = []
     for drum_class in CLASSES:
         for hits in kit.voices(drum_class).values():
@@ -132,18 +132,18 @@ def rendered(recipes: Sequence[SegmentRecipe]) -> list[Audio]:
 
 def coded_distances(codec: Codec, originals: Sequence[Audio]) -> list[float]:
     """Return by how many dB recordings differ from what the codec makes of them, as in the benchmark."""
-    return [log_mel_distance_db(keep(codec, audio), audio) for audio in originals]
+    return [log_mel_distance_db(round_trip(codec, audio), audio) for audio in originals]
 
 
 def redrummed(
-    codec: Codec, net: RhythmNet, listener: Transcriber, recipes: Sequence[SegmentRecipe], device: str
+    codec: Codec, net: RhythmNet, transcriber: Transcriber, recipes: Sequence[SegmentRecipe], device: str
 ) -> list[tuple[Audio, SegmentRecipe]]:
     """Return renders (T,) of the latent engine, and the kit itself playing the same rhythms.
 
-    Recording i plays the rhythm of recording i + 1, known exactly. One in which no drums are heard is left out.
+    Recording i plays the exact rhythm of recording i + 1. One in which no drums are detected is left out.
     """
     model = LatentModel(codec, net, device=device)
-    redrummer = Redrummer(listener, load_latent=lambda: model)
+    redrummer = Redrummer(transcriber, load_latent=lambda: model)
     settings = RenderSettings(engine="latent", length=_LENGTH_S, align="seconds")
     made = []
     for source, target in zip(recipes, (*recipes[1:], recipes[0]), strict=True):
@@ -160,22 +160,25 @@ def redrummed(
 
 
 def latent_distances(
-    codec: Codec, net: RhythmNet, listener: Transcriber, recipes: Sequence[SegmentRecipe], device: str
+    codec: Codec, net: RhythmNet, transcriber: Transcriber, recipes: Sequence[SegmentRecipe], device: str
 ) -> list[float]:
     """Return by how many dB the renders of `redrummed` differ from the kit itself."""
-    made = redrummed(codec, net, listener, recipes, device)
+    made = redrummed(codec, net, transcriber, recipes, device)
     return [log_mel_distance_db(audio, rendered([oracle])[0]) for audio, oracle in made]
 
 
-def heard_again(codec: Codec, listener: Transcriber, originals: Sequence[Audio]) -> tuple[float, float]:
-    """Return how much of what is heard in recordings is heard in what the codec makes of them.
+def coded_transcriptions(
+    codec: Codec, transcriber: Transcriber, originals: Sequence[Audio]
+) -> tuple[float, float]:
+    """Return how well transcriptions of coded recordings agree with those of the recordings.
 
     Mean F of onsets of any class within 20 ms, and of classes within 50 ms, pooled.
     """
     onsets, classes = [], []
     for audio in originals:
         before, after = (
-            listener.events(listener.infer(torch.from_numpy(sound))) for sound in (audio, keep(codec, audio))
+            transcriber.events(transcriber.infer(torch.from_numpy(sound)))
+            for sound in (audio, round_trip(codec, audio))
         )
         onsets.append(any_onset_f(before, after, window_s=0.02))
         classes.append(pooled(class_counts(before, after)).f_measure)

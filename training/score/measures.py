@@ -65,16 +65,16 @@ def log_mel_distance_db(audio: Audio, reference: Audio) -> float:
 def high_energy_db(audio: Audio, reference: Audio) -> float:
     """Return how much more of a recording's energy lies above 8 kHz than of the reference's; + is brighter.
 
-    Shares of the whole are compared, which matches the loudness; shares below -60 dB count as -60 dB.
+    Energies are taken against the whole, which matches the loudness; what is below -60 dB counts as -60 dB.
     """
 
-    def share_db(sound: Audio) -> float:
+    def high_db(sound: Audio) -> float:
         n_fft = 1 << len(sound).bit_length()  # a prime length would take many times as long
         power = np.abs(np.fft.rfft(np.asarray(sound, dtype=np.float64), n_fft)) ** 2
         high = power[np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE) >= _HIGH_HZ].sum()
         return float(10 * np.log10(max(high / max(power.sum(), 1e-20), 1e-6)))
 
-    return share_db(audio) - share_db(reference)
+    return high_db(audio) - high_db(reference)
 
 
 def si_sdr_db(estimate: Audio, reference: Audio) -> float | None:
@@ -176,7 +176,7 @@ def velocity_correlations(audio: Audio, events: Sequence[DrumEvent]) -> dict[str
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation of two lists; ties share their mean rank; 0 where a list is constant."""
+    """Return the rank correlation of two lists; ties get their mean rank; 0 where a list is constant."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     deviations = [values - values.mean() for values in ranks]
     scale = float(np.sqrt((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum()))
@@ -195,8 +195,8 @@ def timing_errors_s(
     """Return detected minus expected onset for the events of one class that are each other's nearest.
 
     Args:
-        expected: what should be heard.
-        detected: what is heard.
+        expected: the true events.
+        detected: the estimated ones.
         window_s: the largest error that still pairs two events.
     """
     errors: list[float] = []
@@ -249,11 +249,11 @@ def pre_echo_db(audio: Audio, onsets_s: Sequence[float]) -> float | None:
 
 def distinct_onsets_s(events: Sequence[DrumEvent], same_s: float = 0.03) -> list[float]:
     """Return the sorted onsets of events of any class; those within `same_s` after one are that one."""
-    kept: list[float] = []
+    distinct: list[float] = []
     for onset_s in sorted(event.onset_s for event in events):
-        if not kept or onset_s - kept[-1] >= same_s:
-            kept.append(onset_s)
-    return kept
+        if not distinct or onset_s - distinct[-1] >= same_s:
+            distinct.append(onset_s)
+    return distinct
 
 
 def any_onset_f(

@@ -2,7 +2,7 @@
 
 The factorisation is that of transform/nmf.py. Levels are square roots of magnitudes of the spectra of
 transform/stft.py, pooled into bands: single bins at the low end, geometric above. What a class explains of a
-band is its share of the sound there, so that the stems add up to the recording.
+band is a proportion of the sound there, so that the stems add up to the recording.
 
 Both baselines read whole recordings at 44.1 kHz. Their settings are the best of those tried on 24 recordings of
 the validation side; scores that are given are mean SI-SDR there.
@@ -42,9 +42,9 @@ _N_BANDS = 160
 _N_SINGLE = 24  # of these are bins of their own, 21.5 Hz each
 _MARGIN = 2  # frames before the first that is centred on a sample, and after the last
 _EDGE = (N_HOPS // 2 + _MARGIN) * _HOP
-_LEARNT_SAMPLES = 22_050  # of a one-shot, from which templates are learnt
+_LEARNED_SAMPLES = 22_050  # of a one-shot, from which templates are learned
 # Frames of it: more of its beginning than of its tail.
-_LEARNT_FRAMES = (2, 3, 4, 5, 6, 8, 10, 14, 18, 26, 34, 50)
+_LEARNED_FRAMES = (2, 3, 4, 5, 6, 8, 10, 14, 18, 26, 34, 50)
 _N_TEMPLATES = 6  # of each class, where they are fixed
 _N_FIXED = 20  # iterations (60: as good)
 _TINY = 1e-9
@@ -77,18 +77,18 @@ def spectra_of(audio: Tensor) -> Tensor:
     return analyse(functional.pad(audio, (_EDGE, padding)), _HOP)
 
 
-def masked_stems(audio: Samples, parts: Tensor, *, exponent: float) -> ArrayStems:
-    """Return stems that share out a recording as parts of it are large; they add up to it.
+def masked_stems(audio: Samples, estimates: Tensor, *, exponent: float) -> ArrayStems:
+    """Return a recording's stems, masked in proportion to estimates of the classes; they add up to it.
 
     Args:
         audio: shape (C, T).
-        parts: how much of each class there is, shape (5, F, bins), frames as in `spectra_of`.
-        exponent: of the parts; 2 is the Wiener filter where parts are magnitudes.
+        estimates: how much of each class there is, shape (5, F, bins), frames as in `spectra_of`.
+        exponent: of the estimates; 2 is the Wiener filter where they are magnitudes.
     """
     sound = torch.from_numpy(audio)
-    weights = parts.pow(exponent) + _TINY**exponent
-    shares = weights / weights.sum(dim=0)
-    stems = synthesise(spectra_of(sound) * shares[:, None], _HOP)[..., _EDGE : _EDGE + audio.shape[1]]
+    weights = estimates.pow(exponent) + _TINY**exponent
+    masks = weights / weights.sum(dim=0)
+    stems = synthesise(spectra_of(sound) * masks[:, None], _HOP)[..., _EDGE : _EDGE + audio.shape[1]]
     return ArrayStems(stems.numpy())
 
 
@@ -102,7 +102,7 @@ def _pooling() -> Tensor:
 
 
 class InformedNmf:
-    """NMF whose activations begin where a transcriber hears each class; templates are learnt in the recording.
+    """NMF whose activations begin where each class is transcribed; templates are learned from the recording.
 
     Convolutive templates (NMFD) of 0.3 s did no better on the validation side: 5.4 dB against 5.7.
     """
@@ -111,14 +111,14 @@ class InformedNmf:
         self._prior = class_templates(kits, 1, _in_bands).pow(COMPRESSION)
 
     def open(self, recording: Recording, activations: Activations) -> ArrayStems:
-        """Return the stems of a recording in which a transcriber heard the activations."""
-        heard = functional.pad(torch.from_numpy(activations.probability), (_MARGIN, _MARGIN))
-        active = active_components(heard, fps=SAMPLE_RATE / _HOP)
+        """Return the stems of a recording, given its transcription's activations."""
+        onsets = functional.pad(torch.from_numpy(activations.probability), (_MARGIN, _MARGIN))
+        active = active_components(onsets, fps=SAMPLE_RATE / _HOP)
         return _stems(recording, *learnt(_levels(recording), active, self._prior))
 
 
 class TemplateNmf:
-    """NMF with templates of each class, learnt from the one-shots of kits, that needs no transcription.
+    """NMF with templates of each class, learned from the one-shots of kits, that needs no transcription.
 
     On the validation side it had 0.7 dB; 0.1 with 3 templates a class, 0.4 with 12 or 24, 0.4 where the
     recording adapts the templates, 0.5 with the divergence of Itakura and Saito, -0.5 on magnitudes.
@@ -186,18 +186,18 @@ def feature_templates(kits: Sequence[Kit], settings: FeatureSettings) -> Tensor:
 
 def _peaking_at_half(one_shot: OneShot) -> Tensor:
     """Return the beginning of a one-shot, shape (1, T)."""
-    audio = one_shot.samples[None, :_LEARNT_SAMPLES].cpu()
+    audio = one_shot.samples[None, :_LEARNED_SAMPLES].cpu()
     return audio * (0.5 / audio.abs().max().clamp_min(_TINY))
 
 
 def _chosen_frames(magnitudes: Tensor) -> Tensor:
     """Return chosen frames of a one-shot's magnitudes (F, K); those of all frames add up to 1."""
-    return magnitudes[[frame for frame in _LEARNT_FRAMES if frame < len(magnitudes)]] / magnitudes.sum()
+    return magnitudes[[frame for frame in _LEARNED_FRAMES if frame < len(magnitudes)]] / magnitudes.sum()
 
 
 def _levels(recording: Recording) -> Tensor:
     """Return the levels of a recording, all its channels together, shape (F, K); the highest is 1."""
-    assert recording.sample_rate == SAMPLE_RATE, "the baselines know one sample rate"
+    assert recording.sample_rate == SAMPLE_RATE, "the baselines have one sample rate"
     levels = _in_bands(torch.from_numpy(recording.read(0, recording.n_samples))).pow(COMPRESSION)
     return levels / levels.max().clamp_min(_TINY) + 1e-7
 
@@ -209,6 +209,6 @@ def _in_bands(audio: Tensor) -> Tensor:
 
 def _stems(recording: Recording, activations: Tensor, templates: Tensor) -> ArrayStems:
     """Return the stems of a factorised recording; components of a class lie side by side."""
-    parts = explained(activations, templates, n_classes=len(CLASSES))
+    estimates = explained(activations, templates, n_classes=len(CLASSES))
     audio = recording.read(0, recording.n_samples)
-    return masked_stems(audio, parts @ _pooling(), exponent=EXPONENT)
+    return masked_stems(audio, estimates @ _pooling(), exponent=EXPONENT)

@@ -1,4 +1,4 @@
-"""How well a transcriber hears annotated recordings: any folder of audio files, each with a CSV beside it.
+"""How well annotated recordings are transcribed: any folder of audio files, each with a CSV beside it.
 
 `NAME.csv` holds `onset_s,class[,articulation]`, one stroke a row. Classes are KD, SD, TT, HH, CY and OT,
 "other", such as a side stick: it need not be found, and a snare that is found there is not wrong.
@@ -31,7 +31,7 @@ Confusion = Counter[tuple[str, str]]  # (class of the truth, class that was dete
 
 
 class AnnotationError(RedrumError):
-    """An annotation that does not say which strokes a recording holds."""
+    """An annotation that does not state which strokes a recording holds."""
 
 
 @dataclass(frozen=True, order=True)
@@ -163,8 +163,8 @@ def _confusion(annotations: Sequence[Annotation], detected: Sequence[DrumEvent])
         detected_s = sorted(e.onset_s for e in detected if e.drum_class == c)
         pairs = matched_pairs(expected_s, detected_s, WINDOW_S)
         confusion[c, c] = len(pairs)
-        taken, used = {i for i, _ in pairs}, {j for _, j in pairs}
-        truth += [(t, c) for i, t in enumerate(expected_s) if i not in taken]
+        matched, used = {i for i, _ in pairs}, {j for _, j in pairs}
+        truth += [(t, c) for i, t in enumerate(expected_s) if i not in matched]
         found += [(t, c) for j, t in enumerate(detected_s) if j not in used]
     truth += [(a.onset_s, OTHER) for a in annotations if a.drum_class == OTHER]
     for i, j in _nearest_pairs(sorted(truth), sorted(found)):
@@ -199,10 +199,10 @@ def report(score: FolderScore) -> Iterator[str]:
         columns = (*(track.counts[c] for c in CLASSES), pooled(track.counts))
         yield f"{name:{width}}" + "".join(f"{_cell(counts):19}" for counts in columns)
     yield ""
-    yield f"{'strokes of, heard as':{width}}" + "".join(f"{name:>6}" for name in (*CLASSES, NOTHING))
+    yield f"{'strokes of, found as':{width}}" + "".join(f"{name:>6}" for name in (*CLASSES, NOTHING))
     confusion = score.pooled.confusion
     for true in (*CLASSES, OTHER, NOTHING):
-        yield f"{true:{width}}" + "".join(f"{confusion[true, said]:6}" for said in (*CLASSES, NOTHING))
+        yield f"{true:{width}}" + "".join(f"{confusion[true, found]:6}" for found in (*CLASSES, NOTHING))
 
 
 def _cell(counts: Counts) -> str:

@@ -26,12 +26,12 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """The share of the detected events that were there; 1 where none was detected."""
+        """The proportion of the detected events that were there; 1 where none was detected."""
         return self.matched / self.detected if self.detected else 1.0
 
     @property
     def recall(self) -> float:
-        """The share of the expected events that were detected; 1 where none was expected."""
+        """The proportion of the expected events that were detected; 1 where none was expected."""
         return self.matched / self.expected if self.expected else 1.0
 
     @property
@@ -46,8 +46,8 @@ def matched_pairs(
 ) -> list[tuple[int, int]]:
     """Return as many pairs (index expected, index detected) of sorted onsets within `window_s` as there can be.
 
-    Pairing each expected onset with the earliest free detection in reach is optimal for windows of equal width,
-    so there are as many as mir_eval's maximum matching has.
+    Pairing each expected onset with the earliest free detection within its window is optimal for windows of
+    equal width, so there are as many as mir_eval's maximum matching has.
     """
     pairs = []
     nearest = 0
@@ -106,7 +106,7 @@ class Score:
     high: float
 
     def cell(self, digits: int, to: str = " to ") -> str:
-        """Return what a table says of it."""
+        """Return the cell of a table."""
         value, low, high = (f"{x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} ({low}{to}{high})"
 
@@ -134,6 +134,13 @@ def mean_scores(
 def cells(scores: Mapping[str, Score], names: Iterable[str], digits: int) -> dict[str, str]:
     """Return the row of a table, "-" for a measure that no recording has."""
     return {name: scores[name].cell(digits) if name in scores else "-" for name in names}
+
+
+def markdown_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table, whose first column holds the names of the rows."""
+    head = f"| {title} |" if title else "| |"
+    lines = [f"{head} {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    return lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
 
 
 def means(items: Sequence[Mapping[str, float | None]], digits: int = 4) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""How well recordings are taken apart: SI-SDR by class on synthetic recordings, whose stems are known.
+"""How well recordings are separated: SI-SDR by class on synthetic recordings, whose stems are known.
 
 Recordings are whole kits of one side of the split that play rhythms of that side, as those on which
-transcribers are scored; what guides a separator is what its transcriber hears in them. Several baselines and a
-bound say what a score is worth.
+transcribers are scored; a separator is guided by its transcriber's activations. Several baselines and a
+bound show what a score is worth.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mixture:
 
     recording: Recording
     stems: Samples  # (5, T); they add up to the recording less its noise
-    activations: Activations  # what the transcriber hears in it
+    activations: Activations  # of the transcriber
     kit: str
     kit_kind: str
 
@@ -61,7 +61,7 @@ def make_mixtures(
     """
     mixtures: list[Mixture] = []
     for kit, recipe in islice(whole_kit_recipes(pack, split, whole_kits(length_s), seed=seed), 20 * n):
-        audio, stems = (part[0].cpu() for part in render_batch_with_stems([recipe]))
+        audio, stems = (found[0].cpu() for found in render_batch_with_stems([recipe]))
         if active_classes(stems.numpy(), audio.numpy()).sum() >= 2:
             recording = Recording.from_samples(audio.numpy(), SAMPLE_RATE, kit.name)
             mixtures.append(Mixture(recording, stems.numpy(), transcriber.infer(audio), kit.name, kit.kind))
@@ -108,7 +108,7 @@ def separation_scores(separator: OpensStems, mixtures: Sequence[Mixture]) -> dic
 
 
 def opened(separator: OpensStems) -> System:
-    """Return what takes a recording apart with a separator."""
+    """Return a function that separates a recording with a separator."""
 
     def separate(mixture: Mixture) -> Samples:
         stems = separator.open(mixture.recording, mixture.activations)
@@ -123,7 +123,7 @@ def mixture_itself(mixture: Mixture) -> Samples:
 
 
 def ideally_masked(mixture: Mixture) -> Samples:
-    """Return the recording masked by the true shares of the classes in its power: the bound of such masks."""
+    """Return the recording masked by the classes' true proportions of its power: the bound of such masks."""
     audio = mixture.recording.read(0, mixture.recording.n_samples)
     true_parts = spectra_of(torch.from_numpy(mixture.stems)).abs()
     return masked_stems(audio, true_parts, exponent=2.0).read(0, audio.shape[1])[:, 0]

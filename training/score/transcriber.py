@@ -1,4 +1,4 @@
-"""How well a transcriber hears: F by class on synthetic recordings of known and of unknown kits and rhythms."""
+"""How well a transcriber detects: F by class on synthetic recordings, of its training kits and of others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.hearing import Listener
 from training.data.kits import SAMPLE_RATE, Kit, ProceduralPool, kits_of
 from training.data.pack import Pack, PackError
 from training.data.rhythms import AS_PLAYED
@@ -23,6 +22,7 @@ from training.data.synthesis import (
     render_batch,
     render_stems,
 )
+from training.data.transcription import FrozenTranscriber
 from training.score.scores import Counts, Score, class_counts, interval, pooled
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
 from transform.transcriber import Activations, Transcriber, TranscriberNet
@@ -86,8 +86,8 @@ def make_recordings(
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
         audio = render_batch([recipe], dry_stems=stems[None])[0]
-        heard, unheard = as_events(recipe, audible), as_events(recipe, ~audible)
-        recordings.append(AnnotatedRecording(audio, heard, unheard, kit.name, kit.kind))
+        events, hardly_audible = as_events(recipe, audible), as_events(recipe, ~audible)
+        recordings.append(AnnotatedRecording(audio, events, hardly_audible, kit.name, kit.kind))
     return recordings
 
 
@@ -160,8 +160,8 @@ def f_scores(counts: Sequence[ItemCounts], *, n_resamples: int = 1000, seed: int
 def score_table(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -> dict[str, dict[str, str]]:
     """Return a table of F @50 ms: rows are sides of the split and kinds of kit, columns classes and "micro".
 
-    A cell is the mean and the 95 % interval. The row of known kits and rhythms shows what strangeness costs;
-    the last is what the rhythm transformer learns from, which should be heard as badly as unknown kits are
+    A cell is the mean and the 95 % interval. The row of known kits and rhythms shows the generalisation gap.
+    The last is what the rhythm transformer learns from, which should be transcribed as badly as unseen kits are
     (docs/method.md, decision 11). A side that the pack lacks has no row.
     """
     table: dict[str, dict[str, str]] = {}
@@ -195,17 +195,17 @@ def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -
     synthesiser = Synthesiser(
         kits_of(pack.kits, "train"), pack.grooves_of("train"), SynthesisSettings(), pool=pool
     )
-    transcriber, listener = Transcriber(net), Listener(net, torch.device("cpu"))
+    transcriber, frozen = Transcriber(net), FrozenTranscriber(net, torch.device("cpu"))
     rng = np.random.default_rng(seed)
     counts: list[ItemCounts] = []
     for recipe in synthesiser.draw(n, rng, per_kit=1):
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
-        heard = listener.hear(render_batch([recipe], dry_stems=stems[None]), worsened=rng)
-        probability, velocity, offset = (part[0].numpy() for part in heard)
-        said = Activations(probability, velocity, offset, np.zeros_like(probability[0]))
-        wrong = as_events(recipe, ~audible)
-        counts.append(class_counts(as_events(recipe, audible), transcriber.events(said), ignored=wrong))
+        found = frozen.transcribe(render_batch([recipe], dry_stems=stems[None]), degraded=rng)
+        probability, velocity, offset = (field[0].numpy() for field in found)
+        activations = Activations(probability, velocity, offset, np.zeros_like(probability[0]))
+        expected, ignored = as_events(recipe, audible), as_events(recipe, ~audible)
+        counts.append(class_counts(expected, transcriber.events(activations), ignored=ignored))
     return counts
 
 

@@ -1,1 +1,1 @@
-"""One trainer a stage, its losses, and what all trainers share."""
+"""One trainer a stage, its losses, and what all trainers have in common."""

@@ -10,22 +10,20 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.card import describe_model, note_configuration
+from training.card import note_configuration
 from training.data.kits import kits_of
 from training.data.pack import Pack
-from training.data.pieces import PieceCutter, Pieces, PieceSettings
+from training.data.segments import SegmentCutter, Segments, SegmentSettings
 from training.score.codec import codec_scores, kit_originals
 from training.score.scores import means
-from training.train.codec_reports import Reports
 from training.train.discriminators import (
     DiscriminatorConfig,
     Discriminators,
@@ -34,8 +32,19 @@ from training.train.discriminators import (
     discriminator_loss,
     feature_loss,
 )
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import (
+    Run,
+    RunOptions,
+    RunSettings,
+    command_of,
+    export_model,
+    half_cosine,
+    read_checkpoint,
+    submodule,
+    train,
+)
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.train.reports import CodecReports
 from transform.codec import (
     Codec,
     CodecNet,
@@ -64,8 +73,8 @@ class CodecTraining(RunSettings):
     warm_up: int = 500
     validate_every: int = 1000
     n_validation: int = 16
-    adversarial: float = 0.25  # share of the steps that are phase B; 1: the encoder stays as it begins
-    judged_samples: int = 32_768  # of each piece, by the discriminators, which cost several times the rest
+    adversarial: float = 0.25  # proportion of steps that are phase B; 1: the encoder stays as it begins
+    judged_samples: int = 32_768  # of each segment, by the discriminators, which cost several times the rest
     adversarial_rate: float = 2e-4  # in phase B, of generator and discriminators; falls to a tenth
     mel_weight: float = 3.0
     stft_weight: float = 3.0
@@ -75,10 +84,10 @@ class CodecTraining(RunSettings):
     pre_echo_weight: float = 1.0
     kl_first: float = 1e-6  # weight of the divergence, summed over channels, at step 0
     kl_last: float = 1e-3
-    kl_warm_up: float = 0.4  # share of phase A after which it is at its last weight
+    kl_warm_up: float = 0.4  # proportion of phase A after which it has its last weight
     adversarial_weight: float = 1.0
     features_weight: float = 2.0
-    pieces: PieceSettings = field(default_factory=PieceSettings)
+    pieces: SegmentSettings = field(default_factory=SegmentSettings)
     model: CodecConfig = field(default_factory=CodecConfig)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -90,7 +99,7 @@ class CodecTraining(RunSettings):
             )
         if self.pieces.n_samples > self.synthesis.n_samples:
             raise SettingsError(
-                f"pieces of {self.pieces.n_samples} samples do not fit recordings of {self.synthesis.n_samples}"
+                f"segments of {self.pieces.n_samples} samples do not fit into {self.synthesis.n_samples}"
             )
         if not 0 <= self.adversarial <= 1:
             raise SettingsError(f"adversarial is {self.adversarial}; it must lie between 0 and 1")
@@ -124,39 +133,28 @@ def train_codec(
     out: Path,
     settings: CodecTraining,
     *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
     begin: Preset | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a codec as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: what to train on.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
-        max_minutes: after which it stops, with a checkpoint.
-        device: where it is trained.
-        resume: go on from the checkpoint in `out`.
         begin: the preset whose codec a new run begins with; None: with random weights.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint or
-            the preset's codec is of another configuration; or the loss is not finite.
+        CheckpointError: the checkpoint or the preset's codec is of another configuration.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step, or all of it is phase B of random weights.
+        SettingsError: all of it is phase B of random weights.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "codec")
-        if begin is None and settings.adversarial == 1:
-            raise SettingsError(
-                "phase B alone has no encoder that has learnt", hint="name the codec to begin with by --preset"
-            )
-    run = _Run(pack, out, settings, torch.device(device))
-    if begin is not None:
-        run.begin_with(begin)
-    return train(run, out, deadline=deadline, resume=resume)
+    if begin is None and settings.adversarial == 1 and not options.get("resume"):
+        raise SettingsError(
+            "phase B alone needs a trained encoder", hint="name the codec to begin with by --preset"
+        )
+    return train("codec", out, lambda device: _Run(pack, out, settings, device, begin), **options)
 
 
 class _Run(Run):
@@ -165,7 +163,14 @@ class _Run(Run):
     settings: CodecTraining
     net: CodecNet
 
-    def __init__(self, pack: Pack, out: Path, settings: CodecTraining, device: torch.device) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        out: Path,
+        settings: CodecTraining,
+        device: torch.device,
+        begin: Preset | None = None,
+    ) -> None:
         torch.manual_seed(settings.seed)
         net = CodecNet(settings.model)
         super().__init__("codec", net, settings, device, kits=kits_of(pack.kits, "train"), pack=pack)
@@ -173,13 +178,15 @@ class _Run(Run):
         self.adversary: _Adversary | None = None  # from phase B on
         self.spectra = SpectralLoss().to(device)
         loops = [(name, samples.to(device)) for name, split, samples in pack.loops if split == "train"]
-        self.cutter = PieceCutter(self.synthesiser, loops, settings.pieces)
-        self.unknown = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
-        self.known = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
-        self.out, self.reports = out, Reports(out, self.unknown)
+        self.cutter = SegmentCutter(self.synthesiser, loops, settings.pieces)
+        self.unseen = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
+        self.trained_on = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
+        self.out, self.reports = out, CodecReports(out, self.unseen)
         self.terms: dict[str, Tensor] = {}  # of the last step
+        if begin is not None:
+            self._begin_with(begin)
 
-    def begin_with(self, preset: Preset) -> None:
+    def _begin_with(self, preset: Preset) -> None:
         """Take the weights of a preset's codec."""
         encoder = load_encoder(preset.weights("codec-encoder"))
         generator = load_generator(preset.weights("codec-generator"))
@@ -195,17 +202,17 @@ class _Run(Run):
     def learning_rate(self) -> float:
         settings, turn = self.settings, self.settings.adversarial_from
         if self.adversary is not None:
-            return settings.adversarial_rate * _falling((self.step - turn) / (settings.steps - turn))
+            done = (self.step - turn) / (settings.steps - turn)
+            return settings.adversarial_rate * half_cosine(done, last=0.1)
         if self.step < settings.warm_up:
             return settings.learning_rate * (self.step + 1) / settings.warm_up
-        return settings.learning_rate * _falling(
-            (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
-        )
+        done = (self.step - settings.warm_up) / max(1, turn - settings.warm_up)
+        return settings.learning_rate * half_cosine(done, last=0.1)
 
-    def make_batch(self, rng: np.random.Generator) -> Pieces:
+    def make_batch(self, rng: np.random.Generator) -> Segments:
         return self.cutter.cut(self.settings.batch, rng)
 
-    def train_step(self, batch: Pieces) -> float:
+    def train_step(self, batch: Segments) -> float:
         if self.adversary is None and self.step >= self.settings.adversarial_from:
             _log.info("phase B: the encoder is frozen at step %d", self.step)
             self._begin_phase_b()
@@ -214,7 +221,7 @@ class _Run(Run):
             raise self._failure(batch, loss)
         return loss
 
-    def loss_of(self, batch: Pieces) -> Tensor:
+    def loss_of(self, batch: Segments) -> Tensor:
         target, onsets = batch.audio.to(self.device), batch.onsets.to(self.device)
         settings = self.settings
         terms: dict[str, Tensor] = {}
@@ -227,14 +234,7 @@ class _Run(Run):
                     encoded = self.net.encoder(target)
             output = self.net.generator(encoded.sample())
         terms |= self.spectra(output, target) | attack_losses(output, target, onsets)
-        weights = {
-            "mel": settings.mel_weight,
-            "stft": settings.stft_weight,
-            "bands": settings.bands_weight,
-            "wave": settings.wave_weight,
-            "attack": settings.attack_weight,
-            "pre_echo": settings.pre_echo_weight,
-        }
+        weights = settings.weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
         if self.adversary is None:
             terms["kl"] = divergence(encoded).sum()
             weights["kl"] = divergence_weight(
@@ -246,19 +246,19 @@ class _Run(Run):
         else:
             judged = slice(settings.judged_samples)
             terms |= self.adversary.play(output[:, judged], target[:, judged], self.learning_rate())
-            weights |= {"adversarial": settings.adversarial_weight, "features": settings.features_weight}
-            weights["discriminator"] = 0.0  # it has learnt from this already; but a NaN shows in the sum
+            weights |= settings.weights("adversarial", "features")
+            weights["discriminator"] = 0.0  # it has learned from this already; but a NaN shows in the sum
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
 
     def validate(self) -> dict[str, float]:
         codec = Codec(self.average.encoder, self.average.generator, device=str(self.device))
-        unknown = means(codec_scores(codec, self.unknown))
-        known = means(codec_scores(codec, self.known))
+        unseen = means(codec_scores(codec, self.unseen))
+        trained_on = means(codec_scores(codec, self.trained_on))
         terms = {name: round(float(value), 5) for name, value in self.terms.items()}
         self.reports.write(self.step, codec, terms)
-        scores = {name: unknown[name] for name in _FOLLOWED if name in unknown}
-        return scores | {"known mel_db": known["mel_db"]}
+        scores = {name: unseen[name] for name in _FOLLOWED if name in unseen}
+        return scores | {"known mel_db": trained_on["mel_db"]}
 
     def state(self) -> dict[str, Any]:
         state = super().state()
@@ -291,8 +291,8 @@ class _Run(Run):
         self.optimiser = _optimiser(self.net.generator, self.settings)
         self.adversary = _Adversary(self.settings, self.device)
 
-    def _failure(self, batch: Pieces, loss: float) -> CheckpointError:
-        """Return the error that says where the loss was lost; what the batch was made of is written down."""
+    def _failure(self, batch: Segments, loss: float) -> CheckpointError:
+        """Return the error for a loss that is not finite; what the batch was made of is written to a file."""
         path = self.out / "codec-failed.json"
         terms = {name: repr(float(value)) for name, value in self.terms.items()}
         report = {"step": self.step, "seed": self.settings.seed, "terms": terms, "recipes": batch.recipes}
@@ -351,11 +351,6 @@ def _optimiser(net: nn.Module, settings: CodecTraining) -> torch.optim.AdamW:
     )
 
 
-def _falling(done: float) -> float:
-    """Return a factor that falls from 1 to a tenth in half a cosine."""
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
-
-
 def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16): encoder's, generator's file.
 
@@ -363,22 +358,14 @@ def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "codec")
-    settings = json.loads(state["settings"])
     config = config_from_json(state["config"], CodecConfig)
-    names = {value: name for name, value in CONFIGURATIONS.items()}
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    options += f" --config {names[config]}" if config in names else ""
-    command = f"redrum train codec --data PACK --out RUN --export PRESET{options}"
-    parts: dict[str, nn.Module] = {"encoder": EncoderNet(config), "generator": GeneratorNet(config)}
-    paths = []
-    for name, net in parts.items():
-        path = folder / f"codec-{name}.safetensors"
-        average = {
-            k.removeprefix(f"{name}."): v for k, v in state["average"].items() if k.startswith(f"{name}.")
-        }
-        write_weights({**state, "average": average}, f"codec-{name}", path)
-        parameters = sum(parameter.numel() for parameter in net.parameters())
-        describe_model(folder, f"codec-{name}", weights=path, parameters=parameters, command=command)
-        paths.append(path)
+    names = "".join(f" --config {name}" for name, value in CONFIGURATIONS.items() if value == config)
+    command = command_of(state, "codec --data PACK --out RUN", options=names)
+    encoder = export_model(
+        submodule(state, "encoder"), EncoderNet(config), "codec-encoder", folder, command=command
+    )
+    generator = export_model(
+        submodule(state, "generator"), GeneratorNet(config), "codec-generator", folder, command=command
+    )
     note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
-    return paths[0], paths[1]
+    return encoder, generator

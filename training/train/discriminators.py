@@ -1,4 +1,4 @@
-"""Discriminators of phase B: they tell recordings from what the codec makes of them.
+"""Discriminators of phase B: they distinguish recordings from the codec's output.
 
 Each looks at complex short-time spectra of one window, in bands that have convolutions of their own (multi-band
 multi-scale STFT discriminators, Kumar et al., DAC, NeurIPS 2023). The losses are hinges (Lim and Ye 2017), and
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands, as shares of the spectrum
+_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands, relative to the spectrum's width
 _QUIETEST = 0.01  # recordings are brought to a peak of 1, but those of a lower one as if they had this
 
 Judgement = list[list[Tensor]]  # of each window the features of each layer, the last being the verdict
@@ -40,7 +40,7 @@ class Discriminators(nn.Module):
     def forward(self, audio: Tensor, peak: Tensor) -> Judgement:
         """Return features and verdicts of audio (B, T), whose original has the peaks `peak` (B,)."""
         audio = audio / peak.clamp_min(_QUIETEST)[:, None]
-        return [part(audio) for part in self.parts]
+        return [discriminator(audio) for discriminator in self.parts]
 
 
 class _StftDiscriminator(nn.Module):
@@ -50,7 +50,7 @@ class _StftDiscriminator(nn.Module):
         super().__init__()
         self.register_buffer("window", torch.hann_window(window) / window**0.5, persistent=False)
         n_bins = window // 2 + 1
-        edges = [round(share * n_bins) for share in _EDGES]
+        edges = [round(edge * n_bins) for edge in _EDGES]
         self.bands = list(pairwise(edges))
         self.stacks = nn.ModuleList(nn.ModuleList(_stack(width)) for _ in self.bands)
         self.verdict = weight_norm(nn.Conv2d(width, 1, 3, padding=1))

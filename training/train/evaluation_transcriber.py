@@ -1,9 +1,9 @@
-"""The evaluation transcriber: it listens to what the benchmark scores, and is used for nothing else.
+"""The evaluation transcriber: it transcribes what the benchmark scores, and is used for nothing else.
 
-What Redrum hears with must not judge what Redrum plays. So the judge is another network (recurrent, where
-transform/transcriber.py is convolutional in time), with other features, a quarter of the parameters, another
-seed (of the weights, the segments and the procedural drums) and half of the training kits. It is trained by the
-same code on the same side of the split.
+The transcriber that Redrum uses must not judge what Redrum plays. So the judge is another network (recurrent,
+where transform/transcriber.py is convolutional in time), with other features, a quarter of the parameters,
+another seed (of the weights, the segments and the procedural drums) and half of the training kits. It is
+trained by the same code on the same side of the split.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fine-tune a preset on a kit of one's own: its generator learns to make these drums of its latents.
 
-The encoder stays, and with it what a rhythm transformer knows. Segments are made of the kit's one-shots by the
-synthesis, or cut from its recordings; some of other drums are mixed in, so that nothing else is unlearnt. Some
-hits are held out: the weights that code them best are kept, those of the beginning among them.
+The encoder stays, so that a rhythm transformer still fits. Segments are made of the kit's one-shots by the
+synthesis, or cut from its recordings; some of other drums are mixed in, so that the others are not forgotten.
+Some hits are held out: the weights that code them best are exported, and may be those of the beginning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -25,37 +25,35 @@ from torch.nn import functional
 from training.data.kit_folder import KitFolder
 from training.data.kits import SAMPLE_RATE, Kit, ProceduralPool
 from training.data.pack import Pack
-from training.data.pieces import PieceCutter, Pieces, PieceSettings
-from training.data.rhythms import Groove
+from training.data.rhythms import Groove, event_columns
+from training.data.segments import SegmentCutter, Segments, SegmentSettings
 from training.data.split import Split
 from training.data.synthesis import SegmentRecipe, Synthesiser, SynthesisSettings
 from training.score.kit import (
     coded_distances,
     filled,
-    held_apart,
     played,
     rendered,
     some_layers,
-    with_held,
+    split_hits,
+    with_held_out,
 )
 from training.score.measures import Audio
 from training.train.codec import CodecTraining
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train
+from training.train.loop import Run, RunOptions, RunSettings, half_cosine, open_run, train_until
 from training.train.losses import SpectralLoss, attack_losses
 from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
 from transform.errors import CheckpointError
-from transform.events import CLASSES
 from transform.library import demo_recordings, list_rhythms
 from transform.midi import read_midi
 from transform.presets import Preset
 from transform.rhythm_transformer import RhythmNet, load_rhythm
 from transform.weights import fingerprint
 
-_TERMS = ("mel", "stft", "bands", "wave", "attack", "pre_echo")  # weighted as in the codec's training
-_HELD_RHYTHMS = 5  # every fifth is held out
-_HELD_RECORDED = 0.2  # of each recording, its end
+_HELD_OUT_RHYTHMS = 5  # every fifth is held out
+_HELD_OUT_RECORDED = 0.2  # of each recording, its end
 _N_OTHERS = 6  # recordings of other drums
 _AUDIBLE = 1e-3  # of full scale
 
@@ -65,7 +63,7 @@ class KitTraining(RunSettings):
     """One fine-tuning run; the rate falls to its last over the time that the run is given, or its steps."""
 
     steps: int = 4000
-    batch: int = 8  # pieces of 0.74 s
+    batch: int = 8  # segments of 0.74 s
     learning_rate: float = 1e-3
     last_rate: float = 0.05  # of the learning rate
     warm_up: int = 20
@@ -75,13 +73,13 @@ class KitTraining(RunSettings):
     n_scored: int = 24  # recordings on which the result is compared with what it was
     n_latent: int = 6  # renders of the latent engine, likewise
     pool_size: int = 6
-    general: float = 0.25  # share of pieces that are of other drums
+    general: float = 0.25  # proportion of segments that are of other drums
     kit_sounds: SynthesisSettings = field(
         default_factory=lambda: SynthesisSettings(
             procedural=0.0, mixed_kit=0.0, layered=0.0, reshaped=0.35, rattling=0.0, effects=0.4
         )
     )
-    pieces: PieceSettings = field(default_factory=lambda: PieceSettings(per_recording=2))
+    pieces: SegmentSettings = field(default_factory=lambda: SegmentSettings(per_recording=2))
 
 
 @dataclass(frozen=True)
@@ -107,33 +105,33 @@ class Base:
 
 @dataclass(frozen=True)
 class Material:
-    """What a run hears, and what it does not."""
+    """What a run is trained on, and what is held out."""
 
     kit: Kit | None  # without the hits held out; None where there are recordings only
-    held: Kit | None  # those hits; None where no voice has two
+    held_out: Kit | None  # those hits; None where no voice has two
     recordings: tuple[Tensor, ...]  # each without its end
     ends: tuple[Audio, ...]
-    digest: str  # tells it from other material
+    digest: str  # distinguishes it from other material
 
     @classmethod
     def of(cls, folder: KitFolder, seed: int) -> Material:
         """Return the material of a folder."""
-        kit, held = held_apart(folder.kit, seed) if folder.kit.one_shots else (None, None)
-        cut = [(s, round(len(s) * (1 - _HELD_RECORDED))) for _, s in folder.recordings]
+        kit, held_out = split_hits(folder.kit, seed) if folder.kit.one_shots else (None, None)
+        cut = [(s, round(len(s) * (1 - _HELD_OUT_RECORDED))) for _, s in folder.recordings]
         total = hashlib.sha256()
         for shot in folder.kit.one_shots:
             total.update(f"{shot.drum_class} {shot.articulation}".encode() + shot.samples.numpy().tobytes())
         for _, samples in folder.recordings:
             total.update(samples.numpy().tobytes())
-        ends = tuple(part for s, at in cut for part in _parts(s[at:].numpy()))
-        return cls(kit, held, tuple(s[:at] for s, at in cut), ends, total.hexdigest()[:16])
+        ends = tuple(region for s, at in cut for region in _regions(s[at:].numpy()))
+        return cls(kit, held_out, tuple(s[:at] for s, at in cut), ends, total.hexdigest()[:16])
 
     def judges(self, grooves: Sequence[Groove], *, n: int, seed: int) -> list[Audio]:
-        """Return up to `n` recordings that say how well the kit is coded, half of them ends if there are both.
+        """Return up to `n` recordings that show how well the kit is coded, half of them ends if there are both.
 
         They play the hits that were held out and no others; where none were, all hits, in rhythms held out.
         """
-        kit = self.held or self.kit
+        kit = self.held_out or self.kit
         n_ends = min(len(self.ends), n if kit is None else n // 2)
         places = sorted({round(i) for i in np.linspace(0, len(self.ends) - 1, n_ends)})
         made = rendered(played(kit, grooves, n=n - n_ends, seed=seed)) if kit else []
@@ -143,25 +141,22 @@ class Material:
         """Return recipes of the whole kit, hits that were held out playing instead of others like them."""
         if self.kit is None:
             return []
-        return played(
-            self.kit if self.held is None else with_held(self.kit, self.held), grooves, n=n, seed=seed
-        )
+        kit = self.kit if self.held_out is None else with_held_out(self.kit, self.held_out)
+        return played(kit, grooves, n=n, seed=seed)
 
 
-def _parts(end: Audio, length_s: float = 4.0) -> list[Audio]:
-    """Return parts of 4 s of a sound, from its end on, that are not silent; a short sound is one part."""
+def _regions(end: Audio, length_s: float = 4.0) -> list[Audio]:
+    """Return regions of 4 s of a sound, from its end on, that are not silent; a short sound is one region."""
     length = round(length_s * SAMPLE_RATE)
     whole = [end[at - length : at] for at in range(len(end), length - 1, -length)] or [end]
-    return [part for part in whole if np.abs(part).max() > _AUDIBLE]
+    return [region for region in whole if np.abs(region).max() > _AUDIBLE]
 
 
 def shipped_grooves() -> list[Groove]:
     """Return all rhythms there are, shipped and added, every fifth on the side that validates."""
     grooves = []
     for i, info in enumerate(list_rhythms()):
-        rhythm = read_midi(info.path)
-        assert rhythm.tempo_map is not None
-        split: Split = "validate" if i % _HELD_RHYTHMS == 0 else "train"
+        split: Split = "validate" if i % _HELD_OUT_RHYTHMS == 0 else "train"
         grooves.append(
             Groove(
                 name=info.name,
@@ -169,10 +164,7 @@ def shipped_grooves() -> list[Groove]:
                 split=split,
                 bpm=info.bpm,
                 n_beats=info.beats,
-                onset_beats=rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
-                class_index=np.array([CLASSES.index(e.drum_class) for e in rhythm.events]),
-                articulation=tuple(e.articulation for e in rhythm.events),
-                velocity=np.array([e.velocity for e in rhythm.events]),
+                **event_columns(read_midi(info.path)),
             )
         )
     return grooves
@@ -183,31 +175,23 @@ def train_kit(
     base: Base,
     out: Path,
     settings: KitTraining,
-    *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Fine-tune a generator as `loop.train` trains, with its errors, and return the checkpoint.
 
     The minutes are those of the whole run: what passed before it was resumed counts. A run that has had all of
     them is returned as it is.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint is
-            of another kit or preset; or the loss is not finite.
-        SettingsError: the time is too short for a single step.
+        CheckpointError: the checkpoint is of another kit or preset.
     """
-    began_s, limit_s, checkpoint = time.monotonic(), max_minutes * 60, out / "kit.pt"
-    if not resume:
-        check_is_new(out, "kit")
-    run = _Run(Material.of(folder, settings.seed), base, settings, torch.device(device))
-    if resume:
-        run.restore(read_checkpoint(checkpoint, "kit", device), checkpoint)
-        if run.spent_s >= limit_s or run.step >= settings.steps:
-            return checkpoint
+    began_s, limit_s = time.monotonic(), 60 * options.get("max_minutes", math.inf)
+    material, checkpoint = Material.of(folder, settings.seed), out / "kit.pt"
+    run = open_run("kit", out, lambda device: _Run(material, base, settings, device), **options)
+    if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
+        return checkpoint
     run.began_s, run.limit_s = began_s - run.spent_s, limit_s
-    train(run, out, deadline=run.began_s + limit_s, resume=False)  # what there was is restored
+    train_until(run.began_s + limit_s, run, out)
     if run.history[-1][0] != run.step:
         run.validate()
         run.save(checkpoint)
@@ -234,18 +218,19 @@ class _Run(Run):
         self.average.eval()
         self.encoder = base.trained.encoder.to(device).eval()
         self.spectra = SpectralLoss().to(device)
+        self._weights = CodecTraining().weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]
         self._kit = None if material.kit is None else filled(material.kit).to(device)
         self._recordings = [samples.to(device) for samples in material.recordings]
         demos = [(name, samples[: len(samples) // 2].to(device)) for name, samples in _demo_loops()]
-        self._others = PieceCutter(self.synthesiser, demos, settings.pieces)
-        held = held_grooves(grooves)
-        # Two held-out hits may be of one kind: the kit they belong to has a say in which weights are best.
+        self._others = SegmentCutter(self.synthesiser, demos, settings.pieces)
+        held_out = validation_grooves(grooves)
+        # Two held-out hits may be of one kind, so the whole kit also judges which weights are best.
         n_whole = settings.n_validation // 2
-        self.judges = material.judges(held, n=settings.n_validation - n_whole, seed=settings.seed)
-        self.judges += rendered(material.whole(held, n=n_whole, seed=settings.seed))
+        self.judges = material.judges(held_out, n=settings.n_validation - n_whole, seed=settings.seed)
+        self.judges += rendered(material.whole(held_out, n=n_whole, seed=settings.seed))
         self.others = other_recordings(settings, device)
         self.history: list[tuple[int, float, float]] = []  # step, distances of the kit and of other drums
         self.best: dict[str, Tensor] = {}
@@ -257,34 +242,31 @@ class _Run(Run):
         if self.step < settings.warm_up:
             return settings.learning_rate * (self.step + 1) / settings.warm_up
         done = min(1.0, max(self.step / settings.steps, (time.monotonic() - self.began_s) / self.limit_s))
-        fallen = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        return settings.learning_rate * fallen
+        return settings.learning_rate * half_cosine(done, last=settings.last_rate)
 
-    def make_batch(self, rng: np.random.Generator) -> Pieces:
+    def make_batch(self, rng: np.random.Generator) -> Segments:
         n = self.settings.batch
         n_others = int(rng.binomial(n, self.settings.general))
         n_recorded = 0
         if self._recordings:
             n_recorded = n - n_others if self._kit is None else int(rng.binomial(n - n_others, 0.5))
-        parts = [self._others.cut(n_others, rng)] if n_others else []
-        parts += [self._recorded(n_recorded, rng)] if n_recorded else []
+        batches = [self._others.cut(n_others, rng)] if n_others else []
+        batches += [self._recorded(n_recorded, rng)] if n_recorded else []
         if n_kit := n - n_others - n_recorded:
-            parts.append(PieceCutter(self._kit_synthesiser(rng), [], self.settings.pieces).cut(n_kit, rng))
-        longest = max(part.onsets.shape[1] for part in parts)
-        onsets = [functional.pad(p.onsets, (0, longest - p.onsets.shape[1]), value=-1) for p in parts]
-        return Pieces(torch.cat([part.audio for part in parts]), torch.cat(onsets), ())
+            batches.append(SegmentCutter(self._kit_synthesiser(rng), [], self.settings.pieces).cut(n_kit, rng))
+        return Segments.joined(batches)
 
-    def loss_of(self, batch: Pieces) -> Tensor:
+    def loss_of(self, batch: Segments) -> Tensor:
         target = batch.audio.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_coarse):
             with torch.no_grad():
                 latents = self.encoder(target).mu  # without noise, as in use
             output = self.net(latents)
         terms = self.spectra(output, target) | attack_losses(output, target, batch.onsets.to(self.device))
-        return torch.stack([getattr(CodecTraining, f"{name}_weight") * terms[name] for name in _TERMS]).sum()
+        return torch.stack([weight * terms[name] for name, weight in self._weights.items()]).sum()
 
     def validate(self) -> dict[str, float]:
-        """Return the log-mel distances of the kit's held-out hits and of other drums; the best are kept."""
+        """Return the log-mel distances of held-out hits and of other drums; the best weights are stored."""
         codec = Codec(self.encoder, self.average, device=str(self.device))
         own, others = (float(np.mean(coded_distances(codec, each))) for each in (self.judges, self.others))
         if not self.history or own < min(distance for _, distance, _ in self.history):
@@ -320,20 +302,20 @@ class _Run(Run):
         kit = some_layers(self._kit, rng)
         return Synthesiser([kit], self._grooves, self.settings.kit_sounds, pool=None)
 
-    def _recorded(self, n: int, rng: np.random.Generator) -> Pieces:
-        """Return pieces of the kit's recordings, up to 12 dB softer."""
+    def _recorded(self, n: int, rng: np.random.Generator) -> Segments:
+        """Return segments of the kit's recordings, up to 12 dB softer."""
         length = self.settings.pieces.n_samples
         audio = []
         for _ in range(n):
             samples = self._recordings[rng.integers(len(self._recordings))]
             start = int(rng.integers(max(1, len(samples) - length + 1)))
-            piece = samples[start : start + length]
+            segment = samples[start : start + length]
             gain = float(10 ** (rng.uniform(-12, 0) / 20) * rng.choice([-1.0, 1.0]))
-            audio.append(gain * functional.pad(piece, (0, length - len(piece))))
-        return Pieces(torch.stack(audio), torch.full((n, 1), -1, device=self.device), ())
+            audio.append(gain * functional.pad(segment, (0, length - len(segment))))
+        return Segments(torch.stack(audio), torch.full((n, 1), -1, device=self.device), ())
 
 
-def held_grooves(grooves: Sequence[Groove]) -> list[Groove]:
+def validation_grooves(grooves: Sequence[Groove]) -> list[Groove]:
     """Return the rhythms that a run is judged by."""
     return [groove for groove in grooves if groove.split == "validate" and groove.n_beats >= 8]
 
@@ -342,7 +324,7 @@ def other_recordings(settings: KitTraining, device: torch.device) -> list[Audio]
     """Return recordings of drums that are not the kit's: made ones, and the ends of the shipped loops."""
     pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed + 1), settings.pool_size)
     pool.fill()
-    synthesiser = Synthesiser([], held_grooves(shipped_grooves()), settings.synthesis, pool=pool)
+    synthesiser = Synthesiser([], validation_grooves(shipped_grooves()), settings.synthesis, pool=pool)
     made = rendered(synthesiser.draw(_N_OTHERS, np.random.default_rng(settings.seed), per_kit=1))
     return [*made, *(samples[len(samples) // 2 :].numpy() for _, samples in _demo_loops())]
 

@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.card import derive_preset, describe_model, note_scores
+from training.card import check_new_folder, derive_preset, note_scores
 from training.data.kit_folder import KitFolder
-from training.score.codec import keep
-from training.score.kit import Gain, coded_distances, heard_again, latent_distances
-from training.score.measures import Audio, log_mel_db
-from training.train.kit import Base, KitTraining, Material, held_grooves, other_recordings, shipped_grooves
-from training.train.loop import read_checkpoint, write_weights
+from training.picture import show_spectrogram, write_picture
+from training.score.codec import round_trip
+from training.score.kit import KitGain, coded_distances, coded_transcriptions, latent_distances
+from training.score.measures import Audio
+from training.train.kit import (
+    Base,
+    KitTraining,
+    Material,
+    other_recordings,
+    shipped_grooves,
+    validation_grooves,
+)
+from training.train.loop import export_model, read_checkpoint
 from transform.codec import Codec, GeneratorNet
 from transform.errors import CheckpointError, OutputError, SettingsError
-from transform.files import appearing, appearing_folder
+from transform.files import appearing_folder
 from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
 from transform.transcriber import Transcriber
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PICTURE = "improvement.png"
 DISTANCES = "Log-mel distance (95 % interval over recordings)"
 
-_log = logging.getLogger(__name__)
 _SCORING_SEED = 7  # other recordings than those that chose the weights
 
 
-def name_for(folder: Path, asked: str | None) -> str:
-    """Return the name of a kit's preset: the one that is asked for, or one made of the folder's.
+def name_for(folder: Path, requested: str | None) -> str:
+    """Return the name of a kit's preset: the requested one, or one made of the folder's.
 
     Raises:
         SettingsError: it cannot name a preset.
     """
-    name = asked
+    name = requested
     if name is None:
         name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
         if not name:
@@ -52,14 +61,13 @@ def name_for(folder: Path, asked: str | None) -> str:
 
 
 def place_for(name: str, export: Path | None) -> Path:
-    """Return the folder of a new preset: the user's, unless another is asked for.
+    """Return the folder of a new preset: the user's, unless another is requested.
 
     Raises:
         OutputError: there is a preset of this name already, or something in the folder.
     """
     if export is not None:
-        if export.exists() and (not export.is_dir() or any(export.iterdir())):
-            raise OutputError(f"{export} exists already", hint="name a new folder: nothing is replaced")
+        check_new_folder(export)
         return export
     target = user_folder() / "presets" / name
     if name in list_presets() or os.path.lexists(target):
@@ -98,11 +106,9 @@ def export_kit(
         for model, entry in base.preset.models.items():
             if model != "codec-generator":
                 shutil.copyfile(base.preset.weights(model), temporary / entry.path.name)
-        weights = temporary / base.preset.models["codec-generator"].path.name
         derive_preset(base.preset.folder, temporary, name, _data(folder, base.preset, history))
-        write_weights({**state, "average": state["best"]}, "codec-generator", weights)
-        parameters = sum(parameter.numel() for parameter in base.trained.generator.parameters())
-        describe_model(temporary, "codec-generator", weights=weights, parameters=parameters, command=command)
+        best = {**state, "average": state["best"]}
+        export_model(best, base.trained.generator, "codec-generator", temporary, command=command)
         note_scores(temporary, "codec-generator", scores)
         draw_gain(temporary / PICTURE, history, shown)
     return load_preset(target)
@@ -123,31 +129,31 @@ def _scores(
     device: str,
 ) -> tuple[dict[str, Any], list[tuple[str, Audio]]]:
     """Return tables of scores before and after, and a recording with what either generator makes of it."""
-    material, grooves = Material.of(folder, settings.seed), held_grooves(shipped_grooves())
+    material, grooves = Material.of(folder, settings.seed), validation_grooves(shipped_grooves())
     judges = material.judges(grooves, n=settings.n_scored, seed=settings.seed + _SCORING_SEED)
     others = other_recordings(settings, torch.device(device))
     codecs = [Codec(base.trained.encoder, generator, device=device) for generator in generators]
-    listener = Transcriber(base.trained.listener, device=device)
-    what = "held-out hits" if material.held is not None else "its recordings' ends"
-    if material.held is None and material.kit is not None:
+    transcriber = Transcriber(base.trained.transcriber, device=device)
+    what = "held-out hits" if material.held_out is not None else "its recordings' ends"
+    if material.held_out is None and material.kit is not None:
         what = "hits that it was trained on, in other rhythms"
     rows = {
-        f"{what}, coded and decoded": Gain.of(*(coded_distances(codec, judges) for codec in codecs)),
-        "other drums, coded and decoded": Gain.of(*(coded_distances(codec, others) for codec in codecs)),
+        f"{what}, coded and decoded": KitGain.of(*(coded_distances(codec, judges) for codec in codecs)),
+        "other drums, coded and decoded": KitGain.of(*(coded_distances(codec, others) for codec in codecs)),
     }
     if base.rhythm is not None and material.kit is not None:
         recipes = material.whole(grooves, n=settings.n_latent, seed=settings.seed + _SCORING_SEED)
-        renders = [latent_distances(codec, base.rhythm, listener, recipes, device) for codec in codecs]
+        renders = [latent_distances(codec, base.rhythm, transcriber, recipes, device) for codec in codecs]
         if renders[0]:
-            rows[f"{what}, redrummed (--engine latent)"] = Gain.of(*renders)
-    heard = [heard_again(codec, listener, judges) for codec in codecs]
+            rows[f"{what}, redrummed (--engine latent)"] = KitGain.of(*renders)
+    agreement = [coded_transcriptions(codec, transcriber, judges) for codec in codecs]
     names = ("onsets within 20 ms", "classes within 50 ms")
     table = {
         name: {"before": f"{old:.3f}", "after": f"{new:.3f}"}
-        for name, old, new in zip(names, *heard, strict=True)
+        for name, old, new in zip(names, *agreement, strict=True)
     }
     shown = [("as it is", judges[0])]
-    shown += [(n, keep(c, judges[0])) for n, c in zip(("before", "after"), codecs, strict=True)]
+    shown += [(n, round_trip(c, judges[0])) for n, c in zip(("before", "after"), codecs, strict=True)]
     scores: dict[str, Any] = {
         DISTANCES: {row: gain.cells() for row, gain in rows.items()},
         "F of what is heard in the original and in what is decoded": table,
@@ -156,12 +162,12 @@ def _scores(
 
 
 def _data(folder: KitFolder, base: Preset, history: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Return what the card says beside scores."""
+    """Return what the card states beside scores."""
     best = min(history, key=lambda entry: entry[1])
     return {
         "about": f"Preset {base.name} with its generator fine-tuned on a kit of one's own: {folder.summary}.",
         "codec-generator": f"Fine-tuned from that of preset {base.name} by `redrum train kit`. Of "
-        f"{int(history[-1][0])} steps, those up to step {int(best[0])} are kept, which coded what was held "
+        f"{int(history[-1][0])} steps, those up to step {int(best[0])} are used, which coded what was held "
         "out best. Encoder and all other models are as they were.",
         "sources": [*_listed(base.data, "sources"), f"A kit of one's own: {folder.summary}"],
         "limits": [
@@ -169,7 +175,7 @@ def _data(folder: KitFolder, base: Preset, history: Sequence[Sequence[float]]) -
             "Other drums than this kit's may be coded worse: see the scores.",
         ],
         "licence": f"{base.data.get('licence', 'Not stated for the base.')} "
-        "What was learnt from the kit may be passed on only if the kit may.",
+        "What was learned from the kit may be passed on only if the kit may.",
     }
 
 
@@ -180,22 +186,17 @@ def _listed(data: Mapping[str, object], key: str) -> list[str]:
 
 def draw_gain(path: Path, history: Sequence[Sequence[float]], shown: Sequence[tuple[str, Audio]]) -> None:
     """Draw distances over steps and spectrograms of a recording; nothing without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        _log.info("no %s: matplotlib is not installed", path.name)
-        return
-    figure = Figure(figsize=(10, 9), layout="constrained")
-    curves, *pictures = figure.subplots(1 + len(shown), 1)
-    steps, own, others = zip(*history, strict=True)
-    curves.plot(steps, own, marker=".", label="the kit, held out", color="#0072B2")
-    curves.plot(steps, others, marker=".", label="other drums", color="#999999")
-    curves.set(xlabel="step", ylabel="log-mel distance in dB", ylim=(0, None))
-    curves.legend()
-    for axes, (name, audio) in zip(pictures, shown, strict=True):
-        extent = (0, len(audio) / 44_100, 0, 80)
-        axes.imshow(log_mel_db(audio).T, origin="lower", aspect="auto", vmin=-70, vmax=0, extent=extent)
-        axes.set(ylabel="mel band", title=name)
-    pictures[-1].set_xlabel("seconds")
-    with appearing(path, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+
+    def draw(figure: Figure) -> None:
+        curves, *pictures = figure.subplots(1 + len(shown), 1)
+        steps, own, others = zip(*history, strict=True)
+        curves.plot(steps, own, marker=".", label="the kit, held out", color="#0072B2")
+        curves.plot(steps, others, marker=".", label="other drums", color="#999999")
+        curves.set(xlabel="step", ylabel="log-mel distance in dB", ylim=(0, None))
+        curves.legend()
+        for axes, (name, audio) in zip(pictures, shown, strict=True):
+            show_spectrogram(axes, audio)
+            axes.set(ylabel="mel band", title=name)
+        pictures[-1].set_xlabel("seconds")
+
+    write_picture(path, (10, 9), draw)

@@ -1,7 +1,7 @@
 """A training run on synthetic recordings made on the fly: it stops on time and goes on where it stopped.
 
 Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run, to
-the bit on one machine with a fixed number of threads. What is trained is said by a child of `Run`.
+the bit on one machine with a fixed number of threads. A child of `Run` defines what is trained.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import math
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from training.card import describe_model
 from training.data.kits import Kit, ProceduralPool
 from training.data.pack import Pack, PackError
 from training.data.synthesis import Synthesiser, SynthesisSettings
-from training.train.curves import draw_curves
+from training.train.reports import draw_curves
 from transform.confined import ConfinedFolder
 from transform.errors import CheckpointError, SettingsError
 from transform.files import appearing, open_plain
@@ -35,6 +36,7 @@ from transform.weights import config_to_json
 
 _log = logging.getLogger(__name__)
 RENEWED = 2  # procedural one-shots that are new in each step
+_REPORT_S = 60.0  # between two lines of the log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,18 @@ class RunSettings:
         for name in ("steps", "batch", "validate_every", "n_validation", "pool_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+
+    def weights(self, *terms: str) -> dict[str, float]:
+        """Return the weights that the settings give to terms of a loss."""
+        return {term: getattr(self, f"{term}_weight") for term in terms}
+
+
+class RunOptions(TypedDict, total=False):
+    """How a run is carried out; every trainer takes these by keyword."""
+
+    max_minutes: float  # after which it stops with a checkpoint
+    device: str  # that it is trained on; "cpu" if it is not given
+    resume: bool  # continue from the checkpoint in the folder of the run
 
 
 class Run(ABC):
@@ -98,8 +112,9 @@ class Run(ABC):
             raise PackError("the pack holds no rhythms to train on", hint="pack the train side too")
         self.pool = ProceduralPool(torch.Generator(device).manual_seed(settings.seed), settings.pool_size)
         self.pool.fill()
-        on_device = [_on_device(kit, device) for kit in kits]
-        self.synthesiser = Synthesiser(on_device, grooves, settings.synthesis, pool=self.pool)
+        self.synthesiser = Synthesiser(
+            [kit.to(device) for kit in kits], grooves, settings.synthesis, pool=self.pool
+        )
 
     @abstractmethod
     def make_batch(self, rng: np.random.Generator) -> Any:
@@ -205,30 +220,57 @@ class Run(ABC):
                 averaged[name].copy_(value)
 
 
-def train(run: Run, out: Path, *, deadline: float, resume: bool) -> Path:
-    """Train until the settings' steps or the deadline, and return the checkpoint.
+_AnyRun = TypeVar("_AnyRun", bound=Run)
+
+
+def train(
+    name: str,
+    out: Path,
+    make: Callable[[torch.device], Run],
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Train until the settings' steps or `max_minutes`, and return the checkpoint.
 
     Args:
-        run: what to train.
+        name: what the run's files are called.
         out: the folder of the run: checkpoint, log, picture.
-        deadline: on the clock of `time.monotonic`.
-        resume: go on from the checkpoint in `out`.
+        make: begins the run on a device.
+        options: how it is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or the loss is not finite.
+        CheckpointError: there is nothing to resume, or something that would be overwritten; or the loss is not
+            finite.
         SettingsError: the time is too short for a single step.
     """
+    deadline = time.monotonic() + 60 * options.get("max_minutes", math.inf)
+    return train_until(deadline, open_run(name, out, make, **options), out)
+
+
+def open_run(
+    name: str, out: Path, make: Callable[[torch.device], _AnyRun], **options: Unpack[RunOptions]
+) -> _AnyRun:
+    """Return a new run, or the one that a checkpoint continues; arguments and errors are those of `train`."""
+    checkpoint = out / f"{name}.pt"
+    device, resume = options.get("device", "cpu"), options.get("resume", False)
+    if checkpoint.exists() and not resume:
+        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
+    run = make(torch.device(device))
+    if resume:
+        run.restore(read_checkpoint(checkpoint, name, device), checkpoint)
+    return run
+
+
+def train_until(deadline: float, run: Run, out: Path) -> Path:
+    """Train until a time on the clock of `time.monotonic`, or the last step; errors are those of `train`."""
     settings = run.settings
     checkpoint, log_path = out / f"{run.name}.pt", out / f"{run.name}.jsonl"
-    if resume:
-        run.restore(read_checkpoint(checkpoint, run.name, str(run.device)), checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     first_step = run.step
     # Data is made beside the training step, on one thread: two teams of threads would fight for the cores.
     maker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
     with ConfinedFolder(out).append(log_path.name) as log, maker:
         upcoming = maker.submit(run.batch_of, run.step)
-        told = time.monotonic()
+        reported = time.monotonic()
         while run.step < settings.steps and time.monotonic() < deadline:
             began = time.monotonic()
             batch = upcoming.result()
@@ -246,8 +288,8 @@ def train(run: Run, out: Path, *, deadline: float, resume: bool) -> Path:
             if run.step % 20 == 0 or "scores" in entry:
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
-            if time.monotonic() - told >= 60:
-                told = time.monotonic()
+            if time.monotonic() - reported >= _REPORT_S:
+                reported = time.monotonic()
                 _log.info("step %d of %d: loss %.3f, %.2f s a step", run.step, settings.steps, loss, entry["s"])
     if run.step == first_step < settings.steps:
         raise SettingsError("the time is too short for a single training step", hint="raise --max-minutes")
@@ -255,12 +297,6 @@ def train(run: Run, out: Path, *, deadline: float, resume: bool) -> Path:
     draw_curves(log_path, out / "curves.png")
     _log.info("step %d of %d in %s", run.step, settings.steps, checkpoint)
     return checkpoint
-
-
-def check_is_new(out: Path, name: str) -> None:
-    """Raise CheckpointError where a new run would overwrite another one's checkpoint."""
-    if (checkpoint := out / f"{name}.pt").exists():
-        raise CheckpointError(f"{checkpoint} exists", hint="go on with --resume, or name another --out")
 
 
 def read_checkpoint(path: Path, name: str, device: str = "cpu") -> dict[str, Any]:
@@ -285,8 +321,12 @@ def schedule(step: int, settings: RunSettings) -> float:
     """Return the learning rate's factor: a linear warm-up, then half a cosine down to a hundredth."""
     if step < settings.warm_up:
         return (step + 1) / settings.warm_up
-    done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return half_cosine((step - settings.warm_up) / max(1, settings.steps - settings.warm_up), last=0.01)
+
+
+def half_cosine(done: float, *, last: float) -> float:
+    """Return a factor that falls from 1 to `last` in half a cosine while `done` rises from 0 to 1."""
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
 
 def write_weights(state: dict[str, Any], model: str, path: Path) -> None:
@@ -297,6 +337,33 @@ def write_weights(state: dict[str, Any], model: str, path: Path) -> None:
         temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
 
 
-def _on_device(kit: Kit, device: torch.device) -> Kit:
-    moved = tuple(replace(shot, samples=shot.samples.to(device)) for shot in kit.one_shots)
-    return replace(kit, one_shots=moved)
+def export_model(state: Mapping[str, Any], net: nn.Module, model: str, folder: Path, *, command: str) -> Path:
+    """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
+
+    The preset's description and card follow; a folder that is no preset yet becomes one.
+
+    Args:
+        state: the checkpoint.
+        net: a network of the model's shape; its attribute `config` goes into the file.
+        model: such as "transcriber".
+        folder: the preset's.
+        command: what trained it.
+    """
+    path = folder / f"{model}.safetensors"
+    write_weights({**state, "config": config_to_json(net.config)}, model, path)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    describe_model(folder, model, weights=path, parameters=parameters, command=command)
+    return path
+
+
+def submodule(state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a checkpoint whose averaged weights are those of one submodule of what was trained."""
+    average = {k.removeprefix(f"{name}."): v for k, v in state["average"].items() if k.startswith(f"{name}.")}
+    return {**state, "average": average}
+
+
+def command_of(state: Mapping[str, Any], stage: str, *, options: str = "") -> str:
+    """Return the command that trains a checkpoint's model again; `options` are those beside the common ones."""
+    settings = json.loads(state["settings"])
+    common = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
+    return f"redrum train {stage} --export PRESET{common}{options}"

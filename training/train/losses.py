@@ -22,11 +22,11 @@ _MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  #
 _LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
 _BAND_WINDOWS = (64, 16)  # band samples, 1024 and 256 samples of audio
 _LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged
-_FLOOR = 1e-4  # magnitudes are told apart down to -80 dB of a full-scale sine
+_FLOOR = 1e-4  # magnitudes are distinguished down to -80 dB of a full-scale sine
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
 FRAME = 44  # samples, 1 ms: the frames of envelopes
 _BEFORE, _AFTER = 10, 20  # frames of an envelope around an onset
-_MASKED_DB = 50.0  # what is so far below the sound after an onset is not heard before it
+_MASKED_DB = 50.0  # what is so far below the sound after an onset is inaudible before it
 
 
 class SpectralLoss(nn.Module):
@@ -35,11 +35,11 @@ class SpectralLoss(nn.Module):
     Seven scales of mel spectra after Kumar et al. (DAC, NeurIPS 2023); relative error plus difference of logs
     at five of them after Yamamoto et al. (ICASSP 2020), and within bands after Caillon and Esling (RAVE, 2021).
     Spectra are blind to phase and polarity, on which the attack of a kick depends, and all that is mixed with
-    the recording: so the waveform of the lowest bands is judged too. Above them it would only teach to say
-    nothing where noise cannot be foretold.
+    the recording: so the waveform of the lowest bands is judged too. Above them it would only teach
+    silence where noise cannot be predicted.
 
-    All share their transforms, Hann windows every half of their length: segments are cut anywhere, so no sample
-    always lies between two windows.
+    All use the same transforms, Hann windows every half of their length: segments are cut anywhere, so no
+    sample always lies between two windows.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, T
 
     "attack" is the mean absolute difference, in nepers, of the levels of 1-ms frames from 10 ms before each
     onset to 20 ms after it. "pre_echo" is by how many tens of decibels the 10 ms before it are louder than the
-    target's, or than 50 dB below what follows, whichever is louder; nothing is asked of what is softer.
+    target's, or than 50 dB below what follows, whichever is louder; what is softer costs nothing.
 
     Args:
         output: what is judged.
@@ -124,12 +124,12 @@ def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, T
         return {"attack": (output * 0).sum(), "pre_echo": (output * 0).sum()}
     item, place = torch.nonzero(is_known, as_tuple=True)
     frames = middle[item, place][:, None] + torch.arange(-_BEFORE - 1, _AFTER, device=onsets.device)
-    found, wanted = ours[item[:, None], frames], theirs[item[:, None], frames]  # (N, 31)
-    attack = 0.5 * (torch.log(found + _FLOOR**2) - torch.log(wanted + _FLOOR**2)).abs()[:, 1:].mean()
+    found, goal = ours[item[:, None], frames], theirs[item[:, None], frames]  # (N, 31)
+    attack = 0.5 * (torch.log(found + _FLOOR**2) - torch.log(goal + _FLOOR**2)).abs()[:, 1:].mean()
     # The frame before the onset's is left out: the onset may be at its very beginning.
-    before, wanted_before = found[:, :_BEFORE].mean(dim=1), wanted[:, :_BEFORE].mean(dim=1)
-    masked = wanted[:, _BEFORE + 1 :].mean(dim=1) * 10 ** (-_MASKED_DB / 10)
-    allowed = torch.maximum(wanted_before, masked) + _FLOOR**2
+    before, goal_before = found[:, :_BEFORE].mean(dim=1), goal[:, :_BEFORE].mean(dim=1)
+    masked = goal[:, _BEFORE + 1 :].mean(dim=1) * 10 ** (-_MASKED_DB / 10)
+    allowed = torch.maximum(goal_before, masked) + _FLOOR**2
     pre_echo = functional.relu(torch.log10((before + _FLOOR**2) / allowed)).mean()
     return {"attack": attack, "pre_echo": pre_echo}
 

@@ -1,7 +1,7 @@
 """Train the rhythm transformer, stage 2 of the paper (Hockman and Drysdale 2025, section 3).
 
-The preset's transcriber says what is heard, its encoder stays as it is, and its generator makes sound of what
-the transformer makes of latents; late in a long run the generator learns too, slowly.
+The preset's transcriber and encoder are not trained further. Its generator decodes the latents that the
+transformer predicts; late in a long run the generator learns too, slowly.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.card import describe_model
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
 from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
@@ -28,10 +26,21 @@ from training.data.scenes import SceneStock
 from training.data.synthesis import SegmentRecipe
 from training.score.measures import log_mel_distance_db
 from training.score.transcriber import whole_kit_recipes, whole_kits
-from training.train.loop import RENEWED, Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import (
+    RENEWED,
+    Run,
+    RunOptions,
+    RunSettings,
+    command_of,
+    export_model,
+    read_checkpoint,
+    submodule,
+    train,
+)
 from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
-from training.train.rhythm_reports import RhythmReports
+from training.train.reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
+from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.presets import Preset
 from transform.rhythm_transformer import (
@@ -44,9 +53,10 @@ from transform.rhythm_transformer import (
     load_rhythm,
 )
 from transform.transcriber import TranscriberNet, load_transcriber
-from transform.weights import config_to_json, fingerprint
+from transform.weights import config_from_json, config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
+_TERMS = ("mel", "stft", "bands", "attack", "pre_echo", "latents", "entropy", "diversity")  # of a fixed weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,7 @@ class RhythmTraining(RunSettings):
 class Trained:
     """What stage 2 builds on: networks of a preset."""
 
-    listener: TranscriberNet
+    transcriber: TranscriberNet
     encoder: EncoderNet
     generator: GeneratorNet
 
@@ -136,7 +146,7 @@ def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTrai
     """Return the settings that go with a codec on a kind of device, with changes.
 
     Processors judge an eighth of each segment's sound, and make a scene every fourth step. On the paper's codec
-    all is as in the paper: heads shall differ, the learning rate stays, half of the sources are segments.
+    all is as in the paper: heads are made to differ, the learning rate stays, half of the sources are segments.
     """
     codec = trained.encoder.config
     settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
@@ -156,35 +166,28 @@ def train_rhythm(
     settings: RhythmTraining,
     trained: Trained,
     *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
     begin: RhythmNet | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a rhythm transformer as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: kits and rhythms.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
         trained: what stage 2 builds on.
-        max_minutes: how long to train.
-        device: where.
-        resume: go on from the checkpoint in `out`.
-        begin: the weights to begin with; None: from the start.
+        begin: the weights to begin with; None: as a transformer is initialised.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten; the checkpoint was
-            trained on another codec; or the loss is not finite.
+        CheckpointError: the checkpoint was trained on another codec.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the settings do not fit the codec, or the time is too short for a single step.
+        SettingsError: the settings do not fit the codec.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "rhythm")
     change = None if begin is None else lambda net: net.load_state_dict(begin.state_dict())
-    run = RhythmRun(pack, out, settings, trained, torch.device(device), change)
-    return train(run, out, deadline=deadline, resume=resume)
+    return train(
+        "rhythm", out, lambda device: RhythmRun(pack, out, settings, trained, device, change), **options
+    )
 
 
 class _Stage(nn.Module):
@@ -218,7 +221,7 @@ class RhythmRun(Run):
             raise SettingsError("the settings are for another codec", hint="make them with `rhythm_training`")
         torch.manual_seed(settings.seed)
         net, kits = _Stage(settings.model, copy.deepcopy(trained.generator)), kits_of(pack.kits, "train")
-        self.maker = PairMaker(trained.listener, trained.encoder, settings.model, settings.pairs, device)
+        self.maker = PairMaker(trained.transcriber, trained.encoder, settings.model, settings.pairs, device)
         net.transformer.silence.data.copy_(self.maker.silence)
         if change is not None:
             change(net.transformer)
@@ -229,8 +232,9 @@ class RhythmRun(Run):
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
-        self.deviation = self.maker.deviation(self.validation["heard"].audio)
-        self.reports = RhythmReports(out, sources, targets, self.maker.wanted(self.validation["heard"]))
+        self.deviation = self.maker.deviation(self.validation["transcribed"].audio)
+        attention = self.maker.target_attention(self.validation["transcribed"])
+        self.reports = RhythmReports(out, sources, targets, attention)
         self.stock = SceneStock(self._make_scene, size=settings.stock, seed=settings.seed)
         self.terms: dict[str, Tensor] = {}  # of the last step
 
@@ -288,19 +292,10 @@ class RhythmRun(Run):
         terms["kl"] = divergence(out).sum()
         if settings.entropy_weight or settings.diversity_weight:
             terms |= head_losses(out.layers, settings.choices)
-        weights = {
-            "mel": settings.mel_weight,
-            "stft": settings.stft_weight,
-            "bands": settings.bands_weight,
-            "attack": settings.attack_weight,
-            "pre_echo": settings.pre_echo_weight,
-            "latents": settings.latents_weight,
-            "entropy": settings.entropy_weight,
-            "diversity": settings.diversity_weight,
-            "kl": divergence_weight(
-                self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
-            ),
-        }
+        weights = settings.weights(*_TERMS)
+        weights["kl"] = divergence_weight(
+            self.step, first=settings.kl_first, last=settings.kl_last, warm_up=settings.steps
+        )
         if pairs.recoverable is not None:
             with torch.autocast(self.device.type, torch.bfloat16):
                 back = self.net.transformer(Source(out.mu, pairs.target.rhythm), Target(pairs.source.rhythm))
@@ -312,8 +307,8 @@ class RhythmRun(Run):
     def _decoded(self, latents: Tensor, first: int) -> Tensor:
         """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
         hop, n_judged = self.settings.model.hop, self.settings.judged_samples
-        reach = self.net.generator.reach_frames
-        begin, end = max(0, first - reach), first + n_judged // hop + reach
+        context = self.net.generator.reach_frames
+        begin, end = max(0, first - context), first + n_judged // hop + context
         sound: Tensor = self.net.generator(latents[..., begin:end], begin)
         return sound[:, (first - begin) * hop :][:, :n_judged]
 
@@ -321,7 +316,7 @@ class RhythmRun(Run):
         """Return distances in dB of 80 mel bands, and how much of the attention finds what it should.
 
         "mel_db" is to what the codec makes of the pseudo-target, "target_db" to the pseudo-target itself, both
-        for rhythms that are heard; with "midi" before them, for MIDI rhythms. Sources are banks.
+        for transcribed rhythms; with "midi" before them, for MIDI rhythms. Sources are banks.
         """
         scores: dict[str, float] = {}
         for name, pairs in self.validation.items():
@@ -332,18 +327,17 @@ class RhythmRun(Run):
             true = list(pairs.audio.cpu().numpy())
             for measure, reference in (("mel_db", ideal), ("target_db", true)):
                 distances = [log_mel_distance_db(*pair) for pair in zip(made, reference, strict=True)]
-                scores[measure if name == "heard" else f"{name} {measure}"] = round(
-                    float(np.mean(distances)), 4
-                )
-            if name != "heard":
+                key = measure if name == "transcribed" else f"{name} {measure}"
+                scores[key] = round(float(np.mean(distances)), 4)
+            if name != "transcribed":
                 continue
             found = folded(attention, pairs.is_silent)
-            scores["accuracy"] = round(attention_accuracy(found, self.maker.wanted(pairs)), 4)
+            scores["accuracy"] = round(attention_accuracy(found, self.maker.target_attention(pairs)), 4)
             self.reports.write(self.step, made, attention, self._entry())
         return scores
 
     def _entry(self) -> dict[str, Any]:
-        """Return what a report says of the network: the terms of the last step, what layers begin with."""
+        """Return a report of the network: the terms of the last step, and the learned scalars of its layers."""
         blocks = self.average.transformer.blocks
         return {
             "terms": {name: round(float(value), 5) for name, value in self.terms.items()},
@@ -356,8 +350,8 @@ class RhythmRun(Run):
     def _transformed(self, pairs: Pairs, first: int) -> Transformed:
         """Return what the averaged transformer makes of some pairs, from the pair `first` on."""
         (mu, r_source, is_there), (r, a, has_a) = (
-            (None if part is None else part[first : first + _AT_ONCE] for part in parts)
-            for parts in (pairs.source, pairs.target)
+            (None if field is None else field[first : first + _AT_ONCE] for field in fields)
+            for fields in (pairs.source, pairs.target)
         )
         assert mu is not None
         assert r_source is not None
@@ -379,24 +373,24 @@ class RhythmRun(Run):
         return {**super().state(), "generator_config": config_to_json(self.net.generator.config)}
 
 
-def latent_loss(mu: Tensor, wanted: Tensor, deviation: Tensor) -> Tensor:
-    """Return how far latents (B, D, F) are from those that are wanted, in nats.
+def latent_loss(mu: Tensor, target: Tensor, deviation: Tensor) -> Tensor:
+    """Return how far latents (B, D, F) are from their target, in nats.
 
     It is the mean over frames of ln(1 + e), e being the mean square of the error in deviations (D,) of the
     encoder. What is very wrong weighs little more than what is wrong: where two sounds are likely, one of them
     costs less than their mean, which sounds like neither.
     """
-    error = ((mu.float() - wanted) / deviation[:, None]).square().mean(dim=1)
+    error = ((mu.float() - target) / deviation[:, None]).square().mean(dim=1)
     return torch.log1p(error).mean()
 
 
-def attention_accuracy(attention: Tensor, wanted: Tensor) -> float:
-    """Return the share of frames whose strongest attention is on a key at least half as right as the best.
+def attention_accuracy(attention: Tensor, target: Tensor) -> float:
+    """Return the proportion of frames whose strongest attention is on a key at least half as right as the best.
 
     Both have the shape (B, F, S + 1).
     """
-    best, found = wanted.amax(dim=-1), attention.argmax(dim=-1, keepdim=True)
-    return float((wanted.gather(-1, found)[..., 0] >= 0.5 * best).float().mean())
+    best, found = target.amax(dim=-1), attention.argmax(dim=-1, keepdim=True)
+    return float((target.gather(-1, found)[..., 0] >= 0.5 * best).float().mean())
 
 
 def head_losses(layers: Sequence[Tensor], choices: float) -> dict[str, Tensor]:
@@ -434,12 +428,12 @@ def _held_out(pack: Pack, settings: RhythmTraining) -> tuple[list[SegmentRecipe]
 def _validation(
     maker: PairMaker, sources: Sequence[SegmentRecipe], targets: Sequence[SegmentRecipe]
 ) -> dict[str, Pairs]:
-    """Return the same pairs of banks and rhythms that are heard, and MIDI rhythms."""
-    heard = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False)
-    midi = replace(heard, heard=0.0, midi=1.0)
+    """Return the same pairs of banks with transcribed and with MIDI rhythms."""
+    transcribed = replace(maker.settings, heard=1.0, midi=0.0, without_a=0.0, is_worsened=False)
+    midi = replace(transcribed, heard=0.0, midi=1.0)
     return {
         name: maker.with_settings(how).make(sources, targets, np.random.default_rng(1), as_banks=True)
-        for name, how in (("heard", heard), ("midi", midi))
+        for name, how in (("transcribed", transcribed), ("midi", midi))
     }
 
 
@@ -461,26 +455,18 @@ def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
 def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their files.
 
-    A generator that has learnt, too, takes the place of the preset's; the encoder is the same.
+    A generator that was trained too replaces the preset's; the encoder is the same.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "rhythm")
-    settings = json.loads(state["settings"])
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    command = f"redrum train rhythm --data PACK --out RUN --preset PRESET --export PRESET{options}"
-    parts = {"transformer": ("rhythm", state["config"])}
-    if state["step"] > settings["generator_from"]:
-        parts["generator"] = ("codec-generator", state["generator_config"])
-    paths = []
-    for part, (model, config) in parts.items():
-        path = folder / f"{model}.safetensors"
-        average = {
-            k.removeprefix(f"{part}."): v for k, v in state["average"].items() if k.startswith(f"{part}.")
-        }
-        write_weights({**state, "average": average, "config": config}, model, path)
-        parameters = sum(value.numel() for value in average.values())
-        describe_model(folder, model, weights=path, parameters=parameters, command=command)
-        paths.append(path)
+    command = command_of(state, "rhythm --data PACK --out RUN --preset PRESET")
+    net = RhythmNet(config_from_json(state["config"], RhythmConfig))
+    paths = [export_model(submodule(state, "transformer"), net, "rhythm", folder, command=command)]
+    if state["step"] > json.loads(state["settings"])["generator_from"]:
+        generator = GeneratorNet(config_from_json(state["generator_config"], CodecConfig))
+        paths.append(
+            export_model(submodule(state, "generator"), generator, "codec-generator", folder, command=command)
+        )
     return paths

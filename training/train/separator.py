@@ -1,32 +1,28 @@
 """Train the separator on synthetic recordings, whose stems are known exactly.
 
-What the transcriber hears in a recording guides the separator. In training it listens to recordings that are
-made harder for it, and some of what it says is dropped or exchanged: with kits that it knows it would be right
-too often, and the separator would come to believe all it says.
+The transcription of a recording guides the separator. In training the features are made harder for the
+transcriber, and some of its activations are dropped or exchanged: on its training kits it would be right too
+often, and the separator would learn to rely on it.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.card import describe_model
-from training.data.hearing import mask_bands, misheard
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
 from training.data.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
+from training.data.transcription import mask_bands, with_errors
 from training.score.nmf import feature_templates
 from training.score.separator import make_mixtures, separation_scores
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import Run, RunOptions, RunSettings, command_of, export_model, read_checkpoint, train
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, band_positions
@@ -34,7 +30,7 @@ from transform.layers import fused
 from transform.separator import Separator, SeparatorConfig, SeparatorNet, interpolation
 from transform.stft import N_HOPS, analyse, fft_size
 from transform.transcriber import Transcriber, TranscriberNet, load_transcriber
-from transform.weights import config_from_json, config_to_json
+from transform.weights import config_from_json
 
 _SILENT = 1e-3  # of the recording's energy: a stem below it is silent
 _POWER = 0.3  # of magnitudes, in the loss
@@ -55,11 +51,11 @@ class SeparatorTraining(RunSettings):
     n_validation: int = 32
     spectral_weight: float = 10.0
     leakage_weight: float = 0.2
-    exchanged: float = 0.7  # share of the stems of a segment's second version that are another segment's
-    muted: float = 0.08  # share of stems that are silenced
-    confused: float = 0.25  # share of recordings in which a class is heard as another, in most or all of it
+    exchanged: float = 0.7  # proportion of a segment's stems that its second version has from another segment
+    muted: float = 0.08  # proportion of stems that are silenced
+    confused: float = 0.25  # probability that a class of a recording is given to another one
     model: SeparatorConfig = field(default_factory=SeparatorConfig)
-    # Longer than the segments of others: templates are learnt from each.
+    # Longer than the segments of others: templates are learned from each.
     synthesis: SynthesisSettings = field(
         default_factory=lambda: SynthesisSettings(n_samples=2 * SEGMENT_SAMPLES)
     )
@@ -100,18 +96,18 @@ class BandEnergies:
     def of(self, audio: Tensor, stems: Tensor) -> dict[str, Tensor]:
         """Return the fields of `Mixtures` from `diagonal` on, of audio (B, T) and its stems (B, 5, T)."""
         margin = N_HOPS // 2 * self.hop  # frame f is centred on sample f * hop
-        mix, parts = (
+        mix, sources = (
             analyse(functional.pad(sound, (margin, margin)), self.hop, every=self.every)
             for sound in (audio, stems)
         )
         power = mix.real.square() + mix.imag.square()
-        stem_power = parts.real.square() + parts.imag.square()
+        stem_power = sources.real.square() + sources.imag.square()
         bands = power @ self.weights
         level = bands.mean(dim=(1, 2), keepdim=True).clamp_min(1e-12)
         return {
             "diagonal": power @ self.squared,
             "beside": power @ self.products,
-            "cross": (mix.real[:, None] * parts.real + mix.imag[:, None] * parts.imag) @ self.weights,
+            "cross": (mix.real[:, None] * sources.real + mix.imag[:, None] * sources.imag) @ self.weights,
             "energy": stem_power.sum(dim=(-2, -1)),
             "mix_energy": power.sum(dim=(-2, -1)),
             "bands": bands / level,
@@ -151,31 +147,22 @@ def train_separator(
     settings: SeparatorTraining,
     *,
     transcriber: Path,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
+    """Train a separator as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
-        pack: the data.
+        pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
         transcriber: the weights of the transcriber that guides the separator.
-        max_minutes: from now on.
-        device: where to train.
-        resume: go on from the checkpoint in `out`.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, "separator")
-    listener = load_transcriber(transcriber)
-    return train(_Run(pack, settings, listener, torch.device(device)), out, deadline=deadline, resume=resume)
+    guide = load_transcriber(transcriber)
+    return train("separator", out, lambda device: _Run(pack, settings, guide, device), **options)
 
 
 class _Run(Run):
@@ -185,9 +172,9 @@ class _Run(Run):
     net: SeparatorNet
 
     def __init__(
-        self, pack: Pack, settings: SeparatorTraining, listener: TranscriberNet, device: torch.device
+        self, pack: Pack, settings: SeparatorTraining, transcriber: TranscriberNet, device: torch.device
     ) -> None:
-        if listener.config.features != settings.model.features:
+        if transcriber.config.features != settings.model.features:
             raise SettingsError(
                 "transcriber and separator read other features", hint="use the preset's transcriber"
             )
@@ -195,11 +182,11 @@ class _Run(Run):
         net, kits = SeparatorNet(settings.model), kits_of(pack.kits, "train")
         net.prior.copy_(feature_templates(kits, settings.model.features))
         super().__init__("separator", net, settings, device, kits=kits, pack=pack)
-        self.listener = fused(listener).to(device).to(memory_format=torch.channels_last)
+        self.transcriber = fused(transcriber).to(device).to(memory_format=torch.channels_last)
         self.features = DrumFeatures(settings.model.features).to(device)
         self.band_energies = BandEnergies(settings.model, device, every=_EVERY)
         self.validation = make_mixtures(
-            pack, "validate", Transcriber(listener), n=settings.n_validation, seed=1, length_s=6.0
+            pack, "validate", Transcriber(transcriber), n=settings.n_validation, seed=1, length_s=6.0
         )
 
     def make_batch(self, rng: np.random.Generator) -> Mixtures:
@@ -208,8 +195,8 @@ class _Run(Run):
         audio, stems = render_batch_with_stems(self.synthesiser.draw(settings.batch, rng))
         noise = (audio - stems.sum(dim=1)).repeat(2, 1)
         stems = torch.cat((stems, _exchanged(stems, rng, settings.exchanged)))
-        kept = torch.from_numpy(rng.random(stems.shape[:2]) >= settings.muted).to(stems.device)
-        stems = stems * kept[..., None]
+        sounds = torch.from_numpy(rng.random(stems.shape[:2]) >= settings.muted).to(stems.device)
+        stems = stems * sounds[..., None]
         audio = stems.sum(dim=1) + noise
         peak = audio.abs().amax(dim=-1, keepdim=True).clamp_min(1e-4)
         level = (
@@ -217,20 +204,20 @@ class _Run(Run):
         )
         audio, stems = audio * level, stems * level[..., None]
         features = self.features(audio)
-        heard = self._heard(features, rng)
-        templates = self.net.learn_templates(features, heard)
-        return Mixtures(features, heard, templates, **self.band_energies.of(audio, stems))
+        activations = self._activations(features, rng)
+        templates = self.net.learn_templates(features, activations)
+        return Mixtures(features, activations, templates, **self.band_energies.of(audio, stems))
 
     @torch.inference_mode()
-    def _heard(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the transcriber's activations (B, 5, F), about as wrong as with kits that it does not know."""
+    def _activations(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the transcriber's activations (B, 5, F), about as wrong as on unseen kits."""
         harder = mask_bands(features, rng, 0.7)
-        logits = self.listener(harder.contiguous(memory_format=torch.channels_last))
-        heard = torch.sigmoid(logits[:, : len(CLASSES)].float())
-        return misheard(heard, rng, confused=self.settings.confused)
+        logits = self.transcriber(harder.contiguous(memory_format=torch.channels_last))
+        activations = torch.sigmoid(logits[:, : len(CLASSES)].float())
+        return with_errors(activations, rng, confused=self.settings.confused)
 
     def loss_of(self, batch: Mixtures) -> Tensor:
-        batch = Mixtures(*(part.to(self.device) for part in batch))
+        batch = Mixtures(*(field.to(self.device) for field in batch))
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.net(batch.features, batch.activations, batch.templates)
         masks = torch.softmax(logits[:, :, ::_EVERY].float(), dim=1)
@@ -240,12 +227,12 @@ class _Run(Run):
         return separation_scores(Separator(self.average), self.validation)
 
 
-def _exchanged(stems: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """Return stems (B, 5, T) some of which are another recording's, at a level of their own."""
+def _exchanged(stems: Tensor, rng: np.random.Generator, probability: float) -> Tensor:
+    """Return stems (B, 5, T), each with some probability another recording's, at a level of its own."""
     n_items, n_classes, _ = stems.shape
     out = stems.clone()
     for c in range(n_classes):
-        for item in np.flatnonzero(rng.random(n_items) < share):
+        for item in np.flatnonzero(rng.random(n_items) < probability):
             gain = float(10 ** (rng.uniform(-6, 6) / 20))
             out[item, c] = gain * stems[rng.integers(n_items), c]
     return out
@@ -254,19 +241,12 @@ def _exchanged(stems: Tensor, rng: np.random.Generator, share: float) -> Tensor:
 def export_separator(checkpoint: Path, folder: Path) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
-    What the network says counts for less there than in training, where it knows the kits.
+    The network's logits count for less there than in training, which is on the same kits.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "separator")
-    settings = json.loads(state["settings"])
-    path = folder / "separator.safetensors"
-    config = replace(config_from_json(state["config"], SeparatorConfig), certainty=_CERTAINTY)
-    write_weights({**state, "config": config_to_json(config)}, "separator", path)
-    net = SeparatorNet(config)
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    command = f"redrum train separator --data PACK --out RUN --preset PRESET --export PRESET{options}"
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    describe_model(folder, "separator", weights=path, parameters=parameters, command=command)
-    return path
+    net = SeparatorNet(replace(config_from_json(state["config"], SeparatorConfig), certainty=_CERTAINTY))
+    command = command_of(state, "separator --data PACK --out RUN --preset PRESET")
+    return export_model(state, net, "separator", folder, command=command)

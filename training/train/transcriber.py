@@ -1,6 +1,6 @@
 """Train a transcriber on synthetic recordings made on the fly.
 
-Two are trained by this code: the one that Redrum listens with, and the one that judges it in the benchmark.
+Two are trained by this code: the one that Redrum uses, and the one that judges it in the benchmark.
 """
 
 from __future__ import annotations
@@ -8,28 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.card import describe_model
-from training.data.hearing import mask_bands
 from training.data.kits import Kit, kits_of
 from training.data.pack import Pack
 from training.data.rhythms import Stroke
 from training.data.synthesis import audible_strokes, render_batch, render_stems
+from training.data.transcription import mask_bands
 from training.score.transcriber import best_thresholds, count_matches, f_measures, make_recordings
 from training.train.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
 from training.train.evaluation_transcriber import MODEL as EVALUATION
-from training.train.loop import Run, RunSettings, check_is_new, read_checkpoint, train, write_weights
+from training.train.loop import (
+    Run,
+    RunOptions,
+    RunSettings,
+    command_of,
+    export_model,
+    read_checkpoint,
+    train,
+    write_weights,
+)
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures
@@ -48,7 +54,7 @@ class TranscriberTraining(RunSettings):
 
     velocity_weight: float = 0.5
     offset_weight: float = 0.2
-    masked: float = 0.6  # share of segments that are deaf to some bands
+    masked: float = 0.6  # proportion of segments with some bands masked
     architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
     kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
     model: TranscriberConfig = field(default_factory=TranscriberConfig)
@@ -79,7 +85,7 @@ def evaluation_training(**changes: Any) -> TranscriberTraining:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the network should say of a batch; shapes (B, 5, F), openness (B, F)."""
+    """The targets of a batch; shapes (B, 5, F), openness (B, F)."""
 
     onset: Tensor
     weight: Tensor  # 0 where an event is too quiet to demand, and around grace notes
@@ -98,14 +104,14 @@ def make_targets(
     onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
     velocity, offset = np.zeros(shape), np.zeros(shape)
     openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
-    for b, (events, heard) in enumerate(zip(strokes, audible, strict=True)):
-        demanded = [bool(h) and not s.is_grace for s, h in zip(events, heard, strict=True)]
+    for b, (events, is_audible) in enumerate(zip(strokes, audible, strict=True)):
+        demanded = [bool(a) and not s.is_grace for s, a in zip(events, is_audible, strict=True)]
         # Last comes what must be found: it is demanded even beside an event that need not be.
         for is_demanded, stroke in sorted(zip(demanded, events, strict=True)):
             c = CLASSES.index(stroke.drum_class)
             position = stroke.onset_s * fps
             middle = round(position)
-            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither asked for nor wrong
+            if not -3 <= middle <= n_frames:  # up to 30 ms before the recording, neither demanded nor wrong
                 continue
             if not is_demanded:
                 weight[b, c, max(0, middle - 3) : middle + 4] = 0
@@ -144,37 +150,22 @@ def train_transcriber(
     out: Path,
     settings: TranscriberTraining,
     *,
-    max_minutes: float = math.inf,
-    device: str = "cpu",
-    resume: bool = False,
     begin: Preset | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Train until `settings.steps` or `max_minutes`, and return the checkpoint.
-
-    Every batch follows from the seed and its step alone, so a run that was stopped and resumed is the same run,
-    to the bit on one machine with a fixed number of threads.
+    """Train a transcriber as `loop.train` does, with its errors, and return the checkpoint.
 
     Args:
         pack: what is trained and validated on.
         out: the folder of the run.
         settings: of the run.
-        max_minutes: it stops with a checkpoint after this time.
-        device: where it is trained.
-        resume: go on from the checkpoint in `out`.
         begin: the preset whose transcriber a new run begins with; None: with random weights.
+        options: how the run is carried out.
 
     Raises:
-        CheckpointError: there is nothing to resume, or something that would be overwritten.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: the time is too short for a single step.
     """
-    deadline = time.monotonic() + max_minutes * 60
-    if not resume:
-        check_is_new(out, settings.architecture)
-    run = _Run(pack, settings, torch.device(device))
-    if begin is not None:
-        run.begin_with(begin)
-    return train(run, out, deadline=deadline, resume=resume)
+    return train(settings.architecture, out, lambda device: _Run(pack, settings, device, begin), **options)
 
 
 class _Run(Run):
@@ -182,7 +173,9 @@ class _Run(Run):
 
     settings: TranscriberTraining
 
-    def __init__(self, pack: Pack, settings: TranscriberTraining, device: torch.device) -> None:
+    def __init__(
+        self, pack: Pack, settings: TranscriberTraining, device: torch.device, begin: Preset | None = None
+    ) -> None:
         torch.manual_seed(settings.seed)
         kits = _training_kits(pack, settings.kits)
         net = _NETS[settings.architecture](settings.model)
@@ -192,9 +185,11 @@ class _Run(Run):
         self.validation = make_recordings(
             pack, "validate", n=settings.n_validation, seed=1, velocity_exponent=dynamics
         )
+        if begin is not None:
+            self._begin_with(begin)
 
-    def begin_with(self, preset: Preset) -> None:
-        """Begin with the transcriber of a preset; the optimiser warms up anew."""
+    def _begin_with(self, preset: Preset) -> None:
+        """Load the weights of a preset's transcriber; the optimiser warms up anew."""
         path = preset.weights("transcriber")
         trained = load_transcriber(path)
         if replace(trained.config, thresholds=self.settings.model.thresholds) != self.settings.model:
@@ -240,24 +235,15 @@ def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
 def export_transcriber(checkpoint: Path, folder: Path) -> Path:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16) and return their file.
 
-    The preset's description and card follow; a folder that is no preset yet becomes one. The evaluation
-    transcriber is no part of any preset: of it the weights alone are written.
+    The evaluation transcriber belongs to no preset: of it the weights alone are written.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "transcriber")
-    settings = json.loads(state["settings"])
-    architecture = settings.get("architecture", "transcriber")
-    path = folder / (WEIGHTS_NAME if architecture == EVALUATION else "transcriber.safetensors")
-    write_weights(state, architecture, path)
-    if architecture == EVALUATION:
-        return path
-    parameters = sum(
-        parameter.numel()
-        for parameter in TranscriberNet(config_from_json(state["config"], TranscriberConfig)).parameters()
-    )
-    options = "".join(f" --{name} {settings[name]}" for name in ("steps", "batch", "seed"))
-    command = f"redrum train transcriber --data PACK --out RUN --export PRESET{options}"
-    describe_model(folder, "transcriber", weights=path, parameters=parameters, command=command)
-    return path
+    if json.loads(state["settings"]).get("architecture") == EVALUATION:
+        write_weights(state, EVALUATION, folder / WEIGHTS_NAME)
+        return folder / WEIGHTS_NAME
+    net = TranscriberNet(config_from_json(state["config"], TranscriberConfig))
+    command = command_of(state, "transcriber --data PACK --out RUN")
+    return export_model(state, net, "transcriber", folder, command=command)

@@ -10,7 +10,7 @@ import torch
 from training.bench import benchmark as module
 from training.bench import items as bench_items
 from training.bench.benchmark import BenchSettings, clustered_mean, run_benchmark, score, source_files
-from training.bench.items import Item, ItemMaker, kit_halves
+from training.bench.items import BenchItem, ItemMaker, kit_halves
 from training.bench.peak_memory import peak_memory_mb
 from training.bench.report import markdown, write_report
 from training.bench.systems import (
@@ -22,7 +22,7 @@ from training.bench.systems import (
     KIT_SYSTEMS,
     LATENT_AUDIO,
     LATENT_MIDI,
-    LATENT_TOLD,
+    LATENT_TRUE,
     MIDI_RHYTHM,
     NMF_STEMS,
     PLAIN_SLICES,
@@ -50,7 +50,7 @@ from transform.transcriber import Activations, Transcriber
 
 ROOT = Path(__file__).resolve().parents[3]
 LATENT = (LATENT_AUDIO, LATENT_MIDI, GENERATED_AUDIO, GENERATED_MIDI)
-UNKNOWN = {TRUE_STEMS, TRUE_SOURCE, LATENT_TOLD, BEST_COPIES, CODED_ORACLE, "oracle"}  # of a real loop
+UNKNOWN = {TRUE_STEMS, TRUE_SOURCE, LATENT_TRUE, BEST_COPIES, CODED_ORACLE, "oracle"}  # of a real loop
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ class Knowing:
 
 def same(first, second):
     return all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in Item.__dataclass_fields__
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in BenchItem.__dataclass_fields__
     )
 
 
@@ -244,7 +244,7 @@ def test_of_a_real_loop_nobody_knows_the_truth(items):
 
 
 def test_what_the_preset_has_no_models_for_is_left_out(items):
-    latent = {*LATENT, LATENT_TOLD}
+    latent = {*LATENT, LATENT_TRUE}
     for item in (items[0], items[2]):
         every = set(systems_for(item, has_codec=True, has_latent=True))
         assert every - set(systems_for(item, has_codec=True, has_latent=False)) == every & latent
@@ -383,7 +383,7 @@ def test_a_run_has_all_rows(bench):
     stems.append("ideal ratio mask")
     models = load_preset("default").models
     missing = [] if "codec-encoder" in models else [BEST_COPIES, CODED_ORACLE]
-    missing += [] if "rhythm" in models else [*LATENT, LATENT_TOLD]
+    missing += [] if "rhythm" in models else [*LATENT, LATENT_TRUE]
     of_pairs = [system for system in SYSTEMS if system not in missing]
     of_loops = [s for s in of_pairs if s not in UNKNOWN]
     for material, systems in (("pairs", of_pairs), ("loops", of_loops), ("stems", stems)):

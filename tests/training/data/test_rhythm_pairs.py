@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.hearing import misheard
 from training.data.kits import kits_of
 from training.data.rhythm_pairs import (
     PairMaker,
     PairSettings,
-    Part,
+    Region,
     chained,
     folded,
     render_scene,
+    target_attention,
     truth_of,
-    wanted_attention,
 )
 from training.data.rhythms import Stroke
 from training.data.scenes import joined
 from training.data.synthesis import BusRecipe, Synthesiser, SynthesisSettings, render_batch
+from training.data.transcription import with_errors
 from transform.codec import Encoded, EncoderNet
 from transform.codec_config import CodecConfig
 from transform.errors import SettingsError
@@ -104,29 +104,29 @@ def test_the_truth_of_a_recording(source):
     part = render_scene(recipe_of(source, [(0.1, "KD"), (0.4, "SD")]), [])[0]
     truth = truth_of(part, 512)
     kick, snare = CLASSES.index("KD"), CLASSES.index("SD")
-    assert truth.share.shape == (5, 64)
-    assert not truth.share[:, :8].any()  # the kick is at 8.61
-    assert truth.share[kick, 9:12].tolist() == [1, 1, 1]
-    assert truth.share[snare, 36] > 0.5
+    assert truth.proportion.shape == (5, 64)
+    assert not truth.proportion[:, :8].any()  # the kick is at 8.61
+    assert truth.proportion[kick, 9:12].tolist() == [1, 1, 1]
+    assert truth.proportion[snare, 36] > 0.5
     assert not truth.is_silent[9:12].any()
     silenced = truth_of(part._replace(audio=part.audio * (torch.arange(LENGTH) >= 4096)), 512)
     assert silenced.is_silent[:8].all()
     assert not silenced.is_silent[9:12].any()
-    nothing = truth_of(Part(torch.zeros(LENGTH), torch.zeros(5, LENGTH), ()), 512)
+    nothing = truth_of(Region(torch.zeros(LENGTH), torch.zeros(5, LENGTH), ()), 512)
     assert nothing.is_silent.all()
-    assert not nothing.share.any()
+    assert not nothing.proportion.any()
 
 
 def test_wanted_attention_is_the_decisions_formula():
     source = torch.tensor([[[3.0, 0.0, 2.0], [0.0, 3.0, 0.0]]])  # (1, 2, 3): frames (3, 0), (0, 3), (2, 0)
     latents = torch.tensor([[[3.0, 0.0], [0.0, 0.1]]])  # the first frame itself, and almost silence
-    found = wanted_attention(latents, source, torch.zeros(2), None)
+    found = target_attention(latents, source, torch.zeros(2), None)
     assert found.shape == (1, 2, 4)
     likeness = torch.exp(-0.5 * torch.tensor([0.0, 18.0, 1.0, 9.0]))  # by the squares of distances
     assert torch.allclose(found[0, 0], likeness / likeness.sum(), atol=1e-6)
     assert found[0, 1].argmax() == 3
     there = torch.tensor([[False, True, True]])
-    assert wanted_attention(latents, source, torch.zeros(2), there)[0, 0].tolist() == pytest.approx(
+    assert target_attention(latents, source, torch.zeros(2), there)[0, 0].tolist() == pytest.approx(
         [0.0, *(likeness[1:] / likeness[1:].sum()).tolist()], abs=1e-6
     )
 
@@ -145,7 +145,7 @@ def test_true_attention_finds_the_sound_itself(maker, source):
     sounding = pairs.audio[0].reshape(64, 512).abs().amax(dim=1) > 0.05
     frames = sounding.nonzero()[1:, 0]  # the first begins before the sound, of which the source has less
     assert len(frames) > 10
-    assert (maker.wanted(pairs)[0, frames, :-1].argmax(dim=-1) == frames - 20).all()
+    assert (maker.target_attention(pairs)[0, frames, :-1].argmax(dim=-1) == frames - 20).all()
 
 
 def test_a_batch_of_segments(maker, source):
@@ -155,7 +155,7 @@ def test_a_batch_of_segments(maker, source):
     assert pairs.source.rhythm.shape == pairs.target.rhythm.shape == (4, 90, 64)
     assert pairs.source.is_there is None
     assert pairs.target.activations.shape == (4, 10, 64)
-    wanted = maker.wanted(pairs)
+    wanted = maker.target_attention(pairs)
     assert wanted.shape == (4, 64, 65)
     assert pairs.is_silent.shape == (4, 65)
     assert pairs.audio.shape == (4, LENGTH)
@@ -172,7 +172,7 @@ def test_a_scene_of_a_bank(maker, source):
     assert scene.source.is_there.all()
     assert torch.equal(scene.source.mu[0], scene.source.mu[1])  # targets share the source
     assert scene.latents.shape == (2, 6, 64)
-    assert maker.wanted(scene).shape == (2, 64, 3 * 128 + 1)
+    assert maker.target_attention(scene).shape == (2, 64, 3 * 128 + 1)
     assert scene.recoverable is None
     struck = scene.source.rhythm[0, 15:20].amax(dim=-1)
     louder, softer = (scene.source.rhythm[0, 15:20, k * 128 : (k + 1) * 128] for k in (0, 2))
@@ -294,7 +294,7 @@ def test_what_can_come_back_is_what_the_target_plays(maker, source):
 def test_recordings_are_misheard():
     rng = np.random.default_rng(0)
     heard = torch.rand(40, 5, 300)
-    wrong = misheard(heard, rng, confused=0.5)
+    wrong = with_errors(heard, rng, confused=0.5)
     assert wrong.shape == heard.shape
     assert 0.7 < (wrong == heard).float().mean() < 0.95
     assert ((wrong == 0).all(dim=-1).float().mean()) > 0.01  # classes that are not heard at all

@@ -8,13 +8,13 @@ import soundfile
 import torch
 
 from training.data.pack import Pack, PackError
-from training.data.pieces import Pieces, PieceSettings
+from training.data.segments import Segments, SegmentSettings
 from training.data.synthesis import SynthesisSettings
 from training.train import codec as module
 from training.train import loop
 from training.train.codec import CodecTraining, codec_training, export_codec, train_codec
-from training.train.curves import read_log
 from training.train.discriminators import DiscriminatorConfig, detached
+from training.train.reports import read_log
 from transform.codec import Codec
 from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, OutputError, SettingsError
@@ -41,17 +41,11 @@ def settings():
             "n_validation": 2,
             "pool_size": 1,
         }
-        small |= {"synthesis": SynthesisSettings(n_samples=22_050), "pieces": PieceSettings(n_samples=8192)}
+        small |= {"synthesis": SynthesisSettings(n_samples=22_050), "pieces": SegmentSettings(n_samples=8192)}
         small |= {"adversarial": 0.5, "discriminators": DiscriminatorConfig(windows=(512, 256), width=4)}
         return CodecTraining(**(small | {"model": SMALL} | changes))
 
     return make
-
-
-@pytest.fixture
-def stops(stop_after, monkeypatch):
-    monkeypatch.setattr(module, "time", loop.time)
-    return stop_after
 
 
 @pytest.fixture
@@ -74,14 +68,14 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
-def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
+def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stop_after, model):
     made = settings(model=model, steps=6, batch=2)
     train_codec(tiny_pack, tmp_path / "whole", made)
-    train_codec(tiny_pack, tmp_path / "parts", made, **stops(3))
+    train_codec(tiny_pack, tmp_path / "parts", made, **stop_after(3))
     at_the_border = torch.load(tmp_path / "parts" / "codec.pt")
     assert at_the_border["step"] == 3
     assert "adversary" not in at_the_border
-    train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stops(2))
+    train_codec(tiny_pack, tmp_path / "parts", made, resume=True, **stop_after(2))
     assert torch.load(tmp_path / "parts" / "codec.pt")["step"] == 5
     train_codec(tiny_pack, tmp_path / "parts", made, resume=True)
     whole, parts = (torch.load(tmp_path / name / "codec.pt") for name in ("whole", "parts"))
@@ -146,7 +140,7 @@ def test_every_term_of_a_phase_counts_by_its_weight_and_teaches(new_run, phase, 
     run = new_run(adversarial=0.0 if phase == "A" else 1.0)
     noise = torch.rand(3, 8192, generator=torch.Generator().manual_seed(0)) - 0.5
     noise[:, :3000] = 0
-    batch = Pieces(noise, torch.full((3, 1), 3000), ({},) * 3)
+    batch = Segments(noise, torch.full((3, 1), 3000), ({},) * 3)
     run.train_step(batch)  # in which phase B begins
     for name in sorted(set(TERMS) - others):
         run.settings = weighing(run.settings, **{name: 2.0})
@@ -202,7 +196,7 @@ def test_terms_of_phase_b_are_the_discriminators_verdicts_and_features(new_run):
 
 def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     run = new_run()
-    silence = Pieces(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
+    silence = Segments(torch.zeros(3, 8192), torch.full((3, 1), -1), ({},) * 3)
     for _ in range(8):  # both phases
         assert np.isfinite(run.train_step(silence))
     assert all(p.isfinite().all() for p in run.net.parameters())
@@ -290,9 +284,9 @@ def test_a_pack_without_rhythms_is_refused(tiny_pack, settings, tmp_path):
 
 def test_settings_that_do_not_fit_are_refused(settings):
     with pytest.raises(SettingsError, match="no whole number"):
-        settings(pieces=PieceSettings(n_samples=8000))
-    with pytest.raises(SettingsError, match="do not fit recordings"):
-        settings(pieces=PieceSettings(n_samples=32_768))
+        settings(pieces=SegmentSettings(n_samples=8000))
+    with pytest.raises(SettingsError, match="do not fit into"):
+        settings(pieces=SegmentSettings(n_samples=32_768))
     with pytest.raises(SettingsError, match=r"adversarial is 1\.1"):
         settings(adversarial=1.1)
     with pytest.raises(SettingsError, match="no configuration lowres"):
@@ -328,11 +322,10 @@ def test_the_papers_codec_makes_a_preset_the_papers(tiny_pack, settings, tmp_pat
     assert load_preset(preset).configuration == "paper"
 
 
-def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, new_run):
+def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path):
     paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     preset = load_preset(tmp_path / "preset")
-    begun = new_run(seed=5)
-    begun.begin_with(preset)
+    begun = module._Run(tiny_pack, tmp_path, settings(seed=5), torch.device("cpu"), preset)
     codec = Codec.load(*paths)
     for net in (begun.net, begun.average):
         assert same(dict(net.encoder.state_dict()), dict(codec._encoder.state_dict()))
@@ -349,7 +342,7 @@ def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, n
 
 def test_phase_b_alone_leaves_a_presets_encoder_and_so_its_transformer(tiny_pack, settings, tmp_path):
     alone = settings(steps=2, adversarial=1.0)
-    with pytest.raises(SettingsError, match="phase B alone has no encoder"):
+    with pytest.raises(SettingsError, match="phase B alone needs a trained encoder"):
         train_codec(tiny_pack, tmp_path / "none", alone)
     first = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     checkpoint = train_codec(tiny_pack, tmp_path / "more", alone, begin=load_preset(tmp_path / "preset"))

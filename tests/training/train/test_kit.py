@@ -9,18 +9,18 @@ from typer.testing import CliRunner
 
 from training.__main__ import app
 from training.data.kit_folder import read_kit_folder
-from training.data.pieces import PieceSettings
+from training.data.segments import SegmentSettings
 from training.data.synthesis import SynthesisSettings
-from training.score.codec import keep
+from training.score.codec import round_trip
 from training.score.kit import (
-    Gain,
+    KitGain,
     filled,
-    held_apart,
     latent_distances,
     played,
     redrummed,
     rendered,
-    with_held,
+    split_hits,
+    with_held_out,
 )
 from training.score.measures import log_mel_distance_db
 from training.train import kit as module
@@ -29,10 +29,10 @@ from training.train.kit import (
     Base,
     KitTraining,
     Material,
-    held_grooves,
     other_recordings,
     shipped_grooves,
     train_kit,
+    validation_grooves,
 )
 from training.train.kit_preset import PICTURE, export_kit, gains, name_for, place_for
 from transform.codec import Codec, CodecNet
@@ -71,7 +71,7 @@ def settings_of(**changes):
         "learning_rate": 3e-3,
         "synthesis": SynthesisSettings(n_samples=22_050),
         "kit_sounds": replace(KitTraining().kit_sounds, n_samples=24_576),
-        "pieces": PieceSettings(n_samples=8192, per_recording=2),
+        "pieces": SegmentSettings(n_samples=8192, per_recording=2),
     }
     return KitTraining(**(small | changes))
 
@@ -104,7 +104,7 @@ def test_held_out_hits_are_inner_layers_and_no_voice_is_left_empty(kit):
     whole = replace(
         whole, one_shots=tuple(replace(s, level_db=-float(i)) for i, s in enumerate(whole.one_shots))
     )
-    left, held = held_apart(whole, seed=0)
+    left, held = split_hits(whole, seed=0)
     assert len(held.one_shots) == 2  # a sixth
     assert {shot.drum_class for shot in held.one_shots} == {"SD"} | {s.drum_class for s in held.one_shots} - {
         "SD"
@@ -115,7 +115,7 @@ def test_held_out_hits_are_inner_layers_and_no_voice_is_left_empty(kit):
     assert len(left.one_shots) == 10
     assert not {id(s) for s in left.one_shots} & {id(s) for s in held.one_shots}
     alone = kit("alone", "train")
-    assert held_apart(alone, seed=0) == (alone, None)
+    assert split_hits(alone, seed=0) == (alone, None)
 
 
 def test_a_class_that_a_kit_lacks_is_played_by_the_nearest(kit):
@@ -131,7 +131,7 @@ def test_judges_play_nothing_but_what_was_held_out(kit, groove):
     silent = replace(silent, one_shots=tuple(replace(s, samples=0 * s.samples) for s in silent.one_shots))
     recipes = played(silent, [groove(n_beats=16.0)], n=2, seed=0)
     assert all(np.abs(sound).max() == 0 for sound in rendered(recipes))
-    loud = with_held(kit("known", "train", voices=[("SD", ""), ("KD", "")]), silent)
+    loud = with_held_out(kit("known", "train", voices=[("SD", ""), ("KD", "")]), silent)
     assert {(s.drum_class, float(s.samples.abs().max()) > 0) for s in loud.one_shots} == {
         ("SD", False),
         ("KD", True),
@@ -143,7 +143,7 @@ def test_what_judges_is_not_what_trains():
     sides = {side: {g.name for g in grooves if g.split == side} for side in ("train", "validate")}
     assert len(sides["validate"]) == pytest.approx(len(grooves) / 5, abs=1)
     assert not sides["train"] & sides["validate"]
-    assert {g.name for g in held_grooves(grooves)} <= sides["validate"]
+    assert {g.name for g in validation_grooves(grooves)} <= sides["validate"]
     waltz = next(g for g in grooves if g.name == "waltz-three-four-96")
     assert (waltz.bpm, waltz.n_beats % 3) == (96.0, 0.0)
     assert len(waltz.onset_beats) == len(waltz.class_index) == len(waltz.velocity) == len(waltz.articulation)
@@ -152,11 +152,11 @@ def test_what_judges_is_not_what_trains():
 
 
 def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
-    gain = Gain.of([4.0, 2.0, 3.0, 3.0], [2.0, 1.0, 1.5, 1.5])
-    assert (gain.before, gain.after, gain.share) == (3.0, 1.5, 0.5)
+    gain = KitGain.of([4.0, 2.0, 3.0, 3.0], [2.0, 1.0, 1.5, 1.5])
+    assert (gain.before, gain.after, gain.lower_by) == (3.0, 1.5, 0.5)
     assert (gain.low, gain.high) == pytest.approx((0.5, 0.5))
-    mixed = Gain.of([3.0, 3.0, 3.0, 3.0], [1.0, 5.0, 1.0, 5.0])
-    assert mixed.share == 0.0
+    mixed = KitGain.of([3.0, 3.0, 3.0, 3.0], [1.0, 5.0, 1.0, 5.0])
+    assert mixed.lower_by == 0.0
     assert mixed.low < -0.2 < 0.2 < mixed.high
     assert gain.cells() == {"before": "3.00 dB", "after": "1.50 dB", "lower by": "50% (50% to 50%)"}
 
@@ -190,12 +190,12 @@ def test_the_preset_holds_the_base_its_own_generator_and_both_scores(
     # What the preset says of itself is what its weights do to hits that were held out.
     codecs = [Codec.load(p.weights("codec-encoder"), p.weights("codec-generator")) for p in (base.preset, made)]
     material = Material.of(found, settings.seed)
-    judges = material.judges(held_grooves(module.shipped_grooves()), n=3, seed=settings.seed + 7)
+    judges = material.judges(validation_grooves(module.shipped_grooves()), n=3, seed=settings.seed + 7)
     held, others = gains(made)
     assert held[0] == "held-out hits, coded and decoded"
     stated = {}
     for name, codec in zip(("before", "after"), codecs, strict=True):
-        distance = np.mean([log_mel_distance_db(keep(codec, sound), sound) for sound in judges])
+        distance = np.mean([log_mel_distance_db(round_trip(codec, sound), sound) for sound in judges])
         stated[name] = float(held[1][name].removesuffix(" dB"))
         assert stated[name] == pytest.approx(distance, abs=0.03)  # weights are rounded when they are written
     assert stated["after"] < stated["before"] - 0.06  # told apart
@@ -321,7 +321,7 @@ def test_renders_are_compared_with_the_kit_itself(kit, groove, write_untrained, 
     base = Base.load(write_untrained(tmp_path / "base", with_rhythm=True))
     recipes = played(kit("made", "train"), [groove(n_beats=16.0)], n=2, seed=0)
     codec = Codec(base.trained.encoder, base.trained.generator)
-    ears = base.trained.listener.config
+    ears = base.trained.transcriber.config
     deaf, sharp = (
         Transcriber(TranscriberNet(replace(ears, thresholds=(threshold,) * 5))) for threshold in (0.99, 1e-3)
     )

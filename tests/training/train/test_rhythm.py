@@ -11,10 +11,9 @@ from training.__main__ import app
 from training.data.pack import load_pack
 from training.data.rhythm_pairs import PairSettings, folded
 from training.data.synthesis import SynthesisSettings
-from training.train import loop
 from training.train import rhythm as module
 from training.train.codec import CodecTraining, export_codec, train_codec
-from training.train.curves import read_log
+from training.train.reports import read_log
 from training.train.rhythm import (
     attention_accuracy,
     cycle_loss,
@@ -46,7 +45,7 @@ LENGTH = 24_576  # 48 frames of 512 samples, 12 of 2048
 
 def preset_of(codec, tiny_pack, small_training, folder):
     """Return a preset's folder with a transcriber and a codec that have learnt next to nothing."""
-    from training.data.pieces import PieceSettings
+    from training.data.segments import SegmentSettings
 
     export_transcriber(
         train_transcriber(tiny_pack, folder / "ears", small_training(steps=1)), folder / "preset"
@@ -58,7 +57,7 @@ def preset_of(codec, tiny_pack, small_training, folder):
         n_validation=1,
         pool_size=1,
         adversarial=0.0,
-        pieces=PieceSettings(n_samples=8192),
+        pieces=SegmentSettings(n_samples=8192),
         synthesis=SynthesisSettings(n_samples=22_050),
         model=codec,
     )
@@ -100,12 +99,6 @@ def settings_of(trained, **changes):
 
 
 @pytest.fixture
-def stops(stop_after, monkeypatch):
-    monkeypatch.setattr(module, "time", loop.time)
-    return stop_after
-
-
-@pytest.fixture
 def new_run(tiny_pack, trained, tmp_path):
     def make(name="hires", **changes):
         settings = settings_of(trained[name], **changes)
@@ -126,11 +119,11 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", ["hires", "paper"])
-def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stops, name):
+def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stop_after, name):
     made = settings_of(trained[name], steps=4, n_validation=1)
     parts = trained[name]
     train_rhythm(tiny_pack, tmp_path / "whole", made, parts)
-    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, **stops(2))
+    train_rhythm(tiny_pack, tmp_path / "parts", made, parts, **stop_after(2))
     assert torch.load(tmp_path / "parts" / "rhythm.pt")["step"] == 2  # from here on the generator learns
     train_rhythm(tiny_pack, tmp_path / "parts", made, parts, resume=True)
     whole, resumed = (torch.load(tmp_path / folder / "rhythm.pt") for folder in ("whole", "parts"))
@@ -373,7 +366,7 @@ def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_p
     assert [entry["step"] for entry in said] == [2, 4]
     assert len(said[0]["alpha"]) == 3
     names = {path.name for path in (tmp_path / "samples").iterdir()}
-    assert {"0_source.wav", "0_target.wav", "0_wanted.wav", "0_0000002.wav", "1_0000004.wav"} <= names
+    assert {"0_source.wav", "0_target.wav", "0_pseudo.wav", "0_0000002.wav", "1_0000004.wav"} <= names
     assert "0000004.png" in names
     assert (tmp_path / "curves.png").exists()
 

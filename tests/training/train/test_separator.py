@@ -4,7 +4,7 @@ import torch
 
 from training.data.synthesis import SynthesisSettings
 from training.train import separator as module
-from training.train.curves import read_log
+from training.train.reports import read_log
 from training.train.separator import (
     BandEnergies,
     Mixtures,

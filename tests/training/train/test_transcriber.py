@@ -12,7 +12,7 @@ from training.data.pack import Pack, PackError, write_pack
 from training.data.rhythms import Stroke
 from training.score.transcriber import make_recordings
 from training.train import transcriber as module
-from training.train.curves import read_log
+from training.train.reports import read_log
 from training.train.transcriber import (
     export_transcriber,
     make_targets,

@@ -1,6 +1,6 @@
 import json
 
-from training.train.curves import draw_curves, read_log
+from training.train.reports import draw_curves, read_log
 
 
 def test_log_is_read_by_step_and_the_later_entry_counts(tmp_path):

@@ -1,74 +1,81 @@
-"""What the codec is trained on: pieces of synthetic recordings with their onsets, and of real loops without.
+"""What the codec is trained on: segments of synthetic recordings with their onsets, and of real loops without.
 
-A recording is rendered whole and several pieces are cut out of it: on a quick device rendering costs more than
-learning. Loops, of which there are few, are cut anywhere, transposed, and given another tone and level.
+A recording is rendered whole and several segments are cut out of it: on a quick device rendering costs more
+than learning. Loops, of which there are few, are cut anywhere, transposed, and given another tone and level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.kits import SAMPLE_RATE
 from training.data.synthesis import (
-    BusRecipe,
     SegmentRecipe,
     Synthesiser,
     apply_bus,
-    audible_strokes,
+    audible_onsets,
     draw_bus,
+    onset_table,
     render_batch,
     render_stems,
 )
 
-_MARGIN = 2048  # samples around a loop's piece, as transposition wraps around
+_MARGIN = 2048  # samples around a loop's segment, as transposition wraps around
 _SEMITONES = 4.0  # largest transposition of a loop either way
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Segments:
     """A batch of recordings."""
 
     audio: Tensor  # (B, T)
-    onsets: Tensor  # (B, N): samples of the audible strokes that are known; -1 stands for none
+    onsets: Tensor  # (B, N): samples of the audible strokes, where they are known; -1 stands for none
     recipes: tuple[dict[str, Any], ...]  # what each was made of, to be written as JSON
+
+    @classmethod
+    def joined(cls, batches: Sequence[Segments]) -> Segments:
+        """Return batches as one."""
+        return cls(
+            torch.cat([batch.audio for batch in batches]),
+            onset_table([row for batch in batches for row in batch.onsets]),
+            tuple(recipe for batch in batches for recipe in batch.recipes),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PieceSettings:
-    """How pieces are cut."""
+class SegmentSettings:
+    """How segments are cut."""
 
     n_samples: int = 32_768
-    per_recording: int = 4  # pieces of one synthetic recording
-    loops: float = 0.25  # share of pieces that are real loops
+    per_recording: int = 4  # segments of one synthetic recording
+    loops: float = 0.25  # proportion of segments that are real loops
 
 
-class PieceCutter:
+class SegmentCutter:
     """Cuts batches out of what a synthesiser makes, and out of loops if there are any."""
 
-    def __init__(self, synthesiser: Synthesiser, loops: Sequence[tuple[str, Tensor]], settings: PieceSettings):
+    def __init__(
+        self, synthesiser: Synthesiser, loops: Sequence[tuple[str, Tensor]], settings: SegmentSettings
+    ):
         self._synthesiser, self._settings = synthesiser, settings
         shortest = _source_length(settings.n_samples, _SEMITONES) + 2 * _MARGIN
         self._loops = [(name, samples) for name, samples in loops if len(samples) > shortest]
 
-    def cut(self, n: int, rng: np.random.Generator) -> Pieces:
-        """Return a batch of `n` pieces; every decision is drawn from `rng`."""
+    def cut(self, n: int, rng: np.random.Generator) -> Segments:
+        """Return a batch of `n` segments; every decision is drawn from `rng`."""
         n_loops = int(rng.binomial(n, self._settings.loops)) if self._loops else 0
-        parts = [self._synthetic(n - n_loops, rng)] if n > n_loops else []
-        parts += [self._real(n_loops, rng)] if n_loops else []
-        audio = torch.cat([part.audio for part in parts])
-        sign = torch.from_numpy(rng.choice([-1.0, 1.0], (n, 1))).to(audio)
-        longest = max(part.onsets.shape[1] for part in parts)
-        onsets = [torch.nn.functional.pad(p.onsets, (0, longest - p.onsets.shape[1]), value=-1) for p in parts]
-        recipes = tuple(recipe for part in parts for recipe in part.recipes)
-        return Pieces(audio * sign, torch.cat(onsets), recipes)
+        batches = [self._synthetic(n - n_loops, rng)] if n > n_loops else []
+        batches += [self._real(n_loops, rng)] if n_loops else []
+        batch = Segments.joined(batches)
+        sign = torch.from_numpy(rng.choice([-1.0, 1.0], (n, 1))).to(batch.audio)
+        return replace(batch, audio=batch.audio * sign)
 
-    def _synthetic(self, n: int, rng: np.random.Generator) -> Pieces:
+    def _synthetic(self, n: int, rng: np.random.Generator) -> Segments:
         length = self._settings.n_samples
         recipes = self._synthesiser.draw(-(-n // self._settings.per_recording), rng)
         stems = torch.stack([render_stems(recipe) for recipe in recipes])
@@ -78,15 +85,12 @@ class PieceCutter:
             k = i % len(recipes)
             start = int(rng.integers(0, whole.shape[1] - length + 1))
             audio.append(whole[k, start : start + length])
-            heard = _onsets(recipes[k], stems[k])
-            onsets.append([at - start for at in heard if start <= at < start + length])
+            audible = audible_onsets(stems[k], recipes[k].strokes)
+            onsets.append([at - start for at in audible if start <= at < start + length])
             made_of.append({"kind": "synthetic", "start": start, **_summary(recipes[k])})
-        table = np.full((n, max(1, *map(len, onsets))), -1, dtype=np.int64)
-        for row, found in zip(table, onsets, strict=True):
-            row[: len(found)] = found
-        return Pieces(torch.stack(audio), torch.from_numpy(table).to(whole.device), tuple(made_of))
+        return Segments(torch.stack(audio), onset_table(onsets).to(whole.device), tuple(made_of))
 
-    def _real(self, n: int, rng: np.random.Generator) -> Pieces:
+    def _real(self, n: int, rng: np.random.Generator) -> Segments:
         length = self._settings.n_samples
         audio, made_of, buses = [], [], []
         for _ in range(n):
@@ -95,22 +99,12 @@ class PieceCutter:
             n_source = _source_length(length, semitones)
             start = int(rng.integers(_MARGIN, len(samples) - n_source - _MARGIN + 1))
             audio.append(_transposed(samples[start - _MARGIN : start + n_source + _MARGIN], length))
-            drawn = draw_bus(rng)
-            buses.append(
-                BusRecipe(
-                    tone=drawn.tone, low_cut_hz=drawn.low_cut_hz, high_cut_hz=drawn.high_cut_hz, peak=drawn.peak
-                )
-            )
+            buses.append(replace(draw_bus(rng).tone_alone(), drive_db=0.0))
             made_of.append(
                 {"kind": "loop", "name": name, "start": start, "semitones": semitones, "bus": asdict(buses[-1])}
             )
         changed = apply_bus(torch.stack(audio)[:, None], buses, with_noise=False)[:, 0]
-        return Pieces(changed, torch.full((n, 1), -1, device=changed.device), tuple(made_of))
-
-
-def _onsets(recipe: SegmentRecipe, stems: Tensor) -> list[int]:
-    audible = audible_strokes(stems, recipe.strokes)
-    return [round(s.onset_s * SAMPLE_RATE) for s, heard in zip(recipe.strokes, audible, strict=True) if heard]
+        return Segments(changed, torch.full((n, 1), -1, device=changed.device), tuple(made_of))
 
 
 def _summary(recipe: SegmentRecipe) -> dict[str, Any]:
@@ -126,13 +120,13 @@ def _source_length(n_samples: int, semitones: float) -> int:
 def _transposed(samples: Tensor, n_samples: int) -> Tensor:
     """Return what lies between the margins of samples (T,) as `n_samples` samples, faster or slower.
 
-    The spectrum is cut or extended, so nothing is folded; what wraps around stays in the margins.
+    The spectrum is cut or extended, so nothing is aliased; what wraps around stays in the margins.
     """
     n_source = len(samples) - 2 * _MARGIN
     n_whole = 2 * round(len(samples) * n_samples / n_source / 2)
     spectrum = torch.fft.rfft(samples)
-    n_kept = min(len(spectrum), n_whole // 2 + 1)
-    out = torch.fft.irfft(spectrum[:n_kept], n_whole) * (n_whole / len(samples))
+    n_bins = min(len(spectrum), n_whole // 2 + 1)
+    out = torch.fft.irfft(spectrum[:n_bins], n_whole) * (n_whole / len(samples))
     margin = round(_MARGIN * n_samples / n_source)
     inner: Tensor = out[margin : margin + n_samples]
     return inner

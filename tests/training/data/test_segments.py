@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.data.kits import kits_of
-from training.data.pieces import PieceCutter, PieceSettings, _transposed
+from training.data.segments import SegmentCutter, SegmentSettings, _transposed
 from training.data.synthesis import Synthesiser, SynthesisSettings
 
 LENGTH = 16_384
@@ -18,7 +18,7 @@ def cutter(tiny_pack):
         source = Synthesiser(
             kits_of(tiny_pack.kits, "train"), tiny_pack.grooves_of("train"), settings, pool=None
         )
-        return PieceCutter(source, known, PieceSettings(n_samples=LENGTH, **changes))
+        return SegmentCutter(source, known, SegmentSettings(n_samples=LENGTH, **changes))
 
     return make
 
@@ -28,14 +28,16 @@ def loop(hz=300.0, length_s=3.0):
 
 
 def test_onsets_are_where_strokes_begin(cutter):
-    pieces = cutter().cut(8, np.random.default_rng(0))
-    assert pieces.audio.shape == (8, LENGTH)
-    known = [(item, int(at)) for item, row in enumerate(pieces.onsets) for at in row if at >= 0]
+    segments = cutter().cut(8, np.random.default_rng(0))
+    audio = segments.audio
+    assert audio.shape == (8, LENGTH)
+    known = [(item, int(at)) for item, row in enumerate(segments.onsets) for at in row if at >= 0]
     assert len(known) > 8
     # Every made hit is loudest at its first sample, so the level jumps there; most are not masked.
     jumps = [
         float(
-            pieces.audio[item, at : at + 40].abs().max() / (pieces.audio[item, at - 40 : at].abs().max() + 1e-6)
+            segments.audio[item, at : at + 40].abs().max()
+            / (segments.audio[item, at - 40 : at].abs().max() + 1e-6)
         )
         for item, at in known
         if 40 <= at < LENGTH - 40
@@ -55,9 +57,9 @@ def test_loops_take_their_share_and_have_no_onsets(cutter):
     rng = np.random.default_rng(0)
     kinds = []
     for _ in range(20):
-        pieces = cutter([("made", loop()), ("short", loop(length_s=0.1))], loops=0.5).cut(6, rng)
-        assert pieces.audio.shape == (6, LENGTH)
-        for recipe, onsets in zip(pieces.recipes, pieces.onsets, strict=True):
+        segments = cutter([("made", loop()), ("short", loop(length_s=0.1))], loops=0.5).cut(6, rng)
+        assert segments.audio.shape == (6, LENGTH)
+        for recipe, onsets in zip(segments.recipes, segments.onsets, strict=True):
             kinds.append(recipe["kind"])
             assert recipe["kind"] == "synthetic" or (recipe["name"] == "made" and (onsets == -1).all())
     assert 0.35 < kinds.count("loop") / len(kinds) < 0.65
@@ -65,9 +67,9 @@ def test_loops_take_their_share_and_have_no_onsets(cutter):
 
 
 def test_a_batch_of_loops_alone_is_possible(cutter):
-    pieces = cutter([("made", loop())], loops=1.0).cut(3, np.random.default_rng(0))
-    assert pieces.audio.shape == (3, LENGTH)
-    assert pieces.audio.isfinite().all()
+    segments = cutter([("made", loop())], loops=1.0).cut(3, np.random.default_rng(0))
+    assert segments.audio.shape == (3, LENGTH)
+    assert segments.audio.isfinite().all()
 
 
 @pytest.mark.parametrize("semitones", [-4, 0, 3])
@@ -82,7 +84,7 @@ def test_transposition_keeps_the_length_and_shifts_the_pitch(semitones):
 
 
 def test_recipes_can_be_written_down(cutter):
-    pieces = cutter([("made", loop())], loops=0.5).cut(6, np.random.default_rng(0))
-    told = json.loads(json.dumps(pieces.recipes))
+    segments = cutter([("made", loop())], loops=0.5).cut(6, np.random.default_rng(0))
+    told = json.loads(json.dumps(segments.recipes))
     assert len(told) == 6
     assert any("made-" in str(recipe.get("voices")) for recipe in told)
