@@ -1,7 +1,7 @@
 """The plan of a batch: which recording plays which rhythm, and where each result goes.
 
-A plan is made, with all its mistakes named at once, before any of it is worked on. What can be planned is
-files, folders and job sheets; projects of DAWs become items of the same kind.
+A plan is made, with all its mistakes named at once, before any of it is worked on. It is made from files,
+folders and job sheets.
 """
 
 import csv
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from daw_bridge.manifest import Manifest
-from daw_bridge.work import check_preset, identity, open_rhythm
+from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.library import RhythmSource, resolve_rhythm
@@ -35,15 +35,15 @@ SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "see
 _MOST_LINES = 20_000  # of a sheet
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
 
-_MOST_MISTAKES = 50  # that are said
+_MOST_MISTAKES = 50  # that a message names
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """One result that a batch shall make."""
+class BatchItem:
+    """One result that a batch is to make."""
 
     source: Path
     rhythm: RhythmSource
@@ -54,7 +54,7 @@ class Item:
     bit_depth: str | None
     plot: Path | None
 
-    def absolute(self) -> "Item":
+    def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""
         folder = Path(self.preset)
         return replace(
@@ -78,7 +78,7 @@ class PlanSettings:
     plots: bool = False
 
     def __post_init__(self) -> None:
-        rest = _NAME_PART.sub("", self.name)
+        rest = _NAME_FIELD.sub("", self.name)
         if unknown := re.search(r"{[^{}]*}", rest):
             raise SettingsError(f"--name has an unknown part {unknown[0][:40]}", hint=_NAME_HINT)
         if not self.name or _NO_NAME.search(rest) or self.name[-1] in ". ":
@@ -94,11 +94,11 @@ class PlanSettings:
             SettingsError: no file can have this name.
         """
 
-        def value(part: re.Match[str]) -> str:
-            field, n_digits = part.groups()
-            return str(values[field]).zfill(int(n_digits or 0)) if field else part[0][0]
+        def value(found: re.Match[str]) -> str:
+            field, n_digits = found.groups()
+            return str(values[field]).zfill(int(n_digits or 0)) if field else found[0][0]
 
-        name = _NAME_PART.sub(value, self.name)
+        name = _NAME_FIELD.sub(value, self.name)
         n_bytes = len(os.fsencode(name)) + len(".wav")
         if n_bytes > _LONGEST_NAME:
             raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
@@ -108,7 +108,7 @@ class PlanSettings:
 
 
 # A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
-_NAME_PART = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
+_NAME_FIELD = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
 _NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
 _LONGEST_NAME = 255  # bytes, with the ending
 _NAME_HINT = (
@@ -118,7 +118,7 @@ _NAME_HINT = (
 _TOO_LONG_HINT = f"give a shorter one with --name: a name has {_LONGEST_NAME} bytes at most"
 
 
-def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Item]:
+def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
     """Return the items of a batch, in the order in which they are worked on.
 
     Args:
@@ -150,13 +150,13 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Ite
     return items
 
 
-def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> Item:
+def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> BatchItem:
     """Return the item of a recording whose result goes into a folder under the batch's own."""
     render = RenderSettings(**settings.given)
     preset = Path(settings.preset).name
     name = settings.name_of({"stem": source.stem, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
-    return Item(
+    return BatchItem(
         source=source,
         rhythm=rhythm,
         output=output,
@@ -256,7 +256,7 @@ class _Rhythms:
         return found
 
 
-def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[Item]:
+def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
     rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
     rhythms, items, used = _Rhythms(settings.drum_map), [], set()
     checked = cache(check_preset)  # of the lines of a sheet, most name the same
@@ -271,7 +271,7 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
             continue
         source, folder, path = found
         if paths and path is None:
-            continue  # the command asks for others only
+            continue  # only other recordings are requested
         used.add(path)
         items.append(_item(source, rhythm, folder, own))
     mistakes += [AudioError(f"no line is for {path}") for path in paths if path not in used and not mistakes]
@@ -320,7 +320,7 @@ def _check_columns(sheet: Path, columns: Sequence[str]) -> None:
 
 
 def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
-    hint = "it holds tables [[job]] with source, rhythm and what else each job needs"
+    hint = "it holds tables [[job]] with source, rhythm and other entries of each job"
     try:
         text = read_text(sheet)
         table = parse_toml(text)
@@ -397,7 +397,7 @@ def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) ->
 
 
 def _rhythm_of_row(row: Mapping[str, Any], rhythms: _Rhythms, home: Path) -> RhythmSource:
-    """Return the rhythm of a line: a file beside the sheet, or else what any command would take."""
+    """Return the rhythm of a line: a file beside the sheet, or else a name or path, as of any command."""
     text = str(row.get("rhythm", ""))
     if not text:
         raise SettingsError("rhythm is missing")
@@ -433,10 +433,10 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
     raise type(worst)(message, hint=hint)
 
 
-def _check_results(items: Sequence[Item]) -> None:
+def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
     inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
-    made: dict[str, Item] = {}
+    made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
         other = made.setdefault(os.path.normcase(item.output), item)
@@ -445,4 +445,6 @@ def _check_results(items: Sequence[Item]) -> None:
         for path in filter(None, (item.output, item.plot)):
             if path.exists() and identity(path) in inputs:
                 mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
-    _raise_all("", mistakes, hint="tell them apart with --name, or give the folder above, whose tree is kept")
+    _raise_all(
+        "", mistakes, hint="tell them apart with --name, or give the folder above, whose tree stays as it is"
+    )

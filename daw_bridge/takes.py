@@ -1,7 +1,7 @@
-"""The takes of a job: items heard as the project plays them, rhythms where the project hears them.
+"""The takes of a job: items as the project plays them, rhythms where the project plays them.
 
-A take begins where its source begins and is, unless asked otherwise, as long. A rhythm that is an item and
-overlaps its source keeps its project time: every event is where the project hears it, and where the item is
+A take begins where its source begins and is, unless requested otherwise, as long. A rhythm that is an item and
+overlaps its source keeps its project time: every event is where the project plays it, and where the item is
 silent, so is the take. Any other rhythm begins with the take and loops: on the project's beats where its own
 tempo is known, else in seconds.
 """
@@ -25,8 +25,8 @@ import numpy as np
 import soxr
 
 from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
-from daw_bridge.take_report import Report, Show, report_of
-from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio
+from daw_bridge.take_report import Report, report_of
+from transform.audio import AudioFormat, Progress, Recording, Samples, resolve_output, write_audio
 from transform.engine import Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
@@ -45,7 +45,7 @@ GivenRhythm = Rhythm | Recording
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is wanted of every take of a job."""
+    """What is requested of every take of a job."""
 
     settings: RenderSettings
     rhythm: GivenRhythm | None = None  # None: it is in the session, see `pair_items`
@@ -64,21 +64,21 @@ def redrum_session(
     redrummer: Redrummer,
     order: Order,
     *,
-    tell: Callable[[Report], None] = lambda report: None,
-    show: Show | None = None,
+    on_report: Callable[[Report], None] = lambda report: None,
+    progress: Progress | None = None,
 ) -> list[Report]:
     """Redrum what is chosen in a session and write the takes back, all at once; return what became of each.
 
     Args:
         session: an open or closed project.
         redrummer: what makes the takes.
-        order: what is wanted.
-        tell: is called with the report of each item, as soon as it is rendered.
-        show: is called with a stage and how much of it is done.
+        order: what is requested of every take.
+        on_report: is called with the report of each item, as soon as it is rendered.
+        progress: is called with a stage and the fraction of it that is done.
 
     Returns:
-        A report for each source item, "output" among what it says. One that failed says "error" and "hint"
-        instead, one that was left out says "skipped".
+        A report for each source item, with "output". That of an item that failed has "error" and "hint"
+        instead, that of one that was left out has "skipped".
 
     Raises:
         DawError: the session cannot be read or written to.
@@ -86,7 +86,7 @@ def redrum_session(
         OutputError: the takes cannot be written.
     """
     job = session.collect()
-    renderer = _Renderer(redrummer, job, order, show)
+    renderer = _Renderer(redrummer, job, order, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
     rendered: list[Report] = []
@@ -108,7 +108,7 @@ def redrum_session(
                 report["error"] = f"{_title(job, pair.source)}: {err or type(err).__name__}"
                 report["hint"] = err.hint if isinstance(err, RedrumError) else "-v tells where it failed"
             reports.append(report)
-            tell(report)
+            on_report(report)
         if takes:
             for report, media in zip(rendered, session.write_back(job, takes), strict=True):
                 report["output"] = str(media)
@@ -121,7 +121,7 @@ def pairs_of(job: Job, order: Order) -> list[Pair]:
 
 
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
-    """Return what a report says of an item before anything is done."""
+    """Return the report of an item before it is rendered."""
     source = pair.source
     return {
         "project": job.project,
@@ -144,17 +144,17 @@ class _Played:
 
     rhythm: GivenRhythm
     settings: RenderSettings
-    how: str  # "": the settings say it
+    how: str  # "": the notes of the take have it
 
 
 @dataclass
 class _Renderer:
-    """What the takes of a job have in common; a rhythm is listened to once."""
+    """What the takes of a job have in common; a rhythm is transcribed once."""
 
     redrummer: Redrummer
     job: Job
     order: Order
-    show: Show | None
+    progress: Progress | None
     _events: dict[str, list[DrumEvent]] = field(default_factory=dict)  # by item
     _given: Rhythm | None = None
 
@@ -162,16 +162,16 @@ class _Renderer:
         """Return the take of a pair in a file of `folder`, and the rest of its report."""
         began_s = time.perf_counter()
         source = pair.source
-        _check_audible(self.job, pair)
+        _check_playable(self.job, pair)
         with ExitStack() as files:
             sounds = Path(files.enter_context(TemporaryDirectory(prefix="redrum-")))
             recording = files.enter_context(heard(source, sounds))
             played = self._played(pair, sounds)
             _check_original(source, played.settings)
-            take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.show)
+            take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.progress)
             name = f"{_plain_name(source) or recording.name}-redrum"
             file = folder / f"{file_name(name)}.wav"
-            take.write(file, bit_depth=self.order.bit_depth, progress=self.show)
+            take.write(file, bit_depth=self.order.bit_depth, progress=self.progress)
             _, subtype = resolve_output(file, take.format, self.order.bit_depth)
         report = report_of(take, played.settings.engine, subtype)
         if played.how:
@@ -210,7 +210,7 @@ class _Renderer:
             if isinstance(bpm, str):
                 estimate = estimate_tempo(rhythm.events, rhythm.length_s)
                 if estimate is None:
-                    raise RhythmError(f"no tempo can be heard in {rhythm.name}", hint="give --rhythm-bpm N")
+                    raise RhythmError(f"no tempo can be estimated in {rhythm.name}", hint="give --rhythm-bpm N")
                 bpm = estimate[0]
             rhythm = replace(rhythm, tempo_map=TempoMap.constant(bpm))
         self._given = rhythm
@@ -230,12 +230,12 @@ class _Renderer:
             )
         inside = [event for event in events if event.onset_s < item.end_s]
         if not inside:
-            raise RhythmError(f"no drum hits are heard in {name}", hint="choose another rhythm")
+            raise RhythmError(f"no drum hits are detected in {name}", hint="choose another rhythm")
         return sorted(inside, key=lambda event: event.onset_s)
 
 
-def _check_audible(job: Job, pair: Pair) -> None:
-    """Raise AudioError for items that cannot be heard as the project plays them. A muted rhythm can."""
+def _check_playable(job: Job, pair: Pair) -> None:
+    """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
     for item in filter(None, (pair.source, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
         if item.state == "offline":
@@ -254,7 +254,7 @@ def _check_audible(job: Job, pair: Pair) -> None:
 
 
 def _check_original(source: Item, settings: RenderSettings) -> None:
-    """Raise SettingsError where a take keeps some of an original that plays at a speed of its own."""
+    """Raise SettingsError where a take retains some of an original that plays at a speed of its own."""
     if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.kept):
         how = "is warped" if source.pieces else f"plays {source.play_rate:g} times as fast at its own pitch"
         raise SettingsError(
@@ -280,7 +280,7 @@ def _item_rhythm(job: Job, item: Item, events: Sequence[DrumEvent]) -> Rhythm:
 
 
 def _in_project_time(job: Job, pair: Pair, events: Sequence[DrumEvent], settings: RenderSettings) -> _Played:
-    """Return the rhythm with every event where the project hears it; grid lines are the project's."""
+    """Return the rhythm with every event where the project plays it; grid lines are the project's."""
     source, item = pair.source, pair.rhythm
     assert item is not None
     if settings.start_s:

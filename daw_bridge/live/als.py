@@ -25,7 +25,7 @@ from daw_bridge.session import (
     file_name,
     is_rhythm_track,
     short_name,
-    with_parts_of,
+    with_elements_of,
 )
 from transform.confined import is_link
 from transform.errors import DawError, OutputError
@@ -71,10 +71,10 @@ class AlsSession:
             Track(id=node.attributes.get("Id", str(place)), name=_name(node))
             for place, node in enumerate(self._tracks)
         )
-        items, n_parts = [], 0
+        items, n_elements = [], 0
         for number, clip in enumerate(self._clips(tempo_map), start=1):
             item = item_of(clip, tempo_map)
-            n_parts = with_parts_of(item, n_parts)
+            n_elements = with_elements_of(item, n_elements)
             name = tracks[item.track].name
             item = replace(item, is_selected=self._is_chosen(number, item, name))
             if item.is_selected or is_rhythm_track(name):

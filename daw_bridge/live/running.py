@@ -19,7 +19,8 @@ from daw_bridge.connection import Connection
 from daw_bridge.live.als import project_folder, set_tempo
 from daw_bridge.live.clips import RE_PITCH, Clip, item_of, next_bar, placed
 from daw_bridge.live.redrum_live.endpoint import UnsafeFile, read_endpoint
-from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, SCHEMA, door_path
+from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, SCHEMA, live_endpoint_path
+from daw_bridge.render_job import OUT_FOLDER
 from daw_bridge.session import (
     RHYTHM_TRACKS,
     FinishedTake,
@@ -30,7 +31,6 @@ from daw_bridge.session import (
     published_media,
     result_track_name,
 )
-from daw_bridge.work import OUT_FOLDER
 from transform.errors import DawError
 from transform.events import TempoMap
 
@@ -313,7 +313,7 @@ def is_running() -> bool:
 def _endpoint() -> dict[str, Any]:
     """Return where the Remote Script says that it listens."""
     try:
-        endpoint = read_endpoint(door_path())
+        endpoint = read_endpoint(live_endpoint_path())
     except UnsafeFile as err:
         raise EndpointUnsafe(err) from err
     except OSError as err:

@@ -36,7 +36,7 @@ from daw_bridge.session import (
     published_media,
     result_track_name,
     short_name,
-    with_parts_of,
+    with_elements_of,
 )
 from transform.errors import DawError
 from transform.events import TempoMap
@@ -292,7 +292,7 @@ class RppSession:
     def collect(self) -> Job:
         """Return the chosen items and those on rhythm tracks; see `Session.collect`."""
         text = self._text
-        tracks, items, n_items, n_parts = [], [], 0, 0
+        tracks, items, n_items, n_elements = [], [], 0, 0
         for place, block in enumerate(self._tracks):
             keys = text.keys(block.children)
             name = short_name(text.text(keys, "NAME"))
@@ -306,7 +306,7 @@ class RppSession:
                         hint="redrum a project with fewer of them",
                     )
                 item = self._item(item_block, place)
-                n_parts = with_parts_of(item, n_parts)
+                n_elements = with_elements_of(item, n_elements)
                 item = replace(item, is_selected=self._is_chosen(n_items, item, name))
                 if item.is_selected or is_rhythm_track(name):
                     items.append(item)

@@ -1,6 +1,6 @@
 """The endpoint file: where a program of Redrum's listens on this machine, and the token that it knows.
 
-Whoever can read it can ask the program for something, so it is for its user only; and whoever could write it
+Whoever can read it can send the program requests, so it is for its user only; and whoever could write it
 could send Redrum to a program of theirs, so it is read only where nobody else can have put it. A file that was
 left behind is harmless: whoever listens there by now cannot prove that they know the token.
 """
@@ -32,8 +32,8 @@ _REPARSE_POINT = 0x400  # an attribute of links and the like on Windows
 _PLAIN = sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
 )
-_TRIES = 10  # to put a file in the place of one that somebody reads, which Windows refuses
-_AGAIN_S = 0.05
+_TRIES = 10  # to replace a file while another program reads it, which Windows refuses
+_RETRY_S = 0.05
 
 
 class UnsafeFile(OSError):
@@ -52,7 +52,7 @@ def endpoint_path(program: str) -> str:
 
 
 def read_endpoint(path: str) -> dict[str, Any] | None:
-    """Return what an endpoint file says, None where there is none or it says nothing.
+    """Return the contents of an endpoint file, None where there is none or they make no sense.
 
     Only `schema` is sure to be there where it is not SCHEMA.
 
@@ -158,4 +158,4 @@ def _replace(temporary: str, path: str) -> None:
         except PermissionError:
             if is_last or sys.platform != "win32":
                 raise
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)

@@ -24,7 +24,7 @@ class Redrum:
     # What Live calls
 
     def update_display(self) -> None:
-        """Work on requests for a few milliseconds."""
+        """Answer requests for a few milliseconds."""
         try:
             self._server.tick()
         except Exception:
@@ -32,7 +32,7 @@ class Redrum:
             self._server.drop_all()
 
     def disconnect(self) -> None:
-        """Hang up: the set is closed, or another control surface chosen."""
+        """Close all connections: the set is closed, or another control surface chosen."""
         self._server.close()
 
     def connect_script_instances(self, instantiated_scripts: Any) -> None:
