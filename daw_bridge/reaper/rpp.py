@@ -15,7 +15,7 @@ from bisect import bisect_left
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path
 
@@ -52,7 +52,7 @@ _MOST_LINES = 3_000_000  # a hundred megabytes have one million
 _MOST_BLOCKS = 1_000_000
 _MOST_ITEMS = 100_000
 _DEEPEST = 100  # blocks in each other; REAPER's own are below ten
-_LONGEST_SAID = 80  # characters of a line, in an error
+_LONGEST_QUOTE = 80  # characters of a line, in an error
 _TICKS_PER_BEAT = (1, 1e6)
 _ROUNDING_TICKS, _ROUNDING_BEATS = 2.0, 1e-5  # around an item, in which notes are looked at more closely
 
@@ -61,10 +61,41 @@ _KEYS = frozenset(
     b"RECORD_PATH SM SOFFS STARTPOS TEMPO TRACKID".split()
 )
 
+_NEW_TRACK = """\
+<TRACK {guid}
+  NAME {name}
+{color}  VOLPAN 1 0 -1 -1 1
+  MUTESOLO 0 0 0
+  ISBUS 0 0
+  NCHAN {n_channels}
+  TRACKID {guid}
+  MAINSEND 1 0
+{items}>
+"""
+_NEW_ITEM = """\
+  <ITEM
+    POSITION {position_s:.14g}
+    LENGTH {length_s:.14g}
+    LOOP 0
+    MUTE 0 0
+    SEL 0
+    IGUID {item_guid}
+    NAME {name}
+    VOLPAN 1 0 1 -1
+    SOFFS 0
+    PLAYRATE 1 1 0 -1 0 0.0025
+    CHANMODE 0
+    GUID {take_guid}
+    <SOURCE WAVE
+      FILE {file}
+    >
+  >
+"""
+
 Keys = Mapping[bytes, int]  # lines by the words that they begin with
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Block:
     """A block of a project: its words, and its lines and blocks in order; lines are counted from 0."""
 
@@ -137,7 +168,7 @@ class ProjectText:
         try:
             value = float(words[place])
         except (IndexError, ValueError) as err:
-            raise self.broken(line, f"{_said(words)!r} lacks a number") from err
+            raise self.broken(line, f"{_excerpt(words)!r} lacks a number") from err
         if not abs(value) <= _LARGEST:
             raise self.broken(line, f"{words[place][:20]} is no number that a project has")
         return value
@@ -185,7 +216,7 @@ class ProjectText:
             block = open_blocks[-1]
             raise DawError(
                 f"{self.name} is cut short: it ends in line {len(self._lines)}, "
-                f"and the block <{block.tag[:_LONGEST_SAID]} of line {block.line + 1} is never closed",
+                f"and the block <{block.tag[:_LONGEST_QUOTE]} of line {block.line + 1} is never closed",
                 hint="take a backup of the project (.rpp-bak), or save it again in REAPER",
             )
         return root
@@ -209,9 +240,9 @@ def _words(line: str) -> list[str]:
     return [match[match.lastindex or 0] for match in _WORD.finditer(line.strip())]
 
 
-def _said(words: Sequence[str]) -> str:
-    """Return the words of a line as an error says them."""
-    return " ".join(words)[:_LONGEST_SAID]
+def _excerpt(words: Sequence[str]) -> str:
+    """Return the words of a line as an error names them."""
+    return " ".join(words)[:_LONGEST_QUOTE]
 
 
 def _quoted(text: str) -> str:
@@ -224,22 +255,14 @@ def _quoted(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The sound or MIDI of a take: the block that holds it, and what a section around it says."""
+class _RppSource:
+    """The sound or MIDI of a take: its block, and the values of a section around it."""
 
     block: _Block
     kind: str  # WAVE, MIDI, ...
     is_reversed: bool = False
     section_start_s: float = 0.0
     section_length_s: float | None = None
-
-
-@dataclass(frozen=True)
-class _Take:
-    """A take of an item."""
-
-    keys: Keys
-    children: Sequence[int | _Block]
 
 
 @dataclass(frozen=True)
@@ -286,8 +309,7 @@ class RppSession:
         self._tracks = list(self._text.root.blocks("TRACK"))
         self._root_keys = self._text.keys(self._text.root.children)
         self._tempo_map = TempoMap(self._read_tempo())
-        self._pools: dict[str, _Block] | None = None
-        self._events: dict[int, _Midi] = {}  # by the line of their block
+        self._midi = cache(self._read_midi)
 
     def collect(self) -> Job:
         """Return the chosen items and those on rhythm tracks; see `Session.collect`."""
@@ -335,11 +357,10 @@ class RppSession:
                 source = self._tracks[place]
                 name = result_track_name(job.tracks[place].name)
                 color = job.tracks[place].color
-                lines = self._new_track(name, color, [(takes[n], media[n]) for n in members])
+                text = self._new_track(name, color, [(takes[n], media[n]) for n in members])
                 indent = self._text.indent(source.line)
-                data = b"".join(
-                    indent + line.encode("utf-8", "surrogateescape") + self._text.line_end for line in lines
-                )
+                lines = text.encode("utf-8", "surrogateescape").removesuffix(b"\n").split(b"\n")
+                data = b"".join(indent + line + self._text.line_end for line in lines)
                 inserted.append((last if comes_last else source.end + 1, data))
             write_bytes_atomic(self.output, self._text.with_inserted(inserted), overwrite=self._overwrite)
         return media
@@ -356,38 +377,27 @@ class RppSession:
         color = int(self._text.number(track, "PEAKCOL", 0.0))
         return color if color & CUSTOM_COLOR else 0
 
-    def _new_track(self, name: str, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> Iterator[str]:
-        guid = _guid()
+    def _new_track(self, name: str, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> str:
+        """Return the lines of a track that holds takes."""
         n_channels = max(take.n_channels for take, _ in takes)
-        yield f"<TRACK {guid}"
-        yield f"  NAME {_quoted(name)}"
-        if color:
-            yield f"  PEAKCOL {color}"
-        yield "  VOLPAN 1 0 -1 -1 1"
-        yield "  MUTESOLO 0 0 0"
-        yield "  ISBUS 0 0"
-        yield f"  NCHAN {max(2, n_channels + n_channels % 2)}"
-        yield f"  TRACKID {guid}"
-        yield "  MAINSEND 1 0"
-        for take, file in takes:
-            yield "  <ITEM"
-            yield f"    POSITION {take.source.position_s:.14g}"
-            yield f"    LENGTH {take.length_s:.14g}"
-            yield "    LOOP 0"
-            yield "    MUTE 0 0"
-            yield "    SEL 0"
-            yield f"    IGUID {_guid()}"
-            yield f"    NAME {_quoted(take.name)}"
-            yield "    VOLPAN 1 0 1 -1"
-            yield "    SOFFS 0"
-            yield "    PLAYRATE 1 1 0 -1 0 0.0025"
-            yield "    CHANMODE 0"
-            yield f"    GUID {_guid()}"
-            yield "    <SOURCE WAVE"
-            yield f"      FILE {_quoted(self._reference(file))}"
-            yield "    >"
-            yield "  >"
-        yield ">"
+        items = [
+            _NEW_ITEM.format(
+                position_s=take.source.position_s,
+                length_s=take.length_s,
+                name=_quoted(take.name),
+                file=_quoted(self._reference(file)),
+                item_guid=_guid(),
+                take_guid=_guid(),
+            )
+            for take, file in takes
+        ]
+        return _NEW_TRACK.format(
+            guid=_guid(),
+            name=_quoted(name),
+            color=f"  PEAKCOL {color}\n" if color else "",
+            n_channels=max(2, n_channels + n_channels % 2),
+            items="".join(items),
+        )
 
     def _reference(self, file: Path) -> str:
         """Return a file as the project names it: from its own folder on where it lies there."""
@@ -418,31 +428,32 @@ class RppSession:
 
     def _item(self, block: _Block, track: int) -> Item:
         text = self._text
-        first, active = _takes(text, block)
-        source = _source(text, active)
-        position_s = text.number(first.keys, "POSITION", 0.0)
-        length_s = text.number(first.keys, "LENGTH", 0.0)
-        rate = text.number(active.keys, "PLAYRATE", 1.0)
+        first_take, active_take = _takes(block, text)
+        source = _source(active_take, text)
+        first, active = text.keys(first_take), text.keys(active_take)
+        position_s = text.number(first, "POSITION", 0.0)
+        length_s = text.number(first, "LENGTH", 0.0)
+        rate = text.number(active, "PLAYRATE", 1.0)
         is_midi = source is not None and source.kind in _MIDI_SOURCES
         item = Item(
-            id=text.text(first.keys, "IGUID") or f"line {block.line + 1}",
+            id=text.text(first, "IGUID") or f"line {block.line + 1}",
             track=track,
             kind="midi" if is_midi else "audio",
-            name=short_name(text.text(active.keys, "NAME")),
+            name=short_name(text.text(active, "NAME")),
             position_s=position_s,
             length_s=length_s,
             play_rate=rate if rate > 0 else 1.0,
-            keeps_pitch=text.number(active.keys, "PLAYRATE", 1.0, 2) != 0,
-            start_offset_s=text.number(active.keys, "SOFFS", 0.0),
-            is_looped=text.number(first.keys, "LOOP", 0.0) != 0,
-            channel_mode=int(text.number(active.keys, "CHANMODE", 0.0)),
+            keeps_pitch=text.number(active, "PLAYRATE", 1.0, 2) != 0,
+            start_offset_s=text.number(active, "SOFFS", 0.0),
+            is_looped=text.number(first, "LOOP", 0.0) != 0,
+            channel_mode=int(text.number(active, "CHANMODE", 0.0)),
         )
         if source is None or length_s <= 0:
             return replace(item, state="empty")
         item.check()
         state: State = "ok"
         if is_midi:
-            item = replace(item, notes=self._notes(item, active.keys, source))
+            item = replace(item, notes=self._notes(item, active, source))
         else:
             file, state = self._resolved(text.text(text.keys(source.block.children), "FILE"))
             item = replace(
@@ -452,9 +463,9 @@ class RppSession:
                 section_start_s=source.section_start_s,
                 section_length_s=source.section_length_s,
             )
-        if text.number(first.keys, "MUTE", 0.0):
+        if text.number(first, "MUTE", 0.0):
             state = "muted"
-        elif b"SM" in active.keys:
+        elif b"SM" in active:
             state = "stretched"
         return replace(item, state=state)
 
@@ -472,7 +483,7 @@ class RppSession:
             return str(found), "ok"
         return str(folder / slashed), "remote" if is_on_other_share(named, self.path) else "offline"
 
-    def _notes(self, item: Item, active: Keys, source: _Source) -> tuple[Note, ...]:
+    def _notes(self, item: Item, active: Keys, source: _RppSource) -> tuple[Note, ...]:
         text = self._text
         midi = self._midi(self._pool(source.block))
         tempo_map = self._tempo_map
@@ -507,23 +518,20 @@ class RppSession:
         return tuple(replace(note, onset_beats=project.beats_at(note.onset_s)) for note in notes)
 
     def _pool(self, block: _Block) -> _Block:
-        """Return the block that holds the events of a source: of pooled sources, only the first does."""
+        """Return the block that has the events of a source: of pooled sources, only the first does."""
         keys = self._text.keys(block.children)
-        if b"HASDATA" in keys:
-            return block
-        if self._pools is None:
-            self._pools = {}
-            for source in _all_sources(self._tracks):
-                held = self._text.keys(source.children)
-                if b"HASDATA" in held and (pool := self._text.text(held, "POOLEDEVTS")):
-                    self._pools.setdefault(pool, source)
-        return self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
+        return block if b"HASDATA" in keys else self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
 
-    def _midi(self, block: _Block) -> _Midi:
-        """Return the MIDI of a block, read once."""
-        if block.line not in self._events:
-            self._events[block.line] = self._read_midi(block)
-        return self._events[block.line]
+    @cached_property
+    def _pools(self) -> dict[str, _Block]:
+        """The first source with events of each pool."""
+        pools: dict[str, _Block] = {}
+        sources = (s for track in self._tracks for item in track.blocks("ITEM") for s in item.blocks("SOURCE"))
+        for source in sources:
+            keys = self._text.keys(source.children)
+            if b"HASDATA" in keys and (pool := self._text.text(keys, "POOLEDEVTS")):
+                pools.setdefault(pool, source)
+        return pools
 
     def _read_midi(self, block: _Block) -> _Midi:
         """Return the MIDI of a block, muted notes left out."""
@@ -538,7 +546,7 @@ class RppSession:
         def later(line: int, words: Sequence[str]) -> int:
             passed = int(text.number_in(line, words, 1))
             if passed < 0:
-                raise text.broken(line, f"{_said(words)!r} goes back in time")
+                raise text.broken(line, f"{_excerpt(words)!r} goes back in time")
             return tick + passed
 
         for child in block.children:
@@ -553,7 +561,7 @@ class RppSession:
             try:
                 status, number, velocity = (int(word, 16) for word in words[2:5])
             except ValueError as err:
-                raise text.broken(child, f"{_said(words)!r} is no MIDI event") from err
+                raise text.broken(child, f"{_excerpt(words)!r} is no MIDI event") from err
             if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
                 notes.append((tick, number & 127, velocity & 127, status & 15))
         return _Midi(keys, ticks_per_beat, notes, tick)
@@ -596,8 +604,8 @@ def open_project(
     return session
 
 
-def _takes(text: ProjectText, item: _Block) -> tuple[_Take, _Take]:
-    """Return an item's first take, among whose lines are the item's own, and its active one."""
+def _takes(item: _Block, text: ProjectText) -> tuple[list[int | _Block], list[int | _Block]]:
+    """Return the lines and blocks of an item's first take, among them the item's own, and of its active one."""
     takes: list[list[int | _Block]] = [[]]
     active = 0
     for child in item.children:
@@ -608,39 +616,31 @@ def _takes(text: ProjectText, item: _Block) -> tuple[_Take, _Take]:
             takes.append([])
         else:
             takes[-1].append(child)
-    first, played = (_Take(text.keys(takes[place]), takes[place]) for place in (0, active))
-    return first, played
+    return takes[0], takes[active]
 
 
-def _source(text: ProjectText, take: _Take) -> _Source | None:
+def _source(take: Sequence[int | _Block], text: ProjectText) -> _RppSource | None:
     """Return the source of a take, None where it is empty."""
-    blocks = (child for child in take.children if isinstance(child, _Block))
+    blocks = (child for child in take if isinstance(child, _Block))
     block = next((child for child in blocks if child.tag == "SOURCE"), None)
     if block is None or len(block.words) < 2 or block.words[1] == "EMPTY":
         return None
     if block.words[1] != "SECTION":
-        return _Source(block, block.words[1])
+        return _RppSource(block, block.words[1])
     inner = next(block.blocks("SOURCE"), None)
     if inner is None or len(inner.words) < 2:
         return None
     keys = text.keys(block.children)
     reverses = _SECTION_MODES.get(int(text.number(keys, "MODE", 0.0)))
     if reverses == "whole":
-        return _Source(inner, inner.words[1], is_reversed=True)
-    return _Source(
+        return _RppSource(inner, inner.words[1], is_reversed=True)
+    return _RppSource(
         inner,
         inner.words[1],
         is_reversed=reverses is not None,
         section_start_s=text.number(keys, "STARTPOS", 0.0),
         section_length_s=text.number(keys, "LENGTH", 0.0) or None,
     )
-
-
-def _all_sources(blocks: Sequence[_Block]) -> Iterator[_Block]:
-    """Yield the sources of all items, in order."""
-    for track in blocks:
-        for item in track.blocks("ITEM"):
-            yield from item.blocks("SOURCE")
 
 
 def _guid() -> str:
