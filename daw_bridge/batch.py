@@ -1,7 +1,7 @@
 """Many recordings in one go: a plan is worked on, here or on a Dask cluster, and its results are recorded.
 
 An item is finished in a hidden folder beside the results, in this process or in a worker's; only the process
-that runs the batch writes the manifest and lets results appear: whatever is killed, each is made once.
+that runs the batch writes the manifest and publishes results: whatever is killed, each is made once.
 """
 
 import hashlib
@@ -146,7 +146,7 @@ def run(
 def preview(items: Sequence[BatchItem], settings: BatchSettings) -> Iterator[Outcome]:
     """Yield what would become of each item, `done` for what would be made, and write nothing.
 
-    The report of what would be made says how long its recording is.
+    The report of what would be made has the duration of its recording.
     """
     manifest, presets = Manifest.read(settings.out), _preset_hashes(items)
     for item in items:
@@ -186,7 +186,7 @@ def _has_speed(entry: Entry) -> bool:
 def default_jobs(threads: int | None = None) -> int:
     """Return how many items are worked on at once by default: one a core, each in one thread.
 
-    No core is left to a DAW: nobody plays along with a batch.
+    No core is left to a DAW, unlike for single takes.
     """
     return min(threads or n_cores(), _MAX_JOBS)
 

@@ -102,7 +102,7 @@ def _adapter(daw: str, module: str) -> Check:
 
 
 def _reaper() -> Iterator[Check]:
-    """Yield what is to be said of the actions in REAPER; little where REAPER or the actions are not there."""
+    """Yield the checks of the actions in REAPER; one where REAPER or the actions are not there."""
     from daw_bridge.reaper.doctor import ACTIONS, examine_reaper, is_installed
     from daw_bridge.reaper.install import reaper_folder
 

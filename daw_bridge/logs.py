@@ -1,4 +1,4 @@
-"""Where log lines go: to stderr, and where all of them are asked for, to a file.
+"""Where log lines go: to stderr, and where all of them are requested, to a file.
 
 Names in them come from others: a line is one line, and no line is a command to a terminal.
 """
@@ -66,7 +66,7 @@ def set_up_logging(quiet: bool, verbose: bool) -> None:
 
 
 def _log_to_file() -> None:
-    """Add the log file to where log lines go; the last megabytes of it are kept."""
+    """Add the log file to where log lines go; the last megabytes of it are retained."""
     loggers = [logging.getLogger(package) for package in _PACKAGES]
     if any(isinstance(handler, _LogFile) for handler in loggers[0].handlers):
         return
@@ -89,8 +89,8 @@ def _log_to_file() -> None:
     _log.debug("this is also in %s: redrum %s", path, " ".join(sys.argv[1:]))
 
 
-def let_go_of_log_file() -> None:
-    """Close the log file until the next line for it: while it is open, Windows lets nobody begin a new one."""
+def close_log_file() -> None:
+    """Close the log file until the next line: while it is open, Windows lets no process begin a new one."""
     for handler in logging.getLogger(_PACKAGES[0]).handlers:
         if isinstance(handler, logging.FileHandler):
             handler.close()

@@ -230,6 +230,6 @@ def _document(sections: Sequence[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text as a page shows it: nothing in it is markup, and UTF-8 can hold it."""
+    """Return text as a page shows it: without markup, and valid UTF-8."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return html.escape(shown)

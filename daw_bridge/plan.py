@@ -67,7 +67,7 @@ class BatchItem:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What holds for all items, unless a job sheet says otherwise."""
+    """The settings of all items, where a job sheet has no others."""
 
     out: Path
     name: str = "{stem}_{rhythm}"  # of a result; see NAME_FIELDS
@@ -125,7 +125,7 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         paths: recordings and folders of recordings, in which subfolders count, too.
         rhythm: one rhythm for all, a folder with a rhythm of the same name for each recording, or a job sheet,
             whose lines name the recordings and beside which `paths` say which of them count.
-        settings: what holds for all items.
+        settings: of all items.
 
     Raises:
         SettingsError: a setting, a line of the sheet or two results of one name.
@@ -259,7 +259,7 @@ class _Rhythms:
 def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
     rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
     rhythms, items, used = _Rhythms(settings.drum_map), [], set()
-    checked = cache(check_preset)  # of the lines of a sheet, most name the same
+    checked = cache(check_preset)  # most lines of a sheet name the same
     mistakes: list[RedrumError] = []
     for line, row in rows:
         problems: list[RedrumError] = []

@@ -85,7 +85,7 @@ def default_place(path: Path) -> Path:
     """Return a place under OUT_FOLDER, where the user named none.
 
     Raises:
-        OutputError: a folder on the way is a link: whose choice it is nobody can know.
+        OutputError: a folder on the way is a link, which may be another user's choice.
     """
     for folder in path.parents:
         if is_link(folder):

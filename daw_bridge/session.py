@@ -26,7 +26,7 @@ from transform.files import appearing_together
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
-# Of an item that is "remote" the file is on a share of the network, which is not asked: see `media`.
+# Of an item that is "remote" the file is on a share of the network, which is not opened: see `media`.
 State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "frozen"]
 
 _LONGEST_S = 1e6  # of a project: eleven days
@@ -64,7 +64,7 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A stretch of an item that plays its file at one speed, up to where the next piece begins."""
+    """A region of an item that plays its file at one speed, up to where the next piece begins."""
 
     position_s: float  # from the start of the item
     file_s: float  # where in the file; what lies before or after the file is silent
@@ -73,11 +73,11 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A stretch of sound or MIDI on a track, with what is needed to play it as the project does.
+    """A region of sound or MIDI on a track, with what is needed to play it as the project does.
 
     An item plays its file from `section_start_s` on, `section_length_s` of it (None: to the end), backwards if
     `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
-    end if `is_looped`. Where a file is warped, `pieces` say all that instead, loops included; the first begins
+    end if `is_looped`. Where a file is warped, `pieces` have all that instead, loops included; the first begins
     with the item. `notes` are already as played.
     """
 
@@ -161,7 +161,7 @@ class Job:
     daw: str
     project: str  # path of the project, "" where it has never been saved
     project_id: str  # the DAW's own
-    media_folder: str  # where the project keeps its sounds
+    media_folder: str  # of the project's sounds
     tempo: tuple[tuple[float, float], ...]  # (beat, BPM), each until the next
     tracks: tuple[Track, ...]
     items: tuple[Item, ...]
@@ -293,7 +293,7 @@ def _overlapping(items: Sequence[Item]) -> Callable[[Item], Item]:
 
 
 def is_rhythm_track(name: str) -> bool:
-    """Return whether items on a track of this name are collected as rhythms even if nobody selects them."""
+    """Return whether items on a track of this name are collected as rhythms even if they are not selected."""
     return name.casefold().startswith(RHYTHM_TRACKS)
 
 

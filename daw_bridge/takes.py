@@ -55,7 +55,7 @@ class Order:
 
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
-    """Return the settings of takes; a take is as long as its source unless what is given says otherwise."""
+    """Return the settings of takes; a take is as long as its source unless its length is given."""
     return RenderSettings(**{"length": "source", **given})
 
 
@@ -82,7 +82,7 @@ def redrum_session(
 
     Raises:
         DawError: the session cannot be read or written to.
-        SettingsError: nothing says which rhythm to play.
+        SettingsError: there is no rhythm for a source.
         OutputError: the takes cannot be written.
     """
     job = session.collect()
@@ -200,7 +200,7 @@ class _Renderer:
         return _from_the_start(self.job, source, _item_rhythm(self.job, item, events), settings)
 
     def _given_rhythm(self, rhythm: GivenRhythm) -> Rhythm:
-        """Return the rhythm that the user named, with the tempo that the user says it has."""
+        """Return the rhythm that the user named, with the tempo that the user gives."""
         bpm = self.order.settings.rhythm_bpm
         if self._given is not None:
             return self._given
@@ -341,7 +341,7 @@ def _bpm_at(job: Job, source: Item) -> float:
 
 
 def _map_from(tempo_map: TempoMap, beat: float) -> TempoMap:
-    """Return what a tempo map says from a beat on, which becomes beat 0."""
+    """Return a tempo map from a beat on, which becomes beat 0."""
     later = tuple((at - beat, bpm) for at, bpm in tempo_map.changes if at > beat)
     return TempoMap(((0.0, tempo_map.bpm_at(beat)), *later))
 

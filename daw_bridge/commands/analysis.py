@@ -208,7 +208,7 @@ class _Separation:
         return [*self.stems.values(), *filter(None, [self.plot])]
 
     def about(self) -> Report:
-        """Return what a report says before the separation."""
+        """Return the report before the separation."""
         return {"audio": str(self.audio), "output": str(next(iter(self.stems.values())).parent)}
 
     def check(self) -> None:

@@ -57,7 +57,7 @@ class _Redrum(TyperGroup):
                 )
             raise
         except BrokenPipeError:
-            raise  # whoever read our output has enough of it
+            raise  # the reader of our output has ended
         except OSError as err:
             _log.debug("the cause", exc_info=True)
             self._report(*what_failed(err))
@@ -93,22 +93,22 @@ def main() -> None:
 
 
 def _end_tidily() -> None:
-    """Let whoever ends this process (a DAW, a time limit, a closed terminal) leave no unfinished file."""
+    """Leave no unfinished file where a DAW, a time limit or a closed terminal ends this process."""
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # Windows has no SIGHUP, the others have no SIGBREAK
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Interrupt as Ctrl-C does, once: a shell and the system both tell that a terminal is closed."""
+    """Interrupt as Ctrl-C does, once: a shell and the system both signal that a terminal is closed."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(is_requested: bool) -> None:
     """Print the version and those of what results depend on, none of which is imported for it."""
-    if asked:
+    if is_requested:
         from transform.presets import DEFAULT_PRESET, load_preset
 
         for name, distribution in (("redrum", "latent-redrum"), ("torch", "torch")):

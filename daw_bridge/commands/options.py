@@ -29,7 +29,7 @@ def option(
     Args:
         metavar: what the value is.
         text: what it does.
-        default: says in words what happens without it.
+        default: what happens without it, in words.
         names: of the option, where they are not the parameter's.
         complete: the values that a shell offers for the beginning of one.
     """
@@ -134,7 +134,7 @@ def option_groups(
     for the options of `RenderSettings`; it gets the fields that the user gives, by name.
 
     Args:
-        otherwise: by field of `RenderSettings`, what this command says otherwise of its option.
+        otherwise: by field of `RenderSettings`, how this command describes its option otherwise.
     """
     sound = options_of(RenderSettings)
     sound |= {name: replace(sound[name], **words) for name, words in (otherwise or {}).items()}
@@ -176,7 +176,7 @@ def _shown(name: str, kind: Any, default: Any) -> inspect.Parameter:
 
 
 def in_session(whose_tempo: str) -> dict[str, dict[str, str]]:
-    """Return what the commands that work in a DAW say otherwise of the sound options."""
+    """Return how the commands that work in a DAW describe sound options otherwise."""
     return {
         "length": {"help": "Length of each take; a shorter rhythm loops.", "unset": "source"},
         "source_bpm": {"help": "Tempo of the sources; auto estimates it.", "unset": whose_tempo},

@@ -77,7 +77,7 @@ def run_job_command(
     compute: Compute,
 ) -> None:
     """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
-    Console(verbose=True)  # nobody sees the terminal: all is in the log file
+    Console(verbose=True)  # there is no terminal: all goes to the log file
 
     from daw_bridge.reaper.job import run_job
 

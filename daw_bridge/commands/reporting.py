@@ -134,7 +134,7 @@ class Console:
             print_json(about | {"error": message, "hint": hint})
 
     def print_checks(self, checks: Iterable[Check]) -> None:
-        """Print what was found, part by part; end the command with its exit code where a part failed."""
+        """Print checks as they come; end the command with its exit code where one failed."""
         n_failed = 0
         for check in checks:
             n_failed += check.status == "failed"

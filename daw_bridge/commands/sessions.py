@@ -31,7 +31,7 @@ class TakeRequest:
     preset: str
     compute: Compute
     form: TakeForm
-    dry_run: bool  # only say what would be done
+    dry_run: bool  # only print what would be done
     console: Console
 
     @contextmanager

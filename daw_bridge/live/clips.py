@@ -28,7 +28,7 @@ _MOST_PIECES = 100_000
 _TEMPO_GRID_BEATS = 0.25  # Live takes a new tempo from its automation at each 16th
 _MOST_TEMPI = 200_000
 
-# The first that is found in the name of a pad says what it plays; the notes are General MIDI's.
+# The first pattern that is found in the name of a pad gives its note of General MIDI.
 _PAD_NOTES: tuple[tuple[str, int], ...] = (
     (r"open ?(hi ?)?hats?|hats? ?open|\bohh?\b", 46),
     (r"pedal ?(hi ?)?hats?|hats? ?pedal|\bphh\b", 44),
@@ -64,7 +64,7 @@ class Clip:
     is_frozen: bool = False
     file: str = ""
     is_offline: bool = False
-    is_remote: bool = False  # its file is where nobody looks: see `media`
+    is_remote: bool = False  # its file is on another share: see `media`
     is_warped: bool = False
     warp_mode: int = 0
     markers: tuple[tuple[float, float], ...] = ()  # (second of the file, beat of the clip)
@@ -219,11 +219,11 @@ def _warped(markers: tuple[tuple[float, float], ...], beat: float, pace_s: float
 
 def _rising(markers: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Return the markers by beat; those that would let time stand still or go back are left out."""
-    kept: list[tuple[float, float]] = []
+    rising: list[tuple[float, float]] = []
     for second, beat in sorted(markers, key=lambda marker: (marker[1], marker[0])):
-        if not kept or (beat > kept[-1][1] + _NO_BEATS and second > kept[-1][0] + _NO_BEATS):
-            kept.append((second, beat))
-    return tuple(kept)
+        if not rising or (beat > rising[-1][1] + _NO_BEATS and second > rising[-1][0] + _NO_BEATS):
+            rising.append((second, beat))
+    return tuple(rising)
 
 
 def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -253,15 +253,15 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
             again.append((clip.begin_beats + (stop - clip.start) + beat - loop[0], *stroke))
     if loop and len(again) * (clip.end_beats - clip.begin_beats) > _MOST_PIECES * (loop[1] - loop[0]):
         raise _endless(clip)
-    span = {"position_s": item.position_s, "length_s": item.length_s}
-    played = played_notes(first, period_beats=None, tempo_map=tempo_map, **span)
+    bounds = {"position_s": item.position_s, "length_s": item.length_s}
+    played = played_notes(first, period_beats=None, tempo_map=tempo_map, **bounds)
     if loop:
-        played += played_notes(again, period_beats=loop[1] - loop[0], tempo_map=tempo_map, **span)
+        played += played_notes(again, period_beats=loop[1] - loop[0], tempo_map=tempo_map, **bounds)
     return tuple(sorted(played, key=lambda note: (note.onset_beats, note.channel, note.number)))
 
 
 def pad_numbers(pads: Mapping[int, str]) -> dict[int, int]:
-    """Return, for the pads whose names say what they play, the General MIDI notes of that."""
+    """Return the General MIDI notes of the pads whose names are those of drums."""
     return dict(_pad_numbers(tuple(pads.items())))
 
 

@@ -1,4 +1,4 @@
-"""What is put into Live's User Library so that Redrum reaches it, taken out again, and looked after."""
+"""The Remote Script in Live's User Library: installed, checked, and removed again."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def examine(library: Path | None = None) -> Iterator[Check]:
 
 
 def summary() -> Check:
-    """Return in one line what `examine` says: absent where the Remote Script is not installed."""
+    """Return the checks of `examine` as one: absent where the Remote Script is not installed."""
     library = user_library()
     scripts = library / "Remote Scripts" / SCRIPT_NAME if library else None
     if scripts is None or not any(_installed(scripts / name) for name in FILES):

@@ -57,7 +57,7 @@ class HelperTask:
 
 
 class Helper:
-    """Waits for jobs where its endpoint file says, and does them."""
+    """Waits for jobs at the port of its endpoint file, and does them."""
 
     def __init__(self, folder: Path, keep_s: float) -> None:
         """Prepare to wait for the next job as long as `keep_s`."""
@@ -180,11 +180,11 @@ class Helper:
                 os._exit(1)
 
     def _work(self) -> None:
-        from daw_bridge.logs import let_go_of_log_file, set_up_logging
+        from daw_bridge.logs import close_log_file, set_up_logging
 
         set_up_logging(quiet=False, verbose=True)
         while not self._is_time_to_end():
-            let_go_of_log_file()
+            close_log_file()
             with suppress(queue.Empty):
                 if task := self._tasks.get(timeout=_LOOK_S):
                     self._do(task)

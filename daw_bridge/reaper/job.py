@@ -2,7 +2,7 @@
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
 and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
-and a message) and NAME.cancel (the job is to end). What the job writes appears whole.
+and a message) and NAME.cancel (the job is to end). Each file is written whole.
 """
 
 from __future__ import annotations
@@ -296,16 +296,16 @@ def _put_result(files: JobFiles, status: str, message: str) -> None:
 
 def _message(reports: Sequence[Report]) -> str:
     """Return the message for REAPER's user about items that got no take, "" where all did."""
-    parts = []
+    problems = []
     for report in reports:
         if "error" in report:
-            parts.append(f"{report['error']}.\n{_sentence(report['hint'])}")
+            problems.append(f"{report['error']}.\n{_sentence(report['hint'])}")
         elif "skipped" in report:
             what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
-            parts.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
-    if parts and len(reports) > 1:
-        parts.insert(0, f"{len(reports) - len(parts)} of {len(reports)} items got a take.")
-    return "\n\n".join(parts)
+            problems.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
+    if problems and len(reports) > 1:
+        problems.insert(0, f"{len(reports) - len(problems)} of {len(reports)} items got a take.")
+    return "\n\n".join(problems)
 
 
 def _sentence(text: str) -> str:

@@ -180,12 +180,12 @@ class ProjectText:
 
     def with_inserted(self, inserted: Sequence[tuple[int, bytes]]) -> bytes:
         """Return the bytes of the file with others put before lines."""
-        parts: list[bytes] = []
+        lines: list[bytes] = []
         done = 0
         for line, text in sorted(inserted, key=lambda pair: pair[0]):
-            parts += [*self._lines[done:line], text]
+            lines += [*self._lines[done:line], text]
             done = line
-        return b"".join([*parts, *self._lines[done:]])
+        return b"".join([*lines, *self._lines[done:]])
 
     def _parse(self) -> _Block:
         if not self._lines or not self._lines[0].removeprefix(BOM_UTF8).startswith(b"<REAPER_PROJECT"):

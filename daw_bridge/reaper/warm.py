@@ -1,7 +1,7 @@
 """The client of the helper process, which keeps the models loaded between two jobs of REAPER's action.
 
 The helper (`daw_bridge.reaper.helper`) listens on this machine only. Where it listens, its token and its build
-id stand in an endpoint file that only this user can read. Whoever connects proves that it knows the token, and
+id stand in an endpoint file that only this user can read. A client proves that it knows the token, and
 so does the helper (`daw_bridge.connection`). A job is the helper's only once it receives the message "go":
 whatever fails before, the job is done without it, as if there were none.
 
@@ -63,13 +63,13 @@ def hand_over(job: str) -> tuple[int, list[str]] | None:
         return _outcome(connection, job, **files)
 
 
-def look(want: str = "look") -> dict[str, Any] | None:
+def look(request: str = "look") -> dict[str, Any] | None:
     """Return the helper's status, None if there is none; the request "stop" has it end after its jobs."""
     endpoint = read_endpoint(data_folder())
     if endpoint is None:
         return None
     try:
-        connection, answer = _requested(endpoint, {"want": want})
+        connection, answer = _requested(endpoint, {"want": request})
     except OSError:
         return None
     connection.close()

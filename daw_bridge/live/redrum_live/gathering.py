@@ -26,7 +26,7 @@ def version_of(application: Any) -> list[int]:
 
 
 def look(song: Any, application: Any) -> Iterator[str]:
-    """Yield an object that says which Live this is and which set is open."""
+    """Yield an object with the version of Live and the set that is open."""
     yield json.dumps({"schema": SCHEMA, "live": version_of(application), "set": _set(song)})
 
 
@@ -124,7 +124,7 @@ def _clips(track: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _clip(clip: Any, slot: int, is_frozen: bool) -> dict[str, Any]:
-    """Return what is known of every clip; times of the clip are in beats, or seconds if it is not warped."""
+    """Return the facts that all clips have; times of the clip are in beats, or seconds if it is not warped."""
     return {
         "id": str(clip._live_ptr),
         "slot": slot,

@@ -1,4 +1,4 @@
-"""How two programs of one user know each other, and how nobody between them can change what they send.
+"""How two programs of one user prove themselves to each other, and protect their messages from changes.
 
 Both know a token, which is never sent. Each side sends a nonce, and proves with HMAC-SHA256 of both nonces that
 it knows the token; the server proves it first, so that a stranger learns nothing:
@@ -30,7 +30,7 @@ _SERVER, _CLIENT = b"server", b"client"
 
 
 class Unproven(ConnectionError):
-    """The other side does not know the token, or what came is not what it sent."""
+    """The other side does not know the token, or its bytes were changed."""
 
 
 def new_token() -> str:
@@ -77,7 +77,7 @@ class Peer:
         """Process received bytes, and return what the handshake has to send now.
 
         Raises:
-            Unproven: the other side has not proved itself, or somebody changed what it sent.
+            Unproven: the other side has not proved itself, or its bytes were changed.
         """
         if len(data) > self.n_missing:
             raise Unproven("more bytes than are missing")
@@ -152,6 +152,6 @@ class Peer:
 
 
 def _check(found: bytes, expected: bytes) -> None:
-    """Compare in a time that does not tell how much is right."""
+    """Compare in a time that does not depend on how much is right."""
     if not hmac.compare_digest(found, expected):
         raise Unproven("no proof of the token")

@@ -338,7 +338,7 @@ class _Client:
         """Return the request once all of it is there.
 
         Raises:
-            OSError: it does not come in time, or somebody changed it.
+            OSError: it does not come in time, or was changed.
         """
         try:
             while time.perf_counter() < deadline_s:

@@ -15,7 +15,7 @@ _WRONG_LENGTH = 0.01  # of the length of a take: clips may end a little off
 
 
 def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]:
-    """Yield an object that says what was written; nothing of the set that was there before is changed.
+    """Yield an object with a note for each written take; nothing that was in the set before is changed.
 
     An undo step ends with the call that began it, so all of this is one block of the answer.
 

@@ -428,14 +428,14 @@ def test_strangers_do_not_fill_lives_log(live):
 def test_an_unknown_request_with_the_token_is_refused(live):
     world = live()
     with pytest.raises(ScriptOutdated):
-        world.session()._ask({"request": "delete"})
+        world.session()._request({"request": "delete"})
     assert world.tracks_after() == world.before
 
 
 def test_too_many_takes_at_once_are_refused_before_they_are_sent(live):
     world = live()
     with pytest.raises(LiveFailed, match="too many"):
-        world.session()._ask({"request": "look", "more": "x" * MESSAGE_BYTES})
+        world.session()._request({"request": "look", "more": "x" * MESSAGE_BYTES})
 
 
 def test_a_foreign_address_gets_no_answer(live):
