@@ -57,16 +57,11 @@ class Connection:
             try:
                 connection._prove(deadline_s)
                 return connection
-            except Unproven:
+            except BaseException as err:
                 connection.close()
-                raise
-            except ConnectionError:  # the queue of unproven connections is full
-                connection.close()
-                if not n_left:
+                is_refused = isinstance(err, ConnectionError) and not isinstance(err, Unproven)
+                if not (is_refused and n_left):  # its queue of unproven connections may be full for a moment
                     raise
-            except BaseException:
-                connection.close()
-                raise
             time.sleep(_RETRY_S)
         raise AssertionError("the last try returns or raises")
 

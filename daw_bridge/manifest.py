@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daw_bridge.file_lock import lock_file
 from transform.confined import ConfinedFolder, parts_below
 from transform.errors import OutputError
 
@@ -142,10 +143,7 @@ class Manifest:
                 self._files.make_folder(STAGING)
             self._files.make_folder(f"{STAGING}/{batch}")
         except OSError as err:
-            raise OutputError(
-                f"{self.folder} cannot be written: {err.strerror or err}",
-                hint="choose a folder you can write to",
-            ) from err
+            raise _unwritable(self.folder, err) from err
         return self.folder / STAGING / batch
 
     def check(self, output: Path) -> None:
@@ -335,15 +333,7 @@ class Manifest:
             f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
         )
         try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                self._file.seek(2**30)  # far behind what others read
-                msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file)
         except (BlockingIOError, PermissionError) as err:
             raise taken from err
         if not self._is_ours(self._file):

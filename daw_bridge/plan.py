@@ -208,18 +208,15 @@ def _recordings_at(
 
 def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
     """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+    left_out = identity(leaving_out) if leaving_out else None
     for place, names, files in os.walk(folder):
         seen = [name for name in names if not name.startswith(".")]
-        names[:] = [name for name in seen if not _is_folder(Path(place, name), leaving_out)]
+        names[:] = [name for name in seen if identity(Path(place, name)) != left_out]
         yield from (
             Path(place, name)
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in endings
         )
-
-
-def _is_folder(folder: Path, other: Path | None) -> bool:
-    return other is not None and other.exists() and folder.samefile(other)
 
 
 def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
@@ -266,7 +263,9 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
         own = _tried(problems, _of_row, row, settings, checked)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
-        mistakes += [_at_line(line, problem) for problem in problems]
+        mistakes += [
+            type(problem)(f"line {line}: {problem.message}", hint=problem.hint) for problem in problems
+        ]
         if own is None or found is None or rhythm is None:
             continue
         source, folder, path = found
@@ -414,10 +413,6 @@ def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: obj
     except (OSError, ValueError) as err:  # a path that none can be
         problems.append(SettingsError(f"a name that no file has: {err}"))
     return None
-
-
-def _at_line(line: int, problem: RedrumError) -> RedrumError:
-    return type(problem)(f"line {line}: {problem.message}", hint=problem.hint)
 
 
 def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") -> None:

@@ -86,7 +86,15 @@ def transcribe(
             "duration_s": round(rhythm.length_s, 6),
             "bpm": rhythm.bpm,
             "counts": counts,
-            "events": [_event(event) for event in rhythm.events],
+            "events": [
+                {
+                    "onset_s": round(event.onset_s, 5),
+                    "class": event.drum_class,
+                    "velocity": round(event.velocity, 4),
+                    "articulation": event.articulation,
+                }
+                for event in rhythm.events
+            ],
             "seconds": round(seconds, 3),
         }
         print_json(report)
@@ -350,15 +358,6 @@ def _nothing_detected(recording: "transform.Recording") -> AudioError:
         f"no drum hits are detected in {recording.name}",
         hint="give a drum recording, at a level where its hits stand out",
     )
-
-
-def _event(event: "transform.DrumEvent") -> dict[str, object]:
-    return {
-        "onset_s": round(event.onset_s, 5),
-        "class": event.drum_class,
-        "velocity": round(event.velocity, 4),
-        "articulation": event.articulation,
-    }
 
 
 def _print_separation(report: Report, console: Console) -> None:

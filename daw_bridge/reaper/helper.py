@@ -18,10 +18,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+import transform
 from daw_bridge.connection import Connection
+from daw_bridge.file_lock import lock_file
 from daw_bridge.live.redrum_live.endpoint import open_private, remove_endpoint, write_endpoint
 from daw_bridge.live.redrum_live.handshake import new_token
 from daw_bridge.live.redrum_live.server import Lobby
@@ -29,7 +32,6 @@ from daw_bridge.reaper import warm
 
 if TYPE_CHECKING:
     from daw_bridge.reaper.job import JobProgress
-    from transform.engine import Redrummer
 
 LEAST_FREE_BYTES = 10**9  # of memory; with less the helper ends
 
@@ -69,7 +71,7 @@ class Helper:
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._is_to_end = self._is_to_end_at_once = False
         self._idle_since_s = time.monotonic()
-        self._redrummer: Redrummer | None = None
+        self._redrummer: transform.Redrummer | None = None
 
     def run(self) -> None:
         """Do jobs until it is time to end.
@@ -220,13 +222,12 @@ class Helper:
             self._is_to_end = True  # who knows what is broken now
             return 1, [f"redrum: {err or type(err).__name__}"]
 
-    def _load(self) -> Redrummer:
+    def _load(self) -> transform.Redrummer:
         """Return the models, loaded for the first job."""
         if self._redrummer is None:
             from daw_bridge.devices import set_up_device
-            from transform.engine import Redrummer
 
-            self._redrummer = Redrummer.load("default", device=set_up_device("auto", None))
+            self._redrummer = transform.Redrummer.load("default", device=set_up_device("auto", None))
         return self._redrummer
 
     def _is_time_to_end(self) -> bool:
@@ -267,11 +268,11 @@ def _lock(folder: Path, build: str) -> Iterator[None]:
     Raises:
         OSError: another helper has it, or this folder knows no locks.
     """
-    with os.fdopen(open_private(str(folder / "helper.lock"), is_made=True), "rb+") as file:
+    with FileIO(open_private(str(folder / "helper.lock"), is_made=True), "r+") as file:
         give_up_s = time.monotonic() + _LOCK_S
         while True:
             try:
-                _try_lock(file)
+                lock_file(file)
                 break
             except OSError:
                 endpoint = warm.read_endpoint(str(folder))
@@ -279,18 +280,6 @@ def _lock(folder: Path, build: str) -> Iterator[None]:
                     raise
             time.sleep(_RETRY_S)
         yield
-
-
-def _try_lock(file: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def main() -> None:

@@ -17,16 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import transform
 from daw_bridge.logs import log_folder
 from daw_bridge.reaper.facts import job_of, plan_of
 from daw_bridge.session import FinishedTake, Job, published_media
+from daw_bridge.take_report import Report
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
 from transform.files import write_bytes_atomic
 
 if TYPE_CHECKING:
-    from daw_bridge.take_report import Report
     from daw_bridge.takes import Order
-    from transform.engine import Redrummer
 
 SCHEMA = 1  # of the files
 _BEAT_S = 0.5
@@ -110,33 +110,27 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     def answer(name: str) -> str:
         return str(answers.get(name) or "").strip().strip('"')
 
+    def number(name: str, kind: type[float], form: str) -> float:
+        try:
+            return kind(answer(name).replace(",", "."))
+        except ValueError as err:
+            raise SettingsError(f"the {name} is {answer(name)!r}", hint=f"answer {form}") from err
+
     given: dict[str, Any] = {}
     if engine := answer("engine"):
         given["engine"] = engine
     if length := answer("length"):
-        given["length"] = length if length in ("source", "rhythm") else _seconds(length)
-    if seed := answer("seed"):
-        given["seed"] = _whole(seed)
+        given["length"] = (
+            length if length in ("source", "rhythm") else number("length", float, "source, rhythm, or seconds")
+        )
+    if answer("seed"):
+        given["seed"] = number("seed", int, "a whole number, 0 or more")
     rhythm = answer("rhythm")
     return Order(
         settings=settings_of(given),
         rhythm=open_rhythm(resolve_rhythm(rhythm), "auto", files) if rhythm else None,
         is_on_own_track=bool(answers.get("is_on_own_track")),
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError as err:
-        raise SettingsError(f"the length is {text!r}", hint="answer source, rhythm, or seconds") from err
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as err:
-        raise SettingsError(f"the seed is {text!r}", hint="answer a whole number, 0 or more") from err
 
 
 class JobProgress:
@@ -241,7 +235,7 @@ class JobSession:
         return media
 
 
-def run_job(path: Path, load: Callable[[], Redrummer], progress: JobProgress | None = None) -> bool:
+def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobProgress | None = None) -> bool:
     """Do a job of REAPER's action and return whether no item failed; the result file has all that happens.
 
     Args:
@@ -271,7 +265,7 @@ def run_job(path: Path, load: Callable[[], Redrummer], progress: JobProgress | N
         raise
 
 
-def _done(files: JobFiles, progress: JobProgress, load: Callable[[], Redrummer]) -> bool:
+def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.Redrummer]) -> bool:
     from daw_bridge.takes import pairs_of, redrum_session
 
     answers, job = read_job(files.job)

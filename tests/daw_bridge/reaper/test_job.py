@@ -84,11 +84,11 @@ def test_progress_goes_on_with_the_items(job):
     with JobProgress(files) as progress:
         first = read(files.progress)
         progress.expect(2)
-        progress.show("transcribe source", 0.0)
-        progress.show("render", 0.5)
+        progress.update("transcribe source", 0.0)
+        progress.update("render", 0.5)
         half = read(files.progress)
         progress.item_is_done()
-        progress.show("render", 0.0)
+        progress.update("render", 0.0)
         second = read(files.progress)
     assert first["text"] == "Redrum is loading..."
     assert (half["text"], half["share"]) == ("Item 1 of 2: rendering...", 0.35)
