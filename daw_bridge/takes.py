@@ -210,7 +210,7 @@ class _Renderer:
             if isinstance(bpm, str):
                 estimate = estimate_tempo(rhythm.events, rhythm.length_s)
                 if estimate is None:
-                    raise RhythmError(f"no tempo can be estimated in {rhythm.name}", hint="give --rhythm-bpm N")
+                    raise RhythmError(f"no tempo can be heard in {rhythm.name}", hint="give --rhythm-bpm N")
                 bpm = estimate[0]
             rhythm = replace(rhythm, tempo_map=TempoMap.constant(bpm))
         self._given = rhythm
@@ -230,7 +230,7 @@ class _Renderer:
             )
         inside = [event for event in events if event.onset_s < item.end_s]
         if not inside:
-            raise RhythmError(f"no drum hits are detected in {name}", hint="choose another rhythm")
+            raise RhythmError(f"no drum hits are heard in {name}", hint="choose another rhythm")
         return sorted(inside, key=lambda event: event.onset_s)
 
 
