@@ -386,8 +386,12 @@ def played_notes(
 
 
 @contextmanager
-def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Path]]:
-    """Copy takes into the media folder, under names that nothing has; they go again if the block fails.
+def published_media(
+    job: Job, takes: Sequence[FinishedTake], *, stay_after: tuple[type[BaseException], ...] = ()
+) -> Iterator[list[Path]]:
+    """Copy takes into the media folder, under names that nothing has; they go again if the `with` block fails.
+
+    They stay after errors of the types `stay_after`, where the DAW may have taken them.
 
     Raises:
         DawError: the project has no media folder.
@@ -407,7 +411,11 @@ def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Pa
     with ExitStack() as undo:
         for path in paths:
             undo.callback(path.unlink, missing_ok=True)
-        yield paths
+        try:
+            yield paths
+        except stay_after:
+            undo.pop_all()
+            raise
         undo.pop_all()
 
 

@@ -238,19 +238,19 @@ def _check_playable(job: Job, pair: Pair) -> None:
     """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
     for item in filter(None, (pair.source, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
-        if item.state == "offline":
-            raise AudioError(f"its file {file} is missing", hint="bring the file back, or relink the item")
-        if item.state == "remote":
-            raise AudioError(
+        problems = {
+            "offline": (f"its file {file} is missing", "bring the file back, or relink the item"),
+            "remote": (
                 f"its file {file} is on a network share, where no project may send Redrum",
-                hint="copy it into the project's folder, or keep the project on that share, too",
-            )
-        if item.state == "stretched":
-            raise AudioError("it has stretch markers, which Redrum does not follow", hint=_GLUE)
-        if item.state == "frozen":
-            raise AudioError("its track is frozen", hint="unfreeze the track, then try again")
-        if item.state == "empty":
-            raise AudioError(f"its rhythm, {_title(job, item)}, is empty", hint="choose another rhythm")
+                "copy it into the project's folder, or keep the project on that share, too",
+            ),
+            "stretched": ("it has stretch markers, which Redrum does not follow", _GLUE),
+            "frozen": ("its track is frozen", "unfreeze the track, then try again"),
+            "empty": (f"its rhythm, {_title(job, item)}, is empty", "choose another rhythm"),
+        }
+        if item.state in problems:
+            message, hint = problems[item.state]
+            raise AudioError(message, hint=hint)
 
 
 def _check_original(source: Item, settings: RenderSettings) -> None:

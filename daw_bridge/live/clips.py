@@ -146,17 +146,15 @@ def item_of(clip: Clip, tempo_map: TempoMap) -> Item:
 
 
 def _state(clip: Clip) -> State:
-    if clip.is_muted:
-        return "muted"
-    if clip.is_midi:
-        return "ok"
-    if clip.is_frozen:
-        return "frozen"
-    if not clip.file:
-        return "empty"
-    if clip.is_remote:
-        return "remote"
-    return "offline" if clip.is_offline else "ok"
+    states: tuple[tuple[bool, State], ...] = (
+        (clip.is_muted, "muted"),
+        (clip.is_midi, "ok"),
+        (clip.is_frozen, "frozen"),
+        (not clip.file, "empty"),
+        (clip.is_remote, "remote"),
+        (clip.is_offline, "offline"),
+    )
+    return next((state for holds, state in states if holds), "ok")
 
 
 def _loop_of(clip: Clip) -> tuple[float, float] | None:

@@ -124,6 +124,10 @@ class LiveLost(DawError):
         )
 
 
+class _Unanswered(LiveLost):
+    """Live may have written the takes, or may do so yet."""
+
+
 class LiveFailed(DawError):
     """Live refused a request; nothing was changed."""
 
@@ -208,24 +212,19 @@ class LiveSession:
             LiveLost: Live stopped answering.
             OutputError: the files cannot be written.
         """
-        unanswered: BaseException | None = None
         self.folder = Path(job.media_folder)
-        with published_media(job, takes) as media:
-            if self._version < NEEDED_VERSION:
-                self.not_placed = LiveTooOld(self._version)
+        if self._version < NEEDED_VERSION:
+            self.not_placed = LiveTooOld(self._version)
+            with published_media(job, takes) as media:
                 return media
+        stay_after = (_Unanswered, KeyboardInterrupt)
+        with self._connection() as connection, published_media(job, takes, stay_after=stay_after) as media:
             plan = {"request": "write", "set": job.project_id, "tracks": self._planned(job, takes, media)}
-            with self._connection() as connection:
-                try:
-                    notes = self._answer(connection, plan)["notes"]
-                except (LiveLost, KeyboardInterrupt) as err:
-                    unanswered = err  # Live may have done it, or do it yet: the files must stay
-                    notes = []
-        if isinstance(unanswered, LiveLost):
-            where = f"they lie in {job.media_folder}"
-            raise LiveLost(f"Live did not say whether it took the takes; {where}") from unanswered
-        if unanswered is not None:
-            raise unanswered
+            try:
+                notes = self._answer(connection, plan)["notes"]
+            except LiveLost as err:
+                where = f"they lie in {job.media_folder}"
+                raise _Unanswered(f"Live did not say whether it took the takes; {where}") from err
         ordered = [takes[n] for members in by_track(takes).values() for n in members]
         for take, note in zip(ordered, notes, strict=False):
             if note:

@@ -71,6 +71,10 @@ class ReaperLost(DawError):
         )
 
 
+class _Unanswered(ReaperLost):
+    """REAPER may have written the takes, or may do so yet."""
+
+
 class ProjectClosed(DawError):
     """The project that a job is from is no longer open."""
 
@@ -118,22 +122,16 @@ class RunningSession:
             ReaperLost: REAPER stopped answering.
             OutputError: the media cannot be written, or not be read by REAPER.
         """
-        unanswered: BaseException | None = None
-        with published_media(job, takes) as media:
+        with published_media(job, takes, stay_after=(_Unanswered, KeyboardInterrupt)) as media:
             plan = {"project": job.project_id, "path": job.project, "tracks": plan_of(job, takes, media)}
             try:
                 answer = self._request("write_back", plan)
-            except (ReaperLost, KeyboardInterrupt) as err:
-                if isinstance(err, ReaperLost) and not _is_running():
+            except ReaperLost as err:
+                if not _is_running():
                     raise
-                unanswered = err  # REAPER may have done it, or do it yet: the media must stay
-            else:
-                _check_written(answer)
-        if isinstance(unanswered, ReaperLost):
-            where = f"they lie in {job.media_folder}"
-            raise ReaperLost(f"REAPER did not say whether it took the takes; {where}") from unanswered
-        if unanswered is not None:
-            raise unanswered
+                where = f"they lie in {job.media_folder}"
+                raise _Unanswered(f"REAPER did not say whether it took the takes; {where}") from err
+            _check_written(answer)
         return media
 
     def _collected(self) -> dict[str, Any]:

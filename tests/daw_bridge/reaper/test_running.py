@@ -393,7 +393,7 @@ def test_the_client_is_killed(world, loop, redrummer, moment):
 
 def test_a_large_session_is_read_and_written_in_few_requests(worlds, loop, take, monkeypatch):
     @contextlib.contextmanager
-    def where_they_are(job, takes):
+    def where_they_are(job, takes, **_):
         yield [take.file for take in takes]
 
     monkeypatch.setattr("daw_bridge.reaper.running.published_media", where_they_are)  # 200 copies are slow
