@@ -10,9 +10,9 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -111,36 +111,39 @@ def run(
     """
     presets = _preset_hashes(items)
     total = sum(map(_size, items)) or 1
-    done = n_failed = 0
-
-    def counted(outcome: Outcome) -> Outcome:
-        nonlocal done, n_failed
-        done += _size(outcome.item)
-        n_failed += outcome.status == "failed"
-        if progress:
-            progress("batch", done / total)
-        return outcome
-
-    with _writable(settings.out), Manifest(settings.out) as manifest:
-        queue: list[tuple[BatchItem, bool]] = []
-        for item in items:
-            outcome, replaces = _state(item, manifest, presets[item.preset], settings)
-            if outcome is None:
-                queue.append((item, replaces))
-                continue
-            yield counted(outcome)
-            if n_failed and not settings.keep_going:
+    done = 0
+    with (
+        _writable(settings.out),
+        Manifest(settings.out) as manifest,
+        closing(_outcomes(items, presets, manifest, settings)) as outcomes,
+    ):
+        for outcome in outcomes:
+            done += _size(outcome.item)
+            if progress:
+                progress("batch", done / total)
+            yield outcome
+            if outcome.status == "failed" and not settings.keep_going:
                 return
-        staging = manifest.begin() if queue else settings.out
-        jobs = [_BatchJob(item, staging, settings.device, presets[item.preset]) for item, _ in queue]
-        made = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
-        with made as results:
-            for n, result in results:
-                item, replaces = queue[n]
-                outcome = counted(_recorded(item, result, manifest, overwrite=replaces))
-                yield outcome
-                if outcome.status == "failed" and not settings.keep_going:
-                    return
+
+
+def _outcomes(
+    items: Sequence[BatchItem], presets: Mapping[str, str], manifest: Manifest, settings: BatchSettings
+) -> Generator[Outcome]:
+    """Yield the outcomes of the items that need no work, then those of the others as they come."""
+    queue: list[tuple[BatchItem, bool]] = []
+    for item in items:
+        outcome, replaces = _state(item, manifest, presets[item.preset], settings)
+        if outcome is None:
+            queue.append((item, replaces))
+        else:
+            yield outcome
+    staging = manifest.begin() if queue else settings.out
+    jobs = [_BatchJob(item, staging, settings.device, presets[item.preset]) for item, _ in queue]
+    made = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
+    with made as results:
+        for n, result in results:
+            item, replaces = queue[n]
+            yield _recorded(item, result, manifest, overwrite=replaces)
 
 
 def preview(items: Sequence[BatchItem], settings: BatchSettings) -> Iterator[Outcome]:

@@ -73,11 +73,9 @@ def _log_to_file() -> None:
     path = log_folder() / "redrum.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if is_link(path.parent):
-            _log.warning("there is no log file: %s is a link", path.parent)
-            return
-        if os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1):
-            _log.warning("there is no log file: %s is a link, or no file", path)
+        is_taken = os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1)
+        if is_link(path.parent) or is_taken:
+            _log.warning("there is no log file: %s is a link, or no file, or in a folder that is a link", path)
             return
         handler = _LogFile(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True)
     except OSError as err:

@@ -1,7 +1,7 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -152,17 +152,7 @@ def option_groups(
                 arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
             command(**arguments)
 
-        shown: list[inspect.Parameter] = []
-        for name, parameter in own.items():
-            if name == "given":
-                shown += [
-                    _shown(field, about.kind | None, _typer_option(about, None))
-                    for field, about in sound.items()
-                ]
-            elif name in groups:
-                shown += [_shown(field.name, field.type, field.default) for field in fields(groups[name])]
-            else:
-                shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        shown = list(_shown_parameters(own, sound))
         run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in shown}
         return run
@@ -170,9 +160,23 @@ def option_groups(
     return with_groups
 
 
-def _shown(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    """Return the parameter of a command that Typer makes an option of."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+def _shown_parameters(
+    own: Mapping[str, inspect.Parameter], sound: Mapping[str, Option]
+) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a command as Typer sees them: one for each option, also of the groups."""
+
+    def shown(name: str, kind: Any, default: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+    for name, parameter in own.items():
+        if name == "given":
+            for field_name, about in sound.items():
+                yield shown(field_name, about.kind | None, _typer_option(about, None))
+        elif is_dataclass(parameter.annotation):
+            for field in fields(parameter.annotation):
+                yield shown(field.name, field.type, field.default)
+        else:
+            yield shown(name, parameter.annotation, parameter.default)
 
 
 def in_session(whose_tempo: str) -> dict[str, dict[str, str]]:
