@@ -4,9 +4,7 @@ A plan is made, with all its mistakes named at once, before any of it is worked 
 folders and job sheets.
 """
 
-import csv
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
 from daw_bridge.manifest import Manifest
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
@@ -23,16 +22,12 @@ from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
 from transform.settings import RenderSettings, read_options
-from transform.toml import parse_toml, read_text
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
     *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
 )
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
-SHEET_ENDINGS = (".csv", ".toml")
-SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
-_MOST_LINES = 20_000  # of a sheet
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
 
 _MOST_MISTAKES = 50  # that a message names
@@ -254,7 +249,7 @@ class _Rhythms:
 
 
 def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
-    rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
+    rows = read_sheet(sheet)
     rhythms, items, used = _Rhythms(settings.drum_map), [], set()
     checked = cache(check_preset)  # most lines of a sheet name the same
     mistakes: list[RedrumError] = []
@@ -280,82 +275,20 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
     return items
 
 
-def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        with sheet.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            _check_columns(sheet, reader.fieldnames or ())  # before the lines, each of which has them all
-            rows: list[tuple[int, dict[str, Any]]] = []
-            for row in reader:
-                _check_length(sheet, len(rows) + 1)
-                extra = {"": "more cells than columns"} if row.pop(None, None) else {}
-                rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
-    except OSError as err:
-        raise _unreadable(sheet, err) from err
-    except (UnicodeDecodeError, csv.Error) as err:
-        raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
-    return rows
-
-
-def _check_length(sheet: Path, n_lines: int) -> None:
-    if n_lines > _MOST_LINES:
-        raise SettingsError(f"{sheet} has more than {_MOST_LINES:,} lines", hint="make several sheets of it")
-
-
-def _check_columns(sheet: Path, columns: Sequence[str]) -> None:
-    """Raise SettingsError unless a sheet has the columns that it needs, and each that it may have once."""
-    if missing := [name for name in ("source", "rhythm") if name not in columns]:
-        raise SettingsError(
-            f"{sheet} has no column {' and no column '.join(missing)}",
-            hint=f"its first line names the columns: {', '.join(SHEET_COLUMNS)}",
-        )
-    if unknown := sorted(set(columns) - set(SHEET_COLUMNS)):
-        raise SettingsError(
-            f"{sheet} has an unknown column: {', '.join(unknown)[:200]}",
-            hint=f"known: {', '.join(SHEET_COLUMNS)}",
-        )
-    if len(columns) > len(set(columns)):
-        raise SettingsError(f"{sheet} has a column twice", hint="leave one of them out")
-
-
-def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
-    hint = "it holds tables [[job]] with source, rhythm and other entries of each job"
-    try:
-        text = read_text(sheet)
-        table = parse_toml(text)
-    except OSError as err:
-        raise _unreadable(sheet, err) from err
-    except ValueError as err:
-        raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
-    jobs = table.pop("job", [])
-    if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
-        raise SettingsError(f"{sheet} {what}", hint=hint)
-    _check_length(sheet, len(jobs))
-    starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
-    if len(starts) != len(jobs):  # written as an array of inline tables
-        starts = [1] * len(jobs)
-    return list(zip(starts, jobs, strict=True))
-
-
-def _unreadable(sheet: Path, err: OSError) -> SettingsError:
-    return SettingsError(f"{sheet} cannot be read: {err.strerror or err}", hint="check its permissions")
-
-
-def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
+def _of_row(row: Row, settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
     """Return the settings of a line, after checking them."""
     for name in row:
         if name not in SHEET_COLUMNS:
             raise SettingsError(f"unknown entry {name}" if name else str(row[name]))
     given = dict(settings.given)
     if "start" in row:
-        given["start_s"] = _number(row, "start")
+        given["start_s"] = number_of(row, "start")
     if "length" in row:
         given |= read_options(RenderSettings, {"length": str(row["length"])})
     if "engine" in row:
         given["engine"] = str(row["engine"])
     if "seed" in row:
-        seed = _number(row, "seed")
+        seed = number_of(row, "seed")
         if seed != int(seed):
             raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
         given["seed"] = int(seed)
@@ -364,18 +297,7 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str
     return replace(settings, given=given, preset=preset)
 
 
-def _number(row: Mapping[str, Any], name: str) -> float:
-    try:
-        value = float(row[name])
-        if math.isfinite(value):
-            return value
-        cause = None
-    except (TypeError, ValueError, OverflowError) as err:
-        cause = err
-    raise SettingsError(f"{name} is {str(row[name])[:40]!r}, which is no number") from cause
-
-
-def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
+def _source_of_row(row: Row, paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
     """Return the recording of a line, the folder of its result, and which of the given paths it belongs to."""
     named = Path(str(row.get("source", "")))
     if not named.name:
@@ -395,7 +317,7 @@ def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) ->
     return source, below, None
 
 
-def _rhythm_of_row(row: Mapping[str, Any], rhythms: _Rhythms, home: Path) -> RhythmSource:
+def _rhythm_of_row(row: Row, rhythms: _Rhythms, home: Path) -> RhythmSource:
     """Return the rhythm of a line: a file beside the sheet, or else a name or path, as of any command."""
     text = str(row.get("rhythm", ""))
     if not text:

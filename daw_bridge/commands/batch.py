@@ -155,8 +155,9 @@ def _planned(
     recordings: list[Path], rhythm: str, settings: "PlanSettings", page: Path | None
 ) -> "list[BatchItem]":
     """Return the plan of a batch, after checking that its page could be written; an older one is replaced."""
+    from daw_bridge.job_sheet import SHEET_ENDINGS
     from daw_bridge.page import check_apart, check_page, check_place
-    from daw_bridge.plan import SHEET_ENDINGS, plan
+    from daw_bridge.plan import plan
 
     if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
         raise SettingsError("no recordings are given", hint="give files or folders, or a job sheet as --rhythm")
