@@ -238,7 +238,7 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
     """Return what a MIDI clip plays: once up to the end of the loop, then the loop again and again."""
-    numbers = _pad_numbers(tuple(clip.pads.items()))
+    numbers = pad_numbers(tuple(clip.pads.items()))
     loop = _loop_of(clip)
     stop = loop[1] if loop else math.inf
     channel = DRUM_CHANNEL if clip.pads else 0
@@ -258,13 +258,9 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
     return tuple(sorted(played, key=lambda note: (note.onset_beats, note.channel, note.number)))
 
 
-def pad_numbers(pads: Mapping[int, str]) -> dict[int, int]:
-    """Return the General MIDI notes of the pads whose names are those of drums."""
-    return dict(_pad_numbers(tuple(pads.items())))
-
-
 @lru_cache(maxsize=256)  # all clips of a track have the same pads
-def _pad_numbers(pads: tuple[tuple[int, str], ...]) -> Mapping[int, int]:
+def pad_numbers(pads: tuple[tuple[int, str], ...]) -> Mapping[int, int]:
+    """Return the General MIDI notes of the pads, (note, name), whose names are those of drums."""
     found = {}
     for note, name in pads:
         words = re.sub(r"[^a-z]+", " ", name.lower())

@@ -401,7 +401,7 @@ def test_a_clip_with_hardly_any_markers_plays_at_its_own_speed(tmp_path, loop, m
     ],
 )
 def test_what_a_pad_plays_is_in_its_name(name, number):
-    assert pad_numbers({60: name}).get(60) == number
+    assert pad_numbers(((60, name),)).get(60) == number
 
 
 # `redrum batch SET.als`
