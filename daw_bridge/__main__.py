@@ -1,4 +1,4 @@
-"""`python -m daw_bridge` and the command `redrum`: what hands a job to the helper comes before all imports."""
+"""`python -m daw_bridge` and the command `redrum`: a job is handed to the helper before all imports."""
 
 import sys
 
@@ -13,11 +13,11 @@ def main() -> None:
 
         try:
             outcome = hand_over(sys.argv[-1])
-        except KeyboardInterrupt:  # the helper ends the job of somebody who has left
+        except KeyboardInterrupt:  # the helper ends a job whose client has gone
             outcome = CANCELLED, ["redrum: interrupted"]
         if outcome is not None:
-            code, said = outcome
-            for text in said:
+            code, messages = outcome
+            for text in messages:
                 print(text, file=sys.stderr)
             sys.exit(code)
 

@@ -1,7 +1,7 @@
-"""Many recordings in one go: what is planned is worked on, here or on a Dask cluster, and written down.
+"""Many recordings in one go: a plan is worked on, here or on a Dask cluster, and its results are recorded.
 
 An item is finished in a hidden folder beside the results, in this process or in a worker's; only the process
-that runs the batch writes the manifest and lets results appear: whatever is killed, each is made once.
+that runs the batch writes the manifest and publishes results: whatever is killed, each is made once.
 """
 
 import hashlib
@@ -9,11 +9,10 @@ import json
 import logging
 import os
 import re
-import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -25,18 +24,17 @@ import torch
 
 from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
-from daw_bridge.plan import Item
-from daw_bridge.take_report import Show
-from daw_bridge.work import Work, open_rhythm
-from transform.audio import Recording
+from daw_bridge.plan import BatchItem
+from daw_bridge.render_job import RenderJob, open_rhythm
+from transform.audio import Progress, Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
 from transform.files import sha256_of
 from transform.presets import load_preset
 
-_REMEMBERED = 8  # recordings whose transcription is kept: rhythms for many, sources of several jobs
+_CACHED_TRANSCRIPTIONS = 8  # rhythms for many recordings, recordings of several jobs
 _MAX_JOBS = 4  # at once without --jobs: each takes memory
-_TYPICAL_REAL_TIME_FACTOR = 25.0  # of two CPU cores, until this folder's manifest knows better
+_TYPICAL_REAL_TIME_FACTOR = 25.0  # of two CPU cores; a folder's manifest has measured values
 _LONGEST_S = 1e7  # of times in a manifest: four months
 _CLUSTER_TIMEOUT_S = 10
 
@@ -59,24 +57,24 @@ class BatchSettings:
 
 
 class Outcome(NamedTuple):
-    """What became of an item; the report is what `render` says of one, or error and hint."""
+    """What became of an item; the report is that of `render`, or has error and hint."""
 
-    item: Item
+    item: BatchItem
     status: Status
     report: dict[str, Any]
 
 
-class _Job(NamedTuple):
-    """What a worker, here or elsewhere, needs to know."""
+class _BatchJob(NamedTuple):
+    """An item as a worker gets it, here or elsewhere."""
 
-    item: Item
+    item: BatchItem
     staging: Path
     device: str
     preset_sha256: str
 
 
 class _Made(NamedTuple):
-    """An item that is finished, and what is to be written down about it."""
+    """An item that is finished: its entry in the manifest, and its files."""
 
     entry: dict[str, Any]
     finished: list[Finished]
@@ -87,7 +85,7 @@ class _Failed(NamedTuple):
 
     error: str
     hint: str
-    trace: str  # of what nobody expected
+    trace: str  # of an unexpected error
 
 
 class _StoppedError(Exception):
@@ -97,8 +95,10 @@ class _StoppedError(Exception):
 _Result = _Made | _Failed
 
 
-def run(items: Sequence[Item], settings: BatchSettings, show: Show | None = None) -> Generator[Outcome]:
-    """Work on a plan and yield what becomes of each item, as soon as it is known.
+def run(
+    items: Sequence[BatchItem], settings: BatchSettings, progress: Progress | None = None
+) -> Generator[Outcome]:
+    """Work on a plan and yield the outcome of each item as it comes; the stage of the progress is "batch".
 
     What an earlier batch made in the same folder is left as it is where recording, rhythm, settings and preset
     are the same, and made again where one of them is another. Close the iterator to stop early: what is
@@ -110,34 +110,46 @@ def run(items: Sequence[Item], settings: BatchSettings, show: Show | None = None
         DeviceError: there is no cluster.
     """
     presets = _preset_hashes(items)
-    left = _Left(items, show)
-    n_failed = 0
-    with _writable(settings.out), Manifest(settings.out) as manifest:
-        to_do: list[tuple[Item, bool]] = []
-        for item in items:
-            outcome, replaces = _state(item, manifest, presets[item.preset], settings)
-            if outcome is None:
-                to_do.append((item, replaces))
-            else:
-                n_failed += outcome.status == "failed"
-                yield left.without(outcome)
-                if n_failed and not settings.keep_going:
-                    return
-        staging = manifest.begin() if to_do else settings.out
-        jobs = [_Job(item, staging, settings.device, presets[item.preset]) for item, _ in to_do]
-        work = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
-        with work as results:
-            for n, result in results:
-                outcome = _settled(to_do[n][0], result, manifest, overwrite=to_do[n][1])
-                yield left.without(outcome)
-                if outcome.status == "failed" and not settings.keep_going:
-                    return
+    total = sum(map(_size, items)) or 1
+    done = 0
+    with (
+        _writable(settings.out),
+        Manifest(settings.out) as manifest,
+        closing(_outcomes(items, presets, manifest, settings)) as outcomes,
+    ):
+        for outcome in outcomes:
+            done += _size(outcome.item)
+            if progress:
+                progress("batch", done / total)
+            yield outcome
+            if outcome.status == "failed" and not settings.keep_going:
+                return
 
 
-def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]:
+def _outcomes(
+    items: Sequence[BatchItem], presets: Mapping[str, str], manifest: Manifest, settings: BatchSettings
+) -> Generator[Outcome]:
+    """Yield the outcomes of the items that need no work, then those of the others as they come."""
+    queue: list[tuple[BatchItem, bool]] = []
+    for item in items:
+        outcome, replaces = _state(item, manifest, presets[item.preset], settings)
+        if outcome is None:
+            queue.append((item, replaces))
+        else:
+            yield outcome
+    staging = manifest.begin() if queue else settings.out
+    jobs = [_BatchJob(item, staging, settings.device, presets[item.preset]) for item, _ in queue]
+    made = _on_cluster(jobs, settings.scheduler) if settings.scheduler else _here(jobs, settings.jobs)
+    with made as results:
+        for n, result in results:
+            item, replaces = queue[n]
+            yield _recorded(item, result, manifest, overwrite=replaces)
+
+
+def preview(items: Sequence[BatchItem], settings: BatchSettings) -> Iterator[Outcome]:
     """Yield what would become of each item, `done` for what would be made, and write nothing.
 
-    The report of what would be made says how long its recording is.
+    The report of what would be made has the duration of its recording.
     """
     manifest, presets = Manifest.read(settings.out), _preset_hashes(items)
     for item in items:
@@ -151,7 +163,7 @@ def preview(items: Sequence[Item], settings: BatchSettings) -> Iterator[Outcome]
         yield outcome
 
 
-def _preset_hashes(items: Sequence[Item]) -> dict[str, str]:
+def _preset_hashes(items: Sequence[BatchItem]) -> dict[str, str]:
     return {name: load_preset(name).sha256 for name in {item.preset for item in items}}
 
 
@@ -160,7 +172,7 @@ def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:
     made = [
         (entry["recorded_s"], entry["report"]["seconds"])
         for entry in Manifest.read(settings.out).entries
-        if _says_how_fast(entry)
+        if _has_speed(entry)
     ]
     if made:
         factor = (settings.jobs or default_jobs()) * sum(s for s, _ in made) / sum(s for _, s in made)
@@ -168,37 +180,21 @@ def estimate_s(recorded_s: float, settings: BatchSettings) -> tuple[float, str]:
     return recorded_s / _TYPICAL_REAL_TIME_FACTOR, f"at {_TYPICAL_REAL_TIME_FACTOR:g} x real time"
 
 
-def _says_how_fast(entry: Entry) -> bool:
-    """Return whether a line has times that make sense: it may have been damaged."""
+def _has_speed(entry: Entry) -> bool:
+    """Return whether an entry has times that are possible: it may have been damaged."""
     times = entry.get("recorded_s"), entry.get("report", {}).get("seconds")
     return all(isinstance(time_s, int | float) and 1e-3 <= time_s <= _LONGEST_S for time_s in times)
 
 
 def default_jobs(threads: int | None = None) -> int:
-    """Return how many items are worked on at once unless it is said: one a core, each keeps to one thread.
+    """Return how many items are worked on at once by default: one a core, each in one thread.
 
-    No core is left to a DAW: nobody plays along with a batch.
+    No core is left to a DAW, unlike for single takes.
     """
     return min(threads or n_cores(), _MAX_JOBS)
 
 
-class _Left:
-    """How much of a batch is left, by the sizes of its recordings."""
-
-    def __init__(self, items: Sequence[Item], show: Show | None) -> None:
-        self._show = show
-        self._total = sum(map(_size, items)) or 1
-        self._done = 0
-
-    def without(self, outcome: Outcome) -> Outcome:
-        """Count an item as done, and return its outcome."""
-        self._done += _size(outcome.item)
-        if self._show:
-            self._show("batch", self._done / self._total)
-        return outcome
-
-
-def _size(item: Item) -> int:
+def _size(item: BatchItem) -> int:
     return item.source.stat().st_size if item.source.exists() else 0
 
 
@@ -215,9 +211,9 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 def _state(
-    item: Item, manifest: Manifest, preset_sha256: str, settings: BatchSettings
+    item: BatchItem, manifest: Manifest, preset_sha256: str, settings: BatchSettings
 ) -> tuple[Outcome | None, bool]:
-    """Return what is known of an item without working on it, if anything, and whether it replaces a result."""
+    """Return the outcome of an item, None if it has to be made, and whether it replaces a result then."""
     try:
         manifest.check(item.output)
     except OutputError as err:
@@ -229,7 +225,7 @@ def _state(
         if made is not None and has_plot and made["key"] == _key(item, _identities(item, preset_sha256)):
             return Outcome(item, "unchanged", dict(made.get("report", {}))), False
     except OSError as err:
-        _log.debug("%s cannot be read: %s", item.source, err)  # the work on it will say so
+        _log.debug("%s cannot be read: %s", item.source, err)  # making it fails with the reason
     if not taken:
         return None, settings.overwrite
     if settings.skip_existing:
@@ -240,8 +236,8 @@ def _state(
     return Outcome(item, "failed", {"error": f"{taken[0]} exists already", "hint": hint}), False
 
 
-def _settled(item: Item, result: _Result, manifest: Manifest, *, overwrite: bool) -> Outcome:
-    """Write down what became of an item, and let its files appear."""
+def _recorded(item: BatchItem, result: _Result, manifest: Manifest, *, overwrite: bool) -> Outcome:
+    """Record what became of an item in the manifest, which publishes its files, and return its outcome."""
     about = {"source": str(item.source), "rhythm": str(item.rhythm.path)}
     if isinstance(result, _Made):
         try:
@@ -253,12 +249,12 @@ def _settled(item: Item, result: _Result, manifest: Manifest, *, overwrite: bool
     try:
         manifest.add_failure(item.output, about | {key: text for key, text in result._asdict().items() if text})
     except OutputError as err:  # the other items may fare better
-        _log.warning("why %s failed is not written down: %s", item.source, err)
+        _log.warning("the failure of %s is not in the manifest: %s", item.source, err)
     _log.debug("%s failed: %s", item.source, result.trace or result.error)
     return Outcome(item, "failed", {"error": result.error, "hint": result.hint})
 
 
-def _identities(item: Item, preset_sha256: str) -> dict[str, str]:
+def _identities(item: BatchItem, preset_sha256: str) -> dict[str, str]:
     return {
         "source_sha256": sha256_of(item.source),
         "rhythm_sha256": sha256_of(item.rhythm.path),
@@ -266,8 +262,8 @@ def _identities(item: Item, preset_sha256: str) -> dict[str, str]:
     }
 
 
-def _key(item: Item, identities: dict[str, str]) -> str:
-    """Return what is the same for two items with one result: inputs, settings and preset."""
+def _key(item: BatchItem, identities: dict[str, str]) -> str:
+    """Return a hash of all that a result depends on: inputs, settings and preset."""
     about = {
         **identities,
         # A tempo may stand in a name.
@@ -280,24 +276,24 @@ def _key(item: Item, identities: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-# --- the work ---
+# --- workers ---
 
 
 @contextmanager
-def _here(jobs: Sequence[_Job], n_jobs: int | None) -> Iterator[Iterator[tuple[int, _Result]]]:
+def _here(jobs: Sequence[_BatchJob], n_jobs: int | None) -> Iterator[Iterator[tuple[int, _Result]]]:
     """Work on jobs in threads of this process: while one reads or writes its files, another one computes.
 
-    Each keeps to one thread of the models', so that results depend on nothing but their inputs.
+    The models compute in one thread each, so that results depend on nothing but their inputs.
     """
     n_threads = torch.get_num_threads()
     stop = Event()
     for models in {(job.item.preset, job.preset_sha256, job.device) for job in jobs}:
-        _models(*models)  # what is wrong with a preset is no item's fault
+        _models(*models)  # a damaged preset is no item's fault
     pool = ThreadPoolExecutor(n_jobs or default_jobs(), thread_name_prefix="redrum")
     try:
         torch.set_num_threads(1)
-        waiting: dict[Future[_Result], int] = {pool.submit(_make, job, stop): n for n, job in enumerate(jobs)}
-        yield ((waiting[future], future.result()) for future in as_completed(waiting))
+        queued: dict[Future[_Result], int] = {pool.submit(_make, job, stop): n for n, job in enumerate(jobs)}
+        yield ((queued[future], future.result()) for future in as_completed(queued))
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -305,7 +301,7 @@ def _here(jobs: Sequence[_Job], n_jobs: int | None) -> Iterator[Iterator[tuple[i
 
 
 @contextmanager
-def _on_cluster(jobs: Sequence[_Job], address: str) -> Iterator[Iterator[tuple[int, _Result]]]:
+def _on_cluster(jobs: Sequence[_BatchJob], address: str) -> Iterator[Iterator[tuple[int, _Result]]]:
     """Work on jobs with the workers of a Dask cluster, which must see the same files under the same paths."""
     try:
         from distributed import Client
@@ -322,11 +318,11 @@ def _on_cluster(jobs: Sequence[_Job], address: str) -> Iterator[Iterator[tuple[i
         ) from err
     sent = [job._replace(item=job.item.absolute(), staging=job.staging.absolute()) for job in jobs]
     with client:
-        waiting = {client.submit(_make_on_worker, job, pure=False): n for n, job in enumerate(sent)}
+        queued = {client.submit(_make_on_worker, job, pure=False): n for n, job in enumerate(sent)}
         try:
-            yield ((waiting[future], _gathered(future)) for future in completed(list(waiting)))
+            yield ((queued[future], _gathered(future)) for future in completed(list(queued)))
         finally:
-            client.cancel(list(waiting))
+            client.cancel(list(queued))
 
 
 def _gathered(future: Any) -> _Result:
@@ -346,24 +342,24 @@ def _models(preset: str, preset_sha256: str, device: str) -> Redrummer:
     """Return the models of a preset, loaded once a process as long as they are the same."""
     if load_preset(preset).sha256 != preset_sha256:
         raise CheckpointError(
-            f"preset {preset} is another one where it is worked with", hint="install the same on all workers"
+            f"preset {preset} differs on the machine that works with it", hint="install the same on all workers"
         )
     redrummer = Redrummer.load(preset, device=device)
-    redrummer.transcriber.remember(_REMEMBERED)
+    redrummer.transcriber.remember(_CACHED_TRANSCRIPTIONS)
     return redrummer
 
 
-def _make_on_worker(job: _Job) -> _Result:
+def _make_on_worker(job: _BatchJob) -> _Result:
     torch.set_num_threads(1)  # as without a cluster
     return _make(job, Event())
 
 
-def _make(job: _Job, stop: Event) -> _Result:
+def _make(job: _BatchJob, stop: Event) -> _Result:
     """Finish an item in the staging folder; what goes wrong with it is its result."""
     try:
         return _finished(job, stop)
     except RedrumError as err:
-        # What is written is staged under a name that says nothing to anybody.
+        # Files are staged under random names: a message names the result instead.
         staged = rf"{re.escape(str(job.staging))}[/\\][0-9a-f]+\.(?:wav|png)"
         message = re.sub(staged, lambda _: str(job.item.output), err.message)
         return _Failed(message, err.hint, "")
@@ -372,8 +368,8 @@ def _make(job: _Job, stop: Event) -> _Result:
         return _Failed(message, "the manifest tells where it failed", traceback.format_exc())
 
 
-def _finished(job: _Job, stop: Event) -> _Made:
-    def check(stage: str, share: float) -> None:
+def _finished(job: _BatchJob, stop: Event) -> _Made:
+    def check(stage: str, fraction: float) -> None:
         if stop.is_set():
             raise _StoppedError
 
@@ -383,16 +379,14 @@ def _finished(job: _Job, stop: Event) -> _Made:
     with ExitStack() as files:
         source = files.enter_context(Recording.open(item.source))
         identities = _identities(item, job.preset_sha256)
-        work = Work(
+        render_job = RenderJob(
             source=source,
             rhythm=open_rhythm(item.rhythm, item.drum_map, files),
             output=staged,
             plot=staged.with_suffix(".png") if item.plot else None,
             bit_depth=item.bit_depth,
         )
-        began_s = time.perf_counter()
-        report = work.done(_models(item.preset, job.preset_sha256, job.device), item.settings, check)
-        report["seconds"] = round(time.perf_counter() - began_s, 3)
+        report = render_job.run(_models(item.preset, job.preset_sha256, job.device), item.settings, check)
     report |= {"output": str(item.output), "plot": str(item.plot) if item.plot else None}
     finished = [Finished(staged=staged, path=item.output, sha256=sha256_of(staged))]
     if item.plot:

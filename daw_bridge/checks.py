@@ -1,4 +1,4 @@
-"""What is found of one part of a machine or of a DAW, and how looking at it can fail."""
+"""Checks of a machine or a DAW, and how they can fail."""
 
 import traceback
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Status = Literal["ok", "failed", "absent"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found of one part; the cure is empty where all is well."""
+    """The result of one check; the cure is empty where all is well."""
 
     name: str
     status: Status
@@ -22,16 +22,16 @@ class Check:
 
 
 class ProblemError(RedrumError):
-    """Something is there but of no use."""
+    """A part is there, but of no use."""
 
 
 def checked(name: str, look: Callable[[], str], cure: str) -> Check:
-    """Return what looking finds, or why it fails with the error's own cure, if it has one."""
+    """Return the check that `look` makes; where that fails, with the error's own cure, if it has one."""
     try:
         return Check(name=name, status="ok", found=look())
     except RedrumError as err:
         return Check(name=name, status="failed", found=err.message, cure=err.hint or cure)
-    except Exception as err:  # whatever is wrong with a part of the machine, the rest is examined
+    except Exception as err:  # whatever is wrong here, the other checks go on
         why = str(err) or type(err).__name__
         trace = traceback.extract_tb(err.__traceback__)[-1]
         found = f"{why.splitlines()[0]} ({Path(trace.filename).name}:{trace.lineno})"

@@ -1,7 +1,7 @@
 """A connection to another program of Redrum's on this machine: proved by both sides, whole messages only.
 
-Each message has one deadline, however its bytes come. Nothing is told to a program that has not proved that it
-knows the token, and nothing of what it sends is used before all of it is proved to be as it was sent.
+Each message has one deadline, however its bytes come. Nothing is sent to a program that has not proved that it
+knows the token, and no message is used before all of it is proved to be as it was sent.
 
 The command of REAPER's action loads this before it hands its job over, so it imports little.
 """
@@ -20,15 +20,12 @@ from daw_bridge.live.redrum_live.handshake import Peer, Unproven
 
 __all__ = ["Connection", "Unproven"]
 
-_CONNECT_S = (
-    0.5  # this machine takes or refuses a connection at once, but asks a closed port for 2 s on Windows
-)
-_CONNECTS = (
-    4  # that are tried where there is no place in the queue: the system itself would wait longer each time
-)
-_TRIES = 20  # to be heard among many strangers
-_AGAIN_S = 0.05
-_CHUNK_BYTES = 64 * 1024
+# A connection on this machine is taken or refused at once; Windows tries a closed port for 2 s.
+_CONNECT_S = 0.5
+_CONNECTS = 4  # tries while the queue is full: the system itself would wait longer each time
+_TRIES = 20  # to get in among many strangers
+_RETRY_S = 0.05
+_BLOCK_BYTES = 64 * 1024
 
 
 class Connection:
@@ -44,14 +41,14 @@ class Connection:
         """Return the connection to the program that wrote an endpoint file.
 
         Args:
-            endpoint: what the file says.
+            endpoint: the contents of the file.
             timeout_s: how long the program may take to prove itself.
             most_bytes: the longest message that is accepted of it.
 
         Raises:
-            Unproven: somebody else listens there by now.
-            TimeoutError: nobody has proved in time to be that program.
-            OSError: nobody listens there.
+            Unproven: another program listens there by now.
+            TimeoutError: the program did not prove itself in time.
+            OSError: no program listens there.
         """
         deadline_s = time.monotonic() + timeout_s
         for n_left in reversed(range(_TRIES)):
@@ -60,17 +57,12 @@ class Connection:
             try:
                 connection._prove(deadline_s)
                 return connection
-            except Unproven:
+            except BaseException as err:
                 connection.close()
-                raise
-            except ConnectionError:  # too many wait there to prove themselves
-                connection.close()
-                if not n_left:
+                is_refused = isinstance(err, ConnectionError) and not isinstance(err, Unproven)
+                if not (is_refused and n_left):  # its queue of unproven connections may be full for a moment
                     raise
-            except BaseException:
-                connection.close()
-                raise
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)
         raise AssertionError("the last try returns or raises")
 
     def __enter__(self) -> Connection:
@@ -80,7 +72,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with suppress(OSError):
             self._link.close()
 
@@ -88,7 +80,7 @@ class Connection:
         """Send a message whole.
 
         Raises:
-            OSError: nobody is there, or it is not taken in time.
+            OSError: the connection is closed, or the message is not taken in time.
         """
         deadline_s = time.monotonic() + timeout_s
         self._send(self._peer.sealed(json.dumps(message).encode()), deadline_s)
@@ -110,15 +102,15 @@ class Connection:
             raise ConnectionError("a message that is no object")
         return message
 
-    def has_news(self, timeout_s: float) -> bool:
-        """Return whether there is something to receive, or nobody is there any more; wait for it."""
+    def has_data(self, timeout_s: float) -> bool:
+        """Wait, and return whether there is something to receive, or the other side is gone."""
         return bool(select.select([self._link], [], [], timeout_s)[0])
 
     def wait_for_end(self) -> None:
-        """Return when the other side has hung up."""
+        """Return when the other side has closed the connection."""
         with suppress(OSError):
             self._link.settimeout(None)
-            while self._link.recv(_CHUNK_BYTES):
+            while self._link.recv(_BLOCK_BYTES):
                 pass
 
     def _prove(self, deadline_s: float) -> None:
@@ -128,9 +120,9 @@ class Connection:
 
     def _receive(self, deadline_s: float) -> None:
         self._limit(deadline_s)
-        data = self._link.recv(min(self._peer.n_wanted, _CHUNK_BYTES))
+        data = self._link.recv(min(self._peer.n_missing, _BLOCK_BYTES))
         if not data:
-            raise ConnectionError("the other side hung up")
+            raise ConnectionError("the other side closed the connection")
         if answer := self._peer.take(data):
             self._send(answer, deadline_s)
 

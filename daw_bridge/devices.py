@@ -12,7 +12,7 @@ def n_cores() -> int:
 
 
 def default_threads() -> int:
-    """Return how many threads compute unless it is said: one core is left to a DAW, where there are several."""
+    """Return how many threads compute by default: one core is left to a DAW, where there are several."""
     return max(1, n_cores() - 1)
 
 

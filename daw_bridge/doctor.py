@@ -1,6 +1,5 @@
 """What works on this machine and what does not, each failure with its cure."""
 
-import importlib
 import platform
 import shutil
 import tempfile
@@ -8,14 +7,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from daw_bridge.checks import Check, ProblemError, checked
 from transform.files import check_output
 
-# What each adapter is called and where it lives; a session with a DAW begins there.
-ADAPTERS = {"REAPER": "daw_bridge.reaper.running"}
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
 _AGAIN = "install Redrum again, in a new virtual environment"
@@ -27,16 +23,16 @@ def examine(device: str = "auto") -> Iterator[Check]:
     Args:
         device: where the speed is measured.
     """
+    from daw_bridge.live.install import summary as live_summary
     from transform.presets import list_presets
 
     yield checked("redrum", _redrum, _AGAIN)
     yield checked("torch", _torch, "pip install 'torch>=2.11,<2.15'; Intel Macs have no such package")
     yield checked("audio files", _audio_files, "pip install --force-reinstall soundfile soxr")
     yield checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
-    for daw, module in ADAPTERS.items():
-        yield _adapter(daw, module)
+    yield checked("REAPER", _adapter, _AGAIN)
     yield from _reaper()
-    yield _live()
+    yield live_summary()
     names: list[str] = []
     try:
         names = list_presets()
@@ -94,15 +90,14 @@ def _midi_files() -> str:
     return f"mido {version('mido')}, {len(rhythms)} rhythms"
 
 
-def _adapter(daw: str, module: str) -> Check:
-    if find_spec(module) is None:
-        cure = "render the item to a file, redrum the file, and drag the result back"
-        return Check(name=daw, status="absent", found="this version has no adapter for it", cure=cure)
-    return checked(daw, lambda: f"adapter {importlib.import_module(module).__name__}", _AGAIN)
+def _adapter() -> str:
+    from daw_bridge.reaper import running
+
+    return f"adapter {running.__name__}"
 
 
 def _reaper() -> Iterator[Check]:
-    """Yield what is to be said of the actions in REAPER; little where REAPER or the actions are not there."""
+    """Yield the checks of the actions in REAPER; one where REAPER or the actions are not there."""
     from daw_bridge.reaper.doctor import ACTIONS, examine_reaper, is_installed
     from daw_bridge.reaper.install import reaper_folder
 
@@ -112,12 +107,6 @@ def _reaper() -> Iterator[Check]:
     else:
         cure = "quit REAPER and run `redrum reaper install`, if you use REAPER"
         yield Check(name=ACTIONS, status="absent", found=f"none in {folder}", cure=cure)
-
-
-def _live() -> Check:
-    from daw_bridge.live.install import summary
-
-    return summary()
 
 
 def _preset(name: str) -> str:

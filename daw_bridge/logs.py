@@ -1,4 +1,4 @@
-"""Where log lines go: to stderr, and where all of them are asked for, to a file.
+"""Where log lines go: to stderr, and where all of them are requested, to a file.
 
 Names in them come from others: a line is one line, and no line is a command to a terminal.
 """
@@ -66,18 +66,16 @@ def set_up_logging(quiet: bool, verbose: bool) -> None:
 
 
 def _log_to_file() -> None:
-    """Add the log file to where log lines go; the last megabytes of it are kept."""
+    """Add the log file to where log lines go; the last megabytes of it are retained."""
     loggers = [logging.getLogger(package) for package in _PACKAGES]
     if any(isinstance(handler, _LogFile) for handler in loggers[0].handlers):
         return
     path = log_folder() / "redrum.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if is_link(path.parent):
-            _log.warning("there is no log file: %s is a link", path.parent)
-            return
-        if os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1):
-            _log.warning("there is no log file: %s is a link, or no file", path)
+        is_taken = os.path.lexists(path) and (is_link(path) or not path.is_file() or path.stat().st_nlink > 1)
+        if is_link(path.parent) or is_taken:
+            _log.warning("there is no log file: %s is a link, or no file, or in a folder that is a link", path)
             return
         handler = _LogFile(path, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8", delay=True)
     except OSError as err:
@@ -89,8 +87,8 @@ def _log_to_file() -> None:
     _log.debug("this is also in %s: redrum %s", path, " ".join(sys.argv[1:]))
 
 
-def let_go_of_log_file() -> None:
-    """Close the log file until the next line for it: while it is open, Windows lets nobody begin a new one."""
+def close_log_file() -> None:
+    """Close the log file until the next line: while it is open, Windows lets no process begin a new one."""
     for handler in logging.getLogger(_PACKAGES[0]).handlers:
         if isinstance(handler, logging.FileHandler):
             handler.close()

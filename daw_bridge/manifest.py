@@ -1,7 +1,7 @@
 """What a batch has made, a line each, in `manifest.jsonl`: a stopped batch loses and repeats nothing.
 
-A result is finished in a hidden folder first. Then its line is written, and only then does it appear in its
-place: a line without its result says where the finished file lies, and the next run moves it.
+A result is finished in a hidden folder first. Then its line is written, and only then is it moved to its place:
+a line without its result names the finished file, and the next run moves it.
 
 What lies in the folder of the results may be a stranger's: archives and clones carry such folders. So no link
 is followed in it, and a manifest that is not all ours is refused and left as it is. Each batch works in a
@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daw_bridge.file_lock import lock_file
 from transform.confined import ConfinedFolder, parts_below
 from transform.errors import OutputError
 
@@ -62,7 +63,7 @@ def staged_path(staging: Path, suffix: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A file that is whole, where it lies, and where it shall appear."""
+    """A file that is whole, where it lies, and where it is to be published."""
 
     staged: Path
     path: Path
@@ -96,7 +97,7 @@ class Manifest:
         except OSError as err:
             if err.errno in _NO_MANIFEST:
                 raise manifest._refused(err) from err
-            if err.errno not in (errno.ENOENT, errno.ENOTDIR):  # who writes there says that it is no folder
+            if err.errno not in (errno.ENOENT, errno.ENOTDIR):  # writing there fails with the reason
                 raise
         return manifest
 
@@ -142,14 +143,11 @@ class Manifest:
                 self._files.make_folder(STAGING)
             self._files.make_folder(f"{STAGING}/{batch}")
         except OSError as err:
-            raise OutputError(
-                f"{self.folder} cannot be written: {err.strerror or err}",
-                hint="choose a folder you can write to",
-            ) from err
+            raise _unwritable(self.folder, err) from err
         return self.folder / STAGING / batch
 
     def check(self, output: Path) -> None:
-        """Raise OutputError for a result that could not appear in its place, as the way to it is a link."""
+        """Raise OutputError for a result that could not be published, as the way to it is a link."""
         try:
             self._files.check(self._name(output))
         except OSError as err:
@@ -173,7 +171,7 @@ class Manifest:
         return list(self._done.values())
 
     def add(self, entry: Mapping[str, Any], finished: list[Finished], *, overwrite: bool) -> None:
-        """Write the line of a result and let its files appear, the result itself last.
+        """Write the line of a result and publish its files, the result itself last.
 
         Raises:
             OutputError: a place is taken and `overwrite` is not set, or it or the manifest cannot be written.
@@ -227,7 +225,7 @@ class Manifest:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         assert self._file is not None
-        # What is no UTF-8 in the name of a file becomes an escape, by which JSON says it, too.
+        # What is no UTF-8 in the name of a file becomes an escape of JSON.
         text = json.dumps({"schema": SCHEMA, **entry}, ensure_ascii=False)
         line = text.encode("utf-8", "backslashreplace") + b"\n"
         end = self._file.seek(0, os.SEEK_END)
@@ -253,7 +251,7 @@ class Manifest:
         return path.relative_to(self.folder).as_posix()
 
     def _settle(self, file: FileIO) -> None:
-        """Read the lines, remove one that was cut off, and let all appear that they state."""
+        """Read the lines, remove one that was cut off, and publish all files that they state."""
         end = self._take(file)
         if end < file.seek(0, os.SEEK_END):
             file.truncate(end)
@@ -298,13 +296,13 @@ class Manifest:
             raise _unwritable(self.folder / STAGING, err) from err
 
     def _recover(self) -> None:
-        """Let finished files appear whose line was written just before a batch was killed, and clear up."""
-        left = set(self._files.names(STAGING))
-        batches = [name for name in left if _BATCH.fullmatch(name)]
-        left |= {f"{batch}/{name}" for batch in batches for name in self._files.names(f"{STAGING}/{batch}")}
+        """Publish finished files whose line was written just before a batch was killed, and clear up."""
+        staged = set(self._files.names(STAGING))
+        batches = [name for name in staged if _BATCH.fullmatch(name)]
+        staged |= {f"{batch}/{name}" for batch in batches for name in self._files.names(f"{STAGING}/{batch}")}
         for entry in self._done.values():
             for file in entry["finished"]:
-                if file["staged"] in left:
+                if file["staged"] in staged:
                     self._recover_file(file, overwrite=entry["overwrite"])
         for batch in batches:
             for name in self._files.names(f"{STAGING}/{batch}"):
@@ -335,15 +333,7 @@ class Manifest:
             f"another batch is writing to {self.folder}", hint="wait for it, or choose another --out"
         )
         try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                self._file.seek(2**30)  # far behind what others read
-                msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file)
         except (BlockingIOError, PermissionError) as err:
             raise taken from err
         if not self._is_ours(self._file):
@@ -356,7 +346,7 @@ class Manifest:
         is_empty = self._is_new and file.seek(0, os.SEEK_END) == 0
         try:
             if is_empty and self._is_ours(file) and sys.platform != "win32":
-                self._files.remove(MANIFEST)  # nobody else can have begun to write it
+                self._files.remove(MANIFEST)  # no other batch can have begun to write it
         finally:
             file.close()
         if is_empty and sys.platform == "win32":  # which removes no open file, nor one that another has opened
@@ -380,7 +370,7 @@ def _unwritable(path: Path, err: OSError) -> OutputError:
 
 
 def _checked(entry: Any) -> Entry:
-    """Return a line if it says what this module writes.
+    """Return a line if it is one that this module writes.
 
     Raises:
         ValueError, LookupError, TypeError: it does not.

@@ -12,8 +12,8 @@ _DEVICE = re.compile(r"/(?:/[?.]|\?\?)/(unc/)?", re.IGNORECASE)
 def is_on_other_share(place: str | Path, project: Path) -> bool:
     """Return whether a place is on a share of the network that is not the project's own.
 
-    Nothing may look there, on any system: Windows tells each server that it asks who its user is, and proves it
-    with what can be turned into the password.
+    It is not opened, on any system: Windows sends each server the name of its user, with a proof that can be
+    turned into the password.
     """
     share = _share(place)
     return share is not None and share != _share(project.absolute())

@@ -1,7 +1,7 @@
 """A page to listen to: source, rhythm and result of each item, with their picture, in one folder.
 
 The folder holds all that the page shows, under names of its own, so it can be moved, sent and opened from disk,
-without a network. It runs nothing; what others named is shown as text.
+without a network. It runs nothing; names are shown as text.
 """
 
 import html
@@ -28,7 +28,13 @@ INDEX = "index.html"
 
 _MARK = '<meta name="generator" content="redrum page 1">'
 _OWN_FILE = re.compile(r"\d{3,}-(source|rhythm|result)\.flac|\d{3,}-picture\.png")
-_FORM = {"engine", "duration_s", "sample_rate", "channels", "bit_depth"}  # what is said of a result
+_FORM = {
+    "engine",
+    "duration_s",
+    "sample_rate",
+    "channels",
+    "bit_depth",
+}  # the fields of a report that are shown
 _RATE = 44_100  # of rhythms that are no recordings
 _BLOCK_S = 10
 _LOUDEST = 1 - 2.0**-15  # what 16 bits hold
@@ -50,7 +56,7 @@ class PageItem:
     drum_map: str = "auto"
     output: Path | None = None
     plot: Path | None = None
-    report: dict[str, Any]  # as `Work.done` returns it, or "error"
+    report: dict[str, Any]  # as `RenderJob.run` returns it, or "error"
 
 
 def check_page(folder: Path, *, overwrite: bool) -> None:
@@ -135,18 +141,14 @@ class _Media:
 
     def picture(self, number: int, path: Path) -> str:
         """Return the name of a copy of a picture."""
-        return self._once(path, "", f"{number:03}-picture.png", lambda copy: _copied(path, copy))
+        return self._once(path, "", f"{number:03}-picture.png", lambda copy: shutil.copyfile(path, copy))
 
-    def _once(self, path: Path, how: str, name: str, write: Callable[[Path], None]) -> str:
+    def _once(self, path: Path, how: str, name: str, write: Callable[[Path], object]) -> str:
         key = path.absolute(), how
         if key not in self._names:
             write(self._folder / name)
             self._names[key] = name
         return self._names[key]
-
-
-def _copied(path: Path, copy: Path) -> None:
-    shutil.copyfile(path, copy)
 
 
 def _write(path: Path, blocks: Iterable[Samples], sample_rate: int, n_channels: int) -> None:
@@ -190,7 +192,7 @@ def _drums() -> dict[str, Samples]:
 
 
 def _section(number: int, item: PageItem, media: _Media) -> str:
-    """Return what a page says of an item."""
+    """Return the section of an item."""
     title = f"<h2>{number}. {_text(item.source.name)} playing {_text(item.rhythm.name)}</h2>"
     if item.output is None:
         return f"<section>{title}<p>{_text(item.report.get('error', 'not made'))}</p></section>"
@@ -227,6 +229,6 @@ def _document(sections: Sequence[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text as a page shows it: nothing in it is markup, and UTF-8 can hold it."""
+    """Return text as a page shows it: without markup, and valid UTF-8."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return html.escape(shown)

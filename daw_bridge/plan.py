@@ -1,12 +1,10 @@
 """The plan of a batch: which recording plays which rhythm, and where each result goes.
 
-A plan is made, with all its mistakes named at once, before any of it is worked on. What can be planned is
-files, folders and job sheets; projects of DAWs become items of the same kind.
+A plan is made, with all its mistakes named at once, before any of it is worked on. It is made from files,
+folders and job sheets.
 """
 
-import csv
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,34 +14,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
 from daw_bridge.manifest import Manifest
-from daw_bridge.work import check_preset, identity, open_rhythm
+from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
 from transform.settings import RenderSettings, read_options
-from transform.toml import parse_toml, read_text
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
     *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
 )
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
-SHEET_ENDINGS = (".csv", ".toml")
-SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed")
-_MOST_LINES = 20_000  # of a sheet
 NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
 
-_MOST_MISTAKES = 50  # that are said
+_MOST_MISTAKES = 50  # that a message names
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """One result that a batch shall make."""
+class BatchItem:
+    """One result that a batch is to make."""
 
     source: Path
     rhythm: RhythmSource
@@ -54,7 +49,7 @@ class Item:
     bit_depth: str | None
     plot: Path | None
 
-    def absolute(self) -> "Item":
+    def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""
         folder = Path(self.preset)
         return replace(
@@ -67,7 +62,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What holds for all items, unless a job sheet says otherwise."""
+    """The settings of all items, where a job sheet has no others."""
 
     out: Path
     name: str = "{stem}_{rhythm}"  # of a result; see NAME_FIELDS
@@ -78,7 +73,7 @@ class PlanSettings:
     plots: bool = False
 
     def __post_init__(self) -> None:
-        rest = _NAME_PART.sub("", self.name)
+        rest = _NAME_FIELD.sub("", self.name)
         if unknown := re.search(r"{[^{}]*}", rest):
             raise SettingsError(f"--name has an unknown part {unknown[0][:40]}", hint=_NAME_HINT)
         if not self.name or _NO_NAME.search(rest) or self.name[-1] in ". ":
@@ -94,11 +89,11 @@ class PlanSettings:
             SettingsError: no file can have this name.
         """
 
-        def value(part: re.Match[str]) -> str:
-            field, n_digits = part.groups()
-            return str(values[field]).zfill(int(n_digits or 0)) if field else part[0][0]
+        def value(found: re.Match[str]) -> str:
+            field, n_digits = found.groups()
+            return str(values[field]).zfill(int(n_digits or 0)) if field else found[0][0]
 
-        name = _NAME_PART.sub(value, self.name)
+        name = _NAME_FIELD.sub(value, self.name)
         n_bytes = len(os.fsencode(name)) + len(".wav")
         if n_bytes > _LONGEST_NAME:
             raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
@@ -108,7 +103,7 @@ class PlanSettings:
 
 
 # A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
-_NAME_PART = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
+_NAME_FIELD = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
 _NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
 _LONGEST_NAME = 255  # bytes, with the ending
 _NAME_HINT = (
@@ -118,14 +113,14 @@ _NAME_HINT = (
 _TOO_LONG_HINT = f"give a shorter one with --name: a name has {_LONGEST_NAME} bytes at most"
 
 
-def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Item]:
+def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
     """Return the items of a batch, in the order in which they are worked on.
 
     Args:
         paths: recordings and folders of recordings, in which subfolders count, too.
         rhythm: one rhythm for all, a folder with a rhythm of the same name for each recording, or a job sheet,
             whose lines name the recordings and beside which `paths` say which of them count.
-        settings: what holds for all items.
+        settings: of all items.
 
     Raises:
         SettingsError: a setting, a line of the sheet or two results of one name.
@@ -150,13 +145,13 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Ite
     return items
 
 
-def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> Item:
+def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> BatchItem:
     """Return the item of a recording whose result goes into a folder under the batch's own."""
     render = RenderSettings(**settings.given)
     preset = Path(settings.preset).name
     name = settings.name_of({"stem": source.stem, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
-    return Item(
+    return BatchItem(
         source=source,
         rhythm=rhythm,
         output=output,
@@ -208,18 +203,15 @@ def _recordings_at(
 
 def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
     """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+    left_out = identity(leaving_out) if leaving_out else None
     for place, names, files in os.walk(folder):
         seen = [name for name in names if not name.startswith(".")]
-        names[:] = [name for name in seen if not _is_folder(Path(place, name), leaving_out)]
+        names[:] = [name for name in seen if identity(Path(place, name)) != left_out]
         yield from (
             Path(place, name)
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in endings
         )
-
-
-def _is_folder(folder: Path, other: Path | None) -> bool:
-    return other is not None and other.exists() and folder.samefile(other)
 
 
 def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
@@ -256,22 +248,24 @@ class _Rhythms:
         return found
 
 
-def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[Item]:
-    rows = _csv_rows(sheet) if sheet.suffix.lower() == ".csv" else _toml_rows(sheet)
+def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
+    rows = read_sheet(sheet)
     rhythms, items, used = _Rhythms(settings.drum_map), [], set()
-    checked = cache(check_preset)  # of the lines of a sheet, most name the same
+    checked = cache(check_preset)  # most lines of a sheet name the same
     mistakes: list[RedrumError] = []
     for line, row in rows:
         problems: list[RedrumError] = []
         own = _tried(problems, _of_row, row, settings, checked)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
-        mistakes += [_at_line(line, problem) for problem in problems]
+        mistakes += [
+            type(problem)(f"line {line}: {problem.message}", hint=problem.hint) for problem in problems
+        ]
         if own is None or found is None or rhythm is None:
             continue
         source, folder, path = found
         if paths and path is None:
-            continue  # the command asks for others only
+            continue  # only other recordings are requested
         used.add(path)
         items.append(_item(source, rhythm, folder, own))
     mistakes += [AudioError(f"no line is for {path}") for path in paths if path not in used and not mistakes]
@@ -281,82 +275,20 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
     return items
 
 
-def _csv_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        with sheet.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            _check_columns(sheet, reader.fieldnames or ())  # before the lines, each of which has them all
-            rows: list[tuple[int, dict[str, Any]]] = []
-            for row in reader:
-                _check_length(sheet, len(rows) + 1)
-                extra = {"": "more cells than columns"} if row.pop(None, None) else {}
-                rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
-    except OSError as err:
-        raise _unreadable(sheet, err) from err
-    except (UnicodeDecodeError, csv.Error) as err:
-        raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
-    return rows
-
-
-def _check_length(sheet: Path, n_lines: int) -> None:
-    if n_lines > _MOST_LINES:
-        raise SettingsError(f"{sheet} has more than {_MOST_LINES:,} lines", hint="make several sheets of it")
-
-
-def _check_columns(sheet: Path, columns: Sequence[str]) -> None:
-    """Raise SettingsError unless a sheet has the columns that it needs, and each that it may have once."""
-    if missing := [name for name in ("source", "rhythm") if name not in columns]:
-        raise SettingsError(
-            f"{sheet} has no column {' and no column '.join(missing)}",
-            hint=f"its first line names the columns: {', '.join(SHEET_COLUMNS)}",
-        )
-    if unknown := sorted(set(columns) - set(SHEET_COLUMNS)):
-        raise SettingsError(
-            f"{sheet} has an unknown column: {', '.join(unknown)[:200]}",
-            hint=f"known: {', '.join(SHEET_COLUMNS)}",
-        )
-    if len(columns) > len(set(columns)):
-        raise SettingsError(f"{sheet} has a column twice", hint="leave one of them out")
-
-
-def _toml_rows(sheet: Path) -> list[tuple[int, dict[str, Any]]]:
-    hint = "it holds tables [[job]] with source, rhythm and what else each job needs"
-    try:
-        text = read_text(sheet)
-        table = parse_toml(text)
-    except OSError as err:
-        raise _unreadable(sheet, err) from err
-    except ValueError as err:
-        raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
-    jobs = table.pop("job", [])
-    if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
-        raise SettingsError(f"{sheet} {what}", hint=hint)
-    _check_length(sheet, len(jobs))
-    starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
-    if len(starts) != len(jobs):  # written as an array of inline tables
-        starts = [1] * len(jobs)
-    return list(zip(starts, jobs, strict=True))
-
-
-def _unreadable(sheet: Path, err: OSError) -> SettingsError:
-    return SettingsError(f"{sheet} cannot be read: {err.strerror or err}", hint="check its permissions")
-
-
-def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
+def _of_row(row: Row, settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
     """Return the settings of a line, after checking them."""
     for name in row:
         if name not in SHEET_COLUMNS:
             raise SettingsError(f"unknown entry {name}" if name else str(row[name]))
     given = dict(settings.given)
     if "start" in row:
-        given["start_s"] = _number(row, "start")
+        given["start_s"] = number_of(row, "start")
     if "length" in row:
         given |= read_options(RenderSettings, {"length": str(row["length"])})
     if "engine" in row:
         given["engine"] = str(row["engine"])
     if "seed" in row:
-        seed = _number(row, "seed")
+        seed = number_of(row, "seed")
         if seed != int(seed):
             raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
         given["seed"] = int(seed)
@@ -365,18 +297,7 @@ def _of_row(row: Mapping[str, Any], settings: PlanSettings, check: Callable[[str
     return replace(settings, given=given, preset=preset)
 
 
-def _number(row: Mapping[str, Any], name: str) -> float:
-    try:
-        value = float(row[name])
-        if math.isfinite(value):
-            return value
-        cause = None
-    except (TypeError, ValueError, OverflowError) as err:
-        cause = err
-    raise SettingsError(f"{name} is {str(row[name])[:40]!r}, which is no number") from cause
-
-
-def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
+def _source_of_row(row: Row, paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
     """Return the recording of a line, the folder of its result, and which of the given paths it belongs to."""
     named = Path(str(row.get("source", "")))
     if not named.name:
@@ -396,8 +317,8 @@ def _source_of_row(row: Mapping[str, Any], paths: Sequence[Path], home: Path) ->
     return source, below, None
 
 
-def _rhythm_of_row(row: Mapping[str, Any], rhythms: _Rhythms, home: Path) -> RhythmSource:
-    """Return the rhythm of a line: a file beside the sheet, or else what any command would take."""
+def _rhythm_of_row(row: Row, rhythms: _Rhythms, home: Path) -> RhythmSource:
+    """Return the rhythm of a line: a file beside the sheet, or else a name or path, as of any command."""
     text = str(row.get("rhythm", ""))
     if not text:
         raise SettingsError("rhythm is missing")
@@ -416,10 +337,6 @@ def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: obj
     return None
 
 
-def _at_line(line: int, problem: RedrumError) -> RedrumError:
-    return type(problem)(f"line {line}: {problem.message}", hint=problem.hint)
-
-
 def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") -> None:
     """Raise one error that names all mistakes, if there are any."""
     if not mistakes:
@@ -433,10 +350,10 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
     raise type(worst)(message, hint=hint)
 
 
-def _check_results(items: Sequence[Item]) -> None:
+def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
     inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
-    made: dict[str, Item] = {}
+    made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
         other = made.setdefault(os.path.normcase(item.output), item)
@@ -445,4 +362,6 @@ def _check_results(items: Sequence[Item]) -> None:
         for path in filter(None, (item.output, item.plot)):
             if path.exists() and identity(path) in inputs:
                 mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
-    _raise_all("", mistakes, hint="tell them apart with --name, or give the folder above, whose tree is kept")
+    _raise_all(
+        "", mistakes, hint="tell them apart with --name, or give the folder above, whose tree stays as it is"
+    )

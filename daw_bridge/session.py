@@ -1,4 +1,4 @@
-"""What a DAW and Redrum say to each other: a job out of the session, takes back into it.
+"""What passes between a DAW and Redrum: a job out of the session, takes back into it.
 
 Conventions: times are float64 seconds from the start of the project, beats are quarter notes of its tempo map,
 tracks are counted from the top. Text may hold surrogates, which stand for bytes that are no UTF-8.
@@ -26,13 +26,13 @@ from transform.files import appearing_together
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
-# Of an item that is "remote" the file is on a share of the network, which is not asked: see `media`.
+# Of an item that is "remote" the file is on a share of the network, which is not opened: see `media`.
 State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "frozen"]
 
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
-_MOST_PARTS = 1_000_000  # notes and pieces of all items of a project
-_LONGEST_NAME = 300  # characters of what a project calls a track or an item
+_MOST_ELEMENTS = 1_000_000  # notes and pieces of all items of a project
+_LONGEST_NAME = 300  # characters of the name of a track or an item
 _PLAY_RATES = (1e-3, 1e3)
 _REPAIR = "repair the item, or glue it"
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
@@ -64,7 +64,7 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A stretch of an item that plays its file at one speed, up to where the next piece begins."""
+    """A region of an item that plays its file at one speed, up to where the next piece begins."""
 
     position_s: float  # from the start of the item
     file_s: float  # where in the file; what lies before or after the file is silent
@@ -73,11 +73,11 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A stretch of sound or MIDI on a track, with what is needed to hear it as the project does.
+    """A region of sound or MIDI on a track, with what is needed to play it as the project does.
 
     An item plays its file from `section_start_s` on, `section_length_s` of it (None: to the end), backwards if
     `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
-    end if `is_looped`. Where a file is warped, `pieces` say all that instead, loops included; the first begins
+    end if `is_looped`. Where a file is warped, `pieces` have all that instead, loops included; the first begins
     with the item. `notes` are already as played.
     """
 
@@ -150,18 +150,18 @@ class Item:
 
     def overlap_s(self, other: Item) -> float:
         """Return how long both items sound at once, 0 where they do not."""
-        shared_s = min(self.end_s, other.end_s) - max(self.position_s, other.position_s)
-        return shared_s if shared_s > _OVERLAP_S else 0.0
+        common_s = min(self.end_s, other.end_s) - max(self.position_s, other.position_s)
+        return common_s if common_s > _OVERLAP_S else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to be redrummed: the chosen items of a project, and the items that may be their rhythms."""
+    """What is redrummed: the chosen items of a project, and the items that may be their rhythms."""
 
     daw: str
     project: str  # path of the project, "" where it has never been saved
     project_id: str  # the DAW's own
-    media_folder: str  # where the project keeps its sounds
+    media_folder: str  # of the project's sounds
     tempo: tuple[tuple[float, float], ...]  # (beat, BPM), each until the next
     tracks: tuple[Track, ...]
     items: tuple[Item, ...]
@@ -225,7 +225,7 @@ class Pair:
 
 
 def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> list[Pair]:
-    """Return who is source and who is rhythm.
+    """Return each source with its rhythm.
 
     Every selected audio item is a source. The rhythm is the one that the user named (`has_rhythm`); else a
     selected MIDI item; else an item on a track whose name starts with "rhythm" or "target"; else, of two
@@ -235,7 +235,7 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
 
     Raises:
         DawError: no audio item is selected.
-        SettingsError: nothing says what the rhythm is.
+        SettingsError: there is no rhythm for a source.
     """
     chosen = [item for item in job.items if item.is_selected]
     sources = [item for item in chosen if item.kind == "audio"]
@@ -286,14 +286,14 @@ def _overlapping(items: Sequence[Item]) -> Callable[[Item], Item]:
     ends_s = np.array([item.end_s for item in items])
 
     def find(source: Item) -> Item:  # all at once: a project has thousands of each
-        shared_s = np.minimum(ends_s, source.end_s) - np.maximum(begins_s, source.position_s)
-        return items[int(np.argmax(np.where(shared_s > _OVERLAP_S, shared_s, 0.0)))]
+        common_s = np.minimum(ends_s, source.end_s) - np.maximum(begins_s, source.position_s)
+        return items[int(np.argmax(np.where(common_s > _OVERLAP_S, common_s, 0.0)))]
 
     return find
 
 
 def is_rhythm_track(name: str) -> bool:
-    """Return whether items on a track of this name are collected as rhythms even if nobody selects them."""
+    """Return whether items on a track of this name are collected as rhythms even if they are not selected."""
     return name.casefold().startswith(RHYTHM_TRACKS)
 
 
@@ -323,8 +323,8 @@ def project_tempo(bpm: float, points: Iterable[tuple[float, float, bool]]) -> tu
             continue
         n_steps = min(max(1, math.ceil((end_s - start_s) / step_s)), _MOST_RAMP_STEPS)
         for step in range(n_steps):  # each at the mean of its tempi, so that no error adds up
-            share = (step + 0.5) / n_steps
-            steps.append((start_s + (end_s - start_s) * step / n_steps, begin + (finish - begin) * share))
+            mean = begin + (finish - begin) * (step + 0.5) / n_steps
+            steps.append((start_s + (end_s - start_s) * step / n_steps, mean))
     by_time = {max(start_s, 0.0): tempo for start_s, tempo in steps}  # the last of several at one time
     changes: list[tuple[float, float]] = []
     beat, before_s, before = 0.0, 0.0, bpm
@@ -350,7 +350,7 @@ def played_notes(
         notes: beat in the project, number, velocity and channel, of one pass through the item's MIDI.
         period_beats: after how many beats the MIDI begins again; None plays it once.
         position_s: where the item begins.
-        length_s: how long it is: notes outside are not heard.
+        length_s: how long it is: notes outside are not played.
         tempo_map: the project's.
 
     Raises:
@@ -386,8 +386,12 @@ def played_notes(
 
 
 @contextmanager
-def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Path]]:
-    """Copy takes into the media folder, under names that nothing has; they go again if the block fails.
+def published_media(
+    job: Job, takes: Sequence[FinishedTake], *, stay_after: tuple[type[BaseException], ...] = ()
+) -> Iterator[list[Path]]:
+    """Copy takes into the media folder, under names that nothing has; they go again if the `with` block fails.
+
+    They stay after errors of the types `stay_after`, where the DAW may have taken them.
 
     Raises:
         DawError: the project has no media folder.
@@ -407,27 +411,31 @@ def published_media(job: Job, takes: Sequence[FinishedTake]) -> Iterator[list[Pa
     with ExitStack() as undo:
         for path in paths:
             undo.callback(path.unlink, missing_ok=True)
-        yield paths
+        try:
+            yield paths
+        except stay_after:
+            undo.pop_all()
+            raise
         undo.pop_all()
 
 
-def with_parts_of(item: Item, n_parts: int) -> int:
+def with_elements_of(item: Item, n_elements: int) -> int:
     """Return how many notes and pieces the items of a project have with one more.
 
     Raises:
-        DawError: they are more than anybody waits for.
+        DawError: they are too many.
     """
-    n_parts += len(item.notes) + len(item.pieces)
-    if n_parts > _MOST_PARTS:
+    n_elements += len(item.notes) + len(item.pieces)
+    if n_elements > _MOST_ELEMENTS:
         raise DawError(
-            f"the items of the project play more than {_MOST_PARTS:,} notes and warped pieces",
+            f"the items of the project play more than {_MOST_ELEMENTS:,} notes and warped pieces",
             hint="take only the tracks you need into a project of its own",
         )
-    return n_parts
+    return n_elements
 
 
 def short_name(name: str) -> str:
-    """Return what a project calls a track or an item, cut where nobody reads on."""
+    """Return the name of a track or an item, cut to a length that is read."""
     return name[:_LONGEST_NAME]
 
 
@@ -438,7 +446,7 @@ def file_name(name: str) -> str:
 
 
 def chooser(tracks: str, items: Sequence[str]) -> Callable[[int, Item, str], bool]:
-    """Return what says whether an item of a closed project is selected, from its number, itself and its track.
+    """Return what selects items of a closed project, by number, item and name of the track.
 
     Args:
         tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match.

@@ -1,19 +1,16 @@
-"""What is said of a take, by commands, manifests and pages alike."""
+"""The report of a take, as commands, manifests and pages print it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
-if TYPE_CHECKING:
-    from transform.events import DrumEvent
-    from transform.take import Take
+import transform
 
 Report = dict[str, Any]
-Show = Callable[[str, float], None]  # is called with a stage and how much of it is done
 
 
-def report_of(take: "Take", engine: str, subtype: str) -> Report:
-    """Return what is said of a take that is written.
+def report_of(take: "transform.Take", engine: str, subtype: str) -> Report:
+    """Return the report of a take that is written.
 
     Args:
         take: the take.
@@ -32,15 +29,13 @@ def report_of(take: "Take", engine: str, subtype: str) -> Report:
     }
 
 
-def count_events(events: Iterable["DrumEvent"]) -> dict[str, int]:
+def count_events(events: Iterable["transform.DrumEvent"]) -> dict[str, int]:
     """Return how many events there are of each class."""
-    from transform.events import CLASSES
-
     counts = Counter(event.drum_class for event in events)
-    return {name: counts[name] for name in CLASSES}
+    return {name: counts[name] for name in transform.CLASSES}
 
 
-def form_of(report: dict[str, Any]) -> str:
+def form_of(report: Report) -> str:
     """Return the sample rate, channels and bit depth of a result in words."""
     depth = report["bit_depth"]
     channels = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")

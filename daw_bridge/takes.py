@@ -1,7 +1,7 @@
-"""The takes of a job: items heard as the project plays them, rhythms where the project hears them.
+"""The takes of a job: items as the project plays them, rhythms where the project plays them.
 
-A take begins where its source begins and is, unless asked otherwise, as long. A rhythm that is an item and
-overlaps its source keeps its project time: every event is where the project hears it, and where the item is
+A take begins where its source begins and is, unless requested otherwise, as long. A rhythm that is an item and
+overlaps its source keeps its project time: every event is where the project plays it, and where the item is
 silent, so is the take. Any other rhythm begins with the take and loops: on the project's beats where its own
 tempo is known, else in seconds.
 """
@@ -24,8 +24,8 @@ import numpy as np
 
 from daw_bridge.items import GLUE, heard
 from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
-from daw_bridge.take_report import Report, Show, report_of
-from transform.audio import Recording, resolve_output
+from daw_bridge.take_report import Report, report_of
+from transform.audio import Progress, Recording, resolve_output
 from transform.engine import Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
@@ -41,7 +41,7 @@ GivenRhythm = Rhythm | Recording
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is wanted of every take of a job."""
+    """What is requested of every take of a job."""
 
     settings: RenderSettings
     rhythm: GivenRhythm | None = None  # None: it is in the session, see `pair_items`
@@ -51,7 +51,7 @@ class Order:
 
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
-    """Return the settings of takes; a take is as long as its source unless what is given says otherwise."""
+    """Return the settings of takes; a take is as long as its source unless its length is given."""
     return RenderSettings(**{"length": "source", **given})
 
 
@@ -60,29 +60,29 @@ def redrum_session(
     redrummer: Redrummer,
     order: Order,
     *,
-    tell: Callable[[Report], None] = lambda report: None,
-    show: Show | None = None,
+    on_report: Callable[[Report], None] = lambda report: None,
+    progress: Progress | None = None,
 ) -> list[Report]:
     """Redrum what is chosen in a session and write the takes back, all at once; return what became of each.
 
     Args:
         session: an open or closed project.
         redrummer: what makes the takes.
-        order: what is wanted.
-        tell: is called with the report of each item, as soon as it is rendered.
-        show: is called with a stage and how much of it is done.
+        order: what is requested of every take.
+        on_report: is called with the report of each item, as soon as it is rendered.
+        progress: is called with a stage and the fraction of it that is done.
 
     Returns:
-        A report for each source item, "output" among what it says. One that failed says "error" and "hint"
-        instead, one that was left out says "skipped".
+        A report for each source item, with "output". That of an item that failed has "error" and "hint"
+        instead, that of one that was left out has "skipped".
 
     Raises:
         DawError: the session cannot be read or written to.
-        SettingsError: nothing says which rhythm to play.
+        SettingsError: there is no rhythm for a source.
         OutputError: the takes cannot be written.
     """
     job = session.collect()
-    renderer = _Renderer(redrummer, job, order, show)
+    renderer = _Renderer(redrummer, job, order, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
     rendered: list[Report] = []
@@ -104,7 +104,7 @@ def redrum_session(
                 report["error"] = f"{_title(job, pair.source)}: {err or type(err).__name__}"
                 report["hint"] = err.hint if isinstance(err, RedrumError) else "-v tells where it failed"
             reports.append(report)
-            tell(report)
+            on_report(report)
         if takes:
             for report, media in zip(rendered, session.write_back(job, takes), strict=True):
                 report["output"] = str(media)
@@ -117,7 +117,7 @@ def pairs_of(job: Job, order: Order) -> list[Pair]:
 
 
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
-    """Return what a report says of an item before anything is done."""
+    """Return the report of an item before it is rendered."""
     source = pair.source
     return {
         "project": job.project,
@@ -140,17 +140,17 @@ class _Played:
 
     rhythm: GivenRhythm
     settings: RenderSettings
-    how: str  # "": the settings say it
+    how: str  # "": the notes of the take have it
 
 
 @dataclass
 class _Renderer:
-    """What the takes of a job have in common; a rhythm is listened to once."""
+    """What the takes of a job have in common; a rhythm is transcribed once."""
 
     redrummer: Redrummer
     job: Job
     order: Order
-    show: Show | None
+    progress: Progress | None
     _events: dict[str, list[DrumEvent]] = field(default_factory=dict)  # by item
     _given: Rhythm | None = None
 
@@ -158,14 +158,14 @@ class _Renderer:
         """Return the take of a pair in a file of `folder`, and the rest of its report."""
         began_s = time.perf_counter()
         source = pair.source
-        _check_audible(self.job, pair)
+        _check_playable(self.job, pair)
         with heard(source) as recording:
             played = self._played(pair)
             _check_original(source, played.settings)
-            take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.show)
+            take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.progress)
             name = f"{_plain_name(source) or recording.name}-redrum"
             file = folder / f"{file_name(name)}.wav"
-            take.write(file, bit_depth=self.order.bit_depth, progress=self.show)
+            take.write(file, bit_depth=self.order.bit_depth, progress=self.progress)
             _, subtype = resolve_output(file, take.format, self.order.bit_depth)
         report = report_of(take, played.settings.engine, subtype)
         if played.how:
@@ -194,7 +194,7 @@ class _Renderer:
         return _from_the_start(self.job, source, _item_rhythm(self.job, item, events), settings)
 
     def _given_rhythm(self, rhythm: GivenRhythm) -> Rhythm:
-        """Return the rhythm that the user named, with the tempo that the user says it has."""
+        """Return the rhythm that the user named, with the tempo that the user gives."""
         bpm = self.order.settings.rhythm_bpm
         if self._given is not None:
             return self._given
@@ -228,27 +228,27 @@ class _Renderer:
         return sorted(inside, key=lambda event: event.onset_s)
 
 
-def _check_audible(job: Job, pair: Pair) -> None:
-    """Raise AudioError for items that cannot be heard as the project plays them. A muted rhythm can."""
+def _check_playable(job: Job, pair: Pair) -> None:
+    """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
     for item in filter(None, (pair.source, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
-        if item.state == "offline":
-            raise AudioError(f"its file {file} is missing", hint="bring the file back, or relink the item")
-        if item.state == "remote":
-            raise AudioError(
+        problems = {
+            "offline": (f"its file {file} is missing", "bring the file back, or relink the item"),
+            "remote": (
                 f"its file {file} is on a network share, where no project may send Redrum",
-                hint="copy it into the project's folder, or keep the project on that share, too",
-            )
-        if item.state == "stretched":
-            raise AudioError("it has stretch markers, which Redrum does not follow", hint=GLUE)
-        if item.state == "frozen":
-            raise AudioError("its track is frozen", hint="unfreeze the track, then try again")
-        if item.state == "empty":
-            raise AudioError(f"its rhythm, {_title(job, item)}, is empty", hint="choose another rhythm")
+                "copy it into the project's folder, or keep the project on that share, too",
+            ),
+            "stretched": ("it has stretch markers, which Redrum does not follow", GLUE),
+            "frozen": ("its track is frozen", "unfreeze the track, then try again"),
+            "empty": (f"its rhythm, {_title(job, item)}, is empty", "choose another rhythm"),
+        }
+        if item.state in problems:
+            message, hint = problems[item.state]
+            raise AudioError(message, hint=hint)
 
 
 def _check_original(source: Item, settings: RenderSettings) -> None:
-    """Raise SettingsError where a take keeps some of an original that plays at a speed of its own."""
+    """Raise SettingsError where a take retains some of an original that plays at a speed of its own."""
     if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.kept):
         how = "is warped" if source.pieces else f"plays {source.play_rate:g} times as fast at its own pitch"
         raise SettingsError(
@@ -274,7 +274,7 @@ def _item_rhythm(job: Job, item: Item, events: Sequence[DrumEvent]) -> Rhythm:
 
 
 def _in_project_time(job: Job, pair: Pair, events: Sequence[DrumEvent], settings: RenderSettings) -> _Played:
-    """Return the rhythm with every event where the project hears it; grid lines are the project's."""
+    """Return the rhythm with every event where the project plays it; grid lines are the project's."""
     source, item = pair.source, pair.rhythm
     assert item is not None
     if settings.start_s:
@@ -335,6 +335,6 @@ def _bpm_at(job: Job, source: Item) -> float:
 
 
 def _map_from(tempo_map: TempoMap, beat: float) -> TempoMap:
-    """Return what a tempo map says from a beat on, which becomes beat 0."""
+    """Return a tempo map from a beat on, which becomes beat 0."""
     later = tuple((at - beat, bpm) for at, bpm in tempo_map.changes if at > beat)
     return TempoMap(((0.0, tempo_map.bpm_at(beat)), *later))

@@ -1,47 +1,48 @@
-"""The commands that say what a recording holds: `transcribe`, `separate` and `extract`."""
+"""The commands that analyse recordings: `transcribe`, `separate` and `extract`."""
 
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import transform
 from daw_bridge.commands.options import (
     BitDepth,
-    Device,
+    Compute,
     DryRun,
-    Json,
+    Existing,
     Overwrite,
     Plot,
     Preset,
-    Quiet,
-    SkipExisting,
-    Threads,
-    Verbose,
     check_bit_depth,
-    check_choice_of_existing,
     class_list,
     option,
+    option_groups,
 )
-from daw_bridge.commands.reporting import is_told, print_failure, print_json, print_table, progress
-from daw_bridge.devices import set_up_device
-from daw_bridge.logs import set_up_logging
-from daw_bridge.take_report import Show, count_events, depth_of, form_of
-from daw_bridge.work import OUT_FOLDER, check_ending, check_outputs, default_place, identity, is_same_file
+from daw_bridge.commands.reporting import Console, print_json, print_table
+from daw_bridge.render_job import (
+    OUT_FOLDER,
+    check_ending,
+    check_outputs,
+    default_place,
+    identity,
+    is_same_file,
+)
+from daw_bridge.take_report import Report, count_events, depth_of, form_of
 from transform.errors import AudioError, CheckpointError, SettingsError
 
 if TYPE_CHECKING:
-    from transform.audio import Recording
-    from transform.engine import Redrummer
-    from transform.events import DrumEvent, Rhythm
+    from transform.audio import Progress
     from transform.listening import Listening
 
 STEMS_FOLDER = OUT_FOLDER / "stems"
 
 
+@option_groups()
 def transcribe(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
     output: Annotated[
@@ -49,30 +50,26 @@ def transcribe(
     ] = None,
     plot: Plot = None,
     preset: Preset = "default",
-    device: Device = "auto",
-    threads: Threads = None,
+    *,
+    compute: Compute,
     overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Write the hits of a drum recording as General MIDI: five classes, with velocities."""
-    from transform.audio import Recording, write_bytes_atomic
+    from transform.audio import write_bytes_atomic
 
-    set_up_logging(quiet, verbose)
-    with Recording.open(Path(audio)) as recording:
+    with transform.Recording.open(Path(audio)) as recording:
         output = output or default_place(OUT_FOLDER / f"{recording.name}.mid")
         check_ending(output, (".mid", ".midi"))
         check_ending(plot, (".png",))
         check_outputs([output, plot], [Path(audio)], overwrite=overwrite)
 
-        from transform.engine import Redrummer
         from transform.midi import write_midi
 
-        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
+        redrummer = compute.load(preset)
         began_s = time.perf_counter()
-        with progress(quiet) as show:
-            detected = redrummer.listen(recording, progress=show).at_attacks()
+        with console.progress() as progress:
+            detected = redrummer.listen(recording, progress=progress).at_attacks()
         rhythm = _rhythm(detected)
         write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
         if plot:
@@ -80,62 +77,71 @@ def transcribe(
 
             plot_transcription(plot, recording, detected.activations, rhythm.events, overwrite=overwrite)
         seconds = time.perf_counter() - began_s
-    if as_json:
+    counts = count_events(rhythm.events)
+    if console.as_json:
         report = {
             "audio": audio,
             "output": str(output),
             "plot": str(plot) if plot else None,
             "duration_s": round(rhythm.length_s, 6),
             "bpm": rhythm.bpm,
-            "counts": count_events(rhythm.events),
-            "events": [_event(event) for event in rhythm.events],
+            "counts": counts,
+            "events": [
+                {
+                    "onset_s": round(event.onset_s, 5),
+                    "class": event.drum_class,
+                    "velocity": round(event.velocity, 4),
+                    "articulation": event.articulation,
+                }
+                for event in rhythm.events
+            ],
             "seconds": round(seconds, 3),
         }
         print_json(report)
-    elif not quiet:
-        counts = ", ".join(f"{n} {name}" for name, n in count_events(rhythm.events).items() if n)
-        typer.echo(f"{output}: {len(rhythm.events)} hits ({counts}) in {rhythm.length_s:.2f} s")
-        if rhythm.bpm is None:
-            typer.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
-        if plot:
-            typer.echo(f"  picture: {plot}")
+    by_class = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+    console.echo(f"{output}: {len(rhythm.events)} hits ({by_class}) in {rhythm.length_s:.2f} s")
+    if rhythm.bpm is None:
+        console.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
+    if plot:
+        console.echo(f"  picture: {plot}")
 
 
+@option_groups()
 def separate(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="The drum recordings.")],
     out: Annotated[Path, option("DIR", "Where each recording gets a folder of its name.")] = STEMS_FOLDER,
     classes: Annotated[str | None, option("KD,SD", "Write the stems of these classes only.", "all")] = None,
     preset: Preset = "default",
-    device: Device = "auto",
-    threads: Threads = None,
+    *,
+    compute: Compute,
     bit_depth: BitDepth = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the stems: DIR/NAME/NAME.png.")] = False,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
+    existing: Existing,
     dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Take drum recordings apart into stems that add up to them.
 
     The stems of NAME.wav are DIR/NAME/NAME_KD.wav (kick), _SD (snare), _TT (toms), _HH (hi-hats) and _CY
     (cymbals), as long as the recording, in its sample rate, channels and bit depth.
     """
-    set_up_logging(quiet, verbose)
-    check_choice_of_existing(overwrite, skip_existing)
     check_bit_depth(bit_depth)
-    wanted = class_list(classes)
+    drum_classes = class_list(classes)
     if out == STEMS_FOLDER:
         default_place(out / "-")
-    tasks = [
-        _Separation.of(path, out, wanted, plot=plot, bit_depth=bit_depth, overwrite=overwrite) for path in audio
-    ]
+    tasks = []
+    for path in map(Path, audio):
+        folder = out / path.stem
+        task = _Separation(
+            audio=path,
+            stems={name: folder / f"{path.stem}_{name}.wav" for name in drum_classes},
+            plot=folder / f"{path.stem}.png" if plot else None,
+            bit_depth=bit_depth,
+            overwrite=existing.overwrite,
+        )
+        tasks.append(task)
     _check_separations(tasks)
-
-    from transform.engine import Redrummer
-
-    redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
+    redrummer = compute.load(preset)
     if redrummer.separator is None:
         raise CheckpointError(
             f"preset {preset} has no separator", hint="`redrum presets list` says what each preset holds"
@@ -143,61 +149,55 @@ def separate(
     n_failed = 0
     for task in tasks:
         try:
-            if skip_existing and all(path.exists() for path in task.outputs):
+            if existing.skip_existing and all(path.exists() for path in task.outputs):
                 report = task.about() | {"skipped": True}
             elif dry_run:
                 task.check()
                 report = task.about() | {"dry_run": True}
             else:
-                with progress(quiet) as show:
-                    report = task.done(redrummer, show)
+                with console.progress() as progress:
+                    report = task.run(redrummer, progress)
         except Exception as err:  # one failing recording does not stop the others
-            print_failure({"audio": str(task.audio)}, err, as_json)
+            console.print_failure({"audio": str(task.audio)}, err)
             n_failed += 1
         else:
-            _print_separation(report, as_json, quiet)
+            _print_separation(report, console)
     if n_failed:
         raise typer.Exit(1)
 
 
+@option_groups()
 def extract(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
     out: Annotated[Path, option("KITDIR", "The kit: a new folder, or an empty one.", False)],
     preset: Preset = "default",
-    device: Device = "auto",
-    threads: Threads = None,
+    *,
+    compute: Compute,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a kit that was extracted before.")
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Save the hits of a drum recording as one-shots, with an .sfz that samplers load.
 
     KITDIR gets KD_1.wav, KD_2.wav, ... by class and rising level, in the sample rate, channels and bit depth of
     the recording, and AUDIO.sfz on General MIDI keys.
     """
-    from transform.audio import Recording
     from transform.one_shots import check_kit_folder
 
-    set_up_logging(quiet, verbose)
-    with Recording.open(Path(audio)) as recording:
+    with transform.Recording.open(Path(audio)) as recording:
         if is_same_file(Path(audio).parent, out):
             raise SettingsError(
                 f"{audio} is an input, which is never replaced", hint="choose another folder for the kit"
             )
         check_kit_folder(out, overwrite=overwrite)
-
-        from transform.engine import Redrummer
-
-        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
-        with progress(quiet) as show:
-            report = {"audio": audio} | _extracted(redrummer, recording, out, overwrite, show)
-    if as_json:
+        redrummer = compute.load(preset)
+        with console.progress() as progress:
+            report = {"audio": audio} | _extracted(redrummer, recording, out, overwrite, progress)
+    if console.as_json:
         print_json(report)
-    elif not quiet:
-        _print_kit(report)
+    elif not console.quiet:
+        _print_kit(report, console)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,41 +210,31 @@ class _Separation:
     bit_depth: str | None
     overwrite: bool
 
-    @classmethod
-    def of(cls, audio: str, out: Path, classes: Sequence[str], *, plot: bool, **options: Any) -> "_Separation":
-        path = Path(audio)
-        folder = out / path.stem
-        stems = {drum_class: folder / f"{path.stem}_{drum_class}.wav" for drum_class in classes}
-        return cls(audio=path, stems=stems, plot=folder / f"{path.stem}.png" if plot else None, **options)
-
     @property
     def outputs(self) -> list[Path]:
         """All that is written."""
         return [*self.stems.values(), *filter(None, [self.plot])]
 
-    def about(self) -> dict[str, Any]:
-        """Return what is known before the work."""
+    def about(self) -> Report:
+        """Return the report before the separation."""
         return {"audio": str(self.audio), "output": str(next(iter(self.stems.values())).parent)}
 
     def check(self) -> None:
         """Raise an error now for a recording that cannot be read or a stem that could not be written."""
-        from transform.audio import Recording, check_output
+        from transform.files import check_output
 
-        Recording.open(self.audio).close()
+        transform.Recording.open(self.audio).close()
         for path in self.outputs:
             check_output(path, overwrite=self.overwrite)
 
-    def done(self, redrummer: "Redrummer", show: Show | None) -> dict[str, Any]:
-        """Write the stems and their picture, and return the report of it."""
-        from transform.audio import Recording
+    def run(self, redrummer: "transform.Redrummer", progress: "Progress | None") -> Report:
+        """Write the stems and their picture, and return the report of them."""
         from transform.stem_files import write_stems
 
         began_s = time.perf_counter()
         self.check()
-        with Recording.open(self.audio) as recording:
-            if show:
-                show("transcribe", 0.0)
-            detected = redrummer.listen(recording)
+        with transform.Recording.open(self.audio) as recording:
+            detected = redrummer.listen(recording, progress=progress)
             assert detected.stems is not None
             confidence, notes = _drum_confidence(detected)
             written = write_stems(
@@ -253,7 +243,7 @@ class _Separation:
                 self.stems,
                 bit_depth=self.bit_depth,
                 overwrite=self.overwrite,
-                progress=show,
+                progress=progress,
             )
             if self.plot:
                 from transform.pictures import plot_stems
@@ -305,24 +295,26 @@ def _check_separations(tasks: Sequence[_Separation]) -> None:
 
 
 def _extracted(
-    redrummer: "Redrummer", recording: "Recording", out: Path, overwrite: bool, show: Show | None
-) -> dict[str, Any]:
+    redrummer: "transform.Redrummer",
+    recording: "transform.Recording",
+    out: Path,
+    overwrite: bool,
+    progress: "Progress | None",
+) -> Report:
     """Save a recording's hits as a kit, and return the report of it."""
     from transform.bank import Bank
     from transform.events import CLASS_NAMES
     from transform.one_shots import missing_classes, save_kit
 
     began_s = time.perf_counter()
-    tell = show or (lambda stage, share: None)
-    tell("transcribe", 0.0)
-    detected = redrummer.listen(recording)
-    tell("extract", 0.0)
+    detected = redrummer.listen(recording, progress=progress)
+    if progress:
+        progress("extract", 0.0)
     bank = Bank.of_recording(recording, detected.events, detected.stems)
     if not bank.sets:
         raise _nothing_detected(recording)
-    confidence, doubts = _drum_confidence(detected)
+    confidence, notes = _drum_confidence(detected)
     kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
-    notes = list(doubts)
     notes += [f"no {CLASS_NAMES[c]} is heard alone: there is none in the kit" for c in missing_classes(bank)]
     if kit.gain_db < 0:
         notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
@@ -341,57 +333,43 @@ def _extracted(
     }
 
 
-def _drum_confidence(detected: "Listening") -> tuple[float | None, tuple[str, ...]]:
+def _drum_confidence(detected: "Listening") -> tuple[float | None, list[str]]:
     """Return how sure it is that a recording is drums, None without any hit, and notes on it for the user."""
     from transform.transcriber import doubts, drum_confidence
 
     recording = detected.recording
     if not detected.events:
-        return None, (f"no drum hits are heard in {recording.name}",)
+        return None, [f"no drum hits are heard in {recording.name}"]
     confidence = drum_confidence(recording)
-    return round(confidence, 3), doubts(recording.name, confidence)
+    return round(confidence, 3), list(doubts(recording.name, confidence))
 
 
-def _rhythm(detected: "Listening") -> "Rhythm":
+def _rhythm(detected: "Listening") -> "transform.Rhythm":
     """Return what a recording plays, at the tempo that it states."""
-    from transform.events import TempoMap
-
     rhythm = detected.rhythm()
     if not rhythm.events:
         raise _nothing_detected(detected.recording)
     tempo = detected.recording.tempo_bpm()
-    return replace(rhythm, tempo_map=TempoMap.constant(tempo[0]) if tempo else None)
+    return replace(rhythm, tempo_map=transform.TempoMap.constant(tempo[0]) if tempo else None)
 
 
-def _nothing_detected(recording: "Recording") -> AudioError:
+def _nothing_detected(recording: "transform.Recording") -> AudioError:
     return AudioError(
         f"no drum hits are heard in {recording.name}",
         hint="give a drum recording, at a level where its hits stand out",
     )
 
 
-def _event(event: "DrumEvent") -> dict[str, object]:
-    return {
-        "onset_s": round(event.onset_s, 5),
-        "class": event.drum_class,
-        "velocity": round(event.velocity, 4),
-        "articulation": event.articulation,
-    }
-
-
-def _print_separation(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    if not is_told(report, f"would hold the stems of {report['audio']}", as_json, quiet):
-        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
+def _print_separation(report: Report, console: Console) -> None:
+    if not console.is_reported(report, f"would hold the stems of {report['audio']}"):
+        console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
         for drum_class, stem in report["stems"].items():
             level = f"{stem['level_db']:.1f} dB" if stem["peak_db"] > -120 else "silent"
-            typer.echo(f"  {drum_class} {level:>9}  {stem['file']}")
-        for note in report["notes"]:
-            typer.echo(f"  {note}")
-        if report["plot"]:
-            typer.echo(f"  picture: {report['plot']}")
+            console.echo(f"  {drum_class} {level:>9}  {stem['file']}")
+        console.print_notes(report)
 
 
-def _print_kit(report: dict[str, Any]) -> None:
+def _print_kit(report: Report, console: Console) -> None:
     from transform.events import CLASS_NAMES
 
     one_shots = report["one_shots"]
@@ -403,5 +381,4 @@ def _print_kit(report: dict[str, Any]) -> None:
         figures = f"{one['level_db']:.1f} dB", f"{one['length_s']:.2f} s", f"{one['source_s']:.3f} s"
         rows.append((one["file"], kind, *figures))
     print_table(rows)
-    for note in report["notes"]:
-        typer.echo(f"  {note}")
+    console.print_notes(report)

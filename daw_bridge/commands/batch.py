@@ -1,45 +1,38 @@
 """The command `batch`: many recordings, one plan."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from daw_bridge.commands.options import (
-    BitDepth,
-    Device,
-    DrumMap,
+    Compute,
     DryRun,
-    Json,
+    Existing,
     Page,
     Preset,
-    Quiet,
     SkipExisting,
-    Threads,
-    Verbose,
-    check_bit_depth,
-    check_choice_of_existing,
+    TakeForm,
     option,
+    option_groups,
     rhythm_names,
-    sound_options,
 )
-from daw_bridge.commands.reporting import print_failure, print_json, print_table, progress, time_of
-from daw_bridge.commands.sessions import PROJECTS, redrum_projects
-from daw_bridge.devices import set_up_device
-from daw_bridge.logs import set_up_logging
+from daw_bridge.commands.reporting import Console, print_json, print_table, time_of
+from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
+from daw_bridge.render_job import OUT_FOLDER, default_place
 from daw_bridge.take_report import form_of
-from daw_bridge.work import OUT_FOLDER, default_place
 from transform.errors import RedrumError, SettingsError
-from transform.terminal import one_line
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
-    from daw_bridge.plan import Item
+    from daw_bridge.plan import BatchItem, PlanSettings
 
 
-@sound_options()
+@option_groups()
 def batch(
     paths: Annotated[
         list[Path] | None,
@@ -75,10 +68,8 @@ def batch(
     preset: Preset = "default",
     *,
     given: dict[str, Any],
-    device: Device = "auto",
-    threads: Threads = None,
-    bit_depth: BitDepth = None,
-    drum_map: DrumMap = "auto",
+    compute: Compute,
+    form: TakeForm,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
     tracks: Annotated[
@@ -93,9 +84,7 @@ def batch(
     ] = False,
     skip_existing: SkipExisting = False,
     dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Let many drum recordings play another rhythm; run it again to go on where it stopped.
 
@@ -104,9 +93,7 @@ def batch(
     SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
     The takes of a Live set SET.als go into a folder beside it, SET-redrum.
     """
-    set_up_logging(quiet, verbose)
-    check_choice_of_existing(overwrite, skip_existing)
-    check_bit_depth(bit_depth)
+    existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
     projects = [path for path in paths or () if path.suffix.lower() in PROJECTS]
     recordings = [path for path in paths or () if path not in projects]
     if not rhythm and (recordings or not projects):
@@ -116,156 +103,163 @@ def batch(
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
-    is_done = not projects or redrum_projects(
-        projects,
-        rhythm,
-        given,
-        preset=preset,
-        device=set_up_device(device, threads),
-        tracks=tracks,
-        items=chosen.split(",") if chosen else (),
-        drum_map=drum_map,
-        bit_depth=bit_depth,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        keep_going=keep_going,
-        dry_run=dry_run,
-        as_json=as_json,
-        quiet=quiet,
-    )
-    if projects and (not recordings or not (is_done or keep_going)):
-        raise typer.Exit(0 if is_done else 1)
+    is_done = True
+    if projects:
+        request = TakeRequest(
+            rhythm=rhythm,
+            given=given,
+            preset=preset,
+            compute=compute,
+            form=form,
+            dry_run=dry_run,
+            console=console,
+        )
+        is_done = ProjectBatch(
+            paths=projects,
+            tracks=tracks,
+            items=chosen.split(",") if chosen else (),
+            existing=existing,
+            keep_going=keep_going,
+        ).redrum(request)
+        if not recordings or not (is_done or keep_going):
+            raise typer.Exit(0 if is_done else 1)
 
-    from daw_bridge.batch import BatchSettings, default_jobs, preview, run
-    from daw_bridge.plan import SHEET_ENDINGS, PlanSettings, plan
+    from daw_bridge.batch import BatchSettings, default_jobs
+    from daw_bridge.plan import PlanSettings
 
-    if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
-        raise SettingsError("no recordings are given", hint="give files or folders, or a job sheet as --rhythm")
-    common = PlanSettings(
+    plan_settings = PlanSettings(
         out=out,
         name=name,
         preset=preset,
         given=given,
-        drum_map=drum_map,
-        bit_depth=bit_depth,
+        drum_map=form.drum_map,
+        bit_depth=form.bit_depth,
         plots=plot or page is not None,
     )
-    if out == OUT_FOLDER:
-        default_place(out / "-")
-    items = plan(recordings, rhythm, common)
-    if page:
-        _check_page(page, recordings, out, items)
     settings = BatchSettings(
         out=out,
-        device=set_up_device(device, threads),
-        jobs=jobs or default_jobs(threads),
+        device=compute.set_up(),
+        jobs=jobs or default_jobs(compute.threads),
         overwrite=overwrite,
         skip_existing=skip_existing,
         keep_going=keep_going,
         scheduler=scheduler,
     )
-    if dry_run:
-        outcomes = list(preview(items, settings))
-        for n, outcome in enumerate(outcomes, 1):
-            _print_outcome(outcome, f"[{n}/{len(items)}]", as_json, quiet, is_dry=True)
-        if not (as_json or quiet):
-            _print_estimate(outcomes, settings)
-    else:
-        outcomes = []
-        with progress(quiet) as show, closing(run(items, settings, show)) as known:
-            for outcome in known:
-                outcomes.append(outcome)
-                _print_outcome(outcome, f"[{len(outcomes)}/{len(items)}]", as_json, quiet)
-        if not (as_json or quiet):
-            _print_summary(outcomes, n_left=len(items) - len(outcomes), out=out)
-        if page:
-            _write_page(page, items, outcomes, quiet=as_json or quiet)
+    recording_batch = _RecordingBatch(_planned(recordings, rhythm, plan_settings, page), settings, console)
+    outcomes = recording_batch.preview() if dry_run else recording_batch.run(page)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def _check_page(page: Path, recordings: list[Path], out: Path, items: "list[Item]") -> None:
-    """Raise an error now for a page that could not be written later; an older page is replaced."""
+def _planned(
+    recordings: list[Path], rhythm: str, settings: "PlanSettings", page: Path | None
+) -> "list[BatchItem]":
+    """Return the plan of a batch, after checking that its page could be written; an older one is replaced."""
+    from daw_bridge.job_sheet import SHEET_ENDINGS
     from daw_bridge.page import check_apart, check_page, check_place
+    from daw_bridge.plan import plan
 
-    check_apart(page, (path for item in items for path in (item.output, item.plot)))
-    check_page(page, overwrite=True)
-    check_place(page, recordings, out)
-
-
-def _write_page(page: Path, items: "list[Item]", outcomes: "list[Outcome]", *, quiet: bool) -> None:
-    """Write a page of what a batch made or found made, in the order of its plan."""
-    from daw_bridge.page import PageItem, write_page
-
-    known = {outcome.item.output: outcome for outcome in outcomes}
-    shown = []
-    for item in items:
-        outcome = known.get(item.output)
-        report = outcome.report if outcome else {"error": "not begun"}
-        output = None if outcome is None or outcome.status == "failed" else item.output
-        shown.append(
-            PageItem(
-                source=item.source,
-                rhythm=item.rhythm,
-                drum_map=item.drum_map,
-                output=output,
-                plot=item.plot,
-                report=report,
-            )
-        )
-    index = write_page(page, shown, overwrite=True)
-    if not quiet:
-        typer.echo(f"listen to all in {index}")
+    if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
+        raise SettingsError("no recordings are given", hint="give files or folders, or a job sheet as --rhythm")
+    if settings.out == OUT_FOLDER:
+        default_place(OUT_FOLDER / "-")
+    items = plan(recordings, rhythm, settings)
+    if page:
+        check_apart(page, (path for item in items for path in (item.output, item.plot)))
+        check_page(page, overwrite=True)
+        check_place(page, recordings, settings.out)
+    return items
 
 
-def _print_outcome(outcome: "Outcome", place: str, as_json: bool, quiet: bool, *, is_dry: bool = False) -> None:
-    item, status, report = outcome
-    about: dict[str, Any] = {
-        "source": str(item.source),
-        "rhythm": str(item.rhythm.path),
-        "output": str(item.output),
-        "plot": str(item.plot) if item.plot else None,
-    }
-    if status == "failed":
-        err = RedrumError(report["error"], hint=report["hint"])
-        print_failure(about, err, as_json)
-        return
-    if as_json:
-        marks = {"dry_run": is_dry, "unchanged": status == "unchanged", "skipped": status == "skipped"}
-        print_json(report | about | {name: True for name, holds in marks.items() if holds})
-    elif not quiet:
-        what = {"unchanged": "unchanged", "skipped": "exists already, skipped"}.get(status)
-        if what is None and is_dry:
-            what = f"would be {item.source} playing {item.rhythm.name}"
-        typer.echo(one_line(f"{place} {item.output}: {what or _made(report)}"))
+@dataclass(frozen=True)
+class _RecordingBatch:
+    """A planned batch of recordings, and where its outcomes are printed."""
 
+    items: "Sequence[BatchItem]"
+    settings: "BatchSettings"
+    console: Console
 
-def _made(report: dict[str, Any]) -> str:
-    return f"{report['duration_s']:.2f} s, {form_of(report)}"
+    def preview(self) -> "list[Outcome]":
+        """Print what would become of each item and how long that takes, and return it."""
+        from daw_bridge.batch import estimate_s, preview
 
+        outcomes: list[Outcome] = []
+        for outcome in preview(self.items, self.settings):
+            outcomes.append(outcome)
+            self._print(outcome, len(outcomes), is_dry=True)
+        recorded_s = sum(report["duration_s"] for _, status, report in outcomes if status == "done")
+        took_s, how = estimate_s(recorded_s, self.settings)
+        n = Counter(outcome.status for outcome in outcomes)
+        if self.console.is_plain:
+            counts = f"{n['done']} to make, {n['unchanged']} unchanged, {n['skipped']} skipped"
+            typer.echo(f"\n{counts}, {n['failed']} failing")
+        if n["done"]:
+            self.console.echo(f"about {time_of(took_s)} for {time_of(recorded_s)} of recordings, {how}")
+        return outcomes
 
-def _print_estimate(outcomes: "list[Outcome]", settings: "BatchSettings") -> None:
-    from daw_bridge.batch import estimate_s
+    def run(self, page: Path | None) -> "list[Outcome]":
+        """Make the results and their page, print what became of each item, and return it."""
+        from daw_bridge.batch import run
 
-    recorded_s = sum(report["duration_s"] for _, status, report in outcomes if status == "done")
-    took_s, how = estimate_s(recorded_s, settings)
-    n = Counter(outcome.status for outcome in outcomes)
-    typer.echo(
-        f"\n{n['done']} to make, {n['unchanged']} unchanged, {n['skipped']} skipped, {n['failed']} failing"
-    )
-    if n["done"]:
-        typer.echo(f"about {time_of(took_s)} for {time_of(recorded_s)} of recordings, {how}")
+        outcomes: list[Outcome] = []
+        with self.console.progress() as progress, closing(run(self.items, self.settings, progress)) as results:
+            for outcome in results:
+                outcomes.append(outcome)
+                self._print(outcome, len(outcomes))
+        if self.console.is_plain:
+            self._print_summary(outcomes)
+        if page:
+            self._write_page(page, outcomes)
+        return outcomes
 
+    def _print(self, outcome: "Outcome", place: int, *, is_dry: bool = False) -> None:
+        item, status, report = outcome
+        about: dict[str, Any] = {
+            "source": str(item.source),
+            "rhythm": str(item.rhythm.path),
+            "output": str(item.output),
+            "plot": str(item.plot) if item.plot else None,
+        }
+        if status == "failed":
+            self.console.print_failure(about, RedrumError(report["error"], hint=report["hint"]))
+        elif self.console.as_json:
+            marks = {"dry_run": is_dry, "unchanged": status == "unchanged", "skipped": status == "skipped"}
+            print_json(report | about | {name: True for name, holds in marks.items() if holds})
+        else:
+            what = {"unchanged": "unchanged", "skipped": "exists already, skipped"}.get(status)
+            if what is None and is_dry:
+                what = f"would be {item.source} playing {item.rhythm.name}"
+            what = what or f"{report['duration_s']:.2f} s, {form_of(report)}"
+            self.console.echo(f"[{place}/{len(self.items)}] {item.output}: {what}")
 
-def _print_summary(outcomes: "list[Outcome]", *, n_left: int, out: Path) -> None:
-    n = Counter(outcome.status for outcome in outcomes)
-    typer.echo("")
-    rows = [("ITEMS", "STATUS")]
-    rows += [(str(n[status]), status) for status in ("done", "unchanged", "skipped", "failed") if n[status]]
-    if n_left:
-        rows.append((str(n_left), "not begun"))
-    print_table(rows)
-    if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+    def _print_summary(self, outcomes: "Sequence[Outcome]") -> None:
+        n = Counter[str](outcome.status for outcome in outcomes)
+        n["not begun"] = len(self.items) - len(outcomes)
         typer.echo("")
-        print_table([("FAILED", "WHY"), *((str(item.source), report["error"]) for item, _, report in failed)])
-    typer.echo(f"\nwritten down in {out / 'manifest.jsonl'}")
+        statuses = ("done", "unchanged", "skipped", "failed", "not begun")
+        print_table([("ITEMS", "STATUS"), *((str(n[status]), status) for status in statuses if n[status])])
+        if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+            typer.echo("")
+            rows = ((str(item.source), report["error"]) for item, _, report in failed)
+            print_table([("FAILED", "WHY"), *rows])
+        typer.echo(f"\nwritten down in {self.settings.out / 'manifest.jsonl'}")
+
+    def _write_page(self, page: Path, outcomes: "Sequence[Outcome]") -> None:
+        """Write a page of the results that were made or found, in the order of the plan."""
+        from daw_bridge.page import PageItem, write_page
+
+        by_output = {outcome.item.output: outcome for outcome in outcomes}
+        shown = []
+        for item in self.items:
+            outcome = by_output.get(item.output)
+            shown.append(
+                PageItem(
+                    source=item.source,
+                    rhythm=item.rhythm,
+                    drum_map=item.drum_map,
+                    output=None if outcome is None or outcome.status == "failed" else item.output,
+                    plot=item.plot,
+                    report=outcome.report if outcome else {"error": "not begun"},
+                )
+            )
+        self.console.echo(f"listen to all in {write_page(page, shown, overwrite=True)}")

@@ -18,13 +18,12 @@ from daw_bridge.commands.analysis import extract, separate, transcribe
 from daw_bridge.commands.batch import batch
 from daw_bridge.commands.library import presets_app, rhythms_app
 from daw_bridge.commands.live import live_app
-from daw_bridge.commands.options import Device, Json, Preset, Quiet, Verbose, option
+from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
-from daw_bridge.commands.reporting import print_error, print_json, progress, what_failed
+from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
 from daw_bridge.devices import resolve_device
-from daw_bridge.logs import set_up_logging
-from daw_bridge.work import OUT_FOLDER
+from daw_bridge.render_job import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
 from transform.terminal import guard_output
 
@@ -58,7 +57,7 @@ class _Redrum(TyperGroup):
                 )
             raise
         except BrokenPipeError:
-            raise  # whoever read our output has enough of it
+            raise  # the reader of our output has ended
         except OSError as err:
             _log.debug("the cause", exc_info=True)
             self._report(*what_failed(err))
@@ -94,22 +93,22 @@ def main() -> None:
 
 
 def _end_tidily() -> None:
-    """Let whoever ends this process (a DAW, a time limit, a closed terminal) leave no unfinished file."""
+    """Leave no unfinished file where a DAW, a time limit or a closed terminal ends this process."""
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # Windows has no SIGHUP, the others have no SIGBREAK
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Interrupt as Ctrl-C does, once: a shell and the system both tell that a terminal is closed."""
+    """Interrupt as Ctrl-C does, once: a shell and the system both signal that a terminal is closed."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(is_requested: bool) -> None:
     """Print the version and those of what results depend on, none of which is imported for it."""
-    if asked:
+    if is_requested:
         from transform.presets import DEFAULT_PRESET, load_preset
 
         for name, distribution in (("redrum", "latent-redrum"), ("torch", "torch")):
@@ -142,6 +141,7 @@ def train(ctx: typer.Context) -> None:
 
 
 @app.command()
+@option_groups()
 def bench(
     data: Annotated[Path, option("PACK", "A folder that `redrum train pack` made.")] = Path("runs/pack"),
     items: Annotated[int | None, option("N", "Pairs; a tenth as many real loops play, too.", "200")] = None,
@@ -156,18 +156,16 @@ def bench(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew; else a stopped run goes on.")
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    console: Console,
 ) -> None:
     """Measure a preset on held-out kits and rhythms, against the exact answers."""
-    set_up_logging(quiet, verbose)
     if speed:
         from training.bench.speed import measure_speed, write_speed
 
-        with progress(quiet) as show:
+        with console.progress() as progress:
             this = (sys.executable, "-m", "daw_bridge")
-            result = measure_speed(preset, redrum=this, device=resolve_device(device), progress=show)
+            result = measure_speed(preset, redrum=this, device=resolve_device(device), progress=progress)
         written = write_speed(result, out)
     elif device != "auto":
         raise SettingsError("only the speed is measured on a device", hint="leave --device out, or add --speed")
@@ -180,30 +178,24 @@ def bench(
             given |= {"n_pairs": items, "n_loops": -(-items // 10)}
         if seed is not None:
             given["seed"] = seed
-        with progress(quiet) as show:
-            result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=show)
+        with console.progress() as progress:
+            result = run_benchmark(data, out, BenchSettings(**given), overwrite=overwrite, progress=progress)
         written = write_report(result, out)
-    if as_json:
+    if console.as_json:
         for row in result["rows"]:
             print_json(row)
-    elif not quiet:
+    elif not console.quiet:
         typer.echo(written[0].read_text(encoding="utf-8").partition("## What the columns mean")[0].rstrip())
         typer.echo(f"\nwritten: {', '.join(map(str, written))}")
 
 
 @app.command()
-def doctor(
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Say what works here and what does not, each failure with its cure."""
-    from daw_bridge.commands.reporting import print_checks
+@option_groups()
+def doctor(device: Device = "auto", *, console: Console) -> None:
+    """Report what works here and what does not, each failure with its cure."""
     from daw_bridge.doctor import examine
 
-    set_up_logging(quiet, verbose)
-    print_checks(examine(device), as_json, quiet)
+    console.print_checks(examine(device))
 
 
 if __name__ == "__main__":

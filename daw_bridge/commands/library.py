@@ -4,34 +4,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+import transform
 from daw_bridge.commands.options import (
-    Device,
+    Compute,
     Json,
     Overwrite,
     Preset,
     Quiet,
     RhythmBpm,
-    Threads,
     Verbose,
     option,
+    option_groups,
     preset_names,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import print_error, print_json, print_table, progress
-from daw_bridge.devices import set_up_device
-from daw_bridge.logs import set_up_logging
-from daw_bridge.take_report import Show
-from daw_bridge.work import check_ending
+from daw_bridge.commands.reporting import Console, print_error, print_json, print_table
+from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
 from transform.settings import RenderSettings, read_options
-
-if TYPE_CHECKING:
-    from transform.events import Rhythm
 
 rhythms_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own."
@@ -78,6 +73,7 @@ def show_rhythm(
 
 
 @rhythms_app.command("add")
+@option_groups()
 def add_own_rhythm(
     name: Annotated[
         str,
@@ -88,15 +84,16 @@ def add_own_rhythm(
     ] = None,
     rhythm_bpm: RhythmBpm = None,
     preset: Preset = "default",
-    device: Device = "auto",
-    threads: Threads = None,
+    *,
+    compute: Compute,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Add a rhythm to your own: a MIDI file, or what a drum recording plays."""
     from transform.library import add_rhythm, resolve_rhythm
+    from transform.midi import write_midi
 
-    set_up_logging(quiet, verbose)
+    console = Console(quiet=quiet, verbose=verbose)
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
         raise RhythmError(f"{path} does not exist", hint="check the spelling and the current folder")
@@ -104,27 +101,18 @@ def add_own_rhythm(
         added = add_rhythm(path, name)
     else:
         tempo = read_options(RenderSettings, {"rhythm_bpm": rhythm_bpm}).get("rhythm_bpm")
-        with TemporaryDirectory(prefix="redrum-") as folder, progress(quiet) as show:
+        with (
+            transform.Recording.open(path) as recording,
+            TemporaryDirectory(prefix="redrum-") as folder,
+            console.progress() as progress,
+        ):
+            if progress:
+                progress("transcribe", 0.0)
+            bpm: float | Literal["auto"] | None = tempo or (None if recording.tempo_bpm() else "auto")
             midi = Path(folder) / f"{path.stem}.mid"
-            midi.write_bytes(_transcribed(path, tempo, preset, set_up_device(device, threads), show))
+            midi.write_bytes(write_midi(compute.load(preset).rhythm_of(recording, bpm)))
             added = add_rhythm(midi, name)
-    if not quiet:
-        typer.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
-
-
-def _transcribed(
-    path: Path, bpm: "float | Literal['auto'] | None", preset: str, device: str, show: Show | None
-) -> bytes:
-    """Return what a recording plays as a MIDI file, at a tempo that is given, stated or estimated."""
-    from transform.audio import Recording
-    from transform.engine import Redrummer
-    from transform.midi import write_midi
-
-    with Recording.open(path) as recording:
-        redrummer = Redrummer.load(preset, device=device)
-        if show:
-            show("transcribe", 0.0)
-        return write_midi(redrummer.rhythm_of(recording, bpm or (None if recording.tempo_bpm() else "auto")))
+    console.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
 
 
 @presets_app.command("list")
@@ -158,7 +146,7 @@ def show_preset(
 
     preset = load_preset(name)
     for model in preset.models:
-        preset.weights(model)  # damaged ones are told here, not in the middle of a render
+        preset.weights(model)  # damaged ones are named here, not in the middle of a render
     card = preset.folder / "CARD.md"
     try:
         text = read_bytes(card, most=_LONGEST_CARD_BYTES).decode("utf-8", "replace")
@@ -230,20 +218,20 @@ def _outline(table: Mapping[str, object], depth: int = 0) -> Iterator[str]:
             yield f"{'  ' * depth}{key}: {value}"
 
 
-def _grid(rhythm: "Rhythm") -> Iterator[str]:
+def _grid(rhythm: "transform.Rhythm") -> Iterator[str]:
     """Yield a drum grid, two bars a row, in sixteenths, or in eighth triplets where they fit better."""
     from transform.events import CLASS_NAMES, CLASSES
 
     assert rhythm.tempo_map is not None
     assert rhythm.n_beats is not None
-    places = [(rhythm.tempo_map.beats_at(event.onset_s), event) for event in rhythm.events]
+    strokes = [(rhythm.tempo_map.beats_at(event.onset_s), event) for event in rhythm.events]
     # In steps, not in beats: a coarser grid must not look worse for being coarse.
-    steps = min((4, 3), key=lambda n: sum(abs(beat * n - round(beat * n)) for beat, _ in places))
+    steps = min((4, 3), key=lambda n: sum(abs(beat * n - round(beat * n)) for beat, _ in strokes))
     n_steps, bar = round(rhythm.n_beats * steps), round(rhythm.beats_per_bar * steps)
     loudest: dict[tuple[str, int], float] = {}
-    for beat, event in places:
-        cell = event.drum_class, round(beat * steps) % n_steps
-        loudest[cell] = max(event.velocity, loudest.get(cell, 0.0))
+    for beat, event in strokes:
+        place = event.drum_class, round(beat * steps) % n_steps
+        loudest[place] = max(event.velocity, loudest.get(place, 0.0))
 
     for row in range(0, n_steps, 2 * bar):
         shown = range(row, min(row + 2 * bar, n_steps))
@@ -257,8 +245,8 @@ def _grid(rhythm: "Rhythm") -> Iterator[str]:
     yield ""
 
 
-def _grid_line(title: str, cells: Sequence[str], bar: int) -> str:
-    bars = ("".join(cells[at : at + bar]) for at in range(0, len(cells), bar))
+def _grid_line(title: str, marks: Sequence[str], bar: int) -> str:
+    bars = ("".join(marks[at : at + bar]) for at in range(0, len(marks), bar))
     return f"{title:<10} |{'|'.join(bars)}|"
 
 

@@ -1,16 +1,20 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daw_bridge.devices import set_up_device
 from transform.errors import SettingsError
 from transform.settings import Option, RenderSettings, options_of, read_options
+
+if TYPE_CHECKING:
+    from transform.engine import Redrummer
 
 
 def option(
@@ -25,7 +29,7 @@ def option(
     Args:
         metavar: what the value is.
         text: what it does.
-        default: says in words what happens without it.
+        default: what happens without it, in words.
         names: of the option, where they are not the parameter's.
         complete: the values that a shell offers for the beginning of one.
     """
@@ -64,7 +68,7 @@ Threads = Annotated[
         metavar="N", min=1, help="Threads of the processor that compute.", show_default="all cores but one"
     ),
 ]
-Plot = Annotated[Path | None, option("OUT.png", "Also draw what was heard and made.", False)]
+Plot = Annotated[Path | None, option("OUT.png", "Also draw what was detected and made.", False)]
 Page = Annotated[
     Path | None,
     option("DIR", "Also make a page to listen to, in a folder of its own; it has --plot's pictures.", False),
@@ -78,55 +82,109 @@ SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would be written.")]
 
 
-def sound_options(
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where the models run, and with how many threads."""
+
+    device: Device = "auto"
+    threads: Threads = None
+
+    def set_up(self) -> str:
+        """Let the models compute as requested, and return the device."""
+        return set_up_device(self.device, self.threads)
+
+    def load(self, preset: str = "default") -> "Redrummer":
+        """Return the models of a preset."""
+        from transform.engine import Redrummer
+
+        return Redrummer.load(preset, device=self.set_up())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeForm:
+    """The bit depth of takes, and how MIDI rhythms are read."""
+
+    bit_depth: BitDepth = None
+    drum_map: DrumMap = "auto"
+
+    def __post_init__(self) -> None:
+        check_bit_depth(self.bit_depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """What happens to results that exist already; without either, they are an error."""
+
+    overwrite: Overwrite = False
+    skip_existing: SkipExisting = False
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.skip_existing:
+            raise SettingsError(
+                "--overwrite and --skip-existing contradict each other", hint="give one of them"
+            )
+
+
+def option_groups(
     otherwise: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `RenderSettings`, in the place of its keyword-only parameter `given`.
+    """Let a command take groups of options, each in one parameter.
 
-    The command is called with the fields that its user gives, by name, as `given`.
+    A parameter whose type is a dataclass stands for the options that are its fields. One called `given` stands
+    for the options of `RenderSettings`; it gets the fields that the user gives, by name.
 
     Args:
-        otherwise: by field, what this command says otherwise of its option.
+        otherwise: by field of `RenderSettings`, how this command describes its option otherwise.
     """
-    options = options_of(RenderSettings)
-    options |= {name: replace(options[name], **words) for name, words in (otherwise or {}).items()}
-    parameters = [_parameter(name, about) for name, about in options.items()]
+    sound = options_of(RenderSettings)
+    sound |= {name: replace(sound[name], **words) for name, words in (otherwise or {}).items()}
 
-    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command).parameters
+        groups: dict[str, Any] = {name: p.annotation for name, p in own.items() if is_dataclass(p.annotation)}
+
         @wraps(command)
         def run(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in options}
-            command(**arguments, given=read_options(RenderSettings, given))
+            if "given" in own:
+                given = {name: arguments.pop(name) for name in sound}
+                arguments["given"] = read_options(RenderSettings, given)
+            for name, group in groups.items():
+                arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
+            command(**arguments)
 
-        own = inspect.signature(command).parameters.values()
-        shown = [p for one in own for p in (parameters if one.name == "given" else [one])]
+        shown = list(_shown_parameters(own, sound))
         run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in shown}
         return run
 
-    return with_options
+    return with_groups
 
 
-def _parameter(field: str, about: Option) -> inspect.Parameter:
-    """Return the parameter of a command that an option fills; None: it is not given."""
-    default = _typer_option(about, None)
-    return inspect.Parameter(
-        field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=about.kind | None
-    )
+def _shown_parameters(
+    own: Mapping[str, inspect.Parameter], sound: Mapping[str, Option]
+) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a command as Typer sees them: one for each option, also of the groups."""
+
+    def shown(name: str, kind: Any, default: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+    for name, parameter in own.items():
+        if name == "given":
+            for field_name, about in sound.items():
+                yield shown(field_name, about.kind | None, _typer_option(about, None))
+        elif is_dataclass(parameter.annotation):
+            for field in fields(parameter.annotation):
+                yield shown(field.name, field.type, field.default)
+        else:
+            yield shown(name, parameter.annotation, parameter.default)
 
 
 def in_session(whose_tempo: str) -> dict[str, dict[str, str]]:
-    """Return what the commands that work in a DAW say otherwise of the sound options."""
+    """Return how the commands that work in a DAW describe sound options otherwise."""
     return {
         "length": {"help": "Length of each take; a shorter rhythm loops.", "unset": "source"},
         "source_bpm": {"help": "Tempo of the sources; auto estimates it.", "unset": whose_tempo},
     }
-
-
-def check_choice_of_existing(overwrite: bool, skip_existing: bool) -> None:
-    """Raise SettingsError where results that exist shall be both replaced and left alone."""
-    if overwrite and skip_existing:
-        raise SettingsError("--overwrite and --skip-existing contradict each other", hint="give one of them")
 
 
 def class_list(text: str | None) -> tuple[str, ...]:

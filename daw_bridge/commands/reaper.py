@@ -1,33 +1,25 @@
 """The commands `redrum reaper ...`."""
 
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from daw_bridge.commands.options import (
-    BitDepth,
-    Device,
-    DrumMap,
+    Compute,
     DryRun,
     Json,
     Preset,
     Quiet,
-    Threads,
-    Verbose,
-    check_bit_depth,
+    TakeForm,
     in_session,
     option,
-    sound_options,
+    option_groups,
 )
-from daw_bridge.commands.sessions import work_on
-from daw_bridge.devices import set_up_device
-from daw_bridge.logs import set_up_logging
-
-if TYPE_CHECKING:
-    from transform.engine import Redrummer
+from daw_bridge.commands.reporting import Console, print_changes
+from daw_bridge.commands.sessions import TakeRequest
 
 reaper_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
@@ -40,7 +32,7 @@ def group() -> None:
 
 
 @reaper_app.command()
-@sound_options(in_session("the project's"))
+@option_groups(in_session("the project's"))
 def selected(
     rhythm: Annotated[
         str | None,
@@ -49,64 +41,47 @@ def selected(
     preset: Preset = "default",
     *,
     given: dict[str, Any],
-    device: Device = "auto",
-    threads: Threads = None,
-    bit_depth: BitDepth = None,
-    drum_map: DrumMap = "auto",
+    compute: Compute,
+    form: TakeForm,
     dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Let the items selected in a running REAPER play another rhythm, on new tracks below theirs.
 
     Without --rhythm it is a selected MIDI item; else an item on a track whose name starts with "rhythm" or
     "target"; else, of two selected audio items, the lower track's.
     """
-    set_up_logging(quiet, verbose)
-    check_bit_depth(bit_depth)
-
     from daw_bridge.reaper.running import RunningSession
 
-    with ExitStack() as files:
-        session = files.enter_context(closing(RunningSession.connect()))
-
-        from daw_bridge.takes import Order, settings_of
-        from daw_bridge.work import open_rhythm
-        from transform.engine import Redrummer
-        from transform.library import resolve_rhythm
-
-        found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None
-        order = Order(
-            settings=settings_of(given),
-            rhythm=found,
-            bit_depth=bit_depth,
-            drum_map=drum_map,
-        )
-        load = partial(Redrummer.load, preset, device=set_up_device(device, threads))
-        is_done = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    request = TakeRequest(
+        rhythm=rhythm or "",
+        given=given,
+        preset=preset,
+        compute=compute,
+        form=form,
+        dry_run=dry_run,
+        console=console,
+    )
+    with closing(RunningSession.connect()) as session:
+        is_done = request.redrum_selected(session)
     if not is_done:
         raise typer.Exit(1)
 
 
 @reaper_app.command("run-job")
+@option_groups()
 def run_job_command(
     job: Annotated[Path, typer.Argument(metavar="JOB.json", help="What the action in REAPER wrote.")],
     preset: Preset = "default",
-    device: Device = "auto",
-    threads: Threads = None,
+    *,
+    compute: Compute,
 ) -> None:
     """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
-    set_up_logging(quiet=False, verbose=True)  # nobody sees the terminal: all is in the log file
+    Console(verbose=True)  # there is no terminal: all goes to the log file
 
     from daw_bridge.reaper.job import run_job
 
-    def load() -> "Redrummer":
-        from transform.engine import Redrummer
-
-        return Redrummer.load(preset, device=set_up_device(device, threads))
-
-    if not run_job(job, load):
+    if not run_job(job, partial(compute.load, preset)):
         raise typer.Exit(1)
 
 
@@ -125,18 +100,16 @@ def install_command(
     """Put the actions into REAPER, which must not run; settings are copied before they are changed."""
     from daw_bridge.reaper.install import install, reaper_folder
 
-    _print_changes(install(resources or reaper_folder(), with_server=server), "all is installed already")
+    print_changes(install(resources or reaper_folder(), with_server=server), "all is installed already")
 
 
 @reaper_app.command("doctor")
 def doctor_command(resources: Resources = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Say what the actions in REAPER lack, each failure with its cure."""
-    from daw_bridge.commands.reporting import print_checks
+    """Report what the actions in REAPER lack, each failure with its cure."""
     from daw_bridge.reaper.doctor import examine_reaper
     from daw_bridge.reaper.install import reaper_folder
 
-    set_up_logging(quiet, verbose=False)
-    print_checks(examine_reaper(resources or reaper_folder()), as_json, quiet)
+    Console(as_json=as_json, quiet=quiet).print_checks(examine_reaper(resources or reaper_folder()))
 
 
 @reaper_app.command("uninstall")
@@ -144,9 +117,4 @@ def uninstall_command(resources: Resources = None) -> None:
     """Take all of it out of REAPER again."""
     from daw_bridge.reaper.install import reaper_folder, uninstall
 
-    _print_changes(uninstall(resources or reaper_folder()), "nothing is installed")
-
-
-def _print_changes(changes: list[str], none: str) -> None:
-    for change in changes or [none]:
-        typer.echo(change)
+    print_changes(uninstall(resources or reaper_folder()), "nothing is installed")

@@ -7,29 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
+import transform
 from daw_bridge.commands.options import (
-    BitDepth,
-    Device,
-    DrumMap,
+    Compute,
     DryRun,
-    Json,
-    Overwrite,
+    Existing,
     Page,
     Plot,
     Preset,
-    Quiet,
-    SkipExisting,
-    Threads,
-    Verbose,
-    check_choice_of_existing,
+    TakeForm,
     option,
+    option_groups,
     rhythm_names,
-    sound_options,
 )
-from daw_bridge.commands.reporting import print_report, progress
-from daw_bridge.devices import set_up_device
-from daw_bridge.logs import set_up_logging
-from daw_bridge.work import OUT_FOLDER, Work, check_preset, default_place, open_work
+from daw_bridge.commands.reporting import Console
+from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
+from daw_bridge.take_report import Report
 from transform.errors import SettingsError
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
@@ -41,52 +34,46 @@ DEMO_RHYTHMS = {
 }
 
 
+@option_groups()
 def demo(
     loop: Annotated[
         str, typer.Argument(help="One demo loop; all of them without it.", show_default=False)
     ] = "",
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    compute: Compute,
+    console: Console,
 ) -> None:
     """Redrum the shipped loops into redrummed/demo, with a picture of each.
 
     A second run replaces the files of the first.
     """
-    from transform.audio import Recording
-    from transform.engine import Redrummer
     from transform.library import demo_recordings, find_rhythm
     from transform.midi import read_midi
-    from transform.settings import RenderSettings
 
-    set_up_logging(quiet, verbose)
     loops = demo_recordings()
     chosen = [shipped for shipped in loops if loop in ("", shipped.name)]
     if not chosen:
         names = ", ".join(shipped.name for shipped in loops)
         raise SettingsError(f"there is no demo loop called {loop!r}", hint=f"the demo loops are {names}")
-    settings = RenderSettings(align="beats", length="source", tail="wrap")
-    redrummer = Redrummer.load(device=set_up_device(device, threads))
+    settings = transform.RenderSettings(align="beats", length="source", tail="wrap")
+    redrummer = compute.load()
     for shipped in chosen:
         rhythm_name = DEMO_RHYTHMS[shipped.name]
         output = default_place(OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav")
-        with Recording.open(shipped.path) as source, progress(quiet) as show:
-            work = Work(
+        with transform.Recording.open(shipped.path) as source, console.progress() as progress:
+            job = RenderJob(
                 source=source,
                 rhythm=read_midi(find_rhythm(rhythm_name).path),
                 output=output,
                 plot=output.with_suffix(".png"),
                 overwrite=True,
             )
-            report = work.done(redrummer, settings, show)
-        print_report({"source": str(shipped.path), "rhythm": rhythm_name} | report, as_json, quiet)
-    if not (as_json or quiet):
-        typer.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
+            report = job.run(redrummer, settings, progress)
+        console.print_report({"source": str(shipped.path), "rhythm": rhythm_name} | report)
+    console.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
 
 
-@sound_options()
+@option_groups()
 def render(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
     rhythm: Annotated[
@@ -107,65 +94,56 @@ def render(
     preset: Preset = "default",
     *,
     given: dict[str, Any],
-    device: Device = "auto",
-    threads: Threads = None,
-    bit_depth: BitDepth = None,
-    drum_map: DrumMap = "auto",
+    compute: Compute,
+    form: TakeForm,
     plot: Plot = None,
     page: Page = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
+    existing: Existing,
     dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    console: Console,
 ) -> None:
     """Let a drum recording play another rhythm."""
-    set_up_logging(quiet, verbose)
-    check_choice_of_existing(overwrite, skip_existing)
-    with ExitStack() as files:
-        work = open_work(files, Path(source), rhythm, drum_map, output)
-        if page and plot is None:
-            plot = work.output.with_suffix(".png")
-        work = replace(work, plot=plot, overwrite=overwrite, bit_depth=bit_depth)
-        report: dict[str, object] = {"source": source, "rhythm": rhythm, "output": str(work.output)}
-        if skip_existing and work.output.exists():
-            print_report(report | {"skipped": True}, as_json, quiet)
-            return
-        work.check()
-
-        from transform.engine import Redrummer
-        from transform.settings import RenderSettings
-
-        settings = RenderSettings(**given)
-        if page:
-            from daw_bridge.page import check_apart, check_page
-
-            check_apart(page, [work.output, work.plot])
-            check_page(page, overwrite=overwrite)
-        if dry_run:
-            check_preset(preset, settings.engine)
-            print_report(report | {"engine": settings.engine, "dry_run": True}, as_json, quiet)
-            return
-        redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
-        with progress(quiet) as show:
-            report |= work.done(redrummer, settings, show)
-        if page:
-            report["page"] = str(_page_of(page, work, rhythm, drum_map, report))
-    print_report(report, as_json, quiet)
-
-
-def _page_of(folder: Path, work: Work, rhythm: str, drum_map: str, report: dict[str, object]) -> Path:
-    """Write the page of a result, and return its first file."""
-    from daw_bridge.page import PageItem, write_page
     from transform.library import resolve_rhythm
 
-    item = PageItem(
-        source=work.inputs[0],
-        rhythm=resolve_rhythm(rhythm),
-        drum_map=drum_map,
-        output=work.output,
-        plot=work.plot,
-        report=report,
-    )
-    return write_page(folder, [item], overwrite=work.overwrite)
+    with ExitStack() as files:
+        recording = files.enter_context(transform.Recording.open(Path(source)))
+        found = resolve_rhythm(rhythm)
+        job = RenderJob(
+            source=recording,
+            rhythm=open_rhythm(found, form.drum_map, files),
+            output=output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav"),
+            inputs=(Path(source), found.path),
+            plot=plot,
+            overwrite=existing.overwrite,
+            bit_depth=form.bit_depth,
+        )
+        if page and plot is None:
+            job = replace(job, plot=job.output.with_suffix(".png"))
+        report: Report = {"source": source, "rhythm": rhythm, "output": str(job.output)}
+        if existing.skip_existing and job.output.exists():
+            console.print_report(report | {"skipped": True})
+            return
+        job.check()
+        settings = transform.RenderSettings(**given)
+        if page:
+            from daw_bridge.page import PageItem, check_apart, check_page, write_page
+
+            check_apart(page, [job.output, job.plot])
+            check_page(page, overwrite=existing.overwrite)
+        if dry_run:
+            check_preset(preset, settings.engine)
+            console.print_report(report | {"engine": settings.engine, "dry_run": True})
+            return
+        with console.progress() as progress:
+            report |= job.run(compute.load(preset), settings, progress)
+        if page:
+            item = PageItem(
+                source=Path(source),
+                rhythm=found,
+                drum_map=form.drum_map,
+                output=job.output,
+                plot=job.plot,
+                report=report,
+            )
+            report["page"] = str(write_page(page, [item], overwrite=existing.overwrite))
+    console.print_report(report)

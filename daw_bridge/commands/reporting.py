@@ -1,4 +1,4 @@
-"""What `redrum` tells: results on stdout, as text or JSON Lines; errors and progress on stderr.
+"""What `redrum` prints: results on stdout, as text or JSON Lines; errors and progress on stderr.
 
 Names and cards come from others. `transform.terminal` guards both streams of the process, so that nothing that
 is printed is a command to a terminal. Cared for here is what goes elsewhere: progress bars, which are commands,
@@ -10,17 +10,22 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from daw_bridge.checks import Check
-from daw_bridge.take_report import Show, form_of
+from daw_bridge.commands.options import Json, Quiet, Verbose
+from daw_bridge.logs import set_up_logging
+from daw_bridge.take_report import form_of
 from transform.errors import DeviceError, RedrumError
 from transform.terminal import guarded, one_line, unguarded, written_out
+
+if TYPE_CHECKING:
+    from transform.audio import Progress
 
 SCHEMA = 1  # of the objects that --json prints
 _NO_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -28,26 +33,27 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Show | None]:
-    """Yield what draws progress bars on stderr, None where there is no terminal or nobody wants them."""
+def progress(quiet: bool) -> Iterator["Progress | None"]:
+    """Yield a callback that draws progress bars on stderr, None if `quiet` or where there is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as ProgressBars
+    from rich.progress import TaskID
 
     console = Console(file=unguarded(sys.stderr), soft_wrap=True)
-    bars = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+    bars = ProgressBars(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
     with bars, _guarded_output():
         stages: dict[str, TaskID] = {}
 
-        def show(stage: str, share: float) -> None:
+        def show(stage: str, fraction: float) -> None:
             if stage not in stages:
                 for begun in stages.values():  # one stage follows the other
                     bars.update(begun, completed=1.0)
                 stages[stage] = bars.add_task(escape(one_line(stage)), total=1.0)
-            bars.update(stages[stage], completed=share)
+            bars.update(stages[stage], completed=fraction)
 
         yield show
 
@@ -63,42 +69,89 @@ def _guarded_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def is_told(report: dict[str, Any], would: str, as_json: bool, quiet: bool) -> bool:
-    """Print what needs no details, and return whether all is said."""
-    if as_json:
-        print_json(report)
-    elif not quiet and report.get("skipped"):
-        typer.echo(one_line(f"{report['output']}: exists already, skipped"))
-    elif not quiet and report.get("dry_run"):
-        typer.echo(one_line(f"{report['output']}: {would}"))
-    else:
-        return quiet
-    return True
+@dataclass(frozen=True, kw_only=True)
+class Console:
+    """How a command reports: as text, as JSON Lines, or only errors. Log lines follow the same options."""
 
+    as_json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
 
-def print_report(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """Print what became of a recording that plays a rhythm."""
-    would = f"would be {report['source']} playing {report['rhythm']}"
-    if not is_told(report, would, as_json, quiet):
-        typer.echo(one_line(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}"))
-        typer.echo(one_line(f"  {report['source']} playing {report['rhythm']}"))
+    def __post_init__(self) -> None:
+        set_up_logging(self.quiet, self.verbose)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether results are printed as text."""
+        return not (self.as_json or self.quiet)
+
+    def echo(self, text: str) -> None:
+        """Print a line of text, if results are text."""
+        if self.is_plain:
+            typer.echo(one_line(text))
+
+    def progress(self) -> AbstractContextManager["Progress | None"]:
+        """Return the context of progress bars; see `progress`."""
+        return progress(self.quiet)
+
+    def is_reported(self, report: dict[str, Any], would: str) -> bool:
+        """Print a report that needs no details, and return whether nothing is left to print."""
+        if self.as_json:
+            print_json(report)
+        elif report.get("skipped"):
+            self.echo(f"{report['output']}: exists already, skipped")
+        elif report.get("dry_run"):
+            self.echo(f"{report['output']}: {would}")
+        else:
+            return self.quiet
+        return True
+
+    def print_report(self, report: dict[str, Any]) -> None:
+        """Print what became of a recording that plays a rhythm."""
+        if not self.is_reported(report, f"would be {report['source']} playing {report['rhythm']}"):
+            self.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
+            self.echo(f"  {report['source']} playing {report['rhythm']}")
+            self.print_notes(report)
+
+    def print_notes(self, report: dict[str, Any]) -> None:
+        """Print the notes of a report, and where its picture and its page are."""
         for note in report["notes"]:
-            typer.echo(one_line(f"  {note}"))
-        for what in ("plot", "page"):
-            if report.get(what):
-                typer.echo(f"  {'picture' if what == 'plot' else 'page'}: {report[what]}")
+            self.echo(f"  {note}")
+        for what, key in (("picture", "plot"), ("page", "page")):
+            if report.get(key):
+                self.echo(f"  {what}: {report[key]}")
+
+    def print_failure(self, about: dict[str, Any], err: Exception) -> None:
+        """Print why an item among others failed; `about` names the item."""
+        _log.debug("the cause", exc_info=err)
+        if isinstance(err, RedrumError):
+            message, hint = err.message, err.hint
+        else:
+            message = f"{next(iter(about.values()))}: {err or type(err).__name__}"
+            hint = "-v tells where it failed"
+        print_error(message, hint)
+        if self.as_json:
+            print_json(about | {"error": message, "hint": hint})
+
+    def print_checks(self, checks: Iterable[Check]) -> None:
+        """Print checks as they come; end the command with its exit code where one failed."""
+        n_failed = 0
+        for check in checks:
+            n_failed += check.status == "failed"
+            if self.as_json:
+                print_json(asdict(check))
+            elif check.status == "failed" or not self.quiet:
+                typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
+                if check.cure:
+                    typer.echo(f"        {check.cure}")
+        if n_failed:
+            raise typer.Exit(DeviceError.exit_code)
 
 
-def print_failure(about: dict[str, Any], err: Exception, as_json: bool) -> None:
-    """Say why an item among others failed; `about` says which."""
-    _log.debug("the cause", exc_info=err)
-    if isinstance(err, RedrumError):
-        message, hint = err.message, err.hint
-    else:
-        message, hint = f"{next(iter(about.values()))}: {err or type(err).__name__}", "-v tells where it failed"
-    print_error(message, hint)
-    if as_json:
-        print_json(about | {"error": message, "hint": hint})
+def print_changes(changes: Sequence[str], none: str) -> None:
+    """Print the changes that an installation made, or that there were none."""
+    for change in changes or [none]:
+        typer.echo(change)
 
 
 def time_of(seconds: float) -> str:
@@ -118,14 +171,14 @@ def print_json(item: dict[str, Any]) -> None:
 
 
 def print_error(message: str, hint: str = "") -> None:
-    """Say on stderr what went wrong, and the next step; names in it do not begin lines of their own."""
+    """Print on stderr what went wrong, and the next step; names in it do not begin lines of their own."""
     typer.echo(f"redrum: {one_line(message)}", err=True)
     if hint:
         typer.echo(f"  {one_line(hint)}", err=True)
 
 
 def what_failed(err: OSError) -> tuple[str, str]:
-    """Return what the system would not do, in words, and the next step."""
+    """Return in words which operation of the system failed, and the next step."""
     try:
         Path.cwd()
     except OSError:
@@ -140,18 +193,3 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def print_checks(checks: Iterable[Check], as_json: bool, quiet: bool) -> None:
-    """Say what was found, part by part; end the command with the exit code for it where a part failed."""
-    n_failed = 0
-    for check in checks:
-        n_failed += check.status == "failed"
-        if as_json:
-            print_json(asdict(check))
-        elif check.status == "failed" or not quiet:
-            typer.echo(f"{check.status:<6}  {check.name}: {check.found}")
-            if check.cure:
-                typer.echo(f"        {check.cure}")
-    if n_failed:
-        raise typer.Exit(DeviceError.exit_code)

@@ -1,157 +1,154 @@
-"""What the commands that work in a DAW's project have in common: the work, and saying what became of it."""
+"""What the commands that work in a DAW's project have in common: the takes requested, and their reports."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from daw_bridge.commands.reporting import print_error, print_failure, print_json, progress
-from daw_bridge.take_report import form_of
+import transform
+from daw_bridge.commands.options import Compute, Existing, TakeForm
+from daw_bridge.commands.reporting import Console, print_error, print_json, progress
+from daw_bridge.render_job import open_rhythm
+from daw_bridge.take_report import Report, form_of
 from transform.errors import RedrumError
 
 if TYPE_CHECKING:
     from daw_bridge.session import Session
     from daw_bridge.takes import Order
-    from transform.engine import Redrummer
 
 LIVE_SET = ".als"
 PROJECTS = (".rpp", LIVE_SET)  # endings of closed projects
 
 
-def work_on(
-    session: "Session",
-    load: "Callable[[], Redrummer]",
-    order: "Order",
-    *,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-) -> bool:
-    """Redrum what is chosen in a session, say what became of each item, and return whether none failed.
+@dataclass(frozen=True, kw_only=True)
+class TakeRequest:
+    """The takes that the user of a command requests of a session, or of several."""
 
-    Args:
-        session: an open or closed project.
-        load: returns the models, if they are needed.
-        order: what is wanted.
-        dry_run: only say what would be done.
-        as_json: say it as JSON Lines.
-        quiet: say nothing but errors.
-    """
-    from daw_bridge.takes import about, pairs_of, redrum_session
+    rhythm: str  # as of `render`; "": it is an item of each project
+    given: Mapping[str, Any]  # settings that are not the defaults; a take is as long as its source by default
+    preset: str
+    compute: Compute
+    form: TakeForm
+    dry_run: bool  # only print what would be done
+    console: Console
 
-    if dry_run:
-        job = session.collect()
-        for pair in pairs_of(job, order):
-            _print(about(job, pair, order.rhythm) | {"dry_run": True}, as_json, quiet)
-        return True
-    with progress(quiet or as_json) as show:
-        reports = redrum_session(session, load(), order, tell=_print_failure, show=show)
-    for report in reports:
-        _print(report, as_json, quiet)
-    return not any("error" in report for report in reports)
+    @contextmanager
+    def order(self) -> Iterator["Order"]:
+        """Yield the order of the takes, its rhythm opened."""
+        from daw_bridge.takes import Order, settings_of
+        from transform.library import resolve_rhythm
+
+        with ExitStack() as files:
+            yield Order(
+                settings=settings_of(self.given),
+                rhythm=open_rhythm(resolve_rhythm(self.rhythm), self.form.drum_map, files)
+                if self.rhythm
+                else None,
+                bit_depth=self.form.bit_depth,
+                drum_map=self.form.drum_map,
+            )
+
+    def redrum(
+        self, session: "Session", order: "Order", load: "Callable[[str], transform.Redrummer] | None" = None
+    ) -> bool:
+        """Redrum the chosen items of a session, print what became of each, and return whether none failed.
+
+        Args:
+            session: an open or closed project.
+            order: what is requested of every take.
+            load: returns the models of a preset, if they are needed; None: loads them for this session.
+        """
+        from daw_bridge.takes import about, pairs_of, redrum_session
+
+        if self.dry_run:
+            job = session.collect()
+            for pair in pairs_of(job, order):
+                self._print(about(job, pair, order.rhythm) | {"dry_run": True})
+            return True
+        with progress(not self.console.is_plain) as bars:
+            redrummer = (load or self.compute.load)(self.preset)
+            reports = redrum_session(session, redrummer, order, on_report=_print_error, progress=bars)
+        for report in reports:
+            self._print(report)
+        return not any("error" in report for report in reports)
+
+    def redrum_selected(self, session: "Session") -> bool:
+        """Redrum what is selected in a running DAW, and return whether no item failed."""
+        with self.order() as order:
+            return self.redrum(session, order)
+
+    def _print(self, report: Report) -> None:
+        """Print what became of an item; why one failed has been printed by then."""
+        if self.console.as_json:
+            print_json(report)
+            return
+        if "error" in report:
+            return
+        what = (
+            f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
+        )
+        if "skipped" in report:
+            self.console.echo(f"{what}: skipped, {report['skipped']}")
+        elif "dry_run" in report:
+            self.console.echo(f"{what}: would play {report['rhythm']}")
+        else:
+            self.console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
+            self.console.echo(f"  {what}, playing {report['rhythm']}")
+            for note in report["notes"]:
+                self.console.echo(f"  {note}")
 
 
-def redrum_projects(
-    paths: Sequence[Path],
-    rhythm: str,
-    given: Mapping[str, Any],
-    *,
-    preset: str,
-    device: str,
-    tracks: str,
-    items: Sequence[str],
-    drum_map: str,
-    bit_depth: str | None,
-    overwrite: bool,
-    skip_existing: bool,
-    keep_going: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-) -> bool:
-    """Redrum each closed project, and return whether none failed.
+@dataclass(frozen=True, kw_only=True)
+class ProjectBatch:
+    """Closed projects, and which of their items are redrummed.
 
     Of a REAPER project a copy with the takes is made, of a set of Ableton Live a folder with them.
-
-    Args:
-        paths: the projects.
-        rhythm: as of `render`; "": it is an item of each project.
-        given: the settings of the takes that are not the defaults; a take is as long as its source unless they
-            say otherwise.
-        preset: a name or folder.
-        device: where the models run.
-        tracks: pattern of the names of the tracks whose items are redrummed.
-        items: which of these items, by number or name; none: all.
-        drum_map: of MIDI rhythms.
-        bit_depth: of the takes; None: their sources'.
-        overwrite: replace copies, and takes in folders, that are there.
-        skip_existing: leave out projects of which there is a copy or a folder.
-        keep_going: after a project has failed.
-        dry_run: only say what would be done.
-        as_json: say it as JSON Lines.
-        quiet: say nothing but errors.
     """
-    from daw_bridge.live import als
-    from daw_bridge.reaper import rpp
-    from daw_bridge.takes import Order, settings_of
-    from daw_bridge.work import open_rhythm
-    from transform.engine import Redrummer
-    from transform.library import resolve_rhythm
 
-    settings = settings_of(given)
-    load = cache(partial(Redrummer.load, preset, device=device))
-    is_done = True
-    with ExitStack() as files:
-        found = open_rhythm(resolve_rhythm(rhythm), drum_map, files) if rhythm else None
-        order = Order(settings=settings, rhythm=found, bit_depth=bit_depth, drum_map=drum_map)
-        for path in paths:
-            is_set = path.suffix.lower() == LIVE_SET
-            output = als.result_folder(path) if is_set else rpp.result_path(path)
-            about = {"project": str(path), "output": str(output)}
-            if skip_existing and output.exists():
-                if as_json:
-                    print_json(about | {"skipped": True})
-                elif not quiet:
-                    typer.echo(f"{about['output']}: exists already, skipped")
-                continue
-            try:
-                open_it: Callable[..., Session] = als.open_set if is_set else rpp.open_project
-                session = open_it(path, tracks=tracks, items=items, overwrite=overwrite)
-                own = work_on(session, load, order, dry_run=dry_run, as_json=as_json, quiet=quiet)
-            except RedrumError as err:
-                print_failure(about, err, as_json)
-                own = False
-            else:
-                if own and not (dry_run or as_json or quiet):
-                    typer.echo(f"the takes are in {about['output']}")
-            is_done = is_done and own
-            if not (own or keep_going):
-                break
-    return is_done
+    paths: Sequence[Path]
+    tracks: str  # pattern of the names of the tracks whose items are redrummed
+    items: Sequence[str]  # which of these items, by number or name; none: all
+    existing: Existing  # copies, and takes in folders
+    keep_going: bool  # after a project has failed
+
+    def redrum(self, request: TakeRequest) -> bool:
+        """Redrum each project, and return whether none failed."""
+        load = cache(request.compute.load)
+        is_done = True
+        with request.order() as order:
+            for path in self.paths:
+                is_done = self._redrum_one(path, request, order, load) and is_done
+                if not (is_done or self.keep_going):
+                    break
+        return is_done
+
+    def _redrum_one(
+        self, path: Path, request: TakeRequest, order: "Order", load: "Callable[[str], transform.Redrummer]"
+    ) -> bool:
+        from daw_bridge.live import als
+        from daw_bridge.reaper import rpp
+
+        is_set = path.suffix.lower() == LIVE_SET
+        output = als.result_folder(path) if is_set else rpp.result_path(path)
+        about = {"project": str(path), "output": str(output)}
+        if self.existing.skip_existing and output.exists():
+            return request.console.is_reported(about | {"skipped": True}, "")
+        open_project: Callable[..., Session] = als.open_set if is_set else rpp.open_project
+        try:
+            session = open_project(
+                path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
+            )
+            is_done = request.redrum(session, order, load)
+        except RedrumError as err:
+            request.console.print_failure(about, err)
+            return False
+        if is_done and not request.dry_run:
+            request.console.echo(f"the takes are in {output}")
+        return is_done
 
 
-def _print_failure(report: dict[str, Any]) -> None:
+def _print_error(report: Report) -> None:
     if "error" in report:
         print_error(report["error"], report["hint"])
-
-
-def _print(report: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """Say what became of an item; that it failed has been said."""
-    if as_json:
-        print_json(report)
-        return
-    if quiet or "error" in report:
-        return
-    what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
-    if "skipped" in report:
-        typer.echo(f"{what}: skipped, {report['skipped']}")
-    elif "dry_run" in report:
-        typer.echo(f"{what}: would play {report['rhythm']}")
-    else:
-        typer.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
-        typer.echo(f"  {what}, playing {report['rhythm']}")
-        for note in report["notes"]:
-            typer.echo(f"  {note}")

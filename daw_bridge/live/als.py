@@ -25,7 +25,7 @@ from daw_bridge.session import (
     file_name,
     is_rhythm_track,
     short_name,
-    with_parts_of,
+    with_elements_of,
 )
 from transform.confined import is_link
 from transform.errors import DawError, OutputError
@@ -71,10 +71,10 @@ class AlsSession:
             Track(id=node.attributes.get("Id", str(place)), name=_name(node))
             for place, node in enumerate(self._tracks)
         )
-        items, n_parts = [], 0
+        items, n_elements = [], 0
         for number, clip in enumerate(self._clips(tempo_map), start=1):
             item = item_of(clip, tempo_map)
-            n_parts = with_parts_of(item, n_parts)
+            n_elements = with_elements_of(item, n_elements)
             name = tracks[item.track].name
             item = replace(item, is_selected=self._is_chosen(number, item, name))
             if item.is_selected or is_rhythm_track(name):
@@ -119,15 +119,15 @@ class AlsSession:
     def _clips(self, tempo_map: TempoMap) -> list[Clip]:
         """Return the clips of the Arrangement; of a set that has none there, those of Session view."""
         arranged: list[Clip] = []
-        waiting: list[Clip] = []
+        in_session: list[Clip] = []
         for place, track in enumerate(self._tracks):
             is_frozen, pads = track.is_on("Freeze"), _pads(track)
             for sequencer in track.all("DeviceChain", "MainSequencer"):
                 for slot, node in _clip_nodes(sequencer):
                     clip = _clip(node, f"{place} {node.attributes.get('Id', '')} {slot}", self._media)
                     clip = replace(clip, track=place, slot=slot, is_frozen=is_frozen, pads=pads)
-                    (arranged if slot < 0 else waiting).append(clip)
-        return placed(arranged or waiting, tempo_map, self._beats_per_bar())
+                    (arranged if slot < 0 else in_session).append(clip)
+        return placed(arranged or in_session, tempo_map, self._beats_per_bar())
 
 
 def result_folder(path: Path) -> Path:
@@ -207,7 +207,7 @@ def _clip_nodes(sequencer: Node) -> Iterator[tuple[int, Node]]:
 
 
 def _clip(node: Node, clip_id: str, media: _Media) -> Clip:
-    """Return what an element says of a clip."""
+    """Return the clip of an element."""
     start = node.number("Loop", "LoopStart", default=0.0)
     stop = node.number("Loop", "LoopEnd", default=0.0)
     clip = Clip(
@@ -297,7 +297,7 @@ class _Media:
         """Return the file that a clip plays, "" if it names none, and whether it is here.
 
         Raises:
-            DawError: the reference leads out of the project though it says that it does not.
+            DawError: the reference leads out of the project though its type forbids that.
         """
         places = list(self._places(reference)) if reference else []
         remote = [place for place in places if is_on_other_share(place, self._path)]

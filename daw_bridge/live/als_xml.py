@@ -20,15 +20,15 @@ from transform.files import open_plain
 
 MOST_BYTES = 512 * 2**20  # of XML; large sets have a fifth of that
 _MOST_ELEMENTS = 10_000_000  # skipped ones count, too
-_MOST_NODES = 1_000_000  # elements that are kept
-_MOST_ATTRIBUTES = 100  # of an element that is kept; Live's own have five
-_MOST_CHARACTERS = 64 * 2**20  # that are kept
+_MOST_NODES = 1_000_000  # elements of the tree
+_MOST_ATTRIBUTES = 100  # of an element of the tree; Live's own have five
+_MOST_CHARACTERS = 64 * 2**20  # of the tree
 _MOST_NAMES = 20_000  # of elements and attributes; Live has a tenth of that
 _LONGEST_TAG_BYTES = 4 * 2**20  # a parser may begin again and again with what has not ended yet
 _LONGEST_DATA = 2**18  # characters of an old file reference: four for each of a path
 _DEEPEST = 200
 _LARGEST = 1e9  # of all numbers: Live's own are below 10^8
-_CHUNK_BYTES = 2**18
+_BLOCK_BYTES = 2**18
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
 _READ = """
 Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
@@ -43,7 +43,7 @@ Mixer Tempo TimeSignature Manual AutomationTarget
 _READ_IN_MASTERS = (
     "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent"
 )
-_KEPT, _KEPT_IN_MASTERS = frozenset(_READ.split()), frozenset(_READ_IN_MASTERS.split())
+_TAGS, _TAGS_IN_MASTERS = frozenset(_READ.split()), frozenset(_READ_IN_MASTERS.split())
 _BACKUP = "take a copy from the set's Backup folder, or save it again in Live"
 
 
@@ -94,7 +94,7 @@ def number_of(text: str, what: str) -> float:
     """Return a number of a set.
 
     Raises:
-        DawError: it is none; `what` says which.
+        DawError: it is none; `what` names it.
     """
     try:
         number = float(text)
@@ -109,7 +109,7 @@ def read_set(path: Path) -> Node:
     """Return the set that a file holds.
 
     Raises:
-        DawError: the file cannot be read, is no set of Live, or is one that nobody should open.
+        DawError: the file cannot be read, is no set of Live, or is hostile.
     """
     try:
         with open_plain(path) as file:
@@ -144,7 +144,7 @@ class _Reader:
         self._n_data = 0  # its characters
 
     def read(self, file: BinaryIO) -> Node:
-        parser = expat.ParserCreate("UTF-8")  # which Live writes, whatever a set says of itself
+        parser = expat.ParserCreate("UTF-8")  # which Live writes, whatever the declaration of a set is
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._refuse_doctype
         parser.EntityDeclHandler = self._refuse_doctype
@@ -153,11 +153,11 @@ class _Reader:
         parser.CharacterDataHandler = self._text
         n_bytes = 0
         try:
-            while chunk := file.read(_CHUNK_BYTES):
-                n_bytes += len(chunk)
+            while block := file.read(_BLOCK_BYTES):
+                n_bytes += len(block)
                 if n_bytes > MOST_BYTES:
                     raise self._hostile(f"it unpacks to more than {MOST_BYTES // 2**20} MB")
-                parser.Parse(chunk, False)
+                parser.Parse(block, False)
                 if n_bytes - parser.CurrentByteIndex > _LONGEST_TAG_BYTES:
                     raise self._hostile(f"a tag has more than {_LONGEST_TAG_BYTES // 2**20} MB")
                 if len(parser.intern) > _MOST_NAMES:
@@ -181,8 +181,8 @@ class _Reader:
         self._n_elements += 1
         if self._n_elements > _MOST_ELEMENTS:
             raise self._hostile(f"it has more than {_MOST_ELEMENTS:,} elements")
-        is_kept = tag in _KEPT or (self._n_masters > 0 and tag in _KEPT_IN_MASTERS) or self._depth == 1
-        if self._n_skipped or not is_kept:
+        is_read = tag in _TAGS or (self._n_masters > 0 and tag in _TAGS_IN_MASTERS) or self._depth == 1
+        if self._n_skipped or not is_read:
             self._n_skipped += 1
             return
         self._n_nodes += 1

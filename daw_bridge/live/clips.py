@@ -28,7 +28,7 @@ _MOST_PIECES = 100_000
 _TEMPO_GRID_BEATS = 0.25  # Live takes a new tempo from its automation at each 16th
 _MOST_TEMPI = 200_000
 
-# The first that is found in the name of a pad says what it plays; the notes are General MIDI's.
+# The first pattern that is found in the name of a pad gives its note of General MIDI.
 _PAD_NOTES: tuple[tuple[str, int], ...] = (
     (r"open ?(hi ?)?hats?|hats? ?open|\bohh?\b", 46),
     (r"pedal ?(hi ?)?hats?|hats? ?pedal|\bphh\b", 44),
@@ -64,7 +64,7 @@ class Clip:
     is_frozen: bool = False
     file: str = ""
     is_offline: bool = False
-    is_remote: bool = False  # its file is where nobody looks: see `media`
+    is_remote: bool = False  # its file is on another share: see `media`
     is_warped: bool = False
     warp_mode: int = 0
     markers: tuple[tuple[float, float], ...] = ()  # (second of the file, beat of the clip)
@@ -146,17 +146,15 @@ def item_of(clip: Clip, tempo_map: TempoMap) -> Item:
 
 
 def _state(clip: Clip) -> State:
-    if clip.is_muted:
-        return "muted"
-    if clip.is_midi:
-        return "ok"
-    if clip.is_frozen:
-        return "frozen"
-    if not clip.file:
-        return "empty"
-    if clip.is_remote:
-        return "remote"
-    return "offline" if clip.is_offline else "ok"
+    states: tuple[tuple[bool, State], ...] = (
+        (clip.is_muted, "muted"),
+        (clip.is_midi, "ok"),
+        (clip.is_frozen, "frozen"),
+        (not clip.file, "empty"),
+        (clip.is_remote, "remote"),
+        (clip.is_offline, "offline"),
+    )
+    return next((state for holds, state in states if holds), "ok")
 
 
 def _loop_of(clip: Clip) -> tuple[float, float] | None:
@@ -219,11 +217,11 @@ def _warped(markers: tuple[tuple[float, float], ...], beat: float, pace_s: float
 
 def _rising(markers: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Return the markers by beat; those that would let time stand still or go back are left out."""
-    kept: list[tuple[float, float]] = []
+    rising: list[tuple[float, float]] = []
     for second, beat in sorted(markers, key=lambda marker: (marker[1], marker[0])):
-        if not kept or (beat > kept[-1][1] + _NO_BEATS and second > kept[-1][0] + _NO_BEATS):
-            kept.append((second, beat))
-    return tuple(kept)
+        if not rising or (beat > rising[-1][1] + _NO_BEATS and second > rising[-1][0] + _NO_BEATS):
+            rising.append((second, beat))
+    return tuple(rising)
 
 
 def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -240,7 +238,7 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
     """Return what a MIDI clip plays: once up to the end of the loop, then the loop again and again."""
-    numbers = _pad_numbers(tuple(clip.pads.items()))
+    numbers = pad_numbers(tuple(clip.pads.items()))
     loop = _loop_of(clip)
     stop = loop[1] if loop else math.inf
     channel = DRUM_CHANNEL if clip.pads else 0
@@ -253,20 +251,16 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
             again.append((clip.begin_beats + (stop - clip.start) + beat - loop[0], *stroke))
     if loop and len(again) * (clip.end_beats - clip.begin_beats) > _MOST_PIECES * (loop[1] - loop[0]):
         raise _endless(clip)
-    span = {"position_s": item.position_s, "length_s": item.length_s}
-    played = played_notes(first, period_beats=None, tempo_map=tempo_map, **span)
+    bounds = {"position_s": item.position_s, "length_s": item.length_s}
+    played = played_notes(first, period_beats=None, tempo_map=tempo_map, **bounds)
     if loop:
-        played += played_notes(again, period_beats=loop[1] - loop[0], tempo_map=tempo_map, **span)
+        played += played_notes(again, period_beats=loop[1] - loop[0], tempo_map=tempo_map, **bounds)
     return tuple(sorted(played, key=lambda note: (note.onset_beats, note.channel, note.number)))
 
 
-def pad_numbers(pads: Mapping[int, str]) -> dict[int, int]:
-    """Return, for the pads whose names say what they play, the General MIDI notes of that."""
-    return dict(_pad_numbers(tuple(pads.items())))
-
-
 @lru_cache(maxsize=256)  # all clips of a track have the same pads
-def _pad_numbers(pads: tuple[tuple[int, str], ...]) -> Mapping[int, int]:
+def pad_numbers(pads: tuple[tuple[int, str], ...]) -> Mapping[int, int]:
+    """Return the General MIDI notes of the pads, (note, name), whose names are those of drums."""
     found = {}
     for note, name in pads:
         words = re.sub(r"[^a-z]+", " ", name.lower())

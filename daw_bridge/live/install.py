@@ -1,4 +1,4 @@
-"""What is put into Live's User Library so that Redrum reaches it, taken out again, and looked after."""
+"""The Remote Script in Live's User Library: installed, checked, and removed again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -121,26 +122,20 @@ def examine(library: Path | None = None) -> Iterator[Check]:
 
 
 def summary() -> Check:
-    """Return in one line what `examine` says: absent where the Remote Script is not installed."""
-    library = user_library()
+    """Return the checks of `examine` as one: absent where the Remote Script is not installed."""
+    name, library = "Ableton Live", user_library()
     scripts = library / "Remote Scripts" / SCRIPT_NAME if library else None
     if scripts is None or not any(_installed(scripts / name) for name in FILES):
         found = "its Remote Script is not installed" if library else "there is no User Library of Live"
-        return Check(
-            name="Ableton Live", status="absent", found=found, cure="if you use Live: redrum live install"
-        )
+        return Check(name=name, status="absent", found=found, cure="if you use Live: redrum live install")
     checks = list(examine(library))
     failed = next((check for check in checks if check.status == "failed"), None)
     if failed is None:
-        return Check(name="Ableton Live", status="ok", found=checks[2].found)
+        return replace(checks[2], name=name)
     if failed.name in ("User Library", "Remote Script"):
-        return Check(
-            name="Ableton Live", status="failed", found=f"{failed.name}: {failed.found}", cure=failed.cure
-        )
+        return replace(failed, name=name, found=f"{failed.name}: {failed.found}")
     # That Live does not run just now is no fault of this machine.
-    return Check(
-        name="Ableton Live", status="ok", found=f"Remote Script installed; {failed.found}", cure=failed.cure
-    )
+    return replace(failed, name=name, status="ok", found=f"Remote Script installed; {failed.found}")
 
 
 def _script_folder(library: Path | None) -> Path:

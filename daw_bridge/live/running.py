@@ -1,7 +1,7 @@
 """A running Ableton Live, from outside: its selected clips, and takes back as new tracks.
 
 Redrum's Remote Script (`redrum_live`) answers inside of Live: one request gathers all that a job needs,
-one writes all takes, as one undo step. Rendering happens out here.
+one writes all takes, as one undo step. Rendering happens outside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from daw_bridge.connection import Connection
 from daw_bridge.live.als import project_folder, set_tempo
 from daw_bridge.live.clips import RE_PITCH, Clip, item_of, next_bar, placed
 from daw_bridge.live.redrum_live.endpoint import UnsafeFile, read_endpoint
-from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, SCHEMA, door_path
+from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, SCHEMA, live_endpoint_path
+from daw_bridge.render_job import OUT_FOLDER
 from daw_bridge.session import (
     RHYTHM_TRACKS,
     FinishedTake,
@@ -30,13 +31,12 @@ from daw_bridge.session import (
     published_media,
     result_track_name,
 )
-from daw_bridge.work import OUT_FOLDER
 from transform.errors import DawError
 from transform.events import TempoMap
 
 SCRIPT_NAME = "Redrum"  # of the folder in Remote Scripts, and so of the control surface
 ANSWER_TIMEOUT_S = 30.0
-_PROOF_S = 10.0  # that Live may take to prove itself: while it loads a set it answers nobody
+_PROOF_S = 10.0  # that Live may take to prove itself: while it loads a set it does not answer
 NEEDED_VERSION = (12, 0, 5)  # of Live, which can put a file into a set since then
 MEDIA_FOLDER = Path("Samples", "Processed", "Redrum")  # in the project, where Live looks for what it processed
 _MOST_BYTES = 256 * 2**20
@@ -80,7 +80,7 @@ class ScriptOutdated(DawError):
 
 
 class EndpointUnsafe(DawError):
-    """The file that says where the Remote Script listens may be somebody else's."""
+    """The file that says where the Remote Script listens may be another user's."""
 
     def __init__(self, why: OSError) -> None:
         super().__init__(f"it is not safe to talk to Live: {why}", hint="remove it, then start Live again")
@@ -124,8 +124,12 @@ class LiveLost(DawError):
         )
 
 
+class _Unanswered(LiveLost):
+    """Live may have written the takes, or may do so yet."""
+
+
 class LiveFailed(DawError):
-    """Live refused what it was asked for; nothing was changed."""
+    """Live refused a request; nothing was changed."""
 
     def __init__(self, why: str) -> None:
         super().__init__(
@@ -157,7 +161,7 @@ class LiveSession:
             LiveNotRunning: there is no Live.
             ScriptNotChosen: Live runs, but not Redrum's control surface in it.
             ScriptOutdated: the control surface is of another version.
-            EndpointUnsafe: somebody else may have said where it listens.
+            EndpointUnsafe: another user may have written where it listens.
             LiveLost: Live does not answer.
         """
         session = cls(_endpoint(), scope, timeout_s)
@@ -165,8 +169,8 @@ class LiveSession:
         return session
 
     def look(self) -> dict[str, Any]:
-        """Return what Live says of itself: `live`, its version, and `set`."""
-        return self._ask({"request": "look"})
+        """Return the version of Live, `live`, and the `set` that is open."""
+        return self._request({"request": "look"})
 
     def collect(self) -> Job:
         """Return the selected clips and those on rhythm tracks; see `Session.collect`.
@@ -201,31 +205,26 @@ class LiveSession:
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Put takes on new tracks, each beside its source track, as one undo step; see `Session`.
 
-        A Live older than 12.0.5 only gets the files; `not_placed` says so then.
+        A Live older than 12.0.5 only gets the files; `not_placed` is the reason then.
 
         Raises:
             SetClosed: the set is no longer open.
             LiveLost: Live stopped answering.
             OutputError: the files cannot be written.
         """
-        unanswered: BaseException | None = None
         self.folder = Path(job.media_folder)
-        with published_media(job, takes) as media:
-            if self._version < NEEDED_VERSION:
-                self.not_placed = LiveTooOld(self._version)
+        if self._version < NEEDED_VERSION:
+            self.not_placed = LiveTooOld(self._version)
+            with published_media(job, takes) as media:
                 return media
+        stay_after = (_Unanswered, KeyboardInterrupt)
+        with self._connection() as connection, published_media(job, takes, stay_after=stay_after) as media:
             plan = {"request": "write", "set": job.project_id, "tracks": self._planned(job, takes, media)}
-            with self._connection() as connection:
-                try:
-                    notes = self._answer(connection, plan)["notes"]
-                except (LiveLost, KeyboardInterrupt) as err:
-                    unanswered = err  # Live may have done it, or do it yet: the files must stay
-                    notes = []
-        if isinstance(unanswered, LiveLost):
-            where = f"they lie in {job.media_folder}"
-            raise LiveLost(f"Live did not say whether it took the takes; {where}") from unanswered
-        if unanswered is not None:
-            raise unanswered
+            try:
+                notes = self._answer(connection, plan)["notes"]
+            except LiveLost as err:
+                where = f"they lie in {job.media_folder}"
+                raise _Unanswered(f"Live did not say whether it took the takes; {where}") from err
         ordered = [takes[n] for members in by_track(takes).values() for n in members]
         for take, note in zip(ordered, notes, strict=False):
             if note:
@@ -262,7 +261,7 @@ class LiveSession:
         request = {"request": "gather", "scope": self._scope, "rhythm_tracks": list(RHYTHM_TRACKS)}
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
-                found = self._ask(request)
+                found = self._request(request)
                 break
             except LiveFailed:
                 if not tries_left:
@@ -271,7 +270,7 @@ class LiveSession:
             clip["track_color"] = found["tracks"][clip["track"]]["color"]
         return found
 
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the Remote Script's answer."""
         with self._connection() as connection:
             return self._answer(connection, request)
@@ -293,7 +292,7 @@ class LiveSession:
         return found
 
     def _connection(self) -> Connection:
-        """Return a connection to the script that this session is of; nothing has been asked yet."""
+        """Return a connection to the script that this session is of; no request has been sent yet."""
         try:
             return Connection.open(self._endpoint, min(self._timeout_s, _PROOF_S), _MOST_BYTES)
         except TimeoutError as err:
@@ -311,9 +310,9 @@ def is_running() -> bool:
 
 
 def _endpoint() -> dict[str, Any]:
-    """Return where the Remote Script says that it listens."""
+    """Return the contents of the Remote Script's endpoint file."""
     try:
-        endpoint = read_endpoint(door_path())
+        endpoint = read_endpoint(live_endpoint_path())
     except UnsafeFile as err:
         raise EndpointUnsafe(err) from err
     except OSError as err:
@@ -330,7 +329,7 @@ def _not_there() -> DawError:
 
 
 def _media_folder(project: str) -> Path:
-    """Return where takes go; where Live, being too old, does not tell of its set, below the current folder."""
+    """Return where takes go; below the current folder where Live is too old to name its set."""
     return project_folder(Path(project)) / MEDIA_FOLDER if project else Path.cwd() / OUT_FOLDER / "live"
 
 
@@ -382,7 +381,7 @@ def _in_seconds(found: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 
 def _tempo(about: Mapping[str, Any], clips: Sequence[Clip], bar: float) -> tuple[tuple[float, float], ...]:
-    """Return the tempo of a set. Live does not tell of its automation: that is read from the saved set."""
+    """Return the tempo of a set. Its automation, which scripts cannot read, is read from the saved set."""
     now = ((0.0, float(about["tempo"])),)
     if not (about["is_tempo_automated"] and about["path"]):
         return now

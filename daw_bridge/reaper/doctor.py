@@ -1,4 +1,4 @@
-"""What the actions in REAPER need, part by part, each failure with its cure."""
+"""What the actions in REAPER need, one check after the other, each failure with its cure."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from transform.files import check_output
 
 ACTIONS = "REAPER actions"  # the name of the check
 
-_START_S = 120.0  # that the command may take to say its version
+_START_S = 120.0  # that the command may take to print its version
 _INSTALL = "quit REAPER and run `redrum reaper install`"
 
 
@@ -89,7 +89,7 @@ def _command(folder: Path) -> str:
     noted = json.loads(note.read_text(encoding="utf-8"))
     if noted["schema"] != SCHEMA:
         raise ProblemError(f"{note} is of another version")
-    if noted["command"] != own_command():  # what a folder from elsewhere says is not run
+    if noted["command"] != own_command():  # the command of a folder from elsewhere is not run
         raise ProblemError(f"{note} names another command than this one")
     command = [*own_command(), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_START_S, check=False)
@@ -101,10 +101,10 @@ def _command(folder: Path) -> str:
 def _helper() -> str:
     if not warm.keep_minutes():
         return "there is to be none: REDRUM_HELPER_MINUTES says so"
-    if (told := warm.look()) is None:
+    if (status := warm.look()) is None:
         return "none keeps the models loaded now; the next job starts one"
-    ends = f"ends in {told['left_s'] / 60:.0f} min if no job comes" if not told["n_jobs"] else "does a job"
-    return f"process {told['pid']} keeps the models loaded, and {ends}"
+    ends = f"ends in {status['left_s'] / 60:.0f} min if no job comes" if not status["n_jobs"] else "does a job"
+    return f"process {status['pid']} keeps the models loaded, and {ends}"
 
 
 def _jobs(folder: Path) -> str:

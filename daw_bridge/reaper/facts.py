@@ -1,4 +1,4 @@
-"""What REAPER says about a project, made into a job; and what it is to do with finished takes.
+"""The facts that REAPER gives of a project, made into a job; and the plan by which it inserts finished takes.
 
 Inside REAPER facts are only gathered and plans carried out, by `inside.py` (through reapy) and by
 `actions/redrum.lua` (the action), in the same terms: both give the dict that `job_of` reads, and both take the
@@ -26,7 +26,7 @@ from daw_bridge.session import (
 )
 from transform.events import TempoMap
 
-CUSTOM_COLOR = 0x1000000  # the bit of a color that says that it is one
+CUSTOM_COLOR = 0x1000000  # the bit of a color that is set
 
 
 def job_of(facts: Mapping[str, Any]) -> Job:

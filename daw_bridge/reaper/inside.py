@@ -15,14 +15,14 @@ from typing import Any
 from reapy import reascript_api as RPR
 from reapy.reascript_api import _RPR
 
-_LONGEST_S = 0.04  # that one call may keep REAPER's window waiting, and one item more
+_LONGEST_S = 0.04  # that REAPER's window may wait for one call, and one item more
 _BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
 
 
 def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
     """Return the selected items of the current project, and those on tracks whose names begin like these.
 
-    What takes longer than REAPER's window should wait is left for another call: "next" says where it begins,
+    Where that takes longer than REAPER's window should wait, another call goes on: "next" is where it begins,
     and "changes" counts the changes of the project, so that one in between shows.
 
     Args:
@@ -77,13 +77,13 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     if not _is_open(project, plan["path"]):
         return {"error": "closed"}
     opened: list[str] = []
-    for wanted in [item for track in plan["tracks"] for item in track["items"]]:
-        wanted["source"] = RPR.PCM_Source_CreateFromFile(wanted["file"])
-        if _is_null(wanted["source"]):  # before anything is changed, so that there is no undo step
+    for planned in [item for track in plan["tracks"] for item in track["items"]]:
+        planned["source"] = RPR.PCM_Source_CreateFromFile(planned["file"])
+        if _is_null(planned["source"]):  # before anything is changed, so that there is no undo step
             for source in opened:
                 RPR.PCM_Source_Destroy(source)
-            return {"error": wanted["file"]}
-        opened.append(wanted["source"])
+            return {"error": planned["file"]}
+        opened.append(planned["source"])
     current = RPR.EnumProjects(-1, "", 4096)[0]
     if current != project:  # tracks are inserted into the current tab only
         RPR.SelectProjectInstance(project)
@@ -107,13 +107,13 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> None:
+def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> None:
     """Insert tracks with their items."""
     n_tracks = int(RPR.CountTracks(project))
     guids = [_track_text(RPR.GetTrack(project, place), "GUID") for place in range(n_tracks)]
     below = {guid: place + 1 for place, guid in enumerate(guids)}
     # From the lowest on, so that no place changes; below all where a track is gone.
-    for plan in sorted(planned, key=lambda plan: -below.get(plan["id"], n_tracks)):
+    for plan in sorted(tracks, key=lambda plan: -below.get(plan["id"], n_tracks)):
         place = below.get(plan["id"], n_tracks)
         RPR.InsertTrackAtIndex(place, False)
         track = RPR.GetTrack(project, place)
@@ -121,14 +121,14 @@ def _insert(project: str, planned: list[dict[str, Any]], created: list[str]) -> 
         _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
         if plan["color"]:
             RPR.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", plan["color"])
-        for wanted in plan["items"]:
+        for planned in plan["items"]:
             item = RPR.AddMediaItemToTrack(track)
-            RPR.SetMediaItemInfo_Value(item, "D_POSITION", wanted["position_s"])
-            RPR.SetMediaItemInfo_Value(item, "D_LENGTH", wanted["length_s"])
+            RPR.SetMediaItemInfo_Value(item, "D_POSITION", planned["position_s"])
+            RPR.SetMediaItemInfo_Value(item, "D_LENGTH", planned["length_s"])
             RPR.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
             take = RPR.AddTakeToMediaItem(item)
-            RPR.SetMediaItemTake_Source(take, wanted["source"])
-            _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, wanted["name"])
+            RPR.SetMediaItemTake_Source(take, planned["source"])
+            _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, planned["name"])
 
 
 def _delete(tracks: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What is put into REAPER's resource folder, and taken out again: the actions, and, if asked for, a server.
+"""What is put into REAPER's resource folder, and taken out again: the actions, and, if requested, a server.
 
 The actions need nothing of REAPER but its own Lua: scripts in Scripts/Redrum, a line each in its list of
 actions, and a note of where the `redrum` command is. The server is what `redrum reaper selected` needs: Python
@@ -45,7 +45,7 @@ _PYTHON = ("reascript", "pythonlibpath64", "pythonlibdll64")
 
 
 def reaper_folder() -> Path:
-    """Return where REAPER keeps its settings, unless it is a portable one."""
+    """Return where REAPER has its settings, unless it is a portable one."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "REAPER"
     if sys.platform == "win32":
@@ -64,7 +64,7 @@ def action_name(script: str) -> str:
 
 
 def command_note(folder: Path) -> Path:
-    """Return the file that tells the actions where the `redrum` command is."""
+    """Return the file in which the actions find the `redrum` command."""
     return folder / OWN_FOLDER / "command.json"
 
 
@@ -100,7 +100,7 @@ def install(folder: Path, *, with_server: bool = False) -> list[str]:
         done.append(f"{sum(added)} actions are in REAPER's Actions list, the first is {ACTIONS[0]}")
     for changed_file in (settings, actions, states):
         changed_file.save()
-    if _put(command_note(folder), json.dumps(_note(), indent=1).encode()):
+    if _put(command_note(folder), json.dumps(_command_note(), indent=1).encode()):
         done.append(f"the actions run {sys.executable}")
     return done
 
@@ -127,7 +127,7 @@ def uninstall(folder: Path) -> list[str]:
             states.remove("reapy", _ACTION_KEY)
         done.append("nothing starts the server any more")
     for changed_file in (settings, actions, states):
-        changed_file.give_back()
+        changed_file.restore()
     return done + _remove_files(folder)
 
 
@@ -200,7 +200,7 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
     return done
 
 
-def _note() -> dict[str, Any]:
+def _command_note() -> dict[str, Any]:
     """Return what the actions must know of this installation."""
     return {"schema": SCHEMA, "command": own_command(), "rhythm_tracks": list(RHYTHM_TRACKS)}
 
@@ -262,7 +262,7 @@ def _python_library() -> Path:
     package = importlib.util.find_spec("reapy")
     assert package is not None
     assert package.origin is not None
-    # By itself: all of reapy, when it is imported, waits for whoever listens where REAPER would.
+    # By itself: all of reapy, when it is imported, waits for any program that listens on REAPER's port.
     path = Path(package.origin).parent / "config" / "shared_library.py"
     try:
         return Path(runpy.run_path(str(path))["get_python_shared_library"]())

@@ -2,7 +2,7 @@
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
 and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
-and what is to be said) and NAME.cancel (the action wants the job to end). What the job writes appears whole.
+and a message) and NAME.cancel (the job is to end). Each file is written whole.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import transform
 from daw_bridge.logs import log_folder
 from daw_bridge.reaper.facts import job_of, plan_of
 from daw_bridge.session import FinishedTake, Job, published_media
+from daw_bridge.take_report import Report
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
 from transform.files import write_bytes_atomic
 
 if TYPE_CHECKING:
-    from daw_bridge.take_report import Report
     from daw_bridge.takes import Order
-    from transform.engine import Redrummer
 
 SCHEMA = 1  # of the files
 _BEAT_S = 0.5
-_STAGES = {  # in words, and the shares of an item's work that are done at its beginning and at its end
+_STAGES = {  # in words, and the fractions of an item that are done at its beginning and at its end
     "transcribe source": ("listening", 0.0, 0.2),
     "separate source": ("taking the drums apart", 0.2, 0.3),
     "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
@@ -47,17 +47,17 @@ class JobFiles:
 
     @property
     def progress(self) -> Path:
-        """Where the job says how far it is."""
+        """Where the job writes how far it is."""
         return self.job.with_suffix(".progress.json")
 
     @property
     def result(self) -> Path:
-        """Where the job says what became of it."""
+        """Where the job writes its result."""
         return self.job.with_suffix(".result.json")
 
     @property
     def cancel(self) -> Path:
-        """What is there if the job is to end."""
+        """A file that is there if the job is to end."""
         return self.job.with_suffix(".cancel")
 
     def put(self, path: Path, data: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class JobFiles:
 
 
 def read_job(path: Path) -> tuple[dict[str, Any], Job]:
-    """Return what REAPER's user asks for, and the job.
+    """Return what REAPER's user requests, and the job.
 
     Raises:
         DawError: it cannot be read, is no job, or one of another version.
@@ -103,20 +103,28 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
         RhythmError: there is no such rhythm, or no drums are in it.
         AudioError: the recording cannot be read.
     """
+    from daw_bridge.render_job import open_rhythm
     from daw_bridge.takes import Order, settings_of
-    from daw_bridge.work import open_rhythm
     from transform.library import resolve_rhythm
 
     def answer(name: str) -> str:
         return str(answers.get(name) or "").strip().strip('"')
 
+    def number(name: str, kind: type[float], form: str) -> float:
+        try:
+            return kind(answer(name).replace(",", "."))
+        except ValueError as err:
+            raise SettingsError(f"the {name} is {answer(name)!r}", hint=f"answer {form}") from err
+
     given: dict[str, Any] = {}
     if engine := answer("engine"):
         given["engine"] = engine
     if length := answer("length"):
-        given["length"] = length if length in ("source", "rhythm") else _seconds(length)
-    if seed := answer("seed"):
-        given["seed"] = _whole(seed)
+        given["length"] = (
+            length if length in ("source", "rhythm") else number("length", float, "source, rhythm, or seconds")
+        )
+    if answer("seed"):
+        given["seed"] = number("seed", int, "a whole number, 0 or more")
     rhythm = answer("rhythm")
     return Order(
         settings=settings_of(given),
@@ -125,27 +133,13 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     )
 
 
-def _seconds(text: str) -> float:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError as err:
-        raise SettingsError(f"the length is {text!r}", hint="answer source, rhythm, or seconds") from err
+class JobProgress:
+    """Writes how far a job is, twice a second and at each new stage; checks whether it is to end."""
 
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as err:
-        raise SettingsError(f"the seed is {text!r}", hint="answer a whole number, 0 or more") from err
-
-
-class Progress:
-    """Says how far a job is, twice a second and at each new stage; hears whether it is to end."""
-
-    def __init__(self, files: JobFiles, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Prepare to tell of a job, which is to end, too, as soon as it is no longer wanted."""
-        self._files, self._is_wanted = files, is_wanted
-        self._text, self._share, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
+    def __init__(self, files: JobFiles, is_requested: Callable[[], bool] = lambda: True) -> None:
+        """Prepare to write the progress of a job, which is to end, too, once it is no longer requested."""
+        self._files, self._is_requested = files, is_requested
+        self._text, self._fraction, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
         self._stage = ""
         self._beat = 0
         self._lock = threading.Lock()
@@ -153,11 +147,11 @@ class Progress:
         self._thread = threading.Thread(target=self._go_on, name="redrum-progress", daemon=True)
 
     def begin(self) -> None:
-        """Show signs of life from now on: the job may have to wait before it is entered."""
+        """Write signs of life from now on: the job may have to wait in a queue."""
         self._write()
         self._thread.start()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> JobProgress:
         if self._thread.ident is None:
             self.begin()
         return self
@@ -177,15 +171,15 @@ class Progress:
         self._n_done += 1
         self._stage = ""
 
-    def show(self, stage: str, share: float) -> None:
-        """Take note of a stage of an item's work and how much of it is done.
+    def update(self, stage: str, fraction: float) -> None:
+        """Note a stage of an item and the fraction of it that is done.
 
         Raises:
             KeyboardInterrupt: the job is to end.
         """
         self.check()
         words, begin, end = _STAGES.get(stage, (stage, 0.0, 1.0))
-        self._share = min(1.0, (self._n_done + begin + (end - begin) * share) / self._n_items)
+        self._fraction = min(1.0, (self._n_done + begin + (end - begin) * fraction) / self._n_items)
         self._text = f"Item {self._n_done + 1} of {self._n_items}: {words}..."
         if stage != self._stage:
             self._stage = stage
@@ -193,7 +187,7 @@ class Progress:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if the job is to end."""
-        if self._files.cancel.exists() or not self._is_wanted():
+        if self._files.cancel.exists() or not self._is_requested():
             raise KeyboardInterrupt
 
     def _go_on(self) -> None:
@@ -203,14 +197,14 @@ class Progress:
     def _write(self) -> None:
         with self._lock, suppress(OutputError):  # REAPER may be reading it; there is a next time
             self._beat += 1
-            data = {"beat": self._beat, "text": self._text, "share": round(self._share, 4)}
+            data = {"beat": self._beat, "text": self._text, "share": round(self._fraction, 4)}
             self._files.put(self._files.progress, data)
 
 
 class JobSession:
-    """The project as the action saw it; takes go to the action, which puts them into the project."""
+    """The project as the action gathered it; takes go to the action, which puts them into the project."""
 
-    def __init__(self, job: Job, files: JobFiles, progress: Progress) -> None:
+    def __init__(self, job: Job, files: JobFiles, progress: JobProgress) -> None:
         self._job, self._files, self._progress = job, files, progress
         self._reports: list[Report] = []
 
@@ -218,13 +212,13 @@ class JobSession:
         """Return the job; see `Session.collect`."""
         return self._job
 
-    def hear(self, report: Report) -> None:
-        """Take note of what became of an item, to be told with the takes."""
+    def add_report(self, report: Report) -> None:
+        """Note what became of an item, for the message that goes with the takes."""
         self._reports.append(report)
         self._progress.item_is_done()
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
-        """Put media into the project's folder and tell the action what to insert; see `Session.write_back`.
+        """Put media into the project's folder and write what the action is to insert; see `Session`.
 
         Raises:
             KeyboardInterrupt: the job is to end.
@@ -233,7 +227,7 @@ class JobSession:
         with published_media(job, takes) as media:
             answer = {
                 "status": "done",
-                "message": _told(self._reports),
+                "message": _message(self._reports),
                 "tracks": plan_of(job, takes, media),
                 "media": [str(path) for path in media],
             }
@@ -241,13 +235,13 @@ class JobSession:
         return media
 
 
-def run_job(path: Path, load: Callable[[], Redrummer], progress: Progress | None = None) -> bool:
-    """Do a job of REAPER's action and return whether no item failed; whatever happens is told to the action.
+def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobProgress | None = None) -> bool:
+    """Do a job of REAPER's action and return whether no item failed; the result file has all that happens.
 
     Args:
         path: what the action wrote.
         load: returns the models.
-        progress: what tells of the job already, if it had to wait.
+        progress: writes the progress of the job already, if it had to wait.
 
     Raises:
         RedrumError: nothing could be done.
@@ -255,23 +249,23 @@ def run_job(path: Path, load: Callable[[], Redrummer], progress: Progress | None
     """
     files = JobFiles(path)
     try:
-        with progress or Progress(files) as told:
-            told.check()
-            return _done(files, told, load)
+        with progress or JobProgress(files) as begun:
+            begun.check()
+            return _done(files, begun, load)
     except KeyboardInterrupt:
-        _say(files, "cancelled", "The redrum command was stopped: nothing was written.")
+        _put_result(files, "cancelled", "The redrum command was stopped: nothing was written.")
         raise
     except RedrumError as err:
-        _say(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")
+        _put_result(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")
         raise
     except Exception as err:
         _log.exception("the job failed")
         why = _sentence(str(err) or type(err).__name__)
-        _say(files, "failed", f"{why}\nThe log in {log_folder()} tells where.")
+        _put_result(files, "failed", f"{why}\nThe log in {log_folder()} tells where.")
         raise
 
 
-def _done(files: JobFiles, progress: Progress, load: Callable[[], Redrummer]) -> bool:
+def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.Redrummer]) -> bool:
     from daw_bridge.takes import pairs_of, redrum_session
 
     answers, job = read_job(files.job)
@@ -280,30 +274,32 @@ def _done(files: JobFiles, progress: Progress, load: Callable[[], Redrummer]) ->
         progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails
         redrummer = load()
         session = JobSession(job, files, progress)
-        reports = redrum_session(session, redrummer, order, tell=session.hear, show=progress.show)
-    _say(files, "failed", _told(reports))
+        reports = redrum_session(
+            session, redrummer, order, on_report=session.add_report, progress=progress.update
+        )
+    _put_result(files, "failed", _message(reports))
     return not any("error" in report for report in reports)
 
 
-def _say(files: JobFiles, status: str, message: str) -> None:
-    """Say what became of a job unless that has been said."""
+def _put_result(files: JobFiles, status: str, message: str) -> None:
+    """Write the result of a job unless it has one."""
     if not files.result.exists():
         with suppress(OutputError):  # then the action notices the silence
             files.put(files.result, {"status": status, "message": message})
 
 
-def _told(reports: Sequence[Report]) -> str:
-    """Return what REAPER's user is told of items that got no take, "" where all did."""
-    parts = []
+def _message(reports: Sequence[Report]) -> str:
+    """Return the message for REAPER's user about items that got no take, "" where all did."""
+    problems = []
     for report in reports:
         if "error" in report:
-            parts.append(f"{report['error']}.\n{_sentence(report['hint'])}")
+            problems.append(f"{report['error']}.\n{_sentence(report['hint'])}")
         elif "skipped" in report:
             what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
-            parts.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
-    if parts and len(reports) > 1:
-        parts.insert(0, f"{len(reports) - len(parts)} of {len(reports)} items got a take.")
-    return "\n\n".join(parts)
+            problems.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
+    if problems and len(reports) > 1:
+        problems.insert(0, f"{len(reports) - len(problems)} of {len(reports)} items got a take.")
+    return "\n\n".join(problems)
 
 
 def _sentence(text: str) -> str:

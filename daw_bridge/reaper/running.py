@@ -1,8 +1,8 @@
 """A running REAPER, from outside: what is selected, and takes back as new tracks.
 
 Redrum's server in REAPER (`actions/redrum_server.py`) answers. Whatever REAPER has to do is one request each, a
-function of `inside.py`, so nothing ever holds its window from outside. Where the server does not run yet,
-REAPER's web interface is asked to start it.
+function of `inside.py`, so nothing ever stops its window from outside. Where the server does not run yet, it
+is started through REAPER's web interface.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ServerNotStarted(DawError):
 
 
 class ServerUnsafe(DawError):
-    """The file that says where the server listens may be somebody else's."""
+    """The file that says where the server listens may be another user's."""
 
     def __init__(self, why: OSError) -> None:
         super().__init__(
@@ -69,6 +69,10 @@ class ReaperLost(DawError):
         super().__init__(
             message, hint="close its open dialogs or start it again, then run the same command again"
         )
+
+
+class _Unanswered(ReaperLost):
+    """REAPER may have written the takes, or may do so yet."""
 
 
 class ProjectClosed(DawError):
@@ -97,13 +101,13 @@ class RunningSession:
         Raises:
             ReaperNotRunning: nothing answers.
             ServerNotStarted: REAPER runs, but not the server in it.
-            ServerUnsafe: somebody else may have said where the server listens.
+            ServerUnsafe: another user may have written where the server listens.
             ReaperLost: it stopped answering.
         """
         return cls(_connection(), timeout_s)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def collect(self) -> Job:
@@ -118,40 +122,34 @@ class RunningSession:
             ReaperLost: REAPER stopped answering.
             OutputError: the media cannot be written, or not be read by REAPER.
         """
-        unanswered: BaseException | None = None
-        with published_media(job, takes) as media:
+        with published_media(job, takes, stay_after=(_Unanswered, KeyboardInterrupt)) as media:
             plan = {"project": job.project_id, "path": job.project, "tracks": plan_of(job, takes, media)}
             try:
-                answer = self._ask("write_back", plan)
-            except (ReaperLost, KeyboardInterrupt) as err:
-                if isinstance(err, ReaperLost) and not _is_running():
+                answer = self._request("write_back", plan)
+            except ReaperLost as err:
+                if not _is_running():
                     raise
-                unanswered = err  # REAPER may have done it, or do it yet: the media must stay
-            else:
-                _check_written(answer)
-        if isinstance(unanswered, ReaperLost):
-            where = f"they lie in {job.media_folder}"
-            raise ReaperLost(f"REAPER did not say whether it took the takes; {where}") from unanswered
-        if unanswered is not None:
-            raise unanswered
+                where = f"they lie in {job.media_folder}"
+                raise _Unanswered(f"REAPER did not say whether it took the takes; {where}") from err
+            _check_written(answer)
         return media
 
     def _collected(self) -> dict[str, Any]:
         """Return what `inside.collect` finds in as many calls as it needs, all of one state."""
         for _ in range(_MOST_TRIES):
-            found = part = self._ask("collect", list(RHYTHM_TRACKS), [0, 0])
-            items = list(part["items"])
-            while part["next"] and _state_of(part) == _state_of(found):
-                part = self._ask("collect", list(RHYTHM_TRACKS), part["next"])
-                items += part["items"]
-            if _state_of(part) == _state_of(found):
+            found = block = self._request("collect", list(RHYTHM_TRACKS), [0, 0])
+            items = list(block["items"])
+            while block["next"] and _state_of(block) == _state_of(found):
+                block = self._request("collect", list(RHYTHM_TRACKS), block["next"])
+                items += block["items"]
+            if _state_of(block) == _state_of(found):
                 return {**found, "items": items}
         raise DawError(
             "the project changes while it is read", hint="stop playback or recording, then try again"
         )
 
-    def _ask(self, name: str, *arguments: object) -> Any:
-        """Return what a function of `inside.py` says."""
+    def _request(self, name: str, *arguments: object) -> Any:
+        """Return the result of a function of `inside.py`."""
         try:
             self._connection.send({"request": name, "arguments": list(arguments)}, self._timeout_s)
             answer = self._connection.receive(self._timeout_s)
@@ -172,7 +170,7 @@ def look() -> None:
     Raises:
         ReaperNotRunning: nothing answers.
         ServerNotStarted: REAPER runs, but not the server in it.
-        ServerUnsafe: somebody else may have said where the server listens.
+        ServerUnsafe: another user may have written where the server listens.
         ReaperLost: REAPER runs and does not answer.
     """
     _connection().close()
@@ -258,8 +256,8 @@ class _LimitedSocket(socket.socket):
         return super().recv_into(*arguments)
 
 
-def _state_of(part: dict[str, Any]) -> tuple[object, object]:
-    return part["project"], part["changes"]
+def _state_of(block: dict[str, Any]) -> tuple[object, object]:
+    return block["project"], block["changes"]
 
 
 def _check_written(answer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""REAPER's settings files, edited line by line so that every other byte stays, and given back as they were.
+"""REAPER's settings files, edited line by line so that every other byte stays, and restored to what they were.
 
 Before the first change of a file a copy is made beside it, NAME.before-redrum, or with a number behind that
 where something else lies there. Redrum/installed.json notes the hashes of the copy and of what the file was
@@ -48,7 +48,7 @@ class Settings:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no line says anything."""
+        """Whether all lines are blank."""
         return not any(line.strip() for line in self._lines)
 
     def get(self, section: str, key: str) -> str:
@@ -71,7 +71,7 @@ class Settings:
         self._lines.insert(last + 1, f"{key}={value}{self._line_end}")
 
     def remove(self, section: str, key: str) -> None:
-        """Remove a value with its line, and the head of its section if that says nothing more."""
+        """Remove a value with its line, and the head of its section if that is empty then."""
         line = self._find(section, key)
         if line is None:
             return
@@ -101,7 +101,7 @@ class Settings:
         """Take scripts out of the list of actions, and return the actions' own names.
 
         Args:
-            is_ours: tells by the action's own name and the script's path.
+            is_ours: decides by the action's own name and the script's path.
         """
         removed, rest = [], []
         for line in self._lines:
@@ -130,7 +130,7 @@ class Settings:
 
 
 class SettingsFile(Settings):
-    """A file of settings, which remembers what it was before Redrum."""
+    """A file of settings, which can be restored to what it was before Redrum."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -157,12 +157,12 @@ class SettingsFile(Settings):
             return
         now = _digest(self._before)
         noted = self._noted() or _Note(file=now, copy=self._put_copy() if self._was_there else _NO_FILE)
-        # Noted first: whoever is killed in between must not take our lines for what was there before.
+        # Noted first: after a kill in between, our lines must not pass for what was there before.
         is_ours = now in (noted.file, noted.copy)
         self._note(_Note(file=_digest(data) if is_ours else _CHANGED_SINCE, copy=noted.copy))
         write_bytes_atomic(self.path, data, overwrite=True)
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Write what was there before Redrum; where REAPER has written the file since, all but our lines."""
         noted = self._noted()
         copy = self._copy(noted)

@@ -1,8 +1,8 @@
-"""A helper process that keeps the models loaded between two jobs of REAPER's action: how a job reaches it.
+"""The client of the helper process, which keeps the models loaded between two jobs of REAPER's action.
 
 The helper (`daw_bridge.reaper.helper`) listens on this machine only. Where it listens, its token and its build
-id stand in an endpoint file that only this user can read. Whoever connects proves that it knows the token, and
-so does the helper (`daw_bridge.connection`). A job is the helper's only from the moment that it is told to go:
+id stand in an endpoint file that only this user can read. A client proves that it knows the token, and
+so does the helper (`daw_bridge.connection`). A job is the helper's only once it receives the message "go":
 whatever fails before, the job is done without it, as if there were none.
 
 This is all that the action's command loads before it hands its job over, so it imports little.
@@ -32,7 +32,7 @@ ANSWER_S = 10.0  # that each side waits for a message until a job has begun: it 
 
 _START_S = 10.0  # that a new helper may take to write its endpoint file
 _LOOK_S = 1.0  # between two looks at whether a job was cancelled
-_DEAF_S = 30.0  # after which a helper that does not end a cancelled job is left alone
+_CANCEL_S = 30.0  # that the helper may take to end a cancelled job
 _HELPER = "from daw_bridge.reaper.helper import main; main()"
 _PACKAGES = (
     *("daw_bridge", "daw_bridge/live", "daw_bridge/live/redrum_live", "daw_bridge/reaper"),
@@ -41,7 +41,7 @@ _PACKAGES = (
 
 
 def hand_over(job: str) -> tuple[int, list[str]] | None:
-    """Have the helper do a job of REAPER's action; return the exit code, and what is to be said of a failure.
+    """Have the helper do a job of REAPER's action; return the exit code, and the lines of an error message.
 
     A helper is started where there is none. It is not used if it is of another version, does not answer, or
     cannot be started for whatever reason.
@@ -63,13 +63,13 @@ def hand_over(job: str) -> tuple[int, list[str]] | None:
         return _outcome(connection, job, **files)
 
 
-def look(want: str = "look") -> dict[str, Any] | None:
-    """Return what the helper says of itself, None if there is none; "stop" tells it to end after its jobs."""
+def look(request: str = "look") -> dict[str, Any] | None:
+    """Return the helper's status, None if there is none; the request "stop" has it end after its jobs."""
     endpoint = read_endpoint(data_folder())
     if endpoint is None:
         return None
     try:
-        connection, answer = _asked(endpoint, {"want": want})
+        connection, answer = _requested(endpoint, {"want": request})
     except OSError:
         return None
     connection.close()
@@ -77,7 +77,7 @@ def look(want: str = "look") -> dict[str, Any] | None:
 
 
 def keep_minutes() -> float:
-    """Return how long a helper waits for the next job: $REDRUM_HELPER_MINUTES says so; 0: there is none."""
+    """Return how long a helper waits for the next job: $REDRUM_HELPER_MINUTES; 0: there is none."""
     try:
         return max(0.0, float(os.environ["REDRUM_HELPER_MINUTES"]))
     except (KeyError, ValueError):
@@ -119,7 +119,7 @@ def endpoint_path(folder: str) -> str:
 
 
 def read_endpoint(folder: str) -> dict[str, Any] | None:
-    """Return what the helper's endpoint file says, None where there is none of this user and version."""
+    """Return the contents of the helper's endpoint file, None where there is none of this user and version."""
     try:
         found = endpoint_file.read_endpoint(endpoint_path(folder))
     except OSError:
@@ -129,7 +129,7 @@ def read_endpoint(folder: str) -> dict[str, Any] | None:
 
 
 def _ready_connection(request: dict[str, Any]) -> tuple[Connection, dict[str, Any]]:
-    """Return the connection to a helper that waits for the word to begin, and the job's files that it names.
+    """Return the connection to a helper that waits for "go", and the job's files that it names.
 
     Raises:
         OSError: there is none, and none can be started.
@@ -146,7 +146,7 @@ def _ready_connection(request: dict[str, Any]) -> tuple[Connection, dict[str, An
             refused = endpoint["token"]
             is_ours = endpoint["build"] == build
             with suppress(OSError):
-                connection, answer = _asked(endpoint, request if is_ours else {"want": "stop"})
+                connection, answer = _requested(endpoint, request if is_ours else {"want": "stop"})
                 if is_ours:
                     return connection, {name: _text(answer, name) for name in ("result", "cancel")}
                 connection.close()
@@ -157,7 +157,7 @@ def _ready_connection(request: dict[str, Any]) -> tuple[Connection, dict[str, An
         time.sleep(0.01)
 
 
-def _asked(endpoint: dict[str, Any], request: dict[str, Any]) -> tuple[Connection, dict[str, Any]]:
+def _requested(endpoint: dict[str, Any], request: dict[str, Any]) -> tuple[Connection, dict[str, Any]]:
     """Return the connection to the helper of an endpoint file, and its answer to a request."""
     connection = Connection.open(endpoint, PROOF_S, MESSAGE_BYTES)
     try:
@@ -194,7 +194,7 @@ def _started(folder: str) -> Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        cwd=folder,  # one that nobody wants to move or remove meanwhile
+        cwd=folder,  # one that nobody moves or removes meanwhile
         env=environment,
         creationflags=flags,
         start_new_session=True,
@@ -203,10 +203,10 @@ def _started(folder: str) -> Popen[bytes]:
 
 def _outcome(connection: Connection, job: str, result: str, cancel: str) -> tuple[int, list[str]] | None:
     """Let the helper begin, and return what `hand_over` returns."""
-    left_s = _DEAF_S
+    left_s = _CANCEL_S
     try:
         connection.send({"want": "go"}, ANSWER_S)
-        while not connection.has_news(_LOOK_S):
+        while not connection.has_data(_LOOK_S):
             left_s -= _LOOK_S if os.path.exists(cancel) else 0
             if left_s < 0:
                 return CANCELLED, []

@@ -328,9 +328,9 @@ class _LuaSession:
         return read_job(self._files.job)[1]
 
     def write_back(self, job, takes):
-        from daw_bridge.reaper.job import JobSession, Progress
+        from daw_bridge.reaper.job import JobProgress, JobSession
 
-        media = JobSession(job, self._files, Progress(self._files)).write_back(job, takes)
+        media = JobSession(job, self._files, JobProgress(self._files)).write_back(job, takes)
         assert self._write_back(self._files.result.read_bytes()) is None
         self._files.result.unlink()
         return media

@@ -15,7 +15,8 @@ from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_pa
 from daw_bridge.plan import PlanSettings, plan
 from daw_bridge.reaper.install import install, uninstall
 from daw_bridge.reaper.job import SCHEMA, read_job
-from daw_bridge.reaper.rpp import ProjectText, open_project
+from daw_bridge.reaper.rpp import open_project
+from daw_bridge.reaper.rpp_text import ProjectText
 from daw_bridge.session import pair_items
 from transform.errors import SettingsError
 from transform.files import sha256_of

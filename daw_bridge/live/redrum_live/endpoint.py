@@ -1,8 +1,8 @@
 """The endpoint file: where a program of Redrum's listens on this machine, and the token that it knows.
 
-Whoever can read it can ask the program for something, so it is for its user only; and whoever could write it
-could send Redrum to a program of theirs, so it is read only where nobody else can have put it. A file that was
-left behind is harmless: whoever listens there by now cannot prove that they know the token.
+Who can read it can send the program requests, so it is for its user only; and who can write it could direct
+Redrum to a program of theirs, so it is read only where no other user can have put it. A file that was left
+behind is harmless: another program that listens there by now cannot prove that it knows the token.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _REPARSE_POINT = 0x400  # an attribute of links and the like on Windows
 _PLAIN = sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
 )
-_TRIES = 10  # to put a file in the place of one that somebody reads, which Windows refuses
-_AGAIN_S = 0.05
+_TRIES = 10  # to replace a file while another program reads it, which Windows refuses
+_RETRY_S = 0.05
 
 
 class UnsafeFile(OSError):
-    """A file that somebody else may have put there, or may read."""
+    """A file that another user may have put there, or may read."""
 
 
 def endpoint_path(program: str) -> str:
@@ -52,12 +52,12 @@ def endpoint_path(program: str) -> str:
 
 
 def read_endpoint(path: str) -> dict[str, Any] | None:
-    """Return what an endpoint file says, None where there is none or it says nothing.
+    """Return the contents of an endpoint file, None where there is none or they make no sense.
 
     Only `schema` is sure to be there where it is not SCHEMA.
 
     Raises:
-        UnsafeFile: it is a link or no file, belongs to somebody else, or others may read or write it.
+        UnsafeFile: it is a link or no file, belongs to another user, or others may read or write it.
         OSError: it cannot be read.
     """
     try:
@@ -78,7 +78,7 @@ def write_endpoint(path: str, port: int, token: str, **more: Any) -> None:
     """Write an endpoint file whole, for this user only.
 
     Raises:
-        UnsafeFile: somebody else's folder, or a link of theirs, is in its place.
+        UnsafeFile: another user's folder, or a link of theirs, is in its place.
         OSError: it cannot be written, or not be read then.
     """
     endpoint = {"schema": SCHEMA, "port": port, "token": token, "pid": os.getpid()}
@@ -114,7 +114,7 @@ def open_private(path: str, *, is_made: bool = False) -> int:
         is_made: whether it is made if it is not there, and closed to others if it is not yet.
 
     Raises:
-        UnsafeFile: it is a link or no file, belongs to somebody else, or others may read or write it.
+        UnsafeFile: it is a link or no file, belongs to another user, or others may read or write it.
         OSError: it cannot be opened.
     """
     if os.path.lexists(path) and _is_link(os.lstat(path)):  # not all systems know O_NOFOLLOW
@@ -158,4 +158,4 @@ def _replace(temporary: str, path: str) -> None:
         except PermissionError:
             if is_last or sys.platform != "win32":
                 raise
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)

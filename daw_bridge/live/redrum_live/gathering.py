@@ -1,6 +1,6 @@
-"""What a job needs to know of the set that is open in Live, as the text of one JSON object, in small parts.
+"""What a job needs to know of the set that is open in Live, as the text of one JSON object, in small blocks.
 
-Between two parts Live may go on, so that no set, however large, holds it up. Live's own names are kept.
+Between two blocks Live goes on, so that no set, however large, stops it. Keys have Live's own names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def version_of(application: Any) -> list[int]:
 
 
 def look(song: Any, application: Any) -> Iterator[str]:
-    """Yield an object that says which Live this is and which set is open."""
+    """Yield an object with the version of Live and the set that is open."""
     yield json.dumps({"schema": SCHEMA, "live": version_of(application), "set": _set(song)})
 
 
@@ -38,7 +38,7 @@ def gather(song: Any, application: Any, request: dict[str, Any]) -> Iterator[str
         application: Live.
         request: `scope`, either "clips" (the clip that Live shows, and in Session view the chosen row of all
             selected tracks) or "loop" (what the loop of the Arrangement touches, on selected tracks), and
-            `rhythm_tracks`, how the names of tracks begin whose clips are told in any case.
+            `rhythm_tracks`, how the names of tracks begin whose clips are described in any case.
     """
     tracks = list(song.tracks)
     choice = _Choice(song, application, request, tracks)
@@ -71,7 +71,7 @@ def gather(song: Any, application: Any, request: dict[str, Any]) -> Iterator[str
 
 
 class _Choice:
-    """Which clips are selected. Live tells scripts of selected tracks, of one clip and one scene, not more."""
+    """Which clips are selected. Scripts can ask Live for selected tracks, one clip and one scene, not more."""
 
     def __init__(self, song: Any, application: Any, request: dict[str, Any], tracks: list[Any]) -> None:
         self._prefixes = tuple(str(prefix).lower() for prefix in request.get("rhythm_tracks", ()))
@@ -94,7 +94,7 @@ class _Choice:
         return bool(clip == self._detail or (0 <= slot == self._row and track in self._selected))
 
     def is_for_rhythms(self, track: Any) -> bool:
-        """Return whether the clips of a track are told even if nobody selects them."""
+        """Return whether the clips of a track are described even if they are not selected."""
         return bool(track.name.lower().startswith(self._prefixes)) if self._prefixes else False
 
 
@@ -102,7 +102,7 @@ def _set(song: Any) -> dict[str, Any]:
     tempo = song.master_track.mixer_device.song_tempo
     return {
         "id": str(song._live_ptr),
-        # Live 11 does not tell where the set lies.
+        # Live 11 has no path of the set.
         "path": getattr(song, "file_path", "") or "",
         "tempo": song.tempo,
         "is_tempo_automated": int(tempo.automation_state) != 0,
@@ -124,7 +124,7 @@ def _clips(track: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _clip(clip: Any, slot: int, is_frozen: bool) -> dict[str, Any]:
-    """Return what is known of every clip; times of the clip are in beats, or seconds if it is not warped."""
+    """Return the facts that all clips have; times of the clip are in beats, or seconds if it is not warped."""
     return {
         "id": str(clip._live_ptr),
         "slot": slot,
@@ -167,14 +167,14 @@ def _contents(clip: Any, pads: dict[str, str] | None) -> Iterator[str]:
     n_uncertain, separator = 0, ""
     yield ', "pads": ' + json.dumps(pads) + ', "notes": ['
     for first in range(0, len(notes), _NOTES_AT_ONCE):
-        part = []
+        block = []
         for number in range(first, min(first + _NOTES_AT_ONCE, len(notes))):
             note = notes[number]
             if not note.mute:
                 n_uncertain += note.probability < 1
-                part.append([note.start_time, note.pitch, note.velocity])
-        yield separator + json.dumps(part)[1:-1] if part else ""
-        separator = ", " if part else separator
+                block.append([note.start_time, note.pitch, note.velocity])
+        yield separator + json.dumps(block)[1:-1] if block else ""
+        separator = ", " if block else separator
     yield '], "n_uncertain": ' + str(n_uncertain)
 
 

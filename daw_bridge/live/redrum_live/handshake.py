@@ -1,7 +1,7 @@
-"""How two programs of one user know each other, and how nobody between them can change what they send.
+"""How two programs of one user prove themselves to each other, and protect their messages from changes.
 
 Both know a token, which is never sent. Each side sends a nonce, and proves with HMAC-SHA256 of both nonces that
-it knows the token; the side that was asked proves it first, so that nothing is told to a stranger:
+it knows the token; the server proves it first, so that a stranger learns nothing:
 
     client: magic, nonce        server: magic, nonce, proof        client: proof
 
@@ -26,11 +26,11 @@ SCHEMA = 2  # of endpoint files, handshake and messages
 _MAGIC = b"redrum\0" + bytes([SCHEMA])
 _NONCE_BYTES = _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
-_ASKED, _ASKS = b"server", b"client"
+_SERVER, _CLIENT = b"server", b"client"
 
 
 class Unproven(ConnectionError):
-    """The other side does not know the token, or what came is not what it sent."""
+    """The other side does not know the token, or its bytes were changed."""
 
 
 def new_token() -> str:
@@ -41,7 +41,7 @@ def new_token() -> str:
 class Peer:
     """One side of a connection: what has come in makes messages, and messages make what is to be sent.
 
-    `n_wanted` says how many bytes may be received next, at most: never take more.
+    `n_missing` is how many bytes may be received next, at most: never take more.
     """
 
     def __init__(self, token: str, *, is_server: bool, most_bytes: int) -> None:
@@ -53,18 +53,18 @@ class Peer:
             most_bytes: the longest message that is accepted.
         """
         self._token, self._most_bytes = token.encode(), most_bytes
-        self._mine, self._theirs = (_ASKED, _ASKS) if is_server else (_ASKS, _ASKED)
+        self._mine, self._theirs = (_SERVER, _CLIENT) if is_server else (_CLIENT, _SERVER)
         self._nonce, self._key = os.urandom(_NONCE_BYTES), b""
         self._n_sent = self._n_received = 0
         self._received, self._unsent = bytearray(), bytearray()
         self._message: bytes | None = None
         self.is_proven = False  # that the other side knows the token
         self._is_within = False  # a message
-        self._steps = self._serve() if is_server else self._ask()
+        self._steps = self._as_server() if is_server else self._as_client()
         self._n_next: int = next(self._steps)  # bytes of what comes next as a whole
 
     @property
-    def n_wanted(self) -> int:
+    def n_missing(self) -> int:
         """How many bytes are missing of what comes next, 1 or more."""
         return self._n_next - len(self._received)
 
@@ -74,15 +74,15 @@ class Peer:
         return bool(self._received) or self._is_within
 
     def take(self, data: bytes) -> bytes:
-        """Take in what was received, and return what the handshake has to send now.
+        """Process received bytes, and return what the handshake has to send now.
 
         Raises:
-            Unproven: the other side has not proved itself, or somebody changed what it sent.
+            Unproven: the other side has not proved itself, or its bytes were changed.
         """
-        if len(data) > self.n_wanted:
-            raise Unproven("more bytes than were asked for")
+        if len(data) > self.n_missing:
+            raise Unproven("more bytes than are missing")
         self._received += data
-        if not self.n_wanted:
+        if not self.n_missing:
             whole, self._received = bytes(self._received), bytearray()
             self._n_next = self._steps.send(whole)
         return self.greeting()
@@ -113,19 +113,19 @@ class Peer:
         seal.update(message)
         return self.header(seal, len(message)) + message
 
-    def _ask(self) -> Generator[int, bytes, None]:
+    def _as_client(self) -> Generator[int, bytes, None]:
         self._unsent += _MAGIC + self._nonce
         _check((yield len(_MAGIC)), _MAGIC)
         nonces = self._nonce + (yield _NONCE_BYTES)
-        _check((yield _DIGEST_BYTES), self._proof(_ASKED, nonces))
-        self._unsent += self._proof(_ASKS, nonces)
+        _check((yield _DIGEST_BYTES), self._proof(_SERVER, nonces))
+        self._unsent += self._proof(_CLIENT, nonces)
         yield from self._messages(nonces)
 
-    def _serve(self) -> Generator[int, bytes, None]:
+    def _as_server(self) -> Generator[int, bytes, None]:
         _check((yield len(_MAGIC)), _MAGIC)
         nonces = (yield _NONCE_BYTES) + self._nonce
-        self._unsent += _MAGIC + self._nonce + self._proof(_ASKED, nonces)
-        _check((yield _DIGEST_BYTES), self._proof(_ASKS, nonces))
+        self._unsent += _MAGIC + self._nonce + self._proof(_SERVER, nonces)
+        _check((yield _DIGEST_BYTES), self._proof(_CLIENT, nonces))
         yield from self._messages(nonces)
 
     def _messages(self, nonces: bytes) -> Generator[int, bytes, None]:
@@ -152,6 +152,6 @@ class Peer:
 
 
 def _check(found: bytes, expected: bytes) -> None:
-    """Compare in a time that does not tell how much is right."""
+    """Compare in a time that does not depend on how much is right."""
     if not hmac.compare_digest(found, expected):
         raise Unproven("no proof of the token")

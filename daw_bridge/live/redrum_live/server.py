@@ -1,6 +1,6 @@
 """Requests from Redrum on this machine, answered a little at every tick of a timer of Live's or REAPER's.
 
-Whoever connects first proves, in a short time, that they know the token (`handshake`); few may be about to.
+A client first proves, in a short time, that it knows the token (`handshake`); few may be about to.
 Then each message is a request, a JSON object, and is answered with one. Nothing here knows Live or REAPER.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 from .endpoint import endpoint_path, remove_endpoint, write_endpoint
 from .handshake import SCHEMA, Peer, new_token
 
-__all__ = ["MESSAGE_BYTES", "SCHEMA", "Lobby", "Server", "door_path"]
+__all__ = ["MESSAGE_BYTES", "SCHEMA", "Lobby", "Server", "live_endpoint_path"]
 
 MESSAGE_BYTES = 512 * 1024  # the longest request; a job of a hundred takes has about 50 kB
-TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of the work included
+TICK_BUDGET_S = 0.010  # of a tick that may last 20 ms, one step of a handler included
 PROOF_S = 3.0  # that a connection has to prove itself
 REQUEST_S = 10.0  # from the first byte of a request to its last
 ANSWER_S = 30.0  # that the other side may take to receive an answer
@@ -29,22 +29,22 @@ MOST_UNPROVEN, MOST_PROVEN = 64, 32  # connections
 REFUSALS_S = 60.0  # between two lines of the log about strangers
 
 _BACKLOG = 256
-_ACCEPT_AGAIN_S = 0.05  # after the system had no room for another connection
-_CHUNK_BYTES = 64 * 1024
+_RETRY_S = 0.05  # after the system had no room for another connection
+_BLOCK_BYTES = 64 * 1024
 _TOO_MANY = "too many connections that have not proved themselves"
 
 
-def door_path() -> str:
+def live_endpoint_path() -> str:
     """Return the endpoint file of this user's Live."""
     return endpoint_path("live")
 
 
 class Lobby:
-    """Listens on this machine only, and holds connections until they have proved that they know the token.
+    """Listens on this machine only, and queues connections until they have proved that they know the token.
 
-    They are few, and stay for a short time; where there is no room for another, the oldest has to leave, or if
-    that has only just come, the other waits. So whoever proves itself at once gets in, however many connections
-    strangers hold.
+    The queue is short, and so is the time in it. Where it is full, the oldest connection is closed, or if that
+    has only just come, the new one waits. So whoever proves itself at once gets in, however many connections
+    strangers open.
     """
 
     def __init__(self, port: int, token: str, log: Callable[[str], None], most_bytes: int) -> None:
@@ -52,16 +52,16 @@ class Lobby:
 
         Args:
             port: where; 0: on a free one.
-            token: what whoever connects must know.
-            log: where refusals are told, a few a minute at most.
-            most_bytes: the longest message that is accepted of who has proved itself.
+            token: what clients must know.
+            log: receives refusals, a few a minute at most.
+            most_bytes: the longest message that is accepted of a client.
 
         Raises:
             OSError: the port is taken.
         """
         self._token, self._log, self._most_bytes = token, log, most_bytes
-        self._waiting: list[_Unproven] = []  # the oldest first
-        self._n_refused, self._say_again_s, self._accept_again_s = 0, 0.0, 0.0
+        self._queue: list[_Unproven] = []  # the oldest first
+        self._n_refused, self._next_log_s, self._next_accept_s = 0, 0.0, 0.0
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             if sys.platform == "win32":  # where SO_REUSEADDR would let others listen here, too
@@ -77,31 +77,31 @@ class Lobby:
         self.port: int = self._listener.getsockname()[1]
 
     def close(self) -> None:
-        """Listen no more, and hang up on everybody who is still here."""
+        """Stop listening, and close all queued connections."""
         self._listener.close()
         self.drop_all()
 
     def drop_all(self) -> None:
-        """Hang up on everybody who is still here."""
-        for one in self._waiting:
+        """Close all queued connections."""
+        for one in self._queue:
             one.link.close()
-        self._waiting = []
+        self._queue = []
 
     @property
     def is_accepting(self) -> bool:
         """Whether there is room for another connection."""
         now_s = time.perf_counter()
-        is_full = len(self._waiting) >= MOST_UNPROVEN and now_s < self._waiting[0].since_s + STAY_S
-        return now_s >= self._accept_again_s and not is_full
+        is_full = len(self._queue) >= MOST_UNPROVEN and now_s < self._queue[0].since_s + STAY_S
+        return now_s >= self._next_accept_s and not is_full
 
     def sockets(self) -> list[socket.socket]:
-        """Return where something may come in; without the listener while there is no room."""
-        return [one.link for one in self._waiting] + [self._listener] * self.is_accepting
+        """Return the sockets to receive from; without the listener while there is no room."""
+        return [one.link for one in self._queue] + [self._listener] * self.is_accepting
 
     def tick(self) -> list[tuple[socket.socket, Peer]]:
-        """Return the connections that have proved themselves by now; the others go on or are refused."""
-        # Those that are here come first: no flood can push out who has answered since the last time.
-        before, self._waiting = self._waiting, []
+        """Return the connections that have proved themselves by now; the others stay or are refused."""
+        # Those in the queue come first: no flood can push out one that has answered since the last tick.
+        before, self._queue = self._queue, []
         proven = [(one.link, one.peer) for one in before if self._goes_on(one)]
         for one in self._arrivals():
             if self._goes_on(one):
@@ -109,27 +109,27 @@ class Lobby:
         return proven
 
     def refuse(self, link: socket.socket, why: str) -> None:
-        """Hang up on a connection and say so, unless that was said of others a short time ago."""
+        """Close a connection, and log that, unless others were logged a short time ago."""
         link.close()
-        self._say(why)
+        self._log_refusal(why)
 
     def _goes_on(self, one: _Unproven) -> bool:
-        """Return whether a connection has proved itself; if it may yet, it stays here."""
+        """Return whether a connection has proved itself; if it may yet, it stays in the queue."""
         try:
             if one.has_proved():
                 return True
             if time.perf_counter() < one.since_s + PROOF_S:
-                self._waiting.append(one)
+                self._queue.append(one)
                 return False
             self.refuse(one.link, "it did not prove itself in time")
         except OSError as err:
             one.link.close()
-            if one.has_said_something:  # else it only looked whether somebody listens
-                self._say(str(err))
+            if one.has_sent:  # else it only looked whether a program listens
+                self._log_refusal(str(err))
         return False
 
     def _arrivals(self) -> Iterator[_Unproven]:
-        """Yield who has connected, not more than may be here."""
+        """Yield new connections, not more than the queue takes."""
         for _ in range(MOST_UNPROVEN):
             if not self.is_accepting:
                 return
@@ -138,10 +138,10 @@ class Lobby:
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as err:  # too many open files, or no memory
-                self._say("cannot accept: " + str(err))
-                if self._refuse_who_stayed():
+                self._log_refusal("cannot accept: " + str(err))
+                if self._refuse_oldest():
                     continue
-                self._accept_again_s = time.perf_counter() + _ACCEPT_AGAIN_S
+                self._next_accept_s = time.perf_counter() + _RETRY_S
                 return
             if address[0] != "127.0.0.1":
                 self.refuse(link, "a connection from " + str(address[0]))
@@ -149,25 +149,25 @@ class Lobby:
             link.setblocking(False)
             with suppress(OSError):  # or the end of an answer waits until its beginning has been confirmed
                 link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self._waiting) >= MOST_UNPROVEN:
-                self.refuse(self._waiting.pop(0).link, _TOO_MANY)
+            if len(self._queue) >= MOST_UNPROVEN:
+                self.refuse(self._queue.pop(0).link, _TOO_MANY)
             yield _Unproven(link, Peer(self._token, is_server=True, most_bytes=self._most_bytes))
 
-    def _refuse_who_stayed(self) -> bool:
-        """Refuse who has had a time in any case, and return whether there was anybody."""
+    def _refuse_oldest(self) -> bool:
+        """Refuse connections that have had their least time, and return whether there were any."""
         latest_s = time.perf_counter() - STAY_S
-        stayed = [one for one in self._waiting if one.since_s <= latest_s]
+        stayed = [one for one in self._queue if one.since_s <= latest_s]
         for one in stayed:
             self.refuse(one.link, _TOO_MANY)
-        self._waiting = [one for one in self._waiting if one.since_s > latest_s]
+        self._queue = [one for one in self._queue if one.since_s > latest_s]
         return bool(stayed)
 
-    def _say(self, why: str) -> None:
+    def _log_refusal(self, why: str) -> None:
         self._n_refused += 1
-        if time.perf_counter() >= self._say_again_s:
+        if time.perf_counter() >= self._next_log_s:
             more = f" (and {self._n_refused - 1} before)" if self._n_refused > 1 else ""
             self._log("refused: " + why + more)
-            self._n_refused, self._say_again_s = 0, time.perf_counter() + REFUSALS_S
+            self._n_refused, self._next_log_s = 0, time.perf_counter() + REFUSALS_S
 
 
 class _Unproven:
@@ -176,30 +176,30 @@ class _Unproven:
     def __init__(self, link: socket.socket, peer: Peer) -> None:
         self.link, self.peer = link, peer
         self.since_s = time.perf_counter()
-        self.has_said_something = False
+        self.has_sent = False
 
     def has_proved(self) -> bool:
-        """Take what is there, of so few bytes as a proof has, and return whether it was the proof.
+        """Receive what has come of the proof, and return whether it is whole.
 
         Raises:
-            OSError: it hung up, or is somebody else.
+            OSError: the connection was closed, or this is a stranger.
         """
         try:
             while not self.peer.is_proven:
-                data = self.link.recv(self.peer.n_wanted)
+                data = self.link.recv(self.peer.n_missing)
                 if not data:
-                    raise ConnectionError("it hung up")
-                self.has_said_something = True
+                    raise ConnectionError("it closed the connection")
+                self.has_sent = True
                 answer = self.peer.take(data)
                 if answer and self.link.send(answer) != len(answer):
-                    raise ConnectionError("it does not listen")
+                    raise ConnectionError("it does not receive")
         except (BlockingIOError, InterruptedError):
             return False
         return True
 
 
 class Server:
-    """Answers requests, a little whenever it is told to."""
+    """Answers requests, a little at every tick."""
 
     def __init__(
         self,
@@ -211,10 +211,10 @@ class Server:
         """Prepare to answer.
 
         Args:
-            handlers: for each request, what yields the text of the answer in parts; after each part the work
-                may rest until the next tick.
+            handlers: for each request, what yields the text of the answer in blocks; after each block it may
+                rest until the next tick.
             version: of the program, for the endpoint file.
-            log: where refusals and failures are told.
+            log: receives refusals and failures.
             most_bytes: the longest request.
         """
         self._handlers, self._version, self._log = handlers, version, log
@@ -223,9 +223,9 @@ class Server:
         self._clients: list[_Client] = []
 
     def open(self) -> None:
-        """Listen on a free port and write it down for Live; where that fails, say so and stay deaf."""
+        """Listen on a free port and write the endpoint file of Live; where that fails, log it."""
         try:
-            port = self.listen(door_path(), 0)
+            port = self.listen(live_endpoint_path(), 0)
             self._log("listens on 127.0.0.1:" + str(port))
         except OSError as err:
             self._log("cannot listen: " + str(err))
@@ -245,7 +245,7 @@ class Server:
         return self._lobby.port
 
     def close(self) -> None:
-        """Hang up on everybody, and remove the endpoint file if it is still ours."""
+        """Close all connections, and remove the endpoint file if it is still ours."""
         if self._lobby is None:
             return
         self.drop_all()
@@ -254,7 +254,7 @@ class Server:
         remove_endpoint(self._path, self._token)
 
     def drop_all(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         for client in self._clients:
             client.close()
         self._clients = []
@@ -262,7 +262,7 @@ class Server:
             self._lobby.drop_all()
 
     def tick(self) -> None:
-        """Accept, receive, work and answer, no longer than the budget and one step of the work."""
+        """Accept, receive, handle and send, no longer than the budget and one step of a handler."""
         if self._lobby is None:
             return
         deadline_s = time.perf_counter() + TICK_BUDGET_S
@@ -273,7 +273,7 @@ class Server:
             idle.close()
             self._clients.remove(idle)
         for client in list(self._clients):
-            # Whoever has had its turn is the last of the next tick.
+            # A client that has had its turn is the last of the next tick.
             self._clients.append(self._clients.pop(0))
             try:
                 self._serve(client, deadline_s)
@@ -289,10 +289,10 @@ class Server:
             text = client.receive(deadline_s)
             if text is None:
                 return
-            client.begin(self._work_of(text))
-        while client.work is not None and time.perf_counter() < deadline_s:
+            client.begin(self._answer(text))
+        while client.answer is not None and time.perf_counter() < deadline_s:
             try:
-                client.add(next(client.work))
+                client.add(next(client.answer))
             except StopIteration:
                 client.finish()
             except Exception as err:
@@ -300,8 +300,8 @@ class Server:
                 client.begin(_refusal("failed", str(err)))
         client.send(deadline_s)
 
-    def _work_of(self, text: bytes) -> Iterator[str]:
-        """Yield the answer to a request in parts."""
+    def _answer(self, text: bytes) -> Iterator[str]:
+        """Yield the answer to a request in blocks."""
         try:
             request = json.loads(text.decode("utf-8"))
         except (ValueError, RecursionError):
@@ -318,32 +318,32 @@ def _refusal(word: str, why: str = "") -> Iterator[str]:
 
 
 class _Client:
-    """Who has proved itself: its requests, one after the other, and their answers."""
+    """A client that has proved itself: its requests, one after the other, and their answers."""
 
     def __init__(self, link: socket.socket, peer: Peer) -> None:
         self._link, self._peer = link, peer
-        self._parts: list[bytes] = []
+        self._blocks: list[bytes] = []
         self._seal: Any = None
         self._unsent = memoryview(b"")
-        self._until_s = 0.0  # that a request must be whole, or an answer received
-        self.work: Iterator[str] | None = None
+        self._until_s = 0.0  # when a request must be whole, or an answer received
+        self.answer: Iterator[str] | None = None
         self.is_closed = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is no request that is worked on, nor an answer that is not sent."""
-        return self.work is None and not self._unsent
+        """Whether no request is handled, and all answers are sent."""
+        return self.answer is None and not self._unsent
 
     def receive(self, deadline_s: float) -> bytes | None:
         """Return the request once all of it is there.
 
         Raises:
-            OSError: it does not come in time, or somebody changed it.
+            OSError: it does not come in time, or was changed.
         """
         try:
             while time.perf_counter() < deadline_s:
                 was_midway = self._peer.is_midway
-                data = self._link.recv(min(self._peer.n_wanted, _CHUNK_BYTES))
+                data = self._link.recv(min(self._peer.n_missing, _BLOCK_BYTES))
                 if not data:
                     self.close()
                     return None
@@ -359,40 +359,40 @@ class _Client:
             raise ConnectionError("a request took too long")
         return None
 
-    def begin(self, work: Iterator[str]) -> None:
-        """Begin to work on an answer."""
-        self.work, self._parts, self._seal = work, [], self._peer.seal()
+    def begin(self, answer: Iterator[str]) -> None:
+        """Begin an answer, which a handler yields."""
+        self.answer, self._blocks, self._seal = answer, [], self._peer.seal()
 
     def add(self, text: str) -> None:
-        """Take a part of the answer."""
-        part = text.encode("utf-8", "replace")
-        self._seal.update(part)
-        self._parts.append(part)
+        """Add a block to the answer."""
+        block = text.encode("utf-8", "replace")
+        self._seal.update(block)
+        self._blocks.append(block)
 
     def finish(self) -> None:
-        """Take all parts as the answer; it is sent from now on."""
-        header = self._peer.header(self._seal, sum(map(len, self._parts)))
-        self._unsent = memoryview(b"".join([header, *self._parts]))
-        self.work, self._parts = None, []
+        """End the answer; it is sent from now on."""
+        header = self._peer.header(self._seal, sum(map(len, self._blocks)))
+        self._unsent = memoryview(b"".join([header, *self._blocks]))
+        self.answer, self._blocks = None, []
         self._until_s = time.perf_counter() + ANSWER_S
 
     def send(self, deadline_s: float) -> None:
-        """Send what the other side takes.
+        """Send as much as the client receives.
 
         Raises:
-            OSError: it hung up, or does not take the answer in time.
+            OSError: it closed the connection, or does not receive the answer in time.
         """
         try:
             while self._unsent and time.perf_counter() < deadline_s:
-                self._unsent = self._unsent[self._link.send(self._unsent[:_CHUNK_BYTES]) :]
+                self._unsent = self._unsent[self._link.send(self._unsent[:_BLOCK_BYTES]) :]
         except (BlockingIOError, InterruptedError):
             pass
         if self._unsent and time.perf_counter() > self._until_s:
             raise ConnectionError("an answer was not taken in time")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.is_closed = True
-        if self.work is not None:
-            getattr(self.work, "close", lambda: None)()
+        if self.answer is not None:
+            getattr(self.answer, "close", lambda: None)()
         self._link.close()

@@ -24,7 +24,7 @@ class Redrum:
     # What Live calls
 
     def update_display(self) -> None:
-        """Work on requests for a few milliseconds."""
+        """Answer requests for a few milliseconds."""
         try:
             self._server.tick()
         except Exception:
@@ -32,47 +32,28 @@ class Redrum:
             self._server.drop_all()
 
     def disconnect(self) -> None:
-        """Hang up: the set is closed, or another control surface chosen."""
+        """Close all connections: the set is closed, or another control surface chosen."""
         self._server.close()
 
-    def connect_script_instances(self, instantiated_scripts: Any) -> None:
-        """Other control surfaces are none of our business."""
+    def _ignore(self, *_: Any) -> None:
+        """Nothing is mapped or displayed, and no MIDI received."""
 
-    def build_midi_map(self, midi_map_handle: Any) -> None:
-        """Nothing is mapped."""
-
-    def receive_midi(self, midi_bytes: Any) -> None:
-        """No MIDI is listened to."""
-
-    def refresh_state(self) -> None:
-        """There is no display to refresh."""
-
-    def port_settings_changed(self) -> None:
-        """No MIDI port is used."""
-
-    def can_lock_to_devices(self) -> bool:
-        """Devices are none of our business."""
+    def _no(self, *_: Any) -> bool:
+        """There are no controls: nothing is locked, taken over or translated."""
         return False
 
-    def suggest_input_port(self) -> str:
+    def _no_port(self) -> str:
         """No MIDI port is used."""
         return ""
 
-    def suggest_output_port(self) -> str:
-        """No MIDI port is used."""
-        return ""
+    connect_script_instances = build_midi_map = receive_midi = _ignore
+    refresh_state = port_settings_changed = _ignore
+    can_lock_to_devices = suggest_needs_takeover = supports_pad_translation = _no
+    suggest_input_port = suggest_output_port = _no_port
 
     def suggest_map_mode(self, cc_no: int, channel: int) -> int:
-        """Nothing is mapped."""
+        """Return that nothing is mapped."""
         return -1
-
-    def suggest_needs_takeover(self, cc_no: int, channel: int) -> bool:
-        """Nothing is mapped."""
-        return False
-
-    def supports_pad_translation(self) -> bool:
-        """There are no pads."""
-        return False
 
     def _log(self, message: str) -> None:
         self._c_instance.log_message("Redrum: " + message)

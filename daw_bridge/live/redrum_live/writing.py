@@ -15,9 +15,9 @@ _WRONG_LENGTH = 0.01  # of the length of a take: clips may end a little off
 
 
 def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]:
-    """Yield an object that says what was written; nothing of the set that was there before is changed.
+    """Yield an object with a note for each written take; nothing that was in the set before is changed.
 
-    An undo step ends with the call that began it, so all of this is one part.
+    An undo step ends with the call that began it, so all of this is one block of the answer.
 
     Args:
         song: the set.
@@ -45,17 +45,17 @@ def write(song: Any, warp_marker: Any, request: dict[str, Any]) -> Iterator[str]
     yield json.dumps({"schema": SCHEMA, "notes": [note for track in notes for note in track]})
 
 
-def _write_track(song: Any, warp_marker: Any, wanted: dict[str, Any], made: list[Any]) -> list[str]:
-    """Make a track with its clips, and return what each could not be given, "" where all is well."""
+def _write_track(song: Any, warp_marker: Any, planned: dict[str, Any], made: list[Any]) -> list[str]:
+    """Make a track with its clips, and return the problem of each clip, "" where all is well."""
     ids = [str(track._live_ptr) for track in song.tracks]
     # Where the source track is gone, the new one comes last.
-    place = ids.index(wanted["id"]) + 1 if wanted["id"] in ids else -1
+    place = ids.index(planned["id"]) + 1 if planned["id"] in ids else -1
     track = song.create_audio_track(place)
     made.append(track)
-    track.name = wanted["name"]
-    track.color = wanted["color"]
+    track.name = planned["name"]
+    track.color = planned["color"]
     notes = []
-    for about in wanted["clips"]:
+    for about in planned["clips"]:
         if about["slot"] < 0:
             clip = track.create_audio_clip(about["file"], about["beats"])
         else:
@@ -72,25 +72,25 @@ def _write_track(song: Any, warp_marker: Any, wanted: dict[str, Any], made: list
     return notes
 
 
-def _warp(clip: Any, warp_marker: Any, wanted: dict[str, Any] | None) -> str:
+def _warp(clip: Any, warp_marker: Any, warp: dict[str, Any] | None) -> str:
     """Let a clip follow the tempo of the set, or not; return why it does not if it should."""
     clip.warping = False
-    if wanted is None:
+    if warp is None:
         return ""
     try:
         clip.warping = True
-        clip.warp_mode = wanted["mode"]
-        _set_markers(clip, warp_marker, wanted["seconds"], wanted["beats"])
+        clip.warp_mode = warp["mode"]
+        _set_markers(clip, warp_marker, warp["seconds"], warp["beats"])
         # Live's preferences may have warped the clip on their own: only what can be read back counts.
-        end = clip.beat_to_sample_time(wanted["beats"]) - clip.beat_to_sample_time(0.0)
-        expected = wanted["seconds"] * clip.sample_rate
+        end = clip.beat_to_sample_time(warp["beats"]) - clip.beat_to_sample_time(0.0)
+        expected = warp["seconds"] * clip.sample_rate
         if abs(end - expected) > _TOLERANCE * expected:
             raise ValueError("Live did not take its warp markers")
-        clip.pitch_coarse = round(wanted["pitch"])
-        clip.pitch_fine = 100.0 * (wanted["pitch"] - round(wanted["pitch"]))
-        if wanted["is_looped"]:
+        clip.pitch_coarse = round(warp["pitch"])
+        clip.pitch_fine = 100.0 * (warp["pitch"] - round(warp["pitch"]))
+        if warp["is_looped"]:
             clip.looping = True
-            clip.loop_start, clip.loop_end = 0.0, wanted["beats"]
+            clip.loop_start, clip.loop_end = 0.0, warp["beats"]
     except Exception as err:
         clip.pitch_coarse = clip.pitch_fine = 0  # of a clip that is not warped it would be another speed
         clip.warping = False
@@ -99,13 +99,13 @@ def _warp(clip: Any, warp_marker: Any, wanted: dict[str, Any] | None) -> str:
 
 
 def _set_markers(clip: Any, warp_marker: Any, seconds: float, beats: float) -> None:
-    """Give a clip two warp markers, at its ends; markers that Live insists on are left."""
-    wanted = [(0.0, 0.0), (seconds, beats)]
+    """Give a clip two warp markers, at its ends; markers that Live does not remove stay."""
+    targets = [(0.0, 0.0), (seconds, beats)]
     for marker in list(clip.warp_markers):
-        if (marker.sample_time, marker.beat_time) not in wanted:
+        if (marker.sample_time, marker.beat_time) not in targets:
             _tried(clip.remove_warp_marker, marker.beat_time)
     there = [(marker.sample_time, marker.beat_time) for marker in clip.warp_markers]
-    for sample_time, beat_time in wanted:
+    for sample_time, beat_time in targets:
         if (sample_time, beat_time) not in there:
             _tried(clip.add_warp_marker, warp_marker(sample_time, beat_time))
 

@@ -1,6 +1,6 @@
 -- What Redrum does inside REAPER, for all of its actions.
 --
--- It gathers facts about the project, asks what is wanted, and has the `redrum` command do the work in a process
+-- It gathers facts about the project, asks for settings, and has the `redrum` command do the work in a process
 -- of its own, which answers in files; then it puts the takes into the project. What the facts mean, which item is
 -- whose rhythm, and every sentence about them is decided in that process.
 
@@ -13,7 +13,7 @@ local session = dofile(here .. "redrum_session.lua")
 local SCHEMA = 1 -- of the files that both sides write
 local TITLE = "Redrum"
 local LOOK_S = 0.2 -- between two looks at the files
-local LOST_S = 60 -- a job that is silent as long as this is lost; it says something twice a second
+local LOST_S = 60 -- a job that is silent as long as this is lost; it writes twice a second
 local DOUBT_S = 10 -- the same, where REAPER says that it did not start: that may be wrong
 local OLD_S = 24 * 3600 -- files of a job as old as this were left behind
 local NO_WAIT_MINIMISED = -2
@@ -39,7 +39,7 @@ local function read(path)
   return text
 end
 
--- Returns what a file says, nil where there is none.
+-- Returns the contents of a JSON file, nil where there is none.
 local function read_json(path)
   local text = read(path)
   if not text or text == "" then
@@ -63,11 +63,11 @@ end
 
 -- Questions
 
-local function say(text)
+local function show(text)
   reaper.ShowMessageBox(text, TITLE, 0)
 end
 
--- Returns answers to questions, nil where the user does not want to answer.
+-- Returns answers to questions, nil where the user cancels.
 local function ask(title, captions, answers)
   local separator = "\n" -- unlike a comma, in no file name
   local fields = table.concat(captions, ",") .. ",extrawidth=260,separator=" .. separator
@@ -82,21 +82,21 @@ local function ask(title, captions, answers)
   return found
 end
 
--- Returns the last answers by name, none where nobody was asked yet.
+-- Returns the last answers by name, none the first time.
 local function last_answers()
   local is_json, answers = pcall(json.decode, reaper.GetExtState(TITLE, "answers"))
   return is_json and type(answers) == "table" and answers or {}
 end
 
--- Returns what is wanted, asked for or as the last time; nil where the user does not want to answer.
-local function wanted(scope, wants_last)
+-- Returns the order, answered now or the last time; nil where the user cancels.
+local function new_order(scope, is_repeated)
   local names = scope == "lane" and { "engine", "length", "seed" } or { "rhythm", "engine", "length", "seed" }
   local answers, captions, offered = last_answers(), {}, {}
   for place, name in ipairs(names) do
-    wants_last = wants_last and answers[name] ~= nil
+    is_repeated = is_repeated and answers[name] ~= nil
     captions[place], offered[place] = CAPTIONS[name], answers[name] or DEFAULTS[name]
   end
-  local found = wants_last and offered or ask(TITLE, captions, offered)
+  local found = is_repeated and offered or ask(TITLE, captions, offered)
   if not found then
     return nil
   end
@@ -149,7 +149,7 @@ local function finish(job, result)
     end
   end
   if message ~= "" then
-    say(message)
+    show(message)
   end
 end
 
@@ -161,7 +161,7 @@ local function lose(job)
     remove_files(job)
     what = "The redrum command does not start."
   end
-  say(what .. "\n\nIn a terminal, `redrum reaper doctor` says what is wrong. The command is\n" .. job.command)
+  show(what .. "\n\nIn a terminal, `redrum reaper doctor` says what is wrong. The command is\n" .. job.command)
 end
 
 local function draw(job)
@@ -253,8 +253,8 @@ local function job_folder()
 end
 
 local function new_job(project, path)
-  local stamp = string.format("%d-%06d", os.time(), math.floor(reaper.time_precise() * 1e6) % 1000000)
-  local base = job_folder() .. "/" .. stamp
+  local id = string.format("%d-%06d", os.time(), math.floor(reaper.time_precise() * 1e6) % 1000000)
+  local base = job_folder() .. "/" .. id
   return {
     project = project,
     path = path,
@@ -315,18 +315,18 @@ local function installed()
   return noted
 end
 
--- Runs an action; "scope" as in `session.gather`, and whether the last answers hold without a question.
-function redrum.run(scope, wants_last)
+-- Runs an action; "scope" as in `session.gather`, and whether the last answers are used without a question.
+function redrum.run(scope, is_repeated)
   reaper.defer(function() end) -- else REAPER makes an undo step of a script that did nothing
   local noted, missing = installed()
   if not noted then
-    say(missing)
+    show(missing)
     return
   end
   local project, path = session.project(-1)
   local facts, n_chosen = session.gather(project, path, scope, noted.rhythm_tracks)
   if n_chosen == 0 then
-    say(scope == "tracks" and "Select tracks with drum items first." or "Select a drum item first.")
+    show(scope == "tracks" and "Select tracks with drum items first." or "Select a drum item first.")
     return
   end
   if path == "" then
@@ -340,14 +340,14 @@ function redrum.run(scope, wants_last)
     end
     facts.media_folder = folder[1]
   end
-  local order = wanted(scope, wants_last)
+  local order = new_order(scope, is_repeated)
   if not order then
     return
   end
   local job = new_job(project, path)
   local problem = start(job, noted.command, order, facts)
   if problem then
-    say(problem)
+    show(problem)
   end
 end
 

@@ -1,9 +1,9 @@
 """Let Redrum, on this machine, reach the REAPER that this script is run in.
 
 Load it once in REAPER's Actions list (New action... > Load ReaScript...) and run it when REAPER has started.
-It answers programs of this user on this machine, who prove that they know the token in an endpoint file; and it
-does two things for them, which `daw_bridge/reaper/inside.py` says. Clients of reapy are refused: whoever talks
-to reapy's own server may run anything in REAPER.
+It answers programs of this user on this machine that prove that they know the token in an endpoint file; and it
+does two things for them, the functions of `daw_bridge/reaper/inside.py`. Clients of reapy are refused: those of
+reapy's own server may run anything in REAPER.
 
 It runs in REAPER's Python, which may be an old one, and needs reapy in it.
 """
@@ -33,7 +33,7 @@ MESSAGE_BYTES = 16 * 2**20  # the longest request; a take needs about 500 bytes
 
 
 class LocalServer(Server):
-    """Answers what Redrum asks of REAPER."""
+    """Answers the requests that Redrum sends to REAPER."""
 
     def __init__(self, port: int = 0) -> None:
         """Begin to listen, on a free port if it is 0.
@@ -42,7 +42,7 @@ class LocalServer(Server):
             OSError: the port is taken, or the endpoint file cannot be written.
         """
         handlers = {name: self._handler(name) for name in ("collect", "write_back")}
-        # REAPER has no log, only a window, which strangers are not to open.
+        # REAPER has no log, only a window, which strangers must not open.
         super().__init__(handlers, [], lambda text: None, MESSAGE_BYTES)
         self.port = self.listen(endpoint_path("reaper"), port)
 
@@ -60,10 +60,10 @@ class LocalServer(Server):
 
 
 def serve(server: LocalServer) -> None:
-    """Answer what has been asked since the last time, and go on when REAPER lets us, 30 times a second."""
+    """Answer the requests that have come, and go on at REAPER's next tick, 30 times a second."""
     try:
         server.tick()
-    except Exception:  # whatever it is, the next one may be helped
+    except Exception:  # whatever it is, the next client may be served
         server.drop_all()
     reapy.defer(serve, server)
 

@@ -173,15 +173,15 @@ local function is_open(project, path)
   end
 end
 
-local function insert_item(track, wanted, sources)
+local function insert_item(track, planned, sources)
   local item = reaper.AddMediaItemToTrack(track)
-  reaper.SetMediaItemInfo_Value(item, "D_POSITION", wanted.position_s)
-  reaper.SetMediaItemInfo_Value(item, "D_LENGTH", wanted.length_s)
+  reaper.SetMediaItemInfo_Value(item, "D_POSITION", planned.position_s)
+  reaper.SetMediaItemInfo_Value(item, "D_LENGTH", planned.length_s)
   reaper.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
   local take = reaper.AddTakeToMediaItem(item)
-  reaper.SetMediaItemTake_Source(take, sources[wanted])
-  sources[wanted] = nil -- the take's own from now on
-  reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", wanted.name, true)
+  reaper.SetMediaItemTake_Source(take, sources[planned])
+  sources[planned] = nil -- the take's own from now on
+  reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", planned.name, true)
 end
 
 -- Inserts tracks, from the lowest on, so that no place changes; below all where a track is gone.
@@ -194,16 +194,16 @@ local function insert(project, tracks, sources, created)
   table.sort(tracks, function(one, other)
     return (below[one.id] or n_tracks) > (below[other.id] or n_tracks)
   end)
-  for _, wanted in ipairs(tracks) do
-    local place = below[wanted.id] or n_tracks
+  for _, planned in ipairs(tracks) do
+    local place = below[planned.id] or n_tracks
     reaper.InsertTrackAtIndex(place, false)
     local track = reaper.GetTrack(project, place)
     created[#created + 1] = track
-    reaper.GetSetMediaTrackInfo_String(track, "P_NAME", wanted.name, true)
-    if wanted.color ~= 0 then
-      reaper.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", wanted.color)
+    reaper.GetSetMediaTrackInfo_String(track, "P_NAME", planned.name, true)
+    if planned.color ~= 0 then
+      reaper.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", planned.color)
     end
-    for _, item in ipairs(wanted.items) do
+    for _, item in ipairs(planned.items) do
       insert_item(track, item, sources)
     end
   end

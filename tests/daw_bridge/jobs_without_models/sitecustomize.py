@@ -26,7 +26,7 @@ def done(files, progress, load):
     if what == "work":
         time.sleep(0.2)
     if what == "be deaf":  # and not heed that nobody wants the job any more, nor may the helper for long
-        sys.modules["daw_bridge.reaper.helper"]._HEED_S = 0.2
+        sys.modules["daw_bridge.reaper.helper"]._CANCEL_S = 0.2
         threading.Event().wait()
     if what == "wait":
         until(files.job.with_suffix(".go"), progress)

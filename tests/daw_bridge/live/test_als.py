@@ -278,7 +278,7 @@ def test_a_set_of_too_many_tracks_is_refused(tmp_path):
 
 
 def test_clips_that_change_more_often_than_anybody_hears_are_refused_together(tmp_path, loop, monkeypatch):
-    monkeypatch.setattr("daw_bridge.session._MOST_PARTS", 50)
+    monkeypatch.setattr("daw_bridge.session._MOST_ELEMENTS", 50)
     clips = [warped(loop, 4.0 * n, 4.0 * n + 4, 4.0, 2.0, warp_markers=MANY_MARKERS) for n in range(20)]
     with pytest.raises(DawError, match="more than 50 notes and warped pieces"):
         items_of(write_als(tmp_path / "song.als", [track("x", *clips)]))
@@ -401,7 +401,7 @@ def test_a_clip_with_hardly_any_markers_plays_at_its_own_speed(tmp_path, loop, m
     ],
 )
 def test_what_a_pad_plays_is_in_its_name(name, number):
-    assert pad_numbers({60: name}).get(60) == number
+    assert pad_numbers(((60, name),)).get(60) == number
 
 
 # `redrum batch SET.als`

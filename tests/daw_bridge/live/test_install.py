@@ -22,7 +22,7 @@ def library(tmp_path, monkeypatch):
     (folder / "Remote Scripts" / "Push").mkdir(parents=True)
     monkeypatch.setattr(live_install, "user_library", lambda: folder)
     monkeypatch.setattr(ableton, "is_running", lambda: False)
-    monkeypatch.setattr(ableton, "door_path", lambda: str(tmp_path / "no live.json"))
+    monkeypatch.setattr(ableton, "live_endpoint_path", lambda: str(tmp_path / "no live.json"))
     return folder
 
 

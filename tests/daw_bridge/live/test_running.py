@@ -19,7 +19,7 @@ from daw_bridge.connection import Connection
 from daw_bridge.live import running as ableton
 from daw_bridge.live.redrum_live.endpoint import read_endpoint, write_endpoint
 from daw_bridge.live.redrum_live.handshake import new_token
-from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, door_path
+from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, live_endpoint_path
 from daw_bridge.live.running import (
     EndpointUnsafe,
     LiveFailed,
@@ -98,7 +98,7 @@ def takes_of(job, write_wav, clicks, length_s=None):
 
 def ask(data, address="127.0.0.1"):
     """Return what the script answers to bytes, from an address."""
-    port = read_endpoint(door_path())["port"]
+    port = read_endpoint(live_endpoint_path())["port"]
     with socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(address, 0)) as link:
         link.sendall(data)
         return b"".join(iter(lambda: link.recv(2**16), b""))
@@ -336,7 +336,7 @@ def test_without_live_or_script_that_is_said(worlds, monkeypatch):
     monkeypatch.setattr(ableton, "is_running", lambda: True)
     with pytest.raises(ScriptNotChosen, match="not chosen"):
         LiveSession.connect()
-    Path(door_path()).unlink()
+    Path(live_endpoint_path()).unlink()
     with pytest.raises(ScriptNotChosen):
         LiveSession.connect()
 
@@ -428,14 +428,14 @@ def test_strangers_do_not_fill_lives_log(live):
 def test_an_unknown_request_with_the_token_is_refused(live):
     world = live()
     with pytest.raises(ScriptOutdated):
-        world.session()._ask({"request": "delete"})
+        world.session()._request({"request": "delete"})
     assert world.tracks_after() == world.before
 
 
 def test_too_many_takes_at_once_are_refused_before_they_are_sent(live):
     world = live()
     with pytest.raises(LiveFailed, match="too many"):
-        world.session()._ask({"request": "look", "more": "x" * MESSAGE_BYTES})
+        world.session()._request({"request": "look", "more": "x" * MESSAGE_BYTES})
 
 
 def test_a_foreign_address_gets_no_answer(live):
@@ -455,8 +455,8 @@ def test_a_foreign_address_gets_no_answer(live):
 def test_only_this_user_can_read_the_token(live):
     live()
     if os.name == "posix":
-        assert Path(door_path()).stat().st_mode & 0o077 == 0
-    assert len(read_endpoint(door_path())["token"]) == 64
+        assert Path(live_endpoint_path()).stat().st_mode & 0o077 == 0
+    assert len(read_endpoint(live_endpoint_path())["token"]) == 64
 
 
 def test_a_stranger_in_lives_place_is_told_nothing_and_not_believed(live, monkeypatch):
@@ -466,7 +466,7 @@ def test_a_stranger_in_lives_place_is_told_nothing_and_not_believed(live, monkey
     received = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         token = new_token()
-        write_endpoint(door_path(), listener.getsockname()[1], token)
+        write_endpoint(live_endpoint_path(), listener.getsockname()[1], token)
 
         def pretend():
             link, _ = listener.accept()
@@ -483,7 +483,7 @@ def test_a_stranger_in_lives_place_is_told_nothing_and_not_believed(live, monkey
     assert len(b"".join(received)) == 40  # a nonce
     assert token.encode() not in b"".join(received)
     assert bytes.fromhex(token) not in b"".join(received)
-    Path(door_path()).unlink()
+    Path(live_endpoint_path()).unlink()
 
 
 def test_a_stranger_that_drips_in_lives_place_is_left(live, monkeypatch):
@@ -500,20 +500,20 @@ def test_a_stranger_that_drips_in_lives_place_is_left(live, monkeypatch):
                         time.sleep(0.1)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        write_endpoint(door_path(), listener.getsockname()[1], new_token())
+        write_endpoint(live_endpoint_path(), listener.getsockname()[1], new_token())
         threading.Thread(target=drip, args=(listener,), daemon=True).start()
         began_s = time.monotonic()
         with pytest.raises(LiveLost):
             LiveSession.connect(timeout_s=0.5)
         assert time.monotonic() - began_s < 5  # it would be ready after ten
         listener.shutdown(socket.SHUT_RDWR)
-    Path(door_path()).unlink()
+    Path(live_endpoint_path()).unlink()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows keeps others out of a user's profile")
 def test_an_endpoint_file_that_may_be_anothers_is_named(live):
     live()
-    path = Path(door_path())
+    path = Path(live_endpoint_path())
     path.chmod(0o644)
     try:
         with pytest.raises(EndpointUnsafe, match="can be read or written by others") as caught:

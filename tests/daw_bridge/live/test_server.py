@@ -38,7 +38,7 @@ def path(tmp_path):
 @pytest.fixture
 def serve(path, monkeypatch, log):
     """Return a function that opens a server with handlers; all of them are closed with the test."""
-    monkeypatch.setattr(module, "door_path", lambda: path)
+    monkeypatch.setattr(module, "live_endpoint_path", lambda: path)
     opened = []
 
     def make(**handlers):
@@ -69,7 +69,7 @@ class Client:
         server.tick()
         self.link.settimeout(0.05)
         try:
-            data = self.link.recv(min(self.peer.n_wanted, 2**16))
+            data = self.link.recv(min(self.peer.n_missing, 2**16))
         except TimeoutError:
             return True
         self.link.sendall(self.peer.take(data))
@@ -274,8 +274,8 @@ def test_half_a_handshake_is_hung_up_on_in_time(serve, path, monkeypatch):
     for n_bytes in (0, 5, 8, 20, 40, 50):
         with connect(path) as link:
             link.sendall((b"redrum\0\2" + bytes(90))[:n_bytes])
-            until(server, lambda: server._lobby._waiting)
-            until(server, lambda: not server._lobby._waiting)
+            until(server, lambda: server._lobby._queue)
+            until(server, lambda: not server._lobby._queue)
 
 
 def test_a_stranger_who_begins_in_pieces_and_never_ends_takes_little(serve, path):
@@ -287,9 +287,9 @@ def test_a_stranger_who_begins_in_pieces_and_never_ends_takes_little(serve, path
                 link.settimeout(1)
                 with contextlib.suppress(OSError):
                     link.sendall(piece)
-                until(server, lambda: server._lobby._waiting or is_hung_up_on(server, link))  # noqa: B023
+                until(server, lambda: server._lobby._queue or is_hung_up_on(server, link))  # noqa: B023
             assert is_hung_up_on(server, link), cut
-        assert not server._lobby._waiting
+        assert not server._lobby._queue
         server.close()
 
 
@@ -302,7 +302,7 @@ def test_no_more_is_asked_for_than_is_missing_however_it_comes():
         is_sent, received = False, None
         while received is None:
             for receiver, sender in ((server, client), (client, server)):
-                n_bytes = rng.randint(0, min(receiver.n_wanted, len(way[sender])))
+                n_bytes = rng.randint(0, min(receiver.n_missing, len(way[sender])))
                 piece, way[sender] = way[sender][:n_bytes], way[sender][n_bytes:]
                 way[receiver] += receiver.take(piece)
             if client.is_proven and not is_sent:
@@ -310,7 +310,7 @@ def test_no_more_is_asked_for_than_is_missing_however_it_comes():
             received = server.message()
         assert received == text
         with pytest.raises(Unproven, match="more bytes"):
-            server.take(bytes(server.n_wanted + 1))
+            server.take(bytes(server.n_missing + 1))
 
 
 LITTLE_ROOM = """
@@ -354,7 +354,7 @@ def test_strangers_who_hold_connections_keep_nobody_out(serve, path, log):
         with Connection.open(read_endpoint(path), PATIENCE_S, 999) as connection:
             connection.send({"request": "echo"}, PATIENCE_S)
             assert connection.receive(PATIENCE_S) == {"here": True}
-        assert len(server._lobby._waiting) <= module.MOST_UNPROVEN
+        assert len(server._lobby._queue) <= module.MOST_UNPROVEN
     assert len(log) < 5  # not a line each
 
 
@@ -401,7 +401,7 @@ def test_without_room_for_a_connection_the_server_stays_up(serve, path, log):
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert sum("cannot accept" in entry for entry in log) == 1
         for client in (first, second):
-            time.sleep(module._ACCEPT_AGAIN_S)
+            time.sleep(module._RETRY_S)
             client.ask(server, "echo")
             assert client.answer(server) == 1
 
@@ -434,7 +434,7 @@ def test_a_client_uses_nothing_of_who_proves_nothing(path):
                 peer = Peer(own_token, is_server=True, most_bytes=999)
                 try:
                     while not peer.is_proven:
-                        received.append(link.recv(peer.n_wanted))
+                        received.append(link.recv(peer.n_missing))
                         link.sendall(peer.take(received[-1]))
                         if not received[-1]:
                             return

@@ -7,7 +7,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from daw_bridge.commands.cli import app
-from daw_bridge.reaper.job import JobFiles, Progress, run_job
+from daw_bridge.reaper.job import JobFiles, JobProgress, run_job
 from transform.engine import Redrummer
 from transform.errors import DawError, OutputError
 
@@ -81,14 +81,14 @@ def test_a_job_is_done(job, tmp_path):
 
 def test_progress_goes_on_with_the_items(job):
     files = job()
-    with Progress(files) as progress:
+    with JobProgress(files) as progress:
         first = read(files.progress)
         progress.expect(2)
-        progress.show("transcribe source", 0.0)
-        progress.show("render", 0.5)
+        progress.update("transcribe source", 0.0)
+        progress.update("render", 0.5)
         half = read(files.progress)
         progress.item_is_done()
-        progress.show("render", 0.0)
+        progress.update("render", 0.0)
         second = read(files.progress)
     assert first["text"] == "Redrum is loading..."
     assert (half["text"], half["share"]) == ("Item 1 of 2: rendering...", 0.35)

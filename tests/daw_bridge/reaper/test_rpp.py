@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daw_bridge.reaper import rpp
-from daw_bridge.reaper.rpp import ProjectText, _quoted, _words, open_project
+from daw_bridge.reaper.rpp import open_project
+from daw_bridge.reaper.rpp_text import ProjectText, quoted, words_of
 from daw_bridge.session import FinishedTake
 from transform.errors import DawError, OutputError
 from transform.events import TempoMap
@@ -331,8 +332,8 @@ def test_a_broken_midi_event_is_named(project):
     )
 )
 def test_any_text_can_be_quoted(text):
-    quoted = _quoted(text)
-    (word,) = _words(f"  {quoted}  ")
+    word_text = quoted(text)
+    (word,) = words_of(f"  {word_text}  ")
     assert word == (text if not all(quote in text for quote in "\"'`") else text.replace("`", "'"))
 
 
@@ -353,12 +354,12 @@ def words_one_by_one(line):
 @settings(max_examples=300, deadline=None)
 @given(st.text("ab \t\"'`\xa0\x1c", max_size=20))
 def test_words_are_those_of_the_plain_way(line):
-    assert _words(line) == words_one_by_one(line)
+    assert words_of(line) == words_one_by_one(line)
 
 
 def test_a_line_of_many_words_takes_no_time():
     # A million words: the plain way copies the rest of the line for each.
-    assert _words("  NAME " + "a " * 1_000_000) == ["NAME", *("a",) * 1_000_000]
+    assert words_of("  NAME " + "a " * 1_000_000) == ["NAME", *("a",) * 1_000_000]
 
 
 # Files that no project may make Redrum look for
@@ -488,9 +489,10 @@ def test_what_no_project_has_is_refused_in_a_sentence(project, data, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("_MOST_BYTES", "is no project: it has more"), ("_MOST_LINES", "lines")]
+    ("name", "message"),
+    [("rpp._MOST_BYTES", "is no project: it has more"), ("rpp_text._MOST_LINES", "lines")],
 )
 def test_a_project_that_never_ends_is_refused(project, monkeypatch, name, message):
-    monkeypatch.setattr(rpp, name, 20)
+    monkeypatch.setattr(f"daw_bridge.reaper.{name}", 20)
     with pytest.raises(DawError, match=message):
         open_project(project(MIDI))

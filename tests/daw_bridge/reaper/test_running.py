@@ -97,8 +97,8 @@ def test_a_slow_reaper_is_asked_in_pieces(world, monkeypatch):
     session = made.session()
     at_once = session.collect()
     made.control("delay/0.0005")
-    asked, ask = [], session._ask
-    monkeypatch.setattr(session, "_ask", lambda *call: asked.append(call) or ask(*call))
+    asked, ask = [], session._request
+    monkeypatch.setattr(session, "_request", lambda *call: asked.append(call) or ask(*call))
     assert session.collect() == at_once
     assert len(asked) > 2
     made.control("restless")
@@ -110,13 +110,13 @@ def test_media_that_reaper_cannot_read_leave_nothing(world, take, monkeypatch):
     made = world()
     session = made.session()
     job = session.collect()
-    asked = session._ask
+    asked = session._request
 
     def ask(name, plan):
         plan["tracks"][0]["items"][1]["file"] += ".gone"
         return asked(name, plan)
 
-    monkeypatch.setattr(session, "_ask", ask)
+    monkeypatch.setattr(session, "_request", ask)
     with pytest.raises(Exception, match=r"REAPER cannot read .*\.gone"):
         session.write_back(job, [take(item) for item in job.items])
     assert names(made) == ["drums", "bass"]
@@ -323,7 +323,7 @@ def test_an_interrupt_while_reaper_works_keeps_what_it_may_need(world, take, mon
     def ask(name, plan):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "_ask", ask)
+    monkeypatch.setattr(session, "_request", ask)
     with pytest.raises(KeyboardInterrupt):
         session.write_back(job, [take(job.items[0])])
     assert [path.name for path in made.media_folder.iterdir()] == ["take.wav"]
@@ -393,7 +393,7 @@ def test_the_client_is_killed(world, loop, redrummer, moment):
 
 def test_a_large_session_is_read_and_written_in_few_requests(worlds, loop, take, monkeypatch):
     @contextlib.contextmanager
-    def where_they_are(job, takes):
+    def where_they_are(job, takes, **_):
         yield [take.file for take in takes]
 
     monkeypatch.setattr("daw_bridge.reaper.running.published_media", where_they_are)  # 200 copies are slow
@@ -403,8 +403,8 @@ def test_a_large_session_is_read_and_written_in_few_requests(worlds, loop, take,
     ]
     made = worlds("reaper", tracks)
     session = made.session()
-    asked, ask = [], session._ask
-    monkeypatch.setattr(session, "_ask", lambda *call: asked.append(call[0]) or ask(*call))
+    asked, ask = [], session._request
+    monkeypatch.setattr(session, "_request", lambda *call: asked.append(call[0]) or ask(*call))
     job = session.collect()
     assert len(job.items) == 200
     assert asked.count("collect") < 100  # a part of 200 items each, which says nothing of the machine

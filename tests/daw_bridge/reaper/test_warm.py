@@ -264,7 +264,7 @@ def test_who_does_not_know_the_token_gets_no_job_done(studio):
     victim = studio.job("answer")
     request = {"want": "job", "job": str(victim.job), "folder": str(studio.folder)}
     with pytest.raises(OSError, match=r"proof of the token"):
-        warm._asked(endpoint | {"token": "0" * 64}, request)
+        warm._requested(endpoint | {"token": "0" * 64}, request)
     for sent in (b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"want": "stop"}\n', b"x" * 999_999, b"\xff" * 8):
         assert answer(endpoint, sent) == b""
     assert begun(victim) == []
@@ -290,7 +290,7 @@ def test_a_proof_is_good_once_and_the_token_is_not_sent(studio):
         sent.append(peer.greeting())
         link.sendall(sent[-1])
         while not peer.is_proven:
-            received.append(link.recv(peer.n_wanted))
+            received.append(link.recv(peer.n_missing))
             sent.append(peer.take(received[-1]))
             link.sendall(sent[-1])
         sent.append(peer.sealed(b'{"want": "stop"}'))  # kept back
@@ -307,7 +307,7 @@ def test_a_proof_is_good_once_and_the_token_is_not_sent(studio):
 
 def warm_look(studio):
     """Return what the helper of a studio says of itself."""
-    connection, found = warm._asked(studio.endpoint(), {"want": "look"})
+    connection, found = warm._requested(studio.endpoint(), {"want": "look"})
     connection.close()
     return found
 
@@ -498,7 +498,7 @@ def test_a_helper_that_says_nothing_gets_no_job(helped_by, monkeypatch):
 
 
 def test_a_helper_that_does_not_heed_a_cancelled_job_is_left(helped_by, monkeypatch, tmp_path):
-    monkeypatch.setattr(warm, "_DEAF_S", 0.1)
+    monkeypatch.setattr(warm, "_CANCEL_S", 0.1)
     cancel = tmp_path / "job.cancel"
 
     def talk(connection):

@@ -1,4 +1,4 @@
-"""One recording, what it shall play, and where the result goes."""
+"""One recording, the rhythm that it plays, and where the result goes."""
 
 import os
 import time
@@ -8,26 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daw_bridge.take_report import Show, report_of
+import transform
+from daw_bridge.take_report import Report, report_of
 from transform.confined import is_link
 from transform.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from transform.audio import Recording
-    from transform.engine import Redrummer
-    from transform.events import Rhythm
+    from transform.audio import Progress
     from transform.library import RhythmSource
-    from transform.settings import RenderSettings
 
 OUT_FOLDER = Path("redrummed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """One recording, what it shall play, and where the result goes."""
+class RenderJob:
+    """One recording, the rhythm that it plays, and where the result goes."""
 
-    source: "Recording"
-    rhythm: "Rhythm | Recording"
+    source: "transform.Recording"
+    rhythm: "transform.Rhythm | transform.Recording"
     output: Path
     inputs: tuple[Path, ...] = ()
     plot: Path | None = None
@@ -42,13 +40,18 @@ class Work:
         check_ending(self.plot, (".png",))
         check_outputs([self.output, self.plot], self.inputs, overwrite=self.overwrite)
 
-    def done(self, redrummer: "Redrummer", settings: "RenderSettings", show: Show | None) -> dict[str, object]:
+    def run(
+        self,
+        redrummer: "transform.Redrummer",
+        settings: "transform.RenderSettings",
+        progress: "Progress | None",
+    ) -> Report:
         """Write the result and its picture, and return the report of it."""
         from transform.audio import resolve_output
 
         began_s = time.perf_counter()
-        take = redrummer.redrum(self.source, self.rhythm, settings, progress=show)
-        take.write(self.output, overwrite=self.overwrite, bit_depth=self.bit_depth, progress=show)
+        take = redrummer.redrum(self.source, self.rhythm, settings, progress=progress)
+        take.write(self.output, overwrite=self.overwrite, bit_depth=self.bit_depth, progress=progress)
         if self.plot:
             from transform.pictures import plot_take
 
@@ -62,38 +65,27 @@ class Work:
         }
 
 
-def open_work(files: ExitStack, source: Path, rhythm: str, drum_map: str, output: Path | None) -> Work:
-    """Return what to do with a source and a rhythm, both of them opened and checked."""
-    from transform.audio import Recording
-    from transform.library import resolve_rhythm
-
-    recording = files.enter_context(Recording.open(source))
-    found = resolve_rhythm(rhythm)
-    target = open_rhythm(found, drum_map, files)
-    output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
-    return Work(source=recording, rhythm=target, output=output, inputs=(source, found.path))
-
-
-def open_rhythm(rhythm: "RhythmSource", drum_map: str, files: ExitStack) -> "Rhythm | Recording":
+def open_rhythm(
+    rhythm: "RhythmSource", drum_map: str, files: ExitStack
+) -> "transform.Rhythm | transform.Recording":
     """Return a rhythm, read or, where it is a recording, opened and closed by `files`.
 
     Raises:
         RhythmError: it is missing, or no drums are in it.
         AudioError: the recording cannot be read.
     """
-    from transform.audio import Recording
     from transform.midi import read_midi
 
     if rhythm.is_midi:
         return read_midi(rhythm.path, drum_map=drum_map)
-    return files.enter_context(Recording.open(rhythm.path))
+    return files.enter_context(transform.Recording.open(rhythm.path))
 
 
 def default_place(path: Path) -> Path:
-    """Return a place under OUT_FOLDER, for what the user named no place for.
+    """Return a place under OUT_FOLDER, where the user named none.
 
     Raises:
-        OutputError: a folder on the way is a link: whose choice it is nobody can know.
+        OutputError: a folder on the way is a link, which may be another user's choice.
     """
     for folder in path.parents:
         if is_link(folder):
