@@ -7,8 +7,9 @@ is the same as in one pass: no seams, and hardly more memory than the activation
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from transform.weights import load_net, require_numbers
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
 _PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
+_SENSITIVITY = 2.0  # a threshold of .5 becomes .12 at 1 and .88 at -1
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
@@ -179,11 +181,19 @@ class Transcriber:
         parts = [window.core() for window in windows]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
-    def events(self, activations: Activations) -> list[DrumEvent]:
+    def events(
+        self, activations: Activations, *, sensitivity: Mapping[str, float] | None = None
+    ) -> list[DrumEvent]:
         """Return the events that activations of a whole recording hold, sorted by onset.
 
         They are the peaks: local maxima over their class's threshold, `min_gap_s` apart.
+
+        Args:
+            activations: of the whole recording.
+            sensitivity: by class, -1 to 1: moves its threshold down (above 0) or up, by `_SENSITIVITY` in
+                log odds at 1.
         """
+        thresholds = self._thresholds(sensitivity or {})
         fps = self.config.features.fps
         gap = round(self.config.min_gap_s * fps)
         found = []
@@ -192,7 +202,7 @@ class Transcriber:
             padded = np.pad(curve, gap, constant_values=-1.0)
             around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
             # The first of equal maxima is the peak.
-            is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
+            is_peak = (curve >= thresholds[c]) & (around.argmax(axis=1) == gap)
             for frame in np.flatnonzero(is_peak):
                 offset = float(np.clip(activations.offset_frames[c, frame], -1.0, 1.0))
                 articulation = ""
@@ -207,6 +217,15 @@ class Transcriber:
                     )
                 )
         return sorted(found, key=lambda event: event.onset_s)
+
+    def _thresholds(self, sensitivity: Mapping[str, float]) -> list[float]:
+        """Return the threshold of each class, moved by a sensitivity; as configured where that is 0."""
+        moved = list(self.config.thresholds)
+        for drum_class, value in sensitivity.items():
+            c = CLASSES.index(drum_class)
+            odds = math.exp(-_SENSITIVITY * value) * moved[c] / max(1 - moved[c], 1e-6)
+            moved[c] = odds / (1 + odds) if value else moved[c]
+        return moved
 
     @torch.inference_mode()
     def infer(self, audio: Tensor, *, gain: float | None = None) -> Activations:

@@ -18,6 +18,7 @@ from daw_bridge.commands.options import (
     Plot,
     Preset,
     Quiet,
+    Sensitivity,
     SkipExisting,
     Threads,
     Verbose,
@@ -32,6 +33,7 @@ from daw_bridge.logs import set_up_logging
 from daw_bridge.take_report import Show, count_events, depth_of, form_of
 from daw_bridge.work import OUT_FOLDER, check_ending, check_outputs, default_place, identity, is_same_file
 from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.settings import RenderSettings, read_options
 
 if TYPE_CHECKING:
     from transform.audio import Recording
@@ -48,6 +50,7 @@ def transcribe(
         Path | None, option("OUT.mid", "The MIDI file.", "redrummed/AUDIO.mid", "-o", "--output")
     ] = None,
     plot: Plot = None,
+    sensitivity: Sensitivity = None,
     preset: Preset = "default",
     device: Device = "auto",
     threads: Threads = None,
@@ -60,6 +63,7 @@ def transcribe(
     from transform.audio import Recording, write_bytes_atomic
 
     set_up_logging(quiet, verbose)
+    settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
     with Recording.open(Path(audio)) as recording:
         output = output or default_place(OUT_FOLDER / f"{recording.name}.mid")
         check_ending(output, (".mid", ".midi"))
@@ -72,7 +76,7 @@ def transcribe(
         redrummer = Redrummer.load(preset, device=set_up_device(device, threads))
         began_s = time.perf_counter()
         with progress(quiet) as show:
-            detected = redrummer.listen(recording, progress=show).at_attacks()
+            detected = redrummer.listen(recording, sensitivity=settings.sensitivity, progress=show).at_attacks()
         rhythm = _rhythm(detected)
         write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
         if plot:
