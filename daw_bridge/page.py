@@ -22,6 +22,7 @@ from transform.events import Rhythm
 from transform.files import appearing_folder, check_output_folder, write_text_atomic
 from transform.library import RhythmSource
 from transform.midi import read_midi
+from transform.signal import blocks_of
 
 INDEX = "index.html"
 
@@ -154,9 +155,7 @@ def _write(path: Path, blocks: Iterable[Samples], sample_rate: int, n_channels: 
 
 
 def _blocks(recording: Recording, n_channels: int) -> Iterator[Samples]:
-    step = _BLOCK_S * recording.sample_rate
-    for start in range(0, recording.n_samples, step):
-        block = recording.read(start, min(start + step, recording.n_samples))
+    for block in blocks_of(recording, _BLOCK_S * recording.sample_rate):
         yield block if len(block) == n_channels else recording.mixed(block)[None]
 
 

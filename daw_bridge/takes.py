@@ -12,8 +12,7 @@ import logging
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import attrgetter
@@ -22,20 +21,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import soxr
 
+from daw_bridge.items import GLUE, heard
 from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
 from daw_bridge.take_report import Report, Show, report_of
-from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio
+from transform.audio import Recording, resolve_output
 from transform.engine import Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
 from transform.midi import drums_of_notes
 from transform.settings import RenderSettings
 
-_BLOCK_SAMPLES = 2**18
-_LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
-_GLUE = "glue it in the DAW, then try again"
 _LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
 _log = logging.getLogger(__name__)
@@ -163,10 +159,8 @@ class _Renderer:
         began_s = time.perf_counter()
         source = pair.source
         _check_audible(self.job, pair)
-        with ExitStack() as files:
-            sounds = Path(files.enter_context(TemporaryDirectory(prefix="redrum-")))
-            recording = files.enter_context(heard(source, sounds))
-            played = self._played(pair, sounds)
+        with heard(source) as recording:
+            played = self._played(pair)
             _check_original(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.show)
             name = f"{_plain_name(source) or recording.name}-redrum"
@@ -182,7 +176,7 @@ class _Renderer:
             source=source, file=file, name=name, length_s=take.duration_s, n_channels=take.format.n_channels
         ), report
 
-    def _played(self, pair: Pair, folder: Path) -> _Played:
+    def _played(self, pair: Pair) -> _Played:
         source, settings = pair.source, self.order.settings
         if settings.length == "source":
             settings = replace(settings, length=source.length_s)
@@ -193,7 +187,7 @@ class _Renderer:
             return _from_the_start(self.job, source, self._given_rhythm(self.order.rhythm), settings)
         item = pair.rhythm
         if item.id not in self._events:
-            self._events[item.id] = self._item_events(item, folder)
+            self._events[item.id] = self._item_events(item)
         events = self._events[item.id]
         if source.overlap_s(item):
             return _in_project_time(self.job, pair, events, settings)
@@ -216,14 +210,14 @@ class _Renderer:
         self._given = rhythm
         return rhythm
 
-    def _item_events(self, item: Item, folder: Path) -> list[DrumEvent]:
+    def _item_events(self, item: Item) -> list[DrumEvent]:
         """Return what a rhythm item plays, in project time, sorted."""
         name = item.name or "the rhythm"
         if item.kind == "midi":
             notes = ((note.onset_s, note.channel, note.number, note.velocity) for note in item.notes)
             events = drums_of_notes(notes, name=name, drum_map=self.order.drum_map)
         else:
-            with heard(item, folder, at_own_speed=True) as recording:
+            with heard(item, at_own_speed=True) as recording:
                 played = self.redrummer.transcribe(recording, sensitivity=self.order.settings.sensitivity)
             events = tuple(
                 replace(event, onset_s=item.position_s + item.played_s(event.onset_s)) for event in played
@@ -246,7 +240,7 @@ def _check_audible(job: Job, pair: Pair) -> None:
                 hint="copy it into the project's folder, or keep the project on that share, too",
             )
         if item.state == "stretched":
-            raise AudioError("it has stretch markers, which Redrum does not follow", hint=_GLUE)
+            raise AudioError("it has stretch markers, which Redrum does not follow", hint=GLUE)
         if item.state == "frozen":
             raise AudioError("its track is frozen", hint="unfreeze the track, then try again")
         if item.state == "empty":
@@ -258,7 +252,7 @@ def _check_original(source: Item, settings: RenderSettings) -> None:
     if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.kept):
         how = "is warped" if source.pieces else f"plays {source.play_rate:g} times as fast at its own pitch"
         raise SettingsError(
-            f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {_GLUE}"
+            f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {GLUE}"
         )
 
 
@@ -344,114 +338,3 @@ def _map_from(tempo_map: TempoMap, beat: float) -> TempoMap:
     """Return what a tempo map says from a beat on, which becomes beat 0."""
     later = tuple((at - beat, bpm) for at, bpm in tempo_map.changes if at > beat)
     return TempoMap(((0.0, tempo_map.bpm_at(beat)), *later))
-
-
-# Items as the project plays them
-
-
-def heard(item: Item, folder: Path, *, at_own_speed: bool = False) -> Recording:
-    """Return the sound of an item, opened: its stretch of the file, looped, reversed and mixed as it says.
-
-    Args:
-        item: an audio item.
-        folder: where what is no plain file is put.
-        at_own_speed: leave the sound at the speed of its file, as is anyway done where it keeps its pitch.
-
-    Raises:
-        AudioError: the file cannot be read, or the item plays in a way that is not known.
-    """
-    path = folder / f"{len(list(folder.iterdir()))}.wav"
-    with Recording.open(Path(item.file)) as file:
-        n_channels = len(_mixed(np.zeros((file.n_channels, 0), dtype=np.float32), item))
-        fmt = replace(file.format, n_channels=n_channels)
-        changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
-        if item.pieces:
-            blocks = _warped(file, item) if changes_pitch else _unwarped(file, item)
-        else:
-            blocks = _blocks(file, item)
-            if changes_pitch:
-                blocks = _resampled(blocks, item.play_rate, fmt)
-        write_audio(path, blocks, replace(fmt, subtype="FLOAT", is_lossy=False))
-    recording = Recording.open(path)
-    recording.name, recording.format = file.name, fmt
-    return recording
-
-
-def _blocks(file: Recording, item: Item) -> Iterator[Samples]:
-    """Yield what an item plays, at the speed of its file; zeros where it has nothing to play."""
-    rate = file.sample_rate
-    first = round(item.section_start_s * rate)
-    length = file.n_samples - first
-    if item.section_length_s is not None:
-        length = min(length, round(item.section_length_s * rate))
-    if length <= 0:
-        raise AudioError("its section lies outside of its file", hint="correct the section in the DAW")
-    at = round(item.start_offset_s * rate)
-    end = at + max(1, round(item.length_s * item.play_rate * rate))
-    while at < end:
-        turn, into = divmod(at, length)
-        count = min(length - into, end - at, _BLOCK_SAMPLES)
-        if turn and not item.is_looped:
-            block = np.zeros((file.n_channels, count), dtype=np.float32)
-        elif item.is_reversed:
-            block = file.read(first + length - into - count, first + length - into)[:, ::-1]
-        else:
-            block = file.read(first + into, first + into + count)
-        yield _mixed(block, item)
-        at += count
-
-
-def _unwarped(file: Recording, item: Item) -> Iterator[Samples]:
-    """Yield the pieces of an item at the speed of its file."""
-    rate = file.sample_rate
-    done_s = 0.0
-    for piece, length_s in item.stretches():
-        first = round(piece.file_s * rate)
-        count = round((done_s + length_s) * rate) - round(done_s * rate)
-        for at in range(first, first + count, _BLOCK_SAMPLES):
-            yield _mixed(file.read(at, min(at + _BLOCK_SAMPLES, first + count)), item)
-        done_s += length_s
-
-
-def _warped(file: Recording, item: Item) -> Iterator[Samples]:
-    """Yield the pieces of an item as fast as they play, higher or lower with it, each on its own samples."""
-    rate = file.sample_rate
-    ends = [piece.position_s for piece in item.pieces[1:]] + [item.length_s]
-    for piece, end_s in zip(item.pieces, ends, strict=True):
-        first, last = round(piece.position_s * rate), round(end_s * rate)
-        for begin in range(first, last, _BLOCK_SAMPLES):
-            count = min(_BLOCK_SAMPLES, last - begin)
-            at = piece.file_s * rate + (begin - first) * piece.play_rate
-            # What lies around it lets the resampler begin and end in sound. It begins on a sample of the file:
-            # of many leads, the one that puts what is wanted nearest to samples of the result.
-            starts = at - _LEADS * piece.play_rate
-            best = int(np.argmin(np.abs(starts - np.round(starts))))
-            start, skip = round(starts[best]), int(_LEADS[best])
-            end = math.ceil(at + (count + _LEADS[0]) * piece.play_rate)
-            sound = _mixed(file.read(start, end), item)
-            faster = soxr.resample(sound.T, rate * piece.play_rate, rate, quality="HQ").T
-            yield np.ascontiguousarray(faster[:, skip : skip + count])
-
-
-def _mixed(block: Samples, item: Item) -> Samples:
-    """Return the channels that an item's channel mode plays."""
-    mode = item.channel_mode
-    if mode == 0 or len(block) == 1:
-        return block
-    if mode == 1:
-        return np.concatenate([block[1::-1], block[2:]])
-    if mode == 2:
-        return (block[:1] + block[1:2]) / np.float32(2)
-    channel = mode - 3
-    if channel >= len(block):
-        raise AudioError(f"its channel mode {mode} is not known to Redrum", hint=_GLUE)
-    return block[channel : channel + 1]
-
-
-def _resampled(blocks: Iterator[Samples], play_rate: float, fmt: AudioFormat) -> Iterator[Samples]:
-    """Yield sound played faster, and higher with it."""
-    rate = fmt.sample_rate
-    resampler = soxr.ResampleStream(rate * play_rate, rate, fmt.n_channels, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield np.ascontiguousarray(resampler.resample_chunk(block.T).T)
-    yield np.ascontiguousarray(resampler.resample_chunk(np.zeros((0, fmt.n_channels), np.float32), last=True).T)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transform.audio import Samples
 from transform.hits import LEAD_S
+from transform.signal import Samples, Signal
 
 # Chosen on 32 pairs of validation kits (docs/method.md, decision 57). Where the fade is shorter, the sound that
 # takes over is detected as another onset.
@@ -27,27 +26,15 @@ _RINGING_SHARE = 0.5  # of the hit, after that
 _SHARES = (_RINGING_SHARE, 1.0, 1.0, _RINGING_SHARE)
 
 
-class Sound(Protocol):
-    """The sound of a take, as an engine makes it."""
-
-    @property
-    def end(self) -> int:
-        """The sample at which the last sound has ended; 0 where nothing plays."""
-
-    def add_to(self, out: Samples, start: int) -> None:
-        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-
-
 class AttackOverlay:
     """Two sounds of one take: around each attack the replayed one is heard, elsewhere the mean of both."""
 
     def __init__(
         self,
-        generated: Sound,
-        replayed: Sound,
+        generated: Signal,
+        replayed: Signal,
         onsets_s: Iterable[float],
         *,
-        sample_rate: int,
         period: int | None = None,
     ) -> None:
         """Take the sounds.
@@ -56,26 +43,23 @@ class AttackOverlay:
             generated: by the latent engine.
             replayed: the source's hits, heard alone around the attacks.
             onsets_s: the attacks, in seconds of the take.
-            sample_rate: of both sounds.
             period: samples of a loop without a seam, both sounds' own; None for no loop.
         """
         self._generated, self._replayed, self._period = generated, replayed, period
-        self._attacks = sorted({round(onset_s * sample_rate) for onset_s in onsets_s})
-        self._times = [
-            round(s * sample_rate) for s in (-LEAD_S - _RISE_S, -LEAD_S, _WHOLE_S, _WHOLE_S + _FADE_S)
-        ]
+        self.sample_rate, self.n_channels = generated.sample_rate, generated.n_channels
+        self._attacks = sorted({round(onset_s * self.sample_rate) for onset_s in onsets_s})
+        times_s = (-LEAD_S - _RISE_S, -LEAD_S, _WHOLE_S, _WHOLE_S + _FADE_S)
+        self._times = [round(time_s * self.sample_rate) for time_s in times_s]
 
     @property
-    def end(self) -> int:
-        """The sample at which the last sound has ended; 0 where nothing plays."""
-        return max(self._generated.end, self._replayed.end)
+    def n_samples(self) -> int:
+        """Where the last sound has ended; 0 where nothing plays."""
+        return max(self._generated.n_samples, self._replayed.n_samples)
 
-    def add_to(self, out: Samples, start: int) -> None:
-        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-        replayed, generated = np.zeros_like(out), np.zeros_like(out)
-        self._replayed.add_to(replayed, start)
-        self._generated.add_to(generated, start)
-        out += generated + self._share(start, out.shape[1]) * (replayed - generated)
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (C, stop - start)."""
+        replayed, generated = self._replayed.read(start, stop), self._generated.read(start, stop)
+        return generated + self._share(start, stop - start) * (replayed - generated)
 
     def _share(self, start: int, n_samples: int) -> NDArray[np.float32]:
         """Return the share of the replayed sound, 0 to 1, in the samples from `start` on."""

@@ -6,7 +6,6 @@ Samples are float32 of shape (C, T), full scale is 1. Files keep their own sampl
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,16 @@ from transform.files import (
     write_text_atomic,
 )
 from transform.headers import chunks, require_whole, stated_tempo
+from transform.kept_sound import KeptSound
+from transform.signal import (
+    BlockCache,
+    Samples,
+    Signal,
+    blocks_of,
+    overlapping_blocks,
+    read_blocks,
+    zeros_outside,
+)
 
 __all__ = [
     "SAMPLE_RATE",
@@ -47,7 +56,6 @@ __all__ = [
 
 SAMPLE_RATE = 44_100  # rate of the analysis signal and of the models, Hz
 
-Samples = npt.NDArray[np.float32]
 Progress = Callable[[str, float], None]  # told the stage of a work, and the share of it that is done
 
 _log = logging.getLogger(__name__)
@@ -92,10 +100,12 @@ class Recording:
         self.format = fmt
         self.n_samples = n_samples
         self.path: Path | None = None
-        self._samples: Samples | None = None
+        self._stored: Callable[[int, int], Samples] | None = None  # what reads a sound that is in no file
         self._file: soundfile.SoundFile | None = None
-        self._decoded: IO[bytes] | None = None
-        self._near: dict[int, Samples] = {}
+        self._decoded: KeptSound | None = None
+        self._block_samples = max(_NEAR_SAMPLES[0], _NEAR_SAMPLES[1] // self.n_channels)
+        self._is_short = n_samples <= _SHORT_BLOCKS * self._block_samples
+        self._near: BlockCache[int, Samples] = BlockCache(_SHORT_BLOCKS if self._is_short else _NEAR_BLOCKS)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -141,7 +151,20 @@ class Recording:
             raise AudioError(f"the sample rate of {name} is {sample_rate} Hz", hint="pass its rate in Hz")
         fmt = AudioFormat(sample_rate=int(sample_rate), n_channels=array.shape[0], subtype="FLOAT")
         recording = cls(name, fmt, array.shape[1])
-        recording._samples = array
+        recording._stored = lambda start, stop: array[:, start:stop]
+        return recording
+
+    @classmethod
+    def of_signal(cls, signal: Signal, fmt: AudioFormat, name: str) -> Self:
+        """Return a recording that is a view of a signal, which must stay open as long.
+
+        Raises:
+            AudioError: there are no samples.
+        """
+        if not signal.n_samples:
+            raise AudioError(f"{name} holds no samples", hint="pass at least one sample")
+        recording = cls(name, fmt, signal.n_samples)
+        recording._stored = signal.read
         return recording
 
     @property
@@ -165,22 +188,7 @@ class Recording:
         Raises:
             AudioError: a sample is NaN or infinite, or the file cannot be decoded.
         """
-        assert start <= stop, f"read from {start} to {stop}"
-        block = np.zeros((self.n_channels, stop - start), dtype=np.float32)
-        first, last = max(start, 0), min(stop, self.n_samples)
-        if first < last:
-            part = self._fetch(first, last)
-            if not _is_sound(part):
-                bad = ~(np.abs(part) <= _LOUDEST).all(axis=0)
-                at_s = (first + int(bad.argmax())) / self.sample_rate
-                is_finite = np.isfinite(part[:, bad.argmax()]).all()
-                what = "far beyond full scale" if is_finite else "that is not a number (NaN or infinite)"
-                raise AudioError(
-                    f"{self._label} holds a value {what} at {at_s:.3f} s",
-                    hint="export it again, or repair it in an audio editor",
-                )
-            block[:, first - start : last - start] = part
-        return block
+        return zeros_outside(self._checked, start, stop, (self.n_channels, self.n_samples))
 
     def mono_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
         """Yield what is heard of the recording, as `mono`, at another sample rate, in blocks, sample by sample.
@@ -195,11 +203,10 @@ class Recording:
             import soxr  # machines that only train do without it
 
             resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        for start in range(0, self.n_samples, step):
-            stop = min(start + step, self.n_samples)
-            mono = self.mono(start, stop)
+        for block in overlapping_blocks(self.n_samples, step):
+            mono = self.mono(block.start, block.stop)
             if resampler:
-                mono = resampler.resample_chunk(mono, last=stop == self.n_samples)
+                mono = resampler.resample_chunk(mono, last=block.stop == self.n_samples)
             mono = mono[:n_missing]
             n_missing -= len(mono)
             if len(mono):
@@ -239,8 +246,7 @@ class Recording:
     def _channel_and_peak(self) -> tuple[int | None, float]:
         """What is heard of the whole recording, found in one pass, and its peak."""
         energy, peak = (np.zeros(self.n_channels + 1) for _ in range(2))  # of the mean, then of each channel
-        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
-            block = self.read(start, min(start + _BLOCK_SAMPLES, self.n_samples))
+        for block in blocks_of(self, _BLOCK_SAMPLES):
             for i, sound in enumerate((block.mean(axis=0), *(block if self.n_channels > 1 else ()))):
                 energy[i] += np.dot(sound, sound)
                 peak[i] = max(peak[i], np.abs(sound).max())
@@ -300,62 +306,52 @@ class Recording:
         if self._file.seekable():
             self._decode(self.n_samples - 1, self.n_samples)
 
+    def _checked(self, start: int, stop: int) -> Samples:
+        """Return samples that lie inside the recording, shape (C, T); raise AudioError for what is no sound."""
+        samples = self._fetch(start, stop)
+        if not _is_sound(samples):
+            bad = int((~(np.abs(samples) <= _LOUDEST)).any(axis=0).argmax())
+            is_finite = np.isfinite(samples[:, bad]).all()
+            what = "far beyond full scale" if is_finite else "that is not a number (NaN or infinite)"
+            raise AudioError(
+                f"{self._label} holds a value {what} at {(start + bad) / self.sample_rate:.3f} s",
+                hint="export it again, or repair it in an audio editor",
+            )
+        return samples
+
     def _fetch(self, start: int, stop: int) -> Samples:
         """Return samples that lie inside the recording, shape (C, T), as they are stored."""
-        if self._samples is not None:
-            return self._samples[:, start:stop]
+        if self._stored is not None:
+            return self._stored(start, stop)
         assert self._file is not None
         # libsndfile seeks inexactly in compressed sound (by 5921 samples near the end of an OGG file), so what
         # is lossy is decoded once, from its start, and then read from there.
-        if not self.format.is_lossy and self._file.seekable():
-            return self._fetch_near(start, stop)
-        if self._decoded is None:
-            self._decoded = self._decode_all()
-        frame_bytes = 4 * self.n_channels
-        self._decoded.seek(start * frame_bytes)
-        data = self._decoded.read((stop - start) * frame_bytes)
-        return np.frombuffer(data, dtype=np.float32).reshape(-1, self.n_channels).T
-
-    def _fetch_near(self, start: int, stop: int) -> Samples:
-        """Return samples of a file in which one can seek; of what is short, what lies around it is kept."""
-        length = max(_NEAR_SAMPLES[0], _NEAR_SAMPLES[1] // self.n_channels)
-        first, last = start // length, (stop - 1) // length
-        n_kept = _SHORT_BLOCKS if self.n_samples <= _SHORT_BLOCKS * length else _NEAR_BLOCKS
-        if last - first > 1 and n_kept == _NEAR_BLOCKS:
+        if self.format.is_lossy or not self._file.seekable():
+            if self._decoded is None:
+                self._decoded = self._decode_all()
+            return self._decoded.read(start, stop)
+        n_blocks = (stop - 1) // self._block_samples - start // self._block_samples + 1
+        if n_blocks > 2 and not self._is_short:
             return self._decode(start, stop)
         try:
-            parts = [self._near_block(number, length, n_kept) for number in range(first, last + 1)]
+            return read_blocks(
+                lambda number: self._near.get(number, self._decode_block), self._block_samples, start, stop
+            )
         except AudioError:
             return self._decode(start, stop)  # which may lie before what is damaged
-        whole = parts[0] if first == last else np.concatenate(parts, axis=1)
-        return whole[:, start - first * length : stop - first * length]
 
-    def _near_block(self, number: int, length: int, n_kept: int) -> Samples:
-        if number not in self._near:
-            if len(self._near) == n_kept:
-                del self._near[next(iter(self._near))]
-            self._near[number] = self._decode(number * length, min((number + 1) * length, self.n_samples))
-        return self._near[number]
+    def _decode_block(self, number: int) -> Samples:
+        start = number * self._block_samples
+        return self._decode(start, min(start + self._block_samples, self.n_samples))
 
-    def _decode_all(self) -> IO[bytes]:
-        """Return an unnamed temporary file with all samples, interleaved."""
+    def _decode_all(self) -> KeptSound:
+        """Return all samples."""
         assert self.path is not None
         self.close()
         self._file = _open(self.path)  # nothing may have been sought in it
-        with ExitStack() as undo:
-            try:
-                store = undo.enter_context(tempfile.TemporaryFile(prefix="redrum-"))
-                for start in range(0, self.n_samples, _BLOCK_SAMPLES):
-                    stop = min(start + _BLOCK_SAMPLES, self.n_samples)
-                    store.write(self._decode(start, stop).T.tobytes())
-                store.flush()
-            except OSError as err:
-                raise AudioError(
-                    f"{self._label} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
-                    hint="free some disk space there",
-                ) from err
-            undo.pop_all()
-        return store
+        blocks = overlapping_blocks(self.n_samples, _BLOCK_SAMPLES)
+        decoded = (self._decode(block.start, block.stop) for block in blocks)
+        return KeptSound.of(decoded, self.n_channels, self._label)
 
     def _decode(self, start: int, stop: int) -> Samples:
         assert self._file is not None
@@ -433,7 +429,9 @@ def write_audio(path: Path, blocks: Iterable[Samples], fmt: AudioFormat, *, over
             with temporary_file(path) as begun:
                 os.replace(temporary, begun)
                 with Recording.open(begun) as stored:
-                    _fill(temporary, chain(_all_blocks(stored), (leftover,), remaining), fmt, "RF64")
+                    _fill(
+                        temporary, chain(blocks_of(stored, _BLOCK_SAMPLES), (leftover,), remaining), fmt, "RF64"
+                    )
 
 
 class BeyondFullScale(ArithmeticError):
@@ -554,11 +552,6 @@ def _forget_date(path: Path) -> None:
             if name == b"PEAK":
                 file.seek(offset + 4)
                 file.write(bytes(4))
-
-
-def _all_blocks(recording: Recording) -> Iterator[Samples]:
-    for start in range(0, recording.n_samples, _BLOCK_SAMPLES):
-        yield recording.read(start, min(start + _BLOCK_SAMPLES, recording.n_samples))
 
 
 def _is_sound(samples: Samples) -> bool:

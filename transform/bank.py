@@ -5,7 +5,6 @@ A bank is where hits are kept, whatever they are from: they are read when they a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transform.audio import Recording, Samples
+from transform.audio import Recording
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, StemCutter
+from transform.signal import Samples
 from transform.velocity import LEVEL_EXPONENT
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _N_SPARE = 4  # candidates of each set beyond those that are kept
 
 
 class Bank:
-    """Hits, by what sounds in them; their sounds are read when asked for, those used last are kept."""
+    """Hits, by what sounds in them; their sounds are read when asked for."""
 
     def __init__(
         self,
@@ -40,21 +40,17 @@ class Bank:
         *,
         sample_rate: int,
         n_channels: int,
-        budget_bytes: int = 64 * 2**20,
     ) -> None:
         """Sort out the hits.
 
         Args:
             hits: what may be played.
-            read: returns a hit's sound, as `sound` describes it.
+            read: returns a hit's sound, as `sound` describes it, those used last cached.
             sample_rate: of the sounds, in Hz.
             n_channels: of the sounds.
-            budget_bytes: how much sound is kept.
         """
         self.sample_rate, self.n_channels = sample_rate, n_channels
-        self._read, self._budget_bytes = read, budget_bytes
-        self._sounds: OrderedDict[Hit, Samples] = OrderedDict()
-        self._held_bytes = 0
+        self._read = read
         by_set: dict[frozenset[str], list[Hit]] = {}
         for hit in sorted(hits, key=lambda hit: hit.level):
             by_set.setdefault(hit.classes, []).append(hit)
@@ -86,10 +82,8 @@ class Bank:
             for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
         ]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
-        hits = _worthy(found, per_set)
-        cutter.forget_others(hits)
         return cls(
-            hits,
+            _worthy(found, per_set),
             cutter.sound,
             sample_rate=recording.sample_rate,
             n_channels=recording.n_channels,
@@ -109,16 +103,7 @@ class Bank:
 
         The attack is at sample `round(LEAD_S * sample_rate)`.
         """
-        if hit in self._sounds:
-            self._sounds.move_to_end(hit)
-            return self._sounds[hit]
-        sound = self._read(hit)
-        self._sounds[hit] = sound
-        self._held_bytes += sound.nbytes
-        while self._held_bytes > self._budget_bytes and len(self._sounds) > 1:
-            _, dropped = self._sounds.popitem(last=False)
-            self._held_bytes -= dropped.nbytes
-        return sound
+        return self._read(hit)
 
 
 def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:

@@ -29,6 +29,7 @@ from transform.convnext import ConvNextEncoder, ConvNextGenerator
 from transform.errors import CheckpointError, DeviceError, SettingsError
 from transform.pqmf import Pqmf
 from transform.rave import RaveEncoder, RaveGenerator
+from transform.signal import Block
 from transform.weights import fingerprint, load_net, require_numbers
 
 _log = logging.getLogger(__name__)
@@ -177,20 +178,20 @@ class Codec:
             *(torch.empty(n_channels, width, len(asked)) for width in (n_latents, n_latents, n_activations))
         )
 
-        def code(chunk: _Chunk) -> None:
-            here = slice(*torch.searchsorted(asked, torch.tensor([chunk.first, chunk.last])).tolist())
+        def code(block: Block) -> None:
+            here = slice(*torch.searchsorted(asked, torch.tensor([block.start, block.stop])).tolist())
             if here.start == here.stop:
                 return
-            frames = (asked[here] - chunk.begin).to(self._device)
-            heard = audio[:, chunk.begin * hop : chunk.end * hop].to(self._device)
-            heard = functional.pad(heard, (0, (chunk.end - chunk.begin) * hop - heard.shape[1]))
+            frames = (asked[here] - block.begin).to(self._device)
+            heard = audio[:, block.begin * hop : block.end * hop].to(self._device)
+            heard = functional.pad(heard, (0, (block.end - block.begin) * hop - heard.shape[1]))
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 found = [self._encoder(some, frames) for some in self._at_once(heard)]
             for whole, parts in zip(out, zip(*found, strict=True), strict=True):
                 for channel, part in zip(self._at_once(whole), parts, strict=True):
                     channel[..., here] = part
 
-        self._in_chunks(n_frames, self.encoder_reach, code)
+        self._in_blocks(n_frames, self.encoder_reach, code)
         for part in out:
             require_numbers(part, "codec-encoder")
         return out
@@ -210,15 +211,15 @@ class Codec:
             )
         out = torch.empty(len(latents), n_samples)
 
-        def code(chunk: _Chunk) -> None:
-            given = latents[..., chunk.begin : chunk.end].to(self._device)
+        def code(block: Block) -> None:
+            given = latents[..., block.begin : block.end].to(self._device)
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                made = [self._generator(some, first_frame + chunk.begin) for some in self._at_once(given)]
-            stretches = self._at_once(out[:, chunk.first * hop : chunk.last * hop])
-            for stretch, sound in zip(stretches, made, strict=True):
-                stretch.copy_(sound[:, (chunk.first - chunk.begin) * hop :][:, : stretch.shape[1]])
+                made = [self._generator(some, first_frame + block.begin) for some in self._at_once(given)]
+            regions = self._at_once(out[:, block.start * hop : block.stop * hop])
+            for region, sound in zip(regions, made, strict=True):
+                region.copy_(sound[:, block.core.start * hop :][:, : region.shape[1]])
 
-        self._in_chunks(n_frames, self.generator_reach, code)
+        self._in_blocks(n_frames, self.generator_reach, code)
         require_numbers(out, "codec-generator", most=_LOUDEST)
         return out
 
@@ -227,14 +228,14 @@ class Codec:
         # A processor's caches and its memory's pages like one channel at a time better.
         return torch.split(channels, 1 if self._device.type == "cpu" else len(channels))
 
-    def _in_chunks(self, n_frames: int, reach: int, code: Callable[[_Chunk], None]) -> None:
-        """Code frames chunk by chunk; where a chunk does not fit the device, go on with smaller ones."""
+    def _in_blocks(self, n_frames: int, context: int, code: Callable[[Block], None]) -> None:
+        """Code frames block by block; where a block does not fit the device, go on with smaller ones."""
         first = 0
         while first < n_frames:
             step = max(1, self.chunk_frames // self._n_shares)
             last = min(first + step, n_frames)
             try:
-                code(_Chunk(first, last, max(0, first - reach), min(n_frames, last + reach)))
+                code(Block.of(first, last, context=context, length=n_frames))
             except torch.OutOfMemoryError as err:
                 if self._n_shares >= _MOST_SHARES:
                     raise DeviceError(
@@ -272,12 +273,3 @@ def load_generator(path: Path) -> GeneratorNet:
         CheckpointError: the file is missing, damaged, or of another model.
     """
     return load_net(path, "codec-generator", CodecConfig, GeneratorNet)
-
-
-class _Chunk(NamedTuple):
-    """Frames [first, last) of a recording, and [begin, end), all that they depend on."""
-
-    first: int
-    last: int
-    begin: int
-    end: int

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from transform.attack_overlay import AttackOverlay, Sound
+from transform.attack_overlay import AttackOverlay
 from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, RhythmError
@@ -31,6 +31,7 @@ from transform.presets import load_preset
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.separator import OpensStems, Separator, StemReader
 from transform.settings import RenderSettings
+from transform.signal import Signal
 from transform.take import Take
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
@@ -204,7 +205,7 @@ class Redrummer:
         )
         period = n_samples if settings.tail == "wrap" else None
         chosen = stand_ins(available, played.events)
-        arrangement: Sound
+        arrangement: Signal
         if model is None:
             assert bank is not None
             arrangement = _resequenced(bank, played, settings, period)
@@ -228,11 +229,10 @@ class Redrummer:
                     arrangement,
                     _resequenced(bank, played, settings, period),
                     (event.onset_s for event in played.events),
-                    sample_rate=source.sample_rate,
                     period=period,
                 )
         if settings.tail == "ring":
-            n_samples = max(n_samples, arrangement.end)
+            n_samples = max(n_samples, arrangement.n_samples)
         doubt = doubts(source.name, drum_confidence(source))
         return Take(
             source,

@@ -9,7 +9,6 @@ together are one hit of several classes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from transform.audio import Recording, Samples
+from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.events import CLASSES, DrumEvent
 from transform.onsets import REACH_S, attack_of, groups, locate_attack
+from transform.signal import BlockCache, Samples, read_blocks
 
 if TYPE_CHECKING:
     from transform.separator import StemReader
@@ -41,7 +41,7 @@ _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recor
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
 _COMPANY_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
-_NEAR_PIECES = 50  # of half a second of a stem, more than the longest hit needs, are kept, and as many as fit
+_NEAR_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, are cached, or as many as fit
 _NEAR_BYTES = 48 * 2**20
 _CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
 
@@ -91,7 +91,7 @@ class Cutter:
         self.lead = round(LEAD_S * recording.sample_rate)
         self.groups = groups(events)
         self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
-        self._sounds: dict[tuple[int, frozenset[str]], Samples] = {}  # of cuts, until they are first played
+        self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=_CUT_BYTES)
 
     def candidates(self) -> dict[frozenset[str], list[Cut]]:
         """Return what could be cut, by its classes, what promises to be the cleanest first."""
@@ -106,20 +106,15 @@ class Cutter:
         return cut
 
     def sound(self, hit: Hit) -> Samples:
-        """Return the sound of a cut as a bank returns it."""
+        """Return the sound of a cut as a bank returns it, those used last cached."""
         assert isinstance(hit, Cut)
-        kept = self._sounds.pop(hit.key, None)
-        if kept is not None:
-            return kept
-        sound = without_swells(self._cut_out(hit), self.sample_rate, self.lead)
+        return self._sounds.get(hit.key, lambda _: self._cleaned(hit))
+
+    def _cleaned(self, cut: Cut) -> Samples:
+        sound = without_swells(self._cut_out(cut), self.sample_rate, self.lead)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
         return sound
-
-    def forget_others(self, hits: Iterable[Hit]) -> None:
-        """Keep no sounds but those of some hits."""
-        wanted = {hit.key for hit in hits if isinstance(hit, Cut)}
-        self._sounds = {key: sound for key, sound in self._sounds.items() if key in wanted}
 
     def _cut_out(self, cut: Cut) -> Samples:
         longest_s = max(LONGEST_S[c] for c in cut.classes)
@@ -195,8 +190,6 @@ class StemCutter(Cutter):
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
         faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
-        if sum(kept.nbytes for kept in self._sounds.values()) < _CUT_BYTES:
-            self._sounds[cut.key] = sound
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
@@ -279,33 +272,24 @@ class StemCutter(Cutter):
 
 
 class _NearStems:
-    """Stems that are read in pieces of half a second, the last ones kept: hits overlap."""
+    """Stems that are read in blocks, the last ones cached: hits overlap."""
 
-    def __init__(self, stems: StemReader, piece_samples: int) -> None:
-        self._stems, self._piece = stems, piece_samples
-        self._kept: OrderedDict[tuple[int, str], Samples] = OrderedDict()  # (C, T)
+    def __init__(self, stems: StemReader, size: int) -> None:
+        self._stems, self._size = stems, size
+        self._cache: BlockCache[tuple[int, str], Samples] = BlockCache(_NEAR_BLOCKS, _NEAR_BYTES)  # (C, T)
 
     def read(self, start: int, stop: int, classes: Sequence[str]) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start)."""
-        parts = []
-        for number in range(start // self._piece, max(start, stop - 1) // self._piece + 1):
-            begin = number * self._piece
-            part = slice(max(0, start - begin), stop - begin)
-            parts.append(np.stack([stem[:, part] for stem in self._pieces(number, classes)]))
-        return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
-    def _pieces(self, number: int, classes: Sequence[str]) -> list[Samples]:
-        missing = [c for c in classes if (number, c) not in self._kept]
-        if missing:
-            begin = number * self._piece
-            read = self._stems.read(begin, begin + self._piece, missing)
-            self._kept.update(((number, c), stem.copy()) for c, stem in zip(missing, read, strict=True))
-        for c in classes:
-            self._kept.move_to_end((number, c))
-        found = [self._kept[number, c] for c in classes]
-        while len(self._kept) > max(_NEAR_PIECES, _NEAR_BYTES // found[0].nbytes):
-            self._kept.popitem(last=False)
-        return found
+        def block(number: int) -> Samples:
+            return np.stack(self._cache.get_all([(number, c) for c in classes], self._separated))
+
+        return read_blocks(block, self._size, start, stop)
+
+    def _separated(self, missing: Sequence[tuple[int, str]]) -> list[Samples]:
+        begin = missing[0][0] * self._size
+        stems = self._stems.read(begin, begin + self._size, [drum_class for _, drum_class in missing])
+        return [stem.copy() for stem in stems]
 
 
 def _ringing_fault(before: Samples, level: float) -> float:

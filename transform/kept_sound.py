@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import weakref
+from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
-from transform.audio import Samples
+from transform.errors import AudioError
+from transform.signal import Samples
 
-_log = logging.getLogger(__name__)
 _IN_MEMORY_BYTES = 64 * 2**20
 
 
@@ -27,21 +28,39 @@ class KeptSound:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (it is closed below)
         weakref.finalize(self, self._file.close)
 
-    def add(self, block: Samples) -> bool:
-        """Keep a block, shape (C, T); return False if there is no room for it, and then nothing is kept."""
+    @classmethod
+    def of(cls, blocks: Iterable[Samples], n_channels: int, name: str) -> Self:
+        """Return all blocks of a sound, kept.
+
+        Raises:
+            AudioError: there is no room for them.
+        """
+        kept = cls(n_channels)
+        try:
+            for block in blocks:
+                kept.add(block)
+        except OSError as err:
+            raise AudioError(
+                f"{name} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
+                hint="free some disk space there",
+            ) from err
+        return kept
+
+    def add(self, block: Samples) -> None:
+        """Keep a block, shape (C, T).
+
+        Raises:
+            OSError: there is no room for it; nothing can be kept or read any more.
+        """
         assert block.shape[0] == self._n_channels
         try:
             self._file.seek(0, 2)
             self._file.write(np.ascontiguousarray(block.T, dtype=np.float32).tobytes())
             self._file.flush()
-        except OSError as err:
-            _log.warning(
-                "%s: a long take is computed twice, as there is no room to keep it", err.strerror or err
-            )
-            self._file.close()
-            return False
+        except OSError:
+            self.close()
+            raise
         self.n_samples += block.shape[1]
-        return True
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of what is kept, shape (C, stop - start)."""
@@ -50,3 +69,7 @@ class KeptSound:
         self._file.seek(start * bytes_each)
         found = np.frombuffer(self._file.read((stop - start) * bytes_each), dtype=np.float32)
         return np.ascontiguousarray(found.reshape(-1, self._n_channels).T)
+
+    def close(self) -> None:
+        """Forget what is kept; nothing can be read any more."""
+        self._file.close()

@@ -13,7 +13,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
@@ -43,6 +43,7 @@ from transform.rhythm_transformer import (
     load_rhythm,
     rhythm_stretch,
 )
+from transform.signal import Block, BlockCache, ComputedSignal, Samples, read_blocks, zeros_outside
 from transform.transcriber import Activations
 from transform.weights import require_numbers
 
@@ -56,9 +57,9 @@ _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trai
 _OVERLAP_S = 1.0
 _STRETCH_S = 5.5  # of a rhythm, heard at once
 _CHUNK_S = 14.0  # decoded at once
-_KEPT_BYTES = 64 * 2**20  # of decoded sound: where tails ring the end is read first, or twice
+_KEPT_BYTES = 64 * 2**20  # of decoded sound: where tails ring the end is read first
 _BEYOND_S = 0.5  # past its end, more than resampling needs, a take that is cut is known
-_KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3
+_KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3  # least
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
 
@@ -191,7 +192,8 @@ class RecordedRhythm:
         """
         self._model, self._target, self._stop_s, self._scale = model, target, stop_s, scale
         recording = target.recording
-        self._sound = Resampled(self._mono, recording.sample_rate, SAMPLE_RATE)
+        mono = ComputedSignal(self._mono, recording.n_samples, recording.sample_rate, 1)
+        self._sound = Resampled(mono, SAMPLE_RATE)
 
     def target(self, first: int, last: int) -> Target:
         """Return r and a of frames [first, last)."""
@@ -315,8 +317,8 @@ class _Latents:
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
         self._stretch = round(_STRETCH_S * SAMPLE_RATE / model.config.hop)
-        self._known = lru_cache(_KEPT_STRETCHES)(self._heard)
-        self._window = lru_cache(_KEPT_WINDOWS)(self._transformed)
+        self._known: BlockCache[int, Target] = BlockCache(_KEPT_STRETCHES)
+        self._windows: BlockCache[int, tuple[Tensor, Tensor]] = BlockCache(_KEPT_WINDOWS)
         self._keys = model.keys(part.bank)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -327,7 +329,7 @@ class _Latents:
             begin = number * step
             if number and begin + self._overlap >= self._n_frames:
                 break  # the window before reaches to the end
-            found = self._window(number)
+            found = self._windows.get(number, self._transformed)
             frames = torch.arange(begin, begin + found[0].shape[-1])
             rise = (frames - begin + 1) / (self._overlap + 1) if number else torch.ones(len(frames))
             fall = (begin + self._size - frames) / (self._overlap + 1)
@@ -353,7 +355,7 @@ class _Latents:
     def _target(self, first: int, last: int) -> Target:
         """Return what is known of frames [first, last); windows that overlap share what was heard."""
         numbers = range(first // self._stretch, (last - 1) // self._stretch + 1)
-        rhythm, a, _ = zip(*(self._known(number) for number in numbers), strict=True)
+        rhythm, a, _ = zip(*(self._known.get(number, self._heard) for number in numbers), strict=True)
         place = slice(first - numbers[0] * self._stretch, last - numbers[0] * self._stretch)
         whole = None if a[0] is None else torch.cat(a, dim=-1)[..., place]
         return Target(torch.cat(rhythm, dim=-1)[..., place], whole)
@@ -364,7 +366,7 @@ class _Latents:
 
 
 class LatentArrangement:
-    """The sound of parts: any stretch of it can be read, shape (C, T), in memory that does not grow."""
+    """The signal of parts."""
 
     def __init__(
         self,
@@ -384,13 +386,13 @@ class LatentArrangement:
             seed: of what is drawn.
             period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
         """
-        self._model, self._fmt = model, order.source.recording.format
-        events, fmt = order.events, self._fmt
+        self._model, source, events = model, order.source.recording, order.events
+        self.sample_rate, self.n_channels = source.sample_rate, source.n_channels
         self._variation, self._seed, self._period = variation, seed, period
         hop = model.config.hop
         self._last_onset_s = max((event.onset_s for event in events), default=0.0)
         end_s = max((event.onset_s + LONGEST_S[event.drum_class] for event in events), default=0.0)
-        self._n_samples = round(end_s * fmt.sample_rate)
+        self._n_planned = round(end_s * self.sample_rate)  # samples, where nothing ends earlier
         self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
         read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
         self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
@@ -398,57 +400,43 @@ class LatentArrangement:
             (part.gain, _Latents(model, part, self._n_frames)) for part in latent_parts(model, order)
         ]
         self._chunk = max(1, round(_CHUNK_S * SAMPLE_RATE / hop))
-        self._n_kept = _KEPT_BYTES // (self._chunk * hop * fmt.n_channels * 4)
-        self._kept: dict[int, Samples] = {}
-        self._recent = lru_cache(_KEPT_CHUNKS)(self._decoded)
-        self._sound = Resampled(self._read, SAMPLE_RATE, fmt.sample_rate)
+        self._chunks: BlockCache[int, Samples] = BlockCache(_KEPT_CHUNKS, _KEPT_BYTES)
+        decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
+        self._sound = Resampled(decoded, self.sample_rate)
 
     @property
-    def end(self) -> int:
-        """The sample at which the last sound has ended; 0 where nothing plays."""
-        begin = round(self._last_onset_s * self._fmt.sample_rate)
-        tail = np.abs(self._sound.read(begin, self._n_samples)).max(axis=0, initial=0.0)
+    def n_samples(self) -> int:
+        """Where the last sound has ended; 0 where nothing plays."""
+        begin = round(self._last_onset_s * self.sample_rate)
+        tail = np.abs(self._sound.read(begin, self._n_planned)).max(axis=0, initial=0.0)
         audible = np.flatnonzero(tail > _INAUDIBLE)
         return begin + int(audible[-1]) + 1 if len(audible) else 0
 
-    def add_to(self, out: Samples, start: int) -> None:
-        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
-        while start < self._n_samples:
-            stop = min(start + out.shape[1], self._n_samples)
-            if stop > max(0, start):
-                out[:, max(0, -start) : stop - start] += self._sound.read(max(0, start), stop)
-            if self._period is None:
-                break
-            start += self._period  # what rings on from the turn before
-
-    def _read(self, start: int, stop: int) -> Samples:
-        """Return samples [start, stop) at the model's rate, zeros outside of the sound."""
-        out = np.zeros((self._fmt.n_channels, stop - start), dtype=np.float32)
-        hop = self._model.config.hop
-        size = self._chunk * hop
-        for number in range(max(0, start) // size, -(-min(stop, self._n_read * hop) // size)):
-            sound, begin = self._decoded_chunk(number), number * size
-            left, right = max(start, begin), min(stop, begin + sound.shape[1])
-            if left < right:
-                out[:, left - start : right - start] = sound[:, left - begin : right - begin]
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (C, stop - start)."""
+        shape = self.n_channels, self._n_planned
+        out = zeros_outside(self._sound.read, start, stop, shape)
+        while self._period and start + self._period < self._n_planned:
+            start, stop = start + self._period, stop + self._period
+            out += zeros_outside(self._sound.read, start, stop, shape)  # what rings on from the turn before
         return out
 
-    def _decoded_chunk(self, number: int) -> Samples:
-        """Return a chunk; those at the beginning are kept, of the others the last."""
-        if number >= self._n_kept:
-            return self._recent(number)
-        if number not in self._kept:
-            self._kept[number] = self._decoded(number)
-        return self._kept[number]
+    def _read_decoded(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) at the model's rate, zeros outside of the sound."""
+        hop = self._model.config.hop
+        inside = partial(read_blocks, lambda n: self._chunks.get(n, self._decoded), self._chunk * hop)
+        return zeros_outside(inside, start, stop, (self.n_channels, self._n_read * hop))
 
     def _decoded(self, number: int) -> Samples:
         codec, hop = self._model.codec, self._model.config.hop
         first, last = number * self._chunk, min((number + 1) * self._chunk, self._n_read)
-        begin, end = max(0, first - codec.generator_reach), min(self._n_frames, last + codec.generator_reach)
-        out = np.zeros((self._fmt.n_channels, (last - first) * hop), dtype=np.float32)
+        block = Block.of(first, last, context=codec.generator_reach, length=self._n_frames)
+        core = slice(block.core.start * hop, block.core.stop * hop)
+        out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
         for gain, latents in self._parts:
-            sound = codec.decode(self._drawn(latents, begin, end), (end - begin) * hop, first_frame=begin)
-            out += np.float32(gain) * sound[:, (first - begin) * hop : (last - begin) * hop].numpy()
+            drawn = self._drawn(latents, block.begin, block.end)
+            sound = codec.decode(drawn, (block.end - block.begin) * hop, first_frame=block.begin)
+            out += np.float32(gain) * sound[:, core].numpy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out

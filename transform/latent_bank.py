@@ -7,7 +7,7 @@ there as it was recorded and turned down, as a stroke of a lower velocity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.hits import dominant_class
@@ -24,6 +24,7 @@ from transform.onsets import groups
 from transform.resampling import Resampled
 from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch, struck_softer
 from transform.separator import StemReader
+from transform.signal import Block, ComputedSignal, Samples, Signal
 from transform.transcriber import Activations
 from transform.velocity import LEVEL_EXPONENT
 
@@ -63,7 +64,7 @@ def latent_bank(
     recording, hop = source.recording, config.hop
     stems = source.stems if is_apart else None
     n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
-    sound = Resampled(_reader(recording, classes, stems), recording.sample_rate, SAMPLE_RATE)
+    sound = Resampled(_encoded_signal(recording, classes, stems), SAMPLE_RATE)
     own = classes if stems is not None else CLASSES
     events = [event for event in source.events if event.drum_class in own]
     chosen = chosen_frames(events, n_frames, hop)
@@ -76,8 +77,8 @@ def latent_bank(
     for first, last in _runs(chosen, 2 * reach + 1):
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
         rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-        begin, end = max(0, first - reach), min(n_frames, last + reach)
-        stretches.append(_Stretch(begin, end, index - begin))
+        block = Block.of(first, last, context=reach, length=n_frames)
+        stretches.append(_Stretch(block.begin, block.end, index - block.begin))
     mu = _encoded(codec, sound, stretches)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
@@ -122,14 +123,16 @@ def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> T
     return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1)
 
 
-def _reader(
-    recording: Recording, classes: Collection[str], stems: StemReader | None
-) -> Callable[[int, int], Samples]:
-    """Return what reads the sound that is encoded."""
+def _encoded_signal(recording: Recording, classes: Collection[str], stems: StemReader | None) -> Signal:
+    """Return what is encoded of a recording: all of it, or the stems of some classes."""
     if stems is None:
-        return recording.read
+        return recording
     rows = [i for i, drum_class in enumerate(CLASSES) if drum_class in classes]
-    return lambda start, stop: np.asarray(stems.read(start, stop)[rows].sum(axis=0))
+
+    def read(start: int, stop: int) -> Samples:
+        return np.asarray(stems.read(start, stop)[rows].sum(axis=0))
+
+    return ComputedSignal(read, recording.n_samples, recording.sample_rate, recording.n_channels)
 
 
 def chosen_frames(events: Sequence[DrumEvent], n_frames: int, hop: int) -> NDArray[np.int64]:

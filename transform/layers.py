@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transform.signal import overlapping_blocks
+
 _Net = TypeVar("_Net", bound=nn.Module)
 _Out = TypeVar("_Out")
 _STRETCH_FRAMES = 450  # whose feature maps stay in a processor's cache
@@ -45,11 +47,9 @@ def in_stretches(work: Callable[..., tuple[Tensor, ...]], *given: Tensor, reach:
     if given[0].is_cuda or torch.is_grad_enabled() or n_frames <= _STRETCH_FRAMES:
         return work(*given)
     made = []
-    for first in range(0, n_frames, _STRETCH_FRAMES):
-        last = min(n_frames, first + _STRETCH_FRAMES)
-        begin, end = max(0, first - reach), min(n_frames, last + reach)
-        parts = work(*(whole[:, :, begin:end] for whole in given))
-        made.append([part[:, :, first - begin : last - begin] for part in parts])
+    for block in overlapping_blocks(n_frames, _STRETCH_FRAMES, reach):
+        parts = work(*(whole[:, :, block.begin : block.end] for whole in given))
+        made.append([part[:, :, block.core] for part in parts])
     return tuple(torch.cat(parts, dim=2) for parts in zip(*made, strict=True))
 
 

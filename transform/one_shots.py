@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from transform.audio import AudioFormat, Recording, Samples, resolve_output, write_audio, write_text_atomic
+from transform.audio import AudioFormat, Recording, resolve_output, write_audio, write_text_atomic
 from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
 from transform.files import appearing_folder, check_output_folder, read_bytes, sha256_of
 from transform.hits import LEAD_S, Hit
+from transform.signal import BlockCache, Samples
 from transform.velocity import LEVEL_EXPONENT
 
 SCHEMA = 1  # of kit.json; a newer one is refused
@@ -35,6 +36,7 @@ OPEN_HAT_KEY = 46
 _FILE = re.compile(r"(KD|SD|TT|HH|CY)(_open)?_\d{1,6}\.wav")  # of a one-shot
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
 _MOST_BYTES = 16 * 2**20  # of kit.json: a hundred thousand one-shots
+_CACHED_BYTES = 64 * 2**20  # of the sounds of a kit
 _LONGEST_SAID = 200  # characters of what is wrong with it
 _AGAIN = "extract the kit again"
 
@@ -201,7 +203,10 @@ def load_kit(folder: Path) -> Bank:
         with Recording.open(path_of[hit]) as sound:
             return sound.read(0, sound.n_samples)
 
-    return Bank(list(path_of), read, sample_rate=kit.sample_rate, n_channels=kit.n_channels)
+    sounds: BlockCache[Hit, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
+    return Bank(
+        list(path_of), lambda hit: sounds.get(hit, read), sample_rate=kit.sample_rate, n_channels=kit.n_channels
+    )
 
 
 def missing_classes(bank: Bank) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.files import appearing
 from transform.separator import StemReader
+from transform.signal import overlapping_blocks
 from transform.take import Take
 from transform.transcriber import Activations
 
@@ -106,8 +107,8 @@ def plot_stems(
     _draw_spectrogram(whole, level, events)
     step = 10 * recording.sample_rate  # all channels of all stems are held for so long only
     parts = [
-        stems.read(start, min(start + step, beginning.n_samples)).mean(axis=1)
-        for start in range(0, beginning.n_samples, step)
+        stems.read(block.start, block.stop).mean(axis=1)
+        for block in overlapping_blocks(beginning.n_samples, step)
     ]
     waves = dict(zip(CLASSES, np.concatenate(parts, axis=1), strict=True))
     for lane, drum_class in zip(lanes, _LANES, strict=True):

@@ -15,11 +15,11 @@ from itertools import combinations
 
 import numpy as np
 
-from transform.audio import Samples
 from transform.bank import Bank
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
+from transform.signal import Samples
 from transform.velocity import LEVEL_EXPONENT
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
@@ -193,7 +193,7 @@ def _damped(placements: list[Placement], sample_rate: int, period: int | None = 
 
 
 class Arrangement:
-    """The sound of placements: any stretch of it can be read, shape (C, T), in memory that does not grow."""
+    """The signal of placements."""
 
     def __init__(self, bank: Bank, placements: Sequence[Placement], *, period: int | None = None) -> None:
         """Sort out the placements.
@@ -204,6 +204,7 @@ class Arrangement:
             period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
         """
         self._bank, self._period = bank, period
+        self.sample_rate, self.n_channels = bank.sample_rate, bank.n_channels
         self._placements = list(placements)
         if period is not None:
             self._placements = _damped(self._placements, bank.sample_rate, period)
@@ -212,19 +213,21 @@ class Arrangement:
         self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
 
     @property
-    def end(self) -> int:
-        """The sample at which the last sound has ended; 0 where nothing plays."""
+    def n_samples(self) -> int:
+        """Where the last sound has ended, also of a loop; 0 where nothing plays."""
         if not self._placements:
             return 0
         tail = self._placements[bisect_left(self._attacks, self._attacks[-1] - self._longest) :]
         return max(p.attack + self._length(p) - self._lead for p in tail)
 
-    def add_to(self, out: Samples, start: int) -> None:
-        """Add what sounds from sample `start` on to `out`, shape (C, T)."""
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (C, stop - start)."""
+        out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
         # Of a loop all turns are heard that ring into this one, and the lead of the next one's first stroke.
         turns = range(-1, self._longest // self._period + 2) if self._period else (0,)
         for turn in turns:
             self._add(out, start + turn * (self._period or 0))
+        return out
 
     def _add(self, out: Samples, start: int) -> None:
         stop = start + out.shape[1]

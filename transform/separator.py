@@ -11,9 +11,9 @@ pass.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined, parted
 from transform.nmf import active_components, learnt, levels_of, shares
 from transform.ranges import check_convolutions, check_ranges
+from transform.signal import Block, BlockCache, overlapping_blocks, read_blocks
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net, require_numbers
@@ -272,10 +273,10 @@ class Stems:
         self._to_bins = interpolation(
             band_positions(hz, separator.config.features), separator.config.features.n_bands
         )
-        self._masks: OrderedDict[int, Tensor] = OrderedDict()
-        self._spectra: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
-        self._heard: tuple[tuple[int, int], Tensor] | None = None
-        self._templates: Tensor | None = None
+        self._masks: BlockCache[int, np.ndarray] = BlockCache(_KEPT_BLOCKS)
+        self._spectra: BlockCache[tuple[int, int], Tensor] = BlockCache(_KEPT_SPECTRA)
+        # Templates and masks of a short recording are of the same audio.
+        self._audio: BlockCache[tuple[int, int], Tensor] = BlockCache()
 
     def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start), zeros outside the recording.
@@ -298,27 +299,24 @@ class Stems:
         has_all = chosen == list(range(len(CLASSES)))
         masked = chosen[:-1] if has_all else chosen
         out = audio.new_zeros((len(chosen), *audio.shape))
-        for begin in range(first, last + 1, _CHUNK_FRAMES):
-            end = min(begin + _CHUNK_FRAMES, last + 1)
-            left, right = (begin - first) * hop, (end - first + N_HOPS - 1) * hop
-            spectra = self._spectra_at(begin, end, audio[:, left:right])
-            for stem, mask in zip(out, self._masks_at(begin, end, masked), strict=False):
-                stem[:, left:right] += synthesise(spectra * mask, hop)
-        wanted = slice(start - origin, stop - origin)
-        stems = out[..., wanted]
+
+        def analysed(frames: tuple[int, int]) -> Tensor:
+            left, right = ((frame - first) * hop for frame in frames)
+            return analyse(audio[:, left : right + (N_HOPS - 1) * hop], hop)
+
+        for block in overlapping_blocks(last + 1 - first, _CHUNK_FRAMES):
+            place = slice(block.start * hop, (block.stop + N_HOPS - 1) * hop)
+            frames = first + block.start, first + block.stop
+            spectra = self._spectra.get(frames, analysed)
+            for stem, mask in zip(out, self._masks_at(*frames, masked), strict=False):
+                stem[:, place] += synthesise(spectra * mask, hop)
+        target = slice(start - origin, stop - origin)
+        stems = out[..., target]
         if has_all:
-            stems[-1] = audio[:, wanted] - stems[:-1].sum(dim=0)
+            stems[-1] = audio[:, target] - stems[:-1].sum(dim=0)
         stems[..., : max(0, -start)] = 0
         stems[..., max(0, self.recording.n_samples - start) :] = 0
         return stems.numpy()
-
-    def _spectra_at(self, begin: int, end: int, audio: Tensor) -> Tensor:
-        """Return the spectra (C, end - begin, bins) of the audio of some frames, those used last kept."""
-        spectra = self._spectra.pop((begin, end), None)
-        self._spectra[begin, end] = analyse(audio, self._hop) if spectra is None else spectra
-        if len(self._spectra) > _KEPT_SPECTRA:
-            self._spectra.popitem(last=False)
-        return self._spectra[begin, end]
 
     def _masks_at(self, begin: int, end: int, chosen: Sequence[int]) -> Tensor:
         """Return the masks (N, end - begin, bins) of some classes, in frames of the recording's own rate."""
@@ -327,7 +325,8 @@ class Stems:
         position = np.arange(begin, end) * (self._hop * _FPS / self.recording.sample_rate)
         position = position.clip(0, max(0, n_frames - 1))
         first, last = math.floor(position[0]), math.ceil(position[-1])
-        bands = self._bands_at(first, last + 1)
+        masks = read_blocks(lambda n: self._masks.get(n, self._block), _BLOCK_S * _FPS, first, last + 1)
+        bands = torch.from_numpy(masks).mT.contiguous().float()  # (5, last + 1 - first, K)
         bands[-1] = 1 - bands[:-1].sum(dim=0)  # as they were rounded
         bands = bands[list(chosen)]
         if not np.array_equal(position, np.arange(first, last + 1)):
@@ -336,53 +335,40 @@ class Stems:
             bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], share)
         return bands @ self._to_bins
 
-    def _bands_at(self, first: int, end: int) -> Tensor:
-        """Return the masks (5, end - first, K) of frames at 100 a second."""
-        n_block = _BLOCK_S * _FPS
-        parts = []
-        for block in range(first // n_block, (end - 1) // n_block + 1):
-            masks = self._block(block)
-            parts.append(masks[:, max(0, first - block * n_block) : end - block * n_block].float())
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    def _block(self, number: int) -> np.ndarray:
+        """Return the masks (5, K, F) of a block, at 100 frames a second."""
+        start_s = number * _BLOCK_S
+        length_s = math.ceil(self.recording.duration_s)
+        block = Block.of(start_s, start_s + _BLOCK_S, context=_REACH_S, length=length_s)
+        masks = self._separator.masks(*self._region(block.begin, block.end), self._templates)
+        core = slice(block.core.start * _FPS, block.core.stop * _FPS)
+        return np.asarray(masks[..., core, :].mT.half().contiguous())
 
-    def _block(self, block: int) -> Tensor:
-        """Return the masks of a block, those used last kept."""
-        if block in self._masks:
-            self._masks.move_to_end(block)
-            return self._masks[block]
-        start_s = max(0, block * _BLOCK_S - _REACH_S)
-        audio, heard = self._stretch(start_s, (block + 1) * _BLOCK_S + _REACH_S)
-        masks = self._separator.masks(audio, heard, self._learnt_templates())
-        core = (block * _BLOCK_S - start_s) * _FPS
-        self._masks[block] = masks[:, core : core + _BLOCK_S * _FPS].half()
-        if len(self._masks) > _KEPT_BLOCKS:
-            self._masks.popitem(last=False)
-        return self._masks[block]
-
-    def _stretch(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a stretch as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
+    def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
+        """Return a region as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
-        span = start_s * rate, min(end_s * rate, self.recording.n_samples)
-        if self._heard is None or self._heard[0] != span:  # templates and masks of a short one hear the same
-            mono = Recording.from_samples(self.recording.mono(*span), rate, self.recording.name)
-            audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
-            self._heard = span, listening_gain(self.recording.mono_peak) * audio
-        audio = self._heard[1]
+        region = start_s * rate, min(end_s * rate, self.recording.n_samples)
+        audio = self._audio.get(region, self._best_heard)
         first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
         heard = self._probability[:, first : first + n_frames]
         return audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
 
-    def _learnt_templates(self) -> Tensor:
-        """Return the templates of a recording, learnt from all of it or from stretches all over it."""
-        if self._templates is None:
-            length_s = self.recording.n_samples / self.recording.sample_rate
-            if length_s <= _LEARNT_STRETCHES * _STRETCH_S:
-                spans = [(0, math.ceil(length_s))]
-            else:
-                starts = np.linspace(0, int(length_s) - _STRETCH_S, _LEARNT_STRETCHES).astype(int).tolist()
-                spans = [(start, start + _STRETCH_S) for start in starts]
-            self._templates = self._separator.learn_templates([self._stretch(*span) for span in spans])
-        return self._templates
+    def _best_heard(self, region: tuple[int, int]) -> Tensor:
+        """Return samples of the recording, counted at its own rate, mono at 44.1 kHz."""
+        mono = Recording.from_samples(self.recording.mono(*region), self.recording.sample_rate)
+        audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
+        return listening_gain(self.recording.mono_peak) * audio
+
+    @cached_property
+    def _templates(self) -> Tensor:
+        """The templates of a recording, learnt from all of it or from regions all over it."""
+        length_s = self.recording.duration_s
+        if length_s <= _LEARNT_STRETCHES * _STRETCH_S:
+            regions = [(0, math.ceil(length_s))]
+        else:
+            starts = np.linspace(0, int(length_s) - _STRETCH_S, _LEARNT_STRETCHES).astype(int).tolist()
+            regions = [(start, start + _STRETCH_S) for start in starts]
+        return self._separator.learn_templates([self._region(*region) for region in regions])
 
 
 def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from transform.audio import BeyondFullScale, Progress, Recording, Samples, resolve_output, write_parts
+from transform.audio import BeyondFullScale, Progress, Recording, resolve_output, write_parts
 from transform.events import CLASS_NAMES, CLASSES
 from transform.separator import StemReader
+from transform.signal import Samples, overlapping_blocks
 
 _BLOCK_SAMPLES = 2**18  # that are separated at once
 _PIECE_SAMPLES = 2**13  # of what is measured and written at once, in the processor's cache
@@ -106,11 +107,10 @@ class _Meter:
         self, recording: Recording, stems: StemReader, gain: float, progress: Progress | None
     ) -> Iterator[Samples]:
         """Yield the stems, turned down, from beginning to end."""
-        for begin in range(0, recording.n_samples, _BLOCK_SAMPLES):
-            end = min(begin + _BLOCK_SAMPLES, recording.n_samples)
-            block = stems.read(begin, end)
-            for start in range(0, block.shape[2], _PIECE_SAMPLES):
-                piece = block[:, :, start : start + _PIECE_SAMPLES]
+        for block in overlapping_blocks(recording.n_samples, _BLOCK_SAMPLES):
+            separated = stems.read(block.start, block.stop)
+            for start in range(0, separated.shape[2], _PIECE_SAMPLES):
+                piece = separated[:, :, start : start + _PIECE_SAMPLES]
                 if gain != 1:
                     piece = piece * np.float32(gain)
                 self.peak = np.maximum(self.peak, np.abs(piece).max(axis=(1, 2)))
@@ -118,7 +118,7 @@ class _Meter:
                 self.n_samples += piece[0].size
                 yield piece
             if progress is not None:
-                progress("separate", end / recording.n_samples)
+                progress("separate", block.stop / recording.n_samples)
 
 
 def _peak(

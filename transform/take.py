@@ -6,6 +6,7 @@ its length.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transform.attack_overlay import Sound
-from transform.audio import AudioFormat, Progress, Recording, Samples, check_output, resolve_output, write_audio
+from transform.audio import AudioFormat, Progress, Recording, check_output, resolve_output, write_audio
 from transform.events import (
     DrumEvent,
     Rhythm,
@@ -22,9 +22,11 @@ from transform.events import (
 from transform.kept_sound import KeptSound
 from transform.separator import StemReader
 from transform.settings import RenderSettings
+from transform.signal import Samples, Signal, blocks_of, overlapping_blocks, zeros_outside
 
 _BLOCK_SAMPLES = 2**17
 _CUT_FADE_S = 0.005
+_log = logging.getLogger(__name__)
 
 
 class Take:
@@ -35,7 +37,7 @@ class Take:
         source: Recording,
         rhythm: Rhythm,
         source_events: list[DrumEvent],
-        arrangement: Sound,
+        arrangement: Signal,
         *,
         stems: StemReader | None,
         n_samples: int,
@@ -43,6 +45,7 @@ class Take:
         notes: tuple[str, ...],
     ) -> None:
         self.format: AudioFormat = source.format
+        self.sample_rate, self.n_channels = source.sample_rate, source.n_channels
         self.n_samples = n_samples
         self.rhythm = rhythm
         self.source_events = source_events
@@ -55,7 +58,7 @@ class Take:
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return self.n_samples / self.format.sample_rate
+        return self.n_samples / self.sample_rate
 
     def gain_db(self) -> float:
         """Return the gain that keeps the take from clipping, 0 or less; the first call renders it once."""
@@ -74,14 +77,14 @@ class Take:
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
         gain = np.float32(10 ** (self.gain_db() / 20))  # before the take is read, as it renders it
-        out = self._rendered_once(start, stop)
+        inside = self._raw if self._rendered is None else self._rendered.read
+        out = zeros_outside(inside, start, stop, (self.n_channels, self.n_samples))
         out *= gain
         return out
 
     def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
-        """Yield the take from beginning to end."""
-        for start in range(0, self.n_samples, block_samples):
-            yield self.read(start, min(self.n_samples, start + block_samples))
+        """Return the take from beginning to end."""
+        return blocks_of(self, block_samples)
 
     def write(
         self,
@@ -112,31 +115,27 @@ class Take:
 
     def _rendered_peak(self) -> float:
         """Render the take, keep it if there is room, and return its peak."""
-        kept: KeptSound | None = KeptSound(self.format.n_channels)
+        kept: KeptSound | None = KeptSound(self.n_channels)
         peak = 0.0
-        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
-            block = self._raw(start, min(self.n_samples, start + _BLOCK_SAMPLES))
+        for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
+            block = self._raw(place.start, place.stop)
             peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
-            if kept is not None and not kept.add(block):
+            try:
+                if kept is not None:
+                    kept.add(block)
+            except OSError as err:
+                why = err.strerror or err
+                _log.warning("%s: a long take is computed twice, as there is no room to keep it", why)
                 kept = None
         self._rendered = kept
         return peak
 
-    def _rendered_once(self, start: int, stop: int) -> Samples:
-        """Return samples [start, stop) as they were rendered, zeros outside of the take."""
-        if self._rendered is None:
-            return self._raw(start, stop)
-        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
-        first, last = (max(0, min(at, self.n_samples)) for at in (start, stop))
-        if first < last:
-            out[:, first - start : last - start] = self._rendered.read(first, last)
-        return out
-
     def _raw(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), which lie inside the take, before its gain."""
         settings = self._settings
-        out = np.zeros((self.format.n_channels, stop - start), dtype=np.float32)
+        out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
         if settings.mix > 0:
-            self._arrangement.add_to(out, start)
+            out += self._arrangement.read(start, stop)
             if settings.tail == "cut":
                 self._fade(out, start, self.n_samples)
             if settings.kept:
@@ -145,8 +144,6 @@ class Take:
             original = self._as_long_as_both(self._source.read(start, stop), start)
             out *= np.float32(settings.mix)
             out += np.float32(1 - settings.mix) * original
-        out[:, : max(0, -start)] = 0
-        out[:, max(0, self.n_samples - start) :] = 0
         return out
 
     def _kept(self, start: int, stop: int) -> Samples:
@@ -165,7 +162,7 @@ class Take:
 
     def _fade(self, samples: Samples, start: int, end: int) -> None:
         """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
-        fade = max(1, round(_CUT_FADE_S * self.format.sample_rate))
+        fade = max(1, round(_CUT_FADE_S * self.sample_rate))
         # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
         left = end - np.arange(start, start + samples.shape[1])
         if len(left) and left[-1] < fade:

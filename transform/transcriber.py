@@ -8,7 +8,6 @@ is the same as in one pass: no seams, and hardly more memory than the activation
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,6 +26,7 @@ from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
 from transform.ranges import check_convolutions, check_ranges
+from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
 
 # Of a hat: open, struck with the foot; of a snare: its rim, the stick lying on the skin; of a cymbal.
@@ -138,8 +138,7 @@ class Transcriber:
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
         self._features = listener(net.config.features, torch.device(device))
         self._reach_frames = net.reach_frames + 8  # and the windows of the features
-        self._n_cached = 0
-        self._cache: OrderedDict[tuple[object, ...], _Cached] = OrderedDict()
+        self._cache: BlockCache[tuple[object, ...], _Cached] | None = None
         self._guard = Lock()
 
     @classmethod
@@ -153,7 +152,7 @@ class Transcriber:
 
     def remember(self, n_recordings: int) -> None:
         """Cache the activations of the files that were read last, so that none of them is computed twice."""
-        self._n_cached = n_recordings
+        self._cache = BlockCache(n_recordings)
 
     def activations(
         self, recording: Recording, *, progress: Callable[[str, float], None] | None = None
@@ -164,15 +163,12 @@ class Transcriber:
             recording: drum audio.
             progress: is told "transcribe" and the share done.
         """
-        if not self._n_cached or recording.path is None:
+        if self._cache is None or recording.path is None:
             return self._computed(recording, progress)
         found = recording.path.stat()
         key = (recording.path.absolute(), found.st_size, found.st_mtime_ns)
         with self._guard:
-            cached = self._cache.setdefault(key, _Cached())
-            self._cache.move_to_end(key)
-            if len(self._cache) > self._n_cached:
-                self._cache.popitem(last=False)
+            cached = self._cache.get(key, lambda _: _Cached())
         with cached.guard:
             if cached.activations is None:
                 cached.activations = self._computed(recording, progress)
@@ -181,10 +177,10 @@ class Transcriber:
     def _computed(
         self, recording: Recording, progress: Callable[[str, float], None] | None = None
     ) -> Activations:
-        windows = self._windows(recording)
+        blocks = self._blocks(recording)
         if progress is not None:
-            windows = _reported(windows, recording.duration_s * self.config.features.fps, progress)
-        parts = [window.core() for window in windows]
+            blocks = _reported(blocks, recording.duration_s * self.config.features.fps, progress)
+        parts = [activations for _, activations in blocks]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
     def events(
@@ -252,28 +248,32 @@ class Transcriber:
             torch.sigmoid(logits[3 * n :]).numpy(),
         )
 
-    def _windows(self, recording: Recording, block_s: float = 60.0) -> Iterator[_Window]:
-        """Yield overlapping stretches of activations; their cores tile the recording."""
+    def _blocks(self, recording: Recording, block_s: float = 60.0) -> Iterator[tuple[Block, Activations]]:
+        """Yield blocks of frames that tile the recording, and their activations.
+
+        They are as long as the stream of resampled audio makes them.
+        """
         hop = self.config.features.hop
         core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
         held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
         held_from = core_from = 0
         gain = listening_gain(recording.mono_peak)
-        blocks = recording.mono_blocks(SAMPLE_RATE, block_s)
+        stream = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
         while not at_end:
-            block = next(blocks, None)
-            if block is None:
+            following = next(stream, None)
+            if following is None:
                 at_end = True
             else:
-                held = np.concatenate((held, block))
+                held = np.concatenate((held, following))
             n_frames = len(held) // hop + 1 if at_end else len(held) // hop - 8
             # All frames whose right-hand context is here are done; at the end, all.
             core_to = held_from + n_frames - (0 if at_end else reach)
             if core_to - core_from < core_frames and not at_end:
                 continue
+            block = Block(core_from, core_to, held_from, held_from + n_frames)
             activations = self.infer(torch.from_numpy(held), gain=gain)
-            yield _Window(activations, held_from, core_from, core_to)
+            yield block, Activations(*(column[..., block.core] for column in activations))
             core_from = core_to
             keep_from = max(0, core_to - reach)
             held = held[(keep_from - held_from) * hop :]
@@ -359,28 +359,14 @@ class _Cached:
     guard: Lock = field(default_factory=Lock)
 
 
-@dataclass(frozen=True)
-class _Window:
-    """Activations of a stretch of a recording, of which the frames [core_from, core_to) are final."""
-
-    activations: Activations
-    first_frame: int
-    core_from: int
-    core_to: int
-
-    def core(self) -> Activations:
-        part = slice(self.core_from - self.first_frame, self.core_to - self.first_frame)
-        return Activations(*(column[..., part] for column in self.activations))
-
-
 def _reported(
-    windows: Iterable[_Window], n_frames: float, progress: Callable[[str, float], None]
-) -> Iterator[_Window]:
-    """Yield windows, and say how far in the recording they reach."""
+    blocks: Iterable[tuple[Block, Activations]], n_frames: float, progress: Callable[[str, float], None]
+) -> Iterator[tuple[Block, Activations]]:
+    """Yield blocks, and say how far in the recording they reach."""
     progress("transcribe", 0.0)
-    for window in windows:
-        yield window
-        progress("transcribe", min(1.0, window.core_to / n_frames))
+    for block, activations in blocks:
+        yield block, activations
+        progress("transcribe", min(1.0, block.stop / n_frames))
 
 
 def load_transcriber(path: Path) -> TranscriberNet:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from daw_bridge.items import heard
 from daw_bridge.session import Item, Job, Note, Piece, Track, pair_items
-from daw_bridge.takes import Order, heard, redrum_session
+from daw_bridge.takes import Order, redrum_session
 from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.settings import RenderSettings
@@ -185,33 +186,28 @@ def ramp(write_wav):
         ({"play_rate": 2.0, "is_looped": True}, np.tile(np.arange(1000), 2)),
     ],
 )
-def test_an_item_is_heard_as_it_plays(ramp, tmp_path, more, expected):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with heard(item(ramp, **more), folder) as recording:
+def test_an_item_is_heard_as_it_plays(ramp, more, expected):
+    with heard(item(ramp, **more)) as recording:
         found = recording.read(0, recording.n_samples)
     np.testing.assert_allclose(found[0] * 2000, expected, atol=1e-3)
     np.testing.assert_allclose(found[1], -found[0])
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(1, [-0.25, 0.25]), (2, [0.0]), (3, [0.25]), (4, [-0.25])])
-def test_channel_modes(ramp, tmp_path, mode, expected):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with heard(item(ramp, channel_mode=mode, start_offset_s=0.5), folder) as recording:
+def test_channel_modes(ramp, mode, expected):
+    with heard(item(ramp, channel_mode=mode, start_offset_s=0.5)) as recording:
         assert recording.format.subtype == "FLOAT"
         assert recording.read(0, 1)[:, 0] == pytest.approx(expected)
 
 
-def test_an_unknown_channel_mode_is_refused(ramp, tmp_path):
-    with pytest.raises(AudioError, match="channel mode 67"):
-        heard(item(ramp, channel_mode=67), tmp_path)
+def test_an_unknown_channel_mode_is_refused(ramp):
+    with pytest.raises(AudioError, match="channel mode 67"), heard(item(ramp, channel_mode=67)):
+        pass
 
 
-def test_faster_without_keeping_pitch_is_higher(write_wav, clicks, tmp_path):
+def test_faster_without_keeping_pitch_is_higher(write_wav, clicks):
     path = write_wav("clicks.wav", clicks([0.3, 1.2], length_s=2.0), subtype="PCM_16")
-    (tmp_path / "folder").mkdir()
-    with heard(item(path, play_rate=1.5, keeps_pitch=False, length_s=1.0), tmp_path / "folder") as recording:
+    with heard(item(path, play_rate=1.5, keeps_pitch=False, length_s=1.0)) as recording:
         assert recording.format.subtype == "PCM_16"  # what the take is written in
         assert recording.n_samples == pytest.approx(RATE, abs=1)
         sound = np.abs(recording.read(0, recording.n_samples)[0])
@@ -220,9 +216,9 @@ def test_faster_without_keeping_pitch_is_higher(write_wav, clicks, tmp_path):
     assert first == pytest.approx([0.2, 0.8], abs=2 / RATE)
 
 
-def test_a_section_beyond_its_file_is_refused(ramp, tmp_path):
-    with pytest.raises(AudioError, match="section"):
-        heard(item(ramp, section_start_s=5.0), tmp_path)
+def test_a_section_beyond_its_file_is_refused(ramp):
+    with pytest.raises(AudioError, match="section"), heard(item(ramp, section_start_s=5.0)):
+        pass
 
 
 # Who is source, who is rhythm
@@ -295,7 +291,7 @@ def warped(file, *pieces, length_s, **more):
 def test_a_warped_item_that_keeps_its_pitch_is_heard_at_the_speed_of_its_file(loop, tmp_path):
     # Clicks at 0, 0.5 and 1.1 s: the second half of the file, twice; then what lies behind its end.
     item = warped(loop, (0.0, 1.0, 0.5), (2.0, 1.0, 0.5), (4.0, 1.9, 0.5), length_s=5.0)
-    with heard(item, tmp_path) as recording:
+    with heard(item) as recording:
         assert recording.duration_s == 2.5
         sound = recording.read(0, recording.n_samples)
     write = tmp_path / "heard.wav"
@@ -306,16 +302,16 @@ def test_a_warped_item_that_keeps_its_pitch_is_heard_at_the_speed_of_its_file(lo
 
 def test_a_warped_item_whose_pitch_follows_is_heard_as_it_plays(loop, tmp_path):
     item = warped(loop, (0.0, -0.1, 1.0), (0.4, 0.3, 2.0), length_s=1.0, keeps_pitch=False)
-    with heard(item, tmp_path) as recording:
+    with heard(item) as recording:
         assert recording.n_samples == RATE
         soundfile.write(tmp_path / "heard.wav", recording.read(0, RATE).T, RATE)
     assert_at(tmp_path / "heard.wav", [0.1, 0.5, 0.8], tolerance_s=3 / RATE)
 
 
-def test_a_warped_piece_is_what_a_resampler_makes_of_it(write_wav, tmp_path):
+def test_a_warped_piece_is_what_a_resampler_makes_of_it(write_wav):
     tone = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)[None] * 0.5
     item = warped(write_wav("tone.wav", tone), (0.0, 0.5, 1.5), length_s=0.5, keeps_pitch=False)
-    with heard(item, tmp_path) as recording:
+    with heard(item) as recording:
         sound = recording.read(0, recording.n_samples)[0]
     at = np.arange(len(sound)) / RATE
     expected = 0.5 * np.sin(2 * np.pi * 440 * (0.5 + 1.5 * at))

@@ -5,7 +5,7 @@ from transform.audio import Recording
 from transform.bank import Bank
 from transform.cleaning import with_drawn_out_tail, without_swells
 from transform.events import DrumEvent
-from transform.hits import LEAD_S, Hit
+from transform.hits import LEAD_S, Cutter
 
 
 def decaying_noise(sample_rate, length_s, tau_s, seed=0):
@@ -85,20 +85,20 @@ def test_the_sound_of_a_hit_is_the_recording_itself_with_faded_ends():
     assert abs(played[:, -1]).max() < 0.02
 
 
-def test_a_bank_reads_a_sound_once_and_holds_no_more_than_its_budget():
-    read = []
-
-    def sound_of(hit):
-        read.append(hit)
-        return np.full((1, 1000), hit.level, dtype=np.float32)
-
-    hits = [Hit(frozenset({"SD"}), i, 0.1 + i, 0.5, is_open=False, faults=0.0) for i in range(5)]
-    bank = Bank(hits, sound_of, sample_rate=44_100, n_channels=1, budget_bytes=12_000)
-    for hit in [*hits, hits[-1], hits[-2], hits[-3]]:
-        assert bank.sound(hit)[0, 0] == np.float32(hit.level)
-    assert read == hits
-    bank.sound(hits[0])
-    assert read == [*hits, hits[0]]
+@pytest.mark.parametrize(("budget_bytes", "n_cut"), [(10**9, 3), (1, 6)])
+def test_a_hit_is_cut_again_only_where_its_sound_did_not_fit(monkeypatch, budget_bytes, n_cut):
+    monkeypatch.setattr("transform.hits._CUT_BYTES", budget_bytes)
+    cut_out, cut = Cutter._cut_out, []
+    monkeypatch.setattr(Cutter, "_cut_out", lambda cutter, hit: cut.append(hit) or cut_out(cutter, hit))
+    sound = np.tile(decaying_noise(RATE, 0.5, 0.05), 3)
+    events = [DrumEvent(0.5 * i, "SD", 0.8) for i in range(3)]
+    bank = Bank.of_recording(Recording.from_samples(sound, RATE), events)
+    (hits,) = bank.sets.values()
+    first = [bank.sound(hit).copy() for hit in hits]
+    for hit, sound in zip(hits, first, strict=True):
+        np.testing.assert_array_equal(bank.sound(hit), sound)
+        assert bank.sound(hit) is bank.sound(hit)
+    assert len(cut) == n_cut
 
 
 def test_a_cut_tail_goes_on_at_its_own_decay_without_a_step():

@@ -211,11 +211,14 @@ def test_blocks_add_up_to_the_take(click_source):
 
 
 @pytest.mark.parametrize("has_room", [True, False])
-def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatch, has_room):
+def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatch, caplog, has_room):
+    def no_room(kept, block):
+        raise OSError(28, "No space left on device")
+
     path, redrummer = click_source()
     monkeypatch.setattr(kept_sound, "_IN_MEMORY_BYTES", 100_000)
     if not has_room:
-        monkeypatch.setattr(kept_sound.KeptSound, "add", lambda self, block: False)
+        monkeypatch.setattr(kept_sound.KeptSound, "add", no_room)
     take = redrummer.redrum(
         Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)), RenderSettings(length=20.0)
     )
@@ -224,6 +227,7 @@ def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatc
     blocks = np.concatenate(list(take.blocks()), axis=1)
     assert blocks.shape[1] == take.n_samples == 20 * 44_100
     assert sum(n_rendered) == take.n_samples * (1 if has_room else 2)
+    assert has_room != ("No space left on device: a long take is computed twice" in caplog.text)
     np.testing.assert_allclose(blocks, raw(take, 0, take.n_samples) * 10 ** (take.gain_db() / 20), atol=1e-6)
 
 

@@ -131,9 +131,8 @@ def test_a_closed_hat_chokes_the_open_one_and_leaves_a_cymbal_alone():
 
     def level_after(drum_class, following):
         rhythm = [DrumEvent(0.0, drum_class, 1.0, "open" if drum_class == "HH" else ""), *following]
-        out = np.zeros((1, RATE), dtype=np.float32)
         placements = arrange(bank, rhythm)
-        Arrangement(bank, placements[:1]).add_to(out, 0)
+        out = Arrangement(bank, placements[:1]).read(0, RATE)
         return float(np.abs(out[0, round(0.32 * RATE) : round(0.4 * RATE)]).max())
 
     closing = [DrumEvent(0.3, "HH", 0.8, "closed")]
@@ -150,11 +149,9 @@ def test_any_stretch_reads_as_it_does_in_the_whole():
         for i, t in enumerate(np.sort(rng.uniform(0, 3, 24)))
     ]
     arrangement = Arrangement(bank, arrange(bank, events))
-    whole = np.zeros((1, 3 * RATE), dtype=np.float32)
-    arrangement.add_to(whole, 0)
+    whole = arrangement.read(0, 3 * RATE)
     for start, stop in [(0, 1000), (12_345, 54_321), (2 * RATE, 3 * RATE)]:
-        part = np.zeros((1, stop - start), dtype=np.float32)
-        arrangement.add_to(part, start)
+        part = arrangement.read(start, stop)
         np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-6)
 
 
@@ -162,10 +159,8 @@ def test_a_wrapped_loop_goes_on_ringing_at_its_beginning():
     bank = made_source([(0.5, ["SD"], 0.5)], 1.0)
     event = [DrumEvent(0.95, "SD", 1.0)]
     placements = arrange(bank, event)
-    straight = np.zeros((1, 2 * RATE), dtype=np.float32)
-    Arrangement(bank, placements).add_to(straight, 0)
-    wrapped = np.zeros((1, RATE), dtype=np.float32)
-    Arrangement(bank, placements, period=RATE).add_to(wrapped, 0)
+    straight = Arrangement(bank, placements).read(0, 2 * RATE)
+    wrapped = Arrangement(bank, placements, period=RATE).read(0, RATE)
     np.testing.assert_allclose(wrapped, straight[:, :RATE] + straight[:, RATE:], atol=1e-6)
     assert np.abs(straight[:, RATE:]).max() > 0.05
 
@@ -177,10 +172,8 @@ def test_a_loop_shorter_than_a_ringing_cymbal_is_heard_as_if_it_went_on_for_ever
     period, turns = RATE // 2, 8
     once = [DrumEvent(0.0, "CY", 1.0), DrumEvent(0.3, "CY", 1.0)]
     often = [DrumEvent(e.onset_s + 0.5 * turn, "CY", 1.0) for turn in range(turns + 1) for e in once]
-    straight = np.zeros((1, turns * period), dtype=np.float32)
-    Arrangement(bank, arrange(bank, often)).add_to(straight, 0)
-    loop = np.zeros((1, period), dtype=np.float32)
-    Arrangement(bank, arrange(bank, once), period=period).add_to(loop, 0)
+    straight = Arrangement(bank, arrange(bank, often)).read(0, turns * period)
+    loop = Arrangement(bank, arrange(bank, once), period=period).read(0, period)
     np.testing.assert_allclose(loop, straight[:, -period:], atol=1e-5)
 
 
@@ -189,19 +182,16 @@ def test_a_stroke_at_the_start_of_a_loop_damps_what_rings_into_it():
     recording = Recording.from_samples(ringing, RATE)
     bank = Bank.of_recording(recording, [DrumEvent(0.5, "HH", 0.9, "open")])
     events = [DrumEvent(0.1, "HH", 0.1, "closed"), DrumEvent(0.8, "HH", 1.0, "open")]
-    loop = np.zeros((1, RATE), dtype=np.float32)
-    Arrangement(bank, arrange(bank, events), period=RATE).add_to(loop, 0)
+    loop = Arrangement(bank, arrange(bank, events), period=RATE).read(0, RATE)
     assert np.abs(loop[0, : round(0.09 * RATE)]).max() > 0.1
-    alone = np.zeros((1, RATE), dtype=np.float32)
-    Arrangement(bank, arrange(bank, events)).add_to(alone, 0)
+    alone = Arrangement(bank, arrange(bank, events)).read(0, RATE)
     span = slice(round(0.12 * RATE), round(0.7 * RATE))
     np.testing.assert_array_equal(loop[0, span], alone[0, span])
 
 
 def test_hits_begin_and_end_without_a_click():
     bank = made_source([(0.5, ["KD"], 0.5), (0.6, ["SD"], 0.5)], 1.0)
-    out = np.zeros((1, RATE), dtype=np.float32)
-    Arrangement(bank, arrange(bank, [DrumEvent(0.2, "KD", 1.0)])).add_to(out, 0)
+    out = Arrangement(bank, arrange(bank, [DrumEvent(0.2, "KD", 1.0)])).read(0, RATE)
     sounding = np.flatnonzero(out[0])
     lead = round(LEAD_S * RATE)
     assert round(0.2 * RATE) - lead <= sounding[0]
@@ -230,8 +220,7 @@ def test_a_class_that_only_sounds_with_another_is_heard_alone_with_stems(apart):
     bank = apart([(0.5 + i, ["KD", "HH"], 0.5) for i in range(3)], 4.0)
     placements = arrange(bank, [DrumEvent(0.1, "KD", 0.7)])
     assert [p.hit.classes for p in placements] == [{"KD"}]
-    out = np.zeros((1, RATE), dtype=np.float32)
-    Arrangement(bank, placements).add_to(out, 0)
+    out = Arrangement(bank, placements).read(0, RATE)
     power = np.abs(np.fft.rfft(out[0])) ** 2
     high = np.fft.rfftfreq(RATE, 1 / RATE) > 8000
     assert power[high].sum() < 1e-3 * power.sum()
@@ -275,7 +264,6 @@ def test_strokes_keep_the_balance_that_their_velocities_had_in_the_source(apart)
 
 def test_nothing_to_play_is_silence(apart):
     arrangement = Arrangement(apart([(0.5, ["KD"], 0.5)], 1.0), [])
-    out = np.zeros((1, 100), dtype=np.float32)
-    arrangement.add_to(out, 0)
-    assert arrangement.end == 0
+    out = arrangement.read(0, 100)
+    assert arrangement.n_samples == 0
     assert not out.any()

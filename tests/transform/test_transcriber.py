@@ -79,7 +79,7 @@ def test_a_long_recording_is_read_as_in_one_pass(net, drums):
     recording = Recording.from_samples(audio, 44_100)
     at_once = transcriber.infer(torch.from_numpy(audio))
     assert at_once.probability.std(axis=1).min() > 0.01  # or there would be nothing to compare
-    assert len(list(transcriber._windows(recording))) > 1
+    assert len(list(transcriber._blocks(recording))) > 1
     assert_same(transcriber.activations(recording), at_once)
     found, expected = transcriber.events(transcriber.activations(recording)), transcriber.events(at_once)
     assert len(found) == len(expected) > 100
@@ -96,11 +96,10 @@ def test_short_blocks_tile_the_recording(net, drums, length_s, sample_rate):
     recording = Recording.from_samples(audio, sample_rate)
     transcriber = Transcriber(net)
     whole = np.concatenate(list(recording.mono_blocks(44_100, 100.0)))
-    windows = list(transcriber._windows(recording, block_s=1.5))
-    assert windows[0].core_from == 0
-    for window, following in pairwise(windows):
-        assert window.core_to == following.core_from
-    parts = [window.core() for window in windows]
+    blocks, parts = zip(*transcriber._blocks(recording, block_s=1.5), strict=True)
+    assert blocks[0].start == 0
+    for block, following in pairwise(blocks):
+        assert block.stop == following.start
     tiled = Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
     assert tiled.probability.shape[1] == len(whole) // 441 + 1
     # The resampler makes other rounding errors in other blocks.

@@ -245,6 +245,6 @@ def given_back_db(recording: Recording, redrummer: Redrummer, folder: Path) -> f
     bank = Bank.of_recording(recording, detected.events, detected.stems)
     save_kit(bank, folder, fmt=recording.format, name=recording.name)
     kit = load_kit(folder)
-    out = np.zeros((recording.n_channels, recording.n_samples), dtype=np.float32)
-    Arrangement(kit, arrange(kit, detected.at_attacks().events)).add_to(out, 0)
+    played = Arrangement(kit, arrange(kit, detected.at_attacks().events))
+    out = played.read(0, recording.n_samples)
     return log_mel_distance_db(out[0], recording.read(0, recording.n_samples)[0])

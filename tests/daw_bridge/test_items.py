@@ -1,0 +1,75 @@
+"""Views of files: an item reads the same however it is read, and copies nothing."""
+
+import gc
+import tempfile
+
+import numpy as np
+import pytest
+
+from daw_bridge.items import heard
+from daw_bridge.session import Item, Piece
+from transform.errors import AudioError
+
+RATE = 8_000
+PIECES = (
+    Piece(position_s=0.0, file_s=-0.5, play_rate=0.5),
+    Piece(position_s=3.0, file_s=4.0, play_rate=1.5),
+    Piece(position_s=3.0, file_s=0.1, play_rate=0.7),
+)
+KINDS = {
+    "plain": {"length_s": 4.0, "start_offset_s": -1.0},
+    "looped": {"length_s": 11.0, "is_looped": True, "is_reversed": True, "section_length_s": 1.7},
+    "short loop": {"length_s": 5.0, "is_looped": True, "start_offset_s": -0.3, "section_length_s": 0.19},
+    "faster": {"length_s": 3.0, "play_rate": 1.3, "keeps_pitch": False},
+    "pieces": {"length_s": 5.0, "pieces": PIECES},
+    "warped": {"length_s": 5.0, "pieces": PIECES, "keeps_pitch": False},
+}
+
+
+@pytest.fixture
+def noise(write_wav):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 6 * RATE)).astype(np.float32)
+    return write_wav("noise.wav", samples, sample_rate=RATE, subtype="FLOAT")
+
+
+def item(path, **more):
+    return Item(id="1", track=0, kind="audio", name="x", position_s=3.0, file=str(path), **more)
+
+
+@pytest.mark.parametrize("mode", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_way_of_reading_an_item_gives_the_same_samples(noise, monkeypatch, kind, mode):
+    monkeypatch.setattr("daw_bridge.items._BLOCK_SAMPLES", 5_000)
+    with heard(item(noise, channel_mode=mode, **KINDS[kind])) as recording:
+        whole = recording.read(-10, recording.n_samples + 10)
+        assert whole.shape[0] == (1 if mode else 3)
+        assert np.abs(whole[:, 10:-10]).max() > 0.3
+        assert not whole[:, [*range(10), *range(-10, 0)]].any()
+        edges = np.random.default_rng(1).integers(-10, recording.n_samples + 11, (40, 2))
+        for start, stop in np.sort(edges, axis=1).tolist():
+            np.testing.assert_array_equal(recording.read(start, stop), whole[:, start + 10 : stop + 10])
+
+
+def test_an_item_is_a_view_that_leaves_nothing_in_the_temporary_folder(noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # nothing can be put there
+    for kind in ("plain", "looped", "pieces", "warped"):
+        with heard(item(noise, **KINDS[kind])) as recording:
+            recording.read(0, recording.n_samples)
+    gc.collect()
+    noise.unlink()  # as it is closed
+
+
+def test_what_is_no_sound_is_said_with_the_name_and_the_place_in_the_file(write_wav):
+    samples = np.zeros((1, 2 * RATE), dtype=np.float32)
+    samples[0, RATE] = np.nan
+    path = write_wav("broken.wav", samples, sample_rate=RATE, subtype="FLOAT")
+    with heard(item(path, start_offset_s=0.5, length_s=1.0)) as recording:
+        recording.read(0, RATE // 2)
+        with pytest.raises(AudioError, match=r"broken\.wav holds a value that is not a number.* at 1\.000 s"):
+            recording.read(0, RATE)
+
+
+def test_an_item_without_samples_is_refused(noise):
+    nothing = (Piece(position_s=0.0, file_s=0.0, play_rate=1.0),)
+    with pytest.raises(AudioError, match="holds no samples"), heard(item(noise, length_s=0.0, pieces=nothing)):
+        pass
