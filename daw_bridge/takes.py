@@ -199,7 +199,7 @@ class _Renderer:
         if self._given is not None:
             return self._given
         if isinstance(rhythm, Recording):
-            rhythm = self.redrummer.rhythm_of(rhythm, bpm)
+            rhythm = self.redrummer.rhythm_of(rhythm, bpm, sensitivity=self.order.settings.sensitivity)
         elif bpm is not None:
             if isinstance(bpm, str):
                 estimate = estimate_tempo(rhythm.events, rhythm.length_s)
@@ -218,7 +218,7 @@ class _Renderer:
             events = drums_of_notes(notes, name=name, drum_map=self.order.drum_map)
         else:
             with heard(item, at_own_speed=True) as recording:
-                played = self.redrummer.transcribe(recording)
+                played = self.redrummer.transcribe(recording, sensitivity=self.order.settings.sensitivity)
             events = tuple(
                 replace(event, onset_s=item.position_s + item.played_s(event.onset_s)) for event in played
             )

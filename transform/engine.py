@@ -7,7 +7,7 @@ take.write(Path("out.wav"))
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -92,13 +92,27 @@ class Redrummer:
             )
         return self._load_latent()
 
-    def listen(self, recording: Recording, *, progress: Progress | None = None) -> Listening:
-        """Return what is detected in a recording: activations, events with measured velocities, stems."""
-        return listen(recording, self.transcriber, self.separator, progress=progress)
+    def listen(
+        self,
+        recording: Recording,
+        *,
+        sensitivity: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> Listening:
+        """Return what is detected in a recording: activations, events with measured velocities, stems.
 
-    def transcribe(self, recording: Recording) -> list[DrumEvent]:
+        Args:
+            recording: drum audio.
+            sensitivity: by class, -1 to 1: more strokes of it are detected above 0, fewer below.
+            progress: is told "transcribe" and the share done.
+        """
+        return listen(recording, self.transcriber, self.separator, sensitivity=sensitivity, progress=progress)
+
+    def transcribe(
+        self, recording: Recording, *, sensitivity: Mapping[str, float] | None = None
+    ) -> list[DrumEvent]:
         """Return the drum events of a recording with measured velocities, at their attacks, by onset."""
-        return list(self.listen(recording).at_attacks().events)
+        return list(self.listen(recording, sensitivity=sensitivity).at_attacks().events)
 
     def separate(self, recording: Recording) -> StemReader:
         """Return the stems of a recording, to be read from.
@@ -114,17 +128,24 @@ class Redrummer:
         assert stems is not None
         return stems
 
-    def rhythm_of(self, recording: Recording, bpm: float | Literal["auto"] | None = None) -> Rhythm:
+    def rhythm_of(
+        self,
+        recording: Recording,
+        bpm: float | Literal["auto"] | None = None,
+        *,
+        sensitivity: Mapping[str, float] | None = None,
+    ) -> Rhythm:
         """Return the rhythm of a drum recording, as long as it.
 
         Args:
             recording: drum audio.
             bpm: its tempo; "auto" estimates it from the onsets; None takes what its tag or file name says.
+            sensitivity: as `listen` has it.
 
         Raises:
             RhythmError: no drums are heard in it, or no tempo can be estimated.
         """
-        return _detected_rhythm(self.listen(recording).at_attacks(), bpm)[0]
+        return _detected_rhythm(self.listen(recording, sensitivity=sensitivity).at_attacks(), bpm)[0]
 
     def redrum(
         self,
@@ -154,7 +175,7 @@ class Redrummer:
             model.check(source)
         tell = progress or (lambda stage, share: None)
         tell("transcribe source", 0.0)
-        detected = self.listen(source)
+        detected = self.listen(source, sensitivity=settings.sensitivity)
         tell("separate source", 0.0)
         replays = model is None or settings.attack == "original"
         bank = Bank.of_recording(source, detected.events, detected.stems) if replays else None
@@ -169,7 +190,7 @@ class Redrummer:
         tell("transcribe rhythm", 0.0)
         rhythm_bpm, how, target = settings.rhythm_bpm, "", None
         if isinstance(rhythm, Recording):
-            target = self.listen(rhythm).at_attacks()
+            target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
             rhythm, how = _detected_rhythm(target, rhythm_bpm)
             target = replace(target, events=rhythm.events)
             rhythm_bpm = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -73,6 +73,7 @@ def listen(
     transcriber: Transcriber,
     separator: OpensStems | None = None,
     *,
+    sensitivity: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Listening:
     """Return what is detected in a recording; nothing is separated before its stems are read.
@@ -81,8 +82,9 @@ def listen(
         recording: drum audio.
         transcriber: detects the events.
         separator: takes the recording apart.
+        sensitivity: by class, as `Transcriber.events` has it.
         progress: is told "transcribe" and the share done.
     """
     activations = transcriber.activations(recording, progress=progress)
-    events = with_measured_velocities(recording, transcriber.events(activations))
+    events = with_measured_velocities(recording, transcriber.events(activations, sensitivity=sensitivity))
     return Listening(recording, activations, events, separator)

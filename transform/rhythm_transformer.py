@@ -267,7 +267,7 @@ def activations_of_events(
                 offset[c, frame] = onset - frame
                 if event.drum_class == "HH":
                     openness[frame] = event.articulation == "open"
-    return Activations(probability, velocity, offset, openness)
+    return Activations(probability, velocity, offset, openness[None])
 
 
 # The query: fusers and gate.

@@ -82,17 +82,22 @@ def _classes(name: str, text: str) -> tuple[str, ...]:
     return tuple(drum_class.strip().upper() for drum_class in text.split(","))
 
 
-def _gains(name: str, texts: list[str]) -> dict[str, float]:
-    gains = {}
-    for text in texts:
-        drum_class, _, gain = text.partition("=")
-        try:
-            gains[drum_class.strip().upper()] = float(gain)
-        except ValueError as err:
-            raise SettingsError(
-                f"{name} is {text!r}; it must be CLASS=DB", hint="for example --gain HH=-6"
-            ) from err
-    return gains
+def _by_class(unit: str, example: str) -> Callable[[str, list[str]], dict[str, float]]:
+    """Return what reads a number for each class, as CLASS=NUMBER."""
+
+    def read(name: str, texts: list[str]) -> dict[str, float]:
+        found = {}
+        for text in texts:
+            drum_class, _, number = text.partition("=")
+            try:
+                found[drum_class.strip().upper()] = float(number)
+            except ValueError as err:
+                raise SettingsError(
+                    f"{name} is {text!r}; it must be CLASS={unit}", hint=f"for example {name} {example}"
+                ) from err
+        return found
+
+    return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +156,16 @@ class RenderSettings:
             "Louder or softer, such as HH=-6; may be repeated.",
             name="gain",
             kind=list[str],
-            read=_gains,
+            read=_by_class("DB", "HH=-6"),
+        ),
+    )
+    sensitivity: Mapping[str, float] = field(  # by class; what is not named is detected as usual
+        default_factory=dict,
+        metadata=option(
+            "CLASS=-1..1",
+            "Detect fewer (below 0) or more strokes of a class, such as SD=-0.5; may be repeated.",
+            kind=list[str],
+            read=_by_class("-1..1", "SD=-0.5"),
         ),
     )
     mix: float = field(
@@ -227,7 +241,7 @@ class RenderSettings:
     def _check_classes(self) -> None:
         from transform.events import CLASSES
 
-        for drum_class in (*self.classes, *self.gain_db):
+        for drum_class in (*self.classes, *self.gain_db, *self.sensitivity):
             if drum_class not in CLASSES:
                 raise SettingsError(f"{drum_class!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
         for drum_class in self.classes:
@@ -236,6 +250,12 @@ class RenderSettings:
         for drum_class, gain in self.gain_db.items():
             if not _is_between(gain, -120.0, 24.0):
                 raise SettingsError(f"the gain of {drum_class} is {gain} dB", hint="give -120 to 24")
+        for drum_class, value in self.sensitivity.items():
+            if not _is_between(value, -1.0, 1.0):
+                raise SettingsError(
+                    f"the sensitivity to {drum_class} is {value}",
+                    hint="give -1 (only the surest strokes) to 1 (nearly all that could be one)",
+                )
 
     def _check_engine(self) -> None:
         """Raise SettingsError for what only another engine has."""

@@ -7,7 +7,8 @@ is the same as in one pass: no seams, and hardly more memory than the activation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,9 +29,13 @@ from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
 
+# Of a hat: open, struck with the foot; of a snare: its rim, the stick lying on the skin; of a cymbal.
+ARTICULATIONS = ("open", "pedal", "sidestick", "ride")
+
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
 _PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
+_SENSITIVITY = 2.0  # a threshold of .5 becomes .12 at 1 and .88 at -1
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
@@ -44,6 +49,7 @@ class TranscriberConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     thresholds: tuple[float, ...] = (0.5,) * len(CLASSES)  # least height of a peak, by class
     min_gap_s: float = 0.03  # two hits of one class are never closer
+    articulations: tuple[str, ...] = ("open",)  # that are told apart; see `_articulation`
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -59,6 +65,8 @@ class TranscriberConfig:
             raise SettingsError(f"a transcriber has 4 widths, not {len(self.widths)}")
         if len(self.thresholds) != len(CLASSES):
             raise SettingsError(f"a transcriber has {len(CLASSES)} thresholds, not {len(self.thresholds)}")
+        if self.articulations not in (ARTICULATIONS[:1], ARTICULATIONS):
+            raise SettingsError(f"a transcriber tells apart {ARTICULATIONS}, not {self.articulations}")
 
 
 class Activations(NamedTuple):
@@ -67,11 +75,11 @@ class Activations(NamedTuple):
     probability: np.ndarray  # (5, F): r of the paper, an onset of the class in this frame
     velocity: np.ndarray  # (5, F): 0..1, meaningful where there is an onset
     offset_frames: np.ndarray  # (5, F): onset time minus frame time
-    openness: np.ndarray  # (F,): probability that a hi-hat stroke is open
+    articulation: np.ndarray  # (A, F): probability of each of `TranscriberConfig.articulations` at an onset
 
 
 class TranscriberNet(nn.Module):
-    """Features (B, C, F, K) -> logits (B, 16, F): onset, velocity, offset by class, then hi-hat openness."""
+    """Features (B, C, F, K) -> logits (B, 15 + A, F): onset, velocity, offset by class, then articulations."""
 
     def __init__(self, config: TranscriberConfig) -> None:
         super().__init__()
@@ -88,7 +96,7 @@ class TranscriberNet(nn.Module):
         )
         self.project = nn.Sequential(nn.Conv1d(w4 * (n_bands // 8), config.d_model, 1), nn.ReLU())
         self.temporal = nn.ModuleList(TemporalBlock(config.d_model, d, dropout=0.1) for d in config.dilations)
-        self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + 1, 1)
+        self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + len(config.articulations), 1)
 
     @property
     def reach_frames(self) -> int:
@@ -103,7 +111,7 @@ class TranscriberNet(nn.Module):
         return (functional.relu(joined(x, layer.weight) + layer.bias[:, None]),)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits (B, 16, F) of features (B, C, F, K)."""
+        """Return the logits (B, 15 + A, F) of features (B, C, F, K)."""
         (x,) = in_stretches(self._projected, features, reach=_CONVOLUTIONS)
         for block in self.temporal:
             x = block(x)
@@ -175,11 +183,19 @@ class Transcriber:
         parts = [activations for _, activations in blocks]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
-    def events(self, activations: Activations) -> list[DrumEvent]:
+    def events(
+        self, activations: Activations, *, sensitivity: Mapping[str, float] | None = None
+    ) -> list[DrumEvent]:
         """Return the events that activations of a whole recording hold, sorted by onset.
 
         They are the peaks: local maxima over their class's threshold, `min_gap_s` apart.
+
+        Args:
+            activations: of the whole recording.
+            sensitivity: by class, -1 to 1: moves its threshold down (above 0) or up, by `_SENSITIVITY` in
+                log odds at 1.
         """
+        thresholds = self._thresholds(sensitivity or {})
         fps = self.config.features.fps
         gap = round(self.config.min_gap_s * fps)
         found = []
@@ -188,21 +204,28 @@ class Transcriber:
             padded = np.pad(curve, gap, constant_values=-1.0)
             around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
             # The first of equal maxima is the peak.
-            is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
+            is_peak = (curve >= thresholds[c]) & (around.argmax(axis=1) == gap)
             for frame in np.flatnonzero(is_peak):
                 offset = float(np.clip(activations.offset_frames[c, frame], -1.0, 1.0))
-                articulation = ""
-                if drum_class == "HH":
-                    articulation = "open" if activations.openness[frame] > 0.5 else "closed"
+                likely = dict(zip(self.config.articulations, activations.articulation[:, frame], strict=True))
                 found.append(
                     DrumEvent(
                         max(0.0, (frame + offset) / fps),
                         drum_class,
                         float(np.clip(activations.velocity[c, frame], 0.02, 1.0)),
-                        articulation,
+                        _articulation(drum_class, likely),
                     )
                 )
         return sorted(found, key=lambda event: event.onset_s)
+
+    def _thresholds(self, sensitivity: Mapping[str, float]) -> list[float]:
+        """Return the threshold of each class, moved by a sensitivity; as configured where that is 0."""
+        moved = list(self.config.thresholds)
+        for drum_class, value in sensitivity.items():
+            c = CLASSES.index(drum_class)
+            odds = math.exp(-_SENSITIVITY * value) * moved[c] / max(1 - moved[c], 1e-6)
+            moved[c] = odds / (1 + odds) if value else moved[c]
+        return moved
 
     @torch.inference_mode()
     def infer(self, audio: Tensor, *, gain: float | None = None) -> Activations:
@@ -222,7 +245,7 @@ class Transcriber:
             torch.sigmoid(logits[:n]).numpy(),
             torch.sigmoid(logits[n : 2 * n]).numpy(),
             logits[2 * n : 3 * n].numpy(),
-            torch.sigmoid(logits[3 * n]).numpy(),
+            torch.sigmoid(logits[3 * n :]).numpy(),
         )
 
     def _blocks(self, recording: Recording, block_s: float = 60.0) -> Iterator[tuple[Block, Activations]]:
@@ -255,6 +278,17 @@ class Transcriber:
             keep_from = max(0, core_to - reach)
             held = held[(keep_from - held_from) * hop :]
             held_from = keep_from
+
+
+def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
+    """Return how a stroke of a class was struck, by the probabilities of what is told apart; "" if unknown."""
+    if drum_class == "HH":
+        return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.5 else "closed"
+    if drum_class == "SD":
+        return "sidestick" if likely.get("sidestick", 0) > 0.5 else ""
+    if drum_class == "CY" and "ride" in likely:
+        return "ride" if likely["ride"] > 0.5 else "crash"
+    return ""
 
 
 def drum_confidence(recording: Recording) -> float:

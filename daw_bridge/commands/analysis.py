@@ -18,6 +18,7 @@ from daw_bridge.commands.options import (
     Overwrite,
     Plot,
     Preset,
+    Sensitivity,
     check_bit_depth,
     class_list,
     option,
@@ -34,6 +35,7 @@ from daw_bridge.render_job import (
 )
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
 from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.settings import RenderSettings, read_options
 
 if TYPE_CHECKING:
     from transform.audio import Progress
@@ -49,6 +51,7 @@ def transcribe(
         Path | None, option("OUT.mid", "The MIDI file.", "redrummed/AUDIO.mid", "-o", "--output")
     ] = None,
     plot: Plot = None,
+    sensitivity: Sensitivity = None,
     preset: Preset = "default",
     *,
     compute: Compute,
@@ -58,6 +61,7 @@ def transcribe(
     """Write the hits of a drum recording as General MIDI: five classes, with velocities."""
     from transform.audio import write_bytes_atomic
 
+    settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
     with transform.Recording.open(Path(audio)) as recording:
         output = output or default_place(OUT_FOLDER / f"{recording.name}.mid")
         check_ending(output, (".mid", ".midi"))
@@ -69,7 +73,9 @@ def transcribe(
         redrummer = compute.load(preset)
         began_s = time.perf_counter()
         with console.progress() as progress:
-            detected = redrummer.listen(recording, progress=progress).at_attacks()
+            detected = redrummer.listen(
+                recording, sensitivity=settings.sensitivity, progress=progress
+            ).at_attacks()
         rhythm = _rhythm(detected)
         write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
         if plot:

@@ -74,6 +74,7 @@ Page = Annotated[
     option("DIR", "Also make a page to listen to, in a folder of its own; it has --plot's pictures.", False),
 ]
 RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhythm_bpm"])]
+Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
     str, option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")

@@ -62,7 +62,7 @@ class Transcriber:
     def activations(self, recording, progress=None):
         sound = recording.read(0, recording.n_samples)
         n_frames = recording.n_samples * 100 // recording.sample_rate + 1
-        found = Activations(*(np.zeros((5, n_frames), np.float32) for _ in range(3)), np.zeros(n_frames))
+        found = Activations(*(np.zeros((5, n_frames), np.float32) for _ in range(3)), np.zeros((1, n_frames)))
         for event in self._hits if sound.any() else ():
             if event.onset_s < recording.duration_s:
                 found.probability[CLASSES.index(event.drum_class), round(100 * event.onset_s)] = 1.0

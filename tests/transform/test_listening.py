@@ -87,7 +87,7 @@ def test_there_are_no_onsets_outside_of_a_recording():
     detected = Listening(recording, detected_activations(events, recording), events)
     late = detected.activations_of(80, 130)
     assert late.probability.shape == (5, 50)
-    assert late.openness.shape == (50,)
+    assert late.articulation.shape == (1, 50)
     assert late.probability[0, 10] == pytest.approx(0.9)
     assert not late.probability[:, 21:].any()
     assert not detected.activations_of(300, 310).probability.any()

@@ -39,7 +39,8 @@ class MadeTake:
 
 
 def made_activations(n_frames):
-    return Activations(*(np.zeros((5, n_frames), np.float32) for _ in range(3)), np.zeros(n_frames, np.float32))
+    three = (np.zeros((5, n_frames), np.float32) for _ in range(3))
+    return Activations(*three, np.zeros((1, n_frames), np.float32))
 
 
 def made_events(onsets_s):

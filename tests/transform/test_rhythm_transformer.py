@@ -388,7 +388,7 @@ def test_midi_becomes_peaks():
     assert said.offset_frames[0, 10] == pytest.approx(0.3, abs=1e-5)
     assert said.velocity[0, 10] == pytest.approx(0.9)
     assert said.probability[3, 50] == pytest.approx(0.5)
-    assert said.openness[50] == 1
+    assert said.articulation[0, 50] == 1
     assert np.count_nonzero(said.probability) == 4 + 3
 
 
@@ -511,7 +511,7 @@ def test_r_of_a_stretch_is_that_of_the_whole(hop):
     random = np.random.default_rng(0)
     whole = [random.uniform(0, 1, (5, 3000)).astype(np.float32) for _ in range(3)]
     whole[0] **= 60
-    said = Activations(*whole, whole[0][0])
+    said = Activations(*whole, whole[0][:1])
     n_frames = 3000 * 441 // hop
     long = rhythm_frames(config, *(torch.from_numpy(part)[None] for part in whole), n_frames)
     for first, last in ((0, 3), (n_frames // 2, n_frames // 2 + 40), (n_frames - 5, n_frames)):

@@ -54,7 +54,7 @@ def heard_in(recording, seed=0):
     """Return activations of a recording's length."""
     n_frames = round(recording.n_samples * 44_100 / recording.sample_rate) // 441 + 1
     rows = np.random.default_rng(seed).random((5, n_frames)).astype(np.float32)
-    return Activations(rows, rows, rows, rows[0])
+    return Activations(rows, rows, rows, rows[:1])
 
 
 def samples_of(recording):

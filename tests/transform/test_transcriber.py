@@ -161,14 +161,14 @@ def made_activations(peaks, n_frames=100):
     probability, offset = np.zeros((5, n_frames)), np.zeros((5, n_frames))
     for c, frame, height, off in peaks:
         probability[c, frame], offset[c, frame] = height, off
-    return Activations(probability, np.full((5, n_frames), 0.7), offset, np.zeros(n_frames))
+    return Activations(probability, np.full((5, n_frames), 0.7), offset, np.zeros((1, n_frames)))
 
 
 def test_peaks_become_events(net):
     act = made_activations(
         [(0, 10, 0.9, 0.25), (0, 12, 0.8, 0), (0, 20, 0.6, 0), (1, 30, 0.4, 0), (3, 10, 0.7, 0)]
     )
-    act.openness[10] = 0.9
+    act.articulation[0, 10] = 0.9
     events = Transcriber(net).events(act)
     # The second kick is within 30 ms of a higher one, the snare below the threshold.
     assert [(e.drum_class, round(e.onset_s, 4), e.articulation) for e in events] == [

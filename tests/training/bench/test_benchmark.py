@@ -193,7 +193,7 @@ class Told:
         for event in self._events:
             frame = min(probability.shape[1] - 1, round(event.onset_s * 100))
             probability[CLASSES.index(event.drum_class), frame] = 1.0
-        return Activations(probability, probability, 0 * probability, probability[0])
+        return Activations(probability, probability, 0 * probability, probability[:1])
 
     def events(self, activations):
         return self._events

@@ -23,7 +23,7 @@ def beat(hit):
             part = sound[: N_SAMPLES - at]
             stems[row, at : at + len(part)] += 0.5 * part
             probability[row, at // 441] = 0.9
-    heard = Activations(probability, probability, 0 * probability, probability[0])
+    heard = Activations(probability, probability, 0 * probability, probability[:1])
     return Recording.from_samples(stems.sum(axis=0), 44_100), stems, heard
 
 
@@ -78,7 +78,7 @@ def test_a_class_that_is_not_heard_is_nearly_silent(beat, separators):
 def test_silence_stays_silence(separators):
     recording = Recording.from_samples(np.zeros(4410), 44_100)
     nothing = np.zeros((5, 11), dtype=np.float32)
-    heard = Activations(nothing, nothing, nothing, nothing[0])
+    heard = Activations(nothing, nothing, nothing, nothing[:1])
     for separator in separators.values():
         assert not separator.open(recording, heard).read(0, 4410).any()
 

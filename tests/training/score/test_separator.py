@@ -25,7 +25,7 @@ class Deaf:
 
     def infer(self, audio):
         nothing = np.zeros((5, len(audio) // 441 + 1), dtype=np.float32)
-        return Activations(nothing, nothing, nothing, nothing[0])
+        return Activations(nothing, nothing, nothing, nothing[:1])
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_stems_are_scored_where_they_sound():
 
 def test_silence_has_no_scores():
     nothing = np.zeros((5, 100), dtype=np.float32)
-    assert set(score_stems(nothing, nothing, nothing[0]).values()) == {None}
+    assert set(score_stems(nothing, nothing, nothing[:1]).values()) == {None}
 
 
 def test_who_knows_the_stems_is_perfect(mixtures):
