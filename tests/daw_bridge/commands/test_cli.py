@@ -160,7 +160,7 @@ def run_python(code, *arguments, **options):
     )
 
 
-MAIN = "from daw_bridge.cli import main; main()"
+MAIN = "from daw_bridge.commands.cli import main; main()"
 SLOW_MAIN = """
 import time
 from daw_bridge.commands.cli import main
