@@ -111,9 +111,8 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
     assert Path("redrummed", RESULT).is_file()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
+def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, subtests):
+    cases = [
         b'{"audio":"1.wav","text":"a"}\n{"audio":"2.wav","text":"b"}',
         b'[{"audio":"1.wav"},{"audio":"2.wav"}]',
         b"{",
@@ -144,18 +143,18 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
         line(report={"bit_depth": 16}),
         line(report={"duration_s": float("nan")}),
         line(z="z" * 2**20),
-    ],
-)
-def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, data):
-    Path("redrummed", MANIFEST).write_bytes(data)
-    Path("redrummed", STAGING).mkdir()
-    Path("redrummed", STAGING, "0123456789abcdef.wav").write_bytes(b"a stranger's")
-    before = everything(here)
-    for options in ((), ("--overwrite",), ("--skip-existing",), ("--dry-run",)):
-        result = batch(*options)
-        assert result.exit_code == 1, options
-        assert "line that no batch wrote" in result.stderr
-        assert everything(here) == before
+    ]
+    for data in cases:
+        with subtests.test(data=data):
+            Path("redrummed", MANIFEST).write_bytes(data)
+            Path("redrummed", STAGING).mkdir(exist_ok=True)
+            Path("redrummed", STAGING, "0123456789abcdef.wav").write_bytes(b"a stranger's")
+            before = everything(here)
+            for options in ((), ("--overwrite",), ("--skip-existing",), ("--dry-run",)):
+                result = batch(*options)
+                assert result.exit_code == 1, options
+                assert "line that no batch wrote" in result.stderr
+                assert everything(here) == before
 
 
 def test_why_an_item_failed_is_never_a_line_that_no_batch_wrote(here, monkeypatch):

@@ -39,18 +39,19 @@ def test_at_least_24_rhythms_over_many_styles_are_shipped():
     assert [rhythm.name for rhythm in rhythms] == sorted(rhythm.name for rhythm in rhythms)
 
 
-@pytest.mark.parametrize("info", list_rhythms(), ids=lambda info: info.name)
-def test_shipped_rhythm_is_whole_bars_from_a_downbeat_and_as_listed(info):
-    rhythm = read_midi(info.path)
-    assert rhythm.bpm == pytest.approx(info.bpm, abs=1e-3)
-    assert rhythm.n_beats == pytest.approx(info.beats, abs=1e-6)
-    assert rhythm.beats_per_bar == info.beats_per_bar
-    assert info.beats / info.beats_per_bar in (1, 2, 4, 8)
-    assert rhythm.events[0].onset_s < 0.050
-    assert len({event.drum_class for event in rhythm.events}) >= 2
-    assert info.licence in TIER_A
-    assert info.author
-    assert info.source
+def test_shipped_rhythm_is_whole_bars_from_a_downbeat_and_as_listed(subtests):
+    for info in list_rhythms():
+        with subtests.test(info.name):
+            rhythm = read_midi(info.path)
+            assert rhythm.bpm == pytest.approx(info.bpm, abs=1e-3)
+            assert rhythm.n_beats == pytest.approx(info.beats, abs=1e-6)
+            assert rhythm.beats_per_bar == info.beats_per_bar
+            assert info.beats / info.beats_per_bar in (1, 2, 4, 8)
+            assert rhythm.events[0].onset_s < 0.050
+            assert len({event.drum_class for event in rhythm.events}) >= 2
+            assert info.licence in TIER_A
+            assert info.author
+            assert info.source
 
 
 @pytest.mark.parametrize("kind", ["rhythms", "demo"])
@@ -155,17 +156,16 @@ def test_added_rhythm_never_replaces_another(beat):
     assert first.path.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_name_of_another_form_is_refused(beat, data_folder, subtests):
+    cases = [
         *("Mine", "a b", "../mine", "a--b", "-a", "a/b", "été", "mine.", "mine ", "a" * 101),
         *("con", "aux.x", "lpt1"),  # devices of Windows
-    ],
-)
-def test_name_of_another_form_is_refused(beat, name, data_folder):
-    with pytest.raises(RhythmError, match="cannot name"):
-        add_rhythm(beat, name)
-    assert not data_folder.exists()
+    ]
+    for name in cases:
+        with subtests.test(name=name):
+            with pytest.raises(RhythmError, match="cannot name"):
+                add_rhythm(beat, name)
+            assert not data_folder.exists()
 
 
 def test_a_file_that_is_called_like_a_device_needs_another_name(beat, data_folder):

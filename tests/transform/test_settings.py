@@ -4,9 +4,8 @@ from transform.errors import SettingsError
 from transform.settings import RenderSettings
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+def test_impossible_settings_are_usage_errors(subtests):
+    cases = [
         {"engine": "magic"},
         {"length": -1.0},
         {"length": "long"},
@@ -30,10 +29,10 @@ from transform.settings import RenderSettings
         {"variation": 0.5},
         {"engine": "latent", "attack": "soft"},
         {"attack": "none"},
-    ],
-)
-def test_impossible_settings_are_usage_errors(wrong):
-    with pytest.raises(SettingsError) as caught:
-        RenderSettings(**wrong)
-    assert caught.value.exit_code == 2
-    assert caught.value.hint
+    ]
+    for wrong in cases:
+        with subtests.test(wrong=wrong):
+            with pytest.raises(SettingsError) as caught:
+                RenderSettings(**wrong)
+            assert caught.value.exit_code == 2
+            assert caught.value.hint

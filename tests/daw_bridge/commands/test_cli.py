@@ -188,11 +188,13 @@ def test_help_loads_nothing_heavy():
         assert f"'{heavy}'" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
-def test_help_of_every_command(command):
-    result = redrum(command, "--help")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("Usage: redrum")
+def test_help_of_every_command(subtests):
+    cases = ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"]
+    for command in cases:
+        with subtests.test(command=command):
+            result = redrum(command, "--help")
+            assert result.exit_code == 0
+            assert result.stdout.startswith("Usage: redrum")
 
 
 def test_help_of_render_says_the_defaults_that_the_settings_have():
@@ -228,21 +230,20 @@ def test_version_loads_no_torch():
     assert result.stderr.strip() == "False"
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
+def test_shells_complete_commands_and_names(monkeypatch, subtests):
+    cases = [
         ("redrum ren", ["render"]),
         ("redrum render --rhythm bossa", ["bossa-nova-127", "bossa-nova-132"]),
         ("redrum rhythms show bossa", ["bossa-nova-127", "bossa-nova-132"]),
         ("redrum presets export def", ["default"]),
         ("redrum render --preset def", ["default"]),
-    ],
-)
-def test_shells_complete_commands_and_names(monkeypatch, words, offered):
-    monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-    assert redrum().stdout.split() == offered
+    ]
+    for words, offered in cases:
+        with subtests.test(words=words, offered=offered):
+            monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
+            monkeypatch.setenv("COMP_WORDS", words)
+            monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+            assert redrum().stdout.split() == offered
 
 
 def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
@@ -690,9 +691,8 @@ def test_misspelt_rhythm_names_the_nearest(source, here):
     assert RHYTHM in redrum("render", source, "--rhythm", "bosa-nova-132").stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
+def test_bad_setting(source, here, subtests):
+    cases = [
         ("--engine magic", "no engine 'magic'"),
         ("--length long", "--length is 'long'"),
         ("--length 0", "length is 0"),
@@ -720,10 +720,10 @@ def test_misspelt_rhythm_names_the_nearest(source, here):
         ("--device quantum", "--device is 'quantum'"),
         ("--overwrite --skip-existing", "contradict each other"),
         ("-q -v", "contradict each other"),
-    ],
-)
-def test_bad_setting(source, here, options, sentence):
-    assert_refused(["render", source, "--rhythm", RHYTHM, *options.split()], 2, sentence, here)
+    ]
+    for options, sentence in cases:
+        with subtests.test(options=options, sentence=sentence):
+            assert_refused(["render", source, "--rhythm", RHYTHM, *options.split()], 2, sentence, here)
 
 
 def test_unknown_preset(source, here):
@@ -739,21 +739,8 @@ def test_device_that_is_not_there_is_an_environment_error(source, here, monkeypa
     assert_refused(["render", source, "--rhythm", RHYTHM, "--device", name], 3, f"no {name} device", here)
 
 
-@pytest.mark.parametrize("given", ["", "--device cuda", "--device cpu"])
-@pytest.mark.parametrize(
-    "command",
-    [
-        f"render loop.wav --rhythm {RHYTHM}",
-        f"batch loop.wav --rhythm {RHYTHM}",
-        "demo",
-        "transcribe loop.wav",
-        "separate loop.wav",
-        "extract loop.wav --out kit",
-        "rhythms add new loop.wav",
-    ],
-)
 @pytest.mark.usefixtures("source")
-def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, command, given):
+def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, subtests):
     asked = []
 
     def load(preset="default", *, device="cpu"):
@@ -762,10 +749,23 @@ def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, c
 
     monkeypatch.setattr(Redrummer, "load", load)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    batch._models.cache_clear()
-    result = redrum(*f"{command} {given}".split())
-    assert result.exit_code == 1, result.output
-    assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
+    cases = [
+        f"render loop.wav --rhythm {RHYTHM}",
+        f"batch loop.wav --rhythm {RHYTHM}",
+        "demo",
+        "transcribe loop.wav",
+        "separate loop.wav",
+        "extract loop.wav --out kit",
+        "rhythms add new loop.wav",
+    ]
+    for command in cases:
+        for given in ["", "--device cuda", "--device cpu"]:
+            with subtests.test(command=command, given=given):
+                asked.clear()
+                batch._models.cache_clear()
+                result = redrum(*f"{command} {given}".split())
+                assert result.exit_code == 1, result.output
+                assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
 
 
 @pytest.mark.parametrize("command", ["render", "transcribe"])
@@ -986,14 +986,15 @@ def test_rhythms_show_draws_a_shuffle_in_triplets():
     assert "licence: CC0-1.0" in shown
 
 
-@pytest.mark.parametrize("info", list_rhythms(), ids=lambda info: info.name)
-def test_every_shipped_rhythm_can_be_drawn(info):
-    result = redrum("rhythms", "show", info.name)
-    assert result.exit_code == 0
-    n_bars = round(info.beats / info.beats_per_bar)
-    counts = [line for line in result.stdout.splitlines() if line.startswith(" " * 11 + "|")]
-    assert sum(line.count("|1") for line in counts) == n_bars
-    assert info.licence in result.stdout
+def test_every_shipped_rhythm_can_be_drawn(subtests):
+    for info in list_rhythms():
+        with subtests.test(info.name):
+            result = redrum("rhythms", "show", info.name)
+            assert result.exit_code == 0
+            n_bars = round(info.beats / info.beats_per_bar)
+            counts = [line for line in result.stdout.splitlines() if line.startswith(" " * 11 + "|")]
+            assert sum(line.count("|1") for line in counts) == n_bars
+            assert info.licence in result.stdout
 
 
 def test_rhythms_add_copies_and_never_replaces(here):
