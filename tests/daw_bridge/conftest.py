@@ -1,5 +1,6 @@
 """What the tests of the command line and of sessions share."""
 
+import functools
 import importlib.util
 import json
 import logging
@@ -29,6 +30,27 @@ def _own_logging():
         for handler in set(logger.handlers) - set(handlers):
             handler.close()
         logger.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_once():
+    """Load the shipped preset once, and keep to one thread: sounds this short only wait for a second one."""
+    import torch
+
+    from transform.engine import Redrummer
+
+    load = Redrummer.load
+    shipped = functools.cache(functools.partial(load, "default"))
+
+    def load_once(preset="default", *, device="cpu"):
+        return shipped(device=device) if preset == "default" else load(preset, device=device)
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Redrummer, "load", load_once)
+        yield
+    torch.set_num_threads(n_threads)
 
 
 # Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.

@@ -1,6 +1,5 @@
 """`redrum batch` as its user meets it: plans, results, the manifest, and what happens when it is stopped."""
 
-import functools
 import hashlib
 import json
 import os
@@ -47,13 +46,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_models():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
-        yield
 
 
 @pytest.fixture(scope="module")

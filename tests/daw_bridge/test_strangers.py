@@ -326,6 +326,7 @@ def odd(here):
     return name
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_names_like_others(odd):
     Path("in").mkdir()
     for place in ("in/a.wav", f"in/{odd}.wav", "in/z.wav", f"{odd}/b.wav"):

@@ -71,6 +71,7 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
     assert torch.load(tmp_path / "run" / "transcriber.pt")["step"] == 3
 
 
+@pytest.mark.slow
 def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_path):
     training("pack", data_folder, "--out", tmp_path / "pack")
     args = ("evaluation-transcriber", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--steps", 1)
@@ -82,6 +83,7 @@ def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_p
     assert weights.stat().st_size < 1_500_000
 
 
+@pytest.mark.slow
 def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, tmp_path, monkeypatch):
     small = functools.partial(
         train_separator.SeparatorTraining,

@@ -209,6 +209,7 @@ def test_channels_of_which_something_is_left_are_heard_by_their_mean():
     assert not heard_of(np.zeros((2, 100), np.float32))[0].any()
 
 
+@pytest.mark.slow
 def test_half_an_hour_needs_no_more_memory_than_seconds(tmp_path):
     minute = np.zeros((2, 60 * 8_000), np.float32)
     minute[:, ::8_000] = 0.5

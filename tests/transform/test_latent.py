@@ -555,6 +555,7 @@ class Endless(Recording):
         return self.second[np.arange(start, stop) % len(self.second)][None]
 
 
+@pytest.mark.slow
 def test_hours_of_source_and_take_need_no_more_than_their_beginning(model):
     second = np.zeros(RATE, dtype=np.float32)
     second[: RATE // 2] = burst("KD")[: RATE // 2]

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-import torch
 from typer.testing import CliRunner
 
 from daw_bridge import batch
@@ -60,17 +59,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_models():
-    """Load each preset once, and keep to one thread: sounds this short only wait for a second one."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
-        yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
@@ -468,6 +456,7 @@ def test_recording_as_rhythm(source):
     assert soundfile.info(item["output"]).frames == pytest.approx(soundfile.info(other).duration * RATE, abs=1)
 
 
+@pytest.mark.slow
 def test_long_recording(write, loop):
     short = soxr.resample(loop.mean(axis=0), RATE, 8_000)
     name = write("long.wav", np.tile(short, 90), 8_000, "PCM_16")
@@ -916,6 +905,7 @@ def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
     assert "--rhythm-bpm N" in added.stderr
 
 
+@pytest.mark.slow
 def test_drums_of_opposite_phase_are_heard_and_redrummed(write, loop):
     write("plain.wav", np.stack((loop[0], loop[0])))
     write("opposed.wav", np.stack((loop[0], -loop[0])))
@@ -1037,6 +1027,7 @@ def test_presets_list_and_show():
     assert redrum("presets", "show", "nothing").exit_code == 1
 
 
+@pytest.mark.slow
 def test_an_exported_preset_is_imported_and_used_under_its_name(source, tmp_path, monkeypatch):
     shutil.copytree(load_preset("default").folder, "mine")
     toml = Path("mine/preset.toml")
@@ -1078,6 +1069,7 @@ def test_demo_pairs_every_loop_with_a_rhythm_of_another_performance():
     assert DEMO_RHYTHMS["acoustic-rock-135bpm"] != "rock-drive-135"
 
 
+@pytest.mark.slow
 def test_demo_runs_twice_and_replaces_only_its_own_files(here):
     folder = here / "redrummed" / "demo"
     folder.mkdir(parents=True)
@@ -1145,7 +1137,10 @@ def a_quick_kit(here, loop, line, monkeypatch):
 
 
 @pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize(
+    "line",
+    [pytest.param(line, marks=pytest.mark.slow) if "train kit" in line else line for line in COMMANDS],
+)
 def test_command_of_the_readme_works(line):
     result = redrum(*shlex.split(line)[1:])
     assert result.exit_code == 0, result.output

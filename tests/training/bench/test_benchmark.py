@@ -479,6 +479,7 @@ def test_code_is_what_a_module_imports(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_path, monkeypatch):
     tree = tmp_path / "tree"
     for package in ("transform", "training", "daw_bridge"):
@@ -520,6 +521,7 @@ def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_pat
         path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
     scored = []
 
@@ -581,6 +583,7 @@ def test_impossible_settings_are_a_sentence():
         BenchSettings(n_pairs=0)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_process_alone():
     with Recording.open(demo_recordings()[0].path) as recording:
         samples = recording.read(0, 5 * recording.sample_rate)[0]

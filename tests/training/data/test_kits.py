@@ -73,6 +73,7 @@ def make_pool(seed):
     return pool
 
 
+@pytest.mark.slow
 def test_renewals_can_be_replayed():
     played, replayed = make_pool(3), make_pool(3)
     first = make_pool(3)

@@ -73,7 +73,10 @@ def same(one, other):
     return one == other
 
 
-@pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(SMALL, id="hires"), pytest.param(SMALL_PAPER, id="paper", marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
     made = settings(model=model, steps=6, batch=2)
     train_codec(tiny_pack, tmp_path / "whole", made)
@@ -208,6 +211,7 @@ def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     assert all(p.isfinite().all() for p in run.net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_latents(tiny_pack, settings, tmp_path):
     train_codec(tiny_pack, tmp_path, settings(steps=4, validate_every=2))
@@ -328,6 +332,7 @@ def test_the_papers_codec_makes_a_preset_the_papers(tiny_pack, settings, tmp_pat
     assert load_preset(preset).configuration == "paper"
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, new_run):
     paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     preset = load_preset(tmp_path / "preset")
@@ -347,6 +352,7 @@ def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path, n
         train_codec(tiny_pack, tmp_path / "other", settings(model=SMALL_PAPER), begin=preset)
 
 
+@pytest.mark.slow
 def test_phase_b_alone_leaves_a_presets_encoder_and_so_its_transformer(tiny_pack, settings, tmp_path):
     alone = settings(steps=2, adversarial=1.0)
     with pytest.raises(SettingsError, match="phase B alone has no encoder"):

@@ -110,6 +110,7 @@ def test_a_batch_holds_what_was_mixed(tiny_pack, guide, settings):
     assert not torch.equal(same.features, run.batch_of(4).features)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tiny_pack, guide, settings, tmp_path, stop_after):
     train_separator(tiny_pack, tmp_path / "whole", settings(), transcriber=guide)
     train_separator(tiny_pack, tmp_path / "parts", settings(), transcriber=guide, **stop_after(4))

@@ -318,6 +318,7 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 
 
+@pytest.mark.slow
 def test_training_runs_on_a_bare_machine(data_folder, tmp_path, root):
     write_pack(data_folder, tmp_path / "pack")
     result = subprocess.run(
