@@ -455,6 +455,7 @@ def test_a_named_place_may_be_a_link(here):
     assert (here / "mine" / RESULT).is_file()
 
 
+@pytest.mark.slow
 def test_a_page_with_a_folder_of_mine_in_it_is_not_replaced(here):
     page = ("render", "loop.wav", "--rhythm", RHYTHM, "--page", "page", "--overwrite")
     assert CliRunner().invoke(app, page, prog_name="redrum").exit_code == 0

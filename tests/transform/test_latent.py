@@ -656,6 +656,7 @@ def test_a_preset_with_the_models_plays(stored, played):
     assert np.abs(whole(take)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_not_to_be_heard():
     exact = Redrummer.load()
     codec, net = exact.latent.codec, net_of(exact.latent)
