@@ -408,6 +408,7 @@ def test_a_run_has_all_rows(bench):
     assert "redrum bench --data PACK --items 1 --seed 0" in table
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     scored = []
 

@@ -73,10 +73,8 @@ def same(one, other):
     return one == other
 
 
-@pytest.mark.parametrize(
-    "model",
-    [pytest.param(SMALL, id="hires"), pytest.param(SMALL_PAPER, id="paper", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
 def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stops, model):
     made = settings(model=model, steps=6, batch=2)
     train_codec(tiny_pack, tmp_path / "whole", made)
@@ -125,6 +123,7 @@ def test_rates_warm_up_fall_and_begin_again(new_run):
     assert rates == pytest.approx([2e-4, 1.1e-4, 2e-5], rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_batch(new_run):
     larger = replace(SMALL, widths=(16, 16, 24, 24, 32), generator_widths=(32, 24), n_latents=16)
     run = new_run(steps=400, adversarial=0.0, learning_rate=1e-2, model=larger)

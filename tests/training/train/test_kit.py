@@ -404,6 +404,7 @@ def command(monkeypatch):
     return lambda *args: CliRunner().invoke(app, ["kit", *map(str, args)])
 
 
+@pytest.mark.slow
 def test_the_command_goes_from_a_folder_to_a_preset_and_never_replaces_it(command, base, folder, users, hit):
     soundfile.write(folder / "bongo.wav", hit("TT", 9), 44_100)
     args = (folder, "--preset", base.preset.folder, "--device", "cpu", "--steps", 2)

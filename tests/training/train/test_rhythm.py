@@ -102,7 +102,8 @@ def same(one, other):
     return one == other
 
 
-@pytest.mark.parametrize("name", [pytest.param("hires", marks=pytest.mark.slow), "paper"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hires", "paper"])
 def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stops, name):
     made = settings_of(trained[name], steps=4, n_validation=1)
     parts = trained[name]

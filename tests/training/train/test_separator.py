@@ -90,6 +90,7 @@ def test_the_loss_is_the_energy_of_the_spectra_left_over(sines):
     assert float(separation_loss(masks, batch, noise_alone)) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_batch(tiny_pack, guide, settings):
     made = settings(steps=60, learning_rate=1e-2, model=SeparatorConfig(widths=(8, 8, 16), d_model=32))
     run = module._Run(tiny_pack, made, load_transcriber(guide), torch.device("cpu"))
