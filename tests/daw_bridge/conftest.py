@@ -13,9 +13,9 @@ import uuid
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 
+from tests.daw_bridge.click_transcriber import ClickTranscriber
 from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld, own_home
 
 
@@ -425,21 +425,6 @@ def worlds(tmp_path, monkeypatch):
     yield make
     for world in made:
         world.close()
-
-
-class ClickTranscriber:
-    """Hears a kick in every click."""
-
-    def activations(self, recording, progress=None):
-        return recording
-
-    def events(self, recording):
-        from transform.events import DrumEvent
-
-        sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
-        loud = np.flatnonzero(sound > 0.3)
-        first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]
-        return [DrumEvent(at / recording.sample_rate, "KD", 0.8) for at in first.tolist()]
 
 
 @pytest.fixture
