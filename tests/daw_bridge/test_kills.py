@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
     ("what", "few"),
     [
         ("render", 3),
-        ("project", 3),
         *(
             pytest.param(what, few, marks=pytest.mark.slow)
             for what, few in (("batch", 6), ("render", 12), ("project", 12), ("settings", 12), ("pair", 4))

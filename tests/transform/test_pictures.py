@@ -100,6 +100,7 @@ class MadeStems:
         return stems
 
 
+@pytest.mark.slow
 def test_stems_are_drawn_each_in_its_lane_and_colour(clicks, tmp_path):
     recording = Recording.from_samples(clicks([0.1, 0.5, 0.9], n_channels=2), RATE, "clicks")
     centres = {}
