@@ -32,8 +32,8 @@ def _own_logging():
         logger.handlers[:] = handlers
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _models_once():
+@pytest.fixture(scope="session")
+def models_once():
     """Load the shipped preset once, and keep to one thread: sounds this short only wait for a second one."""
     import torch
 

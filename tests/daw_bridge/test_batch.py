@@ -33,6 +33,7 @@ from transform.take import Take
 from transform.transcriber import Transcriber
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("models_once")
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
 OUT = Path("redrummed")

@@ -19,6 +19,7 @@ from transform.library import demo_recordings
 from transform.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("models_once")
 RHYTHM = "hip-hop-bounce-140"
 RESULT = f"loop_{RHYTHM}.wav"
 

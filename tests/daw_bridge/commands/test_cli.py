@@ -42,6 +42,7 @@ from transform.take import Take
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = 44_100
+pytestmark = pytest.mark.usefixtures("models_once")
 RHYTHM = "bossa-nova-132"
 RHYTHM_S = read_midi(find_rhythm(RHYTHM).path).length_s
 
