@@ -87,16 +87,17 @@ def test_root_holds_the_agreed_folders_and_files():
     assert {parts[0] for parts in top if len(parts) == 1} == ROOT_FILES
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_imports_point_at_transform(path):
-    package = path.relative_to(ROOT).parts[0]
-    is_cli = path == ROOT / "daw_bridge" / "commands" / "cli.py"
-    for module, inside in imports(path):
-        other = module.partition(".")[0]
-        if other not in PACKAGES or other == package:
-            continue
-        lazily = is_cli and other == "training" and inside
-        assert other in MAY_IMPORT[package] or lazily, f"{module_id(path)} imports {module}"
+def test_imports_point_at_transform(subtests):
+    for path in MODULES:
+        with subtests.test(module_id(path)):
+            package = path.relative_to(ROOT).parts[0]
+            is_cli = path == ROOT / "daw_bridge" / "commands" / "cli.py"
+            for module, inside in imports(path):
+                other = module.partition(".")[0]
+                if other not in PACKAGES or other == package:
+                    continue
+                lazily = is_cli and other == "training" and inside
+                assert other in MAY_IMPORT[package] or lazily, f"{module_id(path)} imports {module}"
 
 
 def test_only_the_command_line_knows_typer(reached):
@@ -108,21 +109,22 @@ def test_no_module_imports_itself_in_the_end(reached):
     assert not [module_id(path) for path in MODULES if path in reached[path]]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_torchaudio_stays_in_functions_of_training(path):
-    # With a torch that it was not built for, importing torchaudio raises: only training may pay for that.
-    inside = [inside for module, inside in imports(path) if module.partition(".")[0] == "torchaudio"]
-    assert all(inside)
-    assert not inside or path.is_relative_to(ROOT / "training")
+def test_torchaudio_stays_in_functions_of_training(subtests):
+    for path in MODULES:
+        with subtests.test(module_id(path)):
+            # With a torch that it was not built for, importing torchaudio raises: only training pays for that.
+            inside = [inside for module, inside in imports(path) if module.partition(".")[0] == "torchaudio"]
+            assert all(inside)
+            assert not inside or path.is_relative_to(ROOT / "training")
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if '__name__ == "__main__"' in path.read_text("utf-8")], ids=module_id
-)
-def test_every_program_guards_its_output(path):
-    # Then none of its commands, nor Python's own tracebacks, can print what a terminal obeys.
-    if "actions" not in path.parts:  # which REAPER runs: there is no terminal
-        assert "guard_output()" in path.read_text("utf-8")
+def test_every_program_guards_its_output(subtests):
+    cases = [path for path in MODULES if '__name__ == "__main__"' in path.read_text("utf-8")]
+    for path in cases:
+        with subtests.test(module_id(path)):
+            # Then none of its commands, nor Python's own tracebacks, can print what a terminal obeys.
+            if "actions" not in path.parts:  # which REAPER runs: there is no terminal
+                assert "guard_output()" in path.read_text("utf-8")
 
 
 def test_no_module_is_called_utils():

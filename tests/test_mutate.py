@@ -26,12 +26,17 @@ def mutate(corpus, *arguments):
     ("reader", "kind", "what"),
     [
         ("number", "traceback", "ValueError"),
-        ("waits", "slow", "it waits"),
-        ("computes", "slow", "it computes"),
+        pytest.param("waits", "slow", "it waits", marks=pytest.mark.slow),
+        pytest.param("computes", "slow", "it computes", marks=pytest.mark.slow),
         ("writes", "outside", "open: SANDBOX/outside/precious/thesis.txt"),
-        ("writes_through_a_link", "outside", "os.remove: SANDBOX/outside/home/.bashrc"),
-        ("writes_unseen", "outside", "changed: outside/empty"),
-        ("dies", "crash", "exit code -11"),
+        pytest.param(
+            "writes_through_a_link",
+            "outside",
+            "os.remove: SANDBOX/outside/home/.bashrc",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("writes_unseen", "outside", "changed: outside/empty", marks=pytest.mark.slow),
+        pytest.param("dies", "crash", "exit code -11", marks=pytest.mark.slow),
     ],
 )
 def test_a_planted_fault_is_found(tmp_path, reader, kind, what):
@@ -42,6 +47,7 @@ def test_a_planted_fault_is_found(tmp_path, reader, kind, what):
     assert any(found["what"].startswith(what) for found in findings)
 
 
+@pytest.mark.slow
 def test_a_finding_can_be_read_again(tmp_path):
     mutate(tmp_path, "--only", "number", "--minutes", 0.03)
     (about,) = (p for p in tmp_path.rglob("finding.json") if "ValueError" in p.read_text())
@@ -53,6 +59,7 @@ def test_a_finding_can_be_read_again(tmp_path):
     assert len(file.read_bytes()) <= 2  # made smaller
 
 
+@pytest.mark.slow
 def test_what_is_sound_goes_on_where_it_stopped(tmp_path):
     code, first, findings = mutate(tmp_path, "--only", "sound", "--minutes", 0.03)
     assert (code, findings) == (0, [])

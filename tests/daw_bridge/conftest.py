@@ -1,5 +1,6 @@
 """What the tests of the command line and of sessions share."""
 
+import functools
 import importlib.util
 import json
 import logging
@@ -12,9 +13,9 @@ import uuid
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 
+from tests.daw_bridge.click_transcriber import ClickTranscriber
 from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld, own_home
 
 
@@ -29,6 +30,27 @@ def _own_logging():
         for handler in set(logger.handlers) - set(handlers):
             handler.close()
         logger.handlers[:] = handlers
+
+
+@pytest.fixture(scope="session")
+def models_once():
+    """Load the shipped preset once, and keep to one thread: sounds this short only wait for a second one."""
+    import torch
+
+    from transform.engine import Redrummer
+
+    load = Redrummer.load
+    shipped = functools.cache(functools.partial(load, "default"))
+
+    def load_once(preset="default", *, device="cpu"):
+        return shipped(device=device) if preset == "default" else load(preset, device=device)
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Redrummer, "load", load_once)
+        yield
+    torch.set_num_threads(n_threads)
 
 
 # Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.
@@ -403,21 +425,6 @@ def worlds(tmp_path, monkeypatch):
     yield make
     for world in made:
         world.close()
-
-
-class ClickTranscriber:
-    """Hears a kick in every click."""
-
-    def activations(self, recording, progress=None):
-        return recording
-
-    def events(self, recording):
-        from transform.events import DrumEvent
-
-        sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
-        loud = np.flatnonzero(sound > 0.3)
-        first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]
-        return [DrumEvent(at / recording.sample_rate, "KD", 0.8) for at in first.tolist()]
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from daw_bridge.manifest import MANIFEST
 from daw_bridge.reaper import install
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import FinishedTake
+from tests.daw_bridge.click_transcriber import ClickTranscriber
 from transform.engine import Redrummer
 from transform.events import DrumEvent, Rhythm
 from transform.midi import write_midi
@@ -39,20 +40,6 @@ SONG = (
     b'        FILE "0.wav"\n      >\n    >\n  >\n>\n'
 )
 INI = b"[REAPER]\nlastproject=song.rpp\n" + b"; more\n" * 20_000
-
-
-class ClickTranscriber:
-    def activations(self, recording, progress=None):
-        return recording
-
-    def events(self, recording):
-        sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
-        loud = np.flatnonzero(sound > 0.3)
-        first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]
-        return [DrumEvent(at / recording.sample_rate, "KD", 0.8) for at in first.tolist()]
-
-    def remember(self, _):
-        pass
 
 
 def make_inputs(folder, n_loops):

@@ -1,6 +1,5 @@
 """`redrum batch` as its user meets it: plans, results, the manifest, and what happens when it is stopped."""
 
-import functools
 import hashlib
 import json
 import os
@@ -34,6 +33,7 @@ from transform.take import Take
 from transform.transcriber import Transcriber
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("models_once")
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
 OUT = Path("redrummed")
@@ -47,13 +47,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_models():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +237,8 @@ def test_every_mistake_of_a_sheet_is_named_with_its_line(write):
     assert not OUT.exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
+def test_sheet_that_is_none(write, subtests):
+    cases = [
         ("sheet.csv", "source,beat\na.wav,x", "no column rhythm"),
         ("sheet.csv", "source,rhythm,volume\na.wav,x,1", "unknown column: volume"),
         ("sheet.csv", "source,rhythm\n", "has no lines|it has no lines"),
@@ -260,19 +252,18 @@ def test_every_mistake_of_a_sheet_is_named_with_its_line(write):
         ),
         ("sheet.toml", "[[job]", "is no TOML file"),
         ("sheet.toml", "volume = 1", "unknown entry: volume"),
-    ],
-)
-def test_sheet_that_is_none(write, name, text, sentence):
-    write("a.wav")
-    Path(name).write_text(text, encoding="utf-8")
-    result = redrum("batch", "--rhythm", name)
-    assert result.exit_code == 2
-    assert re.search(sentence, result.stderr.splitlines()[0])
+    ]
+    for name, text, sentence in cases:
+        with subtests.test(name=name, text=text, sentence=sentence):
+            write("a.wav")
+            Path(name).write_text(text, encoding="utf-8")
+            result = redrum("batch", "--rhythm", name)
+            assert result.exit_code == 2
+            assert re.search(sentence, result.stderr.splitlines()[0])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
+def test_mistakes_are_refused_before_anything_runs(write, here, monkeypatch, subtests):
+    cases = [
         ("a.wav gone.wav --rhythm bossa-nova-132", 1, "gone.wav does not exist"),
         ("nothing --rhythm bossa-nova-132", 1, "nothing holds no recordings"),
         ("a.wav --rhythm bosa-nova", 1, "no rhythm called 'bosa-nova'"),
@@ -290,19 +281,19 @@ def test_sheet_that_is_none(write, name, text, sentence):
         ("a.wav --rhythm bossa-nova-132 --preset nothing", 1, "no preset 'nothing'"),
         ("a.wav --rhythm bossa-nova-132 --skip-existing --overwrite", 2, "contradict"),
         ("a.wav --rhythm bossa-nova-132 --scheduler tcp://127.0.0.1:9", 3, "no Dask scheduler answers"),
-    ],
-)
-def test_mistakes_are_refused_before_anything_runs(write, here, monkeypatch, arguments, code, sentence):
+    ]
     monkeypatch.setattr("daw_bridge.batch._CLUSTER_TIMEOUT_S", 1)
     write("a.wav", "b/a.wav")
     Path("nothing/deep").mkdir(parents=True)
-    before = files_in(here)
-    result = redrum("batch", *arguments.split())
-    assert result.exit_code == code, result.output
-    first, hint = result.stderr.splitlines()
-    assert sentence in first
-    assert hint.startswith("  ")
-    assert files_in(here) == before
+    for arguments, code, sentence in cases:
+        with subtests.test(arguments=arguments, sentence=sentence):
+            before = files_in(here)
+            result = redrum("batch", *arguments.split())
+            assert result.exit_code == code, result.output
+            first, hint = result.stderr.splitlines()
+            assert sentence in first
+            assert hint.startswith("  ")
+            assert files_in(here) == before
 
 
 def test_a_page_shows_what_was_made_and_why_the_rest_was_not(write, here):

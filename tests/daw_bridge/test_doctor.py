@@ -1,6 +1,5 @@
 """`redrum doctor`: what is well is said, and what is not has a cure."""
 
-import functools
 import json
 import shutil
 import sys
@@ -27,12 +26,12 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_models():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
-        patch.setattr(doctor, "_TOO_SLOW", 0.0)  # whatever else this machine does
-        yield
+@pytest.fixture(autouse=True)
+def _no_models(request, redrummer, monkeypatch):
+    """Let the speed be that of a stand-in, and no speed too slow: whatever else this machine does."""
+    monkeypatch.setattr(doctor, "_TOO_SLOW", 0.0)
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(Redrummer, "load", lambda *_, **__: redrummer)
 
 
 def examined(*arguments):
@@ -43,7 +42,8 @@ def examined(*arguments):
     return result.exit_code, {check["name"]: check for check in checks}
 
 
-def test_all_is_well_here(here):
+@pytest.mark.parametrize("models", ["stand-ins", pytest.param("shipped", marks=pytest.mark.slow)])
+def test_all_is_well_here(here, models):
     code, checks = examined()
     assert code == 0, checks
     assert {check["status"] for check in checks.values()} <= {"ok", "absent"}

@@ -130,9 +130,8 @@ def test_any_tree_of_lines_comes_back_byte_by_byte(survives, inner, line_end):
     assert len(list(parsed.root.blocks("TRACK"))) == sum(tree.startswith("<TRACK") for tree in inner)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
+def test_numbers_that_no_project_has(folder, survives, subtests):
+    cases = [
         (b"HASDATA 1 960", b"HASDATA 1 0"),
         (b"HASDATA 1 960", b"HASDATA 1 1e-300"),
         (b"PT 4 90.5", b"PT 1e15 90.5"),  # a tempo that glides for 30 million years
@@ -142,13 +141,13 @@ def test_any_tree_of_lines_comes_back_byte_by_byte(survives, inner, line_end):
         (b"E 480 80 24", b"E 480 80 -" + b"9" * 5000),
         (b"MODE 2", b"MODE 1e300"),
         (b"TEMPO 120", b"TEMPO 1e-300"),
-    ],
-)
-def test_numbers_that_no_project_has(folder, survives, old, new):
-    assert old in PROJECT
+    ]
     path = folder / "song.rpp"
-    path.write_bytes(PROJECT.replace(old, new))
-    survives("RPP", lambda: open_project(path).collect())
+    for old, new in cases:
+        with subtests.test(old=old, new=new):
+            assert old in PROJECT
+            path.write_bytes(PROJECT.replace(old, new))
+            survives("RPP", lambda: open_project(path).collect())
 
 
 # --- jobs ---
@@ -311,9 +310,8 @@ def test_a_faulty_job_sheet(sheets, fault, survives, name, content, data):
         assert len({item.output for item in planned}) == len(planned)
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
+def test_what_is_no_number_or_no_sheet(sheets, subtests):
+    cases = [
         ("jobs.csv", b",1\n", b",nan\n"),
         ("jobs.csv", b",1\n", b",inf\n"),
         ("jobs.csv", b"0.5", b"1e999"),
@@ -325,14 +323,14 @@ def test_a_faulty_job_sheet(sheets, fault, survives, name, content, data):
         ("jobs.toml", TOML, b""),
         ("jobs.csv", CSV, b""),
         ("jobs.csv", CSV, b"\n\n"),
-    ],
-)
-def test_what_is_no_number_or_no_sheet(sheets, name, old, new):
-    content = {"jobs.csv": CSV, "jobs.toml": TOML}[name]
-    assert old in content
-    (sheets / name).write_bytes(content.replace(old, new, 1))
-    with pytest.raises(SettingsError):
-        plan([], str(sheets / name), PlanSettings(out=sheets / "out", name="{stem}_{seed}"))
+    ]
+    for name, old, new in cases:
+        with subtests.test(name=name, old=old, new=new):
+            content = {"jobs.csv": CSV, "jobs.toml": TOML}[name]
+            assert old in content
+            (sheets / name).write_bytes(content.replace(old, new, 1))
+            with pytest.raises(SettingsError):
+                plan([], str(sheets / name), PlanSettings(out=sheets / "out", name="{stem}_{seed}"))
 
 
 # --- manifests ---

@@ -13,7 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork: a run would take seconds to start")
 @pytest.mark.parametrize(
-    ("what", "few"), [("batch", 6), ("render", 12), ("project", 12), ("settings", 12), ("pair", 4)]
+    ("what", "few"),
+    [
+        ("render", 3),
+        *(
+            pytest.param(what, few, marks=pytest.mark.slow)
+            for what, few in (("batch", 6), ("render", 12), ("project", 12), ("settings", 12), ("pair", 4))
+        ),
+    ],
 )
 def test_killed_at_any_moment_nothing_is_lost(tmp_path, happened, what, few):
     n = happened.many or few

@@ -14,9 +14,8 @@ def named(template, **values):
     return PlanSettings(out=Path("out"), name=template).name_of(VALUES | values)
 
 
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
+def test_what_a_template_gives(subtests):
+    cases = [
         ("{stem}_{rhythm}", "loop_beat"),
         ("{preset} {seed}", "default 7"),
         ("{seed:03}", "007"),
@@ -26,19 +25,18 @@ def named(template, **values):
         ("console", "console"),
         ("-", "-"),
         ("a" * 251, "a" * 251),
-    ],
-)
-def test_what_a_template_gives(template, name):
-    assert named(template) == name
+    ]
+    for template, name in cases:
+        with subtests.test(template=template, name=name):
+            assert named(template) == name
 
 
 def test_a_seed_keeps_all_its_digits():
     assert named("{seed:02}", seed=12345) == "12345"
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
+def test_a_template_that_gives_no_name(subtests):
+    cases = [
         *(
             "{stem.__class__}",
             "{stem[0]}",
@@ -59,20 +57,21 @@ def test_a_seed_keeps_all_its_digits():
         *("{stem:>300}", "{stem:.0}", "{0}", "{}", "{ stem }", "{stem", "stem}", "{{stem}", "{colour}"),
         *("", " ", ".", "..", "{stem}.", "{stem} ", "a/b", "a\\b", "~/x", "C:x", "{stem}:x", "a*", "a?", 'a"'),
         *("a\nb", "\x1b]0;x\x07{stem}", "\x9b{stem}", "\x7f", "a<b", "a|b"),
-    ],
-)
-def test_a_template_that_gives_no_name(template):
-    with pytest.raises(SettingsError, match="--name") as caught:
-        named(template)
-    assert "{seed:03}" in caught.value.hint
+    ]
+    for template in cases:
+        with subtests.test(template=template):
+            with pytest.raises(SettingsError, match="--name") as caught:
+                named(template)
+            assert "{seed:03}" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["con", "NUL", "Aux.take", "lpt1", "com¹", "prn .x", "CONIN$"])
-def test_a_device_of_windows(name):
-    with pytest.raises(SettingsError, match="is a device to Windows"):
-        named(name)
-    with pytest.raises(SettingsError, match="is a device to Windows"):
-        named("{stem}", stem=name)
+def test_a_device_of_windows(subtests):
+    for name in ["con", "NUL", "Aux.take", "lpt1", "com¹", "prn .x", "CONIN$"]:
+        with subtests.test(name=name):
+            with pytest.raises(SettingsError, match="is a device to Windows"):
+                named(name)
+            with pytest.raises(SettingsError, match="is a device to Windows"):
+                named("{stem}", stem=name)
 
 
 @pytest.mark.parametrize(

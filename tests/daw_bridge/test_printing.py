@@ -144,9 +144,9 @@ def test_an_error_of_our_own(tmp_path):
     # Nobody has foreseen it, and Python prints it: the names in it are harmless all the same.
     code = (
         "import sys; sys.argv[1:] = ['rhythms', 'list']\n"
-        "from daw_bridge import __main__; import transform.presets as presets\n"
+        "from daw_bridge import __main__; import transform.library as library\n"
         f"def fail(): raise ValueError({EVIL!r})\n"
-        "presets.list_rhythms = fail; __main__.main()"
+        "library.list_rhythms = fail; __main__.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 1

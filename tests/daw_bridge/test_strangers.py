@@ -19,6 +19,7 @@ from transform.library import demo_recordings
 from transform.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("models_once")
 RHYTHM = "hip-hop-bounce-140"
 RESULT = f"loop_{RHYTHM}.wav"
 
@@ -111,9 +112,8 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
     assert Path("redrummed", RESULT).is_file()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
+def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, subtests):
+    cases = [
         b'{"audio":"1.wav","text":"a"}\n{"audio":"2.wav","text":"b"}',
         b'[{"audio":"1.wav"},{"audio":"2.wav"}]',
         b"{",
@@ -144,18 +144,18 @@ def test_files_that_no_line_states_stay_in_the_hidden_folder_and_are_in_nobodys_
         line(report={"bit_depth": 16}),
         line(report={"duration_s": float("nan")}),
         line(z="z" * 2**20),
-    ],
-)
-def test_a_manifest_that_is_not_all_ours_is_refused_untouched(here, data):
-    Path("redrummed", MANIFEST).write_bytes(data)
-    Path("redrummed", STAGING).mkdir()
-    Path("redrummed", STAGING, "0123456789abcdef.wav").write_bytes(b"a stranger's")
-    before = everything(here)
-    for options in ((), ("--overwrite",), ("--skip-existing",), ("--dry-run",)):
-        result = batch(*options)
-        assert result.exit_code == 1, options
-        assert "line that no batch wrote" in result.stderr
-        assert everything(here) == before
+    ]
+    for data in cases:
+        with subtests.test(data=data):
+            Path("redrummed", MANIFEST).write_bytes(data)
+            Path("redrummed", STAGING).mkdir(exist_ok=True)
+            Path("redrummed", STAGING, "0123456789abcdef.wav").write_bytes(b"a stranger's")
+            before = everything(here)
+            for options in ((), ("--overwrite",), ("--skip-existing",), ("--dry-run",)):
+                result = batch(*options)
+                assert result.exit_code == 1, options
+                assert "line that no batch wrote" in result.stderr
+                assert everything(here) == before
 
 
 def test_why_an_item_failed_is_never_a_line_that_no_batch_wrote(here, monkeypatch):
@@ -327,6 +327,7 @@ def odd(here):
     return name
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_names_like_others(odd):
     Path("in").mkdir()
     for place in ("in/a.wav", f"in/{odd}.wav", "in/z.wav", f"{odd}/b.wav"):
@@ -455,6 +456,7 @@ def test_a_named_place_may_be_a_link(here):
     assert (here / "mine" / RESULT).is_file()
 
 
+@pytest.mark.slow
 def test_a_page_with_a_folder_of_mine_in_it_is_not_replaced(here):
     page = ("render", "loop.wav", "--rhythm", RHYTHM, "--page", "page", "--overwrite")
     assert CliRunner().invoke(app, page, prog_name="redrum").exit_code == 0

@@ -145,7 +145,8 @@ def _begin_batches(sandbox: Sandbox) -> None:
     import torch
 
     from daw_bridge import batch
-    from tests.daw_bridge.kill_often import ClickTranscriber, command
+    from tests.daw_bridge.click_transcriber import ClickTranscriber
+    from tests.daw_bridge.kill_often import command
     from transform.engine import Redrummer
 
     torch.set_num_threads(1)

@@ -262,10 +262,10 @@ _SMALL_CODEC = CodecConfig(
 _SMALL_EARS = TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1, 2, 4))
 
 
-def make_untrained_preset(folder, *, with_rhythm=False):
+def make_untrained_preset(folder, *, codec=_SMALL_CODEC, with_rhythm=False):
     """Write a preset whose networks have learnt nothing, and return it."""
     torch.manual_seed(0)
-    codec = CodecNet(_SMALL_CODEC)
+    codec = CodecNet(codec)
     nets = {
         "transcriber": TranscriberNet(_SMALL_EARS),
         "codec-encoder": codec.encoder,
@@ -273,7 +273,7 @@ def make_untrained_preset(folder, *, with_rhythm=False):
     }
     if with_rhythm:
         nets["rhythm"] = RhythmNet(
-            replace(config_for(_SMALL_CODEC, fingerprint(codec.encoder)), width=8, n_heads=2)
+            replace(config_for(codec.config, fingerprint(codec.encoder)), width=8, n_heads=2)
         )
     for model, net in nets.items():
         path = folder / f"{model}.safetensors"

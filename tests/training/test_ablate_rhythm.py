@@ -65,6 +65,7 @@ def small(monkeypatch):
     monkeypatch.setattr(module, "rhythm_training", settings)
 
 
+@pytest.mark.slow
 def test_variants_learn_from_the_same_scenes(small, tiny_pack, write_untrained, tmp_path):
     trained = load_trained(write_untrained(tmp_path))
     scores, stock = train_variant(tiny_pack, tmp_path / "a", trained, VARIANTS["whole"], None, steps=2)

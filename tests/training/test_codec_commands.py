@@ -38,6 +38,7 @@ def training(monkeypatch):
     return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 
 
+@pytest.mark.slow
 def test_from_a_data_folder_to_a_scored_codec(training, data_folder, tmp_path):
     assert training("pack", data_folder, "--out", tmp_path / "pack").exit_code == 0
     begin = ("codec", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--device", "cpu")

@@ -71,6 +71,7 @@ def test_from_a_data_folder_to_weights(training, data_folder, tmp_path):
     assert torch.load(tmp_path / "run" / "transcriber.pt")["step"] == 3
 
 
+@pytest.mark.slow
 def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_path):
     training("pack", data_folder, "--out", tmp_path / "pack")
     args = ("evaluation-transcriber", "--data", tmp_path / "pack", "--out", tmp_path / "run", "--steps", 1)
@@ -82,6 +83,7 @@ def test_the_judge_is_trained_apart_from_any_preset(training, data_folder, tmp_p
     assert weights.stat().st_size < 1_500_000
 
 
+@pytest.mark.slow
 def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, tmp_path, monkeypatch):
     small = functools.partial(
         train_separator.SeparatorTraining,
@@ -122,9 +124,8 @@ def test_a_preset_begins_with_what_is_shipped(training, tmp_path):
     assert "nothing is replaced" in again.stderr
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "said"),
-    [
+def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, subtests):
+    cases = [
         (["pack", "none", "--out", "p"], 1, "manifest.csv cannot be read"),
         (["pack", "none", "--out", "p", "--split", "dev"], 2, "there is no split dev"),
         (["pack", "none"], 2, "Missing option '--out'"),
@@ -146,16 +147,16 @@ def test_a_preset_begins_with_what_is_shipped(training, tmp_path):
         (["kit", ".", "--name", "../up"], 2, "'../up' cannot name a preset"),
         (["kit", ".", "--max-minutes", "0"], 2, "it must be above 0"),
         (["kite"], 2, "No such command"),
-    ],
-)
-def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, args, code, said):
-    monkeypatch.chdir(tmp_path)
-    result = training(*args)
-    assert result.exit_code == code
-    assert said in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not result.stdout
-    assert not list(tmp_path.iterdir())
+    ]
+    for args, code, said in cases:
+        with subtests.test(args=args, code=code, said=said):
+            monkeypatch.chdir(tmp_path)
+            result = training(*args)
+            assert result.exit_code == code
+            assert said in result.stderr
+            assert "Traceback" not in result.stderr
+            assert not result.stdout
+            assert not list(tmp_path.iterdir())
 
 
 def test_a_device_that_is_not_there_is_a_matter_of_the_machine(training, tmp_path, monkeypatch):

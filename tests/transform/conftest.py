@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from transform.audio import Recording
-from transform.events import CLASSES
+from transform.engine import Redrummer
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 
 
 class TrueStems:
@@ -36,5 +37,43 @@ def recorded():
             stems[CLASSES.index(drum_class), :, start : start + len(part)] += part
         stems *= 0.9 ** np.arange(n_channels, dtype=np.float32)[:, None]
         return Recording.from_samples(stems.sum(axis=0), sample_rate, name), TrueStems(stems)
+
+    return make
+
+
+def decaying_noise(sample_rate, length_s, tau_s, seed=0):
+    """Return noise (T,) that falls to a 1/e of its level in `tau_s`."""
+    time_s = np.arange(round(length_s * sample_rate)) / sample_rate
+    noise = np.random.default_rng(seed).standard_normal(len(time_s))
+    return (0.3 * noise * np.exp(-time_s / tau_s)).astype(np.float32)
+
+
+class HeardEverything:
+    """Stands in for the network where a test is about what follows it: it hears what the test made."""
+
+    def __init__(self, events_by_name):
+        self.events_by_name = events_by_name
+
+    def activations(self, recording, progress=None):
+        return recording.name
+
+    def events(self, activations, *, sensitivity=None):
+        return self.events_by_name.get(activations, [])
+
+
+def rhythm_of(*onsets, length_s=2.0, bpm=None, drum_class="SD"):
+    events = tuple(DrumEvent(t, drum_class, 1.0) for t in onsets)
+    return Rhythm(events, length_s, TempoMap.constant(bpm) if bpm else None, "made")
+
+
+@pytest.fixture
+def click_source(clicks, write_wav):
+    """Return a function that writes a file with clicks at 0.5 and 1.25 s and a redrummer that hears them."""
+
+    def make(sample_rate=44_100, n_channels=1, subtype="PCM_24", name="source.wav", length_s=3.0):
+        path = write_wav(name, clicks([0.5, 1.25], sample_rate, n_channels, length_s), sample_rate, subtype)
+        # A network is some milliseconds off, either way.
+        heard = [DrumEvent(0.507, "SD", 0.9), DrumEvent(1.243, "SD", 0.9)]
+        return path, Redrummer(HeardEverything({path.stem: heard}))
 
     return make

@@ -47,20 +47,21 @@ def cut(path, n_bytes):
 # Recordings: what is read
 
 
-@pytest.mark.parametrize("n_channels", [1, 2, 6])
-@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000, 96_000, 192_000])
-def test_a_file_keeps_its_rate_channels_depth_and_samples(write_wav, sample_rate, n_channels):
-    sound = noise(1000, n_channels)
-    with Recording.open(write_wav("a.wav", sound, sample_rate, "FLOAT")) as recording:
-        assert recording.format == fmt(sample_rate, n_channels, "FLOAT")
-        assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (
-            sample_rate,
-            n_channels,
-            1000,
-        )
-        assert recording.duration_s == 1000 / sample_rate
-        assert recording.name == "a"
-        np.testing.assert_array_equal(recording.read(0, 1000), sound)
+def test_a_file_keeps_its_rate_channels_depth_and_samples(write_wav, subtests):
+    for sample_rate in [8_000, 44_100, 48_000, 96_000, 192_000]:
+        for n_channels in [1, 2, 6]:
+            with subtests.test(sample_rate=sample_rate, n_channels=n_channels):
+                sound = noise(1000, n_channels)
+                with Recording.open(write_wav("a.wav", sound, sample_rate, "FLOAT")) as recording:
+                    assert recording.format == fmt(sample_rate, n_channels, "FLOAT")
+                    assert (recording.sample_rate, recording.n_channels, recording.n_samples) == (
+                        sample_rate,
+                        n_channels,
+                        1000,
+                    )
+                    assert recording.duration_s == 1000 / sample_rate
+                    assert recording.name == "a"
+                    np.testing.assert_array_equal(recording.read(0, 1000), sound)
 
 
 def test_reading_outside_the_recording_gives_zeros(write_wav):
@@ -87,15 +88,24 @@ def test_samples_in_memory_read_like_a_file(write_wav):
     assert Recording.from_samples(sound[0], 48_000).n_channels == 1
 
 
-@pytest.mark.parametrize("ending", ["flac", "ogg", "mp3", "aiff", "caf", "w64", "au"])
-def test_any_order_of_reading_gives_the_same_samples(write_wav, ending):
-    path = write_wav(f"a.{ending}", noise(200_000, 2), subtype=None)
-    whole = soundfile.read(path, dtype="float32")[0].T
-    with Recording.open(path) as recording:
-        assert recording.format.is_lossy == (ending in ("ogg", "mp3"))
-        assert recording.n_samples == 200_000
-        for start in (150_000, 3, 199_000, 100_000, 0):  # libsndfile's own seeking in OGG misses at the end
-            np.testing.assert_array_equal(recording.read(start, start + 1000), whole[:, start : start + 1000])
+def test_any_order_of_reading_gives_the_same_samples(write_wav, subtests):
+    for ending in ["flac", "ogg", "mp3", "aiff", "caf", "w64", "au"]:
+        with subtests.test(ending=ending):
+            path = write_wav(f"a.{ending}", noise(200_000, 2), subtype=None)
+            whole = soundfile.read(path, dtype="float32")[0].T
+            with Recording.open(path) as recording:
+                assert recording.format.is_lossy == (ending in ("ogg", "mp3"))
+                assert recording.n_samples == 200_000
+                for start in (
+                    150_000,
+                    3,
+                    199_000,
+                    100_000,
+                    0,
+                ):  # libsndfile's own seeking in OGG misses at the end
+                    np.testing.assert_array_equal(
+                        recording.read(start, start + 1000), whole[:, start : start + 1000]
+                    )
 
 
 def test_an_unclosed_lossy_recording_leaves_nothing_open(write_wav):
@@ -126,37 +136,40 @@ def test_one_sample(write_wav):
 # Recordings: the analysis signal
 
 
-@pytest.mark.parametrize("block_s", [0.05, 0.37, 10.0])
-@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 22_050, 48_000, 88_200, 96_000, 192_000])
-def test_streamed_resampling_equals_resampling_at_once(sample_rate, block_s):
-    sound = noise(sample_rate + 777, 2)
-    recording = Recording.from_samples(sound, sample_rate)
-    streamed = np.concatenate(list(recording.mono_blocks(block_s=block_s)))
-    at_once = soxr.resample(sound.mean(axis=0), sample_rate, 44_100)
-    assert len(streamed) == round(sound.shape[1] * 44_100 / sample_rate)
-    common = min(len(streamed), len(at_once))
-    np.testing.assert_allclose(streamed[:common], at_once[:common], atol=1e-4)
+def test_streamed_resampling_equals_resampling_at_once(subtests):
+    for sample_rate in [8_000, 11_025, 22_050, 48_000, 88_200, 96_000, 192_000]:
+        for block_s in [0.05, 0.37, 10.0]:
+            with subtests.test(sample_rate=sample_rate, block_s=block_s):
+                sound = noise(sample_rate + 777, 2)
+                recording = Recording.from_samples(sound, sample_rate)
+                streamed = np.concatenate(list(recording.mono_blocks(block_s=block_s)))
+                at_once = soxr.resample(sound.mean(axis=0), sample_rate, 44_100)
+                assert len(streamed) == round(sound.shape[1] * 44_100 / sample_rate)
+                common = min(len(streamed), len(at_once))
+                np.testing.assert_allclose(streamed[:common], at_once[:common], atol=1e-4)
 
 
-@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])
-def test_an_impulse_stays_at_its_time_in_the_analysis_signal(sample_rate):
-    onsets_s = [0.25, 0.75, 1.5]
-    sound = np.zeros((2, 2 * sample_rate))
-    sound[:, [round(onset_s * sample_rate) for onset_s in onsets_s]] = 0.9
-    recording = Recording.from_samples(sound, sample_rate)
-    mono = np.concatenate(list(recording.mono_blocks(block_s=0.1)))
-    for onset_s in onsets_s:
-        at = round(onset_s * 44_100)
-        peak = at - 200 + int(np.abs(mono[at - 200 : at + 200]).argmax())
-        assert abs(peak - at) <= 1
+def test_an_impulse_stays_at_its_time_in_the_analysis_signal(subtests):
+    for sample_rate in [8_000, 22_050, 44_100, 48_000, 96_000, 192_000]:
+        with subtests.test(sample_rate=sample_rate):
+            onsets_s = [0.25, 0.75, 1.5]
+            sound = np.zeros((2, 2 * sample_rate))
+            sound[:, [round(onset_s * sample_rate) for onset_s in onsets_s]] = 0.9
+            recording = Recording.from_samples(sound, sample_rate)
+            mono = np.concatenate(list(recording.mono_blocks(block_s=0.1)))
+            for onset_s in onsets_s:
+                at = round(onset_s * 44_100)
+                peak = at - 200 + int(np.abs(mono[at - 200 : at + 200]).argmax())
+                assert abs(peak - at) <= 1
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 3, 50, 4409, 4411])
-@pytest.mark.parametrize("sample_rate", [8_000, 48_000, 192_000])
-def test_the_analysis_signal_of_short_sounds_is_exactly_as_long_as_promised(sample_rate, n_samples):
-    recording = Recording.from_samples(noise(n_samples), sample_rate)
-    n_analysis = sum(len(block) for block in recording.mono_blocks())
-    assert n_analysis == max(1, round(n_samples * 44_100 / sample_rate))
+def test_the_analysis_signal_of_short_sounds_is_exactly_as_long_as_promised(subtests):
+    for sample_rate in [8_000, 48_000, 192_000]:
+        for n_samples in [1, 2, 3, 50, 4409, 4411]:
+            with subtests.test(sample_rate=sample_rate, n_samples=n_samples):
+                recording = Recording.from_samples(noise(n_samples), sample_rate)
+                n_analysis = sum(len(block) for block in recording.mono_blocks())
+                assert n_analysis == max(1, round(n_samples * 44_100 / sample_rate))
 
 
 def test_the_analysis_signal_is_the_mean_of_the_channels():
@@ -196,6 +209,7 @@ def test_channels_of_which_something_is_left_are_heard_by_their_mean():
     assert not heard_of(np.zeros((2, 100), np.float32))[0].any()
 
 
+@pytest.mark.slow
 def test_half_an_hour_needs_no_more_memory_than_seconds(tmp_path):
     minute = np.zeros((2, 60 * 8_000), np.float32)
     minute[:, ::8_000] = 0.5
@@ -249,34 +263,35 @@ def test_a_file_without_samples(write_wav, ending):
         Recording.open(write_wav(f"none.{ending}", np.zeros((1, 0)), subtype="PCM_16"))
 
 
-@pytest.mark.parametrize(
-    "name", ["notes.wav", "notes.aiff", "notes.flac", "notes.raw", "notes.au", "notes.mid", "notes"]
-)
-@pytest.mark.parametrize(
-    "content", [b"kick, snare, kick, snare\n" * 100, b"RIFF", b"RIFF\0\0\0\0WAVE", b"\0" * 999]
-)
-def test_what_is_no_sound_file(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(AudioError, match=r"is not a sound file that can be read") as caught:
-        Recording.open(path)
-    assert "WAV" in caught.value.hint
+def test_what_is_no_sound_file(tmp_path, subtests):
+    cases = [b"kick, snare, kick, snare\n" * 100, b"RIFF", b"RIFF\0\0\0\0WAVE", b"\0" * 999]
+    others = ["notes.wav", "notes.aiff", "notes.flac", "notes.raw", "notes.au", "notes.mid", "notes"]
+    for content in cases:
+        for name in others:
+            with subtests.test(content=content, name=name):
+                path = tmp_path / name
+                path.write_bytes(content)
+                with pytest.raises(AudioError, match=r"is not a sound file that can be read") as caught:
+                    Recording.open(path)
+                assert "WAV" in caught.value.hint
 
 
-@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3"])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.99])
-def test_a_truncated_file(write_wav, ending, kept):
-    path = write_wav(f"cut.{ending}", noise(44_100, 2), subtype=None)
-    with pytest.raises(AudioError, match="cut short"):
-        Recording.open(cut(path, int(kept * path.stat().st_size)))
+def test_a_truncated_file(write_wav, subtests):
+    for kept in [0.3, 0.6, 0.99]:
+        for ending in ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3"]:
+            with subtests.test(kept=kept, ending=ending):
+                path = write_wav(f"cut.{ending}", noise(44_100, 2), subtype=None)
+                with pytest.raises(AudioError, match="cut short"):
+                    Recording.open(cut(path, int(kept * path.stat().st_size)))
 
 
-@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3", "ogg"])
-@pytest.mark.parametrize("n_bytes", [1, 4, 12, 20, 40])
-def test_a_file_truncated_in_its_header(write_wav, ending, n_bytes):
-    path = write_wav(f"cut.{ending}", noise(4410, 2), subtype=None)
-    with pytest.raises(AudioError):
-        Recording.open(cut(path, n_bytes))
+def test_a_file_truncated_in_its_header(write_wav, subtests):
+    for n_bytes in [1, 4, 12, 20, 40]:
+        for ending in ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3", "ogg"]:
+            with subtests.test(n_bytes=n_bytes, ending=ending):
+                path = write_wav(f"cut.{ending}", noise(4410, 2), subtype=None)
+                with pytest.raises(AudioError):
+                    Recording.open(cut(path, n_bytes))
 
 
 def test_a_missing_pad_byte_or_trailing_chunk_is_no_truncation(write_wav):
@@ -322,21 +337,22 @@ def test_a_file_that_is_damaged_inside(write_wav, ending):
             recording.read(start, start + 10_000)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_a_value_that_is_not_a_number(write_wav, value, in_memory):
-    sound = noise(88_200, 2)
-    sound[1, 66_150] = value
-    if in_memory:
-        recording = Recording.from_samples(sound, 44_100)
-    else:
-        recording = Recording.open(write_wav("bad.wav", sound, subtype="FLOAT"))
-    with recording:
-        assert recording.read(0, 66_150).shape == (2, 66_150)
-        with pytest.raises(AudioError, match=r"not a number .* at 1\.500 s"):
-            recording.read(60_000, 70_000)
-        with pytest.raises(AudioError, match=r"not a number .* at 1\.500 s"):
-            list(recording.mono_blocks())
+def test_a_value_that_is_not_a_number(write_wav, subtests):
+    for in_memory in [False, True]:
+        for value in [np.nan, np.inf, -np.inf]:
+            with subtests.test(in_memory=in_memory, value=value):
+                sound = noise(88_200, 2)
+                sound[1, 66_150] = value
+                if in_memory:
+                    recording = Recording.from_samples(sound, 44_100)
+                else:
+                    recording = Recording.open(write_wav("bad.wav", sound, subtype="FLOAT"))
+                with recording:
+                    assert recording.read(0, 66_150).shape == (2, 66_150)
+                    with pytest.raises(AudioError, match=r"not a number .* at 1\.500 s"):
+                        recording.read(60_000, 70_000)
+                    with pytest.raises(AudioError, match=r"not a number .* at 1\.500 s"):
+                        list(recording.mono_blocks())
 
 
 @pytest.mark.parametrize("value", [1e38, -1e30, 1.1e6])
@@ -404,9 +420,8 @@ def test_samples_that_are_no_recording(shape, sample_rate, message):
 # Recordings: the tempo they state
 
 
-@pytest.mark.parametrize(
-    ("name", "tempo"),
-    [
+def test_the_tempo_in_a_name(subtests):
+    cases = [
         ("funk 120bpm", 120),
         ("funk_92.5 BPM_a", 92.5),
         ("Amen-174-BPM", 174),
@@ -424,11 +439,11 @@ def test_samples_that_are_no_recording(shape, sample_rate, message):
         ("take 2", None),
         ("5000bpm", None),
         ("recording", None),
-    ],
-)
-def test_the_tempo_in_a_name(name, tempo):
-    stated = Recording.from_samples(noise(10), 44_100, name=name).tempo_bpm()
-    assert stated == (None if tempo is None else (tempo, "file name"))
+    ]
+    for name, tempo in cases:
+        with subtests.test(name=name, tempo=tempo):
+            stated = Recording.from_samples(noise(10), 44_100, name=name).tempo_bpm()
+            assert stated == (None if tempo is None else (tempo, "file name"))
 
 
 def with_acid_chunk(path, kind, tempo):
@@ -457,26 +472,26 @@ def test_the_tempo_in_an_acid_chunk_goes_before_the_name(write_wav, kind, tempo,
 # Results: formats
 
 
-@pytest.mark.parametrize("ending", LOSSLESS_ENDINGS)
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_integer_samples_come_back_bit_by_bit(tmp_path, ending, subtype):
-    bits = int(subtype[-2:])
-    levels = np.random.default_rng(1).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (2, 20_000))
-    levels[0, :4] = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0, -1]
-    path, copy = tmp_path / f"a{ending}", tmp_path / f"b{ending}"
-    sound = (levels / 2 ** (bits - 1)).astype(np.float32)
-    write_audio(path, [sound[:, :7000], sound[:, 7000:]], fmt(48_000, 2, subtype))
-    stored = soundfile.read(path, dtype="int32")[0].T >> (32 - bits)
-    np.testing.assert_array_equal(stored, levels)
-    with Recording.open(path) as recording:
-        assert recording.format == fmt(48_000, 2, subtype)
-        write_audio(copy, [recording.read(0, recording.n_samples)], recording.format)
-    assert copy.read_bytes() == path.read_bytes()
+def test_integer_samples_come_back_bit_by_bit(tmp_path, subtests):
+    for subtype in ["PCM_16", "PCM_24"]:
+        for ending in LOSSLESS_ENDINGS:
+            with subtests.test(subtype=subtype, ending=ending):
+                bits = int(subtype[-2:])
+                levels = np.random.default_rng(1).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (2, 20_000))
+                levels[0, :4] = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0, -1]
+                path, copy = tmp_path / f"{bits}{ending}", tmp_path / f"{bits} again{ending}"
+                sound = (levels / 2 ** (bits - 1)).astype(np.float32)
+                write_audio(path, [sound[:, :7000], sound[:, 7000:]], fmt(48_000, 2, subtype))
+                stored = soundfile.read(path, dtype="int32")[0].T >> (32 - bits)
+                np.testing.assert_array_equal(stored, levels)
+                with Recording.open(path) as recording:
+                    assert recording.format == fmt(48_000, 2, subtype)
+                    write_audio(copy, [recording.read(0, recording.n_samples)], recording.format)
+                assert copy.read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("ending", "subtype"),
-    [
+def test_other_depths_come_back_too(tmp_path, subtests):
+    cases = [
         (".wav", "PCM_U8"),
         (".aiff", "PCM_S8"),
         (".flac", "PCM_S8"),
@@ -486,25 +501,26 @@ def test_integer_samples_come_back_bit_by_bit(tmp_path, ending, subtype):
         (".aiff", "FLOAT"),
         (".caf", "FLOAT"),
         (".w64", "PCM_32"),
-    ],
-)
-def test_other_depths_come_back_too(tmp_path, ending, subtype):
-    path = tmp_path / f"a{ending}"
-    sound = np.round(noise(1000, 6) * 128) / np.float32(128)
-    write_audio(path, [sound], fmt(n_channels=6, subtype=subtype))
-    with Recording.open(path) as recording:
-        assert recording.format == fmt(n_channels=6, subtype=subtype)
-        np.testing.assert_array_equal(recording.read(0, 1000), sound)
+    ]
+    for ending, subtype in cases:
+        with subtests.test(ending=ending, subtype=subtype):
+            path = tmp_path / f"{subtype}{ending}"
+            sound = np.round(noise(1000, 6) * 128) / np.float32(128)
+            write_audio(path, [sound], fmt(n_channels=6, subtype=subtype))
+            with Recording.open(path) as recording:
+                assert recording.format == fmt(n_channels=6, subtype=subtype)
+                np.testing.assert_array_equal(recording.read(0, 1000), sound)
 
 
-@pytest.mark.parametrize("sample_rate", [8_000, 192_000])
-@pytest.mark.parametrize("n_channels", [1, 2, 6])
-@pytest.mark.parametrize("ending", [".wav", ".flac", ".aiff"])
-def test_rates_and_channels_come_back(tmp_path, ending, n_channels, sample_rate):
-    path = tmp_path / f"a{ending}"
-    write_audio(path, [noise(300, n_channels)], fmt(sample_rate, n_channels))
-    with Recording.open(path) as recording:
-        assert (recording.format, recording.n_samples) == (fmt(sample_rate, n_channels), 300)
+def test_rates_and_channels_come_back(tmp_path, subtests):
+    for ending in [".wav", ".flac", ".aiff"]:
+        for n_channels in [1, 2, 6]:
+            for sample_rate in [8_000, 192_000]:
+                with subtests.test(ending=ending, n_channels=n_channels, sample_rate=sample_rate):
+                    path = tmp_path / f"{n_channels} {sample_rate}{ending}"
+                    write_audio(path, [noise(300, n_channels)], fmt(sample_rate, n_channels))
+                    with Recording.open(path) as recording:
+                        assert (recording.format, recording.n_samples) == (fmt(sample_rate, n_channels), 300)
 
 
 def test_the_same_samples_give_the_same_bytes_later(tmp_path):
@@ -530,9 +546,8 @@ def test_float_files_hold_no_date(tmp_path):
         assert content[at + 12 : at + 16] == bytes(4)
 
 
-@pytest.mark.parametrize(
-    ("name", "source", "bit_depth", "expected"),
-    [
+def test_the_format_of_a_result(subtests):
+    cases = [
         ("a.wav", "PCM_16", None, ("WAV", "PCM_16")),
         ("a.WAV", "PCM_24", None, ("WAV", "PCM_24")),
         ("a.wav", "DOUBLE", None, ("WAV", "DOUBLE")),
@@ -550,15 +565,14 @@ def test_float_files_hold_no_date(tmp_path):
         ("a.caf", "PCM_16", "32", ("CAF", "PCM_32")),
         ("a.rf64", "PCM_16", "32f", ("RF64", "FLOAT")),
         ("a.w64", "PCM_16", "32f", ("W64", "FLOAT")),
-    ],
-)
-def test_the_format_of_a_result(name, source, bit_depth, expected):
-    assert resolve_output(Path(name), fmt(subtype=source), bit_depth) == expected
+    ]
+    for name, source, bit_depth, expected in cases:
+        with subtests.test(name=name, source=source, bit_depth=bit_depth, expected=expected):
+            assert resolve_output(Path(name), fmt(subtype=source), bit_depth) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "n_channels", "bit_depth", "message"),
-    [
+def test_a_format_that_is_not_possible(subtests):
+    cases = [
         ("a.mp3", 2, None, "lossless"),
         ("a.ogg", 2, None, "lossless"),
         ("a", 2, None, "lossless"),
@@ -566,13 +580,13 @@ def test_the_format_of_a_result(name, source, bit_depth, expected):
         ("a.flac", 2, "32f", "FLAC does not hold 32f bits"),
         ("a.flac", 2, "32", "FLAC does not hold 32 bits"),
         ("a.wav", 2, "12", "bit depth is 12"),
-    ],
-)
-def test_a_format_that_is_not_possible(name, n_channels, bit_depth, message):
-    with pytest.raises(SettingsError, match=message) as caught:
-        resolve_output(Path(name), fmt(n_channels=n_channels), bit_depth)
-    assert caught.value.exit_code == 2
-    assert caught.value.hint
+    ]
+    for name, n_channels, bit_depth, message in cases:
+        with subtests.test(name=name, n_channels=n_channels, bit_depth=bit_depth, message=message):
+            with pytest.raises(SettingsError, match=message) as caught:
+                resolve_output(Path(name), fmt(n_channels=n_channels), bit_depth)
+            assert caught.value.exit_code == 2
+            assert caught.value.hint
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "PCM_32"])

@@ -1,48 +1,15 @@
 import hashlib
-from itertools import product
 
 import numpy as np
 import pytest
 import soundfile
 
-from transform import kept_sound
+from tests.transform.conftest import HeardEverything, rhythm_of
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
-from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.settings import RenderSettings
-from transform.take import Take
-
-
-class HeardEverything:
-    """Stands in for the network where a test is about what follows it: it hears what the test made."""
-
-    def __init__(self, events_by_name):
-        self.events_by_name = events_by_name
-
-    def activations(self, recording, progress=None):
-        return recording.name
-
-    def events(self, activations):
-        return self.events_by_name.get(activations, [])
-
-
-def rhythm_of(*onsets, length_s=2.0, bpm=None, drum_class="SD"):
-    events = tuple(DrumEvent(t, drum_class, 1.0) for t in onsets)
-    return Rhythm(events, length_s, TempoMap.constant(bpm) if bpm else None, "made")
-
-
-@pytest.fixture
-def click_source(clicks, write_wav):
-    """Return a function that writes a file with clicks at 0.5 and 1.25 s and a redrummer that hears them."""
-
-    def make(sample_rate=44_100, n_channels=1, subtype="PCM_24", name="source.wav", length_s=3.0):
-        path = write_wav(name, clicks([0.5, 1.25], sample_rate, n_channels, length_s), sample_rate, subtype)
-        # A network is some milliseconds off, either way.
-        heard = [DrumEvent(0.507, "SD", 0.9), DrumEvent(1.243, "SD", 0.9)]
-        return path, Redrummer(HeardEverything({path.stem: heard}))
-
-    return make
 
 
 @pytest.mark.parametrize("sample_rate", [44_100, 48_000, 96_000])
@@ -58,18 +25,6 @@ def test_clicks_land_within_a_sample_of_the_rhythm(click_source, sample_rate, tm
         near = out[round((onset_s - 0.02) * rate) : round((onset_s + 0.02) * rate)]
         loudest = int(np.argmax(np.abs(near))) + round((onset_s - 0.02) * rate)
         assert abs(loudest - onset_s * rate) <= 1
-
-
-@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 192_000])
-def test_a_take_keeps_rate_channels_and_depth(click_source, sample_rate, tmp_path):
-    for n_channels, subtype in product([1, 2, 6], ["PCM_16", "PCM_24", "FLOAT"]):
-        path, redrummer = click_source(sample_rate, n_channels, subtype)
-        with Recording.open(path) as source:
-            take = redrummer.redrum(source, rhythm_of(0.5, length_s=1.0))
-            take.write(tmp_path / "out.wav", overwrite=True)
-        info = soundfile.info(tmp_path / "out.wav")
-        assert (info.samplerate, info.channels, info.subtype) == (sample_rate, n_channels, subtype)
-        assert info.frames == sample_rate
 
 
 def test_channels_keep_their_balance(click_source):
@@ -119,61 +74,6 @@ def test_an_audio_rhythm_is_played_at_its_own_attacks(click_source, clicks):
     assert take.duration_s == pytest.approx(1.5)
 
 
-def test_the_dry_end_of_mix_is_the_source(click_source):
-    path, redrummer = click_source()
-    source = Recording.open(path)
-    take = redrummer.redrum(source, rhythm_of(0.3), RenderSettings(mix=0.0, length="source"))
-    np.testing.assert_array_equal(take.read(0, take.n_samples), source.read(0, source.n_samples))
-
-
-def test_nothing_clips_and_the_gain_is_said(clicks, write_wav, tmp_path):
-    path = write_wav("loud.wav", clicks([0.5], length_s=1.0) / 0.8, subtype="PCM_16")
-    redrummer = Redrummer(HeardEverything({"loud": [DrumEvent(0.5, "SD", 0.9)]}))
-    crowded = rhythm_of(*[0.1 + 0.0101 * i for i in range(40)], length_s=1.0)
-    take = redrummer.redrum(Recording.open(path), crowded, RenderSettings(gain_db={"SD": 12.0}))
-    assert take.gain_db() < -10
-    assert any(f"{-take.gain_db():.2f} dB" in note for note in take.notes())
-    take.write(tmp_path / "out.wav")
-    out, _ = soundfile.read(tmp_path / "out.wav")
-    assert 0.99 < np.abs(out).max() < 1.0
-
-
-def test_tails_are_cut_rung_out_or_wrapped(click_source):
-    path, redrummer = click_source()
-    late = rhythm_of(1.998)
-
-    def take(tail):
-        return redrummer.redrum(Recording.open(path), late, RenderSettings(tail=tail))
-
-    cut, rung, wrapped = take("cut"), take("ring"), take("wrap")
-    assert cut.n_samples == wrapped.n_samples == 88_200
-    assert rung.n_samples > 88_200
-    assert np.abs(rung.read(88_200, rung.n_samples)).max() > 0.01
-    assert np.abs(cut.read(0, 1000)).max() == 0
-    np.testing.assert_allclose(wrapped.read(0, 300), rung.read(88_200, 88_500), atol=1e-6)
-
-
-def test_a_take_of_many_minutes_is_faded_at_its_end(click_source):
-    path, redrummer = click_source()
-    length_s = 2**24 / 44_100 + 10.1
-    take = redrummer.redrum(Recording.open(path), rhythm_of(length_s - 0.006, length_s=length_s))
-    *_, end = take.blocks()
-    assert np.abs(end[0, -250:-220]).max() > 0.1
-    assert np.abs(end[0, -3:]).max() < 0.002
-
-
-@pytest.mark.parametrize("length", [0.502, 4.0])
-def test_the_original_that_ends_in_the_middle_is_faded(clicks, write_wav, length):
-    tone = np.sin(2 * np.pi * 100 * np.arange(44_100) / 44_100 + 1)
-    path = write_wav("source.wav", 0.5 * tone)
-    redrummer = Redrummer(HeardEverything({"source": [DrumEvent(0.1, "SD", 0.9)]}))
-    settings = RenderSettings(mix=0.0, length=length)
-    take = redrummer.redrum(Recording.open(path), rhythm_of(0.0), settings)
-    end = min(44_100, take.n_samples)
-    assert np.abs(take.read(end - 1, end)).max() < 0.005
-    np.testing.assert_array_equal(take.read(0, end - 500), Recording.open(path).read(0, end - 500))
-
-
 def test_the_tempo_of_a_recorded_rhythm_is_said(click_source, clicks):
     path, redrummer = click_source()
     onsets = np.arange(0.0, 7.9, 0.5)
@@ -200,37 +100,6 @@ def test_the_same_seed_gives_the_same_bytes(click_source, tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_blocks_add_up_to_the_take(click_source):
-    path, redrummer = click_source()
-    take = redrummer.redrum(Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)))
-    np.testing.assert_allclose(
-        np.concatenate(list(take.blocks(1_000)), axis=1), take.read(0, take.n_samples), atol=1e-6
-    )
-    assert take.read(-50, 10)[:, :50].max() == 0
-    assert take.read(take.n_samples, take.n_samples + 10).max() == 0
-
-
-@pytest.mark.parametrize("has_room", [True, False])
-def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatch, caplog, has_room):
-    def no_room(kept, block):
-        raise OSError(28, "No space left on device")
-
-    path, redrummer = click_source()
-    monkeypatch.setattr(kept_sound, "_IN_MEMORY_BYTES", 100_000)
-    if not has_room:
-        monkeypatch.setattr(kept_sound.KeptSound, "add", no_room)
-    take = redrummer.redrum(
-        Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)), RenderSettings(length=20.0)
-    )
-    n_rendered, raw = [], Take._raw
-    monkeypatch.setattr(Take, "_raw", lambda *what: n_rendered.append(what[2] - what[1]) or raw(*what))
-    blocks = np.concatenate(list(take.blocks()), axis=1)
-    assert blocks.shape[1] == take.n_samples == 20 * 44_100
-    assert sum(n_rendered) == take.n_samples * (1 if has_room else 2)
-    assert has_room != ("No space left on device: a long take is computed twice" in caplog.text)
-    np.testing.assert_allclose(blocks, raw(take, 0, take.n_samples) * 10 ** (take.gain_db() / 20), atol=1e-6)
-
-
 def test_a_source_without_drums_is_said(write_wav):
     path = write_wav("silent.wav", np.zeros(44_100))
     with pytest.raises(AudioError, match="no drum hits are heard in silent"):
@@ -244,41 +113,6 @@ def test_a_rhythm_without_drums_is_said(click_source):
         redrummer.redrum(Recording.open(path), silent)
     with pytest.raises(RhythmError, match="no drum hits in the"):
         redrummer.redrum(Recording.open(path), rhythm_of(1.5), RenderSettings(length=1.0))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"engine": "magic"},
-        {"length": -1.0},
-        {"length": "long"},
-        {"mix": 1.5},
-        {"timing": -0.1},
-        {"velocity": "loud"},
-        {"velocity": 0.0},
-        {"tail": "fade"},
-        {"align": "bars"},
-        {"source_bpm": -120.0},
-        {"rhythm_bpm": "fast"},
-        {"start_s": -1.0},
-        {"start_s": float("nan")},
-        {"classes": ("XX",)},
-        {"classes": ("",)},
-        {"classes": ("KD", "SD", "KD")},
-        {"gain_db": {"XX": 1.0}},
-        {"gain_db": {"KD": float("inf")}},
-        {"seed": -1},
-        {"engine": "latent", "variation": -0.1},
-        {"variation": 0.5},
-        {"engine": "latent", "attack": "soft"},
-        {"attack": "none"},
-    ],
-)
-def test_impossible_settings_are_usage_errors(wrong):
-    with pytest.raises(SettingsError) as caught:
-        RenderSettings(**wrong)
-    assert caught.value.exit_code == 2
-    assert caught.value.hint
 
 
 RATE = 44_100

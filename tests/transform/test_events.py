@@ -21,9 +21,8 @@ def at_beats(beats, bpm=120.0, n_beats=4.0, drum_class="SD"):
     return Rhythm(events, n_beats * 60 / bpm, TempoMap.constant(bpm))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_event_refuses_what_no_drum_does(subtests):
+    cases = [
         {"onset_s": -0.001},
         {"onset_s": math.nan},
         {"onset_s": math.inf},
@@ -33,11 +32,10 @@ def at_beats(beats, bpm=120.0, n_beats=4.0, drum_class="SD"):
         {"velocity": math.nan},
         {"articulation": "half"},
         {"drum_class": "SD", "articulation": "open"},
-    ],
-)
-def test_event_refuses_what_no_drum_does(fields):
-    with pytest.raises(RhythmError):
-        DrumEvent(**({"onset_s": 0.0, "drum_class": "HH", "velocity": 0.5} | fields))
+    ]
+    for fields in cases:
+        with subtests.test(fields=fields), pytest.raises(RhythmError):
+            DrumEvent(**({"onset_s": 0.0, "drum_class": "HH", "velocity": 0.5} | fields))
 
 
 def test_rhythm_sorts_its_events_by_time_then_class():
@@ -61,12 +59,11 @@ def test_tempo_map_converts_both_ways_through_changes_and_beyond_them():
     assert [tempo_map.bpm_at(beat) for beat in (-1, 3.9, 4, 100)] == [120, 120, 60, 240]
 
 
-@pytest.mark.parametrize(
-    "changes", [(), ((1, 120),), ((0, 0),), ((0, math.inf),), ((0, 120), (0, 60)), ((0, 120), (4, 60), (2, 60))]
-)
-def test_tempo_map_refuses_what_is_no_tempo_map(changes):
-    with pytest.raises(RhythmError):
-        TempoMap(changes)
+def test_tempo_map_refuses_what_is_no_tempo_map(subtests):
+    cases = [(), ((1, 120),), ((0, 0),), ((0, math.inf),), ((0, 120), (0, 60)), ((0, 120), (4, 60), (2, 60))]
+    for changes in cases:
+        with subtests.test(changes=changes), pytest.raises(RhythmError):
+            TempoMap(changes)
 
 
 def test_section_of_a_longer_rhythm_cuts_it():
@@ -181,9 +178,8 @@ def test_only_keeps_some_classes():
         rhythm.only({"XX"})
 
 
-@pytest.mark.parametrize(
-    ("mode", "source_bpm", "own_bpm", "rhythm_bpm", "expected_s", "said"),
-    [
+def test_align_chooses_and_says_how(subtests):
+    cases = [
         ("auto", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: both tempi are known"),
         ("beats", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: as asked"),
         ("seconds", 60, 120, None, 0.5, "in seconds, as asked"),
@@ -191,15 +187,22 @@ def test_only_keeps_some_classes():
         ("auto", 60, None, None, 0.5, "in seconds: the tempo of the rhythm is not known"),
         ("auto", 60, None, 90, 0.75, "in beats, 90 to 60 BPM: both tempi are known"),
         ("beats", 60, 120, 90, 0.75, "in beats, 90 to 60 BPM: as asked"),  # --rhythm-bpm beats the file's
-    ],
-)
-def test_align_chooses_and_says_how(mode, source_bpm, own_bpm, rhythm_bpm, expected_s, said):
-    tempo_map = None if own_bpm is None else TempoMap.constant(own_bpm)
-    rhythm = Rhythm((DrumEvent(0.5, "KD", 1),), 2.0, tempo_map)
-    aligned, phrase = align(rhythm, mode=mode, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
-    assert onsets(aligned) == pytest.approx([expected_s])
-    assert aligned.length_s == pytest.approx(4 * expected_s)
-    assert phrase == said
+    ]
+    for mode, source_bpm, own_bpm, rhythm_bpm, expected_s, said in cases:
+        with subtests.test(
+            mode=mode,
+            source_bpm=source_bpm,
+            own_bpm=own_bpm,
+            rhythm_bpm=rhythm_bpm,
+            expected_s=expected_s,
+            said=said,
+        ):
+            tempo_map = None if own_bpm is None else TempoMap.constant(own_bpm)
+            rhythm = Rhythm((DrumEvent(0.5, "KD", 1),), 2.0, tempo_map)
+            aligned, phrase = align(rhythm, mode=mode, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
+            assert onsets(aligned) == pytest.approx([expected_s])
+            assert aligned.length_s == pytest.approx(4 * expected_s)
+            assert phrase == said
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Hearing:
         n = len(self.heard)
         return activations_of_events(self.heard, n_frames, heights=[1.0] * n, widths=[1.5] * n)
 
-    def events(self, activations):
+    def events(self, activations, *, sensitivity=None):
         return list(self.heard)
 
 
@@ -554,6 +554,7 @@ class Endless(Recording):
         return self.second[np.arange(start, stop) % len(self.second)][None]
 
 
+@pytest.mark.slow
 def test_hours_of_source_and_take_need_no_more_than_their_beginning(model, monkeypatch):
     second = np.zeros(RATE, dtype=np.float32)
     second[: RATE // 2] = burst("KD")[: RATE // 2]
@@ -654,6 +655,7 @@ def test_a_preset_with_the_models_plays(stored, played):
     assert np.abs(whole(take)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_not_to_be_heard():
     exact = Redrummer.load()
     codec, net = exact.latent.codec, net_of(exact.latent)

@@ -18,7 +18,7 @@ class EqualTranscriber:
             progress("transcribe", 1.0)
         return detected_activations(self.events(None), recording)
 
-    def events(self, activations):
+    def events(self, activations, *, sensitivity=None):
         return [DrumEvent(onset_s + 0.003, "KD", 0.5) for onset_s in (*LEVELS, 2.0)]
 
 

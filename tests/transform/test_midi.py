@@ -115,9 +115,8 @@ def test_read_midi_takes_its_name_from_a_path_with_spaces_and_accents(tmp_path):
     assert read_midi(str(path)).events == read(TYPE_0).events
 
 
-@pytest.mark.parametrize(
-    ("end_beat", "last_beat", "n_beats"),
-    [
+def test_length_is_whole_bars(subtests):
+    cases = [
         (1.5, 1, 4),  # at least one bar
         (4, 1, 4),
         (8, 1, 8),  # a lane that ends in an empty bar
@@ -126,11 +125,11 @@ def test_read_midi_takes_its_name_from_a_path_with_spaces_and_accents(tmp_path):
         (8.02, 7, 8),  # one tick or two past the line
         (7.99, 7, 8),
         (4, 4, 8),  # an event on the line begins a bar
-    ],
-)
-def test_length_is_whole_bars(end_beat, last_beat, n_beats):
-    data = smf([(0, hit(36)), (last_beat, hit(38)), (end_beat, END)])
-    assert read(data).n_beats == pytest.approx(n_beats)
+    ]
+    for end_beat, last_beat, n_beats in cases:
+        with subtests.test(end_beat=end_beat, last_beat=last_beat, n_beats=n_beats):
+            data = smf([(0, hit(36)), (last_beat, hit(38)), (end_beat, END)])
+            assert read(data).n_beats == pytest.approx(n_beats)
 
 
 def test_length_follows_changing_time_signatures():
@@ -284,14 +283,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_one_clear_error(case, tmp_path):
-    data, said = BROKEN[case]
-    path = tmp_path / "broken.mid"
-    path.write_bytes(data)
-    with pytest.raises(RhythmError, match=said) as caught:
-        read_midi(path)
-    assert str(caught.value).startswith("broken ")
+def test_a_broken_file_is_one_clear_error(tmp_path, subtests):
+    for case in BROKEN:
+        with subtests.test(case=case):
+            data, said = BROKEN[case]
+            path = tmp_path / "broken.mid"
+            path.write_bytes(data)
+            with pytest.raises(RhythmError, match=said) as caught:
+                read_midi(path)
+            assert str(caught.value).startswith("broken ")
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):
@@ -360,18 +360,21 @@ ALL_STROKES = tuple(
 )
 
 
-@pytest.mark.parametrize("bpm", [3.6, 20, 33.3, 60, 97, 120, 174.61, 300, 999])
-def test_written_midi_reads_back_within_a_millisecond_at_any_tempo(bpm):
-    late = tuple(DrumEvent(e.onset_s + 1190, e.drum_class, e.velocity, e.articulation) for e in ALL_STROKES)
-    rhythm = Rhythm(ALL_STROKES + late, 1200.0, TempoMap.constant(bpm), "fill")
-    back = read(write_midi(rhythm))
-    assert [(e.drum_class, e.articulation) for e in back.events] == [
-        (e.drum_class, e.articulation) for e in rhythm.events
-    ]
-    for ours, theirs in zip(rhythm.events, back.events, strict=True):
-        assert theirs.onset_s == pytest.approx(ours.onset_s, abs=0.51e-3)
-        assert theirs.velocity == pytest.approx(max(ours.velocity, 1 / 127), abs=0.5 / 127)
-    assert back.bpm == pytest.approx(bpm, rel=1e-4)
+def test_written_midi_reads_back_within_a_millisecond_at_any_tempo(subtests):
+    for bpm in [3.6, 20, 33.3, 60, 97, 120, 174.61, 300, 999]:
+        with subtests.test(bpm=bpm):
+            late = tuple(
+                DrumEvent(e.onset_s + 1190, e.drum_class, e.velocity, e.articulation) for e in ALL_STROKES
+            )
+            rhythm = Rhythm(ALL_STROKES + late, 1200.0, TempoMap.constant(bpm), "fill")
+            back = read(write_midi(rhythm))
+            assert [(e.drum_class, e.articulation) for e in back.events] == [
+                (e.drum_class, e.articulation) for e in rhythm.events
+            ]
+            for ours, theirs in zip(rhythm.events, back.events, strict=True):
+                assert theirs.onset_s == pytest.approx(ours.onset_s, abs=0.51e-3)
+                assert theirs.velocity == pytest.approx(max(ours.velocity, 1 / 127), abs=0.5 / 127)
+            assert back.bpm == pytest.approx(bpm, rel=1e-4)
 
 
 def test_written_midi_keeps_a_changing_tempo_the_bars_and_the_length():

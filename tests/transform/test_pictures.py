@@ -101,6 +101,7 @@ class MadeStems:
         return stems
 
 
+@pytest.mark.slow
 def test_stems_are_drawn_each_in_its_lane_and_colour(clicks, tmp_path):
     recording = Recording.from_samples(clicks([0.1, 0.5, 0.9], n_channels=2), RATE, "clicks")
     centres = {}
@@ -125,7 +126,7 @@ def test_stems_of_a_long_recording_in_other_rates_and_channels(tmp_path):
     assert size(tmp_path / "a.png") == (1152, 1440, 4)
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 441, 5000])
+@pytest.mark.parametrize("n_samples", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 441, 5000))])
 def test_shortest_sounds_and_silence_are_drawn(tmp_path, n_samples):
     recording = Recording.from_samples(np.zeros((2, n_samples)), RATE)
     plot_transcription(tmp_path / "a.png", recording, made_activations(1), [])
@@ -188,6 +189,7 @@ def test_spectrogram_peaks_where_the_tone_is(frequency_hz):
     assert abs(loudest_hz - frequency_hz) < max(22, 0.05 * frequency_hz)
 
 
+@pytest.mark.slow
 def test_pyplot_is_never_loaded():
     code = "import sys, transform.pictures; print('matplotlib.pyplot' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

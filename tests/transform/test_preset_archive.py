@@ -110,9 +110,8 @@ LINK = zipfile.ZipInfo("CARD.md")
 LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
-@pytest.mark.parametrize(
-    ("files", "sentence"),
-    [
+def test_hostile_archives_are_refused(archive, data_folder, tmp_path, monkeypatch, subtests):
+    cases = [
         ({"../escaped.safetensors": WEIGHTS}, "is no file of a preset"),
         ({"/escaped.safetensors": WEIGHTS}, "is no file of a preset"),
         ({"..\\escaped.safetensors": WEIGHTS}, "is no file of a preset"),
@@ -149,17 +148,17 @@ LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
         ({"preset.toml": toml_of(file="../transcriber.safetensors")}, "describes"),
         ({"preset.toml": toml_of().replace(b"format = 1", b"format = 99")}, "format 99"),
         ({f"{n}.safetensors": b"" for n in range(20)}, "it holds 23 files"),
-    ],
-)
-def test_hostile_archives_are_refused(archive, data_folder, tmp_path, monkeypatch, files, sentence):
-    monkeypatch.chdir(tmp_path)
-    path = archive(files)
-    before = set(tmp_path.rglob("*"))
-    with pytest.raises(CheckpointError, match=sentence) as refused:
-        import_preset(path)
-    assert refused.value.hint
-    assert set(tmp_path.rglob("*")) == before
-    assert not data_folder.exists()
+    ]
+    for files, sentence in cases:
+        with subtests.test(files=files, sentence=sentence):
+            monkeypatch.chdir(tmp_path)
+            path = archive(files)
+            before = set(tmp_path.rglob("*"))
+            with pytest.raises(CheckpointError, match=sentence) as refused:
+                import_preset(path)
+            assert refused.value.hint
+            assert set(tmp_path.rglob("*")) == before
+            assert not data_folder.exists()
 
 
 def test_zip_bombs_are_refused_before_they_grow(archive, data_folder):

@@ -429,6 +429,7 @@ def test_a_hit_is_found_by_its_class_and_phase_at_once():
     assert (apart.abs() <= 1).all()
 
 
+@pytest.mark.slow
 def test_supervised_attention_learns_to_copy():
     torch.manual_seed(0)
     net = RhythmNet(SMALL)

@@ -7,9 +7,8 @@ import pytest
 from transform.terminal import guarded, one_line, printable, unguarded
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
+def test_what_a_terminal_would_obey_is_written_out(subtests):
+    cases = [
         ("plain, with a tab\tand two\nlines", "plain, with a tab\tand two\nlines"),
         ("Trommel für Łódź, ドラム, 鼓, 🥁, 👩‍🎤, नमस्ते", "Trommel für Łódź, ドラム, 鼓, 🥁, 👩‍🎤, नमस्ते"),
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
@@ -22,11 +21,11 @@ from transform.terminal import guarded, one_line, printable, unguarded
         ("a\u2028b\u2029", "a\\u2028b\\u2029"),
         ("a\udcfc\udc9b.wav", "a\\xfc\\x9b.wav"),  # bytes of a name that is no UTF-8
         ("a\ud83d.wav", "a\\ud83d.wav"),  # half a pair, which Windows lets names have
-    ],
-)
-def test_what_a_terminal_would_obey_is_written_out(text, shown):
-    assert printable(text) == shown
-    assert printable(shown) == shown
+    ]
+    for text, shown in cases:
+        with subtests.test(text=text, shown=shown):
+            assert printable(text) == shown
+            assert printable(shown) == shown
 
 
 def test_a_name_begins_no_line():

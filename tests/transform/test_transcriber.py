@@ -233,6 +233,7 @@ def test_weights_come_back(net, tmp_path):
         assert torch.equal(loaded(features), net(features))
 
 
+@pytest.mark.slow
 def test_loading_models_does_not_import_the_compiler():
     code = (
         "import sys, transform; transform.Redrummer.load();"

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-import torch
 from typer.testing import CliRunner
 
 from daw_bridge import batch
@@ -43,6 +42,7 @@ from transform.take import Take
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = 44_100
+pytestmark = pytest.mark.usefixtures("models_once")
 RHYTHM = "bossa-nova-132"
 RHYTHM_S = read_midi(find_rhythm(RHYTHM).path).length_s
 
@@ -60,17 +60,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_models():
-    """Load each preset once, and keep to one thread: sounds this short only wait for a second one."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Redrummer, "load", functools.cache(Redrummer.load))
-        yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +149,7 @@ def run_python(code, *arguments, **options):
     )
 
 
-MAIN = "from daw_bridge.cli import main; main()"
+MAIN = "from daw_bridge.commands.cli import main; main()"
 SLOW_MAIN = """
 import time
 from daw_bridge.commands.cli import main
@@ -188,11 +177,13 @@ def test_help_loads_nothing_heavy():
         assert f"'{heavy}'" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"])
-def test_help_of_every_command(command):
-    result = redrum(command, "--help")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("Usage: redrum")
+def test_help_of_every_command(subtests):
+    cases = ["render", "batch", "transcribe", "demo", "rhythms", "presets", "doctor"]
+    for command in cases:
+        with subtests.test(command=command):
+            result = redrum(command, "--help")
+            assert result.exit_code == 0
+            assert result.stdout.startswith("Usage: redrum")
 
 
 def test_help_of_render_says_the_defaults_that_the_settings_have():
@@ -228,21 +219,20 @@ def test_version_loads_no_torch():
     assert result.stderr.strip() == "False"
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
+def test_shells_complete_commands_and_names(monkeypatch, subtests):
+    cases = [
         ("redrum ren", ["render"]),
         ("redrum render --rhythm bossa", ["bossa-nova-127", "bossa-nova-132"]),
         ("redrum rhythms show bossa", ["bossa-nova-127", "bossa-nova-132"]),
         ("redrum presets export def", ["default"]),
         ("redrum render --preset def", ["default"]),
-    ],
-)
-def test_shells_complete_commands_and_names(monkeypatch, words, offered):
-    monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-    assert redrum().stdout.split() == offered
+    ]
+    for words, offered in cases:
+        with subtests.test(words=words, offered=offered):
+            monkeypatch.setenv("_REDRUM_COMPLETE", "complete_bash")
+            monkeypatch.setenv("COMP_WORDS", words)
+            monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+            assert redrum().stdout.split() == offered
 
 
 def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
@@ -467,6 +457,7 @@ def test_recording_as_rhythm(source):
     assert soundfile.info(item["output"]).frames == pytest.approx(soundfile.info(other).duration * RATE, abs=1)
 
 
+@pytest.mark.slow
 def test_long_recording(write, loop):
     short = soxr.resample(loop.mean(axis=0), RATE, 8_000)
     name = write("long.wav", np.tile(short, 90), 8_000, "PCM_16")
@@ -690,9 +681,8 @@ def test_misspelt_rhythm_names_the_nearest(source, here):
     assert RHYTHM in redrum("render", source, "--rhythm", "bosa-nova-132").stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
+def test_bad_setting(source, here, subtests):
+    cases = [
         ("--engine magic", "no engine 'magic'"),
         ("--length long", "--length is 'long'"),
         ("--length 0", "length is 0"),
@@ -720,10 +710,10 @@ def test_misspelt_rhythm_names_the_nearest(source, here):
         ("--device quantum", "--device is 'quantum'"),
         ("--overwrite --skip-existing", "contradict each other"),
         ("-q -v", "contradict each other"),
-    ],
-)
-def test_bad_setting(source, here, options, sentence):
-    assert_refused(["render", source, "--rhythm", RHYTHM, *options.split()], 2, sentence, here)
+    ]
+    for options, sentence in cases:
+        with subtests.test(options=options, sentence=sentence):
+            assert_refused(["render", source, "--rhythm", RHYTHM, *options.split()], 2, sentence, here)
 
 
 def test_unknown_preset(source, here):
@@ -739,21 +729,8 @@ def test_device_that_is_not_there_is_an_environment_error(source, here, monkeypa
     assert_refused(["render", source, "--rhythm", RHYTHM, "--device", name], 3, f"no {name} device", here)
 
 
-@pytest.mark.parametrize("given", ["", "--device cuda", "--device cpu"])
-@pytest.mark.parametrize(
-    "command",
-    [
-        f"render loop.wav --rhythm {RHYTHM}",
-        f"batch loop.wav --rhythm {RHYTHM}",
-        "demo",
-        "transcribe loop.wav",
-        "separate loop.wav",
-        "extract loop.wav --out kit",
-        "rhythms add new loop.wav",
-    ],
-)
 @pytest.mark.usefixtures("source")
-def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, command, given):
+def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, subtests):
     asked = []
 
     def load(preset="default", *, device="cpu"):
@@ -762,10 +739,23 @@ def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, c
 
     monkeypatch.setattr(Redrummer, "load", load)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    batch._models.cache_clear()
-    result = redrum(*f"{command} {given}".split())
-    assert result.exit_code == 1, result.output
-    assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
+    cases = [
+        f"render loop.wav --rhythm {RHYTHM}",
+        f"batch loop.wav --rhythm {RHYTHM}",
+        "demo",
+        "transcribe loop.wav",
+        "separate loop.wav",
+        "extract loop.wav --out kit",
+        "rhythms add new loop.wav",
+    ]
+    for command in cases:
+        for given in ["", "--device cuda", "--device cpu"]:
+            with subtests.test(command=command, given=given):
+                asked.clear()
+                batch._models.cache_clear()
+                result = redrum(*f"{command} {given}".split())
+                assert result.exit_code == 1, result.output
+                assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
 
 
 @pytest.mark.parametrize("command", ["render", "transcribe"])
@@ -916,6 +906,7 @@ def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
     assert "--rhythm-bpm N" in added.stderr
 
 
+@pytest.mark.slow
 def test_drums_of_opposite_phase_are_heard_and_redrummed(write, loop):
     write("plain.wav", np.stack((loop[0], loop[0])))
     write("opposed.wav", np.stack((loop[0], -loop[0])))
@@ -986,14 +977,15 @@ def test_rhythms_show_draws_a_shuffle_in_triplets():
     assert "licence: CC0-1.0" in shown
 
 
-@pytest.mark.parametrize("info", list_rhythms(), ids=lambda info: info.name)
-def test_every_shipped_rhythm_can_be_drawn(info):
-    result = redrum("rhythms", "show", info.name)
-    assert result.exit_code == 0
-    n_bars = round(info.beats / info.beats_per_bar)
-    counts = [line for line in result.stdout.splitlines() if line.startswith(" " * 11 + "|")]
-    assert sum(line.count("|1") for line in counts) == n_bars
-    assert info.licence in result.stdout
+def test_every_shipped_rhythm_can_be_drawn(subtests):
+    for info in list_rhythms():
+        with subtests.test(info.name):
+            result = redrum("rhythms", "show", info.name)
+            assert result.exit_code == 0
+            n_bars = round(info.beats / info.beats_per_bar)
+            counts = [line for line in result.stdout.splitlines() if line.startswith(" " * 11 + "|")]
+            assert sum(line.count("|1") for line in counts) == n_bars
+            assert info.licence in result.stdout
 
 
 def test_rhythms_add_copies_and_never_replaces(here):
@@ -1036,6 +1028,7 @@ def test_presets_list_and_show():
     assert redrum("presets", "show", "nothing").exit_code == 1
 
 
+@pytest.mark.slow
 def test_an_exported_preset_is_imported_and_used_under_its_name(source, tmp_path, monkeypatch):
     shutil.copytree(load_preset("default").folder, "mine")
     toml = Path("mine/preset.toml")
@@ -1077,6 +1070,7 @@ def test_demo_pairs_every_loop_with_a_rhythm_of_another_performance():
     assert DEMO_RHYTHMS["acoustic-rock-135bpm"] != "rock-drive-135"
 
 
+@pytest.mark.slow
 def test_demo_runs_twice_and_replaces_only_its_own_files(here):
     folder = here / "redrummed" / "demo"
     folder.mkdir(parents=True)
@@ -1144,7 +1138,10 @@ def a_quick_kit(here, loop, line, monkeypatch):
 
 
 @pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize(
+    "line",
+    [pytest.param(line, marks=pytest.mark.slow) if "train kit" in line else line for line in COMMANDS],
+)
 def test_command_of_the_readme_works(line):
     result = redrum(*shlex.split(line)[1:])
     assert result.exit_code == 0, result.output

@@ -373,9 +373,8 @@ def test_a_clip_with_hardly_any_markers_plays_at_its_own_speed(tmp_path, loop, m
 # Pads
 
 
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
+def test_what_a_pad_plays_is_in_its_name(subtests):
+    cases = [
         ("Kick 808", 36),
         ("BD-1", 36),
         ("Bass Drum", 36),
@@ -398,10 +397,10 @@ def test_a_clip_with_hardly_any_markers_plays_at_its_own_speed(tmp_path, loop, m
         ("Custom FX", None),
         ("Stride", None),
         ("", None),
-    ],
-)
-def test_what_a_pad_plays_is_in_its_name(name, number):
-    assert pad_numbers(((60, name),)).get(60) == number
+    ]
+    for name, number in cases:
+        with subtests.test(name=name, number=number):
+            assert pad_numbers(((60, name),)).get(60) == number
 
 
 # `redrum batch SET.als`

@@ -361,9 +361,9 @@ def test_another_set_gets_nothing(live, loop, write_wav, clicks):
 
 def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks, monkeypatch):
     world = live(("drums", [audio(loop, is_detail=True)], {}))
-    session = LiveSession.connect("clips", timeout_s=2.0)
+    session = LiveSession.connect("clips", timeout_s=1.0)
     job = session.collect()
-    world.control("freeze", 6.0)
+    world.control("freeze", 2.5)
     with pytest.raises(LiveLost, match="stopped answering"):  # before it was told of a take
         session.write_back(job, takes_of(job, write_wav, clicks))
     assert world.tracks_after() == world.before
@@ -371,7 +371,7 @@ def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks, 
     answer = session._answer
 
     def freeze(connection, request):
-        world.control("freeze", 6.0)
+        world.control("freeze", 2.5)
         return answer(connection, request)
 
     monkeypatch.setattr(session, "_answer", freeze)

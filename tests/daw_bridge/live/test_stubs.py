@@ -69,18 +69,19 @@ def classes():
             yield from (inner for inner in vars(value).values() if isinstance(inner, type))
 
 
-@pytest.mark.parametrize("stood_in", list(classes()), ids=lambda kind: kind.__qualname__)
-def test_the_stand_in_has_only_what_live_has(stubs, stood_in):
-    names = stood_in.__qualname__.split(".")
-    told = members(stubs, HOME_OF.get(names[0], names[0]), *names)
-    assert names == ["MidiNote"] or told["_live_ptr"][0] == "property"
-    for name in stood_in.READ:
-        assert told[name][0] in ("property", "settable"), name
-    for name in stood_in.WRITE:
-        assert told[name][0] == "settable", name
-    for name, value in vars(stood_in).items():
-        if callable(value) and not name.startswith("_") and not isinstance(value, type):
-            assert told[name] == ("method", value.__code__.co_argcount - 1), name
+def test_the_stand_in_has_only_what_live_has(stubs, subtests):
+    for stood_in in classes():
+        with subtests.test(stood_in=stood_in):
+            names = stood_in.__qualname__.split(".")
+            told = members(stubs, HOME_OF.get(names[0], names[0]), *names)
+            assert names == ["MidiNote"] or told["_live_ptr"][0] == "property"
+            for name in stood_in.READ:
+                assert told[name][0] in ("property", "settable"), name
+            for name in stood_in.WRITE:
+                assert told[name][0] == "settable", name
+            for name, value in vars(stood_in).items():
+                if callable(value) and not name.startswith("_") and not isinstance(value, type):
+                    assert told[name] == ("method", value.__code__.co_argcount - 1), name
 
 
 def test_a_warp_marker_is_made_as_live_makes_it(stubs):
@@ -106,25 +107,38 @@ def test_the_script_uses_only_what_the_stand_in_has():
         assert used <= known | own | builtin, path.name
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_script_is_python_of_live_11(path):
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text, feature_version=(3, 7))
-    assert "from __future__ import annotations" in text  # types of later Pythons are never looked at
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
-            if isinstance(node, ast.ImportFrom) and node.level:
-                continue
-            assert all(name.partition(".")[0] in {*sys.stdlib_module_names, "Live"} for name in names), names
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called.rpartition(".")[2] not in ("removeprefix", "removesuffix", "cache", "prod"), called
-            assert not any(keyword.arg == "strict" for keyword in node.keywords)
-    annotations = [getattr(node, part, None) for node in ast.walk(tree) for part in ("annotation", "returns")]
-    typed = {id(node) for part in annotations if part is not None for node in ast.walk(part)}
-    unions = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)]
-    assert all(id(node) in typed or "os.O_" in ast.unparse(node) for node in unions)
+def test_the_script_is_python_of_live_11(subtests):
+    for path in FILES:
+        with subtests.test(path=path):
+            text = path.read_text(encoding="utf-8")
+            tree = ast.parse(text, feature_version=(3, 7))
+            assert "from __future__ import annotations" in text  # types of later Pythons are never looked at
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    names = (
+                        [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+                    )
+                    if isinstance(node, ast.ImportFrom) and node.level:
+                        continue
+                    assert all(
+                        name.partition(".")[0] in {*sys.stdlib_module_names, "Live"} for name in names
+                    ), names
+                if isinstance(node, ast.Call):
+                    called = ast.unparse(node.func)
+                    assert called.rpartition(".")[2] not in ("removeprefix", "removesuffix", "cache", "prod"), (
+                        called
+                    )
+                    assert not any(keyword.arg == "strict" for keyword in node.keywords)
+            annotations = [
+                getattr(node, part, None) for node in ast.walk(tree) for part in ("annotation", "returns")
+            ]
+            typed = {id(node) for part in annotations if part is not None for node in ast.walk(part)}
+            unions = [
+                node
+                for node in ast.walk(tree)
+                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
+            ]
+            assert all(id(node) in typed or "os.O_" in ast.unparse(node) for node in unions)
 
 
 @pytest.mark.parametrize("path", [REAPER / "actions" / "redrum_server.py", REAPER / "inside.py"])

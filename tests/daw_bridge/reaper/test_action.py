@@ -626,7 +626,7 @@ def test_the_stand_in_refuses_what_reaper_does_not_have(reaper):
 
 
 def test_shapes_are_those_of_reaper(worlds):
-    table = Path(__file__).parents[1] / "reascript_shapes.csv".read_text(encoding="utf-8")
+    table = (Path(__file__).parents[1] / "reascript_shapes.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(table.splitlines())
     shapes = {row["function"]: row for row in rows}
     lua = worlds("action", []).lua

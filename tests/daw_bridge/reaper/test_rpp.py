@@ -325,7 +325,6 @@ def test_a_broken_midi_event_is_named(project):
         open_project(project(MIDI.replace(b"E 0 90 24 64", b"E 0 90 zz 64"))).collect()
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.text(
         st.characters(codec="utf-8", exclude_characters="\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=20

@@ -375,7 +375,7 @@ def hangs_up(link, sent):
     sent.append(link.recv(999))
 
 
-@pytest.mark.parametrize("talk", [drips, repeats, hangs_up])
+@pytest.mark.parametrize("talk", [drips, pytest.param(repeats, marks=pytest.mark.slow), hangs_up])
 def test_a_stranger_in_a_helpers_place_gets_no_job(studio, squatter, talk):
     squat, sent = squatter
     squat(talk)

@@ -68,7 +68,7 @@ class Knowing:
     def infer(self, audio):
         return None
 
-    def events(self, activations):
+    def events(self, activations, *, sensitivity=None):
         return self._events
 
 
@@ -195,7 +195,7 @@ class Told:
             probability[CLASSES.index(event.drum_class), frame] = 1.0
         return Activations(probability, probability, 0 * probability, probability[:1])
 
-    def events(self, activations):
+    def events(self, activations, *, sensitivity=None):
         return self._events
 
 
@@ -408,6 +408,7 @@ def test_a_run_has_all_rows(bench):
     assert "redrum bench --data PACK --items 1 --seed 0" in table
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     scored = []
 
@@ -479,6 +480,7 @@ def test_code_is_what_a_module_imports(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_path, monkeypatch):
     tree = tmp_path / "tree"
     for package in ("transform", "training", "daw_bridge"):
@@ -520,6 +522,7 @@ def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_pat
         path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
     scored = []
 
@@ -581,6 +584,7 @@ def test_impossible_settings_are_a_sentence():
         BenchSettings(n_pairs=0)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_process_alone():
     with Recording.open(demo_recordings()[0].path) as recording:
         samples = recording.read(0, 5 * recording.sample_rate)[0]

@@ -20,9 +20,8 @@ def report_of(found, name):
     return str(next(report for report in found.files if report.name == name))
 
 
-@pytest.mark.parametrize(
-    ("name", "drum_class", "articulation"),
-    [
+def test_names_say_what_is_hit(subtests):
+    cases = [
         ("KD_1.wav", "KD", ""),
         ("BassDrum22.wav", "KD", ""),
         ("01 Bass Drum soft.flac", "KD", ""),
@@ -44,10 +43,10 @@ def report_of(found, name):
         ("recordings/kick song.wav", "recording", ""),
         ("Snare Takes/03.wav", "SD", ""),
         ("Größe/Kick Ä.wav", "KD", ""),
-    ],
-)
-def test_names_say_what_is_hit(name, drum_class, articulation):
-    assert classified(name) == (drum_class, articulation, "")
+    ]
+    for name, drum_class, articulation in cases:
+        with subtests.test(name=name, drum_class=drum_class, articulation=articulation):
+            assert classified(name) == (drum_class, articulation, "")
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,7 @@ def test_a_batch_has_other_frames_of_its_banks_each_time(maker, source):
     assert pairs.recoverable is None
 
 
+@pytest.mark.slow
 def test_what_is_known_of_targets_is_mixed(maker, source):
     recipes = source.draw(40, np.random.default_rng(1))
     known = maker.make(recipes, recipes, np.random.default_rng(2)).target.has_activations

@@ -9,9 +9,8 @@ from training.data.split import (
 )
 
 
-@pytest.mark.parametrize(
-    ("kit", "tier", "side"),
-    [
+def test_side_of_a_kit(subtests):
+    cases = [
         ("muldjord-1", "A", "train"),
         ("fluidr3-standard", "A", "train"),
         ("frankensnare-3", "A", "train"),
@@ -40,10 +39,10 @@ from training.data.split import (
         ("someones-own", "A", "train"),
         ("someones-own", "B", "unused"),
         ("someones-own", "", "unused"),
-    ],
-)
-def test_side_of_a_kit(kit, tier, side):
-    assert split_of_kit(kit, tier) == side
+    ]
+    for kit, tier, side in cases:
+        with subtests.test(kit=kit, tier=tier, side=side):
+            assert split_of_kit(kit, tier) == side
 
 
 @pytest.mark.parametrize("tier", ["A", "B"])
@@ -56,9 +55,8 @@ def test_a_family_is_never_divided(tier):
         assert len(sides) == 1, family
 
 
-@pytest.mark.parametrize(
-    ("kits", "sides"),
-    [
+def test_kits_that_share_recordings_are_one_family_on_one_side(subtests):
+    cases = [
         (
             "tr808-fischer boochi-808 mercury-808 fluidr3-tr808 h2-tr808emu dsyn-tr808 freepats-drum000",
             {"test"},
@@ -69,13 +67,13 @@ def test_a_family_is_never_divided(tier):
         ("gogodze-close gogodze-room", {"train"}),
         ("virtuosity-jazz virtuosity-funk", {"train"}),
         ("muldjord-close muldjord-room", {"train"}),
-    ],
-)
-def test_kits_that_share_recordings_are_one_family_on_one_side(kits, sides):
-    names = kits.split()
-    assert len({recording_family(name) for name in names}) == 1
-    tier = "A" if sides == {"train"} else "B"
-    assert {split_of_kit(name, tier) for name in names} == sides
+    ]
+    for kits, sides in cases:
+        with subtests.test(kits=kits, sides=sides):
+            names = kits.split()
+            assert len({recording_family(name) for name in names}) == 1
+            tier = "A" if sides == {"train"} else "B"
+            assert {split_of_kit(name, tier) for name in names} == sides
 
 
 def test_copies_of_a_machine_do_not_train_whatever_their_licence():
@@ -93,20 +91,19 @@ def test_the_test_side_of_0_1_0_is_known():
     assert not any(was_tested_in_0_1_0(kit) for kit in ("salamander", "tr808-fischer", "millo-1", "muldjord-1"))
 
 
-@pytest.mark.parametrize(
-    ("performer", "tier", "sides"),
-    [
+def test_drummers_are_whole_and_styles_of_tier_b_halved(subtests):
+    cases = [
         ("drummer1", "A", {"train"}),
         ("drummer7", "A", {"train"}),
         ("drummer2", "A", {"validate"}),
         ("drummer4", "A", {"validate"}),
         ("drummer9", "A", {"test"}),
         ("", "B", {"validate", "test"}),
-    ],
-)
-def test_drummers_are_whole_and_styles_of_tier_b_halved(performer, tier, sides):
-    styles = [f"style{i}" for i in range(40)]
-    assert {split_of_rhythm(performer=performer, style=s, tier=tier) for s in styles} == sides
+    ]
+    for performer, tier, sides in cases:
+        with subtests.test(performer=performer, tier=tier, sides=sides):
+            styles = [f"style{i}" for i in range(40)]
+            assert {split_of_rhythm(performer=performer, style=s, tier=tier) for s in styles} == sides
 
 
 def test_a_style_of_tier_b_is_on_one_side():

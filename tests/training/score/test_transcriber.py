@@ -2,6 +2,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import pytest
 import torch
 
 from training.data.rhythms import Stroke
@@ -18,6 +19,7 @@ def test_what_rings_in_from_before_a_recording_is_no_event_of_it():
     assert [e.onset_s for e in as_events(recipe, np.arange(6) == 4)] == [0.4]
 
 
+@pytest.mark.slow
 def test_kits_that_join_the_test_side_leave_the_row_of_the_older_ones_as_it_was(bench_pack, kit):
     torch.manual_seed(0)
     net = TranscriberNet(TranscriberConfig(widths=(4, 4, 8, 8), d_model=16, dilations=(1,))).eval()

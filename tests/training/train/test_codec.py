@@ -67,6 +67,7 @@ def same(one, other):
     return one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL, SMALL_PAPER], ids=["hires", "paper"])
 def test_a_resumed_run_is_the_same_run_in_both_phases(tiny_pack, settings, tmp_path, stop_after, model):
     made = settings(model=model, steps=6, batch=2)
@@ -116,6 +117,7 @@ def test_rates_warm_up_fall_and_begin_again(new_run):
     assert rates == pytest.approx([2e-4, 1.1e-4, 2e-5], rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_batch(new_run):
     larger = replace(SMALL, widths=(16, 16, 24, 24, 32), generator_widths=(32, 24), n_latents=16)
     run = new_run(steps=400, adversarial=0.0, learning_rate=1e-2, model=larger)
@@ -202,6 +204,7 @@ def test_silence_and_unknown_onsets_are_learnt_from(new_run):
     assert all(p.isfinite().all() for p in run.net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_latents(tiny_pack, settings, tmp_path):
     train_codec(tiny_pack, tmp_path, settings(steps=4, validate_every=2))
@@ -322,6 +325,7 @@ def test_the_papers_codec_makes_a_preset_the_papers(tiny_pack, settings, tmp_pat
     assert load_preset(preset).configuration == "paper"
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path):
     paths = export_codec(train_codec(tiny_pack, tmp_path / "run", settings(steps=4)), tmp_path / "preset")
     preset = load_preset(tmp_path / "preset")
@@ -340,6 +344,7 @@ def test_a_run_may_begin_with_a_presets_weights(tiny_pack, settings, tmp_path):
         train_codec(tiny_pack, tmp_path / "other", settings(model=SMALL_PAPER), begin=preset)
 
 
+@pytest.mark.slow
 def test_phase_b_alone_leaves_a_presets_encoder_and_so_its_transformer(tiny_pack, settings, tmp_path):
     alone = settings(steps=2, adversarial=1.0)
     with pytest.raises(SettingsError, match="phase B alone needs a trained encoder"):

@@ -64,6 +64,7 @@ def test_silence_is_judged(nets):
     assert silence.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_discriminators_learn_to_tell(nets):
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.AdamW(nets.parameters(), 3e-3)

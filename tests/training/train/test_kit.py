@@ -161,6 +161,7 @@ def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
     assert gain.cells() == {"before": "3.00 dB", "after": "1.50 dB", "lower by": "50% (50% to 50%)"}
 
 
+@pytest.mark.slow
 def test_fifty_steps_on_a_few_pieces_bring_held_out_hits_nearer(base, folder):
     material = Material.of(read_kit_folder(folder), 0)
     settings = settings_of(learning_rate=1e-2, general=0.0, batch=4)
@@ -173,6 +174,7 @@ def test_fifty_steps_on_a_few_pieces_bring_held_out_hits_nearer(base, folder):
     assert after < 0.7 * before
 
 
+@pytest.mark.slow
 def test_the_preset_holds_the_base_its_own_generator_and_both_scores(
     base, folder, tmp_path, users, monkeypatch
 ):
@@ -269,6 +271,7 @@ def test_a_resumed_run_is_the_same_run(base, folder, tmp_path, monkeypatch):
         assert all(torch.equal(value, whole[name][key]) for key, value in parts[name].items())
 
 
+@pytest.mark.slow
 def test_minutes_are_those_of_the_whole_run_and_the_rate_falls_over_them(base, folder, tmp_path, stops):
     found, settings = read_kit_folder(folder), settings_of(steps=1000, learning_rate=1.0, last_rate=0.1)
     rates = []
@@ -304,6 +307,7 @@ def test_a_run_is_resumed_with_its_own_sounds_and_preset_only(base, folder, tmp_
         train_kit(found, other, tmp_path / "run", settings, resume=True)
 
 
+@pytest.mark.slow
 def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeypatch, write_untrained):
     base = Base.load(write_untrained(tmp_path / "base", with_rhythm=True))
     found, settings = read_kit_folder(folder), settings_of(steps=2)
@@ -400,6 +404,7 @@ def command(monkeypatch):
     return lambda *args: CliRunner().invoke(app, ["kit", *map(str, args)])
 
 
+@pytest.mark.slow
 def test_the_command_goes_from_a_folder_to_a_preset_and_never_replaces_it(command, base, folder, users, hit):
     soundfile.write(folder / "bongo.wav", hit("TT", 9), 44_100)
     args = (folder, "--preset", base.preset.folder, "--device", "cpu", "--steps", 2)

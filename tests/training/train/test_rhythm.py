@@ -12,7 +12,6 @@ from training.data.pack import load_pack
 from training.data.rhythm_pairs import PairSettings, folded
 from training.data.synthesis import SynthesisSettings
 from training.train import rhythm as module
-from training.train.codec import CodecTraining, export_codec, train_codec
 from training.train.reports import read_log
 from training.train.rhythm import (
     attention_accuracy,
@@ -43,32 +42,10 @@ SMALL_PAPER = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10,
 LENGTH = 24_576  # 48 frames of 512 samples, 12 of 2048
 
 
-def preset_of(codec, tiny_pack, small_training, folder):
-    """Return a preset's folder with a transcriber and a codec that have learnt next to nothing."""
-    from training.data.segments import SegmentSettings
-
-    export_transcriber(
-        train_transcriber(tiny_pack, folder / "ears", small_training(steps=1)), folder / "preset"
-    )
-    settings = CodecTraining(
-        steps=2,
-        batch=1,
-        warm_up=1,
-        n_validation=1,
-        pool_size=1,
-        adversarial=0.0,
-        pieces=SegmentSettings(n_samples=8192),
-        synthesis=SynthesisSettings(n_samples=22_050),
-        model=codec,
-    )
-    export_codec(train_codec(tiny_pack, folder / "codec", settings), folder / "preset")
-    return folder / "preset"
-
-
 @pytest.fixture(scope="module")
-def presets(tiny_pack, small_training, tmp_path_factory):
+def presets(write_untrained, tmp_path_factory):
     return {
-        name: preset_of(codec, tiny_pack, small_training, tmp_path_factory.mktemp(name))
+        name: write_untrained(tmp_path_factory.mktemp(name), codec=codec).folder
         for name, codec in (("hires", SMALL), ("paper", SMALL_PAPER))
     }
 
@@ -118,6 +95,7 @@ def same(one, other):
     return one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hires", "paper"])
 def test_a_resumed_run_is_the_same_run(tiny_pack, trained, tmp_path, stop_after, name):
     made = settings_of(trained[name], steps=4, n_validation=1)
@@ -354,6 +332,7 @@ def test_heads_that_differ_and_choose_cost_nothing():
     assert terms["diversity"].item() == pytest.approx(math.log(4), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_curves")
 def test_validation_writes_scores_samples_and_pictures(tiny_pack, trained, tmp_path):
     made = settings_of(trained["hires"], steps=4, validate_every=2)
@@ -451,6 +430,7 @@ def test_the_command_trains_and_exports(data_folder, presets, tmp_path, monkeypa
     assert "rhythm.pt exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_with_the_presets_transformer(
     data_folder, presets, tiny_pack, trained, tmp_path, monkeypatch
 ):

@@ -90,6 +90,7 @@ def test_the_loss_is_the_energy_of_the_spectra_left_over(sines):
     assert float(separation_loss(masks, batch, noise_alone)) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_batch(tiny_pack, guide, settings):
     made = settings(steps=60, learning_rate=1e-2, model=SeparatorConfig(widths=(8, 8, 16), d_model=32))
     run = module._Run(tiny_pack, made, load_transcriber(guide), torch.device("cpu"))
@@ -110,6 +111,7 @@ def test_a_batch_holds_what_was_mixed(tiny_pack, guide, settings):
     assert not torch.equal(same.features, run.batch_of(4).features)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tiny_pack, guide, settings, tmp_path, stop_after):
     train_separator(tiny_pack, tmp_path / "whole", settings(), transcriber=guide)
     train_separator(tiny_pack, tmp_path / "parts", settings(), transcriber=guide, **stop_after(4))

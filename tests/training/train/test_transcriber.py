@@ -159,6 +159,7 @@ def test_the_network_learns_a_batch(tiny_pack, small_training):
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_curves")
 def test_a_resumed_run_is_the_same_run(tiny_pack, small_training, tmp_path, stop_after):
     settings = small_training(validate_every=5)
@@ -318,6 +319,7 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 
 
+@pytest.mark.slow
 def test_training_runs_on_a_bare_machine(data_folder, tmp_path, root):
     write_pack(data_folder, tmp_path / "pack")
     result = subprocess.run(

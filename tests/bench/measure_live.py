@@ -1,4 +1,4 @@
-"""Measure how long Live waits for Redrum, in the stand-in: `python -m tests.daw_bridge.measure_live`.
+"""Measure how long Live waits for Redrum, in the stand-in: `python -m tests.bench.measure_live`.
 
 A set of 100 clips on 10 tracks, 90 of audio with 64 warp markers each and 10 of MIDI with 2000 notes each, is
 gathered, and 90 takes are written, three times. The stand-in ticks every 100 ms, as Live does. The best of the

@@ -1,4 +1,4 @@
-"""Measure what a user of REAPER waits for, on the stand-in: `python tests/daw_bridge/bench_reaper.py`.
+"""Measure what a user of REAPER waits for, on the stand-in: `python -m tests.bench.bench_reaper`.
 
 The first-use path is timed from `redrum reaper install` to a take in the project, in real processes: the one
 that installs, the action in Lua 5.4, and the one that the action starts, models and all. Then, with the models
@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from conftest import LuaWorld, ReaperWorld, audio, track
 
 from daw_bridge.reaper import running as reaper
 from daw_bridge.reaper import warm
 from daw_bridge.reaper.install import install
 from daw_bridge.reaper.job import JobFiles
 from daw_bridge.session import FinishedTake
+from tests.daw_bridge.conftest import LuaWorld, ReaperWorld, audio, track
 from transform.audio import Recording
 from transform.library import demo_recordings
 
