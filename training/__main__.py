@@ -169,12 +169,23 @@ def pack(
 
 
 @_stage()
-def transcriber(data: Data, out: Out, preset: Begin = None, *, common: StageOptions) -> None:
+def transcriber(
+    data: Data,
+    out: Out,
+    preset: Begin = None,
+    articulations: Annotated[
+        bool,
+        typer.Option("--articulations", help="Train what tells articulations apart, nothing else of --preset."),
+    ] = False,
+    *,
+    common: StageOptions,
+) -> None:
     """Train the transcriber: drum recording -> events of five classes."""
     from training.train.transcriber import WARM_LEARNING_RATE, TranscriberTraining
 
-    begin, rate = (None, None) if preset is None else (_preset(preset), WARM_LEARNING_RATE)
-    settings = TranscriberTraining(**common.settings(learning_rate=rate))
+    begin = None if preset is None else _preset(preset)
+    rate = None if begin is None or articulations else WARM_LEARNING_RATE
+    settings = TranscriberTraining(**common.settings(learning_rate=rate), articulations_alone=articulations)
     _train_transcriber(data, out, settings, common, begin=begin)
 
 

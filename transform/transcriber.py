@@ -35,6 +35,7 @@ ARTICULATIONS = ("open", "pedal", "sidestick", "ride")
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
 _PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
+_ARTICULATION_WIDTH = 64
 _SENSITIVITY = 2.0  # a threshold of .5 becomes .12 at 1 and .88 at -1
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
@@ -96,7 +97,14 @@ class TranscriberNet(nn.Module):
         )
         self.project = nn.Sequential(nn.Conv1d(w4 * (n_bands // 8), config.d_model, 1), nn.ReLU())
         self.temporal = nn.ModuleList(TemporalBlock(config.d_model, d, dropout=0.1) for d in config.dilations)
-        self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + len(config.articulations), 1)
+        self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + 1, 1)
+        self.articulation: nn.Module | None = None  # in place of the head's last output, openness
+        if len(config.articulations) > 1:
+            self.articulation = nn.Sequential(
+                nn.Conv1d(config.d_model, _ARTICULATION_WIDTH, 1),
+                nn.ReLU(),
+                nn.Conv1d(_ARTICULATION_WIDTH, len(config.articulations), 1),
+            )
 
     @property
     def reach_frames(self) -> int:
@@ -116,6 +124,8 @@ class TranscriberNet(nn.Module):
         for block in self.temporal:
             x = block(x)
         logits: Tensor = self.head(x)
+        if self.articulation is not None:
+            logits = torch.cat((logits[:, :-1], self.articulation(x)), dim=1)
         return logits
 
 

@@ -23,6 +23,7 @@ from training.data.pack import Pack
 from training.data.rhythms import Stroke
 from training.data.synthesis import audible_strokes, render_batch, render_stems
 from training.data.transcription import mask_bands
+from training.score.articulations import balanced_accuracies
 from training.score.transcriber import best_thresholds, count_matches, f_measures, make_recordings
 from training.train.evaluation_transcriber import EVALUATION_CONFIG, WEIGHTS_NAME, EvaluationNet
 from training.train.evaluation_transcriber import MODEL as EVALUATION
@@ -40,7 +41,13 @@ from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures
 from transform.presets import Preset
-from transform.transcriber import Transcriber, TranscriberConfig, TranscriberNet, load_transcriber
+from transform.transcriber import (
+    ARTICULATIONS,
+    Transcriber,
+    TranscriberConfig,
+    TranscriberNet,
+    load_transcriber,
+)
 from transform.weights import config_from_json
 
 _log = logging.getLogger(__name__)
@@ -57,7 +64,8 @@ class TranscriberTraining(RunSettings):
     masked: float = 0.6  # proportion of segments with some bands masked
     architecture: str = "transcriber"  # or "evaluation-transcriber"; also what the run's files are called
     kits: Literal["all", "odd"] = "all"  # odd: the half whose names' hashes are odd
-    model: TranscriberConfig = field(default_factory=TranscriberConfig)
+    articulations_alone: bool = False  # all but their head stays, to the bit
+    model: TranscriberConfig = field(default_factory=lambda: TranscriberConfig(articulations=ARTICULATIONS))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,15 +93,15 @@ def evaluation_training(**changes: Any) -> TranscriberTraining:
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of a batch; shapes (B, 5, F), openness (B, F)."""
+    """The targets of a batch; shapes (B, 5, F), those of articulations (B, A, F)."""
 
     onset: Tensor
     weight: Tensor  # 0 where an event is too quiet to demand, and around grace notes
     velocity: Tensor
     offset: Tensor
     near: Tensor  # 1 where velocity and offset are demanded
-    openness: Tensor
-    is_hat: Tensor
+    articulation: Tensor  # 1 where a stroke is of it
+    is_told: Tensor  # 1 where it is known whether it is
 
 
 def make_targets(
@@ -103,7 +111,7 @@ def make_targets(
     shape = len(strokes), len(CLASSES), n_frames
     onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
     velocity, offset = np.zeros(shape), np.zeros(shape)
-    openness, is_hat = np.zeros((shape[0], n_frames)), np.zeros((shape[0], n_frames))
+    articulation, is_told = np.zeros((2, len(strokes), len(ARTICULATIONS), n_frames))
     for b, (events, is_audible) in enumerate(zip(strokes, audible, strict=True)):
         demanded = [bool(a) and not s.is_grace for s, a in zip(events, is_audible, strict=True)]
         # Last comes what must be found: it is demanded even beside an event that need not be.
@@ -123,16 +131,34 @@ def make_targets(
                     velocity[b, c, frame] = stroke.velocity
                     offset[b, c, frame] = position - frame
                     near[b, c, frame] = 1
-                    if c == 3 and stroke.articulation:
-                        openness[b, frame] = stroke.articulation == "open"
-                        is_hat[b, frame] = 1
+                    for a, truth in _articulations(stroke).items():
+                        articulation[b, a, frame], is_told[b, a, frame] = truth, 1
             weight[b, c, max(0, middle - 1) : middle + 2] = 1
-    values = (onset, weight, velocity, offset, near, openness, is_hat)
+    values = (onset, weight, velocity, offset, near, articulation, is_told)
     return Targets(*(torch.from_numpy(v).float() for v in values))
 
 
+def _articulations(stroke: Stroke) -> dict[int, bool]:
+    """Return, by index in ARTICULATIONS, what a stroke says of each: nothing of those of other classes."""
+    known = {
+        "HH": {"open": stroke.articulation == "open", "pedal": stroke.articulation == "pedal"},
+        "SD": {"sidestick": stroke.articulation == "sidestick"},
+        "CY": {"ride": stroke.articulation in ("ride", "bell")},
+    }
+    if stroke.drum_class not in known or (stroke.drum_class != "SD" and not stroke.articulation):
+        return {}
+    return {ARTICULATIONS.index(name): truth for name, truth in known[stroke.drum_class].items()}
+
+
+def articulation_loss(logits: Tensor, targets: Targets) -> Tensor:
+    """Return the mean cross-entropy of the articulations' logits (B, A, F), where they are known."""
+    n = logits.shape[1]
+    loss = functional.binary_cross_entropy_with_logits(logits, targets.articulation[:, :n], reduction="none")
+    return (loss * targets.is_told[:, :n]).sum() / targets.is_told[:, :n].sum().clamp_min(1)
+
+
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
-    """Return the loss of logits (B, 16, F): weighted cross-entropy of onsets, L1 of velocity and offset."""
+    """Return the loss of logits (B, 15 + A, F): of onsets, velocity, offset and articulation."""
     n = len(CLASSES)
     onset = functional.binary_cross_entropy_with_logits(logits[:, :n], targets.onset, reduction="none")
     loss = (onset * targets.weight).sum() / targets.weight.sum().clamp_min(1) * 20
@@ -141,8 +167,7 @@ def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTr
     offset = functional.smooth_l1_loss(logits[:, 2 * n : 3 * n], targets.offset, reduction="none", beta=0.2)
     loss = loss + settings.velocity_weight * velocity.sum() / n_near
     loss = loss + settings.offset_weight * (offset * targets.near).sum() / n_near
-    openness = functional.binary_cross_entropy_with_logits(logits[:, 3 * n], targets.openness, reduction="none")
-    return loss + 0.1 * (openness * targets.is_hat).sum() / targets.is_hat.sum().clamp_min(1)
+    return loss + 0.1 * articulation_loss(logits[:, 3 * n :], targets)
 
 
 def train_transcriber(
@@ -179,6 +204,11 @@ class _Run(Run):
         torch.manual_seed(settings.seed)
         kits = _training_kits(pack, settings.kits)
         net = _NETS[settings.architecture](settings.model)
+        if settings.articulations_alone:
+            if begin is None or net.articulation is None:
+                raise SettingsError("articulations alone need a trained transcriber", hint="name one: --preset")
+            net.requires_grad_(False)
+            net.articulation.requires_grad_(True)
         super().__init__(settings.architecture, net, settings, device, kits=kits, pack=pack)
         self.features = DrumFeatures(settings.model.features).to(device)
         dynamics = settings.synthesis.velocity_exponent  # thresholds are chosen where ghost notes are as soft
@@ -192,11 +222,13 @@ class _Run(Run):
         """Load the weights of a preset's transcriber; the optimiser warms up anew."""
         path = preset.weights("transcriber")
         trained = load_transcriber(path)
-        if replace(trained.config, thresholds=self.settings.model.thresholds) != self.settings.model:
+        model = self.settings.model
+        if replace(trained.config, thresholds=model.thresholds, articulations=model.articulations) != model:
             raise CheckpointError(f"{path} is of another shape", hint="begin with another preset")
+        weights = self.net.state_dict() | trained.state_dict()  # one of 0.1.0 has no head of articulations
         for net in (self.net, self.average):
-            net.load_state_dict(trained.state_dict())
-        self.average.config = trained.config
+            net.load_state_dict(weights)
+        self.average.config = replace(model, thresholds=trained.config.thresholds)
 
     def make_batch(self, rng: np.random.Generator) -> tuple[Tensor, Targets]:
         recipes = self.synthesiser.draw(self.settings.batch, rng)
@@ -208,12 +240,18 @@ class _Run(Run):
 
     def loss_of(self, batch: tuple[Tensor, Targets]) -> Tensor:
         features, targets = batch
+        if self.settings.articulations_alone:
+            self.net.eval()  # no dropout, and the statistics of normalisation stay
         on_device = Targets(*(getattr(targets, name).to(self.device) for name in Targets.__dataclass_fields__))
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.net(features.contiguous(memory_format=torch.channels_last))
+        if self.settings.articulations_alone:
+            return articulation_loss(logits.float()[:, 3 * len(CLASSES) :], on_device)
         return transcription_loss(logits.float(), on_device, self.settings)
 
     def validate(self) -> dict[str, float]:
+        if self.settings.articulations_alone:
+            return balanced_accuracies(Transcriber(self.average), self.validation)
         thresholds = best_thresholds(Transcriber(self.average), self.validation)
         self.average.config = replace(self.average.config, thresholds=thresholds)
         return f_measures(count_matches(Transcriber(self.average), self.validation))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from training.train.transcriber import (
 from transform.errors import CheckpointError, SettingsError
 from transform.features import DrumFeatures, FeatureSettings
 from transform.presets import load_preset
-from transform.transcriber import TranscriberConfig, load_transcriber
+from transform.transcriber import ARTICULATIONS, TranscriberConfig, load_transcriber
 
 
 def targets_of(*strokes, audible=None, n_frames=20):
@@ -40,8 +41,14 @@ def test_a_stroke_is_a_triangle_around_its_onset():
     assert targets.velocity[0, 1, 9:12].tolist() == pytest.approx([0.6] * 3)
     assert torch.equal(targets.near, (targets.onset > 0).float())
     assert targets.weight.all()
-    assert targets.is_hat[0].nonzero()[:, 0].tolist() == [4, 5, 6]
-    assert targets.openness[0, 4:7].all()
+    is_told = {name: targets.is_told[0, a].nonzero()[:, 0].tolist() for a, name in enumerate(ARTICULATIONS)}
+    assert is_told == {"open": [4, 5, 6], "pedal": [4, 5, 6], "sidestick": [9, 10, 11], "ride": []}
+    assert targets.articulation[0].nonzero().tolist() == [[0, 4], [0, 5], [0, 6]]
+    cymbals = targets_of(
+        Stroke(0.05, "CY", "ride", 0.5), Stroke(0.1, "CY", "crash", 0.5), Stroke(0.15, "CY", "", 0.5)
+    )
+    assert cymbals.is_told[0, 3].nonzero()[:, 0].tolist() == [4, 5, 6, 9, 10, 11]
+    assert cymbals.articulation[0, 3].nonzero()[:, 0].tolist() == [4, 5, 6]
 
 
 def test_what_need_not_be_found_weighs_nothing():
@@ -122,7 +129,7 @@ def test_loss_is_least_for_the_truth(small_training):
 
     def loss(onset):
         columns = (torch.logit(onset, 1e-4), torch.logit(targets.velocity, 1e-4), targets.offset)
-        logits = torch.cat((*columns, torch.logit(targets.openness, 1e-4)[:, None]), dim=1)
+        logits = torch.cat((*columns, torch.logit(targets.articulation, 1e-4)), dim=1)
         return transcription_loss(logits, targets, settings)
 
     truth = loss(targets.onset)
@@ -133,21 +140,44 @@ def test_loss_is_least_for_the_truth(small_training):
     assert loss(targets.onset) == loss(1 - targets.onset)
 
 
-def test_velocity_place_and_openness_count_by_their_weights(small_training):
-    targets = targets_of(Stroke(0.1025, "SD", "", 0.6), Stroke(0.05, "HH", "open", 0.3))
+def test_velocity_place_and_articulation_count_by_their_weights(small_training):
+    targets = targets_of(Stroke(0.1025, "KD", "", 0.6), Stroke(0.05, "HH", "open", 0.3))
     settings = small_training(velocity_weight=3.0, offset_weight=5.0)
     velocity = torch.where(targets.near > 0, targets.velocity, 0.5)
 
-    def loss(velocity_error=0.0, offset_error=0.0, open_logit=20.0):
+    def loss(velocity_error=0.0, offset_error=0.0, open_logit=20.0, pedal_logit=-20.0):
         columns = (torch.logit(targets.onset, 1e-4), torch.logit(velocity + velocity_error))
-        hat = torch.full_like(targets.openness, open_logit)[:, None]
+        hat = torch.zeros_like(targets.articulation)
+        hat[:, 0], hat[:, 1] = open_logit, pedal_logit
         logits = torch.cat((*columns, targets.offset + offset_error, hat), dim=1)
         return float(transcription_loss(logits, targets, settings))
 
     truth = loss()
     assert loss(velocity_error=0.1) - truth == pytest.approx(3.0 * 0.1, abs=1e-4)
     assert loss(offset_error=0.5) - truth == pytest.approx(5.0 * (0.5 - 0.2 / 2), abs=1e-4)
-    assert loss(open_logit=0.0) - truth == pytest.approx(0.1 * np.log(2), abs=1e-4)
+    assert loss(open_logit=0.0) - truth == pytest.approx(0.1 * np.log(2) / 2, abs=1e-4)
+    assert loss(open_logit=0.0, pedal_logit=0.0) - truth == pytest.approx(0.1 * np.log(2), abs=1e-4)
+
+
+def test_articulations_are_learned_alone_and_all_else_stays(tiny_pack, small_training, tmp_path):
+    old = small_training(steps=1)
+    folder = tmp_path / "preset"
+    export_transcriber(train_transcriber(tiny_pack, tmp_path / "old", old), folder)
+    before = load_transcriber(folder / "transcriber.safetensors")
+    model = replace(old.model, articulations=ARTICULATIONS)
+    settings = small_training(steps=3, articulations_alone=True, model=model)
+    checkpoint = train_transcriber(tiny_pack, tmp_path / "new", settings, begin=load_preset(folder))
+    state = torch.load(checkpoint)
+    for name, value in before.state_dict().items():
+        assert torch.equal(state["average"][name], value), name
+        assert torch.equal(state["net"][name], value), name
+    assert set(state["net"]) - set(before.state_dict()) == {
+        f"articulation.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+    }
+    assert json.loads(state["config"])["thresholds"] == list(before.config.thresholds)
+    assert json.loads(state["config"])["articulations"] == list(ARTICULATIONS)
+    with pytest.raises(SettingsError, match="articulations alone need a trained transcriber"):
+        train_transcriber(tiny_pack, tmp_path / "none", settings)
 
 
 def test_the_network_learns_a_batch(tiny_pack, small_training):
