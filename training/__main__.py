@@ -402,6 +402,43 @@ def _score_recordings(folder: Path, weights: Path) -> None:
 
 
 @app.command()
+def thresholds(
+    data: Data,
+    preset: Scored,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Annotated recordings, as of `score`: they choose, too."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write them into the preset and its card.")] = False,
+) -> None:
+    """Choose the transcriber's decision thresholds (docs/method.md, decision 21)."""
+    from training.score import thresholds as module
+    from training.score.scores import Counts, pooled
+    from training.train.transcriber import change_thresholds
+    from transform.transcriber import Transcriber
+
+    loaded = _preset(preset)
+    transcriber = Transcriber.load(loaded.weights("transcriber"))
+    tracks = module.tracks_of(transcriber, recordings) if recordings else {}
+    chosen = module.choose_thresholds(transcriber, _pack(data), tracks)
+    typer.echo(chosen.sentence())
+    for what, values in (
+        ("as they were", transcriber.config.thresholds),
+        ("by synthetic recordings", chosen.synthetic),
+        ("as chosen", chosen.values),
+    ):
+        if tracks:
+            scores = module.score_tracks(transcriber, values, list(tracks.values()))
+            f = sum((pooled(score.counts) for score in scores), Counts()).f_measure
+            typer.echo(f"{what}: {values}, pooled F of the annotated recordings {f:.3f}")
+    if tracks:
+        f = module.left_out_f(transcriber, chosen, list(tracks.values()))
+        typer.echo(f"each recording with what the others chose: {f:.3f}")
+    if write:
+        change_thresholds(loaded, chosen.values, chosen.sentence())
+
+
+@app.command()
 def score_separator(
     data: Data,
     preset: Scored,

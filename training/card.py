@@ -82,6 +82,13 @@ def describe_model(folder: Path, model: str, *, weights: Path, parameters: int, 
     _write(folder, preset)
 
 
+def note_thresholds(folder: Path, sentence: str) -> None:
+    """Write into `preset.toml` what chose the transcriber's thresholds, and the card anew."""
+    preset = _read(folder)
+    preset["data"]["transcriber-thresholds"] = sentence
+    _write(folder, preset)
+
+
 def note_configuration(folder: Path, configuration: str) -> None:
     """Write into `preset.toml` which configuration a preset's codec is of, and the card anew."""
     _write(folder, _read(folder) | {"configuration": configuration})
@@ -116,7 +123,8 @@ def card_of(preset: Mapping[str, Any]) -> str:
         lines += [f"## {model.capitalize()}", ""]
         lines += [f"{entry['parameters']:,} parameters, `{entry['file']}` (half precision on disk).", ""]
         lines += ["Trained with:", "", "```", str(entry.get("command", "not recorded")), "```", ""]
-        lines += [f"{data[model]}", ""] if model in data else []
+        for text in (model, f"{model}-thresholds"):
+            lines += [f"{data[text]}", ""] if text in data else []
         if model in preset["scores"]:
             lines += _score_lines(preset["scores"][model])
     if "limits" in data:

@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,8 +72,8 @@ class FolderScore:
         return sum(self.tracks.values(), NO_TRACK)
 
 
-def score_folder(transcriber: Transcriber, folder: Path) -> FolderScore:
-    """Return the scores of every recording of a folder that has annotations; the others are named.
+def annotated_files(folder: Path) -> list[Path]:
+    """Return the audio files of a folder, sorted.
 
     Raises:
         AudioError: the folder is missing or holds no audio file.
@@ -84,20 +85,17 @@ def score_folder(transcriber: Transcriber, folder: Path) -> FolderScore:
     audio = [path for path in files if path.suffix.lower() in _AUDIO_ENDINGS]
     if not audio:
         raise AudioError(f"{folder} holds no audio files", hint=f"{', '.join(_AUDIO_ENDINGS)} are read")
-    result = FolderScore()
-    stems = {path.stem for path in audio}
-    for path in files:
-        if path.suffix.lower() == ".csv" and path.stem not in stems:
-            result.left_out.append(AnnotationError(f"{path.name} has no audio file of its name beside it"))
-    for path in audio:
-        try:
-            result.tracks[path.name] = _score_file(transcriber, path)
-        except RedrumError as err:
-            result.left_out.append(err)
-    return result
+    return audio
 
 
-def _score_file(transcriber: Transcriber, path: Path) -> TrackScore:
+@contextmanager
+def open_annotated(path: Path) -> Iterator[tuple[Recording, list[Annotation]]]:
+    """Open an audio file, and yield it with the strokes of the CSV file beside it.
+
+    Raises:
+        AudioError: it cannot be read.
+        AnnotationError: its annotations are missing or wrong, or go on after its end.
+    """
     annotations = read_annotations(path.with_suffix(".csv"))
     with Recording.open(path) as recording:
         if annotations and annotations[-1].onset_s > recording.duration_s:
@@ -106,7 +104,29 @@ def _score_file(transcriber: Transcriber, path: Path) -> TrackScore:
                 f"but {path.name} is {recording.duration_s:.1f} s long",
                 hint="give onsets in seconds from the beginning of the file",
             )
-        return score_events(annotations, transcriber.events(transcriber.activations(recording)))
+        yield recording, annotations
+
+
+def score_folder(transcriber: Transcriber, folder: Path) -> FolderScore:
+    """Return the scores of every recording of a folder that has annotations; the others are named.
+
+    Raises:
+        AudioError: the folder is missing or holds no audio file.
+    """
+    audio = annotated_files(folder)
+    result = FolderScore()
+    stems = {path.stem for path in audio}
+    for path in sorted(folder.glob("[!.]*")):
+        if path.suffix.lower() == ".csv" and path.stem not in stems:
+            result.left_out.append(AnnotationError(f"{path.name} has no audio file of its name beside it"))
+    for path in audio:
+        try:
+            with open_annotated(path) as (recording, annotations):
+                events = transcriber.events(transcriber.activations(recording))
+            result.tracks[path.name] = score_events(annotations, events)
+        except RedrumError as err:
+            result.left_out.append(err)
+    return result
 
 
 def read_annotations(path: Path) -> list[Annotation]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.card import note_thresholds
 from training.data.kits import Kit, kits_of
 from training.data.pack import Pack
 from training.data.rhythms import Stroke
@@ -48,7 +49,7 @@ from transform.transcriber import (
     TranscriberNet,
     load_transcriber,
 )
-from transform.weights import config_from_json
+from transform.weights import config_from_json, read_weights
 
 _log = logging.getLogger(__name__)
 WARM_LEARNING_RATE = 7e-4  # of a run that begins with trained weights: run 2 of docs/training.md
@@ -268,6 +269,26 @@ def _training_kits(pack: Pack, which: Literal["all", "odd"]) -> list[Kit]:
     odd = [kit for kit in kits if hashlib.sha256(kit.name.encode()).digest()[0] % 2]
     _log.info("%d of %d training kits", len(odd), len(kits))
     return odd
+
+
+def change_thresholds(preset: Preset, thresholds: Sequence[float], why: str) -> None:
+    """Give a preset's transcriber other thresholds: its weights file and description are written anew.
+
+    Args:
+        preset: the preset; what it says of its scores is dropped.
+        thresholds: by class.
+        why: a sentence for the card.
+
+    Raises:
+        CheckpointError: the preset has no transcriber, or a damaged one.
+    """
+    path = preset.weights("transcriber")
+    metadata, weights = read_weights(path, hint="get the preset again")
+    net = load_transcriber(path)
+    net.config = replace(net.config, thresholds=tuple(thresholds))
+    state = {"average": weights, "step": metadata["step"]}
+    export_model(state, net, "transcriber", preset.folder, command=preset.models["transcriber"].command)
+    note_thresholds(preset.folder, why)
 
 
 def export_transcriber(checkpoint: Path, folder: Path) -> Path:

@@ -1,8 +1,8 @@
 import json
-from dataclasses import replace
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -1,0 +1,136 @@
+"""Decision thresholds of a transcriber, from synthetic recordings and, where they say enough, annotated ones.
+
+Source: docs/method.md, decision 21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from training.data.pack import Pack
+from training.data.synthesis import SynthesisSettings
+from training.score.recordings import (
+    Annotation,
+    TrackScore,
+    annotated_files,
+    open_annotated,
+    score_events,
+)
+from training.score.scores import Counts, pooled
+from training.score.transcriber import best_thresholds, make_recordings
+from transform.events import CLASSES
+from transform.transcriber import Activations, Transcriber
+
+FEWEST_STROKES = 50  # of a class, in all recordings together
+FEWEST_RECORDINGS = 3  # that hold the class
+SHRINKAGE = 50.0  # strokes for which the synthetic threshold counts
+_GRID = [round(float(t), 2) for t in np.arange(0.1, 0.91, 0.05)]
+_N_SYNTHETIC, _SEED = 96, 3
+
+Track = tuple[Sequence[Annotation], Activations]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The thresholds of each class, and what chose them."""
+
+    values: tuple[float, ...]
+    synthetic: tuple[float, ...]
+    n_strokes: Mapping[str, int]  # of the recordings, by class: those whose threshold they chose
+
+    def sentence(self) -> str:
+        """Return what a model card says of them."""
+        chosen = ", ".join(
+            f"{c} {value:.2f} ({synthetic:.2f} by synthetic recordings alone)"
+            if c in self.n_strokes
+            else f"{c} {value:.2f}"
+            for c, value, synthetic in zip(CLASSES, self.values, self.synthetic, strict=True)
+        )
+        own = ", ".join(f"{n} strokes of {c}" for c, n in self.n_strokes.items())
+        return f"Thresholds: {chosen}. Synthetic validation recordings chose them" + (
+            f", and, shrunk towards these, {own} in annotated recordings that nothing was trained on."
+            if own
+            else "."
+        )
+
+
+def tracks_of(transcriber: Transcriber, folder: Path) -> dict[str, Track]:
+    """Return the annotations and activations of each recording of a folder, by name.
+
+    Raises:
+        AudioError: the folder is missing, holds no audio file, or one that cannot be read.
+        AnnotationError: a recording lacks its annotations, or they are wrong.
+    """
+    found: dict[str, Track] = {}
+    for path in annotated_files(folder):
+        with open_annotated(path) as (recording, annotations):
+            found[path.name] = annotations, transcriber.activations(recording)
+    return found
+
+
+def choose_thresholds(transcriber: Transcriber, pack: Pack, tracks: Mapping[str, Track]) -> Thresholds:
+    """Return the thresholds that a transcriber should have; its own stay as they are.
+
+    Args:
+        transcriber: whose thresholds are chosen.
+        pack: its validation side makes the synthetic recordings, with ghost notes as soft as in training.
+        tracks: annotated recordings that nothing was trained on; none: synthetic ones alone choose.
+
+    Raises:
+        PackError: the pack lacks kits or rhythms of the validation side.
+    """
+    dynamics = SynthesisSettings().velocity_exponent
+    recordings = make_recordings(pack, "validate", n=_N_SYNTHETIC, seed=_SEED, velocity_exponent=dynamics)
+    before = transcriber.config
+    synthetic = best_thresholds(transcriber, recordings)
+    transcriber.config = before
+    return shrunk(transcriber, synthetic, list(tracks.values()))
+
+
+def shrunk(transcriber: Transcriber, synthetic: tuple[float, ...], tracks: Sequence[Track]) -> Thresholds:
+    """Return the thresholds that are best on tracks, shrunk towards synthetic ones where strokes are few.
+
+    A class with too few strokes, or in too few tracks, keeps the synthetic threshold.
+    """
+    values, n_strokes = list(synthetic), {}
+    for i, c in enumerate(CLASSES):
+        in_tracks = [n for n in (sum(a.drum_class == c for a in truth) for truth, _ in tracks) if n]
+        n = sum(in_tracks)
+        if n < FEWEST_STROKES or len(in_tracks) < FEWEST_RECORDINGS:
+            continue
+        best = max(_GRID, key=lambda t: _class_counts(transcriber, i, t, tracks).f_measure)
+        values[i] = round((n * best + SHRINKAGE * synthetic[i]) / (n + SHRINKAGE), 3)
+        n_strokes[c] = n
+    return Thresholds(tuple(values), synthetic, n_strokes)
+
+
+def score_tracks(
+    transcriber: Transcriber, thresholds: Sequence[float], tracks: Sequence[Track]
+) -> list[TrackScore]:
+    """Return the score of each track with some thresholds."""
+    before = transcriber.config
+    transcriber.config = replace(before, thresholds=tuple(thresholds))
+    scores = [score_events(truth, transcriber.events(activations)) for truth, activations in tracks]
+    transcriber.config = before
+    return scores
+
+
+def left_out_f(transcriber: Transcriber, chosen: Thresholds, tracks: Sequence[Track]) -> float:
+    """Return the pooled F, each track scored with what the others choose: a report, which chooses nothing."""
+    total = Counts()
+    for i, track in enumerate(tracks):
+        others = shrunk(transcriber, chosen.synthetic, [*tracks[:i], *tracks[i + 1 :]])
+        (score,) = score_tracks(transcriber, others.values, [track])
+        total += pooled(score.counts)
+    return total.f_measure
+
+
+def _class_counts(transcriber: Transcriber, c: int, threshold: float, tracks: Sequence[Track]) -> Counts:
+    values = [1.0] * len(CLASSES)
+    values[c] = threshold
+    scores = score_tracks(transcriber, values, tracks)
+    return sum((score.counts[CLASSES[c]] for score in scores), Counts())
