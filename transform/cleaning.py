@@ -1,4 +1,4 @@
-"""What makes a stretch of sound one clean hit: it only falls, it ends, and where it was cut it rings on."""
+"""What makes a region of sound one clean hit: it only falls, it ends, and where it was cut it rings on."""
 
 from __future__ import annotations
 

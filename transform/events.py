@@ -155,7 +155,7 @@ class TempoMap:
 class Rhythm:
     """Drum events over a length of time; it loops after `length_s`.
 
-    The events lie in [0, length_s) and are kept sorted by onset, then by class. `tempo_map` is None where the
+    The events lie in [0, length_s) and are sorted by onset, then by class. `tempo_map` is None where the
     tempo is not known, as in a recording without a tag.
     """
 
@@ -320,7 +320,7 @@ class Rhythm:
 def align(
     rhythm: Rhythm, *, mode: AlignMode, source_bpm: float | None, rhythm_bpm: float | None
 ) -> tuple[Rhythm, str]:
-    """Return the rhythm on the source's time, and one phrase that says how and why.
+    """Return the rhythm on the source's time, and one phrase on how and why.
 
     Args:
         mode: "seconds" keeps the rhythm's own time, "beats" plays it at the source's tempo, "auto" takes beats

@@ -116,13 +116,13 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
     """
     name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
+        raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
     if not is_name(name):
         raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
     rhythm = _inspect(path, name)
     target = user_folder() / "rhythms" / f"{name}.mid"
     if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
+        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
 
@@ -191,7 +191,7 @@ def _inspect(path: Path, name: str) -> RhythmInfo:
     if beats is None or bpm is None:
         raise RhythmError(
             f"the tempo of {path.name} is not known",
-            hint="add the recording that it was heard in: its tempo is estimated, or given with --rhythm-bpm N",
+            hint="add the recording that it is from: its tempo is estimated, or given with --rhythm-bpm N",
         )
     return RhythmInfo(
         name=name,

@@ -1,4 +1,4 @@
-"""A bank as a folder: one-shots that any sampler loads, an `.sfz` that says how to play them, and `kit.json`.
+"""A bank as a folder: one-shots that any sampler loads, an `.sfz` that plays them, and `kit.json`.
 
 A one-shot is a WAV file of one class, its attack `LEAD_S` after its beginning, at the level at which it was
 recorded. `kit.json` holds what is known of each, so that the folder can be loaded as a bank again.
@@ -22,7 +22,7 @@ from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import CLASS_NAMES, CLASSES
-from transform.files import appearing_folder, check_output_folder, read_bytes, sha256_of
+from transform.files import atomic_folder, check_output_folder, read_bytes, sha256_of
 from transform.hits import LEAD_S, Hit
 from transform.signal import BlockCache, Samples
 from transform.velocity import LEVEL_EXPONENT
@@ -62,7 +62,7 @@ class OneShot:
         return OPEN_HAT_KEY if self.is_open else KEYS[self.drum_class]
 
     def to_json(self) -> dict[str, object]:
-        """Return what `kit.json` and the command line say of it."""
+        """Return it as `kit.json` and the command line have it."""
         entry = asdict(self)
         return {"file": entry.pop("file"), "class": entry.pop("drum_class"), **entry}
 
@@ -127,14 +127,14 @@ def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite
     files = dict(_named_hits(bank))
     if not files:
         raise AudioError(
-            f"no drum of {name} is heard alone", hint="use a preset with a separator, or another recording"
+            f"no drum of {name} sounds alone", hint="use a preset with a separator, or another recording"
         )
     _, subtype = resolve_output(Path("a.wav"), fmt, None)
     peaks = {file: float(np.abs(bank.sound(hit)).max()) for file, hit in files.items()}
     gain = 1.0
     if subtype not in ("FLOAT", "DOUBLE"):
         gain = min(1.0, 0.9999 / max(peaks.values()))  # a hair below full scale, as a take is
-    with appearing_folder(folder, overwrite=overwrite) as temporary:
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
         one_shots = []
         for file, hit in files.items():
             sound = bank.sound(hit) * np.float32(gain)

@@ -29,7 +29,7 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
     """Return the sample at which the attack nearest to `around` begins.
 
     Near `around` the level over the 4 ms after a sample is compared with the 4 ms before it, for the sound and
-    for its first difference (which hears a hat through a ringing kick); where the ratio is largest, the attack
+    for its first difference (which shows a hat through a ringing kick); where the ratio is largest, the attack
     is the first sample that rises clearly above what came before.
 
     Args:
@@ -69,7 +69,7 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
 
 
 def refine_onsets(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events moved to the attacks that are heard, those that share an attack together."""
+    """Return the events moved to their attacks in the sound, those that share an attack together."""
     moved: list[DrumEvent] = []
     for group in groups(events, REACH_S):
         attack_s = attack_of(recording, group[0].onset_s) / recording.sample_rate

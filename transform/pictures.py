@@ -1,7 +1,7 @@
-"""Pictures of what was heard and made: a transcription, a take beside its source and rhythm, stems.
+"""Pictures of what was transcribed and made: a transcription, a take beside its source and rhythm, stems.
 
 Only matplotlib's objects are used, never pyplot: no window, no state that is shared with the caller. Every
-class has its lane, its colour and its own mark, so that a picture in grey says as much.
+class has its lane, its colour and its own mark, so that a picture in grey is as legible.
 """
 
 import math
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
-from transform.files import appearing
+from transform.files import atomic_file
 from transform.separator import StemReader
 from transform.signal import overlapping_blocks
 from transform.take import Take
@@ -26,7 +26,7 @@ from transform.transcriber import Activations
 
 LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
 
-# Okabe and Ito's colours: told apart by the colour-blind, and of different lightness.
+# Okabe and Ito's colours: distinct to the colour-blind, and of different lightness.
 _COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
 _LANES = CLASSES[::-1]  # from the top: the kick is the lowest
@@ -105,7 +105,7 @@ def plot_stems(
     _title(whole, f"{recording.name} and its stems", recording.duration_s)
     level = _band_levels(_mono(beginning))
     _draw_spectrogram(whole, level, events)
-    step = 10 * recording.sample_rate  # all channels of all stems are held for so long only
+    step = 10 * recording.sample_rate  # all channels of all stems are in memory for so long only
     parts = [
         stems.read(block.start, block.stop).mean(axis=1)
         for block in overlapping_blocks(beginning.n_samples, step)
@@ -159,7 +159,7 @@ def _finish(figure: Figure, shown_s: float) -> None:
 
 
 def _write(path: Path, figure: Figure, *, overwrite: bool) -> None:
-    with appearing(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
+    with atomic_file(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(temporary, format="png", metadata={"Software": None})
 

@@ -42,7 +42,7 @@ class ModelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A preset folder whose `preset.toml` has been read and checked; weights are checked when asked for."""
+    """A preset folder whose `preset.toml` has been read and checked; weights on request."""
 
     name: str
     folder: Path
@@ -187,7 +187,7 @@ class _Table:
             raise self.error(f"has no {self._where}{key}")
         # To Python, but not to the author of a preset, a bool is an int.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise self.error(f"says {self._where}{key} = {value!r}, which is no {kind.__name__}")
+            raise self.error(f"has {self._where}{key} = {value!r}, which is no {kind.__name__}")
         return value
 
     def tables(self, key: str) -> list[tuple[str, "_Table"]]:

@@ -123,7 +123,7 @@ class RenderSettings:
             "auto|seconds|beats", "auto: in beats where both tempi are known, else in seconds.", "auto"
         ),
     )
-    source_bpm: float | Literal["auto"] | None = field(  # None: what tag or file name say
+    source_bpm: float | Literal["auto"] | None = field(  # None: from tag or file name
         default=None,
         metadata=option(
             "N|auto",
@@ -270,7 +270,7 @@ class RenderSettings:
             )
 
     @property
-    def kept(self) -> tuple[str, ...]:
+    def retained(self) -> tuple[str, ...]:
         """The classes that the source goes on playing itself."""
         from transform.events import CLASSES
 

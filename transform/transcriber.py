@@ -24,7 +24,7 @@ from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
-from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
+from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined
 from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
@@ -99,7 +99,7 @@ class TranscriberNet(nn.Module):
         self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + len(config.articulations), 1)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many frames to either side an output depends on."""
         return _CONVOLUTIONS + sum(self.config.dilations)
 
@@ -112,7 +112,7 @@ class TranscriberNet(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits (B, 15 + A, F) of features (B, C, F, K)."""
-        (x,) = in_stretches(self._projected, features, reach=_CONVOLUTIONS)
+        (x,) = in_blocks(self._projected, features, context=_CONVOLUTIONS)
         for block in self.temporal:
             x = block(x)
         logits: Tensor = self.head(x)
@@ -137,7 +137,7 @@ class Transcriber:
         self.config = net.config
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
         self._features = listener(net.config.features, torch.device(device))
-        self._reach_frames = net.reach_frames + 8  # and the windows of the features
+        self._context_frames = net.context_frames + 8  # and the windows of the features
         self._cache: BlockCache[tuple[object, ...], _Cached] | None = None
         self._guard = Lock()
 
@@ -150,7 +150,7 @@ class Transcriber:
         """
         return cls(load_transcriber(path), device=device)
 
-    def remember(self, n_recordings: int) -> None:
+    def cache_files(self, n_recordings: int) -> None:
         """Cache the activations of the files that were read last, so that none of them is computed twice."""
         self._cache = BlockCache(n_recordings)
 
@@ -254,7 +254,7 @@ class Transcriber:
         They are as long as the stream of resampled audio makes them.
         """
         hop = self.config.features.hop
-        core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
+        core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._context_frames
         held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
         held_from = core_from = 0
         gain = listening_gain(recording.mono_peak)
@@ -337,7 +337,7 @@ def doubts(name: str, confidence: float) -> tuple[str, ...]:
     """Return a sentence where the `drum_confidence` of a recording says that it is more than drums."""
     if confidence >= _DOUBTFUL:
         return ()
-    return (f"drum confidence in {name} is low, {confidence:.2f}: other instruments are heard as drums",)
+    return (f"drum confidence in {name} is low, {confidence:.2f}: other instruments are detected as drums",)
 
 
 def listening_gain(peak: float) -> float:

@@ -79,7 +79,7 @@ def load_net(
 
     Args:
         path: the file.
-        model: what the file must say it holds.
+        model: the model that the file's header must name.
         make_config: its configuration's dataclass.
         make_net: the network of a configuration.
         hint: what to do when the file is of no use.
@@ -100,12 +100,12 @@ def load_net(
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         why = (str(err) or type(err).__name__).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
-    assert not any(held.is_meta for held in (*net.parameters(), *net.buffers())), "a buffer has no values"
+    assert not any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())), "a buffer has no values"
     return net.eval()
 
 
 def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return what the header of a weights file says, and its tensors, in single precision.
+    """Return the header of a weights file, and its tensors, in single precision.
 
     Raises:
         CheckpointError: the file is missing or damaged, or has numbers that no network learns.
@@ -188,11 +188,11 @@ def fingerprint(net: nn.Module) -> str:
 
 def _require_shapes(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless weights are those of a network, which may have no memory of its own."""
-    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"{name} has the shape {found.get(name)} instead of {wanted.get(name)}")
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(f"{name} has the shape {found.get(name)} instead of {expected.get(name)}")
 
 
 def _checked(values: dict[str, Any], make_config: Callable[..., Any]) -> dict[str, Any]:
