@@ -140,7 +140,7 @@ class Codec:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this codec's latents from another's: its encoder's weights."""
+        """A hash of the encoder's weights: equal ones have equal latents."""
         return fingerprint(self._encoder)
 
     @property
@@ -187,13 +187,13 @@ class Codec:
             given = functional.pad(given, (0, (block.end - block.begin) * hop - given.shape[1]))
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 found = [self._encoder(some, own) for some in self._at_once(given)]
-            for whole, parts in zip(out, zip(*found, strict=True), strict=True):
-                for channel, part in zip(self._at_once(whole), parts, strict=True):
-                    channel[..., here] = part
+            for whole, coded in zip(out, zip(*found, strict=True), strict=True):
+                for channel, own_frames in zip(self._at_once(whole), coded, strict=True):
+                    channel[..., here] = own_frames
 
         self._in_blocks(n_frames, self.encoder_context, code)
-        for part in out:
-            require_numbers(part, "codec-encoder")
+        for tensor in out:
+            require_numbers(tensor, "codec-encoder")
         return out
 
     @torch.inference_mode()

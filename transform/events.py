@@ -191,7 +191,7 @@ class Rhythm:
         return None if self.tempo_map is None else self.tempo_map.changes[0][1]
 
     def section(self, start_s: float, length_s: float) -> Rhythm:
-        """Return the part from `start_s` on, looping when it goes past the end, with its start moved to 0.
+        """Return the section from `start_s` on, looping when it goes past the end, with its start moved to 0.
 
         Every onset is computed from the loop it lies in, not from the one before: no error adds up.
         """

@@ -1,4 +1,4 @@
-"""Results on disk: a file or folder appears whole or not at all, never in the place of another unless asked."""
+"""Results on disk: atomic writes of files and folders, which replace nothing unless that is requested."""
 
 import errno
 import hashlib
@@ -55,7 +55,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def check_output_folder(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if no folder could be made at `path`, before any work is done for it.
 
-    An empty folder is in nobody's way. Whether a full one may be replaced is for the caller to know.
+    An empty folder is in nobody's way. Whether a full one may be replaced is for the caller to decide.
     """
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.events import CLASSES, DrumEvent
-from transform.onsets import REACH_S, attack_of, groups, locate_attack
+from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class StemCutter(Cutter):
     def _own_attack(self, cut: Cut) -> int:
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
-        around, margin = round(onset_s * self.sample_rate), round((REACH_S + 0.01) * self.sample_rate)
+        around, margin = round(onset_s * self.sample_rate), round((SEARCH_S + 0.01) * self.sample_rate)
         stem = self.recording.mixed(self._own(cut, around - margin, around + margin))
         return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
 
@@ -249,10 +249,10 @@ class StemCutter(Cutter):
         if until > 0:
             whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
             whole[:, : sound.shape[1]] = sound
-            share = np.ones(until, dtype=np.float32)
+            weight = np.ones(until, dtype=np.float32)
             fade = min(until, round(_CROSS_FADE_S * self.sample_rate))
-            share[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
-            whole[:, :until] += share * (self.recording.read(start, start + until) - whole[:, :until])
+            weight[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
+            whole[:, :until] += weight * (self.recording.read(start, start + until) - whole[:, :until])
             sound = whole
         return sound
 

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RhythmInfo:
-    """What is known of a shipped or added rhythm without reading its events."""
+    """The facts of a shipped or added rhythm that need no reading of its events."""
 
     name: str
     path: Path

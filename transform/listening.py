@@ -55,8 +55,8 @@ class Listening:
             stop_s: from here on there are no onsets.
         """
         n_missing = end - max(begin, min(end, self.activations.probability.shape[1]))
-        parts = (x[..., begin:end] for x in self.activations)
-        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
+        windows = (x[..., begin:end] for x in self.activations)
+        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in windows)
         is_requested = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
         velocity = others[0].copy()
         near_s = (begin - _NEAR_FRAMES) / 100, (end + _NEAR_FRAMES) / 100

@@ -1,7 +1,7 @@
 """A bank as a folder: one-shots that any sampler loads, an `.sfz` that plays them, and `kit.json`.
 
 A one-shot is a WAV file of one class, its attack `LEAD_S` after its beginning, at the level at which it was
-recorded. `kit.json` holds what is known of each, so that the folder can be loaded as a bank again.
+recorded. `kit.json` describes each, so that the folder can be loaded as a bank again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AGAIN = "extract the kit again"
 
 @dataclass(frozen=True, kw_only=True)
 class OneShot:
-    """What is known of a file of a kit."""
+    """A file of a kit, as `kit.json` describes it."""
 
     file: str
     drum_class: str
@@ -266,8 +266,8 @@ def _layers(one_shots: Sequence[OneShot]) -> list[tuple[int, int, list[OneShot]]
     loudest_db = max(one_shot.level_db for one_shot in one_shots)
     layers: list[tuple[int, list[OneShot]]] = []
     for one_shot in sorted(one_shots, key=lambda one_shot: -one_shot.level_db):
-        share = 10 ** ((one_shot.level_db - loudest_db) / 20 / LEVEL_EXPONENT)
-        velocity = max(1, round(127 * share))
+        fraction = 10 ** ((one_shot.level_db - loudest_db) / 20 / LEVEL_EXPONENT)
+        velocity = max(1, round(127 * fraction))
         if layers and velocity >= min(_SAME_LAYER * layers[-1][0], layers[-1][0] - 1):
             layers[-1][1].append(one_shot)
         else:

@@ -106,11 +106,11 @@ def plot_stems(
     level = _band_levels(_mono(beginning))
     _draw_spectrogram(whole, level, events)
     step = 10 * recording.sample_rate  # all channels of all stems are in memory for so long only
-    parts = [
+    waveforms = [
         stems.read(block.start, block.stop).mean(axis=1)
         for block in overlapping_blocks(beginning.n_samples, step)
     ]
-    waves = dict(zip(CLASSES, np.concatenate(parts, axis=1), strict=True))
+    waves = dict(zip(CLASSES, np.concatenate(waveforms, axis=1), strict=True))
     for lane, drum_class in zip(lanes, _LANES, strict=True):
         stem = _mono(Recording.from_samples(waves[drum_class], recording.sample_rate))
         own = [event for event in events if event.drum_class == drum_class]
@@ -123,7 +123,7 @@ def plot_stems(
 
 
 def opening(recording: Recording) -> Recording:
-    """Return the part of a recording that a picture shows."""
+    """Return the region of a recording that a picture shows."""
     n_samples = round(LIMIT_S * recording.sample_rate)
     if recording.n_samples <= n_samples:
         return recording
@@ -175,8 +175,8 @@ def _draw_waveform(axes: Axes, mono: npt.NDArray[np.float32]) -> None:
     columns = np.pad(mono, (0, n_columns * per_column - len(mono)), mode="edge").reshape(n_columns, per_column)
     times_s = np.arange(n_columns) * per_column / SAMPLE_RATE
     axes.fill_between(times_s, columns.min(axis=1), columns.max(axis=1), color="#555555", linewidth=0.4)
-    reach = max(1e-3, float(np.abs(mono).max()))
-    axes.set_ylim(-1.05 * reach, 1.05 * reach)
+    peak = max(1e-3, float(np.abs(mono).max()))
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.set_ylabel("amplitude", fontsize=9, color=_INK)
 
 
@@ -285,7 +285,7 @@ def _band_levels(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     window = np.hanning(_FFT)
     for start in range(0, len(frames), 512):
         power = np.abs(np.fft.rfft(frames[start : start + 512] * window)) ** 2
-        # Differences of the running sum share out the bins among the bands, also where a bin spans many.
+        # Differences of the running sum distribute the bins over the bands, also where a bin spans many.
         total = np.cumsum(power, axis=1)
         at_edges = total[:, below] + (edges - below) * (total[:, below + 1] - total[:, below])
         levels.append(np.diff(at_edges, axis=1))

@@ -55,7 +55,7 @@ class Preset:
 
     @property
     def sha256(self) -> str:
-        """What tells its models from those of other presets."""
+        """A hash by which its models differ from those of other presets."""
         stated = "".join(f"{name}:{self.models[name].sha256}\n" for name in sorted(self.models))
         return hashlib.sha256(stated.encode()).hexdigest()
 

@@ -293,8 +293,8 @@ class Gate(nn.Module):
 
     def forward(self, r_e: Tensor, a_e: Tensor) -> Tensor:
         """Return the query."""
-        share = torch.sigmoid(self.weigh(torch.cat((r_e, a_e), dim=-1)))  # lambda
-        q: Tensor = self.project(share * r_e + (1 - share) * a_e)
+        gate = torch.sigmoid(self.weigh(torch.cat((r_e, a_e), dim=-1)))  # lambda
+        q: Tensor = self.project(gate * r_e + (1 - gate) * a_e)
         return q
 
 

@@ -335,8 +335,8 @@ class Stems:
         bands = bands[list(chosen)]
         if not np.array_equal(position, np.arange(first, last + 1)):
             low = torch.from_numpy(np.floor(position).astype(np.int64) - first)
-            share = torch.from_numpy(position - np.floor(position)).float()[:, None]
-            bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], share)
+            fraction = torch.from_numpy(position - np.floor(position)).float()[:, None]
+            bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], fraction)
         return bands @ self._to_bins
 
     def _block(self, number: int) -> np.ndarray:
@@ -380,11 +380,11 @@ class Stems:
 def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:
     """Return the matrix (K, bins) that interpolates values of bands at positions among them."""
     low = np.floor(positions).astype(np.int64)
-    share = positions - low
+    fraction = positions - low
     matrix = np.zeros((n_bands, len(positions)), dtype=np.float32)
     bins = np.arange(len(positions))
-    matrix[low, bins] += 1 - share
-    matrix[np.minimum(low + 1, n_bands - 1), bins] += share
+    matrix[low, bins] += 1 - fraction
+    matrix[np.minimum(low + 1, n_bands - 1), bins] += fraction
     return torch.from_numpy(matrix)
 
 

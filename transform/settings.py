@@ -51,7 +51,7 @@ def read_options(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
         given: values by field, as a command line passes them on; None: not given.
 
     Raises:
-        SettingsError: a value is no word that its option knows and no number.
+        SettingsError: a value is no word of its option and no number.
     """
     options = options_of(settings)
     return {

@@ -43,7 +43,7 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         make_config: the dataclass; a field `features` holds `FeatureSettings`.
 
     Raises:
-        CheckpointError: a key that this version does not know, or a value of the wrong kind.
+        CheckpointError: a key that is unknown to this version, or a value of the wrong kind.
     """
     try:
         if len(text) > _LONGEST_CONFIG:
@@ -129,7 +129,7 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
             raise CheckpointError(
                 f"{path} has weights of a kind that no model has, {tensor.dtype}: {name[:80]}", hint=hint
             )
-        # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
+        # Copies also of what is float32 already: as it was read it may lie in the file, which must be free.
         weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         if tensor.is_floating_point() and not _is_within(weights[name], _LARGEST_WEIGHT):
             raise CheckpointError(
@@ -142,7 +142,7 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
 def require_numbers(out: Tensor, model: str, *, most: float = torch.finfo(torch.float32).max) -> None:
     """Raise CheckpointError if a network of a preset puts out NaN, infinity or more than `most`.
 
-    Any weights may do so: what sums of products of them come to is only known when they are computed.
+    Any weights may do so: what sums of products of them come to is only certain when they are computed.
     """
     if not _is_within(out, most):
         raise CheckpointError(
@@ -178,7 +178,7 @@ class _WithoutWeights(TorchFunctionMode):
 
 
 def fingerprint(net: nn.Module) -> str:
-    """Return 16 hexadecimal digits that tell a network's weights, as they are on disk, from any others."""
+    """Return a hash of a network's weights, as they are on disk: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         stored = value.half() if value.dtype.is_floating_point else value
