@@ -338,9 +338,9 @@ def align(
     if rhythm_bpm is not None:
         rhythm = replace(rhythm, tempo_map=_constant_tempo(rhythm_bpm, "the rhythm's tempo"))
     if mode == "seconds":
-        return rhythm, "in seconds, as asked"
+        return rhythm, "in seconds, as requested"
     if source_bpm is not None and rhythm.bpm is not None:
-        why = "as asked" if mode == "beats" else "both tempi are known"
+        why = "as requested" if mode == "beats" else "both tempi are known"
         return rhythm.at_tempo(source_bpm), f"in beats, {rhythm.bpm:g} to {source_bpm:g} BPM: {why}"
     unknown, option = ("source", "--source-bpm") if source_bpm is None else ("rhythm", "--rhythm-bpm")
     if mode == "beats":

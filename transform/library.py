@@ -21,7 +21,7 @@ from transform.presets import shipped_folder, user_folder
 USER_STYLE = "user"
 
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
-_LONGEST_SAID = 300  # characters of a name that is wrong
+_LONGEST_SHOWN = 300  # characters of a name that is wrong
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def find_rhythm(name: str) -> RhythmInfo:
         return rhythms[name]
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
-        f"there is no rhythm called {name[:_LONGEST_SAID]!r}",
+        f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
     )
 
@@ -98,7 +98,7 @@ def resolve_rhythm(text: str) -> RhythmSource:
             raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
         if path.suffix or path.name != text:
             raise RhythmError(
-                f"{text[:_LONGEST_SAID]} does not exist", hint="check the spelling and the folder"
+                f"{text[:_LONGEST_SHOWN]} does not exist", hint="check the spelling and the folder"
             ) from err
         raise
     return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)

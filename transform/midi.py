@@ -430,7 +430,7 @@ def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
         if tick >= 1 << 40:
             raise RhythmError(f"{name} is broken: a track of it never ends", hint="export the MIDI file again")
         score.tracks.append((notes, tick))
-    # Another program may have kept the text and written a tempo of its own.
+    # Another program may have retained the text and written a tempo of its own.
     is_in_seconds = is_in_seconds and set(score.tempi_us.values()) <= {DEFAULT_TEMPO_US}
     return replace(
         score,
@@ -521,10 +521,10 @@ def _channels(channels: Iterable[int]) -> str:
 def _what_is_there(numbers: dict[int, list[int]]) -> str:
     if not numbers:
         return "it holds no notes at all"
-    said = []
+    counts = []
     for channel, played in sorted(numbers.items()):
-        said.append(f"channel {channel + 1} has {len(played)}, from {min(played)} to {max(played)}")
-    return "of the notes in it " + "; ".join(said)
+        counts.append(f"channel {channel + 1} has {len(played)}, from {min(played)} to {max(played)}")
+    return "of the notes in it " + "; ".join(counts)
 
 
 def _merged(strokes: list[tuple[int, tuple[Stroke, int]]]) -> dict[tuple[int, str], tuple[int, str]]:
@@ -542,12 +542,12 @@ def _map_of_ticks(tempi_us: Mapping[int, int], ticks_per_beat: int) -> TempoMap:
 
 def _tempo_map(score: _Score, end: int) -> TempoMap:
     """Return the tempi up to the end, repeats left out."""
-    kept = {0: DEFAULT_TEMPO_US}
+    changes = {0: DEFAULT_TEMPO_US}
     before = DEFAULT_TEMPO_US
     for tick, tempo in score.tempi_us.items():
         if tempo != before and tick < end:
-            kept[tick] = before = tempo
-    return _map_of_ticks(kept, score.ticks_per_beat)
+            changes[tick] = before = tempo
+    return _map_of_ticks(changes, score.ticks_per_beat)
 
 
 def _first_bar(score: _Score) -> Fraction:

@@ -37,7 +37,7 @@ _FILE = re.compile(r"(KD|SD|TT|HH|CY)(_open)?_\d{1,6}\.wav")  # of a one-shot
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
 _MOST_BYTES = 16 * 2**20  # of kit.json: a hundred thousand one-shots
 _CACHED_BYTES = 64 * 2**20  # of the sounds of a kit
-_LONGEST_SAID = 200  # characters of what is wrong with it
+_LONGEST_SHOWN = 200  # characters of what is wrong with it
 _AGAIN = "extract the kit again"
 
 
@@ -179,7 +179,7 @@ def load_kit(folder: Path) -> Bank:
         path = folder / one_shot.file
         if not os.path.exists(path):  # which is so, too, of a name that no file can have
             raise AudioError(
-                f"{one_shot.file[:_LONGEST_SAID]} is missing in the kit {folder}",
+                f"{one_shot.file[:_LONGEST_SHOWN]} is missing in the kit {folder}",
                 hint=f"put it back, or {_AGAIN}",
             )
         with Recording.open(path) as sound:
@@ -310,7 +310,7 @@ def _read_manifest(folder: Path) -> Kit:
         )
         _check_limits(kit, {"sample_rate": 1e7, "n_channels": 1024, "gain_db": 200.0})
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as err:
-        raise CheckpointError(f"{path} is damaged: {repr(err)[:_LONGEST_SAID]}", hint=_AGAIN) from err
+        raise CheckpointError(f"{path} is damaged: {repr(err)[:_LONGEST_SHOWN]}", hint=_AGAIN) from err
     if not kit.one_shots:
         raise CheckpointError(f"{path} lists no one-shots", hint=_AGAIN)
     return kit

@@ -24,7 +24,7 @@ from transform.presets import LARGEST_WEIGHTS_BYTES
 _LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are written
 _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
 _LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
-_LONGEST_CONFIG, _LONGEST_SAID = 2**16, 200  # characters
+_LONGEST_CONFIG, _LONGEST_SHOWN = 2**16, 200  # characters
 
 _Config = TypeVar("_Config")
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -62,7 +62,7 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         SettingsError,
     ) as err:
         raise CheckpointError(
-            f"the model's configuration cannot be read: {str(err)[:_LONGEST_SAID]}",
+            f"the model's configuration cannot be read: {str(err)[:_LONGEST_SHOWN]}",
             hint="update Redrum, or use its own preset",
         ) from err
 
