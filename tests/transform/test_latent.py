@@ -293,21 +293,21 @@ def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch
     np.testing.assert_allclose(read_whole(short, 9 * RATE), read_whole(long, 9 * RATE), atol=1e-4)
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
-def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_heard):
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_recorded):
     source, _, _ = played()
     model = small_model()
     order = order_of(source, [DrumEvent(t, c, 0.8) for t, c in STROKES])
-    if is_heard:
+    if is_recorded:
         order = replace(order, target=order.source)
     (part,) = module.latent_passes(model, order)
-    assert (part.rhythm.target(0, 9).activations is not None) == is_heard
+    assert (part.rhythm.target(0, 9).activations is not None) == is_recorded
     monkeypatch.setattr(module, "_TARGET_BLOCK_S", 0.5)  # 43 frames
     latents = module._Latents(model, part, 250)
     for first, last in ((0, 43), (10, 250), (86, 87), (42, 130)):
         given, expected = latents._target(first, last), part.rhythm.target(first, last)
         assert torch.allclose(given.rhythm, expected.rhythm, atol=1e-4)
-        if is_heard:
+        if is_recorded:
             assert torch.allclose(given.activations, expected.activations, atol=1e-4)
 
 

@@ -96,7 +96,7 @@ def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, c
     assert bank.source.mask.all()
 
 
-def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
+def test_what_is_turned_down_has_scaled_velocities(recorded, codec):
     recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
     bank = latent_bank(codec, CONFIG, detected_in(recording, [DrumEvent(0.5, "KD", 0.8)]))
     loud, half, quarter = bank.source.rhythm.chunk(3, dim=-1)

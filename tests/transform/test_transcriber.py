@@ -243,7 +243,7 @@ def test_loading_models_does_not_import_the_compiler():
     assert done.stdout.strip() == ""
 
 
-def test_in_stretches_as_in_one(net):
+def test_in_blocks_as_in_one(net):
     features = torch.rand(1, 3, 1000, 96)
     with torch.inference_mode():
         in_blocks = net(features)
