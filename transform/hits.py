@@ -41,9 +41,7 @@ _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recor
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
 _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
-_CACHED_BLOCKS = (
-    50  # of half a second of a stem, more than the longest hit needs, are cached, or as many as fit
-)
+_CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
 _CACHED_BYTES = 48 * 2**20
 _CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
 
