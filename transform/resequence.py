@@ -25,7 +25,7 @@ from transform.velocity import LEVEL_EXPONENT
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
 _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity
 
-# What it costs that a hit also holds a class that the rhythm does not ask for; asked-for and missing costs 10.
+# What it costs that a hit also holds a class that the rhythm does not request; requested and missing costs 10.
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
 _DOUBLE_COST = 1.5  # of a class that two hits hold
 _UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
@@ -34,7 +34,7 @@ _CHOKE_S = 0.012
 
 @dataclass(frozen=True)
 class Placement:
-    """A hit at its place in the take; `stop` cuts its sound short where another stroke damps it."""
+    """A hit at its place in the take; `stop` cuts its sound short where another stroke chokes it."""
 
     attack: int  # sample of the take
     hit: Hit
@@ -45,8 +45,8 @@ class Placement:
 
 def stand_ins(available: Collection[str], events: Iterable[DrumEvent]) -> dict[str, str]:
     """Return which of a source's classes plays each class of the events: itself, or the nearest it has."""
-    asked = {event.drum_class for event in events}
-    played = {c: nearest_class(c, available) for c in CLASSES if c in asked}
+    requested = {event.drum_class for event in events}
+    played = {c: nearest_class(c, available) for c in CLASSES if c in requested}
     return {c: used for c, used in played.items() if used is not None}
 
 
@@ -93,16 +93,16 @@ def arrange(
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
             target = event.velocity * scale if velocity == "rhythm" else None
-            wants_open = parts["HH"].articulation == "open" if "HH" in parts else None
-            hit, gain = arranger.choose(classes, target, wants_open)
+            is_open = parts["HH"].articulation == "open" if "HH" in parts else None
+            hit, gain = arranger.choose(classes, target, is_open)
             gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
             attack = round(event.onset_s * bank.sample_rate)
             placements.append(Placement(attack, hit, gain))
-    return _damped(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
+    return _choked(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
 
 
 class _Arranger:
-    """Chooses hits, and remembers what was played last so that repeated strokes differ."""
+    """Chooses hits, in round robin among those alike so that repeated strokes differ."""
 
     def __init__(self, bank: Bank, gain_db: Mapping[str, float], rng: np.random.Generator) -> None:
         self._bank = bank
@@ -113,27 +113,25 @@ class _Arranger:
         self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
         self._faults = {classes: bank.faults(classes) for classes in bank.sets}
 
-    def cover(self, wanted: frozenset[str]) -> tuple[frozenset[str], ...]:
-        """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best."""
-        if wanted not in self._covers:
-            useful = [classes for classes in self._bank.sets if classes & wanted]
-            options = [option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n)]
+    def cover(self, target: frozenset[str]) -> tuple[frozenset[str], ...]:
+        """Return the sets of classes, each a kind of hit in the bank, that play the target classes best."""
+        if target not in self._covers:
+            useful = [classes for classes in self._bank.sets if classes & target]
+            options = [option for n in range(1, min(3, len(target)) + 1) for option in combinations(useful, n)]
             options.append(tuple(classes for classes in useful if len(classes) == 1))
-            self._covers[wanted] = min(options, key=lambda option: self._cost(option, wanted))
-        return self._covers[wanted]
+            self._covers[target] = min(options, key=lambda option: self._cost(option, target))
+        return self._covers[target]
 
-    def _cost(self, option: tuple[frozenset[str], ...], wanted: frozenset[str]) -> float:
+    def _cost(self, option: tuple[frozenset[str], ...], target: frozenset[str]) -> float:
         sounding = [c for classes in option for c in classes]
-        cost = 10.0 * len(wanted - set(sounding))
-        cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
+        cost = 10.0 * len(target - set(sounding))
+        cost += sum(_EXTRA_COST[c] for c in set(sounding) - target)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
         uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]
         cost += _UNEVEN_COST * len(uneven)
         return cost + sum(self._faults[classes] for classes in option)
 
-    def choose(
-        self, classes: frozenset[str], target: float | None, wants_open: bool | None
-    ) -> tuple[Hit, float]:
+    def choose(self, classes: frozenset[str], target: float | None, is_open: bool | None) -> tuple[Hit, float]:
         """Return a hit of the set and its gain; `target` is the velocity to match, None for its own level."""
         full_level = self._bank.full_level[dominant_class(classes)]
 
@@ -141,11 +139,11 @@ class _Arranger:
             distance = 0.0
             if target is not None:
                 distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
-            if wants_open is not None and "HH" in hit.classes:
-                distance += 1.5 * (hit.is_open != wants_open)
-            # A hit that was just played waits until the others like it have been played.
-            waiting = self._n_played - self._last_played.get(hit, -100)
-            return distance + 0.35 / (1 + waiting) + 0.02 * self._tie_break[hit]
+            if is_open is not None and "HH" in hit.classes:
+                distance += 1.5 * (hit.is_open != is_open)
+            # Round robin: a hit that was just played comes again after the others like it.
+            since = self._n_played - self._last_played.get(hit, -100)
+            return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
         hit = min(self._bank.sets[classes], key=unlikeness)
         self._last_played[hit] = self._n_played
@@ -165,8 +163,8 @@ def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> 
     return own / max(strong, 0.5 * own)
 
 
-def _damped(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
-    """Return the placements, hits stopped where a later stroke of their drum damps them.
+def _choked(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
+    """Return the placements, hits stopped where a later stroke of their drum chokes them.
 
     A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when struck again. In a
     loop of `period` samples that may be in its next turn.
@@ -207,7 +205,7 @@ class Arrangement:
         self.sample_rate, self.n_channels = bank.sample_rate, bank.n_channels
         self._placements = list(placements)
         if period is not None:
-            self._placements = _damped(self._placements, bank.sample_rate, period)
+            self._placements = _choked(self._placements, bank.sample_rate, period)
         self._attacks = [p.attack for p in self._placements]
         self._lead = round(LEAD_S * bank.sample_rate)
         self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
@@ -223,7 +221,7 @@ class Arrangement:
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop), shape (C, stop - start)."""
         out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
-        # Of a loop all turns are heard that ring into this one, and the lead of the next one's first stroke.
+        # Of a loop all turns are added that ring into this one, and the lead of the next one's first stroke.
         turns = range(-1, self._longest // self._period + 2) if self._period else (0,)
         for turn in turns:
             self._add(out, start + turn * (self._period or 0))
@@ -240,21 +238,21 @@ class Arrangement:
                 out[:, left - start : right - start] += self._sound(placement, left - begin, right - begin)
 
     def _length(self, placement: Placement) -> int:
-        """Return how many samples of a hit are heard."""
+        """Return how many samples of a hit are played."""
         length: int = self._bank.sound(placement.hit).shape[1]
-        return min(length, sum(self._damping(placement))) if placement.stop is not None else length
+        return min(length, sum(self._choke(placement))) if placement.stop is not None else length
 
-    def _damping(self, placement: Placement) -> tuple[int, int]:
-        """Return after how many samples a hit that is damped fades, and over how many."""
+    def _choke(self, placement: Placement) -> tuple[int, int]:
+        """Return after how many samples a hit that is choked fades, and over how many."""
         assert placement.stop is not None
         fade = round(placement.fade_s * self._bank.sample_rate)
         return placement.stop - placement.attack + self._lead, fade
 
     def _sound(self, placement: Placement, first: int, last: int) -> Samples:
-        """Return samples [first, last) of a hit as it is heard."""
+        """Return samples [first, last) of a hit as it is played."""
         sound = self._bank.sound(placement.hit)[:, first:last].copy()
         if placement.stop is not None:
-            length, fade = self._damping(placement)
+            length, fade = self._choke(placement)
             faded = sound[:, max(0, length - first) :]
             if faded.size:
                 done = max(0, first - length)
