@@ -24,6 +24,7 @@ from transform.events import (
     TempoMap,
     align,
     estimate_tempo,
+    strokes_of,
 )
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
@@ -192,7 +193,7 @@ class Redrummer:
         if isinstance(rhythm, Recording):
             target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
             rhythm, how = _detected_rhythm(target, rhythm_bpm)
-            target = replace(target, events=rhythm.events)
+            target = replace(target, events=strokes_of(rhythm.events, rhythm.length_s))
             rhythm_bpm = None
         played, notes = self._played(source, detected.events, rhythm, rhythm_bpm, settings)
         if how:
@@ -210,10 +211,11 @@ class Redrummer:
             assert bank is not None
             arrangement = _resequenced(bank, played, settings, period)
         else:
+            struck = strokes_of(played.events, played.length_s)
             order = LatentOrder(
                 source=detected,
                 is_partial=bool(settings.kept),
-                events=played.events,
+                events=struck,
                 length_s=played.length_s,
                 target=target,
                 stand_ins=chosen,
@@ -228,7 +230,7 @@ class Redrummer:
                 arrangement = AttackOverlay(
                     arrangement,
                     _resequenced(bank, played, settings, period),
-                    (event.onset_s for event in played.events),
+                    (event.onset_s for event in struck),
                     period=period,
                 )
         if settings.tail == "ring":
@@ -308,6 +310,7 @@ def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: i
         # No hit in which a kept class sounds along: that class plays on anyway.
         gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
         seed=settings.seed,
+        tunes_toms=settings.tune_toms,
     )
     return Arrangement(bank, placements, period=period)
 
