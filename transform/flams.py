@@ -174,7 +174,8 @@ def _difference_db(mono: NDArray[np.floating], sample_rate: int, first: int, sec
 def _bands(part: NDArray[np.floating], sample_rate: int) -> NDArray[np.float64]:
     power = np.abs(np.fft.rfft(part * np.hanning(len(part)))) ** 2
     n_bands = len(_SHAPE_EDGES_HZ)
-    return np.bincount(_band_of(len(part), sample_rate), weights=power, minlength=n_bands + 1)[1:n_bands]
+    bands = np.bincount(_band_of(len(part), sample_rate), weights=power, minlength=n_bands + 1)
+    return np.asarray(bands[1:n_bands], dtype=np.float64)
 
 
 @lru_cache(maxsize=64)

@@ -257,8 +257,8 @@ def drums_of_notes(
 def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
     """Return a rhythm as a General MIDI file of type 1, drums on channel 10, with its velocities and tempi.
 
-    Onsets are right to half a tick, in seconds; a flam is two notes. A rhythm without a tempo is written at 120 BPM, with a text by
-    which `read_midi` knows that this is none of its own.
+    Onsets are right to half a tick, in seconds; a flam is two notes. A rhythm without a tempo is written at
+    120 BPM, with a text by which `read_midi` knows that this is none of its own.
 
     Args:
         rhythm: what to write.

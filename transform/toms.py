@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ RANGE_HZ = (50.0, 400.0)  # where the fundamental of a tom lies
 MOST_SEMITONES = 3.0  # that a tom is tuned up or down
 _FROM_S, _UNTIL_S = 0.03, 0.25  # after the attack: its noise is over, the drum still rings
 _SHORTEST_S = 0.04
+_BEFORE_S, _EARLY_S = 0.12, 0.006  # before an onset what rings into it is measured
+_LEFT = 0.5  # of its power, rings on
 _LOUD_DB = 8.0  # the fundamental is the lowest peak that is at most this much softer than the loudest
 _SHARE = 0.3  # of the energy in RANGE_HZ that lies around the fundamental, at least
 _NEAR_OCTAVES = 0.2  # around it
@@ -39,60 +42,75 @@ _NAMES = {
 }
 
 
-def fundamental_hz(sound: NDArray[np.floating], sample_rate: int) -> float | None:
+def fundamental_hz(
+    sound: NDArray[np.floating], sample_rate: int, before: NDArray[np.floating] | None = None
+) -> float | None:
     """Return the fundamental of a tom, None where none stands out.
 
     Args:
         sound: mono samples (T,) from the attack on, up to the next stroke; 70 ms at least.
         sample_rate: in Hz.
+        before: what sounds up to the attack, and rings on into it; None for silence.
     """
-    ringing = np.asarray(sound[round(_FROM_S * sample_rate) : round(_UNTIL_S * sample_rate)], dtype=np.float64)
+    ringing = sound[round(_FROM_S * sample_rate) : round(_UNTIL_S * sample_rate)]
     if len(ringing) < _SHORTEST_S * sample_rate:
         return None
-    n_fft = 1 << int(np.ceil(np.log2(2 * sample_rate)))  # bins of half a hertz or less
-    power = np.abs(np.fft.rfft((ringing - ringing.mean()) * np.hanning(len(ringing)), n_fft)) ** 2
-    spacing = sample_rate / n_fft
+    power, spacing = _spectrum(ringing, sample_rate)
+    if before is not None and len(before):
+        power = np.maximum(power - _LEFT * _spectrum(before, sample_rate)[0], 1e-3 * power)
     first, last = (round(hz / spacing) for hz in RANGE_HZ)
     inside = power[first:last]
     if inside.max() <= 1e-12:
         return None
-    is_peak = (power[first:last] > power[first - 1 : last - 1]) & (inside >= power[first + 1 : last + 1])
+    is_peak = (inside > power[first - 1 : last - 1]) & (inside >= power[first + 1 : last + 1])
     peaks = np.flatnonzero(is_peak & (inside >= inside.max() * 10 ** (-_LOUD_DB / 10)))
     if not len(peaks):
         return None
     peak = first + int(peaks[0])
-    below, here, above = np.log(power[peak - 1 : peak + 2] + 1e-30)
-    hz = (peak + 0.5 * (below - above) / (below - 2 * here + above)) * spacing
+    left, here, right = np.log(power[peak - 1 : peak + 2])
+    hz = (peak + 0.5 * (left - right) / (left - 2 * here + right)) * spacing
     octaves = np.abs(np.log2(np.arange(first, last) * spacing / hz))
     return float(hz) if inside[octaves < _NEAR_OCTAVES].sum() >= _SHARE * inside.sum() else None
+
+
+def _spectrum(part: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.float64], float]:
+    """Return the power of each frequency in a sound of any length, and their spacing in Hz."""
+    n_fft = 1 << int(np.ceil(np.log2(2 * sample_rate)))
+    window = np.hanning(len(part))
+    power = np.abs(np.fft.rfft((part - np.mean(part, dtype=np.float64)) * window, n_fft)) ** 2
+    return power / max(float(np.square(window).sum()), 1e-9) + 1e-30, sample_rate / n_fft
 
 
 def with_tom_heights(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
     """Return the events of a recording, its toms with articulations by the rank of their fundamentals.
 
-    The drums are found from strokes that no kick or snare falls together with; the others are strokes of one
-    of these, or of a tom that is not known.
+    The drums are found from strokes that no kick or snare falls together with, and into which no other tom
+    rings; the others are strokes of one of these, or of a tom that is not known.
 
     Args:
         recording: where the events are from.
         events: sorted by onset.
     """
-    pitches = {i: hz for i in range(len(events)) if (hz := _pitch(recording, events, i)) is not None}
-    alone = [i for i in pitches if not _has_company(events, i)]
-    drums = grouped([pitches[i] for i in alone])
+    toms = [i for i, event in enumerate(events) if event.drum_class == "TT"]
+    pitches = {i: _pitches(recording, events, i) for i in toms}
+    clear = [found[0] for i, found in pitches.items() if len(found) == 1 and not _has_company(events, i)]
+    drums = grouped(clear)
     names = _NAMES[max(1, len(drums))]
     out = list(events)
-    for i, hz in pitches.items():
-        distances = [min(abs(np.log2(hz / other)) for other in drum) for drum in drums]
-        if distances and min(distances) <= _GAP_OCTAVES:
-            out[i] = replace(events[i], articulation=names[int(np.argmin(distances))])
+    for i, found in pitches.items():
+        near = [
+            rank
+            for hz in found
+            for rank, drum in enumerate(drums)
+            if min(abs(np.log2(hz / other)) for other in drum) <= _GAP_OCTAVES / 2
+        ]
+        if near:
+            out[i] = replace(events[i], articulation=names[near[0]])
     return out
 
 
-def _pitch(recording: Recording, events: Sequence[DrumEvent], i: int) -> float | None:
-    """Return the fundamental of an event, None of what is no tom or cannot be told."""
-    if events[i].drum_class != "TT":
-        return None
+def _pitches(recording: Recording, events: Sequence[DrumEvent], i: int) -> list[float]:
+    """Return what may be the fundamental of a tom: of what is new in its sound, then of all of it."""
     onset_s = events[i].onset_s
     until_s = onset_s + _UNTIL_S
     for later in events[i + 1 :]:
@@ -101,7 +119,12 @@ def _pitch(recording: Recording, events: Sequence[DrumEvent], i: int) -> float |
         if later.drum_class in ("KD", "SD", "TT") and later.onset_s > onset_s + _COMPANY_S:
             until_s = later.onset_s
     rate = recording.sample_rate
-    return fundamental_hz(recording.mono(round(onset_s * rate), round(until_s * rate)), rate)
+    attack = round(onset_s * rate)
+    before = recording.mono(round((onset_s - _BEFORE_S) * rate), attack - round(_EARLY_S * rate))
+    sound = recording.mono(attack, round(until_s * rate))
+    new, whole = (fundamental_hz(sound, rate, ringing) for ringing in (before, None))
+    found = [hz for hz in (new, whole) if hz is not None]
+    return found[:1] if len(found) == 2 and abs(np.log2(found[0] / found[1])) < _GAP_OCTAVES / 2 else found
 
 
 def _has_company(events: Sequence[DrumEvent], i: int) -> bool:
@@ -123,7 +146,7 @@ def grouped(fundamentals_hz: Sequence[float]) -> list[list[float]]:
     wide = np.flatnonzero(gaps > _GAP_OCTAVES)
     wide = np.sort(wide[np.argsort(-gaps[wide], kind="stable")][: len(TOM_HEIGHTS) - 1])
     ends = [0, *(wide + 1).tolist(), len(rising)]
-    return [rising[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [rising[begin:end] for begin, end in pairwise(ends)]
 
 
 def by_rank(asked: Collection[str], available: Collection[str]) -> dict[str, str]:
