@@ -6,6 +6,7 @@ struck is followed here in steps of half a millisecond.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -48,52 +49,63 @@ def with_flams(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEv
         recording: where the events are from.
         events: sorted by onset.
     """
+    onsets_s = [event.onset_s for event in events]
     out = [event for event in events if event.drum_class not in CLASSES]
     for drum_class in CLASSES:
         own = [event for event in events if event.drum_class == drum_class]
-        others = [event for event in events if event.drum_class != drum_class]
         i = 0
         while i < len(own):
             n_pair = 2 if i + 1 < len(own) and own[i + 1].onset_s - own[i].onset_s <= _MOST_S else 1
             strokes = own[i : i + n_pair]
-            before_s, after_s = (e[0].onset_s if e else None for e in (own[i - 1 : i], own[i + n_pair :]))
-            is_roll = (before_s is not None and strokes[0].onset_s - before_s < _ALONE_S) or (
-                after_s is not None and after_s - strokes[-1].onset_s < _ALONE_S
-            )
-            found = None if is_roll else _flam(recording, strokes, others)
-            if found is None:
-                out.append(own[i])
-                i += 1
-            else:
-                out.append(found)
-                i += n_pair
+            found = None
+            if not _is_roll(own, i, i + n_pair):
+                first = bisect_left(onsets_s, strokes[0].onset_s - _ALONE_S)
+                last = bisect_left(onsets_s, strokes[-1].onset_s + _ALONE_S)
+                others = [event for event in events[first:last] if event.drum_class != drum_class]
+                found = _flam(recording, strokes, others)
+            out.append(found or own[i])
+            i += n_pair if found else 1
     return sorted(out, key=lambda event: event.onset_s)
+
+
+def _is_roll(own: Sequence[DrumEvent], first: int, stop: int) -> bool:
+    """Tell whether other strokes of a drum are near those from `first` to `stop`."""
+    follows = first > 0 and own[first].onset_s - own[first - 1].onset_s < _ALONE_S
+    return follows or (stop < len(own) and own[stop].onset_s - own[stop - 1].onset_s < _ALONE_S)
 
 
 def _flam(recording: Recording, strokes: Sequence[DrumEvent], others: Sequence[DrumEvent]) -> DrumEvent | None:
     """Return one or two events as a flam, None where they are none."""
+    begin_s = max(0.0, strokes[0].onset_s - _MOST_S - _MARGIN_S)
     rate = recording.sample_rate
-    start = round((strokes[0].onset_s - _MOST_S - _MARGIN_S) * rate)
+    start = round(begin_s * rate)
     mono = recording.mono(start, round((strokes[-1].onset_s + _MOST_S + _MARGIN_S) * rate))
     if len(strokes) == 2:
-        attacks = [attack_of(recording, event.onset_s) - start for event in strokes]
-        level, _ = _rises(mono, rate, 1)
-        first, second = (level[int(np.clip(attack, 0, len(level) - 1))] for attack in attacks)
-        found = (attacks[0] / rate, attacks[1] / rate) if first - second <= _LOUDEST_DB else None
+        found = _pair_in(mono, rate, [attack_of(recording, event.onset_s) - start for event in strokes])
+    elif strokes[0].drum_class == "TT" and _has_snare(others, strokes[0].onset_s):
+        return None  # the flam, if there is one, is the snare's
     else:
-        begin_s = start / rate
-        found = flam_in(
-            mono,
-            rate,
-            strokes[0].onset_s - begin_s,
-            np.array([event.onset_s - begin_s for event in others]),
-            np.array([event.onset_s - begin_s for event in others if event.drum_class in _SKINS]),
-        )
+        others_s = np.array([event.onset_s - begin_s for event in others])
+        skins_s = np.array([event.onset_s - begin_s for event in others if event.drum_class in _SKINS])
+        found = flam_in(mono, rate, strokes[0].onset_s - begin_s, others_s, skins_s)
     if found is None:
         return None
     louder = max(strokes, key=lambda event: event.velocity)
     flam_ms = float(np.clip(1000 * (found[1] - found[0]), 1.0, MOST_FLAM_MS))
-    return replace(louder, onset_s=max(0.0, start / rate + found[0]), flam_ms=flam_ms)
+    return replace(louder, onset_s=start / rate + found[0], flam_ms=flam_ms)
+
+
+def _has_snare(others: Sequence[DrumEvent], onset_s: float) -> bool:
+    return any(e.drum_class == "SD" and abs(e.onset_s - onset_s) <= _OTHERS_S for e in others)
+
+
+def _pair_in(
+    mono: NDArray[np.floating], sample_rate: int, attacks: Sequence[int]
+) -> tuple[float, float] | None:
+    """Return when two attacks are, in seconds, if the second is at least as loud as the first."""
+    level, _ = _rises(mono, sample_rate, 1)
+    first, second = (level[int(np.clip(attack, 0, len(level) - 1))] for attack in attacks)
+    return (attacks[0] / sample_rate, attacks[1] / sample_rate) if first - second <= _LOUDEST_DB else None
 
 
 def flam_in(

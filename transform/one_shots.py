@@ -222,8 +222,7 @@ def missing_classes(bank: Bank) -> tuple[str, ...]:
 def _named_hits(bank: Bank) -> Iterator[tuple[str, Hit]]:
     """Yield the hits of single classes by class and rising level, each with the name of its file."""
     for drum_class in CLASSES:
-        own_hits = bank.sets.get(frozenset({drum_class}), ())
-        hits = [hit for hit in own_hits if not hit.flam_ms] or own_hits  # a sampler plays flams itself
+        hits = bank.sets.get(frozenset({drum_class}), ())
         kinds: dict[str, list[Hit]] = {drum_class: []}
         for hit in sorted(hits, key=lambda hit: hit.level):
             name = hit.articulation(drum_class)

@@ -7,6 +7,7 @@ class has its lane, its colour and its own mark, so that a picture in grey says 
 import math
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
 _COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
 _SHAPES = {"pedal": "v", "sidestick": "X", "ride": "*", "bell": "*"}  # open hi-hats are hollow
-_ARTICULATION_NAMES = {
+_ARTICULATION_NAMES = {  # of the marks that are not their class's
     "open": "open hi-hat",
     "pedal": "foot hi-hat",
     "sidestick": "side stick",
+    "ride": "ride",
     "bell": "ride bell",
 }
 _LANES = CLASSES[::-1]  # from the top: the kick is the lowest
@@ -207,14 +209,18 @@ def _draw_lanes(axes: Axes, events: Iterable[DrumEvent]) -> None:
         onsets_s = [event.onset_s for event in own]
         tops = [lane + 0.8 * event.velocity for event in own]
         axes.vlines(onsets_s, lane, tops, colors=colour, linewidth=1.2)
-        for mark in sorted({_mark(event) for event in own}):
-            places = [
-                (s, top) for s, top, event in zip(onsets_s, tops, own, strict=True) if _mark(event) == mark
-            ]
-            marker, is_hollow = mark
-            fill = "white" if is_hollow else colour
-            look = {"s": 22, "c": fill, "edgecolors": colour, "linewidths": 1.2, "zorder": 3}
-            axes.scatter(*zip(*places, strict=True), marker=marker, **look)
+        for marker, is_hollow in sorted({_mark(event) for event in own}):
+            are_such = [_mark(event) == (marker, is_hollow) for event in own]
+            axes.scatter(
+                list(compress(onsets_s, are_such)),
+                list(compress(tops, are_such)),
+                s=22,
+                marker=marker,
+                c="white" if is_hollow else colour,
+                edgecolors=colour,
+                linewidths=1.2,
+                zorder=3,
+            )
     _name_lanes(axes)
     _name_marks(axes, {(event.drum_class, event.articulation) for event in shown})
 
@@ -228,15 +234,23 @@ def _name_marks(axes: Axes, struck: Collection[tuple[str, str]]) -> None:
     """Say above the lanes what those marks mean that are not their class's."""
     handles = []
     for drum_class, articulation in sorted(struck):
-        if articulation in _SHAPES or articulation == "open":
-            marker, is_hollow = _mark(DrumEvent(0.0, drum_class, 1.0, articulation))
-            colour = _COLOURS[drum_class]
-            look = {"color": colour, "markerfacecolor": "white" if is_hollow else colour, "linestyle": "none"}
-            name = _ARTICULATION_NAMES.get(articulation, articulation)
-            handles.append(Line2D([], [], marker=marker, markersize=5, label=name, **look))
+        if articulation not in _ARTICULATION_NAMES:
+            continue
+        marker, is_hollow = _mark(DrumEvent(0.0, drum_class, 1.0, articulation))
+        line = Line2D([], [], color=_COLOURS[drum_class], marker=marker, markersize=5, linestyle="none")
+        line.set_markerfacecolor("white" if is_hollow else _COLOURS[drum_class])
+        line.set_label(_ARTICULATION_NAMES[articulation])
+        handles.append(line)
     if handles:
-        where = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.97), "ncols": len(handles)}
-        axes.legend(handles=handles, fontsize=8, frameon=False, handletextpad=0.1, **where)
+        axes.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.97),
+            ncols=len(handles),
+            fontsize=8,
+            frameon=False,
+            handletextpad=0.1,
+        )
 
 
 def _name_lanes(axes: Axes) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_fundamentals_two_semitones_apart_are_of_two_drums():
     assert grouped([100.0, 103.0, 160.0, 98.0]) == [[98.0, 100.0, 103.0], [160.0]]
     many = [60.0 * 2 ** (i / 4) for i in range(8)]
     assert len(grouped(many)) == 6
-    assert sum(grouped(many), []) == many
+    assert [hz for drum in grouped(many) for hz in drum] == many
 
 
 @pytest.mark.parametrize("pitches_hz", [[110.0], [95.0, 160.0], [80.0, 120.0, 180.0]])
@@ -145,9 +147,9 @@ def test_a_descending_fill_descends(pitches_hz, tunes, n_heard):
     fill = [DrumEvent(0.4 * i, "TT", rng.uniform(0.2, 1), height) for i, height in enumerate(FILL)]
     take = Arrangement(bank, arrange(bank, fill, tunes_toms=tunes)).read(0, 3 * RATE)[0]
     played_hz = [fundamental_hz(take[round(e.onset_s * RATE) :][: round(0.39 * RATE)], RATE) for e in fill]
-    for before, after in zip(played_hz[:-1], played_hz[1:], strict=True):
+    for before, after in pairwise(played_hz):
         assert after <= 1.01 * before
-    assert len(grouped(played_hz)) == n_heard or len({round(hz) for hz in played_hz}) == n_heard
+    assert len({round(12 * np.log2(hz / 50)) for hz in played_hz}) == n_heard
 
 
 def test_a_tom_is_damped_by_itself_alone():
