@@ -160,13 +160,14 @@ class Cutter:
                 continue
             first = next(e for c in DOMINANCE for e in group if e.drum_class == c and c in classes)
             low, high = _STRONG_BANDS[first.drum_class]
+            flam_ms = max(e.flam_ms for e in group if e.drum_class in classes)
             yield Cut(
                 classes=classes,
                 attack=attack,
                 level=level,
                 velocity=first.velocity,
                 articulations=frozenset(e.articulation for e in group if e.drum_class in classes) - {""},
-                flam_ms=first.flam_ms if length_s > first.flam_ms / 1000 + _SHORTEST_S else 0.0,
+                flam_ms=flam_ms if length_s > flam_ms / 1000 + _SHORTEST_S else 0.0,
                 faults=max(0.0, 1 - length_s / _WANTED_S[first.drum_class]) + _ringing_fault(before, level),
                 group=i,
                 band_level=float(np.sqrt(energies[low:high].sum())),

@@ -42,7 +42,8 @@ _PLACES: Mapping[str, Mapping[str, float]] = {
 }
 _ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is asked for
 _WRONG_TOM_COST = 2.0  # of a hit that holds another tom with other drums, or one that shall be tuned
-_FLAM_COST = 3.0  # of a flam where none is asked for, or the other way round
+_NO_FLAM_COST = 3.0  # of a stroke where a flam is asked for
+_FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no other way
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def arrange(
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
             target = event.velocity * scale if velocity == "rhythm" else None
-            hit, gain = arranger.choose(classes, target, asked, is_flam=event.flam_ms > 0)
+            hit, gain = arranger.choose(
+                classes, target, asked, is_flam=any(parts[c].flam_ms > 0 for c in classes & parts.keys())
+            )
             gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
             attack = round(event.onset_s * bank.sample_rate)
             semitones = arranger.tunings.get(event.articulation, 0.0) if classes == {"TT"} else 0.0
@@ -121,15 +124,13 @@ def arrange(
 
 def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) -> list[DrumEvent]:
     """Return the events, flams as two strokes where the bank has none of their class."""
-    flams = {c for classes, hits in bank.sets.items() if len(classes) == 1 for c in classes if _n_flams(hits)}
+    flams = {
+        hit.dominant for hits in bank.sets.values() for hit in hits if hit.flam_ms and len(hit.classes) == 1
+    }
     struck: list[DrumEvent] = []
     for event in events:
         struck += [event] if chosen.get(event.drum_class) in flams else event.strokes
     return struck
-
-
-def _n_flams(hits: Iterable[Hit]) -> int:
-    return sum(hit.flam_ms > 0 for hit in hits)
 
 
 class _Arranger:
@@ -211,7 +212,7 @@ class _Arranger:
             for drum_class in (c for c in asked if c in hit.classes):
                 distance += _articulation_cost(drum_class, asked[drum_class], hit.articulation(drum_class))
             if (hit.flam_ms > 0) != is_flam:
-                distance += _FLAM_COST
+                distance += _NO_FLAM_COST if is_flam else _FLAM_COST
             # A hit that was just played waits until the others like it have been played.
             waiting = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + waiting) + 0.02 * self._tie_break[hit]
