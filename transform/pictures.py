@@ -31,7 +31,7 @@ LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
 # Okabe and Ito's colours: told apart by the colour-blind, and of different lightness.
 _COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
-_SHAPES = {"pedal": "v", "sidestick": "X", "ride": "*", "bell": "*"}  # open hi-hats are hollow
+_SHAPES = {"pedal": "v", "sidestick": "X", "ride": "*", "bell": "P"}  # open hi-hats are hollow
 _ARTICULATION_NAMES = {  # of the marks that are not their class's
     "open": "open hi-hat",
     "pedal": "foot hi-hat",

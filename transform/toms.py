@@ -75,7 +75,7 @@ def fundamental_hz(
 
 def _spectrum(part: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.float64], float]:
     """Return the power of each frequency in a sound of any length, and their spacing in Hz."""
-    n_fft = 1 << int(np.ceil(np.log2(2 * sample_rate)))
+    n_fft = 1 << int(np.ceil(np.log2(sample_rate / 2)))  # bins of 1 to 2 Hz
     window = np.hanning(len(part))
     power = np.abs(np.fft.rfft((part - np.mean(part, dtype=np.float64)) * window, n_fft)) ** 2
     return power / max(float(np.square(window).sum()), 1e-9) + 1e-30, sample_rate / n_fft
