@@ -345,7 +345,7 @@ def _models(preset: str, preset_sha256: str, device: str) -> Redrummer:
             f"preset {preset} differs on the machine that works with it", hint="install the same on all workers"
         )
     redrummer = Redrummer.load(preset, device=device)
-    redrummer.transcriber.remember(_CACHED_TRANSCRIPTIONS)
+    redrummer.transcriber.cache_files(_CACHED_TRANSCRIPTIONS)
     return redrummer
 
 

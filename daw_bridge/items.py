@@ -16,8 +16,8 @@ import soxr
 from daw_bridge.session import Item
 from transform.audio import Recording
 from transform.errors import AudioError
-from transform.kept_sound import KeptSound
 from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks_of, read_blocks
+from transform.spool import SpoolFile
 
 GLUE = "glue it in the DAW, then try again"
 _BLOCK_SAMPLES = 2**18
@@ -26,7 +26,7 @@ _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make 
 
 
 @contextmanager
-def heard(item: Item, *, at_own_speed: bool = False) -> Iterator[Recording]:
+def open_item(item: Item, *, at_own_speed: bool = False) -> Iterator[Recording]:
     """Open the sound of an item: the region of its file, looped, reversed and mixed as it says.
 
     Args:
@@ -39,7 +39,7 @@ def heard(item: Item, *, at_own_speed: bool = False) -> Iterator[Recording]:
     with Recording.open(Path(item.file)) as file:
         sound = _mixed(file, item)
         changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
-        if item.pieces:
+        if item.warp_regions:
             sound = _warped(sound, item) if changes_pitch else _unwarped(sound, item)
         else:
             sound = _section(sound, item)
@@ -107,16 +107,16 @@ def _faster(sound: Signal, play_rate: float, name: str) -> Signal:
             yield stream.resample_chunk(block.T).T
         yield stream.resample_chunk(np.zeros((0, n_channels), np.float32), last=True).T
 
-    stored = KeptSound.of(blocks(), n_channels, name)
+    stored = SpoolFile.of(blocks(), n_channels, name)
     return ComputedSignal(stored.read, stored.n_samples, rate, n_channels)
 
 
 def _unwarped(sound: Signal, item: Item) -> Signal:
-    """Return the pieces of an item at the speed of its file."""
+    """Return the warped regions of an item at the speed of its file."""
     rate = sound.sample_rate
-    pieces = item.stretches()
-    firsts = [round(piece.file_s * rate) for piece, _ in pieces]
-    ends_s = accumulate(length_s for _, length_s in pieces)
+    warp_regions = item.regions_with_lengths()
+    firsts = [round(region.file_s * rate) for region, _ in warp_regions]
+    ends_s = accumulate(length_s for _, length_s in warp_regions)
 
     def read(number: int, start: int, stop: int) -> Samples:
         return sound.read(firsts[number] + start, firsts[number] + stop)
@@ -125,23 +125,23 @@ def _unwarped(sound: Signal, item: Item) -> Signal:
 
 
 def _warped(sound: Signal, item: Item) -> Signal:
-    """Return the pieces of an item as fast as they play, higher or lower with it, each on its own samples."""
+    """Return the warped regions of an item as fast as they play, resampled, each on its own samples."""
     rate = sound.sample_rate
-    edges = [round(piece.position_s * rate) for piece in item.pieces] + [round(item.length_s * rate)]
+    edges = [round(region.position_s * rate) for region in item.warp_regions] + [round(item.length_s * rate)]
     cache: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_WARPED_BYTES)
 
     def resampled(key: tuple[int, int]) -> Samples:
         number, begin = key[0], key[1] * _BLOCK_SAMPLES
-        piece = item.pieces[number]
+        region = item.warp_regions[number]
         count = min(_BLOCK_SAMPLES, edges[number + 1] - edges[number] - begin)
-        at = piece.file_s * rate + begin * piece.play_rate
+        at = region.file_s * rate + begin * region.play_rate
         # The context lets the resampler begin and end in sound. It begins on a sample of the file: of many
         # leads, the one that puts what is taken nearest to samples of the result.
-        starts = at - _LEADS * piece.play_rate
+        starts = at - _LEADS * region.play_rate
         best = int(np.argmin(np.abs(starts - np.round(starts))))
         start, skip = round(starts[best]), int(_LEADS[best])
-        end = math.ceil(at + (count + _LEADS[0]) * piece.play_rate)
-        faster = soxr.resample(sound.read(start, end).T, rate * piece.play_rate, rate, quality="HQ")
+        end = math.ceil(at + (count + _LEADS[0]) * region.play_rate)
+        faster = soxr.resample(sound.read(start, end).T, rate * region.play_rate, rate, quality="HQ")
         return np.ascontiguousarray(faster.T[:, skip : skip + count])
 
     def read(number: int, start: int, stop: int) -> Samples:
@@ -150,13 +150,13 @@ def _warped(sound: Signal, item: Item) -> Signal:
     return _joined(sound, edges, read)
 
 
-def _joined(sound: Signal, edges: Sequence[int], read_piece: Callable[[int, int, int], Samples]) -> Signal:
-    """Return pieces one after the other.
+def _joined(sound: Signal, edges: Sequence[int], read_region: Callable[[int, int, int], Samples]) -> Signal:
+    """Return warped regions one after the other.
 
     Args:
         sound: what they are from.
         edges: the sample at which each begins, and the end of the last.
-        read_piece: returns samples [start, stop) of a piece, both counted from its beginning, by its number.
+        read_region: returns samples [start, stop) of a region, both counted from its beginning, by its number.
     """
 
     def read(start: int, stop: int) -> Samples:
@@ -164,7 +164,7 @@ def _joined(sound: Signal, edges: Sequence[int], read_piece: Callable[[int, int,
         for number in range(bisect_right(edges, start) - 1, bisect_left(edges, stop)):
             left, right = max(start, edges[number]), min(stop, edges[number + 1])
             if left < right:
-                blocks.append(read_piece(number, left - edges[number], right - edges[number]))
+                blocks.append(read_region(number, left - edges[number], right - edges[number]))
         return np.concatenate(blocks, axis=1)
 
     return ComputedSignal(read, edges[-1], sound.sample_rate, sound.n_channels)

@@ -19,7 +19,7 @@ from transform.audio import AudioFormat, Recording, Samples, write_audio
 from transform.confined import is_link
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
-from transform.files import appearing_folder, check_output_folder, write_text_atomic
+from transform.files import atomic_folder, check_output_folder, write_text_atomic
 from transform.library import RhythmSource
 from transform.midi import read_midi
 from transform.signal import blocks_of
@@ -105,7 +105,7 @@ def write_page(folder: Path, items: Sequence[PageItem], *, overwrite: bool = Fal
         AudioError: a recording cannot be read any more.
     """
     check_page(folder, overwrite=overwrite)
-    with appearing_folder(folder, overwrite=overwrite) as temporary:
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
         media = _Media(temporary)
         sections = [_section(number, item, media) for number, item in enumerate(items, 1)]
         write_text_atomic(temporary / INDEX, _document(sections))

@@ -21,7 +21,7 @@ import numpy as np
 
 from transform.errors import DawError, SettingsError
 from transform.events import POSSIBLE_BPM, TempoMap
-from transform.files import appearing_together
+from transform.files import atomic_files
 
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
@@ -31,7 +31,7 @@ State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "froze
 
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
-_MOST_ELEMENTS = 1_000_000  # notes and pieces of all items of a project
+_MOST_ELEMENTS = 1_000_000  # notes and warped regions of all items of a project
 _LONGEST_NAME = 300  # characters of the name of a track or an item
 _PLAY_RATES = (1e-3, 1e3)
 _REPAIR = "repair the item, or glue it"
@@ -63,8 +63,8 @@ class Track:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """A region of an item that plays its file at one speed, up to where the next piece begins."""
+class WarpRegion:
+    """A region of an item that plays its file at one speed, up to where the next region begins."""
 
     position_s: float  # from the start of the item
     file_s: float  # where in the file; what lies before or after the file is silent
@@ -77,8 +77,8 @@ class Item:
 
     An item plays its file from `section_start_s` on, `section_length_s` of it (None: to the end), backwards if
     `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
-    end if `is_looped`. Where a file is warped, `pieces` have all that instead, loops included; the first begins
-    with the item. `notes` are already as played.
+    end if `is_looped`. Where a file is warped, `warp_regions` have all that instead, loops included;
+    the first begins with the item. `notes` are already as played.
     """
 
     id: str
@@ -99,21 +99,21 @@ class Item:
     section_length_s: float | None = None
     channel_mode: int = 0  # 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, ...
     notes: tuple[Note, ...] = ()
-    pieces: tuple[Piece, ...] = ()
+    warp_regions: tuple[WarpRegion, ...] = ()
 
     def check(self) -> None:
         """Raise DawError for what no project can hold, such as a time that is not a number."""
         times_s = [self.position_s, self.length_s, self.start_offset_s, self.section_start_s]
         times_s += [self.section_length_s or 0.0, *(note.onset_s for note in self.notes)]
-        times_s += [number for piece in self.pieces for number in (piece.position_s, piece.file_s)]
+        times_s += [number for region in self.warp_regions for number in (region.position_s, region.file_s)]
         if not all(abs(time_s) <= _LONGEST_S for time_s in times_s):
             raise DawError(f"the item {self.name!r} has a time that is none", hint=_REPAIR)
-        for rate in (self.play_rate, *(piece.play_rate for piece in self.pieces)):
+        for rate in (self.play_rate, *(region.play_rate for region in self.warp_regions)):
             if not _PLAY_RATES[0] <= rate <= _PLAY_RATES[1]:
                 raise DawError(f"the item {self.name!r} has a play rate of {rate:g}", hint=_REPAIR)
-        begins = [piece.position_s for piece in self.pieces]
+        begins = [region.position_s for region in self.warp_regions]
         if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > self.length_s):
-            raise DawError(f"the item {self.name!r} has pieces that are not in order")
+            raise DawError(f"the item {self.name!r} has warped regions that are not in order")
         for note in self.notes:
             if not (1 <= note.velocity <= 127 and 0 <= note.number <= 127 and 0 <= note.channel <= 15):
                 raise DawError(f"the item {self.name!r} has a note that MIDI does not know", hint=_REPAIR)
@@ -126,25 +126,25 @@ class Item:
     @property
     def is_at_own_speed(self) -> bool:
         """Whether the item plays its file as fast as it was recorded."""
-        rates = [piece.play_rate for piece in self.pieces] or [self.play_rate]
+        rates = [region.play_rate for region in self.warp_regions] or [self.play_rate]
         return all(abs(rate - 1) <= _SAME_SPEED for rate in rates)
 
-    def stretches(self) -> list[tuple[Piece, float]]:
-        """Return the pieces, each with how many seconds of the file it plays."""
-        ends = [piece.position_s for piece in self.pieces[1:]] + [self.length_s]
+    def regions_with_lengths(self) -> list[tuple[WarpRegion, float]]:
+        """Return the warped regions, each with how many seconds of the file it plays."""
+        ends = [region.position_s for region in self.warp_regions[1:]] + [self.length_s]
         return [
-            (piece, (end_s - piece.position_s) * piece.play_rate)
-            for piece, end_s in zip(self.pieces, ends, strict=True)
+            (region, (end_s - region.position_s) * region.play_rate)
+            for region, end_s in zip(self.warp_regions, ends, strict=True)
         ]
 
     def played_s(self, own_s: float) -> float:
         """Return when, from its start, an item plays a time of its sound at the speed of the file."""
-        if not self.pieces:
+        if not self.warp_regions:
             return own_s / self.play_rate
         begin_s = 0.0
-        for piece, length_s in self.stretches():
+        for region, length_s in self.regions_with_lengths():
             if own_s < begin_s + length_s:
-                return piece.position_s + (own_s - begin_s) / piece.play_rate
+                return region.position_s + (own_s - begin_s) / region.play_rate
             begin_s += length_s
         return self.length_s
 
@@ -405,7 +405,7 @@ def published_media(
     for take in takes:
         paths.append(_free_path(folder, take.file.stem, take.file.suffix, taken))
         taken.add(paths[-1])
-    with appearing_together(paths, overwrite=False) as temporaries:
+    with atomic_files(paths, overwrite=False) as temporaries:
         for take, temporary in zip(takes, temporaries, strict=True):
             shutil.copyfile(take.file, temporary)
     with ExitStack() as undo:
@@ -420,15 +420,15 @@ def published_media(
 
 
 def with_elements_of(item: Item, n_elements: int) -> int:
-    """Return how many notes and pieces the items of a project have with one more.
+    """Return how many notes and warped regions the items of a project have with one more.
 
     Raises:
         DawError: they are too many.
     """
-    n_elements += len(item.notes) + len(item.pieces)
+    n_elements += len(item.notes) + len(item.warp_regions)
     if n_elements > _MOST_ELEMENTS:
         raise DawError(
-            f"the items of the project play more than {_MOST_ELEMENTS:,} notes and warped pieces",
+            f"the items of the project play more than {_MOST_ELEMENTS:,} notes and warped regions",
             hint="take only the tracks you need into a project of its own",
         )
     return n_elements

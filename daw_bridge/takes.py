@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from daw_bridge.items import GLUE, heard
+from daw_bridge.items import GLUE, open_item
 from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
 from daw_bridge.take_report import Report, report_of
 from transform.audio import Progress, Recording, resolve_output
@@ -159,7 +159,7 @@ class _Renderer:
         began_s = time.perf_counter()
         source = pair.source
         _check_playable(self.job, pair)
-        with heard(source) as recording:
+        with open_item(source) as recording:
             played = self._played(pair)
             _check_original(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.progress)
@@ -204,7 +204,7 @@ class _Renderer:
             if isinstance(bpm, str):
                 estimate = estimate_tempo(rhythm.events, rhythm.length_s)
                 if estimate is None:
-                    raise RhythmError(f"no tempo can be heard in {rhythm.name}", hint="give --rhythm-bpm N")
+                    raise RhythmError(f"no tempo can be detected in {rhythm.name}", hint="give --rhythm-bpm N")
                 bpm = estimate[0]
             rhythm = replace(rhythm, tempo_map=TempoMap.constant(bpm))
         self._given = rhythm
@@ -217,14 +217,14 @@ class _Renderer:
             notes = ((note.onset_s, note.channel, note.number, note.velocity) for note in item.notes)
             events = drums_of_notes(notes, name=name, drum_map=self.order.drum_map)
         else:
-            with heard(item, at_own_speed=True) as recording:
+            with open_item(item, at_own_speed=True) as recording:
                 played = self.redrummer.transcribe(recording, sensitivity=self.order.settings.sensitivity)
             events = tuple(
                 replace(event, onset_s=item.position_s + item.played_s(event.onset_s)) for event in played
             )
         inside = [event for event in events if event.onset_s < item.end_s]
         if not inside:
-            raise RhythmError(f"no drum hits are heard in {name}", hint="choose another rhythm")
+            raise RhythmError(f"no drum hits are detected in {name}", hint="choose another rhythm")
         return sorted(inside, key=lambda event: event.onset_s)
 
 
@@ -249,8 +249,10 @@ def _check_playable(job: Job, pair: Pair) -> None:
 
 def _check_original(source: Item, settings: RenderSettings) -> None:
     """Raise SettingsError where a take retains some of an original that plays at a speed of its own."""
-    if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.kept):
-        how = "is warped" if source.pieces else f"plays {source.play_rate:g} times as fast at its own pitch"
+    if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.retained):
+        how = (
+            "is warped" if source.warp_regions else f"plays {source.play_rate:g} times as fast at its own pitch"
+        )
         raise SettingsError(
             f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {GLUE}"
         )

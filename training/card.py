@@ -12,7 +12,7 @@ from typing import Any
 from training.score.scores import markdown_table
 from transform.errors import OutputError
 from transform.events import CLASSES
-from transform.files import appearing_folder, write_text_atomic
+from transform.files import atomic_folder, write_text_atomic
 from transform.presets import Preset
 from transform.toml import read_toml
 
@@ -49,7 +49,7 @@ def begin_preset(base: Preset, folder: Path, name: str, models: Sequence[str]) -
     preset["models"] = {model: preset["models"][model] for model in weights}
     preset["data"] = {key: value for key, value in preset["data"].items() if key not in left_out}
     preset["scores"] = {model: preset["scores"][model] for model in weights if model in preset["scores"]}
-    with appearing_folder(folder, overwrite=False) as temporary:
+    with atomic_folder(folder, overwrite=False) as temporary:
         for path in weights.values():
             shutil.copyfile(path, temporary / path.name)
         _write(temporary, preset | {"name": name})

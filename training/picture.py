@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.kits import SAMPLE_RATE
 from training.score.measures import log_mel_db
-from transform.files import appearing
+from transform.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def write_picture(
         return False
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     draw(figure)
-    with appearing(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
     return True
 

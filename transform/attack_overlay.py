@@ -20,14 +20,14 @@ from transform.signal import Samples, Signal
 # Chosen on 32 pairs of validation kits (docs/method.md, decision 57). Where the fade is shorter, the sound that
 # takes over is detected as another onset.
 _RISE_S = 0.001  # up to the lead of a hit, 2 ms before the attack
-_WHOLE_S = 0.05  # after the attack the hit is heard alone
-_FADE_S = 0.1  # from there on it gives way
-_RINGING_SHARE = 0.5  # of the hit, after that
-_SHARES = (_RINGING_SHARE, 1.0, 1.0, _RINGING_SHARE)
+_WHOLE_S = 0.05  # after the attack, of the hit alone
+_FADE_S = 0.1  # from there on it fades
+_RINGING_WEIGHT = 0.5  # of the hit, after that
+_WEIGHTS = (_RINGING_WEIGHT, 1.0, 1.0, _RINGING_WEIGHT)
 
 
 class AttackOverlay:
-    """Two sounds of one take: around each attack the replayed one is heard, elsewhere the mean of both."""
+    """Two sounds of one take: around each attack the replayed one, elsewhere the mean of both."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class AttackOverlay:
 
         Args:
             generated: by the latent engine.
-            replayed: the source's hits, heard alone around the attacks.
+            replayed: the source's hits, which alone sound around the attacks.
             onsets_s: the attacks, in seconds of the take.
             period: samples of a loop without a seam, both sounds' own; None for no loop.
         """
@@ -59,11 +59,11 @@ class AttackOverlay:
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop), shape (C, stop - start)."""
         replayed, generated = self._replayed.read(start, stop), self._generated.read(start, stop)
-        return generated + self._share(start, stop - start) * (replayed - generated)
+        return generated + self._weight(start, stop - start) * (replayed - generated)
 
-    def _share(self, start: int, n_samples: int) -> NDArray[np.float32]:
-        """Return the share of the replayed sound, 0 to 1, in the samples from `start` on."""
-        share = np.full(n_samples, _RINGING_SHARE, dtype=np.float32)
+    def _weight(self, start: int, n_samples: int) -> NDArray[np.float32]:
+        """Return the weight of the replayed sound, 0 to 1, in the samples from `start` on."""
+        weight = np.full(n_samples, _RINGING_WEIGHT, dtype=np.float32)
         before, after = self._times[0], self._times[-1]
         # Of a loop, the turns whose attacks ring into this one, and the first attack of the next.
         turns = range(-1, after // self._period + 2) if self._period else (0,)
@@ -74,7 +74,7 @@ class AttackOverlay:
             for attack in self._attacks[first:last]:
                 left, right = max(attack + before, at), min(attack + after + 1, at + n_samples)
                 if left < right:
-                    own = np.interp(np.arange(left, right) - attack, self._times, _SHARES)
-                    place = share[left - at : right - at]
+                    own = np.interp(np.arange(left, right) - attack, self._times, _WEIGHTS)
+                    place = weight[left - at : right - at]
                     np.maximum(place, own, out=place, casting="same_kind")
-        return share
+        return weight

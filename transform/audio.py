@@ -21,15 +21,14 @@ import soundfile
 
 from transform.errors import AudioError, OutputError, SettingsError
 from transform.files import (
-    appearing,
-    appearing_together,
+    atomic_file,
+    atomic_files,
     check_output,
     temporary_file,
     write_bytes_atomic,
     write_text_atomic,
 )
 from transform.headers import chunks, require_whole, stated_tempo
-from transform.kept_sound import KeptSound
 from transform.signal import (
     BlockCache,
     Samples,
@@ -39,6 +38,7 @@ from transform.signal import (
     read_blocks,
     zeros_outside,
 )
+from transform.spool import SpoolFile
 
 __all__ = [
     "SAMPLE_RATE",
@@ -56,7 +56,7 @@ __all__ = [
 
 SAMPLE_RATE = 44_100  # rate of the analysis signal and of the models, Hz
 
-Progress = Callable[[str, float], None]  # told the stage of a work, and the share of it that is done
+Progress = Callable[[str, float], None]  # called with the stage, and the fraction of it that is done
 
 _log = logging.getLogger(__name__)
 _CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF"}
@@ -69,8 +69,8 @@ _BIT_DEPTHS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "32f": "FLOAT"}
 _SAME_DEPTH = {"PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8", "ALAC_16": "PCM_16", "ALAC_32": "PCM_32"}
 _WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
 _BLOCK_SAMPLES = 2**18
-_NEAR_SAMPLES = 2**10, 2**17  # of blocks that are kept, at least and of all channels together
-_NEAR_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is kept whole
+_CACHED_SAMPLES = 2**10, 2**17  # of cached blocks, at least and of all channels together
+_CACHED_BLOCKS, _SHORT_BLOCKS = 8, 64  # of a long recording, and of one that is cached whole
 _MAX_CHANNELS = 1024  # libsndfile's own limit
 _MOST_FILE_CHANNELS = 64  # of 7th-order ambisonics and of MADI; more take minutes a second
 _LONGEST_S = 86_400.0
@@ -102,10 +102,10 @@ class Recording:
         self.path: Path | None = None
         self._stored: Callable[[int, int], Samples] | None = None  # what reads a sound that is in no file
         self._file: soundfile.SoundFile | None = None
-        self._decoded: KeptSound | None = None
-        self._block_samples = max(_NEAR_SAMPLES[0], _NEAR_SAMPLES[1] // self.n_channels)
+        self._decoded: SpoolFile | None = None
+        self._block_samples = max(_CACHED_SAMPLES[0], _CACHED_SAMPLES[1] // self.n_channels)
         self._is_short = n_samples <= _SHORT_BLOCKS * self._block_samples
-        self._near: BlockCache[int, Samples] = BlockCache(_SHORT_BLOCKS if self._is_short else _NEAR_BLOCKS)
+        self._cache: BlockCache[int, Samples] = BlockCache(_SHORT_BLOCKS if self._is_short else _CACHED_BLOCKS)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -191,7 +191,7 @@ class Recording:
         return zeros_outside(self._checked, start, stop, (self.n_channels, self.n_samples))
 
     def mono_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
-        """Yield what is heard of the recording, as `mono`, at another sample rate, in blocks, sample by sample.
+        """Yield the mono mix of the recording, as `mono`, at another sample rate, in blocks, sample by sample.
 
         Together the blocks, each of shape (T,), hold `round(n_samples * sample_rate / self.sample_rate)`
         samples, and at least one.
@@ -215,7 +215,7 @@ class Recording:
             yield np.zeros(n_missing, dtype=np.float32)
 
     def mono(self, start: int, stop: int) -> Samples:
-        """Return what is heard from sample `start` up to `stop`, shape (stop - start,): see `mixed`.
+        """Return the mono mix of samples [start, stop), shape (stop - start,): see `mixed`.
 
         Raises:
             AudioError: a sample is NaN or infinite, or the file cannot be decoded.
@@ -223,28 +223,28 @@ class Recording:
         return self.mixed(self.read(start, stop))
 
     def mixed(self, samples: Samples) -> Samples:
-        """Return what is heard of samples (C, T) that have this recording's channels, shape (T,).
+        """Return the mono mix of samples (C, T) that have this recording's channels, shape (T,).
 
         It is their mean; or, where that is much softer than they are on the whole, being of opposite phase, the
         loudest channel.
         """
-        channel = self.heard_channel
+        channel = self.mono_channel
         mono: Samples = samples.mean(axis=0) if channel is None else samples[channel]
         return mono
 
     @property
-    def heard_channel(self) -> int | None:
-        """The channel that is heard where the channels cancel each other on the whole; None: their mean is."""
+    def mono_channel(self) -> int | None:
+        """The channel that stands for the mix where the channels cancel each other; None: their mean does."""
         return None if self.n_channels == 1 else self._channel_and_peak[0]
 
     @property
     def mono_peak(self) -> float:
-        """The peak of what is heard."""
+        """The peak of the mono mix."""
         return self._channel_and_peak[1]
 
     @cached_property
     def _channel_and_peak(self) -> tuple[int | None, float]:
-        """What is heard of the whole recording, found in one pass, and its peak."""
+        """The channel of the mono mix, found in one pass, and the mix's peak."""
         energy, peak = (np.zeros(self.n_channels + 1) for _ in range(2))  # of the mean, then of each channel
         for block in blocks_of(self, _BLOCK_SAMPLES):
             for i, sound in enumerate((block.mean(axis=0), *(block if self.n_channels > 1 else ()))):
@@ -253,7 +253,9 @@ class Recording:
         loudest = int(energy[1:].argmax())
         if energy[0] >= energy[1 + loudest] * 10 ** (_CANCELLED_DB / 10):
             return None, float(peak[0])
-        _log.info("%s: its channels cancel each other, so channel %d alone is heard", self.name, loudest + 1)
+        _log.info(
+            "%s: its channels cancel each other, so channel %d alone is transcribed", self.name, loudest + 1
+        )
         return loudest, float(peak[1 + loudest])
 
     def tempo_bpm(self) -> tuple[float, str] | None:
@@ -262,7 +264,7 @@ class Recording:
 
     def close(self) -> None:
         """Close the file; the recording cannot be read any more."""
-        self._near.clear()
+        self._cache.clear()
         for file in (self._file, self._decoded):
             if file is not None:
                 file.close()
@@ -288,12 +290,10 @@ class Recording:
         if self.n_samples <= 0:
             raise AudioError(f"{self._label} holds no samples", hint="export it again from where it was made")
         if self.n_samples >= 2**62:
-            raise AudioError(
-                f"{self._label} does not say how long it is", hint="convert it to WAV or encode it again"
-            )
+            raise AudioError(f"{self._label} has no length", hint="convert it to WAV or encode it again")
         if not _RATES_HZ[0] <= self.sample_rate <= _RATES_HZ[1]:
             raise AudioError(
-                f"{self._label} says that it has {self.sample_rate} samples a second, which no sound has",
+                f"{self._label} has a stated rate of {self.sample_rate} Hz, which no sound has",
                 hint="copy or export it again",
             )
         if self.duration_s > _LONGEST_S:
@@ -335,7 +335,7 @@ class Recording:
             return self._decode(start, stop)
         try:
             return read_blocks(
-                lambda number: self._near.get(number, self._decode_block), self._block_samples, start, stop
+                lambda number: self._cache.get(number, self._decode_block), self._block_samples, start, stop
             )
         except AudioError:
             return self._decode(start, stop)  # which may lie before what is damaged
@@ -344,14 +344,14 @@ class Recording:
         start = number * self._block_samples
         return self._decode(start, min(start + self._block_samples, self.n_samples))
 
-    def _decode_all(self) -> KeptSound:
+    def _decode_all(self) -> SpoolFile:
         """Return all samples."""
         assert self.path is not None
         self.close()
         self._file = _open(self.path)  # nothing may have been sought in it
         blocks = overlapping_blocks(self.n_samples, _BLOCK_SAMPLES)
         decoded = (self._decode(block.start, block.stop) for block in blocks)
-        return KeptSound.of(decoded, self.n_channels, self._label)
+        return SpoolFile.of(decoded, self.n_channels, self._label)
 
     def _decode(self, start: int, stop: int) -> Samples:
         assert self._file is not None
@@ -394,7 +394,7 @@ def resolve_output(path: Path, source: AudioFormat, bit_depth: str | None) -> tu
         if bit_depth not in _BIT_DEPTHS:
             raise SettingsError(
                 f"the bit depth is {bit_depth}; it must be one of {', '.join(_BIT_DEPTHS)}",
-                hint="leave it out to keep the depth of the source",
+                hint="leave it out to retain the depth of the source",
             )
         subtype = _BIT_DEPTHS[bit_depth]
         if not soundfile.check_format(container, subtype):
@@ -422,7 +422,7 @@ def write_audio(path: Path, blocks: Iterable[Samples], fmt: AudioFormat, *, over
     container, subtype = resolve_output(path, fmt, None)
     fmt = replace(fmt, subtype=subtype)
     remaining = iter(blocks)
-    with appearing(path, overwrite=overwrite) as temporary, _named(path):
+    with atomic_file(path, overwrite=overwrite) as temporary, _named(path):
         leftover = _fill(temporary, remaining, fmt, container)
         if leftover is not None:
             _log.info("%s is beyond 4 GiB and becomes an RF64 file", path.name)
@@ -459,13 +459,13 @@ def write_parts(
         overwrite: replace files that exist.
 
     Raises:
-        BeyondFullScale: a part is louder than its integer format can say; nothing is written.
+        BeyondFullScale: a part is beyond full scale in its integer format; nothing is written.
         OutputError: a file exists and `overwrite` is not set, or it cannot be written.
     """
     container = "RF64" if n_samples > _wav_limit(fmt) else "WAV"
     ceiling = 1 - 2.0 ** (1 - _BITS[fmt.subtype]) if fmt.subtype in _BITS else math.inf
     written = [(part, path) for part, path in enumerate(paths) if path is not None]
-    with appearing_together([path for _, path in written], overwrite=overwrite) as temporaries:
+    with atomic_files([path for _, path in written], overwrite=overwrite) as temporaries:
         with ExitStack() as open_files:
             files = []
             for temporary, (_, path) in zip(temporaries, written, strict=True):
@@ -487,7 +487,7 @@ def _rounded_parts(block: Samples, subtype: str) -> Samples:
     bits = _BITS.get(subtype, 32)
     if bits == 32:  # not rounded, or more finely than float32 is
         return block
-    # float32 says the sums of 16 bits to a hundredth of a step.
+    # float32 has the sums of 16 bits to a hundredth of a step.
     levels = np.multiply(block, 2.0 ** (bits - 1), dtype=np.float32 if bits <= 16 else np.float64)
     for part in range(1, len(levels)):
         levels[part] += levels[part - 1]

@@ -1,6 +1,6 @@
 """Which hits of a recording are worth playing: clean, typical of their classes, of all levels.
 
-A bank is where hits are kept, whatever they are from: they are read when they are played.
+A bank has hits of any origin: they are read when they are played.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _STRANGE_DB = 12.0  # a hit this far from the middle of its class is not trusted to be of it
 _SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
-_FEWEST = 5  # hits of each kind are kept even with so many more faults: strokes that repeat must differ
+_FEWEST = 5  # hits of each kind are retained even with so many more faults: strokes that repeat must differ
 _BEARABLE_FAULTS = 1.0
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
-_N_SPARE = 4  # candidates of each set beyond those that are kept
+_N_SPARE = 4  # candidates of each set beyond those that are retained
 
 
 class Bank:
-    """Hits, by what sounds in them; their sounds are read when asked for."""
+    """Hits, by what sounds in them; their sounds are read on request."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Bank:
             recording: the recording.
             events: its transcription.
             stems: its stems; None for plain slices.
-            per_set: how many hits of the same classes, and of each tom, are kept at most.
+            per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
         cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
@@ -107,7 +107,7 @@ class Bank:
 
 
 def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
-    """Return the level that a stroke of velocity 1 would have, by the velocities that the hits were heard with.
+    """Return the level that a stroke of velocity 1 would have, by the hits' transcribed velocities.
 
     It is that of the hits of the class alone where there are some.
     """
@@ -120,11 +120,11 @@ def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
 
 
 def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
-    """Return the cuts to keep: clean, typical of their kind, and of all levels."""
+    """Return the cuts to retain: clean, typical of their kind, and of all levels."""
     by_kind: dict[tuple[frozenset[str], frozenset[str]], list[Cut]] = {}
     for cut in cuts:
         by_kind.setdefault(cut.kind, []).append(cut)
-    kept: list[Hit] = []
+    retained: list[Hit] = []
     for members in by_kind.values():
         softest = max(cut.level for cut in members) * 10 ** (_SOFTEST_DB / 20)
         own = [cut for cut in members if cut.level >= softest]
@@ -134,7 +134,7 @@ def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
             for cut in own
         ]
         judged.sort(key=lambda cut: cut.faults)
-        kept += _spread(
+        retained += _spread(
             [
                 cut
                 for rank, cut in enumerate(judged)
@@ -143,7 +143,7 @@ def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
             per_set,
             attrgetter("level"),
         )
-    return kept
+    return retained
 
 
 def _spread(cuts: Sequence[Cut], n: int, level: Callable[[Cut], float]) -> list[Cut]:
@@ -152,5 +152,5 @@ def _spread(cuts: Sequence[Cut], n: int, level: Callable[[Cut], float]) -> list[
     if len(cuts) <= n:
         return by_level
     chosen = sorted({round(i * (len(by_level) - 1) / max(1, n - 2)) for i in range(n - 1)})
-    kept = [by_level[i] for i in chosen]
-    return kept if cuts[0] in kept else [*kept, cuts[0]]
+    retained = [by_level[i] for i in chosen]
+    return retained if cuts[0] in retained else [*retained, cuts[0]]

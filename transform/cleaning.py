@@ -1,4 +1,4 @@
-"""What makes a stretch of sound one clean hit: it only falls, it ends, and where it was cut it rings on."""
+"""What makes a region of sound one clean hit: it only falls, it ends, and where it was cut it rings on."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_
     if grain < round(0.008 * sample_rate):
         return sound
     end, before = sound[:, -grain:], sound[:, -2 * grain : -grain]
-    end_level, before_level = (float(np.sqrt(np.mean(part**2))) for part in (end, before))
+    end_level, before_level = (float(np.sqrt(np.mean(x**2))) for x in (end, before))
     if end_level < level * 10 ** (QUIET_DB / 20):
         return sound
     grain_s = grain / sample_rate

@@ -6,10 +6,10 @@ Stage 1 of the paper (Hockman and Drysdale 2025). Two configurations of one mode
   batch normalisation down to a latent frame every 2048 samples, and back by transposed convolutions and
   residual blocks of dilated ones; waveform, loudness and noise are made apart.
 - `hires` has a latent frame every 512 samples. Its blocks are ConvNeXt's (Liu et al., CVPR 2022) in time, and
-  its generator says the short-time spectra of the sound, as Vocos does (Siuzdak 2023), at windows of 512.
+  its generator estimates the short-time spectra of the sound, as Vocos does (Siuzdak 2023), at windows of 512.
 
-The networks' view of time is finite, so a recording of any length is coded in overlapping chunks with the
-result of one pass.
+The networks' receptive fields are finite, so a recording of any length is coded in overlapping blocks with
+the result of one pass.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from transform.signal import Block
 from transform.weights import fingerprint, load_net, require_numbers
 
 _log = logging.getLogger(__name__)
-_CHUNK_S = 15.0  # coded at once
+_BLOCK_S = 15.0  # coded at once
 _LOUDEST = 1e6  # of what is decoded, full scale being 1: much more cannot be mixed
-_MOST_SHARES = 64  # of a chunk, where a device has little memory
+_MOST_DIVISIONS = 64  # of a block, where a device has little memory
 
 
 class Encoded(NamedTuple):
-    """What the encoder says of audio (B, T), F frames of one hop each."""
+    """What the encoder makes of audio (B, T), F frames of one hop each."""
 
     mu: Tensor  # (B, D, F)
     sigma: Tensor  # (B, D, F), from 0 to 1
@@ -61,13 +61,13 @@ class EncoderNet(nn.Module):
         self.trunk: ConvNextEncoder | RaveEncoder = make(config)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many frames to either side of its own a latent frame depends on."""
-        return -(-(self.pqmf.margin + self.trunk.reach * self.config.n_bands) // self.config.hop)
+        return -(-(self.pqmf.margin + self.trunk.context * self.config.n_bands) // self.config.hop)
 
-    def forward(self, audio: Tensor, wanted: Tensor | None = None) -> Encoded:
-        """Return the latents of audio (B, T): all frames, or those that are wanted, by number and in order."""
-        activations, latents = self.trunk(self.pqmf.analyse(audio), wanted)
+    def forward(self, audio: Tensor, frames: Tensor | None = None) -> Encoded:
+        """Return the latents of audio (B, T): all frames, or those of these numbers, in order."""
+        activations, latents = self.trunk(self.pqmf.analyse(audio), frames)
         mu, scale = latents.float().chunk(2, dim=1)
         # Above 1 a deviation only costs; unbounded ones ran away while the divergence weighed next to nothing.
         return Encoded(mu, torch.sigmoid(scale) + 1e-4, activations.float())
@@ -83,9 +83,9 @@ class GeneratorNet(nn.Module):
         self.trunk: ConvNextGenerator | RaveGenerator = make(config)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many latent frames to either side of its own a sample depends on."""
-        return self.trunk.reach_frames
+        return self.trunk.context_frames
 
     def forward(self, latents: Tensor, first_frame: int = 0) -> Tensor:
         """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
@@ -122,7 +122,7 @@ class Codec:
         self._encoder = encoder.eval().to(self._device)
         self._generator = generator.eval().to(self._device)
         self._bfloat16 = bfloat16
-        self._n_shares = 1  # into which a chunk is cut, as its whole does not fit the device
+        self._n_divisions = 1  # of a block, where its whole does not fit the device
 
     @classmethod
     def load(cls, encoder: Path, generator: Path, *, device: str = "cpu", bfloat16: bool = False) -> Codec:
@@ -140,31 +140,31 @@ class Codec:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this codec's latents from another's: its encoder's weights."""
+        """A hash of the encoder's weights: equal ones have equal latents."""
         return fingerprint(self._encoder)
 
     @property
-    def encoder_reach(self) -> int:
+    def encoder_context(self) -> int:
         """How many frames to either side of its own a latent frame depends on."""
-        return self._encoder.reach_frames
+        return self._encoder.context_frames
 
     @property
-    def generator_reach(self) -> int:
+    def generator_context(self) -> int:
         """How many latent frames to either side of its own a sample depends on."""
-        return self._generator.reach_frames
+        return self._generator.context_frames
 
     @property
-    def chunk_frames(self) -> int:
-        """How many latent frames are coded at once, with what is seen around them."""
-        return round(_CHUNK_S * SAMPLE_RATE / self.config.hop)
+    def block_frames(self) -> int:
+        """How many latent frames are coded at once, their context not counted."""
+        return round(_BLOCK_S * SAMPLE_RATE / self.config.hop)
 
     @torch.inference_mode()
-    def encode(self, audio: Tensor, wanted: Tensor | None = None) -> Encoded:
+    def encode(self, audio: Tensor, frames: Tensor | None = None) -> Encoded:
         """Return the latents of audio (C, T), any T, channel by channel: F = T / hop frames, rounded up.
 
         Args:
             audio: what is encoded.
-            wanted: which of its frames are returned, in order; None: all. Fewer take less time, even if they
+            frames: which of its frames are returned, in order; None: all. Fewer take less time, even if they
                 depend on all of the audio.
 
         Raises:
@@ -172,28 +172,28 @@ class Codec:
         """
         n_channels, n_samples = audio.shape
         hop, n_frames = self.config.hop, -(-n_samples // self.config.hop)
-        asked = torch.arange(n_frames) if wanted is None else wanted
+        requested = torch.arange(n_frames) if frames is None else frames
         n_latents, n_activations = self.config.n_latents, self.config.widths[-1]
         out = Encoded(
-            *(torch.empty(n_channels, width, len(asked)) for width in (n_latents, n_latents, n_activations))
+            *(torch.empty(n_channels, width, len(requested)) for width in (n_latents, n_latents, n_activations))
         )
 
         def code(block: Block) -> None:
-            here = slice(*torch.searchsorted(asked, torch.tensor([block.start, block.stop])).tolist())
+            here = slice(*torch.searchsorted(requested, torch.tensor([block.start, block.stop])).tolist())
             if here.start == here.stop:
                 return
-            frames = (asked[here] - block.begin).to(self._device)
-            heard = audio[:, block.begin * hop : block.end * hop].to(self._device)
-            heard = functional.pad(heard, (0, (block.end - block.begin) * hop - heard.shape[1]))
+            own = (requested[here] - block.begin).to(self._device)
+            given = audio[:, block.begin * hop : block.end * hop].to(self._device)
+            given = functional.pad(given, (0, (block.end - block.begin) * hop - given.shape[1]))
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                found = [self._encoder(some, frames) for some in self._at_once(heard)]
-            for whole, parts in zip(out, zip(*found, strict=True), strict=True):
-                for channel, part in zip(self._at_once(whole), parts, strict=True):
-                    channel[..., here] = part
+                found = [self._encoder(some, own) for some in self._at_once(given)]
+            for whole, coded in zip(out, zip(*found, strict=True), strict=True):
+                for channel, own_frames in zip(self._at_once(whole), coded, strict=True):
+                    channel[..., here] = own_frames
 
-        self._in_blocks(n_frames, self.encoder_reach, code)
-        for part in out:
-            require_numbers(part, "codec-encoder")
+        self._in_blocks(n_frames, self.encoder_context, code)
+        for tensor in out:
+            require_numbers(tensor, "codec-encoder")
         return out
 
     @torch.inference_mode()
@@ -219,7 +219,7 @@ class Codec:
             for region, sound in zip(regions, made, strict=True):
                 region.copy_(sound[:, block.core.start * hop :][:, : region.shape[1]])
 
-        self._in_blocks(n_frames, self.generator_reach, code)
+        self._in_blocks(n_frames, self.generator_context, code)
         require_numbers(out, "codec-generator", most=_LOUDEST)
         return out
 
@@ -232,18 +232,18 @@ class Codec:
         """Code frames block by block; where a block does not fit the device, go on with smaller ones."""
         first = 0
         while first < n_frames:
-            step = max(1, self.chunk_frames // self._n_shares)
+            step = max(1, self.block_frames // self._n_divisions)
             last = min(first + step, n_frames)
             try:
                 code(Block.of(first, last, context=context, length=n_frames))
             except torch.OutOfMemoryError as err:
-                if self._n_shares >= _MOST_SHARES:
+                if self._n_divisions >= _MOST_DIVISIONS:
                     raise DeviceError(
                         "the graphics processor has too little free memory for the codec",
                         hint="close what else uses it, or give --device cpu",
                     ) from err
-                self._n_shares *= 2
-                _log.warning("the device is short of memory: sound is coded in smaller pieces")
+                self._n_divisions *= 2
+                _log.warning("the device is short of memory: sound is coded in smaller blocks")
                 torch.cuda.empty_cache()
                 continue
             first = last

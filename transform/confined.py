@@ -73,7 +73,7 @@ class ConfinedFolder:
         return TextIOWrapper(BufferedWriter(raw), encoding="utf-8")
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return what `os.lstat` says of a name, None where nothing lies there."""
+        """Return `os.lstat` of a name, None where nothing lies there."""
         try:
             with self._at(name) as (path, dir_fd):
                 return os.stat(path, dir_fd=dir_fd, follow_symlinks=False)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transform.codec_config import CodecConfig
 from transform.stft import N_HOPS, fft_size, synthesise
 
-_NARROW, _PIECE_FRAMES = 64, 512  # channels of which there are so many frames that pieces fit a cache better
+_NARROW, _BLOCK_FRAMES = 64, 512  # channels of which there are so many frames that blocks fit a cache better
 
 
 class _TimeConv(nn.Conv2d):
@@ -32,7 +32,7 @@ class _TimeConv(nn.Conv2d):
 class _ConvNextBlock(nn.Module):
     """x (B, F, C) + scale * MLP(norm(depthwise convolution of x)); three times as wide inside."""
 
-    reach = 3  # frames to either side
+    context = 3  # frames to either side
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ class _ConvNextBlock(nn.Module):
         self.narrow = nn.Linear(3 * width, width)
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
-    def forward(self, x: Tensor, kept: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Return what the block makes of x; of frames that `kept` leaves out, once they are spread, nothing."""
+    def forward(self, x: Tensor, choose: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the block's output for x, only for the frames that `choose` returns of a map."""
         spread = self.spread(x)
-        if kept is not None:
-            x, spread = kept(x), kept(spread)
+        if choose is not None:
+            x, spread = choose(x), choose(spread)
         is_plain = x.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
-        at_once = max(1, x.shape[1]) if is_plain or x.shape[-1] > _NARROW else _PIECE_FRAMES
+        at_once = max(1, x.shape[1]) if is_plain or x.shape[-1] > _NARROW else _BLOCK_FRAMES
         out = []
         for some, wide in zip(torch.split(x, at_once, 1), torch.split(spread, at_once, 1), strict=True):
             inner = functional.gelu(self.widen(self.norm(wide)))
@@ -66,60 +66,60 @@ class ConvNextEncoder(nn.Module):
         super().__init__()
         self.enter = _TimeConv(2 * config.n_bands, config.widths[0], 7)
         self.levels = nn.ModuleList()
-        self.reach, spacing = 3, 1  # in band samples
+        self.context, spacing = 3, 1  # in band samples
         for i, (width, n_blocks) in enumerate(zip(config.widths, config.n_blocks, strict=True)):
             layers: list[nn.Module] = []
             if i:
                 stride, before = config.strides[i - 1], config.widths[i - 1]
                 layers = [nn.LayerNorm(before), _TimeConv(before, width, 2 * stride, stride=stride)]
-                self.reach += stride * spacing
+                self.context += stride * spacing
                 spacing *= stride
             layers += [_ConvNextBlock(width) for _ in range(n_blocks)]
-            self.reach += _ConvNextBlock.reach * n_blocks * spacing
+            self.context += _ConvNextBlock.context * n_blocks * spacing
             self.levels.append(nn.Sequential(*layers))
         self.spacing = spacing  # band samples a latent frame
         self.project = nn.Linear(config.widths[-1], 2 * config.n_latents)
         with torch.no_grad():  # deviations begin small: latents that are mostly noise would be passed over
             self.project.bias[config.n_latents :] = -5.0
 
-    def forward(self, bands: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, bands: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T').
 
         Args:
             bands: all that the frames depend on.
-            wanted: which frames are returned, in order; None: all. Others are left out on the way, as soon as
+            frames: which frames are returned, in order; None: all. Others are left out on the way, as soon as
                 none of these depends on them.
         """
         bands = bands.mT.contiguous()
         x = self.enter(torch.cat((bands, torch.asinh(300 * bands) / 3), dim=-1))
         n_frames = bands.shape[1] // self.spacing
-        held = torch.arange(n_frames, device=bands.device)
-        left, spacing = self.reach - 3, 1  # band samples that the layers to come see around a frame
+        present = torch.arange(n_frames, device=bands.device)
+        left, spacing = self.context - 3, 1  # band samples of context that the layers to come need
         for level in self.levels:
             for layer in level.children():
                 if isinstance(layer, _TimeConv):
                     spacing *= layer.stride[1]
                     left -= spacing
-                if wanted is None or not isinstance(layer, _ConvNextBlock):
+                if frames is None or not isinstance(layer, _ConvNextBlock):
                     x = layer(x)
                     continue
-                left -= layer.reach * spacing
-                needed = _around(wanted, -(-left // self.spacing), n_frames)
-                x, held = layer(x, _Choice(torch.searchsorted(held, needed), len(held))), needed
+                left -= layer.context * spacing
+                needed = _around(frames, -(-left // self.spacing), n_frames)
+                x, present = layer(x, _Choice(torch.searchsorted(present, needed), len(present))), needed
         return x.transpose(1, 2), self.project(x).transpose(1, 2)
 
 
-def _around(frames: Tensor, reach: int, n_frames: int) -> Tensor:
-    """Return which of `n_frames` frames lie at most `reach` from one of the given, in order."""
+def _around(frames: Tensor, context: int, n_frames: int) -> Tensor:
+    """Return which of `n_frames` frames lie at most `context` from one of the given, in order."""
     steps = torch.zeros(n_frames + 1, dtype=torch.long, device=frames.device)
     one = torch.ones_like(frames)
-    steps.index_add_(0, (frames - reach).clamp_min(0), one)
-    steps.index_add_(0, (frames + reach + 1).clamp_max(n_frames), -one)
+    steps.index_add_(0, (frames - context).clamp_min(0), one)
+    steps.index_add_(0, (frames + context + 1).clamp_max(n_frames), -one)
     return steps.cumsum(0)[:-1].nonzero()[:, 0]
 
 
 class _Choice(NamedTuple):
-    """Which of a feature map's latent frames are kept."""
+    """Which of a feature map's latent frames are retained."""
 
     places: Tensor
     n_frames: int
@@ -144,7 +144,7 @@ class ConvNextGenerator(nn.Module):
         self.up = nn.Linear(slow, self.factor * fast)
         self.fast = nn.Sequential(*(_ConvNextBlock(fast) for _ in range(n_fast)), nn.LayerNorm(fast))
         self.head = _IstftHead(fast, config.head_hop)
-        self.reach_frames = 3 + 3 * n_slow + -(-(3 * n_fast + self.head.reach_frames) // self.factor) + 1
+        self.context_frames = 3 + 3 * n_slow + -(-(3 * n_fast + self.head.context_frames) // self.factor) + 1
 
     def forward(self, latents: Tensor, first_frame: int) -> Tensor:
         """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
@@ -162,7 +162,7 @@ class _IstftHead(nn.Module):
     def __init__(self, width: int, hop: int) -> None:
         super().__init__()
         self.hop = hop
-        self.reach_frames = N_HOPS // 2
+        self.context_frames = N_HOPS // 2
         self.project = nn.Linear(width, 2 * (fft_size(hop) // 2 + 1))
         with torch.no_grad():  # what begins too loud unlearns everything else on its way down
             self.project.bias[: fft_size(hop) // 2 + 1] = -3.0

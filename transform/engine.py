@@ -7,7 +7,7 @@ take.write(Path("out.wav"))
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -53,8 +53,8 @@ class Redrummer:
 
         Args:
             transcriber: transcribes sources and rhythms.
-            separator: takes sources apart.
-            load_latent: returns the model of the latent engine; called when that is first asked for.
+            separator: separates sources.
+            load_latent: returns the model of the latent engine; called at its first use.
         """
         self.transcriber, self.separator = transcriber, separator
         self._load_latent = load_latent
@@ -81,10 +81,10 @@ class Redrummer:
 
     @cached_property
     def latent(self) -> LatentModel:
-        """The model of the latent engine, loaded when it is first asked for.
+        """The model of the latent engine, loaded at its first use.
 
         Raises:
-            CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
+            CheckpointError: the preset lacks one of its models, a file is damaged, or the models do not match.
         """
         if self._load_latent is None:
             raise CheckpointError(
@@ -105,7 +105,7 @@ class Redrummer:
         Args:
             recording: drum audio.
             sensitivity: by class, -1 to 1: more strokes of it are detected above 0, fewer below.
-            progress: is told "transcribe" and the share done.
+            progress: called with "transcribe" and the fraction done.
         """
         return listen(recording, self.transcriber, self.separator, sensitivity=sensitivity, progress=progress)
 
@@ -140,11 +140,11 @@ class Redrummer:
 
         Args:
             recording: drum audio.
-            bpm: its tempo; "auto" estimates it from the onsets; None takes what its tag or file name says.
+            bpm: its tempo; "auto" estimates it from the onsets; None takes that of its tag or file name.
             sensitivity: as `listen` has it.
 
         Raises:
-            RhythmError: no drums are heard in it, or no tempo can be estimated.
+            RhythmError: no drum hits are detected in it, or no tempo can be estimated.
         """
         return _detected_rhythm(self.listen(recording, sensitivity=sensitivity).at_attacks(), bpm)[0]
 
@@ -159,167 +159,216 @@ class Redrummer:
         """Return the source's drums playing the rhythm.
 
         Raises:
-            AudioError: no drums are heard in the source, or it cannot be read.
+            AudioError: no drum hits are detected in the source, or it cannot be read.
             RhythmError: there is nothing to play in the rhythm.
-            SettingsError: the settings ask for a tempo that nobody knows.
-            CheckpointError: they ask for some of the classes, and there is no separator; or for the latent
-                engine, and the preset lacks its models.
+            SettingsError: the settings need a tempo that is unknown.
+            CheckpointError: they select some of the classes, and there is no separator; or the latent engine,
+                and the preset lacks its models.
         """
         settings = settings or RenderSettings()
-        if settings.kept and self.separator is None:
+        self._check(source, settings)
+        report = progress or (lambda stage, fraction: None)
+        report("transcribe source", 0.0)
+        detected = self.listen(source, sensitivity=settings.sensitivity)
+        report("separate source", 0.0)
+        bank, available = _bank(detected, settings)
+        report("transcribe rhythm", 0.0)
+        played, target, notes = self._target(detected, rhythm, settings)
+        report("render", 0.0)
+        chosen = stand_ins(available, played.events)
+        order = _order(detected, played, target, chosen, settings)
+        doubt = doubts(source.name, drum_confidence(source))
+        return self._take(bank, order, played, settings, (*notes, *doubt, *stand_in_notes(chosen)))
+
+    def _check(self, source: Recording, settings: RenderSettings) -> None:
+        """Raise CheckpointError or AudioError for what can be checked before the source is transcribed."""
+        if settings.retained and self.separator is None:
             raise CheckpointError(
                 "the preset has no separator: it cannot redrum some of the classes and keep the others",
                 hint="redrum all classes, or use a preset with one: see `redrum presets list`",
             )
-        model = self.latent if settings.engine == "latent" else None
-        if model is not None:
-            model.check(source)
-        tell = progress or (lambda stage, share: None)
-        tell("transcribe source", 0.0)
-        detected = self.listen(source, sensitivity=settings.sensitivity)
-        tell("separate source", 0.0)
-        replays = model is None or settings.attack == "original"
-        bank = Bank.of_recording(source, detected.events, detected.stems) if replays else None
-        if bank is not None and model is not None and not bank.classes:
-            bank = None  # nothing can be cut out: all of it is generated
-        available = {e.drum_class for e in detected.events} if bank is None else bank.classes
-        if not available:
-            raise AudioError(
-                f"no drum hits are heard in {source.name}",
-                hint="give a drum recording, at a level where its hits stand out",
-            )
-        tell("transcribe rhythm", 0.0)
-        rhythm_bpm, how, target = settings.rhythm_bpm, "", None
-        if isinstance(rhythm, Recording):
-            target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
-            rhythm, how = _detected_rhythm(target, rhythm_bpm)
-            target = replace(target, events=strokes_of(rhythm.events, rhythm.length_s))
-            rhythm_bpm = None
-        played, notes = self._played(source, detected.events, rhythm, rhythm_bpm, settings)
-        if how:
-            notes.append(how)
-        tell("render", 0.0)
-        n_samples = (
-            source.n_samples
-            if settings.length == "source"
-            else max(1, round(played.length_s * source.sample_rate))
-        )
-        period = n_samples if settings.tail == "wrap" else None
-        chosen = stand_ins(available, played.events)
-        arrangement: Signal
-        if model is None:
-            assert bank is not None
-            arrangement = _resequenced(bank, played, settings, period)
-        else:
-            struck = strokes_of(played.events, played.length_s)
-            order = LatentOrder(
-                source=detected,
-                is_partial=bool(settings.kept),
-                events=struck,
-                length_s=played.length_s,
-                target=target,
-                stand_ins=chosen,
-                has_own_velocity=settings.velocity == "source",
-                gain_db=settings.gain_db,
-                is_cut=settings.tail == "cut",
-            )
-            arrangement = LatentArrangement(
-                model, order, variation=settings.variation, seed=settings.seed, period=period
-            )
-            if bank is not None:
-                arrangement = AttackOverlay(
-                    arrangement,
-                    _resequenced(bank, played, settings, period),
-                    (event.onset_s for event in struck),
-                    period=period,
-                )
+        if settings.engine == "latent":
+            self.latent.check(source)
+
+    def _target(
+        self, source: Listening, rhythm: Rhythm | Recording, settings: RenderSettings
+    ) -> tuple[Rhythm, Listening | None, list[str]]:
+        """Return the rhythm as the take plays it, the recording that it is from, and what was decided."""
+        if not isinstance(rhythm, Recording):
+            played, notes = _played(source, rhythm, settings.rhythm_bpm, settings)
+            return played, None, notes
+        target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
+        detected, how = _detected_rhythm(target, settings.rhythm_bpm)
+        played, notes = _played(source, detected, None, settings)
+        target = replace(target, events=strokes_of(detected.events, detected.length_s))
+        return played, target, [*notes, how] if how else notes
+
+    def _take(
+        self,
+        bank: Bank | None,
+        order: LatentOrder,
+        played: Rhythm,
+        settings: RenderSettings,
+        notes: tuple[str, ...],
+    ) -> Take:
+        """Return the take in which the bank's hits, the latent engine or both play the rhythm."""
+        source = order.source.recording
+        n_samples = _n_samples(source, played, settings)
+        arrangement = self._arrangement(bank, order, played, settings)
         if settings.tail == "ring":
             n_samples = max(n_samples, arrangement.n_samples)
-        doubt = doubts(source.name, drum_confidence(source))
         return Take(
             source,
             played,
-            list(detected.events),
+            list(order.source.events),
             arrangement,
-            stems=detected.stems,
+            stems=order.source.stems,
             n_samples=n_samples,
             settings=settings,
-            notes=(*notes, *doubt, *stand_in_notes(chosen)),
+            notes=notes,
         )
 
-    def _played(
-        self,
-        source: Recording,
-        source_events: Sequence[DrumEvent],
-        rhythm: Rhythm,
-        rhythm_bpm: float | Literal["auto"] | None,
-        settings: RenderSettings,
-    ) -> tuple[Rhythm, list[str]]:
-        """Return the rhythm as the take plays it, and what was decided."""
-        notes = []
-        source_bpm, how = _tempo(settings.source_bpm, source, source_events, "source")
-        if how:
-            notes.append(how)
-        if rhythm_bpm == "auto":
-            estimate = estimate_tempo(rhythm.events, rhythm.length_s)
-            if estimate is None:
-                raise RhythmError(f"no tempo can be heard in {rhythm.name}", hint="give --rhythm-bpm N")
-            rhythm_bpm, confidence = estimate
-            notes.append(_estimated("rhythm", rhythm_bpm, confidence))
-        rhythm, phrase = align(rhythm, mode=settings.align, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
-        notes.insert(0, f"aligned {phrase}")
-        if settings.timing < 1:
-            rhythm = rhythm.snapped(settings.timing)
-        if isinstance(settings.velocity, int | float):
-            rhythm = rhythm.with_velocity(float(settings.velocity))
-        length_s = {"source": source.duration_s, "rhythm": rhythm.length_s}.get(
-            settings.length if isinstance(settings.length, str) else "", settings.length
+    def _arrangement(
+        self, bank: Bank | None, order: LatentOrder, played: Rhythm, settings: RenderSettings
+    ) -> Signal:
+        """Return what plays."""
+        period = _n_samples(order.source.recording, played, settings) if settings.tail == "wrap" else None
+        if settings.engine != "latent":
+            assert bank is not None
+            return _resequenced(bank, played.events, settings, period)
+        generated = LatentArrangement(
+            self.latent, order, variation=settings.variation, seed=settings.seed, period=period
         )
-        rhythm = rhythm.section(settings.start_s, float(length_s))
-        if settings.kept:
-            has_events = bool(rhythm.events)
-            rhythm = rhythm.only(settings.classes)
-            notes += _kept_notes(settings, rhythm)
-            if has_events:
-                return rhythm, notes
-        if not rhythm.events:
-            raise RhythmError(
-                f"{rhythm.name} has no drum hits in the {rhythm.length_s:.2f} s that are asked for",
-                hint="choose another --start or --length",
-            )
-        return rhythm, notes
+        if bank is None:
+            return generated
+        replayed = _resequenced(bank, played.events, settings, period)
+        return AttackOverlay(generated, replayed, (event.onset_s for event in order.events), period=period)
+
+
+def _n_samples(source: Recording, played: Rhythm, settings: RenderSettings) -> int:
+    """Return the length of a take, before its last hits may ring on."""
+    if settings.length == "source":
+        return source.n_samples
+    return max(1, round(played.length_s * source.sample_rate))
+
+
+def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Collection[str]]:
+    """Return the source's hits, None where none are replayed, and the classes that can be played.
+
+    Raises:
+        AudioError: there are none.
+    """
+    is_latent = settings.engine == "latent"
+    bank = None
+    if not is_latent or settings.attack == "original":
+        bank = Bank.of_recording(source.recording, source.events, source.stems)
+    if bank is not None and is_latent and not bank.classes:
+        bank = None  # nothing can be cut out: all of it is generated
+    available = {event.drum_class for event in source.events} if bank is None else bank.classes
+    if not available:
+        raise AudioError(
+            f"no drum hits are detected in {source.recording.name}",
+            hint="give a drum recording, at a level where its hits stand out",
+        )
+    return bank, available
+
+
+def _order(
+    source: Listening,
+    played: Rhythm,
+    target: Listening | None,
+    chosen: Mapping[str, str],
+    settings: RenderSettings,
+) -> LatentOrder:
+    """Return what is to be played, and of what; `chosen` are the stand-ins."""
+    return LatentOrder(
+        source=source,
+        is_partial=bool(settings.retained),
+        events=strokes_of(played.events, played.length_s),
+        length_s=played.length_s,
+        target=target,
+        stand_ins=chosen,
+        has_own_velocity=settings.velocity == "source",
+        gain_db=settings.gain_db,
+        is_cut=settings.tail == "cut",
+    )
+
+
+def _played(
+    source: Listening, rhythm: Rhythm, rhythm_bpm: float | Literal["auto"] | None, settings: RenderSettings
+) -> tuple[Rhythm, list[str]]:
+    """Return the rhythm as the take plays it, and what was decided."""
+    rhythm, notes = _aligned(source, rhythm, rhythm_bpm, settings)
+    if settings.timing < 1:
+        rhythm = rhythm.snapped(settings.timing)
+    if isinstance(settings.velocity, int | float):
+        rhythm = rhythm.with_velocity(float(settings.velocity))
+    length_s = {"source": source.recording.duration_s, "rhythm": rhythm.length_s}.get(
+        settings.length if isinstance(settings.length, str) else "", settings.length
+    )
+    rhythm = rhythm.section(settings.start_s, float(length_s))
+    if settings.retained:
+        has_events = bool(rhythm.events)
+        rhythm = rhythm.only(settings.classes)
+        notes += _retained_notes(settings, rhythm)
+        if has_events:
+            return rhythm, notes
+    if not rhythm.events:
+        raise RhythmError(
+            f"{rhythm.name} has no drum hits in the requested {rhythm.length_s:.2f} s",
+            hint="choose another --start or --length",
+        )
+    return rhythm, notes
+
+
+def _aligned(
+    source: Listening, rhythm: Rhythm, rhythm_bpm: float | Literal["auto"] | None, settings: RenderSettings
+) -> tuple[Rhythm, list[str]]:
+    """Return the rhythm on the source's time, and what was decided."""
+    source_bpm, how = _tempo(settings.source_bpm, source.recording, source.events, "source")
+    notes = [how] if how else []
+    if rhythm_bpm == "auto":
+        estimate = estimate_tempo(rhythm.events, rhythm.length_s)
+        if estimate is None:
+            raise RhythmError(f"no tempo can be detected in {rhythm.name}", hint="give --rhythm-bpm N")
+        rhythm_bpm, confidence = estimate
+        notes.append(_estimated("rhythm", rhythm_bpm, confidence))
+    rhythm, phrase = align(rhythm, mode=settings.align, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
+    return rhythm, [f"aligned {phrase}", *notes]
 
 
 def _detected_rhythm(detected: Listening, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
-    """Return the rhythm of a recording, and a sentence that says where its tempo is from or none."""
+    """Return the rhythm of a recording, and a sentence on where its tempo is from, or ""."""
     rhythm = detected.rhythm()
     if not rhythm.events:
         raise RhythmError(
-            f"no drum hits are heard in {rhythm.name}", hint="give a drum recording as the rhythm"
+            f"no drum hits are detected in {rhythm.name}", hint="give a drum recording as the rhythm"
         )
     tempo, how = _tempo(bpm, detected.recording, rhythm.events, "rhythm")
     return replace(rhythm, tempo_map=TempoMap.constant(tempo) if tempo else None), how
 
 
-def _resequenced(bank: Bank, played: Rhythm, settings: RenderSettings, period: int | None) -> Arrangement:
-    """Return the rhythm played by a source's hits; `period` as `Arrangement` has it."""
+def _resequenced(
+    bank: Bank, events: Sequence[DrumEvent], settings: RenderSettings, period: int | None
+) -> Arrangement:
+    """Return the events played by a source's hits; `period` as `Arrangement` has it."""
     placements = arrange(
         bank,
-        played.events,
+        events,
         velocity="source" if settings.velocity == "source" else "rhythm",
-        # No hit in which a kept class sounds along: that class plays on anyway.
-        gain_db={**settings.gain_db, **dict.fromkeys(settings.kept, -math.inf)},
+        # No hit in which a retained class sounds along: that class plays on anyway.
+        gain_db={**settings.gain_db, **dict.fromkeys(settings.retained, -math.inf)},
         seed=settings.seed,
         tunes_toms=settings.tune_toms,
     )
     return Arrangement(bank, placements, period=period)
 
 
-def _kept_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:
-    """Return what the source goes on playing, and which of the asked-for classes the rhythm lacks."""
+def _retained_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:
+    """Return what the source goes on playing, and which of the requested classes the rhythm lacks."""
     played = {event.drum_class for event in rhythm.events}
-    kept = _listed([CLASS_NAMES[c] for c in settings.kept])
-    notes = [f"the source's own {kept} {'plays' if len(settings.kept) == 1 else 'play'} on"]
+    retained = _listed([CLASS_NAMES[c] for c in settings.retained])
+    notes = [f"the source's own {retained} {'plays' if len(settings.retained) == 1 else 'play'} on"]
     if silent := [CLASS_NAMES[c] for c in settings.classes if c not in played]:
         notes.append(f"{rhythm.name} has no {_listed(silent, 'or')} here: nothing plays that part")
     return notes
@@ -330,15 +379,15 @@ def _listed(names: list[str], joint: str = "and") -> str:
 
 
 def _tempo(
-    asked: float | Literal["auto"] | None, recording: Recording, events: Sequence[DrumEvent], what: str
+    requested: float | Literal["auto"] | None, recording: Recording, events: Sequence[DrumEvent], what: str
 ) -> tuple[float | None, str]:
-    """Return a recording's tempo and, where it was not simply given, a sentence that says where it is from."""
-    if isinstance(asked, int | float):
-        return float(asked), ""
-    if asked == "auto":
+    """Return a recording's tempo and, where it was not given, a sentence on where it is from."""
+    if isinstance(requested, int | float):
+        return float(requested), ""
+    if requested == "auto":
         estimate = estimate_tempo(events, recording.duration_s)
         if estimate is None:
-            raise RhythmError(f"no tempo can be heard in {recording.name}", hint=f"give --{what}-bpm N")
+            raise RhythmError(f"no tempo can be detected in {recording.name}", hint=f"give --{what}-bpm N")
         return estimate[0], _estimated(what, *estimate)
     stated = recording.tempo_bpm()
     if stated is None:

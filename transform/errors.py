@@ -2,7 +2,7 @@
 
 
 class RedrumError(Exception):
-    """Something the user can act on: the message says what is wrong, the hint what to do next."""
+    """Something the user can act on: the message is what is wrong, the hint the next step."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class CheckpointError(RedrumError):
 
 
 class DeviceError(RedrumError):
-    """The device that was asked for is not on this machine."""
+    """The requested device is not on this machine."""
 
     exit_code = 3
 

@@ -171,7 +171,7 @@ class TempoMap:
 class Rhythm:
     """Drum events over a length of time; it loops after `length_s`.
 
-    The events lie in [0, length_s) and are kept sorted by onset, then by class. `tempo_map` is None where the
+    The events lie in [0, length_s) and are sorted by onset, then by class. `tempo_map` is None where the
     tempo is not known, as in a recording without a tag.
     """
 
@@ -207,7 +207,7 @@ class Rhythm:
         return None if self.tempo_map is None else self.tempo_map.changes[0][1]
 
     def section(self, start_s: float, length_s: float) -> Rhythm:
-        """Return the part from `start_s` on, looping when it goes past the end, with its start moved to 0.
+        """Return the section from `start_s` on, looping when it goes past the end, with its start moved to 0.
 
         Every onset is computed from the loop it lies in, not from the one before: no error adds up.
         """
@@ -336,7 +336,7 @@ class Rhythm:
 def align(
     rhythm: Rhythm, *, mode: AlignMode, source_bpm: float | None, rhythm_bpm: float | None
 ) -> tuple[Rhythm, str]:
-    """Return the rhythm on the source's time, and one phrase that says how and why.
+    """Return the rhythm on the source's time, and one phrase on how and why.
 
     Args:
         mode: "seconds" keeps the rhythm's own time, "beats" plays it at the source's tempo, "auto" takes beats
@@ -354,9 +354,9 @@ def align(
     if rhythm_bpm is not None:
         rhythm = replace(rhythm, tempo_map=_constant_tempo(rhythm_bpm, "the rhythm's tempo"))
     if mode == "seconds":
-        return rhythm, "in seconds, as asked"
+        return rhythm, "in seconds, as requested"
     if source_bpm is not None and rhythm.bpm is not None:
-        why = "as asked" if mode == "beats" else "both tempi are known"
+        why = "as requested" if mode == "beats" else "both tempi are known"
         return rhythm.at_tempo(source_bpm), f"in beats, {rhythm.bpm:g} to {source_bpm:g} BPM: {why}"
     unknown, option = ("source", "--source-bpm") if source_bpm is None else ("rhythm", "--rhythm-bpm")
     if mode == "beats":

@@ -15,7 +15,7 @@ from transform.layers import Placed
 from transform.ranges import check_ranges
 
 _HOP = 441  # samples
-_PIECE_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
+_BLOCK_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class FeatureSettings:
 def mel_filters(n_fft: int, n_bands: int, low_hz: float, high_hz: float) -> Tensor:
     """Return triangular mel filters of unit sum, shape (n_fft // 2 + 1, n_bands).
 
-    Bands narrower than a bin share its energy: filters are drawn on a 16 times finer grid and summed into bins.
+    Bands narrower than a bin divide its energy: filters are drawn on a 16 times finer grid and summed to bins.
     Mel scale: O'Shaughnessy, 2595 log10(1 + f / 700).
     """
     fine = 16
@@ -119,12 +119,12 @@ class DrumFeatures(nn.Module):
     def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
         filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
         frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
-        n_at_once = frames.shape[1] if audio.is_cuda else max(1, _PIECE_BYTES // (4 * window * len(audio)))
+        n_at_once = frames.shape[1] if audio.is_cuda else max(1, _BLOCK_BYTES // (4 * window * len(audio)))
         energies = []
-        for piece in torch.split(frames, n_at_once, dim=1):
+        for block in torch.split(frames, n_at_once, dim=1):
             # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
-            parts = torch.view_as_real(torch.fft.rfft(piece * shape)).flatten(-2)
-            energies.append((parts * parts) @ filters)
+            flat = torch.view_as_real(torch.fft.rfft(block * shape)).flatten(-2)
+            energies.append((flat * flat) @ filters)
         energy = torch.cat(energies, dim=1)
         floor = 10 ** (self.settings.floor_db / 10)
         decibels = 10 * torch.log10(energy + floor)
@@ -132,7 +132,7 @@ class DrumFeatures(nn.Module):
 
 
 class Listener:
-    """Audio -> features on a device; those made last are kept, as several models hear the same audio."""
+    """Audio -> features on a device; the last ones are cached, as several models read the same audio."""
 
     def __init__(self, settings: FeatureSettings, device: torch.device) -> None:
         self._features = Placed(DrumFeatures(settings), device=str(device))
@@ -151,5 +151,5 @@ class Listener:
 
 @lru_cache(maxsize=4)
 def listener(settings: FeatureSettings, device: torch.device) -> Listener:
-    """Return the one listener of all models that hear alike."""
+    """Return the one listener of all models with the same features."""
     return Listener(settings, device)

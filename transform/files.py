@@ -1,4 +1,4 @@
-"""Results on disk: a file or folder appears whole or not at all, never in the place of another unless asked."""
+"""Results on disk: atomic writes of files and folders, which replace nothing unless that is requested."""
 
 import errno
 import hashlib
@@ -16,7 +16,7 @@ from transform.errors import OutputError
 
 StrPath = str | os.PathLike[str]
 
-_PART_BYTES = 2**20
+_BLOCK_BYTES = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def check_output_folder(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if no folder could be made at `path`, before any work is done for it.
 
-    An empty folder is in nobody's way. Whether a full one may be replaced is for the caller to know.
+    An empty folder is in nobody's way. Whether a full one may be replaced is for the caller to decide.
     """
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
@@ -80,7 +80,7 @@ def _check_place(path: Path) -> None:
 def _make_and_remove_file(folder: Path) -> None:
     """Raise OSError if no file can be made in a folder.
 
-    Permission bits say little about network drives, Windows and root; a file made there says all. Where the
+    Permission bits mean little on network drives, Windows and for root; a file made there proves it. Where the
     system can, it has no name, or goes with its handle, so a kill leaves nothing.
     """
     if hasattr(os, "O_TMPFILE"):
@@ -102,15 +102,15 @@ def read_bytes(path: Path, *, most: int) -> bytes:
         OSError: it cannot be read.
         ValueError: they are more than `most`.
     """
-    parts: list[bytes] = []
+    blocks: list[bytes] = []
     left = most
     with open_plain(path) as file:
-        while part := file.read(_PART_BYTES):  # not by its size, which files of a system do not say
-            parts.append(part)
-            left -= len(part)
+        while block := file.read(_BLOCK_BYTES):  # not by its size, which files of a system lack
+            blocks.append(block)
+            left -= len(block)
             if left < 0:
                 raise ValueError(f"it has more than {most / 1e6:,.3g} MB")
-    return b"".join(parts)
+    return b"".join(blocks)
 
 
 def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> None:
@@ -119,7 +119,7 @@ def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> N
     Raises:
         OutputError: the file exists and `overwrite` is not set, or it cannot be written.
     """
-    with appearing(path, overwrite=overwrite) as temporary:
+    with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
 
@@ -133,20 +133,20 @@ def write_text_atomic(path: Path, data: str, *, overwrite: bool = False) -> None
 
 
 @contextmanager
-def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def atomic_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield an empty temporary file beside `path` that becomes `path` if the block ends well, else vanishes.
 
     Folders on the way are made. An OSError in the block becomes an OutputError.
     """
-    with appearing_together([path], overwrite=overwrite) as (temporary,):
+    with atomic_files([path], overwrite=overwrite) as (temporary,):
         yield temporary
 
 
 @contextmanager
-def appearing_together(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+def atomic_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
     """Yield an empty temporary file for each path; all of them appear if the block ends well, else none.
 
-    None appears before all of them are safely on the disk. Else as `appearing`.
+    None appears before all of them are safely on the disk. Else as `atomic_file`.
     """
     for path in paths:
         check_output(path, overwrite=overwrite)
@@ -175,7 +175,7 @@ def appearing_together(paths: Sequence[Path], *, overwrite: bool) -> Iterator[li
 
 
 @contextmanager
-def appearing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path` that becomes `path` if the block ends well, else vanishes.
 
     With `overwrite` it takes the place of a full folder, all of which is lost.
@@ -206,7 +206,7 @@ def temporary_file(path: Path) -> Iterator[Path]:
     finally:
         try:
             temporary.unlink(missing_ok=True)
-        except OSError as err:  # the folder may no longer be written to, which somebody has said already
+        except OSError as err:  # the folder may no longer be written to, which has been reported already
             _log.warning("%s is left behind: %s", temporary, err)
 
 

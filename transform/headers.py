@@ -1,4 +1,4 @@
-"""What a sound file says about itself beside its samples: whether they are all there, and its tempo."""
+"""What a sound file states beside its samples: whether they are all there, and its tempo."""
 
 import logging
 import os
@@ -54,7 +54,7 @@ _LAYOUTS = {
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name, promised size and offset of each chunk of a WAV, RF64, W64, AIFF, CAF or AU file.
 
-    Of other files nothing comes back. A chunk that is said to reach to the end of the file ends the list.
+    Of other files nothing comes back. A chunk whose stated size reaches to the end of the file ends the list.
 
     Raises:
         AudioError: they are more than any file has.

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.events import ARTICULATIONS, CLASSES, TOM_HEIGHTS, DrumEvent
-from transform.onsets import REACH_S, attack_of, groups, locate_attack
+from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
 
 if TYPE_CHECKING:
     from transform.separator import StemReader
 
-LEAD_S = 0.002  # kept before the attack, faded in
-_WANTED_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
+LEAD_S = 0.002  # retained before the attack, faded in
+_FULL_S = {"KD": 0.25, "SD": 0.25, "TT": 0.35, "HH": 0.12, "CY": 0.35}  # a shorter hit lacks something
 LONGEST_S = {"KD": 1.0, "SD": 1.2, "TT": 1.5, "HH": 1.5, "CY": 3.0}
 # Of strokes that fall together, which one a listener takes the level from.
 DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
@@ -35,14 +35,14 @@ DOMINANCE = ("KD", "SD", "TT", "CY", "HH")
 _BEFORE_S = 0.02  # what rings into a hit is measured over this time
 _TIMBRE_S = 0.09
 _SHORTEST_S = 0.02
-_EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is told from others of its class
+_EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is compared with others of its class
 _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
 _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
-_COMPANY_FAULT = 0.5  # of each class that is struck along
+_TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
-_NEAR_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, are cached, or as many as fit
-_NEAR_BYTES = 48 * 2**20
+_CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
+_CACHED_BYTES = 48 * 2**20
 _CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
 
 
@@ -88,7 +88,7 @@ class Cut(Hit):
 
     @property
     def key(self) -> tuple[int, frozenset[str]]:
-        """What tells it from the other cuts of its recording."""
+        """What identifies it among the cuts of its recording."""
         return self.group, self.classes
 
 
@@ -168,7 +168,7 @@ class Cutter:
                 velocity=first.velocity,
                 articulations=frozenset(e.articulation for e in group if e.drum_class in classes) - {""},
                 flam_ms=flam_ms if length_s > flam_ms / 1000 + _SHORTEST_S else 0.0,
-                faults=max(0.0, 1 - length_s / _WANTED_S[first.drum_class]) + _ringing_fault(before, level),
+                faults=max(0.0, 1 - length_s / _FULL_S[first.drum_class]) + _ringing_fault(before, level),
                 group=i,
                 band_level=float(np.sqrt(energies[low:high].sum())),
                 timbre=_timbre(energies),
@@ -180,7 +180,7 @@ class StemCutter(Cutter):
 
     def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
         super().__init__(recording, events)
-        self._stems = _NearStems(stems, max(1, recording.sample_rate // 2))
+        self._stems = _CachedStems(stems, max(1, recording.sample_rate // 2))
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -193,7 +193,7 @@ class StemCutter(Cutter):
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
         if len(cut.classes) > 1 and not self._holds_all(cut):
             return None
-        if len(self._company(cut)):
+        if len(self._struck_together(cut)):
             cut = replace(cut, attack=self._own_attack(cut))
         sound = self.sound(cut)
         beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
@@ -201,7 +201,7 @@ class StemCutter(Cutter):
         if level <= 1e-6 or self._is_leak(cut, beginning):
             return None
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
-        faults = cut.faults + _ringing_fault(before, level) + _COMPANY_FAULT * len(self._company(cut))
+        faults = cut.faults + _ringing_fault(before, level) + _TOGETHER_FAULT * len(self._struck_together(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
@@ -210,14 +210,14 @@ class StemCutter(Cutter):
         found = [frozenset({c}) for c in CLASSES if c in struck]
         if len(struck) > 1:
             found.append(struck)  # as recorded: better than what is put together again
-        return [(classes, self._struck_again(group, classes)) for classes in found]
+        return [(classes, self._next_stroke(group, classes)) for classes in found]
 
-    def _struck_again(self, group: int, classes: frozenset[str]) -> int:
+    def _next_stroke(self, group: int, classes: frozenset[str]) -> int:
         """Return the next attack of one of some classes; after the last, what reaches the recording's end."""
         end = self.recording.n_samples + self.lead
         return min(self._again[group].get(c, end) for c in classes)
 
-    def _company(self, cut: Cut) -> set[str]:
+    def _struck_together(self, cut: Cut) -> set[str]:
         """Return the other classes that are struck together with a hit."""
         return {event.drum_class for event in self.groups[cut.group]} - cut.classes
 
@@ -228,7 +228,7 @@ class StemCutter(Cutter):
     def _own_attack(self, cut: Cut) -> int:
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
-        around, margin = round(onset_s * self.sample_rate), round((REACH_S + 0.01) * self.sample_rate)
+        around, margin = round(onset_s * self.sample_rate), round((SEARCH_S + 0.01) * self.sample_rate)
         stem = self.recording.mixed(self._own(cut, around - margin, around + margin))
         return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
 
@@ -252,7 +252,7 @@ class StemCutter(Cutter):
     def _cut_out(self, cut: Cut) -> Samples:
         """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
         longest_s, start = max(LONGEST_S[c] for c in cut.classes), cut.attack - self.lead
-        again = self._struck_again(cut.group, cut.classes) - self.lead
+        again = self._next_stroke(cut.group, cut.classes) - self.lead
         stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
         stop = max(stop, cut.attack + 1)
         until = min(self._clean_until(cut) - start, stop - start)
@@ -260,36 +260,36 @@ class StemCutter(Cutter):
         if until > 0:
             whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
             whole[:, : sound.shape[1]] = sound
-            share = np.ones(until, dtype=np.float32)
+            weight = np.ones(until, dtype=np.float32)
             fade = min(until, round(_CROSS_FADE_S * self.sample_rate))
-            share[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
-            whole[:, :until] += share * (self.recording.read(start, start + until) - whole[:, :until])
+            weight[until - fade :] = np.linspace(1, 0, fade, dtype=np.float32)
+            whole[:, :until] += weight * (self.recording.read(start, start + until) - whole[:, :until])
             sound = whole
         return sound
 
     def _clean_until(self, cut: Cut) -> int:
         """Return up to where the recording holds a hit and nothing else; its start if it never does."""
         start, following = cut.attack - self.lead, self._following(cut.group) - self.lead
-        if self._company(cut):
+        if self._struck_together(cut):
             return start
         if self._is_leak(cut, self._own(cut, cut.attack, cut.attack + round(_TIMBRE_S * self.sample_rate))):
             return following  # where separator and transcriber disagree, all that sounds is the hit
         n_before = round(_BEFORE_S * self.sample_rate)
         before = self.recording.read(start - n_before, start) - self._own(cut, start - n_before, start)
         beginning = self.recording.read(cut.attack, cut.attack + round(LEVEL_S * self.sample_rate))
-        # The differences hear a hat that rings into a kick.
+        # The differences show a hat that rings into a kick.
         for rings, hit in ((before, beginning), (np.diff(before), np.diff(beginning))):
             if rms(rings) > 10 ** (_CLEAN_DB / 20) * rms(hit):
                 return start
         return following
 
 
-class _NearStems:
+class _CachedStems:
     """Stems that are read in blocks, the last ones cached: hits overlap."""
 
     def __init__(self, stems: StemReader, size: int) -> None:
         self._stems, self._size = stems, size
-        self._cache: BlockCache[tuple[int, str], Samples] = BlockCache(_NEAR_BLOCKS, _NEAR_BYTES)  # (C, T)
+        self._cache: BlockCache[tuple[int, str], Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)  # (C, T)
 
     def read(self, start: int, stop: int, classes: Sequence[str]) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start)."""

@@ -2,8 +2,8 @@
 
 Hockman and Drysdale (AES AIMLA 2025), for recordings of any length (docs/method.md, decisions 12 to 15): the
 source is a bank of frames (transform/latent_bank.py), the rhythm is read in windows of 3 s that overlap by one
-and are cross-faded as latents, and latents are decoded in chunks with all that the generator sees around them.
-Windows and chunks lie where they lie, whoever asks, so any stretch can be read with the result of one pass.
+and are cross-faded as latents, and latents are decoded in blocks with the context that the generator needs.
+Windows and blocks begin at fixed places, so any region can be read with the result of one pass.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from transform.rhythm_transformer import (
     Target,
     activations_of_events,
     load_rhythm,
-    rhythm_stretch,
+    rhythm_window,
 )
 from transform.signal import Block, BlockCache, ComputedSignal, Samples, read_blocks, zeros_outside
 from transform.transcriber import Activations
@@ -50,16 +50,16 @@ from transform.weights import require_numbers
 _log = logging.getLogger(__name__)
 MODELS = ("codec-encoder", "codec-generator", "rhythm")  # of a preset
 # Height of a peak, and frames to where it ends: medians of the transcriber's peaks on validation kits. An event
-# is said as a recording's strokes are (decision 11); training draws both from the quantiles around them.
+# has the activations of a recorded stroke (decision 11); training draws both from the quantiles around them.
 PEAK = (0.77, 1.84)
 
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
-_STRETCH_S = 5.5  # of a rhythm, heard at once
-_CHUNK_S = 14.0  # decoded at once
-_KEPT_BYTES = 64 * 2**20  # of decoded sound: where tails ring the end is read first
-_BEYOND_S = 0.5  # past its end, more than resampling needs, a take that is cut is known
-_KEPT_STRETCHES, _KEPT_WINDOWS, _KEPT_CHUNKS = 2, 4, 3  # least
+_TARGET_BLOCK_S = 5.5  # of a rhythm, encoded at once
+_BLOCK_S = 14.0  # decoded at once
+_CACHED_BYTES = 64 * 2**20  # of decoded sound: where tails ring the end is read first
+_BEYOND_S = 0.5  # computed past the end of a take that is cut: more than resampling needs
+_CACHED_TARGETS, _CACHED_WINDOWS, _CACHED_BLOCKS = 2, 4, 3  # least
 _FADE_S = 0.02  # where the last stroke has rung
 _INAUDIBLE = 1e-4  # of full scale
 
@@ -84,12 +84,12 @@ class LatentModel:
         """Return the model of a preset.
 
         Args:
-            preset: holds its parts.
+            preset: contains its models.
             device: where it runs.
             bfloat16: whether to compute in this coarser format, where the device is quicker in it.
 
         Raises:
-            CheckpointError: the preset lacks a part of it, a file is damaged, or the parts do not match.
+            CheckpointError: the preset lacks one of its models, a file is damaged, or the models do not match.
         """
         check_models(preset)
         encoder, generator, rhythm = (preset.weights(model) for model in MODELS)
@@ -148,14 +148,14 @@ def check_models(preset: Preset) -> None:
         )
 
 
-# What is known of the rhythm, window by window.
+# The rhythm as the transformer's target, window by window.
 
 
-class Known(Protocol):
-    """What knows a rhythm."""
+class TargetReader(Protocol):
+    """What reads a rhythm as targets."""
 
     def target(self, first: int, last: int) -> Target:
-        """Return what is known of it in latent frames [first, last)."""
+        """Return the target of latent frames [first, last)."""
 
 
 class WrittenRhythm:
@@ -168,7 +168,7 @@ class WrittenRhythm:
 
     def target(self, first: int, last: int) -> Target:
         """Return r of frames [first, last)."""
-        return Target(rhythm_stretch(self._config, self._activations, first, last))
+        return Target(rhythm_window(self._config, self._activations, first, last))
 
     def _activations(self, begin: int, end: int) -> Activations:
         begin_s, end_s = (frame * ACTIVATION_HOP / SAMPLE_RATE for frame in (begin, end + math.ceil(PEAK[1])))
@@ -198,10 +198,10 @@ class RecordedRhythm:
     def target(self, first: int, last: int) -> Target:
         """Return r and a of frames [first, last)."""
         codec, hop = self._model.codec, self._model.config.hop
-        begin, end = max(0, first - codec.encoder_reach), last + codec.encoder_reach
+        begin, end = max(0, first - codec.encoder_context), last + codec.encoder_context
         audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
         a = codec.encode(audio, torch.arange(first - begin, last - begin)).activations
-        return Target(rhythm_stretch(self._model.config, self._activations, first, last), a)
+        return Target(rhythm_window(self._model.config, self._activations, first, last), a)
 
     def _mono(self, start: int, stop: int) -> Samples:
         recording = self._target.recording
@@ -214,7 +214,7 @@ class RecordedRhythm:
         return detected._replace(velocity=np.minimum(1.0, self._scale * detected.velocity))
 
 
-# What plays: the parts of a take.
+# What plays: the passes of a take.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,24 +232,24 @@ class LatentOrder:
     is_cut: bool = False  # what rings on at the end of the take is never read
 
 
-class Part(NamedTuple):
+class LatentPass(NamedTuple):
     """What one pass of the transformer plays: classes that are as loud as one another."""
 
     bank: LatentBank
-    known: Known
+    rhythm: TargetReader
     gain: float
 
 
-def latent_parts(model: LatentModel, order: LatentOrder) -> list[Part]:
-    """Return the parts of a take, one for each gain among its classes; none where nothing plays.
+def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
+    """Return the passes of a take, one for each gain among its classes; none where nothing plays.
 
-    Where there are several, or other classes play on, each part's bank is made of the stems of its own classes:
-    what sounds along with them in the source would be heard twice, or at the wrong gain. Without stems it is
+    Where there are several, or other classes play on, each pass's bank is made of the stems of its own classes:
+    what sounds along with them in the source would be played twice, or at the wrong gain. Without stems it is
     made of the recording.
     """
     gains = sorted({order.gain_db.get(event.drum_class, 0.0) for event in order.events})
     scale = velocity_scale(order.events, [event.velocity for event in order.source.events])
-    parts = []
+    passes = []
     for gain_db in gains:
         events = [event for event in order.events if order.gain_db.get(event.drum_class, 0.0) == gain_db]
         used = {order.stand_ins[event.drum_class] for event in events}
@@ -261,14 +261,14 @@ def latent_parts(model: LatentModel, order: LatentOrder) -> list[Part]:
             classes=used if is_apart else CLASSES,
             is_apart=is_apart,
         )
-        # a says all that sounds in the target's recording, and when: it is given only where the take plays just
-        # that. After any change, of tempo, section or classes, r is that of the events that are played.
+        # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
+        # just that. After any change, of tempo, section or classes, r is that of the events that are played.
         if order.target is not None and not order.has_own_velocity and _is_as_detected(events, order):
-            known: Known = RecordedRhythm(model, order.target, stop_s=order.length_s, scale=scale)
+            rhythm: TargetReader = RecordedRhythm(model, order.target, stop_s=order.length_s, scale=scale)
         else:
-            known = WrittenRhythm(model.config, _as_played(events, order, scale))
-        parts.append(Part(bank, known, 10 ** (gain_db / 20)))
-    return parts
+            rhythm = WrittenRhythm(model.config, _as_played(events, order, scale))
+        passes.append(LatentPass(bank, rhythm, 10 ** (gain_db / 20)))
+    return passes
 
 
 def _is_as_detected(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
@@ -310,16 +310,16 @@ def _as_played(events: Sequence[DrumEvent], order: LatentOrder, scale: float) ->
 
 
 class _Latents:
-    """The latents of a part, cross-faded from windows."""
+    """The latents of a pass, cross-faded from windows."""
 
-    def __init__(self, model: LatentModel, part: Part, n_frames: int) -> None:
-        self._model, self._part, self._n_frames = model, part, n_frames
+    def __init__(self, model: LatentModel, latent_pass: LatentPass, n_frames: int) -> None:
+        self._model, self._pass, self._n_frames = model, latent_pass, n_frames
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
-        self._stretch = round(_STRETCH_S * SAMPLE_RATE / model.config.hop)
-        self._known: BlockCache[int, Target] = BlockCache(_KEPT_STRETCHES)
-        self._windows: BlockCache[int, tuple[Tensor, Tensor]] = BlockCache(_KEPT_WINDOWS)
-        self._keys = model.keys(part.bank)
+        self._block = round(_TARGET_BLOCK_S * SAMPLE_RATE / model.config.hop)
+        self._targets: BlockCache[int, Target] = BlockCache(_CACHED_TARGETS)
+        self._windows: BlockCache[int, tuple[Tensor, Tensor]] = BlockCache(_CACHED_WINDOWS)
+        self._keys = model.keys(latent_pass.bank)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C, D, last - first) of frames [first, last), at least one of them."""
@@ -353,20 +353,20 @@ class _Latents:
         return self._model.transform(self._keys, target)
 
     def _target(self, first: int, last: int) -> Target:
-        """Return what is known of frames [first, last); windows that overlap share what was heard."""
-        numbers = range(first // self._stretch, (last - 1) // self._stretch + 1)
-        rhythm, a, _ = zip(*(self._known.get(number, self._heard) for number in numbers), strict=True)
-        place = slice(first - numbers[0] * self._stretch, last - numbers[0] * self._stretch)
-        whole = None if a[0] is None else torch.cat(a, dim=-1)[..., place]
-        return Target(torch.cat(rhythm, dim=-1)[..., place], whole)
+        """Return the target of frames [first, last); windows that overlap share cached blocks."""
+        numbers = range(first // self._block, (last - 1) // self._block + 1)
+        rhythm, a, _ = zip(*(self._targets.get(number, self._target_block) for number in numbers), strict=True)
+        place = slice(first - numbers[0] * self._block, last - numbers[0] * self._block)
+        activations = None if a[0] is None else torch.cat(a, dim=-1)[..., place]
+        return Target(torch.cat(rhythm, dim=-1)[..., place], activations)
 
-    def _heard(self, number: int) -> Target:
-        first = number * self._stretch
-        return self._part.known.target(first, min(first + self._stretch, self._n_frames))
+    def _target_block(self, number: int) -> Target:
+        first = number * self._block
+        return self._pass.rhythm.target(first, min(first + self._block, self._n_frames))
 
 
 class LatentArrangement:
-    """The signal of parts."""
+    """The decoded signal of all passes."""
 
     def __init__(
         self,
@@ -396,11 +396,9 @@ class LatentArrangement:
         self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
         read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
         self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
-        self._parts = [
-            (part.gain, _Latents(model, part, self._n_frames)) for part in latent_parts(model, order)
-        ]
-        self._chunk = max(1, round(_CHUNK_S * SAMPLE_RATE / hop))
-        self._chunks: BlockCache[int, Samples] = BlockCache(_KEPT_CHUNKS, _KEPT_BYTES)
+        self._passes = [(one.gain, _Latents(model, one, self._n_frames)) for one in latent_passes(model, order)]
+        self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
+        self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
         decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
         self._sound = Resampled(decoded, self.sample_rate)
 
@@ -424,16 +422,16 @@ class LatentArrangement:
     def _read_decoded(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) at the model's rate, zeros outside of the sound."""
         hop = self._model.config.hop
-        inside = partial(read_blocks, lambda n: self._chunks.get(n, self._decoded), self._chunk * hop)
+        inside = partial(read_blocks, lambda n: self._blocks.get(n, self._decoded), self._block * hop)
         return zeros_outside(inside, start, stop, (self.n_channels, self._n_read * hop))
 
     def _decoded(self, number: int) -> Samples:
         codec, hop = self._model.codec, self._model.config.hop
-        first, last = number * self._chunk, min((number + 1) * self._chunk, self._n_read)
-        block = Block.of(first, last, context=codec.generator_reach, length=self._n_frames)
+        first, last = number * self._block, min((number + 1) * self._block, self._n_read)
+        block = Block.of(first, last, context=codec.generator_context, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
         out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
-        for gain, latents in self._parts:
+        for gain, latents in self._passes:
             drawn = self._drawn(latents, block.begin, block.end)
             sound = codec.decode(drawn, (block.end - block.begin) * hop, first_frame=block.begin)
             out += np.float32(gain) * sound[:, core].numpy()

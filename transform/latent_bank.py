@@ -1,4 +1,4 @@
-"""The frames that the `latent` engine may copy: a source's latents, and what is known of the rhythm in them.
+"""The frames that the `latent` engine may copy: a source's latents, and the rhythm in them.
 
 A short source is taken whole. Of a long one frames are chosen so that every kind of stroke is among them
 (docs/method.md, decision 14); only these are encoded, so neither time nor memory grows with its length. Each is
@@ -22,7 +22,7 @@ from transform.hits import dominant_class
 from transform.listening import Listening
 from transform.onsets import groups
 from transform.resampling import Resampled
-from transform.rhythm_transformer import HEARD_S, RhythmConfig, Source, rhythm_stretch, struck_softer
+from transform.rhythm_transformer import ONSET_MEMORY_S, RhythmConfig, Source, rhythm_window, scale_velocities
 from transform.separator import StemReader
 from transform.signal import Block, ComputedSignal, Samples, Signal
 from transform.transcriber import Activations
@@ -31,7 +31,7 @@ from transform.velocity import LEVEL_EXPONENT
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
 _MOST_FRAMES = 512  # at each gain
 _MOST_SAMPLES = 512 * 512  # of frames that are longer there are fewer
-_LEAD_FRAMES = 2  # kept before an onset: the frames around it know of it
+_LEAD_FRAMES = 2  # before an onset: their latents depend on it
 _RINGING_S = 0.3  # how long a stroke is counted as sounding along with the next
 _N_LOUDNESSES = 4
 
@@ -57,7 +57,7 @@ def latent_bank(
         codec: encodes them.
         config: of the transformer that will copy them.
         source: the recording, in which something is struck.
-        classes: those that are asked for.
+        classes: those that are requested.
         is_apart: whether their stems alone are encoded, where there are stems, and not the recording with all
             in it.
     """
@@ -72,51 +72,51 @@ def latent_bank(
     def activations(begin: int, end: int) -> Activations:
         return source.activations_of(begin, end, classes=own)
 
-    stretches, rhythm = [], []
-    reach = codec.encoder_reach
-    for first, last in _runs(chosen, 2 * reach + 1):
+    regions, rhythm = [], []
+    context = codec.encoder_context
+    for first, last in _runs(chosen, 2 * context + 1):
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-        rhythm.append(rhythm_stretch(config, activations, first, last)[..., index - first])
-        block = Block.of(first, last, context=reach, length=n_frames)
-        stretches.append(_Stretch(block.begin, block.end, index - block.begin))
-    mu = _encoded(codec, sound, stretches)
+        rhythm.append(rhythm_window(config, activations, first, last)[..., index - first])
+        block = Block.of(first, last, context=context, length=n_frames)
+        regions.append(_Region(block.begin, block.end, index - block.begin))
+    mu = _encoded(codec, sound, regions)
     r = torch.cat(rhythm, dim=-1)
-    r = torch.cat([struck_softer(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
-    is_there = torch.ones(1, mu.shape[-1], dtype=torch.bool)
+    r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
+    mask = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md,
     # decision 15); where there are several channels, these latents are attended to and never decoded.
-    return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, is_there), mu if len(mu) > 1 else None)
+    return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, mask), mu if len(mu) > 1 else None)
 
 
-class _Stretch(NamedTuple):
-    """Frames [begin, end) of a source, with all that the encoder sees around those that are wanted of them."""
+class _Region(NamedTuple):
+    """Frames [begin, end) of a source, with the encoder's context on either side of those to encode."""
 
     begin: int
     end: int
-    wanted: Tensor  # counted from `begin`
+    frames: Tensor  # to encode, counted from `begin`
 
 
-def _encoded(codec: Codec, sound: Resampled, stretches: Sequence[_Stretch]) -> Tensor:
-    """Return the latents (C, D, S) of the wanted frames of each channel.
+def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> Tensor:
+    """Return the latents (C, D, S) of the regions' frames of each channel.
 
     All frames come at the first gain, then all at the next.
-    Channels that are the same everywhere are one: (1, D, S). Stretches are encoded side by side, as many short
-    ones take longer than a long one: what a frame depends on lies within its stretch.
+    Channels that are the same everywhere are one: (1, D, S). Regions are encoded side by side, as many short
+    ones take longer than a long one: what a frame depends on lies within its region.
     """
     hop, together = codec.config.hop, []
     latents: list[list[Tensor]] = [[] for _ in GAINS]
-    for number, stretch in enumerate(stretches):
-        together.append(stretch)
+    for number, region in enumerate(regions):
+        together.append(region)
         n_frames = sum(s.end - s.begin for s in together)
-        following = stretches[number + 1 : number + 2]
-        if following and n_frames + following[0].end - following[0].begin <= codec.chunk_frames:
+        following = regions[number + 1 : number + 2]
+        if following and n_frames + following[0].end - following[0].begin <= codec.block_frames:
             continue
-        heard = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
-        heard = heard[:1] if bool((heard == heard[:1]).all()) else heard
+        audio = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
+        audio = audio[:1] if bool((audio == audio[:1]).all()) else audio
         places = np.cumsum([0, *(s.end - s.begin for s in together)])
-        wanted = torch.cat([s.wanted + int(place) for s, place in zip(together, places, strict=False)])
+        frames = torch.cat([s.frames + int(place) for s, place in zip(together, places, strict=False)])
         for turned, gain in zip(latents, GAINS, strict=True):
-            turned.append(codec.encode(gain * heard, wanted).mu)
+            turned.append(codec.encode(gain * audio, frames).mu)
         together = []
     every = [mu for turned in latents for mu in turned]
     n_coded = max(len(mu) for mu in every)
@@ -159,14 +159,14 @@ def chosen_frames(events: Sequence[DrumEvent], n_frames: int, hop: int) -> NDArr
         velocity = next(e.velocity for e in group if e.drum_class == dominant_class(struck))
         onset_s = group[0].onset_s
         ringing = frozenset(c for c, s in last_struck.items() if onset_s - s < _RINGING_S) - struck
-        end = min(following, frame + round(HEARD_S * SAMPLE_RATE / hop))
+        end = min(following, frame + round(ONSET_MEMORY_S * SAMPLE_RATE / hop))
         kind = struck, min(_N_LOUDNESSES - 1, int(velocity * _N_LOUDNESSES)), ringing
         kinds.setdefault(kind, []).append((max(0, frame - _LEAD_FRAMES), max(end, frame + 1)))
         last_struck |= dict.fromkeys(struck, onset_s)
     in_turn = []
-    for (struck, _, ringing), stretches in kinds.items():
-        for turn, stretch in enumerate(sorted(stretches, key=lambda s: (s[0] - s[1], s[0]))):
-            in_turn.append((turn, len(struck) + len(ringing), *stretch))
+    for (struck, _, ringing), regions in kinds.items():
+        for turn, region in enumerate(sorted(regions, key=lambda s: (s[0] - s[1], s[0]))):
+            in_turn.append((turn, len(struck) + len(ringing), *region))
     is_chosen = np.zeros(n_frames, dtype=np.bool_)
     left = most
     for _, _, begin, end in sorted(in_turn):
@@ -177,7 +177,7 @@ def chosen_frames(events: Sequence[DrumEvent], n_frames: int, hop: int) -> NDArr
 
 
 def _runs(frames: NDArray[np.int64], gap: int) -> Iterator[tuple[int, int]]:
-    """Yield stretches [first, last) that hold the frames; frames at most `gap` apart are in one."""
+    """Yield regions [first, last) that hold the frames; frames at most `gap` apart are in one."""
     ends = np.flatnonzero(np.diff(frames) > gap)
     for first, last in zip(frames[[0, *(ends + 1)]], frames[[*ends, len(frames) - 1]], strict=True):
         yield int(first), int(last) + 1

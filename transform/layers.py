@@ -1,4 +1,4 @@
-"""Parts that the networks share, and how they are made quicker for use."""
+"""Layers that several networks use, and how networks are made quicker for inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transform.signal import overlapping_blocks
 
 _Net = TypeVar("_Net", bound=nn.Module)
 _Out = TypeVar("_Out")
-_STRETCH_FRAMES = 450  # whose feature maps stay in a processor's cache
+_BLOCK_FRAMES = 450  # whose feature maps stay in a processor's cache
 _log = logging.getLogger(__name__)
 
 
@@ -35,22 +35,22 @@ class TemporalBlock(nn.Module):
         return out
 
 
-def in_stretches(work: Callable[..., tuple[Tensor, ...]], *given: Tensor, reach: int) -> tuple[Tensor, ...]:
-    """Return what is made of tensors (B, C, F, ...), on a processor in stretches that stay in its cache.
+def in_blocks(work: Callable[..., tuple[Tensor, ...]], *given: Tensor, context: int) -> tuple[Tensor, ...]:
+    """Return a function of tensors (B, C, F, ...), on a processor in blocks that stay in its cache.
 
     Args:
         work: returns tensors with as many frames as it is given.
         given: tensors with the frames in the same place.
-        reach: how many frames to either side of its own what is made depends on.
+        context: how many frames to either side of its own an output depends on.
     """
     n_frames = given[0].shape[2]
-    if given[0].is_cuda or torch.is_grad_enabled() or n_frames <= _STRETCH_FRAMES:
+    if given[0].is_cuda or torch.is_grad_enabled() or n_frames <= _BLOCK_FRAMES:
         return work(*given)
     made = []
-    for block in overlapping_blocks(n_frames, _STRETCH_FRAMES, reach):
-        parts = work(*(whole[:, :, block.begin : block.end] for whole in given))
-        made.append([part[:, :, block.core] for part in parts])
-    return tuple(torch.cat(parts, dim=2) for parts in zip(*made, strict=True))
+    for block in overlapping_blocks(n_frames, _BLOCK_FRAMES, context):
+        outputs = work(*(whole[:, :, block.begin : block.end] for whole in given))
+        made.append([x[:, :, block.core] for x in outputs])
+    return tuple(torch.cat(outputs, dim=2) for outputs in zip(*made, strict=True))
 
 
 def joined(maps: Tensor, weight: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def fused(net: _Net) -> _Net:
                     module[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(before, norm, transpose=transposed)
                     module[i] = nn.Identity()
         elif isinstance(module, nn.ReLU):
-            module.inplace = True  # what it is given is a convolution's own
+            module.inplace = True  # its input is a convolution's own
     return net
 
 
@@ -112,7 +112,7 @@ class Placed(Generic[_Net]):
         except torch.OutOfMemoryError:
             name = type(net).__name__
             _log.warning("the device is short of memory: %s runs on the processor from here on", name)
-        torch.cuda.empty_cache()  # not before the error, which holds what there is no room for, is forgotten
+        torch.cuda.empty_cache()  # not before the error, which refers to what there is no room for, is gone
         self._now = _on_processor(net), torch.device("cpu")
         return work(*self._now)
 

@@ -21,14 +21,14 @@ from transform.presets import shipped_folder, user_folder
 USER_STYLE = "user"
 
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
-_LONGEST_SAID = 300  # characters of a name that is wrong
+_LONGEST_SHOWN = 300  # characters of a name that is wrong
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RhythmInfo:
-    """What is known of a shipped or added rhythm without reading its events."""
+    """The facts of a shipped or added rhythm that need no reading of its events."""
 
     name: str
     path: Path
@@ -77,7 +77,7 @@ def find_rhythm(name: str) -> RhythmInfo:
         return rhythms[name]
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
-        f"there is no rhythm called {name[:_LONGEST_SAID]!r}",
+        f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
     )
 
@@ -98,7 +98,7 @@ def resolve_rhythm(text: str) -> RhythmSource:
             raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
         if path.suffix or path.name != text:
             raise RhythmError(
-                f"{text[:_LONGEST_SAID]} does not exist", hint="check the spelling and the folder"
+                f"{text[:_LONGEST_SHOWN]} does not exist", hint="check the spelling and the folder"
             ) from err
         raise
     return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
@@ -116,13 +116,13 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
     """
     name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="say one before the file")
+        raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
     if not is_name(name):
         raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
     rhythm = _inspect(path, name)
     target = user_folder() / "rhythms" / f"{name}.mid"
     if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="say another name before the file")
+        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
 
@@ -191,7 +191,7 @@ def _inspect(path: Path, name: str) -> RhythmInfo:
     if beats is None or bpm is None:
         raise RhythmError(
             f"the tempo of {path.name} is not known",
-            hint="add the recording that it was heard in: its tempo is estimated, or given with --rhythm-bpm N",
+            hint="add the recording that it is from: its tempo is estimated, or given with --rhythm-bpm N",
         )
     return RhythmInfo(
         name=name,

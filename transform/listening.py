@@ -33,7 +33,7 @@ class Listening:
 
     @cached_property
     def stems(self) -> StemReader | None:
-        """The stems, opened when they are first asked for; None where there is no separator."""
+        """The stems, opened at their first use; None where there is no separator."""
         return None if self.separator is None else self.separator.open(self.recording, self.activations)
 
     def at_attacks(self) -> Listening:
@@ -57,9 +57,9 @@ class Listening:
             stop_s: from here on there are no onsets.
         """
         n_missing = end - max(begin, min(end, self.activations.probability.shape[1]))
-        parts = (x[..., begin:end] for x in self.activations)
-        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in parts)
-        is_asked = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
+        windows = (x[..., begin:end] for x in self.activations)
+        probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in windows)
+        is_requested = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
         velocity = others[0].copy()
         near_s = (begin - _NEAR_FRAMES - MOST_FLAM_MS / 10) / 100, (end + _NEAR_FRAMES) / 100
         first, last = (bisect_left(self.events, s, key=attrgetter("onset_s")) for s in near_s)
@@ -67,7 +67,7 @@ class Listening:
             frame = round(100 * stroke.onset_s) - begin
             around = slice(max(0, frame - _NEAR_FRAMES), max(0, frame + _NEAR_FRAMES + 1))
             velocity[CLASSES.index(stroke.drum_class), around] = stroke.velocity
-        return Activations(np.where(is_asked, probability, np.float32(0)), velocity, *others[1:])
+        return Activations(np.where(is_requested, probability, np.float32(0)), velocity, *others[1:])
 
 
 def listen(
@@ -83,9 +83,9 @@ def listen(
     Args:
         recording: drum audio.
         transcriber: detects the events.
-        separator: takes the recording apart.
+        separator: separates the recording.
         sensitivity: by class, as `Transcriber.events` has it.
-        progress: is told "transcribe" and the share done.
+        progress: called with "transcribe" and the fraction done.
     """
     activations = transcriber.activations(recording, progress=progress)
     events = with_measured_velocities(recording, transcriber.events(activations, sensitivity=sensitivity))

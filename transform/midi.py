@@ -1,6 +1,6 @@
 """MIDI files to rhythms and back, through tempo maps and drum maps.
 
-The drum maps say which of the five classes a note number plays; notes of a map that play none of them (hand
+The drum maps give the class, one of five, that a note number plays; notes of a map that play none of them (hand
 percussion, samples of a rack) are left out and counted in the log. Where the facts come from:
 `gm`: the percussion key map of General MIDI. `roland-td`: the factory notes of TD-11, TD-17 and TD-50, the map
 of the Groove MIDI Dataset. `ezdrummer`: the MIDI layout of EZdrummer 2 and Superior Drummer 3, which is General
@@ -164,7 +164,7 @@ class _Note(NamedTuple):
 
 @dataclass(frozen=True)
 class _Score:
-    """What a MIDI file says, in ticks."""
+    """The contents of a MIDI file, in ticks."""
 
     ticks_per_beat: int
     tracks: list[tuple[list[_Note], int]]  # notes and end of each track
@@ -177,7 +177,7 @@ def read_midi(path: Path | str, *, drum_map: str = "auto") -> Rhythm:
     """Return the drums of a MIDI file as a rhythm.
 
     The drums are the notes of channel 10, or, where it has none, of every channel whose notes are drum notes. A
-    file without a tempo is at 120 BPM; one that says that its tempo is not known, as `write_midi` does, gives a
+    file without a tempo is at 120 BPM; one marked as of unknown tempo, as `write_midi` does it, gives a
     rhythm without one. It ends at the end of its tracks where that is a bar line or nobody knows the bars, else
     at the bar line after its last event.
 
@@ -212,7 +212,7 @@ def parse_midi(data: bytes, *, name: str, drum_map: str = "auto") -> Rhythm:
     end = max(*track_ends, last + 1) if score.is_in_seconds else _end_tick(max(track_ends), last, score)
     tempo_map = _tempo_map(score, end)
     length_s = tempo_map.seconds_at(end / score.ticks_per_beat)
-    if length_s < MIN_LENGTH_S:  # it would be looped more often than anybody can hear, or wait for
+    if length_s < MIN_LENGTH_S:  # it would be looped more often than anybody can perceive, or wait for
         raise RhythmError(
             f"{name} is over after {1000 * length_s:.3g} ms", hint="export it with the tempo of its song"
         )
@@ -328,7 +328,7 @@ def _read_score(data: bytes, name: str) -> _Score:
             hint="export it as type 0 or 1",
         )
     if file_type > 2:
-        raise RhythmError(f"{name} says it is a MIDI file of type {file_type}, which does not exist")
+        raise RhythmError(f"{name} is marked as a MIDI file of type {file_type}, which does not exist")
     if division <= 0:
         raise RhythmError(
             f"{name} counts time in video frames or not at all", hint="export it with ticks per quarter note"
@@ -412,7 +412,7 @@ def _chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
 
 
 def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
-    """Return what the tracks with these bytes say together."""
+    """Return the merged events of the tracks with these bytes."""
     score = _Score(division, [], {}, {})
     is_in_seconds = False
     n_messages = n_notes = 0
@@ -442,7 +442,7 @@ def _score(bodies: Iterable[bytes], division: int, name: str) -> _Score:
         if tick >= 1 << 40:
             raise RhythmError(f"{name} is broken: a track of it never ends", hint="export the MIDI file again")
         score.tracks.append((notes, tick))
-    # Another program may have kept the text and written a tempo of its own.
+    # Another program may have retained the text and written a tempo of its own.
     is_in_seconds = is_in_seconds and set(score.tempi_us.values()) <= {DEFAULT_TEMPO_US}
     return replace(
         score,
@@ -533,10 +533,10 @@ def _channels(channels: Iterable[int]) -> str:
 def _what_is_there(numbers: dict[int, list[int]]) -> str:
     if not numbers:
         return "it holds no notes at all"
-    said = []
+    counts = []
     for channel, played in sorted(numbers.items()):
-        said.append(f"channel {channel + 1} has {len(played)}, from {min(played)} to {max(played)}")
-    return "of the notes in it " + "; ".join(said)
+        counts.append(f"channel {channel + 1} has {len(played)}, from {min(played)} to {max(played)}")
+    return "of the notes in it " + "; ".join(counts)
 
 
 def _merged(strokes: list[tuple[int, tuple[Stroke, int]]]) -> dict[tuple[int, str], tuple[int, str]]:
@@ -554,12 +554,12 @@ def _map_of_ticks(tempi_us: Mapping[int, int], ticks_per_beat: int) -> TempoMap:
 
 def _tempo_map(score: _Score, end: int) -> TempoMap:
     """Return the tempi up to the end, repeats left out."""
-    kept = {0: DEFAULT_TEMPO_US}
+    changes = {0: DEFAULT_TEMPO_US}
     before = DEFAULT_TEMPO_US
     for tick, tempo in score.tempi_us.items():
         if tempo != before and tick < end:
-            kept[tick] = before = tempo
-    return _map_of_ticks(kept, score.ticks_per_beat)
+            changes[tick] = before = tempo
+    return _map_of_ticks(changes, score.ticks_per_beat)
 
 
 def _first_bar(score: _Score) -> Fraction:

@@ -1,7 +1,7 @@
-"""A bank as a folder: one-shots that any sampler loads, an `.sfz` that says how to play them, and `kit.json`.
+"""A bank as a folder: one-shots that any sampler loads, an `.sfz` that plays them, and `kit.json`.
 
 A one-shot is a WAV file of one class, its attack `LEAD_S` after its beginning, at the level at which it was
-recorded. `kit.json` holds what is known of each, so that the folder can be loaded as a bank again.
+recorded. `kit.json` describes each, so that the folder can be loaded as a bank again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import ARTICULATIONS, CLASS_NAMES, CLASSES
-from transform.files import appearing_folder, check_output_folder, read_bytes, sha256_of
+from transform.files import atomic_folder, check_output_folder, read_bytes, sha256_of
 from transform.hits import LEAD_S, Hit
 from transform.midi import GM_NOTES
 from transform.signal import BlockCache, Samples
@@ -36,13 +36,13 @@ _FILE = re.compile(r"(KD|SD|TT|HH|CY)(_[a-z-]{1,12})?_\d{1,6}\.wav")  # of a one
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
 _MOST_BYTES = 16 * 2**20  # of kit.json: a hundred thousand one-shots
 _CACHED_BYTES = 64 * 2**20  # of the sounds of a kit
-_LONGEST_SAID = 200  # characters of what is wrong with it
+_LONGEST_SHOWN = 200  # characters of what is wrong with it
 _AGAIN = "extract the kit again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneShot:
-    """What is known of a file of a kit."""
+    """A file of a kit, as `kit.json` describes it."""
 
     file: str
     drum_class: str
@@ -66,7 +66,7 @@ class OneShot:
         return kind_in_words(self.drum_class, self.articulation)
 
     def to_json(self) -> dict[str, object]:
-        """Return what `kit.json` and the command line say of it."""
+        """Return it as `kit.json` and the command line have it."""
         entry = asdict(self)
         is_open = self.articulation == "open"  # all that kits of 0.1.0 say
         return {"file": entry.pop("file"), "class": entry.pop("drum_class"), **entry, "is_open": is_open}
@@ -132,14 +132,14 @@ def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite
     files = dict(_named_hits(bank))
     if not files:
         raise AudioError(
-            f"no drum of {name} is heard alone", hint="use a preset with a separator, or another recording"
+            f"no drum of {name} sounds alone", hint="use a preset with a separator, or another recording"
         )
     _, subtype = resolve_output(Path("a.wav"), fmt, None)
     peaks = {file: float(np.abs(bank.sound(hit)).max()) for file, hit in files.items()}
     gain = 1.0
     if subtype not in ("FLOAT", "DOUBLE"):
         gain = min(1.0, 0.9999 / max(peaks.values()))  # a hair below full scale, as a take is
-    with appearing_folder(folder, overwrite=overwrite) as temporary:
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
         one_shots = []
         for file, hit in files.items():
             sound = bank.sound(hit) * np.float32(gain)
@@ -184,7 +184,7 @@ def load_kit(folder: Path) -> Bank:
         path = folder / one_shot.file
         if not os.path.exists(path):  # which is so, too, of a name that no file can have
             raise AudioError(
-                f"{one_shot.file[:_LONGEST_SAID]} is missing in the kit {folder}",
+                f"{one_shot.file[:_LONGEST_SHOWN]} is missing in the kit {folder}",
                 hint=f"put it back, or {_AGAIN}",
             )
         with Recording.open(path) as sound:
@@ -277,8 +277,8 @@ def _layers(one_shots: Sequence[OneShot]) -> list[tuple[int, int, list[OneShot]]
     loudest_db = max(one_shot.level_db for one_shot in one_shots)
     layers: list[tuple[int, list[OneShot]]] = []
     for one_shot in sorted(one_shots, key=lambda one_shot: -one_shot.level_db):
-        share = 10 ** ((one_shot.level_db - loudest_db) / 20 / LEVEL_EXPONENT)
-        velocity = max(1, round(127 * share))
+        fraction = 10 ** ((one_shot.level_db - loudest_db) / 20 / LEVEL_EXPONENT)
+        velocity = max(1, round(127 * fraction))
         if layers and velocity >= min(_SAME_LAYER * layers[-1][0], layers[-1][0] - 1):
             layers[-1][1].append(one_shot)
         else:
@@ -321,7 +321,7 @@ def _read_manifest(folder: Path) -> Kit:
         )
         _check_limits(kit, {"sample_rate": 1e7, "n_channels": 1024, "gain_db": 200.0})
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as err:
-        raise CheckpointError(f"{path} is damaged: {repr(err)[:_LONGEST_SAID]}", hint=_AGAIN) from err
+        raise CheckpointError(f"{path} is damaged: {repr(err)[:_LONGEST_SHOWN]}", hint=_AGAIN) from err
     if not kit.one_shots:
         raise CheckpointError(f"{path} lists no one-shots", hint=_AGAIN)
     return kit

@@ -11,7 +11,7 @@ from transform.audio import Recording, Samples
 from transform.events import DrumEvent
 
 TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
-REACH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
+SEARCH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
 
 
 def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[list[DrumEvent]]:
@@ -29,7 +29,7 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
     """Return the sample at which the attack nearest to `around` begins.
 
     Near `around` the level over the 4 ms after a sample is compared with the 4 ms before it, for the sound and
-    for its first difference (which hears a hat through a ringing kick); where the ratio is largest, the attack
+    for its first difference (which shows a hat through a ringing kick); where the ratio is largest, the attack
     is the first sample that rises clearly above what came before.
 
     Args:
@@ -38,27 +38,27 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
         around: the sample where an onset was transcribed.
     """
     span = max(2, round(0.004 * sample_rate))
-    reach = round(REACH_S * sample_rate)
-    first, last = max(0, around - reach), min(len(sound) - 1, around + reach)
+    radius = round(SEARCH_S * sample_rate)
+    first, last = max(0, around - radius), min(len(sound) - 1, around + radius)
     if first >= last:
         return int(np.clip(around, 0, max(0, len(sound) - 1)))
     base = first - 2 * span
-    part = np.zeros(last + 2 * span - base, dtype=np.float64)
+    padded = np.zeros(last + 2 * span - base, dtype=np.float64)
     source = sound[max(0, base) : last + 2 * span]
-    part[max(0, -base) : max(0, -base) + len(source)] = source
-    if not part.any():
+    padded[max(0, -base) : max(0, -base) + len(source)] = source
+    if not padded.any():
         return int(np.clip(around, first, last))
-    difference = np.diff(part, prepend=part[0])
+    difference = np.diff(padded, prepend=padded[0])
     positions = np.arange(first, last + 1) - base
     rise = np.zeros(len(positions))
-    for signal in (part, difference):
+    for signal in (padded, difference):
         energy = np.concatenate(([0.0], np.cumsum(signal**2)))
         after = energy[positions + span] - energy[positions]
         before = energy[positions] - energy[positions - span]
         floor = 1e-3 * after.max() + 1e-12
         rise += np.log((after + floor) / (before + floor))
     # Of equal rises the one nearest to the transcribed onset is meant.
-    rise -= 0.5 * ((positions + base - around) / reach) ** 2
+    rise -= 0.5 * ((positions + base - around) / radius) ** 2
     peak = int(positions[np.argmax(rise)])
     loud = np.abs(difference)
     before = loud[peak - span : peak - span // 2].max(initial=0.0)
@@ -69,9 +69,9 @@ def locate_attack(sound: Samples, sample_rate: int, around: int) -> int:
 
 
 def refine_onsets(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events moved to the attacks that are heard, those that share an attack together."""
+    """Return the events moved to their attacks in the sound, those of one attack together."""
     moved: list[DrumEvent] = []
-    for group in groups(events, REACH_S):
+    for group in groups(events, SEARCH_S):
         attack_s = attack_of(recording, group[0].onset_s) / recording.sample_rate
         moved.extend(replace(event, onset_s=attack_s) for event in group)
     return sorted(moved, key=lambda event: event.onset_s)
@@ -81,7 +81,7 @@ def attack_of(recording: Recording, onset_s: float) -> int:
     """Return the sample at which the attack nearest to a transcribed onset begins."""
     sample_rate = recording.sample_rate
     around = round(onset_s * sample_rate)
-    margin = round((REACH_S + 0.01) * sample_rate)
+    margin = round((SEARCH_S + 0.01) * sample_rate)
     start = max(0, around - margin)
     mono = recording.mono(start, min(recording.n_samples, around + margin))
     return start + locate_attack(mono, sample_rate, around - start)

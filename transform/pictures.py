@@ -1,7 +1,7 @@
-"""Pictures of what was heard and made: a transcription, a take beside its source and rhythm, stems.
+"""Pictures of what was transcribed and made: a transcription, a take beside its source and rhythm, stems.
 
 Only matplotlib's objects are used, never pyplot: no window, no state that is shared with the caller. Every
-class has its lane, its colour and its own mark, so that a picture in grey says as much.
+class has its lane, its colour and its own mark, so that a picture in grey is as legible.
 """
 
 import math
@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm, strokes_of
-from transform.files import appearing
+from transform.files import atomic_file
 from transform.separator import StemReader
 from transform.signal import overlapping_blocks
 from transform.take import Take
@@ -28,7 +28,7 @@ from transform.transcriber import Activations
 
 LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
 
-# Okabe and Ito's colours: told apart by the colour-blind, and of different lightness.
+# Okabe and Ito's colours: distinct to the colour-blind, and of different lightness.
 _COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
 _SHAPES = {"pedal": "v", "sidestick": "X", "ride": "*", "bell": "P"}  # open hi-hats are hollow
@@ -115,12 +115,12 @@ def plot_stems(
     _title(whole, f"{recording.name} and its stems", recording.duration_s)
     level = _band_levels(_mono(beginning))
     _draw_spectrogram(whole, level, events)
-    step = 10 * recording.sample_rate  # all channels of all stems are held for so long only
-    parts = [
+    step = 10 * recording.sample_rate  # all channels of all stems are in memory for so long only
+    waveforms = [
         stems.read(block.start, block.stop).mean(axis=1)
         for block in overlapping_blocks(beginning.n_samples, step)
     ]
-    waves = dict(zip(CLASSES, np.concatenate(parts, axis=1), strict=True))
+    waves = dict(zip(CLASSES, np.concatenate(waveforms, axis=1), strict=True))
     for lane, drum_class in zip(lanes, _LANES, strict=True):
         stem = _mono(Recording.from_samples(waves[drum_class], recording.sample_rate))
         own = [event for event in events if event.drum_class == drum_class]
@@ -133,7 +133,7 @@ def plot_stems(
 
 
 def opening(recording: Recording) -> Recording:
-    """Return the part of a recording that a picture shows."""
+    """Return the region of a recording that a picture shows."""
     n_samples = round(LIMIT_S * recording.sample_rate)
     if recording.n_samples <= n_samples:
         return recording
@@ -169,7 +169,7 @@ def _finish(figure: Figure, shown_s: float) -> None:
 
 
 def _write(path: Path, figure: Figure, *, overwrite: bool) -> None:
-    with appearing(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
+    with atomic_file(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
@@ -185,8 +185,8 @@ def _draw_waveform(axes: Axes, mono: npt.NDArray[np.float32]) -> None:
     columns = np.pad(mono, (0, n_columns * per_column - len(mono)), mode="edge").reshape(n_columns, per_column)
     times_s = np.arange(n_columns) * per_column / SAMPLE_RATE
     axes.fill_between(times_s, columns.min(axis=1), columns.max(axis=1), color="#555555", linewidth=0.4)
-    reach = max(1e-3, float(np.abs(mono).max()))
-    axes.set_ylim(-1.05 * reach, 1.05 * reach)
+    peak = max(1e-3, float(np.abs(mono).max()))
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.set_ylabel("amplitude", fontsize=9, color=_INK)
 
 
@@ -325,7 +325,7 @@ def _band_levels(mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     window = np.hanning(_FFT)
     for start in range(0, len(frames), 512):
         power = np.abs(np.fft.rfft(frames[start : start + 512] * window)) ** 2
-        # Differences of the running sum share out the bins among the bands, also where a bin spans many.
+        # Differences of the running sum distribute the bins over the bands, also where a bin spans many.
         total = np.cumsum(power, axis=1)
         at_edges = total[:, below] + (edges - below) * (total[:, below + 1] - total[:, below])
         levels.append(np.diff(at_edges, axis=1))

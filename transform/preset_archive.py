@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transform.errors import CheckpointError, OutputError
-from transform.files import appearing, appearing_folder
+from transform.files import atomic_file, atomic_folder
 from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
 
@@ -53,7 +53,7 @@ def export_preset(preset: Preset, path: Path, *, overwrite: bool = False) -> Non
             f"{MAX_FILE_BYTES / 1e6:.0f}",
             hint="train smaller models, or pass its folder on as it is: --preset DIR",
         )
-    with appearing(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_file(path, overwrite=overwrite) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files:
             entry = zipfile.ZipInfo(file.name, _DATE)
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -77,9 +77,9 @@ def import_preset(path: Path) -> Preset:
                 f"there is a preset called {preset.name} already",
                 hint=f"remove the folder {target} first, if it is yours"
                 if os.path.lexists(target)
-                else "ask its maker for another name",
+                else "get it under another name from its maker",
             )
-        with appearing_folder(target, overwrite=False) as temporary:
+        with atomic_folder(target, overwrite=False) as temporary:
             for file in Path(folder).iterdir():
                 (temporary / file.name).write_bytes(file.read_bytes())
     return load_preset(target)
@@ -98,7 +98,7 @@ def _unpack(path: Path, folder: Path) -> None:
             left = MAX_PRESET_BYTES
             for entry in entries:
                 with archive.open(entry) as packed:
-                    # What the archive says of its sizes may be wrong; what comes out is counted.
+                    # The archive's stated sizes may be wrong; what comes out is counted.
                     data = packed.read(min(MAX_FILE_BYTES, left) + 1)
                 if len(data) > min(MAX_FILE_BYTES, left):
                     raise _refused(path, f"{entry.filename} is larger than a preset may be")

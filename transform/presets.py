@@ -24,7 +24,7 @@ FORMAT = 1  # of preset.toml; a newer one is refused
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 LARGEST_WEIGHTS_BYTES = 2**25  # the generator of the `paper` configuration has 21 MB
-_LONGEST_SAID = 300  # characters of a mistake in preset.toml
+_LONGEST_SHOWN = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
 _T = TypeVar("_T")
@@ -42,7 +42,7 @@ class ModelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A preset folder whose `preset.toml` has been read and checked; weights are checked when asked for."""
+    """A preset folder whose `preset.toml` has been read and checked; weights on request."""
 
     name: str
     folder: Path
@@ -55,7 +55,7 @@ class Preset:
 
     @property
     def sha256(self) -> str:
-        """What tells its models from those of other presets."""
+        """A hash by which its models differ from those of other presets."""
         stated = "".join(f"{name}:{self.models[name].sha256}\n" for name in sorted(self.models))
         return hashlib.sha256(stated.encode()).hexdigest()
 
@@ -95,7 +95,7 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
             known = _preset_folders()
         if str(name_or_folder) not in known:
             raise CheckpointError(
-                f"there is no preset {str(name_or_folder)[:_LONGEST_SAID]!r}",
+                f"there is no preset {str(name_or_folder)[:_LONGEST_SHOWN]!r}",
                 hint=f"known: {', '.join(sorted(known)) or 'none'}; or name a folder with a preset.toml",
             )
         folder = known[str(name_or_folder)]
@@ -170,7 +170,7 @@ def _model(table: "_Table", folder: Path) -> ModelFile:
     if Path(name).name != name or not _SHA256.fullmatch(model.sha256) or model.n_parameters < 1:
         raise table.error(f"describes {name!r} wrongly: a file of the preset, its sha256 and its parameters")
     if not os.path.isfile(model.path):  # which is so, too, of a name that no file can have
-        raise CheckpointError(f"{str(model.path)[:_LONGEST_SAID]} is missing", hint=_AGAIN)
+        raise CheckpointError(f"{str(model.path)[:_LONGEST_SHOWN]} is missing", hint=_AGAIN)
     return model
 
 
@@ -187,7 +187,7 @@ class _Table:
             raise self.error(f"has no {self._where}{key}")
         # To Python, but not to the author of a preset, a bool is an int.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise self.error(f"says {self._where}{key} = {value!r}, which is no {kind.__name__}")
+            raise self.error(f"has {self._where}{key} = {value!r}, which is no {kind.__name__}")
         return value
 
     def tables(self, key: str) -> list[tuple[str, "_Table"]]:
@@ -202,4 +202,4 @@ class _Table:
             raise self.error(f"has an unknown entry: {self._where}{next(iter(self._entries))}")
 
     def error(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.toml} {what[:_LONGEST_SAID]}", hint=_AGAIN)
+        return CheckpointError(f"{self.toml} {what[:_LONGEST_SHOWN]}", hint=_AGAIN)

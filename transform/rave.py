@@ -19,29 +19,29 @@ class RaveEncoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv1d(config.n_bands, config.widths[0], 7, padding=3)]
-        self.reach, spacing = 3, 1  # in band samples
+        self.context, spacing = 3, 1  # in band samples
         for stride, before, after in zip(config.strides, config.widths, config.widths[1:], strict=False):
             layers += [nn.BatchNorm1d(before), nn.LeakyReLU(0.2)]
             layers += [nn.Conv1d(before, after, 2 * stride + 1, stride=stride, padding=stride)]
-            self.reach += stride * spacing
+            self.context += stride * spacing
             spacing *= stride
         self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2))
         self.project = nn.Conv1d(config.widths[-1], 2 * config.n_latents, 5, padding=2)
         assert self.project.bias is not None
         with torch.no_grad():  # deviations begin small: latents that are mostly noise would be passed over
             self.project.bias[config.n_latents :] = -5.0
-        self.reach += 2 * spacing
+        self.context += 2 * spacing
 
-    def forward(self, bands: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, bands: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the activations (B, C, F) and latents (B, 2 * D, F) of bands (B, M, T').
 
         Args:
             bands: all that the frames depend on.
-            wanted: which frames are returned; None: all.
+            frames: which frames are returned; None: all.
         """
         x = self.layers(bands)
         latents = self.project(x)
-        return (x, latents) if wanted is None else (x[..., wanted], latents[..., wanted])
+        return (x, latents) if frames is None else (x[..., frames], latents[..., frames])
 
 
 class RaveGenerator(nn.Module):
@@ -53,7 +53,9 @@ class RaveGenerator(nn.Module):
         self.stack = _RaveStack(config.strides[::-1], config.widths[::-1])
         self.sounds = _RaveSounds(config.widths[0], config.n_bands)
         # In latent frames, rounded up.
-        self.reach_frames = 3 + self.stack.reach_frames + -(-self.sounds.reach * config.n_bands // config.hop)
+        self.context_frames = (
+            3 + self.stack.context_frames + -(-self.sounds.context * config.n_bands // config.hop)
+        )
         self.factor = config.hop // config.n_bands
 
     def forward(self, latents: Tensor, first_frame: int) -> Tensor:
@@ -68,16 +70,16 @@ class _RaveStack(nn.Module):
     def __init__(self, strides: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        reach, rate = 0.0, 1  # in frames at its entrance
+        context, rate = 0.0, 1  # in frames at its entrance
         for stride, before, after in zip(strides, widths, widths[1:], strict=False):
             layers += [nn.LeakyReLU(0.2)]
             layers += [nn.ConvTranspose1d(before, after, 2 * stride, stride=stride, padding=stride // 2)]
-            reach += 1 / rate
+            context += 1 / rate
             rate *= stride
             layers += [_DilatedBlock(after, dilation) for dilation in _DILATIONS]
-            reach += sum(dilation + 1 for dilation in _DILATIONS) / rate
+            context += sum(dilation + 1 for dilation in _DILATIONS) / rate
         self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2))
-        self.reach_frames = int(reach) + 1
+        self.context_frames = int(context) + 1
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
@@ -121,12 +123,12 @@ class _RaveSounds(nn.Module):
         nn.init.constant_(self.loudness.bias, -2.0)  # what begins too loud unlearns all else on its way down
         noise = torch.rand(n_bands, _NOISE_PERIOD, generator=torch.Generator().manual_seed(0)) * 2 - 1
         self.register_buffer("noise", noise, persistent=False)
-        self.reach = 6 + self.pqmf.margin // n_bands + 1  # in band samples
+        self.context = 6 + self.pqmf.margin // n_bands + 1  # in band samples
 
     def forward(self, x: Tensor, first: int) -> Tensor:
         """Return the audio of features whose first lies at band sample `first` of a recording."""
         bands = torch.tanh(self.waveform(x).float()) * torch.sigmoid(self.loudness(x).float())
-        if self.training:  # no noise is to be learnt by heart
+        if self.training:  # no noise is to be memorised
             first = int(torch.randint(_NOISE_PERIOD, ()))
         place = torch.arange(first, first + x.shape[-1], device=x.device) % _NOISE_PERIOD
         level = functional.softplus(self.noise_level(x).float()).repeat_interleave(4, dim=-1)

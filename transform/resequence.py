@@ -26,7 +26,7 @@ from transform.velocity import LEVEL_EXPONENT
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
 _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity
 
-# What it costs that a hit also holds a class that the rhythm does not ask for; asked-for and missing costs 10.
+# What it costs that a hit also holds a class that the rhythm does not request; requested and missing costs 10.
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
 _DOUBLE_COST = 1.5  # of a class that two hits hold
 _UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
@@ -48,7 +48,7 @@ _FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no o
 
 @dataclass(frozen=True)
 class Placement:
-    """A hit at its place in the take; `stop` cuts its sound short where another stroke damps it."""
+    """A hit at its place in the take; `stop` cuts its sound short where another stroke chokes it."""
 
     attack: int  # sample of the take
     hit: Hit
@@ -60,8 +60,8 @@ class Placement:
 
 def stand_ins(available: Collection[str], events: Iterable[DrumEvent]) -> dict[str, str]:
     """Return which of a source's classes plays each class of the events: itself, or the nearest it has."""
-    asked = {event.drum_class for event in events}
-    played = {c: nearest_class(c, available) for c in CLASSES if c in asked}
+    requested = {event.drum_class for event in events}
+    played = {c: nearest_class(c, available) for c in CLASSES if c in requested}
     return {c: used for c, used in played.items() if used is not None}
 
 
@@ -119,7 +119,7 @@ def arrange(
             attack = round(event.onset_s * bank.sample_rate)
             semitones = arranger.tunings.get(event.articulation, 0.0) if classes == {"TT"} else 0.0
             placements.append(Placement(attack, hit, gain, semitones=semitones))
-    return _damped(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
+    return _choked(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
 
 
 def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) -> list[DrumEvent]:
@@ -134,7 +134,7 @@ def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) 
 
 
 class _Arranger:
-    """Chooses hits, and remembers what was played last so that repeated strokes differ."""
+    """Chooses hits, in round robin among those alike so that repeated strokes differ."""
 
     def __init__(self, bank: Bank, gain_db: Mapping[str, float], rng: np.random.Generator) -> None:
         self._bank = bank
@@ -160,24 +160,24 @@ class _Arranger:
             return "closed" if drum_class == "HH" else ""  # a hat that stands in for another drum
         return self._toms.get(event.articulation, "") if drum_class == "TT" else event.articulation
 
-    def cover(self, wanted: frozenset[str], tom: str = "") -> tuple[frozenset[str], ...]:
-        """Return the sets of classes, each a kind of hit in the bank, that play the wanted classes best.
+    def cover(self, target: frozenset[str], tom: str = "") -> tuple[frozenset[str], ...]:
+        """Return the sets of classes, each a kind of hit in the bank, that play the target classes best.
 
         Args:
-            wanted: classes.
-            tom: the articulation in which the bank's tom is asked for, if it is.
+            target: classes.
+            tom: the articulation in which the bank's tom is requested, if it is.
         """
-        if (wanted, tom) not in self._covers:
-            useful = [classes for classes in self._bank.sets if classes & wanted]
-            options = [option for n in range(1, min(3, len(wanted)) + 1) for option in combinations(useful, n)]
+        if (target, tom) not in self._covers:
+            useful = [classes for classes in self._bank.sets if classes & target]
+            options = [option for n in range(1, min(3, len(target)) + 1) for option in combinations(useful, n)]
             options.append(tuple(classes for classes in useful if len(classes) == 1))
-            self._covers[wanted, tom] = min(options, key=lambda option: self._cost(option, wanted, tom))
-        return self._covers[wanted, tom]
+            self._covers[target, tom] = min(options, key=lambda option: self._cost(option, target, tom))
+        return self._covers[target, tom]
 
-    def _cost(self, option: tuple[frozenset[str], ...], wanted: frozenset[str], tom: str) -> float:
+    def _cost(self, option: tuple[frozenset[str], ...], target: frozenset[str], tom: str) -> float:
         sounding = [c for classes in option for c in classes]
-        cost = 10.0 * len(wanted - set(sounding))
-        cost += sum(_EXTRA_COST[c] for c in set(sounding) - wanted)
+        cost = 10.0 * len(target - set(sounding))
+        cost += sum(_EXTRA_COST[c] for c in set(sounding) - target)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
         uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]
         cost += _UNEVEN_COST * len(uneven)
@@ -185,7 +185,7 @@ class _Arranger:
         return cost + sum(self._faults[classes] for classes in option)
 
     def _lacks_tom(self, classes: frozenset[str], tom: str) -> bool:
-        """Tell whether a tom is heard in all hits of a set, but not the one that is asked for."""
+        """Tell whether a tom sounds in all hits of a set, but not the one that is requested."""
         if "TT" not in classes:
             return False
         if self.tunings:
@@ -200,8 +200,8 @@ class _Arranger:
         Args:
             classes: the set.
             target: the velocity to match, None for the hit's own level.
-            asked: the articulation in which each class is to be heard.
-            is_flam: whether a flam is asked for.
+            asked: the articulation in which each class is requested.
+            is_flam: whether a flam is requested.
         """
         full_level = self._bank.full_level[dominant_class(classes)]
 
@@ -213,9 +213,9 @@ class _Arranger:
                 distance += _articulation_cost(drum_class, asked[drum_class], hit.articulation(drum_class))
             if (hit.flam_ms > 0) != is_flam:
                 distance += _NO_FLAM_COST if is_flam else _FLAM_COST
-            # A hit that was just played waits until the others like it have been played.
-            waiting = self._n_played - self._last_played.get(hit, -100)
-            return distance + 0.35 / (1 + waiting) + 0.02 * self._tie_break[hit]
+            # Round robin: a hit that was just played comes again after the others like it.
+            since = self._n_played - self._last_played.get(hit, -100)
+            return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
         hit = min(self._bank.sets[classes], key=unlikeness)
         self._last_played[hit] = self._n_played
@@ -243,8 +243,8 @@ def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> 
     return own / max(strong, 0.5 * own)
 
 
-def _damped(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
-    """Return the placements, hits stopped where a later stroke of their drum damps them.
+def _choked(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
+    """Return the placements, hits stopped where a later stroke of their drum chokes them.
 
     A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when struck again, each tom
     by itself. In a loop of `period` samples that may be in its next turn.
@@ -291,7 +291,7 @@ class Arrangement:
         self.sample_rate, self.n_channels = bank.sample_rate, bank.n_channels
         self._placements = list(placements)
         if period is not None:
-            self._placements = _damped(self._placements, bank.sample_rate, period)
+            self._placements = _choked(self._placements, bank.sample_rate, period)
         self._attacks = [p.attack for p in self._placements]
         self._lead = round(LEAD_S * bank.sample_rate)
         self._tuned: BlockCache[tuple[Hit, float], Samples] = BlockCache(n_bytes=_TUNED_BYTES)
@@ -308,7 +308,7 @@ class Arrangement:
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop), shape (C, stop - start)."""
         out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
-        # Of a loop all turns are heard that ring into this one, and the lead of the next one's first stroke.
+        # Of a loop all turns are added that ring into this one, and the lead of the next one's first stroke.
         turns = range(-1, self._longest // self._period + 2) if self._period else (0,)
         for turn in turns:
             self._add(out, start + turn * (self._period or 0))
@@ -325,12 +325,12 @@ class Arrangement:
                 out[:, left - start : right - start] += self._sound(placement, left - begin, right - begin)
 
     def _length(self, placement: Placement) -> int:
-        """Return how many samples of a hit are heard."""
+        """Return how many samples of a hit are played."""
         length: int = self._whole(placement).shape[1]
-        return min(length, sum(self._damping(placement))) if placement.stop is not None else length
+        return min(length, sum(self._choke(placement))) if placement.stop is not None else length
 
-    def _damping(self, placement: Placement) -> tuple[int, int]:
-        """Return after how many samples a hit that is damped fades, and over how many."""
+    def _choke(self, placement: Placement) -> tuple[int, int]:
+        """Return after how many samples a hit that is choked fades, and over how many."""
         assert placement.stop is not None
         fade = round(placement.fade_s * self._bank.sample_rate)
         return placement.stop - placement.attack + self._lead, fade
@@ -346,7 +346,7 @@ class Arrangement:
         """Return samples [first, last) of a hit as it is heard."""
         sound = self._whole(placement)[:, first:last].copy()
         if placement.stop is not None:
-            length, fade = self._damping(placement)
+            length, fade = self._choke(placement)
             faded = sound[:, max(0, length - first) :]
             if faded.size:
                 done = max(0, first - length)

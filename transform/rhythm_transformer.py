@@ -1,8 +1,8 @@
 """The rhythm transformer, stage 2 of the paper: a source's latents -> latents of the target's rhythm.
 
-Hockman and Drysdale (AES AIMLA 2025), section 2, in the paper's order: what is known of the target (r and a)
-becomes a query through two fusers and a gate (equation 1); blocks of cross-attention fetch the source's frames
-with it (equation 2); a head says how sure the result is (equation 3). Decisions are those of docs/method.md.
+Hockman and Drysdale (AES AIMLA 2025), section 2, in the paper's order: the target's conditions (r and a) become
+a query through two fusers and a gate (equation 1); blocks of cross-attention fetch the source's frames with it
+(equation 2); a head estimates the deviation of the result (equation 3). Decisions are those of docs/method.md.
 
 Letters: F target frames, S source frames, D latent channels, R channels of rhythm, H heads. Sequences are
 (B, channels, frames) at the borders and (B, frames, channels) inside.
@@ -33,7 +33,7 @@ from transform.transcriber import Activations
 from transform.weights import load_net
 
 ACTIVATION_HOP = FeatureSettings().hop  # samples a frame of the transcriber
-HEARD_S = 1.0  # how long ago an onset may be and still be told from silence
+ONSET_MEMORY_S = 1.0  # how long ago an onset may be and still differ from silence
 _N_PHASES = 14  # bumps on the axis of time since onset
 _N_DISTANCES = 16  # buckets of relative positions to either side
 _NOWHERE = 2 * _N_DISTANCES  # the bucket of silence
@@ -61,7 +61,7 @@ class RhythmConfig:
     # Of the four convolutions over r: `hires` looks as far, in seconds, as the paper does with none.
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     is_detailed: bool = True  # r is velocities, offsets and phases too, not probabilities alone
-    has_whole_values: bool = True  # every head carries all latent channels, not its share of them (decision 4)
+    has_whole_values: bool = True  # every head carries all latent channels, not a part of them (decision 4)
     codec: str = ""  # fingerprint of the encoder whose latents it was trained on
 
     def __post_init__(self) -> None:
@@ -76,13 +76,13 @@ class RhythmConfig:
             dilations=(1, 256),
         )
         if self.width % self.n_heads:
-            raise SettingsError(f"a width of {self.width} cannot be shared by {self.n_heads} heads")
+            raise SettingsError(f"a width of {self.width} cannot be divided among {self.n_heads} heads")
         if self.width < self.n_latents and not self.has_whole_values:
             raise SettingsError(f"heads of {self.width} channels cannot carry {self.n_latents} latents")
 
     @property
     def n_rhythm(self) -> int:
-        """R: channels of what is known of a rhythm in a frame."""
+        """R: channels of a rhythm in a frame."""
         return len(CLASSES) * (3 + 1 + _N_PHASES if self.is_detailed else 1)
 
     @property
@@ -108,7 +108,7 @@ def config_for(codec: CodecConfig, fingerprint: str) -> RhythmConfig:
 
 
 class Target(NamedTuple):
-    """What is known of the rhythm that is wanted: the paper's condition c_t."""
+    """The target rhythm: the paper's condition c_t."""
 
     rhythm: Tensor  # (B, R, F): r, as `rhythm_frames` returns it
     activations: Tensor | None = None  # (B, C, F): a, the encoder's; None where there is no recording
@@ -118,13 +118,13 @@ class Target(NamedTuple):
 class Source(NamedTuple):
     """The frames that may be copied.
 
-    Without `is_there` they are a segment on the target's own time, S = F frames. With it they are a bank:
-    frames from anywhere, those that are not there being padding (decision 14).
+    Without `mask` they are a segment on the target's own time, S = F frames. With it they are a bank:
+    frames from anywhere, those that are masked out being padding (decision 14).
     """
 
     mu: Tensor  # (B, D, S)
     rhythm: Tensor  # (B, R, S): r of the source
-    is_there: Tensor | None = None  # (B, S)
+    mask: Tensor | None = None  # (B, S), False for padding
 
 
 class Transformed(NamedTuple):
@@ -141,7 +141,7 @@ class Transformed(NamedTuple):
         return self.mu + variation * self.sigma * torch.randn_like(self.sigma)
 
 
-# What is known of a rhythm, frame by frame: r.
+# A rhythm, frame by frame: r.
 
 
 def rhythm_frames(
@@ -151,7 +151,7 @@ def rhythm_frames(
 
     Probabilities are the largest within a latent frame (decision 8). `hires` adds the velocity and the onset's
     place within the frame, both weighted by the probability, as they mean nothing elsewhere; and, because all
-    of these say nothing between onsets, how long ago each class was last struck, as 14 bumps on a logarithmic
+    of these are empty between onsets, how long ago each class was last struck, as 14 bumps on a logarithmic
     axis, and how hard. A bank's frames are picked from this result, never before.
 
     Args:
@@ -167,11 +167,11 @@ def rhythm_frames(
     index = first[:, None] + torch.arange(math.ceil(ratio), device=latent.device)  # (F, n)
     is_inside = (index * ACTIVATION_HOP < (latent[:, None] + 1) * config.hop) & (index < probability.shape[-1])
     index = index.clamp_max(probability.shape[-1] - 1)
-    heard = torch.where(is_inside, probability[..., index], 0.0)  # (B, 5, F, n)
-    height, best = heard.max(dim=-1)
+    inside = torch.where(is_inside, probability[..., index], 0.0)  # (B, 5, F, n)
+    height, best = inside.max(dim=-1)
     if not config.is_detailed:
         return height
-    chosen = index.expand_as(heard).gather(-1, best[..., None])[..., 0]
+    chosen = index.expand_as(inside).gather(-1, best[..., None])[..., 0]
     onset = (chosen + offset_frames.gather(-1, chosen).clamp(-1, 1)) / ratio
     place = onset - (latent + 0.5)  # in latent frames, from the frame's middle
     struck = velocity.gather(-1, chosen)
@@ -179,27 +179,27 @@ def rhythm_frames(
     return torch.cat((height, height * struck, height * place, last_struck, bumps), dim=1)
 
 
-def rhythm_stretch(
-    config: RhythmConfig, heard: Callable[[int, int], Activations], first: int, last: int
+def rhythm_window(
+    config: RhythmConfig, activations: Callable[[int, int], Activations], first: int, last: int
 ) -> Tensor:
-    """Return r (1, R, last - first) of some latent frames of what may be very long, as of the whole of it.
+    """Return r (1, R, last - first) of some latent frames of a rhythm of any length, as of the whole of it.
 
     Args:
         config: the transformer's.
-        heard: returns the activations of frames [begin, end) of the transcriber, end - begin of them.
+        activations: returns those of frames [begin, end) of the transcriber, end - begin of them.
         first: a latent frame.
-        last: the latent frame after the stretch.
+        last: the latent frame after the window.
     """
     unit = ACTIVATION_HOP // math.gcd(config.hop, ACTIVATION_HOP)  # at every so many frames both kinds begin
-    n_before = round(HEARD_S * SAMPLE_RATE / config.hop) + 1
+    n_before = round(ONSET_MEMORY_S * SAMPLE_RATE / config.hop) + 1
     origin = max(0, first - n_before) // unit * unit
     begin = origin * config.hop // ACTIVATION_HOP
-    said = heard(begin, max(begin + 1, -(-last * config.hop // ACTIVATION_HOP)))
-    probability, velocity, offset, _ = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in said)
+    transcribed = activations(begin, max(begin + 1, -(-last * config.hop // ACTIVATION_HOP)))
+    probability, velocity, offset, _ = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in transcribed)
     return rhythm_frames(config, probability, velocity, offset, last - origin)[..., first - origin :]
 
 
-def struck_softer(config: RhythmConfig, rhythm: Tensor, factor: float) -> Tensor:
+def scale_velocities(config: RhythmConfig, rhythm: Tensor, factor: float) -> Tensor:
     """Return r (B, R, F) of the same strokes at `factor` times their velocities, 0..1."""
     if not config.is_detailed:
         return rhythm
@@ -210,7 +210,7 @@ def struck_softer(config: RhythmConfig, rhythm: Tensor, factor: float) -> Tensor
 
 
 def _n_lags(hop: int) -> int:
-    return round(HEARD_S * SAMPLE_RATE / hop) + 1
+    return round(ONSET_MEMORY_S * SAMPLE_RATE / hop) + 1
 
 
 def _since_onset(
@@ -218,7 +218,7 @@ def _since_onset(
 ) -> tuple[Tensor, Tensor]:
     """Return how long ago each class was last struck as bumps (B, 5 * 14, F), and how hard (B, 5, F).
 
-    That the last onset lies l frames back is as probable as an onset there and none since. Nothing is said
+    That the last onset lies l frames back is as probable as an onset there and none since. All are zero
     where no onset was for a second.
     """
     n_lags = _n_lags(config.hop)
@@ -246,12 +246,12 @@ def activations_of_events(
     heights: Sequence[float],
     widths: Sequence[float],
 ) -> Activations:
-    """Return events as a transcriber would say them: a triangle of probability around each onset (decision 11).
+    """Return events as a transcriber's activations: a triangle of probability around each onset (decision 11).
 
     Args:
         events: of a rhythm; no recording is needed.
         n_frames: frames of the transcriber, 100 a second.
-        heights: of each event's peak, 0..1. Velocities are told apart from it, by their own channel.
+        heights: of each event's peak, 0..1. Velocities are apart from it, in their own channel.
         widths: frames from each peak to where its triangle ends.
     """
     shape = len(CLASSES), n_frames
@@ -277,8 +277,8 @@ def _fuser(n_in: int, width: int, kernel: int, dilations: tuple[int, ...]) -> nn
     """Return four convolutions over time with leaky rectifiers, (B, C, F) -> (B, 2 * width, F)."""
     layers: list[nn.Module] = []
     for dilation in dilations:
-        reach = dilation * (kernel // 2)
-        layers += [nn.Conv1d(n_in, 2 * width, kernel, padding=reach, dilation=dilation), nn.LeakyReLU(_LEAK)]
+        padding = dilation * (kernel // 2)
+        layers += [nn.Conv1d(n_in, 2 * width, kernel, padding=padding, dilation=dilation), nn.LeakyReLU(_LEAK)]
         n_in = 2 * width
     return nn.Sequential(*layers)
 
@@ -293,8 +293,8 @@ class Gate(nn.Module):
 
     def forward(self, r_e: Tensor, a_e: Tensor) -> Tensor:
         """Return the query."""
-        share = torch.sigmoid(self.weigh(torch.cat((r_e, a_e), dim=-1)))  # lambda
-        q: Tensor = self.project(share * r_e + (1 - share) * a_e)
+        gate = torch.sigmoid(self.weigh(torch.cat((r_e, a_e), dim=-1)))  # lambda
+        q: Tensor = self.project(gate * r_e + (1 - gate) * a_e)
         return q
 
 
@@ -302,7 +302,7 @@ class Gate(nn.Module):
 
 
 class Sounding(nn.Module):
-    """What must sound in frames by what is known of their rhythm: r (B, F, R) -> (B, F, 71) of unit length.
+    """What must sound in frames by their rhythm: r (B, F, R) -> (B, F, 71) of unit length.
 
     Each class counts as much as it was struck hard and has not yet died away; the last channel is silence. So
     frames are alike if what is loud in them is of one class and age, whatever else was struck long before.
@@ -330,7 +330,7 @@ class Attention(nn.Module):
 
     It begins as B_rhythm, the likeness of what sounds in two frames (decision 2), weighed sharply: a mean of
     different frames sounds like none of them. In the first layer gamma begins small and delta large, as a
-    frame's place in one recording says little about its place in another (decision 3). Later layers find u on
+    frame's place in one recording hardly predicts its place in another (decision 3). Later layers find u on
     the target's own time: there each frame begins by attending to itself.
     """
 
@@ -366,7 +366,7 @@ class Attention(nn.Module):
         """
         key = self.key(keys) if keys.key is None else keys.key
         query = self._heads(self.to_query(q))
-        with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to tell keys apart
+        with torch.autocast(q.device.type, enabled=False):  # eight bits are too coarse to distinguish keys
             query = query.float() / math.sqrt(query.shape[-1])
             # delta is multiplied with one factor of B_rhythm, which is small, rather than with the product.
             rhythm_query = self.delta[:, None, None] * self._heads(self.rhythm_query(sounding))
@@ -374,8 +374,8 @@ class Attention(nn.Module):
             logits = torch.cat((query, rhythm_query), dim=-1) @ key.mT
             if keys.distance is not None:
                 logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
-            if keys.is_there is not None:
-                logits = logits.masked_fill_(~keys.is_there[:, None, None], -torch.inf)
+            if keys.mask is not None:
+                logits = logits.masked_fill_(~keys.mask[:, None, None], -torch.inf)
             return _softmax(logits)
 
     def key(self, keys: Keys) -> Tensor:
@@ -425,11 +425,11 @@ class Block(nn.Module):
             keys: what may be copied.
         """
         attention = self.attention(q, sounding, keys)
-        # A (u V) L = (A u) (V L) for the values V and `leave` L of a head: all heads attend to one u, of which
-        # there are many more frames than of the target.
+        # A (u V) L = (A u) (V L) for the values V and output projection L of a head: all heads attend to one u,
+        # of which there are many more frames than of the target.
         weights = self.to_value.weight, self.leave.weight.mT
-        value, leave = (torch.unflatten(weight, 0, (attention.shape[1], -1)) for weight in weights)
-        copied: Tensor = _fetched(attention, keys.u) @ (value.mT @ leave).flatten(0, 1)
+        value, projection = (torch.unflatten(weight, 0, (attention.shape[1], -1)) for weight in weights)
+        copied: Tensor = _fetched(attention, keys.u) @ (value.mT @ projection).flatten(0, 1)
         even = functional.layer_norm(copied, copied.shape[-1:])
         seen = torch.cat((even, r_e.expand(len(copied), -1, -1)), dim=-1)
         out: Tensor = copied.float() + self.narrow(functional.leaky_relu(self.widen(seen), _LEAK)).float()
@@ -466,8 +466,8 @@ class Mixer(nn.Module):
         attention = self.attention(q, sounding, keys)
         copied = torch.unflatten(_fetched(attention, keys.u), -1, (attention.shape[1], -1))  # (N, F, H, D)
         even = functional.layer_norm(copied, copied.shape[-1:]).flatten(2)
-        known = torch.cat((r_e, _fetched(attention, keys.sounding), sounding), dim=-1)
-        seen = torch.cat((even, known.expand(len(copied), -1, -1)), dim=-1)
+        condition = torch.cat((r_e, _fetched(attention, keys.sounding), sounding), dim=-1)
+        seen = torch.cat((even, condition.expand(len(copied), -1, -1)), dim=-1)
         added = self.narrow(functional.leaky_relu(self.widen(seen), _LEAK))
         return Fetched.of(keys, copied[:, :, 0].float() + added.float(), attention, attention[:, 0])
 
@@ -479,11 +479,11 @@ def _begin_at_zero(layer: nn.Linear) -> None:
 
 def _fetched(attention: Tensor, of_keys: Tensor) -> Tensor:
     """Return what attention (B, H, F, keys) leads to of (N, keys, C), head beside head: (N, F, H * C)."""
-    of_keys, shared = of_keys.to(attention.dtype), attention.flatten(1, 2)
+    of_keys, merged = of_keys.to(attention.dtype), attention.flatten(1, 2)
     if len(of_keys) == len(attention):
-        fetched = shared @ of_keys
-    else:  # channels that share attention lie side by side in one product
-        side = shared[0] @ of_keys.transpose(0, 1).flatten(1)
+        fetched = merged @ of_keys
+    else:  # channels with common attention lie side by side in one product
+        side = merged[0] @ of_keys.transpose(0, 1).flatten(1)
         fetched = torch.unflatten(side, 1, (len(of_keys), -1)).transpose(0, 1)
     return torch.unflatten(fetched, 1, attention.shape[1:3]).transpose(1, 2).flatten(2)
 
@@ -523,8 +523,8 @@ class Keys(NamedTuple):
     # (F, keys): buckets of relative position, by which B_rel is read. Those of a bank would all be the same,
     # which changes no attention: None.
     distance: Tensor | None
-    is_there: Tensor | None  # (B, keys)
-    key: Tensor | None = None  # what the layer's queries are compared with, where it is known already
+    mask: Tensor | None  # (B, keys)
+    key: Tensor | None = None  # what the layer's queries are compared with, where it is computed already
 
     def on(self, device: torch.device) -> Keys:
         """Return the keys on a device."""
@@ -537,7 +537,7 @@ def _distances(n_frames: int, device: torch.device) -> Tensor:
 
     Silence, the last key, is nowhere.
     """
-    with torch.inference_mode(False):  # they are kept, and training may be the next to use them
+    with torch.inference_mode(False):  # they are cached, and training may be the next to use them
         frame = torch.arange(n_frames, device=device)
         steps = frame - frame[:, None]
         far, half = steps.abs(), _N_DISTANCES // 2
@@ -585,8 +585,8 @@ class RhythmNet(nn.Module):
             source: what may be copied; a bank that is to serve many targets as the keys that it was made into.
             target: the rhythm.
             channels: latents (C, D, S) of the channels of the source, of which there is one then: what becomes
-                of them, by the attention that the source is paid, is returned too (decision 15).
-            with_attention: whether to say what each frame is made of over all layers, which takes a while.
+                of them, by the source's attention weights, is returned too (decision 15).
+            with_attention: whether to return what each frame is made of over all layers, which takes a while.
         """
         r_e, q = self.query(target)
         sounding = self.sounding(target.rhythm.mT.float())
@@ -619,10 +619,10 @@ class RhythmNet(nn.Module):
 
     def bank_keys(self, source: Source, channels: Tensor | None = None) -> Keys:
         """Return a bank, and its channels, as the keys that serve any number of targets."""
-        assert source.is_there is not None
+        assert source.mask is not None
         keys = self._first_keys(source, channels)
-        if source.is_there.all():
-            keys = keys._replace(is_there=None)
+        if source.mask.all():
+            keys = keys._replace(mask=None)
         first = self.blocks[0].attention
         assert isinstance(first, Attention)
         return keys._replace(key=first.key(keys))
@@ -652,15 +652,15 @@ class RhythmNet(nn.Module):
 
     def _first_keys(self, source: Source, channels: Tensor | None) -> Keys:
         u = source.mu.mT if channels is None else torch.cat((source.mu, channels)).mT
-        return self._keys(u, source.rhythm.mT, source.is_there)
+        return self._keys(u, source.rhythm.mT, source.mask)
 
-    def _keys(self, u: Tensor, r_u: Tensor, is_there: Tensor | None = None) -> Keys:
+    def _keys(self, u: Tensor, r_u: Tensor, mask: Tensor | None = None) -> Keys:
         """Return the current frames and silence, of which nothing is struck, as a layer's keys."""
-        distance = _distances(u.shape[1], u.device) if is_there is None else None
-        if is_there is not None:
-            is_there = functional.pad(is_there, (0, 1), value=True)
+        distance = _distances(u.shape[1], u.device) if mask is None else None
+        if mask is not None:
+            mask = functional.pad(mask, (0, 1), value=True)
         rhythm = functional.pad(r_u, (0, 0, 0, 1))
-        return Keys(self._with_silence(u), rhythm, self.sounding(rhythm.float()), distance, is_there)
+        return Keys(self._with_silence(u), rhythm, self.sounding(rhythm.float()), distance, mask)
 
     def _with_silence(self, u: Tensor) -> Tensor:
         return torch.cat((u, self.silence.expand(len(u), 1, -1)), dim=1)

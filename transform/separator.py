@@ -1,10 +1,10 @@
 """Drum separation: recording -> stems of the five classes that add up to it.
 
-A small U-shaped network reads the features that the transcriber reads, what the transcriber heard in them, and
-how templates of each class that were learnt in this very recording (transform/nmf.py) share it out. It says for
-each frame and band how much of the sound belongs to each class. Five shares that sum to one are masks on the
-recording's own short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing
-is invented. The network's view of time is finite: a long recording is read in blocks with the result of one
+A small U-Net reads the features that the transcriber reads, the transcribed activations, and the ratio masks of
+templates of each class that were learned in this very recording (transform/nmf.py). It estimates for each frame
+and band how much of the sound belongs to each class. Five masks that sum to one multiply the recording's own
+short-time spectra, channel by channel, at its own sample rate, so nothing is lost and nothing
+is invented. The receptive field is finite: a long recording is read in blocks with the result of one
 pass.
 """
 
@@ -26,8 +26,8 @@ from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
-from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined, parted
-from transform.nmf import active_components, learnt, levels_of, shares
+from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
+from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache, overlapping_blocks, read_blocks
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
@@ -35,32 +35,33 @@ from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net, require_numbers
 
 _FPS = 100  # mask frames a second, at every sample rate
-_TRACES_S = (0.03, 0.12, 0.5)  # decays of what was heard, as the network begins
-_DOUBT = 1e-6  # added to the shares that templates give: no class is ruled out
-_ENCODED_REACH, _DECODED_REACH = 3, 4  # of convolutions before and after those of time alone
+_TRACES_S = (0.03, 0.12, 0.5)  # decays of the activations, at first
+_DOUBT = 1e-6  # added to the templates' masks: no class is ruled out
+_ENCODER_CONTEXT, _DECODER_CONTEXT = 3, 4  # of convolutions before and after those of time alone
 _AFTER, _AHEAD = 100, 6  # frames after and before an onset in which it counts directly
-_BLOCK_S = 60  # masks are computed and kept in blocks of this length
-_REACH_S = 3  # heard to either side of a block; more than the network's view, and whole seconds at any rate
-# What dilations may add up to: the network sees no further than _REACH_S.
-_MOST_DILATED = _REACH_S * _FPS - N_HOPS - 5 - (_ENCODED_REACH + _DECODED_REACH + 1 + _AFTER)
-_KEPT_BLOCKS = 5
-_KEPT_SPECTRA = 4  # chunks: stems that are read class by class need the same ones
-_LEARNT_STRETCHES, _STRETCH_S = 6, 10  # what templates are learnt from: all of a recording of up to a minute
-_CHUNK_FRAMES = 128  # spectra that are masked at once: few enough to stay in the processor's cache
+_BLOCK_S = 60  # masks are computed and cached in blocks of this length
+_CONTEXT_S = 3  # to either side of a block: more than the receptive field, and whole seconds at any rate
+# What dilations may add up to: the receptive field reaches no further than _CONTEXT_S.
+_MOST_DILATED = _CONTEXT_S * _FPS - N_HOPS - 5 - (_ENCODER_CONTEXT + _DECODER_CONTEXT + 1 + _AFTER)
+_CACHED_BLOCKS = 5
+_CACHED_SPECTRA = 4  # blocks: stems that are read class by class need the same ones
+# What templates are learned from: all of a recording of up to a minute.
+_N_TEMPLATE_REGIONS, _TEMPLATE_REGION_S = 6, 10
+_SPECTRA_FRAMES = 128  # spectra that are masked at once: few enough to stay in the processor's cache
 
 
 class StemReader(Protocol):
-    """What gives out the stems of a recording, stretch by stretch."""
+    """What reads the stems of a recording, region by region."""
 
     def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
         """Return the stems of samples [start, stop), shape (N, C, stop - start): all add up to the sound."""
 
 
 class OpensStems(Protocol):
-    """What takes recordings apart."""
+    """What separates recordings."""
 
     def open(self, recording: Recording, activations: Activations) -> StemReader:
-        """Return the stems of a recording in which the transcriber heard the activations."""
+        """Return the stems of a recording, given its transcribed activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class SeparatorConfig:
     widths: tuple[int, ...] = (24, 48, 64)  # channels at a half, a quarter and an eighth of the bands
     d_model: int = 160
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    certainty: float = 1.0  # weight of what the network says beside what templates say; in training 1
+    certainty: float = 1.0  # weight of the network beside the templates; in training 1
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -93,8 +94,8 @@ class SeparatorConfig:
 class SeparatorNet(nn.Module):
     """Features (B, C, F, K), class activations (B, 5, F), templates (B, R, W * K) -> logits (B, 5, F, K).
 
-    The softmax of the logits over the classes are the masks. They begin as the shares that the templates give
-    the classes, and the network says what is wrong with these.
+    The softmax of the logits over the classes are the masks. They begin as the templates' ratio masks, which
+    the network corrects.
     """
 
     prior: Tensor  # what classes sound like in general, for templates to begin with, (5, W * K)
@@ -105,23 +106,23 @@ class SeparatorNet(nn.Module):
         w1, w2, w3 = config.widths
         n_classes, n_bands = len(CLASSES), config.features.n_bands
         n_in, n_low = config.features.n_channels + n_classes, w3 * (n_bands // 8)
-        n_heard = n_classes * (1 + len(_TRACES_S))
+        n_activity = n_classes * (1 + len(_TRACES_S))
         n_levels = len(config.features.windows) * n_bands
         self.register_buffer("prior", torch.full((n_classes, n_levels), 1 / n_levels))
-        self.reliance = nn.Parameter(torch.full((n_classes, 1, 1), 0.5))  # on what the templates say
+        self.reliance = nn.Parameter(torch.full((n_classes, 1, 1), 0.5))  # on the templates
         # After each onset its class is likely to sound for a while: three decays, to begin with.
         self.traces = nn.Conv1d(
-            n_classes, n_heard - n_classes, 1 + _AFTER + _AHEAD, groups=n_classes, bias=False
+            n_classes, n_activity - n_classes, 1 + _AFTER + _AHEAD, groups=n_classes, bias=False
         )
         with torch.no_grad():
             self.traces.weight.copy_(_decays().repeat(n_classes, 1)[:, None])
-        self.likely = nn.Conv1d(n_heard, n_classes * n_bands, 1)
-        self.heard = nn.Conv1d(n_heard, w1, 1)
+        self.likely = nn.Conv1d(n_activity, n_classes * n_bands, 1)
+        self.heard = nn.Conv1d(n_activity, w1, 1)
         self.enter = nn.Sequential(
             nn.Conv2d(n_in, w1, (3, 5), stride=(1, 2), padding=(1, 2), bias=False), nn.BatchNorm2d(w1)
         )
         self.down = nn.ModuleList((_down(w1, w2), _down(w2, w3)))
-        self.narrow = nn.Conv1d(n_low + n_heard, config.d_model, 1)
+        self.narrow = nn.Conv1d(n_low + n_activity, config.d_model, 1)
         self.temporal = nn.ModuleList(TemporalBlock(config.d_model, d) for d in config.dilations)
         self.widen = nn.Conv1d(config.d_model, n_low, 1)
         self.up = nn.ModuleList((_up(w3, w2), _up(w2, w1), _up(w1, 16)))
@@ -129,58 +130,60 @@ class SeparatorNet(nn.Module):
         self.head = nn.Conv2d(16, n_classes, 3, padding=1)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many frames to either side an output depends on."""
-        return _ENCODED_REACH + _DECODED_REACH + 1 + _AFTER + sum(self.config.dilations)
+        return _ENCODER_CONTEXT + _DECODER_CONTEXT + 1 + _AFTER + sum(self.config.dilations)
 
     @torch.no_grad()
     def learn_templates(self, features: Tensor, activations: Tensor) -> Tensor:
         """Return templates (B, R, W * K) of the classes in features (B, C, F, K) with activations (B, 5, F)."""
         settings = self.config.features
         active = active_components(activations, fps=settings.fps)
-        return learnt(levels_of(features, settings), active, self.prior)[1]
+        return learn_templates(levels_of(features, settings), active, self.prior)[1]
 
     def forward(self, features: Tensor, activations: Tensor, templates: Tensor) -> Tensor:
         """Return the logits (B, 5, F, K)."""
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
             active = active_components(activations, fps=self.config.features.fps)  # (B, F, R)
-        heard = torch.cat((activations, self.traces(functional.pad(activations, (_AFTER, _AHEAD)))), dim=1)
+        activity = torch.cat((activations, self.traces(functional.pad(activations, (_AFTER, _AHEAD)))), dim=1)
 
-        def encode(features: Tensor, active: Tensor, heard: Tensor) -> tuple[Tensor, ...]:
-            return self._encoded(features, active.mT, heard, templates)
+        def encode(features: Tensor, active: Tensor, activity: Tensor) -> tuple[Tensor, ...]:
+            return self._encoded(features, active.mT, activity, templates)
 
-        *skips, given, told = in_stretches(encode, features, active.mT, heard, reach=_ENCODED_REACH)
-        n_low = self.narrow.in_channels - heard.shape[1]
+        *skips, given, prior = in_blocks(encode, features, active.mT, activity, context=_ENCODER_CONTEXT)
+        n_low = self.narrow.in_channels - activity.shape[1]
         low = joined(skips[-1], self.narrow.weight[:, :n_low])
-        low = functional.relu(low + functional.conv1d(heard, self.narrow.weight[:, n_low:], self.narrow.bias))
+        low = functional.relu(
+            low + functional.conv1d(activity, self.narrow.weight[:, n_low:], self.narrow.bias)
+        )
         for block in self.temporal:
             low = block(low)
-        (logits,) = in_stretches(self._decoded, low, heard, *skips, given, told, reach=_DECODED_REACH)
+        (logits,) = in_blocks(self._decoded, low, activity, *skips, given, prior, context=_DECODER_CONTEXT)
         return logits
 
     def _encoded(
-        self, features: Tensor, active: Tensor, heard: Tensor, templates: Tensor
+        self, features: Tensor, active: Tensor, activity: Tensor, templates: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return maps at a half, a quarter and an eighth of the bands, what they are made of, what is told."""
+        """Return maps at a half, a quarter and an eighth of the bands, their input, and the prior logits."""
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
             settings = self.config.features
             levels = levels_of(features, settings)
-            shared = shares(levels, active, templates, n_classes=len(CLASSES), n_bands=settings.n_bands)
-        given = torch.cat((features, shared), dim=1).contiguous(memory_format=torch.channels_last)
-        maps = [functional.relu_(self.enter(given) + self.heard(heard)[..., None])]
+            masks = ratio_masks(levels, active, templates, n_classes=len(CLASSES), n_bands=settings.n_bands)
+        given = torch.cat((features, masks), dim=1).contiguous(memory_format=torch.channels_last)
+        maps = [functional.relu_(self.enter(given) + self.heard(activity)[..., None])]
         for down in self.down:
             maps.append(down(maps[-1]))
-        return *maps, given, self.reliance * torch.log(shared + _DOUBT)
+        return *maps, given, self.reliance * torch.log(masks + _DOUBT)
 
-    def _decoded(self, low: Tensor, heard: Tensor, *maps: Tensor) -> tuple[Tensor]:
+    def _decoded(self, low: Tensor, activity: Tensor, *maps: Tensor) -> tuple[Tensor]:
         """Return the logits (B, 5, F, K), given what `_encoded` returns."""
-        *skips, given, told = maps
+        *skips, given, prior = maps
         x = parted(low, self.widen, skips[-1].shape[1])
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(functional.relu_(x + skip))
         seen = self.head(functional.relu_(x + self.detail(given)))
-        likely = self.likely(heard).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
-        return (self.config.certainty * (seen + likely) + told,)
+        likely = self.likely(activity).unflatten(1, (len(CLASSES), -1)).transpose(2, 3)  # (B, 5, F, K)
+        return (self.config.certainty * (seen + likely) + prior,)
 
 
 def _decays() -> Tensor:
@@ -208,7 +211,9 @@ class Separator:
         self.config = net.config
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
         self._features = listener(net.config.features, torch.device(device))
-        assert net.reach_frames + N_HOPS + 4 < _REACH_S * _FPS, "the network sees further than a block's margin"
+        assert net.context_frames + N_HOPS + 4 < _CONTEXT_S * _FPS, (
+            "the receptive field is wider than a block's context"
+        )
 
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu") -> Separator:
@@ -224,44 +229,43 @@ class Separator:
 
         Args:
             recording: drum audio, any rate, any number of channels.
-            activations: what the transcriber hears in the whole of it.
+            activations: of the whole recording, transcribed.
         """
         return Stems(self, recording, activations.probability)
 
     @torch.inference_mode()
-    def learn_templates(self, stretches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return templates of the classes in stretches of a recording.
+    def learn_templates(self, regions: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return templates of the classes in regions of a recording.
 
         Args:
-            stretches: audio (T,) at 44.1 kHz at the level at which it is best heard, and the transcriber's
-                probability (5, F) there; F = T // 441 + 1 frames.
+            regions: audio (T,) at 44.1 kHz at the listening level, and the transcriber's probability (5, F)
+                there; F = T // 441 + 1 frames.
         """
-        features = torch.cat([self._features(audio).cpu() for audio, _ in stretches], dim=2)
-        heard = torch.cat([probability for _, probability in stretches], dim=1)[None]
-        return self._net.run(lambda net, device: net.learn_templates(features.to(device), heard.to(device)))
+        features = torch.cat([self._features(audio).cpu() for audio, _ in regions], dim=2)
+        activity = torch.cat([probability for _, probability in regions], dim=1)[None]
+        return self._net.run(lambda net, device: net.learn_templates(features.to(device), activity.to(device)))
 
     @torch.inference_mode()
     def masks(self, audio: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
-        """Return each class's share of audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
+        """Return the mask of each class for audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a stretch of one, at the level at which it is best heard;
-                F = T // 441 + 1 frames.
+            audio: a whole recording, or a region of one, at the listening level; F = T // 441 + 1 frames.
             probability: the transcriber's, shape (5, F).
-            templates: learnt in the whole recording.
+            templates: learned in the whole recording.
         """
         given = self._features(audio), probability[None], templates
-        logits = self._net.run(lambda net, device: net(*(part.to(device) for part in given)))
+        logits = self._net.run(lambda net, device: net(*(x.to(device) for x in given)))
         masks = torch.softmax(logits[0].float(), dim=0).cpu()
         require_numbers(masks, "separator")
         return masks
 
 
 class Stems:
-    """The stems of a recording, read stretch by stretch in memory that does not grow with its length.
+    """The stems of a recording, read region by region in memory that does not grow with its length.
 
-    They are masked parts of the recording's own spectra, windows of 40 ms every 10 ms; the last one is what the
-    others leave, so that they add up to the recording.
+    They are the recording's own spectra, masked, in windows of 40 ms every 10 ms; the last stem is the rest, so
+    that they add up to the recording.
     """
 
     def __init__(self, separator: Separator, recording: Recording, probability: np.ndarray) -> None:
@@ -273,8 +277,8 @@ class Stems:
         self._to_bins = interpolation(
             band_positions(hz, separator.config.features), separator.config.features.n_bands
         )
-        self._masks: BlockCache[int, np.ndarray] = BlockCache(_KEPT_BLOCKS)
-        self._spectra: BlockCache[tuple[int, int], Tensor] = BlockCache(_KEPT_SPECTRA)
+        self._masks: BlockCache[int, np.ndarray] = BlockCache(_CACHED_BLOCKS)
+        self._spectra: BlockCache[tuple[int, int], Tensor] = BlockCache(_CACHED_SPECTRA)
         # Templates and masks of a short recording are of the same audio.
         self._audio: BlockCache[tuple[int, int], Tensor] = BlockCache()
 
@@ -290,7 +294,7 @@ class Stems:
             AudioError: a sample is NaN or infinite, or the file cannot be decoded.
         """
         hop = self._hop
-        # The frames that touch the stretch; frame j is centred on sample j * hop.
+        # The frames that overlap the region; frame j is centred on sample j * hop.
         first = start // hop - N_HOPS // 2
         last = -(-stop // hop) + N_HOPS // 2
         origin = (first - N_HOPS // 2) * hop
@@ -304,7 +308,7 @@ class Stems:
             left, right = ((frame - first) * hop for frame in frames)
             return analyse(audio[:, left : right + (N_HOPS - 1) * hop], hop)
 
-        for block in overlapping_blocks(last + 1 - first, _CHUNK_FRAMES):
+        for block in overlapping_blocks(last + 1 - first, _SPECTRA_FRAMES):
             place = slice(block.start * hop, (block.stop + N_HOPS - 1) * hop)
             frames = first + block.start, first + block.stop
             spectra = self._spectra.get(frames, analysed)
@@ -331,54 +335,56 @@ class Stems:
         bands = bands[list(chosen)]
         if not np.array_equal(position, np.arange(first, last + 1)):
             low = torch.from_numpy(np.floor(position).astype(np.int64) - first)
-            share = torch.from_numpy(position - np.floor(position)).float()[:, None]
-            bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], share)
+            fraction = torch.from_numpy(position - np.floor(position)).float()[:, None]
+            bands = torch.lerp(bands[:, low], bands[:, (low + 1).clamp_max(last - first)], fraction)
         return bands @ self._to_bins
 
     def _block(self, number: int) -> np.ndarray:
         """Return the masks (5, K, F) of a block, at 100 frames a second."""
         start_s = number * _BLOCK_S
         length_s = math.ceil(self.recording.duration_s)
-        block = Block.of(start_s, start_s + _BLOCK_S, context=_REACH_S, length=length_s)
+        block = Block.of(start_s, start_s + _BLOCK_S, context=_CONTEXT_S, length=length_s)
         masks = self._separator.masks(*self._region(block.begin, block.end), self._templates)
         core = slice(block.core.start * _FPS, block.core.stop * _FPS)
         return np.asarray(masks[..., core, :].mT.half().contiguous())
 
     def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a region as it is best heard, mono at 44.1 kHz, and the probability (5, F) of onsets."""
+        """Return a region at the listening level, mono at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
         region = start_s * rate, min(end_s * rate, self.recording.n_samples)
-        audio = self._audio.get(region, self._best_heard)
+        audio = self._audio.get(region, self._levelled)
         first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
-        heard = self._probability[:, first : first + n_frames]
-        return audio, functional.pad(heard, (0, n_frames - heard.shape[1]))
+        probability = self._probability[:, first : first + n_frames]
+        return audio, functional.pad(probability, (0, n_frames - probability.shape[1]))
 
-    def _best_heard(self, region: tuple[int, int]) -> Tensor:
-        """Return samples of the recording, counted at its own rate, mono at 44.1 kHz."""
+    def _levelled(self, region: tuple[int, int]) -> Tensor:
+        """Return a region of the recording, in its own samples, at the listening level, mono at 44.1 kHz."""
         mono = Recording.from_samples(self.recording.mono(*region), self.recording.sample_rate)
         audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
         return listening_gain(self.recording.mono_peak) * audio
 
     @cached_property
     def _templates(self) -> Tensor:
-        """The templates of a recording, learnt from all of it or from regions all over it."""
+        """The templates of a recording, learned from all of it or from regions all over it."""
         length_s = self.recording.duration_s
-        if length_s <= _LEARNT_STRETCHES * _STRETCH_S:
+        if length_s <= _N_TEMPLATE_REGIONS * _TEMPLATE_REGION_S:
             regions = [(0, math.ceil(length_s))]
         else:
-            starts = np.linspace(0, int(length_s) - _STRETCH_S, _LEARNT_STRETCHES).astype(int).tolist()
-            regions = [(start, start + _STRETCH_S) for start in starts]
+            starts = (
+                np.linspace(0, int(length_s) - _TEMPLATE_REGION_S, _N_TEMPLATE_REGIONS).astype(int).tolist()
+            )
+            regions = [(start, start + _TEMPLATE_REGION_S) for start in starts]
         return self._separator.learn_templates([self._region(*region) for region in regions])
 
 
 def interpolation(positions: np.ndarray, n_bands: int) -> Tensor:
     """Return the matrix (K, bins) that interpolates values of bands at positions among them."""
     low = np.floor(positions).astype(np.int64)
-    share = positions - low
+    fraction = positions - low
     matrix = np.zeros((n_bands, len(positions)), dtype=np.float32)
     bins = np.arange(len(positions))
-    matrix[low, bins] += 1 - share
-    matrix[np.minimum(low + 1, n_bands - 1), bins] += share
+    matrix[low, bins] += 1 - fraction
+    matrix[np.minimum(low + 1, n_bands - 1), bins] += fraction
     return torch.from_numpy(matrix)
 
 

@@ -51,7 +51,7 @@ def read_options(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
         given: values by field, as a command line passes them on; None: not given.
 
     Raises:
-        SettingsError: a value is no word that its option knows and no number.
+        SettingsError: a value is no word of its option and no number.
     """
     options = options_of(settings)
     return {
@@ -129,7 +129,7 @@ class RenderSettings:
             "auto|seconds|beats", "auto: in beats where both tempi are known, else in seconds.", "auto"
         ),
     )
-    source_bpm: float | Literal["auto"] | None = field(  # None: what tag or file name say
+    source_bpm: float | Literal["auto"] | None = field(  # None: from tag or file name
         default=None,
         metadata=option(
             "N|auto",
@@ -291,7 +291,7 @@ class RenderSettings:
             )
 
     @property
-    def kept(self) -> tuple[str, ...]:
+    def retained(self) -> tuple[str, ...]:
         """The classes that the source goes on playing itself."""
         from transform.events import CLASSES
 

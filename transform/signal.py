@@ -18,7 +18,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class Signal(Protocol):
-    """Sound that is described, not held: any region of it can be read, in memory that does not grow with it."""
+    """Sound that is computed on request: any region of it can be read, in memory that does not grow with it."""
 
     @property
     def n_samples(self) -> int:
@@ -107,11 +107,11 @@ def read_blocks(
         start: of the region.
         stop: of the region; it may be empty.
     """
-    parts = []
+    regions = []
     for number in range(start // size, max(start, stop - 1) // size + 1):
         begin = number * size
-        parts.append(block(number)[..., max(0, start - begin) : stop - begin])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        regions.append(block(number)[..., max(0, start - begin) : stop - begin])
+    return regions[0] if len(regions) == 1 else np.concatenate(regions, axis=-1)
 
 
 class BlockCache(Generic[_Key, _Block]):
@@ -145,5 +145,5 @@ class BlockCache(Generic[_Key, _Block]):
 
 
 def _n_bytes(block: object) -> int:
-    """Return the size of a block, 1 where it does not say: such blocks are bounded by their number."""
+    """Return the size of a block, 1 where it is unknown: such blocks are bounded by their number."""
     return int(getattr(block, "nbytes", 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transform.separator import StemReader
 from transform.signal import Samples, overlapping_blocks
 
 _BLOCK_SAMPLES = 2**18  # that are separated at once
-_PIECE_SAMPLES = 2**13  # of what is measured and written at once, in the processor's cache
+_WRITTEN_SAMPLES = 2**13  # that are measured and written at once, in the processor's cache
 _CEILING = 0.98  # where stems are turned down to: below full scale also when rounded to 8 bits
 
 
@@ -42,7 +42,7 @@ def write_stems(
     """Write stems as WAV files, in the recording's sample rate, channels and depth; all of them or none.
 
     A stem may be louder than full scale though the recording is not. Then all are written as 32-bit float, so
-    that they still add up; in an integer depth that is asked for, all are turned down together.
+    that they still add up; in a requested integer depth, all are turned down together.
 
     Args:
         recording: of any length; it is read block by block.
@@ -50,50 +50,22 @@ def write_stems(
         paths: where the stem of each class goes; a class that is left out is not written.
         bit_depth: "16", "24", "32" or "32f" instead of the recording's.
         overwrite: replace files that exist.
-        progress: is told the stage "separate" and the share that is done.
+        progress: called with "separate" and the fraction done.
 
     Raises:
         OutputError: a file exists and `overwrite` is not set, or it cannot be written.
         SettingsError: the bit depth is not one that WAV files hold.
     """
     _, subtype = resolve_output(next(iter(paths.values())), recording.format, bit_depth)
-
-    def write(subtype: str, gain: float) -> _Meter:
-        meter = _Meter()
-        write_parts(
-            [paths.get(drum_class) for drum_class in CLASSES],
-            meter.passed(recording, stems, gain, progress),
-            replace(recording.format, subtype=subtype, is_lossy=False),
-            n_samples=recording.n_samples,
-            overwrite=overwrite,
-        )
-        return meter
-
+    writer = _Writer(recording, stems, paths, progress)
     gain, is_loud = 1.0, False
     try:
-        meter = write(subtype, gain)
+        meter = writer.write(subtype, gain, overwrite=overwrite)
     except BeyondFullScale:
         is_loud = True
-        if bit_depth is None:
-            subtype = "FLOAT"
-        else:
-            gain = _CEILING / _peak(recording, stems, paths, progress)
-        meter = write(subtype, gain)
-    peak_db = {c: _decibels(meter.peak[CLASSES.index(c)]) for c in paths}
-    level_db = {c: _decibels(math.sqrt(meter.energy[CLASSES.index(c)] / meter.n_samples)) for c in paths}
-    notes: tuple[str, ...] = ()
-    if is_loud:
-        loudest = max(peak_db, key=peak_db.__getitem__)
-        beyond = (
-            f"the {CLASS_NAMES[loudest]} alone is {peak_db[loudest] - _decibels(gain):.2f} dB over full scale"
-        )
-        what = (
-            "the stems are 32-bit float" if gain == 1 else f"all are turned down by {-_decibels(gain):.2f} dB"
-        )
-        notes = (f"{beyond}: {what}",)
-    return WrittenStems(
-        subtype=subtype, gain_db=_decibels(gain), peak_db=peak_db, level_db=level_db, notes=notes
-    )
+        subtype, gain = ("FLOAT", 1.0) if bit_depth is None else (subtype, _CEILING / writer.peak())
+        meter = writer.write(subtype, gain, overwrite=overwrite)
+    return meter.report(paths, subtype, gain, is_loud=is_loud)
 
 
 class _Meter:
@@ -109,26 +81,60 @@ class _Meter:
         """Yield the stems, turned down, from beginning to end."""
         for block in overlapping_blocks(recording.n_samples, _BLOCK_SAMPLES):
             separated = stems.read(block.start, block.stop)
-            for start in range(0, separated.shape[2], _PIECE_SAMPLES):
-                piece = separated[:, :, start : start + _PIECE_SAMPLES]
+            for start in range(0, separated.shape[2], _WRITTEN_SAMPLES):
+                samples = separated[:, :, start : start + _WRITTEN_SAMPLES]
                 if gain != 1:
-                    piece = piece * np.float32(gain)
-                self.peak = np.maximum(self.peak, np.abs(piece).max(axis=(1, 2)))
-                self.energy += np.einsum("nct,nct->n", piece, piece)
-                self.n_samples += piece[0].size
-                yield piece
+                    samples = samples * np.float32(gain)
+                self.peak = np.maximum(self.peak, np.abs(samples).max(axis=(1, 2)))
+                self.energy += np.einsum("nct,nct->n", samples, samples)
+                self.n_samples += samples[0].size
+                yield samples
             if progress is not None:
                 progress("separate", block.stop / recording.n_samples)
 
+    def report(self, classes: Collection[str], subtype: str, gain: float, *, is_loud: bool) -> WrittenStems:
+        """Return what became of the stems of some classes; `is_loud`: one of them is beyond full scale."""
+        peak_db = {c: _decibels(self.peak[CLASSES.index(c)]) for c in classes}
+        level_db = {c: _decibels(math.sqrt(self.energy[CLASSES.index(c)] / self.n_samples)) for c in classes}
+        gain_db = _decibels(gain)
+        notes = (_loudness_note(peak_db, gain_db),) if is_loud else ()
+        return WrittenStems(subtype=subtype, gain_db=gain_db, peak_db=peak_db, level_db=level_db, notes=notes)
 
-def _peak(
-    recording: Recording, stems: StemReader, classes: Mapping[str, Path], progress: Progress | None
-) -> float:
-    """Return the loudest sample of some classes."""
-    meter = _Meter()
-    for _ in meter.passed(recording, stems, 1.0, progress):
-        pass
-    return max(float(meter.peak[CLASSES.index(c)]) for c in classes)
+
+class _Writer:
+    """Writes the stems of a recording."""
+
+    def __init__(
+        self, recording: Recording, stems: StemReader, paths: Mapping[str, Path], progress: Progress | None
+    ) -> None:
+        self._recording, self._stems = recording, stems
+        self._paths, self._progress = paths, progress
+
+    def write(self, subtype: str, gain: float, *, overwrite: bool) -> _Meter:
+        """Write the stems with this gain and return what was measured; BeyondFullScale: nothing is written."""
+        meter = _Meter()
+        write_parts(
+            [self._paths.get(drum_class) for drum_class in CLASSES],
+            meter.passed(self._recording, self._stems, gain, self._progress),
+            replace(self._recording.format, subtype=subtype, is_lossy=False),
+            n_samples=self._recording.n_samples,
+            overwrite=overwrite,
+        )
+        return meter
+
+    def peak(self) -> float:
+        """Return the loudest sample of the stems that are written."""
+        meter = _Meter()
+        for _ in meter.passed(self._recording, self._stems, 1.0, self._progress):
+            pass
+        return max(float(meter.peak[CLASSES.index(c)]) for c in self._paths)
+
+
+def _loudness_note(peak_db: Mapping[str, float], gain_db: float) -> str:
+    """Return a sentence on the loudest stem, which is beyond full scale, and what was done about it."""
+    loudest = max(peak_db, key=peak_db.__getitem__)
+    what = "the stems are 32-bit float" if gain_db == 0 else f"all are turned down by {-gain_db:.2f} dB"
+    return f"the {CLASS_NAMES[loudest]} alone is {peak_db[loudest] - gain_db:.2f} dB over full scale: {what}"
 
 
 def _decibels(ratio: float) -> float:

@@ -20,7 +20,7 @@ def analyse(audio: Tensor, hop: int, *, every: int = 1) -> Tensor:
     """Return spectra (..., J, N // 2 + 1) of audio (..., T): frame j spans samples [j * hop, (j + 4) * hop).
 
     With `every` above 1 only one frame in so many is made. Samples after the last whole frame are not seen.
-    Whoever wants frames centred on samples pads before.
+    For frames centred on samples, pad the audio before.
     """
     frames = audio.unfold(-1, N_HOPS * hop, every * hop)
     spectra: Tensor = torch.fft.rfft(frames * _window(hop, audio.device), fft_size(hop))
@@ -35,14 +35,14 @@ def synthesise(spectra: Tensor, hop: int) -> Tensor:
     n_frames = spectra.shape[-2]
     window = _window(hop, spectra.device) / _SUM
     frames = torch.fft.irfft(spectra, fft_size(hop))[..., : N_HOPS * hop] * window
-    pieces = frames.unflatten(-1, (N_HOPS, hop))
+    hops = frames.unflatten(-1, (N_HOPS, hop))
     out: Tensor = frames.new_zeros((*frames.shape[:-2], n_frames + N_HOPS - 1, hop))
     for k in range(N_HOPS):
-        out[..., k : k + n_frames, :] += pieces[..., k, :]
+        out[..., k : k + n_frames, :] += hops[..., k, :]
     return out.flatten(-2)
 
 
 @lru_cache(maxsize=8)
 def _window(hop: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # it is kept, and training may be the next to use it
+    with torch.inference_mode(False):  # it is cached, and training may be the next to use it
         return torch.hann_window(N_HOPS * hop, device=device)

@@ -1,6 +1,6 @@
 """A take: a recording's drums playing a rhythm.
 
-A take is a description of what plays, not samples: any stretch of it can be read, so memory does not grow with
+A take is a description of what plays, not samples: any region of it can be read, so memory does not grow with
 its length.
 """
 
@@ -19,10 +19,10 @@ from transform.events import (
     DrumEvent,
     Rhythm,
 )
-from transform.kept_sound import KeptSound
 from transform.separator import StemReader
 from transform.settings import RenderSettings
 from transform.signal import Samples, Signal, blocks_of, overlapping_blocks, zeros_outside
+from transform.spool import SpoolFile
 
 _BLOCK_SAMPLES = 2**17
 _CUT_FADE_S = 0.005
@@ -53,7 +53,7 @@ class Take:
         self._stems = stems
         self._notes = notes
         self._peak: float | None = None
-        self._rendered: KeptSound | None = None  # all of it, once it was rendered for its peak
+        self._rendered: SpoolFile | None = None  # all of it, once it was rendered for its peak
 
     @property
     def duration_s(self) -> float:
@@ -114,20 +114,20 @@ class Take:
                 progress("render", done / self.n_samples)
 
     def _rendered_peak(self) -> float:
-        """Render the take, keep it if there is room, and return its peak."""
-        kept: KeptSound | None = KeptSound(self.n_channels)
+        """Render the take, store it if there is room, and return its peak."""
+        spool: SpoolFile | None = SpoolFile(self.n_channels)
         peak = 0.0
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
             peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
             try:
-                if kept is not None:
-                    kept.add(block)
+                if spool is not None:
+                    spool.add(block)
             except OSError as err:
                 why = err.strerror or err
-                _log.warning("%s: a long take is computed twice, as there is no room to keep it", why)
-                kept = None
-        self._rendered = kept
+                _log.warning("%s: a long take is computed twice, as there is no room to store it", why)
+                spool = None
+        self._rendered = spool
         return peak
 
     def _raw(self, start: int, stop: int) -> Samples:
@@ -138,20 +138,20 @@ class Take:
             out += self._arrangement.read(start, stop)
             if settings.tail == "cut":
                 self._fade(out, start, self.n_samples)
-            if settings.kept:
-                out += self._as_long_as_both(self._kept(start, stop), start)
+            if settings.retained:
+                out += self._as_long_as_both(self._retained(start, stop), start)
         if settings.mix < 1:
             original = self._as_long_as_both(self._source.read(start, stop), start)
             out *= np.float32(settings.mix)
             out += np.float32(1 - settings.mix) * original
         return out
 
-    def _kept(self, start: int, stop: int) -> Samples:
+    def _retained(self, start: int, stop: int) -> Samples:
         """Return the stems that the source goes on playing, each with its gain."""
         assert self._stems is not None
-        kept = self._settings.kept
-        gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in kept]
-        stems = self._stems.read(start, stop, kept)
+        retained = self._settings.retained
+        gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in retained]
+        stems = self._stems.read(start, stop, retained)
         return np.asarray(np.einsum("k,kct->ct", np.array(gains, dtype=np.float32), stems), dtype=np.float32)
 
     def _as_long_as_both(self, original: Samples, start: int) -> Samples:

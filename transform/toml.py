@@ -15,7 +15,7 @@ _LARGEST = 2**63  # of whole numbers, as the format has it; Python would not eve
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says.
+    """Return the contents of a TOML file.
 
     Raises:
         OSError: it cannot be read.
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what TOML says; ValueError as in `read_toml`."""
+    """Return the contents of TOML text; ValueError as in `read_toml`."""
     _check_work(text)
     try:
         table = tomllib.loads(text)

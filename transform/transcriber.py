@@ -1,8 +1,8 @@
 """Drum transcription: recording -> class activations r at 100 frames per second -> events.
 
-A convolutional network over log-mel features with a stack of dilated temporal convolutions. Its view of time is
-finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the result
-is the same as in one pass: no seams, and hardly more memory than the activations take.
+A convolutional network over log-mel features with a stack of dilated temporal convolutions. Its receptive field
+is finite (about 1.3 s either way), so a long recording is read in blocks that overlap by that much and the
+result is the same as in one pass: no seams, and hardly more memory than the activations take.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transform.audio import SAMPLE_RATE, Recording
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
-from transform.layers import Placed, TemporalBlock, fused, in_stretches, joined
+from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined
 from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
@@ -34,7 +34,7 @@ ARTICULATIONS = ("open", "pedal", "sidestick", "ride")
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
-_PIECE_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
+_BLOCK_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
 _SENSITIVITY = 2.0  # a threshold of .5 becomes .12 at 1 and .88 at -1
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
@@ -49,7 +49,7 @@ class TranscriberConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     thresholds: tuple[float, ...] = (0.5,) * len(CLASSES)  # least height of a peak, by class
     min_gap_s: float = 0.03  # two hits of one class are never closer
-    articulations: tuple[str, ...] = ("open",)  # that are told apart; see `_articulation`
+    articulations: tuple[str, ...] = ("open",)  # that are distinguished; see `_articulation`
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -66,11 +66,11 @@ class TranscriberConfig:
         if len(self.thresholds) != len(CLASSES):
             raise SettingsError(f"a transcriber has {len(CLASSES)} thresholds, not {len(self.thresholds)}")
         if self.articulations not in (ARTICULATIONS[:1], ARTICULATIONS):
-            raise SettingsError(f"a transcriber tells apart {ARTICULATIONS}, not {self.articulations}")
+            raise SettingsError(f"a transcriber distinguishes {ARTICULATIONS}, not {self.articulations}")
 
 
 class Activations(NamedTuple):
-    """What the network says of a recording, NumPy arrays over F frames."""
+    """What the network detects in a recording, NumPy arrays over F frames."""
 
     probability: np.ndarray  # (5, F): r of the paper, an onset of the class in this frame
     velocity: np.ndarray  # (5, F): 0..1, meaningful where there is an onset
@@ -99,7 +99,7 @@ class TranscriberNet(nn.Module):
         self.head = nn.Conv1d(config.d_model, 3 * len(CLASSES) + len(config.articulations), 1)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many frames to either side an output depends on."""
         return _CONVOLUTIONS + sum(self.config.dilations)
 
@@ -112,7 +112,7 @@ class TranscriberNet(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits (B, 15 + A, F) of features (B, C, F, K)."""
-        (x,) = in_stretches(self._projected, features, reach=_CONVOLUTIONS)
+        (x,) = in_blocks(self._projected, features, context=_CONVOLUTIONS)
         for block in self.temporal:
             x = block(x)
         logits: Tensor = self.head(x)
@@ -137,7 +137,7 @@ class Transcriber:
         self.config = net.config
         self._net = Placed(fused(net).to(memory_format=torch.channels_last), device=device)
         self._features = listener(net.config.features, torch.device(device))
-        self._reach_frames = net.reach_frames + 8  # and the windows of the features
+        self._context_frames = net.context_frames + 8  # and the windows of the features
         self._cache: BlockCache[tuple[object, ...], _Cached] | None = None
         self._guard = Lock()
 
@@ -150,7 +150,7 @@ class Transcriber:
         """
         return cls(load_transcriber(path), device=device)
 
-    def remember(self, n_recordings: int) -> None:
+    def cache_files(self, n_recordings: int) -> None:
         """Cache the activations of the files that were read last, so that none of them is computed twice."""
         self._cache = BlockCache(n_recordings)
 
@@ -161,7 +161,7 @@ class Transcriber:
 
         Args:
             recording: drum audio.
-            progress: is told "transcribe" and the share done.
+            progress: called with "transcribe" and the fraction done.
         """
         if self._cache is None or recording.path is None:
             return self._computed(recording, progress)
@@ -232,8 +232,8 @@ class Transcriber:
         """Return the activations of audio (T,) at 44.1 kHz in one pass.
 
         Args:
-            audio: a whole recording, or a stretch of one.
-            gain: brings the whole recording to the level at which it is best heard; None: `audio` is all of it.
+            audio: a whole recording, or a region of one.
+            gain: brings the whole recording to the listening level; None: `audio` is all of it.
         """
         if gain is None:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
@@ -254,9 +254,9 @@ class Transcriber:
         They are as long as the stream of resampled audio makes them.
         """
         hop = self.config.features.hop
-        core_frames, reach = round(block_s * SAMPLE_RATE / hop), self._reach_frames
-        held = np.zeros(0, dtype=np.float32)  # audio from frame `held_from` on
-        held_from = core_from = 0
+        core_frames, context = round(block_s * SAMPLE_RATE / hop), self._context_frames
+        buffer = np.zeros(0, dtype=np.float32)  # audio from frame `buffer_from` on
+        buffer_from = core_from = 0
         gain = listening_gain(recording.mono_peak)
         stream = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
@@ -265,23 +265,23 @@ class Transcriber:
             if following is None:
                 at_end = True
             else:
-                held = np.concatenate((held, following))
-            n_frames = len(held) // hop + 1 if at_end else len(held) // hop - 8
+                buffer = np.concatenate((buffer, following))
+            n_frames = len(buffer) // hop + 1 if at_end else len(buffer) // hop - 8
             # All frames whose right-hand context is here are done; at the end, all.
-            core_to = held_from + n_frames - (0 if at_end else reach)
+            core_to = buffer_from + n_frames - (0 if at_end else context)
             if core_to - core_from < core_frames and not at_end:
                 continue
-            block = Block(core_from, core_to, held_from, held_from + n_frames)
-            activations = self.infer(torch.from_numpy(held), gain=gain)
+            block = Block(core_from, core_to, buffer_from, buffer_from + n_frames)
+            activations = self.infer(torch.from_numpy(buffer), gain=gain)
             yield block, Activations(*(column[..., block.core] for column in activations))
             core_from = core_to
-            keep_from = max(0, core_to - reach)
-            held = held[(keep_from - held_from) * hop :]
-            held_from = keep_from
+            next_from = max(0, core_to - context)
+            buffer = buffer[(next_from - buffer_from) * hop :]
+            buffer_from = next_from
 
 
 def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
-    """Return how a stroke of a class was struck, by the probabilities of what is told apart; "" if unknown."""
+    """Return how a stroke of a class was struck, by the probabilities of its articulations; "" if unknown."""
     if drum_class == "HH":
         return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.5 else "closed"
     if drum_class == "SD":
@@ -296,7 +296,7 @@ def drum_confidence(recording: Recording) -> float:
 
     Amplitudes in 64 bands that last for 150 ms and more are set against all amplitudes: notes stand, strokes do
     not. Of validation recordings of drums alone, the lowest had 0.35; chords, basses, voices and pads made for
-    the purpose had at most 0.3. What the network hears tells less: it is as sure of a plucked bass.
+    the purpose had at most 0.3. The network's probabilities tell less: it is as sure of a plucked bass.
 
     Source: morphological opening of spectra, after the percussive part of Fitzgerald, DAFx 2010; we open with a
     minimum where that takes medians.
@@ -306,11 +306,11 @@ def drum_confidence(recording: Recording) -> float:
     standing = total = 0.0
     for block in recording.mono_blocks(SAMPLE_RATE):
         frames = functional.pad(torch.from_numpy(block), (1024, 1024)).unfold(0, 2048, 441)
-        pieces = [
-            torch.fft.rfft(piece * window)[:, : len(filters)].abs().square() @ filters
-            for piece in torch.split(frames, _PIECE_FRAMES)
+        powers = [
+            torch.fft.rfft(block * window)[:, : len(filters)].abs().square() @ filters
+            for block in torch.split(frames, _BLOCK_FRAMES)
         ]
-        levels = torch.cat(pieces).sqrt().numpy()  # (F, K)
+        levels = torch.cat(powers).sqrt().numpy()  # (F, K)
         total += float(levels.sum())
         if len(levels) > _STANDING_FRAMES:
             lasting = _over_time(np.minimum, levels)
@@ -326,22 +326,22 @@ def _confidence_filters() -> Tensor:
 
 def _over_time(extreme: np.ufunc, levels: np.ndarray) -> np.ndarray:
     """Return the least or the greatest of the frames around each frame, shape (F, K)."""
-    reach = _STANDING_FRAMES // 2
-    padded = np.pad(levels, ((reach, reach), (0, 0)), mode="edge")
+    radius = _STANDING_FRAMES // 2
+    padded = np.pad(levels, ((radius, radius), (0, 0)), mode="edge")
     for step in (1, 2, 4):  # over 2, 4 and 8 frames
         padded = extreme(padded[:-step], padded[step:])
-    return np.asarray(extreme(padded[:-reach], padded[reach:]))
+    return np.asarray(extreme(padded[:-radius], padded[radius:]))
 
 
 def doubts(name: str, confidence: float) -> tuple[str, ...]:
-    """Return a sentence where the `drum_confidence` of a recording says that it is more than drums."""
+    """Return a sentence where the `drum_confidence` of a recording is that of more than drums."""
     if confidence >= _DOUBTFUL:
         return ()
-    return (f"drum confidence in {name} is low, {confidence:.2f}: other instruments are heard as drums",)
+    return (f"drum confidence in {name} is low, {confidence:.2f}: other instruments are detected as drums",)
 
 
 def listening_gain(peak: float) -> float:
-    """Return the factor that brings a recording with this peak to where the network hears best.
+    """Return the factor that brings a recording with this peak to the level that is best for the network.
 
     That is -12 dB, within the levels it is trained at. What never rises above the last two bits of 16 is
     silence and stays so.
@@ -362,7 +362,7 @@ class _Cached:
 def _reported(
     blocks: Iterable[tuple[Block, Activations]], n_frames: float, progress: Callable[[str, float], None]
 ) -> Iterator[tuple[Block, Activations]]:
-    """Yield blocks, and say how far in the recording they reach."""
+    """Yield blocks, and report how much of the recording they cover."""
     progress("transcribe", 0.0)
     for block, activations in blocks:
         yield block, activations

@@ -22,25 +22,25 @@ _BANDS_HZ = {
     "CY": (4_000.0, 18_000.0),
 }
 _LEVEL_S, _RISE_S = 0.093, 0.002
-_STRONG = 0.9  # quantile of a class's strokes that keeps the velocity that the transcriber says
+_STRONG = 0.9  # quantile of a class's strokes that keeps its transcribed velocity
 _SOFTEST = 0.02
 
 
 def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events, velocities being the geometric mean of those that were said and those of their levels.
+    """Return the events, velocities being the geometric mean of those transcribed and those of their levels.
 
-    The transcriber hears how hard a class is struck on the whole, and hardly one stroke from the other; the
-    level in the class's band tells them apart, but another drum may be in it.
+    The transcriber estimates how hard a class is struck on the whole, and hardly one stroke from the other; the
+    level in the class's band distinguishes them, but another drum may be in it.
     """
     levels = np.array([_band_level(recording, event) for event in events])
-    said = np.array([event.velocity for event in events])
-    measured = said.copy()
+    transcribed = np.array([event.velocity for event in events])
+    measured = transcribed.copy()
     for drum_class in CLASSES:
         own = np.array([event.drum_class == drum_class for event in events], dtype=bool)
         if not own.any() or (strong := float(np.quantile(levels[own], _STRONG))) <= 0:
             continue
-        usual = float(np.quantile(said[own], _STRONG))
-        measured[own] = np.sqrt(said[own] * usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT))
+        usual = float(np.quantile(transcribed[own], _STRONG))
+        measured[own] = np.sqrt(transcribed[own] * usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT))
     return [
         replace(event, velocity=float(velocity))
         for event, velocity in zip(events, measured.clip(_SOFTEST, 1.0), strict=True)

@@ -24,7 +24,7 @@ from transform.presets import LARGEST_WEIGHTS_BYTES
 _LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are written
 _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
 _LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
-_LONGEST_CONFIG, _LONGEST_SAID = 2**16, 200  # characters
+_LONGEST_CONFIG, _LONGEST_SHOWN = 2**16, 200  # characters
 
 _Config = TypeVar("_Config")
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -43,7 +43,7 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         make_config: the dataclass; a field `features` holds `FeatureSettings`.
 
     Raises:
-        CheckpointError: a key that this version does not know, or a value of the wrong kind.
+        CheckpointError: a key that is unknown to this version, or a value of the wrong kind.
     """
     try:
         if len(text) > _LONGEST_CONFIG:
@@ -62,7 +62,7 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         SettingsError,
     ) as err:
         raise CheckpointError(
-            f"the model's configuration cannot be read: {str(err)[:_LONGEST_SAID]}",
+            f"the model's configuration cannot be read: {str(err)[:_LONGEST_SHOWN]}",
             hint="update Redrum, or use its own preset",
         ) from err
 
@@ -79,7 +79,7 @@ def load_net(
 
     Args:
         path: the file.
-        model: what the file must say it holds.
+        model: the model that the file's header must name.
         make_config: its configuration's dataclass.
         make_net: the network of a configuration.
         hint: what to do when the file is of no use.
@@ -100,12 +100,12 @@ def load_net(
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
         why = (str(err) or type(err).__name__).splitlines()[0]
         raise CheckpointError(f"{path} does not fit its own configuration: {why}", hint=hint) from err
-    assert not any(held.is_meta for held in (*net.parameters(), *net.buffers())), "a buffer has no values"
+    assert not any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers())), "a buffer has no values"
     return net.eval()
 
 
 def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return what the header of a weights file says, and its tensors, in single precision.
+    """Return the header of a weights file, and its tensors, in single precision.
 
     Raises:
         CheckpointError: the file is missing or damaged, or has numbers that no network learns.
@@ -129,7 +129,7 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
             raise CheckpointError(
                 f"{path} has weights of a kind that no model has, {tensor.dtype}: {name[:80]}", hint=hint
             )
-        # Copies also of what is float32 already: as it was read it may be part of the file, which must be free.
+        # Copies also of what is float32 already: as it was read it may lie in the file, which must be free.
         weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         if tensor.is_floating_point() and not _is_within(weights[name], _LARGEST_WEIGHT):
             raise CheckpointError(
@@ -142,7 +142,7 @@ def read_weights(path: Path, *, hint: str) -> tuple[dict[str, str], dict[str, Te
 def require_numbers(out: Tensor, model: str, *, most: float = torch.finfo(torch.float32).max) -> None:
     """Raise CheckpointError if a network of a preset puts out NaN, infinity or more than `most`.
 
-    Any weights may do so: what sums of products of them come to is only known when they are computed.
+    Any weights may do so: what sums of products of them come to is only certain when they are computed.
     """
     if not _is_within(out, most):
         raise CheckpointError(
@@ -178,7 +178,7 @@ class _WithoutWeights(TorchFunctionMode):
 
 
 def fingerprint(net: nn.Module) -> str:
-    """Return 16 hexadecimal digits that tell a network's weights, as they are on disk, from any others."""
+    """Return a hash of a network's weights, as they are on disk: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         stored = value.half() if value.dtype.is_floating_point else value
@@ -188,11 +188,11 @@ def fingerprint(net: nn.Module) -> str:
 
 def _require_shapes(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless weights are those of a network, which may have no memory of its own."""
-    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"{name} has the shape {found.get(name)} instead of {wanted.get(name)}")
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(f"{name} has the shape {found.get(name)} instead of {expected.get(name)}")
 
 
 def _checked(values: dict[str, Any], make_config: Callable[..., Any]) -> dict[str, Any]:

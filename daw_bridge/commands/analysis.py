@@ -322,7 +322,7 @@ def _extracted(
         raise _nothing_detected(recording)
     confidence, notes = _drum_confidence(detected)
     kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
-    notes += [f"no {CLASS_NAMES[c]} is heard alone: there is none in the kit" for c in missing_classes(bank)]
+    notes += [f"no {CLASS_NAMES[c]} sounds alone: there is none in the kit" for c in missing_classes(bank)]
     if kit.gain_db < 0:
         notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
     return {
@@ -346,7 +346,7 @@ def _drum_confidence(detected: "Listening") -> tuple[float | None, list[str]]:
 
     recording = detected.recording
     if not detected.events:
-        return None, [f"no drum hits are heard in {recording.name}"]
+        return None, [f"no drum hits are detected in {recording.name}"]
     confidence = drum_confidence(recording)
     return round(confidence, 3), list(doubts(recording.name, confidence))
 
@@ -362,7 +362,7 @@ def _rhythm(detected: "Listening") -> "transform.Rhythm":
 
 def _nothing_detected(recording: "transform.Recording") -> AudioError:
     return AudioError(
-        f"no drum hits are heard in {recording.name}",
+        f"no drum hits are detected in {recording.name}",
         hint="give a drum recording, at a level where its hits stand out",
     )
 

@@ -30,7 +30,7 @@ from daw_bridge.session import (
 from transform.confined import is_link
 from transform.errors import DawError, OutputError
 from transform.events import TempoMap
-from transform.files import appearing_together, check_output_folder
+from transform.files import atomic_files, check_output_folder
 
 _TRACKS = ("AudioTrack", "MidiTrack", "GroupTrack")
 _CLIPS = ("AudioClip", "MidiClip")
@@ -97,7 +97,7 @@ class AlsSession:
             while (path := self.output / f"{stem}{f'-{number}' * (number > 1)}{take.file.suffix}") in paths:
                 number += 1
             paths.append(path)
-        with appearing_together(paths, overwrite=self._overwrite) as temporaries:
+        with atomic_files(paths, overwrite=self._overwrite) as temporaries:
             for take, temporary in zip(takes, temporaries, strict=True):
                 shutil.copyfile(take.file, temporary)
         return paths

@@ -16,7 +16,7 @@ from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 
-from daw_bridge.session import Item, Note, Piece, State, played_notes
+from daw_bridge.session import Item, Note, State, WarpRegion, played_notes
 from transform.errors import DawError
 from transform.events import TempoMap
 from transform.midi import DRUM_CHANNEL
@@ -24,7 +24,7 @@ from transform.midi import DRUM_CHANNEL
 RE_PITCH = 3  # the warp mode that changes speed and pitch together
 _NO_BEATS = 1e-9
 _SHORTEST_LOOP_BEATS = 1 / 1024
-_MOST_PIECES = 100_000
+_MOST_REGIONS = 100_000
 _TEMPO_GRID_BEATS = 0.25  # Live takes a new tempo from its automation at each 16th
 _MOST_TEMPI = 200_000
 
@@ -141,7 +141,7 @@ def item_of(clip: Clip, tempo_map: TempoMap) -> Item:
     if clip.is_midi:
         return replace(item, notes=_notes(clip, item, tempo_map))
     if clip.is_warped:
-        return replace(item, pieces=tuple(_joined(_pieces(clip, tempo_map))))
+        return replace(item, warp_regions=tuple(_joined(_warp_regions(clip, tempo_map))))
     return replace(item, start_offset_s=clip.start, play_rate=clip.play_rate)
 
 
@@ -164,7 +164,7 @@ def _loop_of(clip: Clip) -> tuple[float, float] | None:
     return clip.loop if clip.loop[1] - clip.loop[0] >= _SHORTEST_LOOP_BEATS else None
 
 
-def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
+def _warp_regions(clip: Clip, tempo_map: TempoMap) -> Iterator[WarpRegion]:
     """Yield what a warped clip plays, from one change of its speed or place to the next."""
     loop = _loop_of(clip)
     markers = _rising(clip.markers)
@@ -174,11 +174,11 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
     loop_end = loop[1] if loop else math.inf
     beat, at, bpm = clip.begin_beats, clip.start, tempo_map.bpm_at(clip.begin_beats)
     next_tempo = 0
-    for _ in range(_MOST_PIECES):
+    for _ in range(_MOST_REGIONS):
         if beat >= clip.end_beats - _NO_BEATS:
             return
         file_s, pace_s = _warped(markers, at, 60 / bpm)
-        yield Piece(
+        yield WarpRegion(
             position_s=max(0.0, tempo_map.seconds_at(beat) - begin_s),
             file_s=file_s,
             play_rate=pace_s * bpm / 60,
@@ -199,7 +199,7 @@ def _pieces(clip: Clip, tempo_map: TempoMap) -> Iterator[Piece]:
 
 def _endless(clip: Clip) -> DawError:
     return DawError(
-        f"the clip {clip.name!r} repeats or changes more than {_MOST_PIECES} times",
+        f"the clip {clip.name!r} repeats or changes more than {_MOST_REGIONS} times",
         hint="consolidate it in Live",
     )
 
@@ -224,16 +224,16 @@ def _rising(markers: Iterable[tuple[float, float]]) -> tuple[tuple[float, float]
     return tuple(rising)
 
 
-def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield pieces, without those that go on as the one before them does."""
-    last: Piece | None = None
-    for piece in pieces:
-        if last is not None and math.isclose(piece.play_rate, last.play_rate, rel_tol=1e-7):
-            expected_s = last.file_s + (piece.position_s - last.position_s) * last.play_rate
-            if abs(piece.file_s - expected_s) < 1e-6:
+def _joined(warp_regions: Iterable[WarpRegion]) -> Iterator[WarpRegion]:
+    """Yield warped regions, without those that go on as the one before them does."""
+    last: WarpRegion | None = None
+    for region in warp_regions:
+        if last is not None and math.isclose(region.play_rate, last.play_rate, rel_tol=1e-7):
+            expected_s = last.file_s + (region.position_s - last.position_s) * last.play_rate
+            if abs(region.file_s - expected_s) < 1e-6:
                 continue
-        yield piece
-        last = piece
+        yield region
+        last = region
 
 
 def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
@@ -249,7 +249,7 @@ def _notes(clip: Clip, item: Item, tempo_map: TempoMap) -> tuple[Note, ...]:
             first.append((clip.begin_beats + beat - clip.start, *stroke))
         if loop and loop[0] - _NO_BEATS <= beat < stop - _NO_BEATS:
             again.append((clip.begin_beats + (stop - clip.start) + beat - loop[0], *stroke))
-    if loop and len(again) * (clip.end_beats - clip.begin_beats) > _MOST_PIECES * (loop[1] - loop[0]):
+    if loop and len(again) * (clip.end_beats - clip.begin_beats) > _MOST_REGIONS * (loop[1] - loop[0]):
         raise _endless(clip)
     bounds = {"position_s": item.position_s, "length_s": item.length_s}
     played = played_notes(first, period_beats=None, tempo_map=tempo_map, **bounds)

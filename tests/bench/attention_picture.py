@@ -19,8 +19,8 @@ from training.data.synthesis import SEGMENT_SAMPLES
 from training.picture import show_attention
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
-from transform.files import appearing
-from transform.latent import MODELS, LatentModel, LatentOrder, latent_parts
+from transform.files import atomic_file
+from transform.latent import MODELS, LatentModel, LatentOrder, latent_passes
 from transform.latent_bank import GAINS
 from transform.library import demo_recordings
 from transform.listening import Listening, listen
@@ -78,9 +78,9 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
         has_own_velocity=False,
         gain_db={},
     )
-    (part,) = latent_parts(model, order)
+    (part,) = latent_passes(model, order)
     n_frames = -(-round(other.recording.duration_s * SAMPLE_RATE) // model.config.hop)
-    out = net(part.bank.source, part.known.target(0, n_frames))
+    out = net(part.bank.source, part.rhythm.target(0, n_frames))
     layers = [layer[0].mean(dim=0).numpy() for layer in out.layers]
     return Attended(
         _at_any_gain(layers[0]),
@@ -135,7 +135,7 @@ def draw_attention(path: Path, found: Attended, *, source: str, target: str) -> 
         where = "its own frames" if i else "the source's"
         axes.set_title(f"layer {i + 1}, from {where}", fontsize=9, loc="left")
         axes.tick_params(labelsize=7)
-    with appearing(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True) as temporary:
         figure.savefig(temporary, format="png", dpi=80, metadata={"Software": None})
 
 

@@ -24,7 +24,7 @@ from bench_batch import BatchBench, timed_batch, write_stems
 from training.bench.peak_memory import in_own_process, own_peak_mb
 from training.bench.speed import STAGES
 from transform.audio import Recording, Samples
-from transform.files import appearing, write_text_atomic
+from transform.files import atomic_file, write_text_atomic
 from transform.library import demo_recordings
 from transform.presets import load_preset
 from transform.terminal import guard_output
@@ -182,7 +182,7 @@ def draw(points: Sequence[Point], picture: Path) -> None:
         memory.set(ylim=(0, 1.1 * most_mb or 1), ylabel="peak memory (MB)", xlabel=_UNITS[is_batch])
         if shown:
             times.legend(fontsize="small")
-    with appearing(picture, overwrite=True) as temporary:
+    with atomic_file(picture, overwrite=True) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 

@@ -28,7 +28,7 @@ from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import OutputError
 from transform.events import DrumEvent, Rhythm
-from transform.files import appearing_folder, check_output, write_text_atomic
+from transform.files import atomic_folder, check_output, write_text_atomic
 from transform.hits import Hit
 from transform.midi import write_midi
 from transform.one_shots import save_kit
@@ -309,7 +309,7 @@ def test_a_folder_that_may_no_longer_be_written_to(nobody, survives):
     for write in (
         lambda: write_audio(place / "a.wav", [NOISE], FMT),
         lambda: check_output(place / "a.wav", overwrite=False),
-        lambda: appearing_folder(place / "kit", overwrite=False).__enter__(),
+        lambda: atomic_folder(place / "kit", overwrite=False).__enter__(),
     ):
         with pytest.raises(OutputError, match="Permission denied"):
             write()

@@ -6,23 +6,23 @@ import tempfile
 import numpy as np
 import pytest
 
-from daw_bridge.items import heard
-from daw_bridge.session import Item, Piece
+from daw_bridge.items import open_item
+from daw_bridge.session import Item, WarpRegion
 from transform.errors import AudioError
 
 RATE = 8_000
-PIECES = (
-    Piece(position_s=0.0, file_s=-0.5, play_rate=0.5),
-    Piece(position_s=3.0, file_s=4.0, play_rate=1.5),
-    Piece(position_s=3.0, file_s=0.1, play_rate=0.7),
+REGIONS = (
+    WarpRegion(position_s=0.0, file_s=-0.5, play_rate=0.5),
+    WarpRegion(position_s=3.0, file_s=4.0, play_rate=1.5),
+    WarpRegion(position_s=3.0, file_s=0.1, play_rate=0.7),
 )
 KINDS = {
     "plain": {"length_s": 4.0, "start_offset_s": -1.0},
     "looped": {"length_s": 11.0, "is_looped": True, "is_reversed": True, "section_length_s": 1.7},
     "short loop": {"length_s": 5.0, "is_looped": True, "start_offset_s": -0.3, "section_length_s": 0.19},
     "faster": {"length_s": 3.0, "play_rate": 1.3, "keeps_pitch": False},
-    "pieces": {"length_s": 5.0, "pieces": PIECES},
-    "warped": {"length_s": 5.0, "pieces": PIECES, "keeps_pitch": False},
+    "warp_regions": {"length_s": 5.0, "warp_regions": REGIONS},
+    "warped": {"length_s": 5.0, "warp_regions": REGIONS, "keeps_pitch": False},
 }
 
 
@@ -40,7 +40,7 @@ def item(path, **more):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_way_of_reading_an_item_gives_the_same_samples(noise, monkeypatch, kind, mode):
     monkeypatch.setattr("daw_bridge.items._BLOCK_SAMPLES", 5_000)
-    with heard(item(noise, channel_mode=mode, **KINDS[kind])) as recording:
+    with open_item(item(noise, channel_mode=mode, **KINDS[kind])) as recording:
         whole = recording.read(-10, recording.n_samples + 10)
         assert whole.shape[0] == (1 if mode else 3)
         assert np.abs(whole[:, 10:-10]).max() > 0.3
@@ -52,8 +52,8 @@ def test_any_way_of_reading_an_item_gives_the_same_samples(noise, monkeypatch, k
 
 def test_an_item_is_a_view_that_leaves_nothing_in_the_temporary_folder(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # nothing can be put there
-    for kind in ("plain", "looped", "pieces", "warped"):
-        with heard(item(noise, **KINDS[kind])) as recording:
+    for kind in ("plain", "looped", "warp_regions", "warped"):
+        with open_item(item(noise, **KINDS[kind])) as recording:
             recording.read(0, recording.n_samples)
     gc.collect()
     noise.unlink()  # as it is closed
@@ -63,13 +63,16 @@ def test_what_is_no_sound_is_said_with_the_name_and_the_place_in_the_file(write_
     samples = np.zeros((1, 2 * RATE), dtype=np.float32)
     samples[0, RATE] = np.nan
     path = write_wav("broken.wav", samples, sample_rate=RATE, subtype="FLOAT")
-    with heard(item(path, start_offset_s=0.5, length_s=1.0)) as recording:
+    with open_item(item(path, start_offset_s=0.5, length_s=1.0)) as recording:
         recording.read(0, RATE // 2)
         with pytest.raises(AudioError, match=r"broken\.wav holds a value that is not a number.* at 1\.000 s"):
             recording.read(0, RATE)
 
 
 def test_an_item_without_samples_is_refused(noise):
-    nothing = (Piece(position_s=0.0, file_s=0.0, play_rate=1.0),)
-    with pytest.raises(AudioError, match="holds no samples"), heard(item(noise, length_s=0.0, pieces=nothing)):
+    nothing = (WarpRegion(position_s=0.0, file_s=0.0, play_rate=1.0),)
+    with (
+        pytest.raises(AudioError, match="holds no samples"),
+        open_item(item(noise, length_s=0.0, warp_regions=nothing)),
+    ):
         pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daw_bridge.session import FinishedTake, Item, Job, Piece, Track, pair_items, project_tempo
+from daw_bridge.session import FinishedTake, Item, Job, Track, WarpRegion, pair_items, project_tempo
 from transform.errors import DawError
 
 REAPER = ["rpp", "reaper", "action"]  # only its items can be reversed, glide and hold nothing
@@ -111,9 +111,9 @@ def test_a_plain_item_plays_from_its_offset_on(world, loop, play_rate):
 
 def file_s(item, at_s):
     """Return which second of its file an item plays at a time."""
-    if item.pieces:
-        piece = [piece for piece in item.pieces if piece.position_s <= at_s + 1e-9][-1]
-        return piece.file_s + (at_s - piece.position_s) * piece.play_rate
+    if item.warp_regions:
+        region = [region for region in item.warp_regions if region.position_s <= at_s + 1e-9][-1]
+        return region.file_s + (at_s - region.position_s) * region.play_rate
     into_s = item.start_offset_s + at_s * item.play_rate
     return item.section_start_s + (into_s % item.section_length_s if item.is_looped else into_s)
 
@@ -196,7 +196,7 @@ def test_notes_lie_where_the_project_plays_them(world):
     assert {(note.number, note.velocity) for note in found} == {(36, 100), (38, 90), (42, 80)}
 
 
-PIECE = Piece(position_s=0.0, file_s=0.0, play_rate=1.0)
+REGION = WarpRegion(position_s=0.0, file_s=0.0, play_rate=1.0)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ PIECE = Piece(position_s=0.0, file_s=0.0, play_rate=1.0)
         ({"track": 7}, "track 8"),
         ({"play_rate": 0.0}, "play rate"),
         ({"position_s": math.nan}, "time that is none"),
-        ({"pieces": (replace(PIECE, play_rate=0.0),)}, "play rate"),
-        ({"pieces": (PIECE, replace(PIECE, position_s=0.5), PIECE)}, "in order"),
+        ({"warp_regions": (replace(REGION, play_rate=0.0),)}, "play rate"),
+        ({"warp_regions": (REGION, replace(REGION, position_s=0.5), REGION)}, "in order"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(worlds, loop, change, message):

@@ -263,7 +263,7 @@ def test_silence_separates_to_silence_and_says_so(write, here):
     result = redrum("separate", write(samples=np.zeros((2, RATE))), "--json")
     assert result.exit_code == 0
     (item,) = objects(result)
-    assert any("no drum hits are heard" in note for note in item["notes"])
+    assert any("no drum hits are detected" in note for note in item["notes"])
     assert not stored_sum(here / "redrummed" / "stems" / "loop", "loop").any()
 
 
@@ -496,17 +496,17 @@ def test_class_that_only_sounds_with_others_is_said(write, here, models, clicks)
     )
     (item,) = objects(redrum("extract", write(samples=clicks([0.25, 1.0])), "--out", "kit", "--json"))
     assert [one["file"] for one in item["one_shots"]] == ["HH_1.wav"]
-    assert item["notes"] == ["no kick drum is heard alone: there is none in the kit"]
+    assert item["notes"] == ["no kick drum sounds alone: there is none in the kit"]
 
 
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
         ("missing", r"loop\.wav does not exist"),
-        ("silence", "no drum hits are heard in loop"),
-        ("one sample", "no drum hits are heard in loop"),
+        ("silence", "no drum hits are detected in loop"),
+        ("one sample", "no drum hits are detected in loop"),
         ("nan", "not a number"),
-        ("together", "no drum of loop is heard alone"),
+        ("together", "no drum of loop sounds alone"),
     ],
 )
 def test_bad_source(write, here, models, kind, sentence):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from daw_bridge.items import heard
-from daw_bridge.session import Item, Job, Note, Piece, Track, pair_items
+from daw_bridge.items import open_item
+from daw_bridge.session import Item, Job, Note, Track, WarpRegion, pair_items
 from daw_bridge.takes import Order, redrum_session
 from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
@@ -187,7 +187,7 @@ def ramp(write_wav):
     ],
 )
 def test_an_item_is_heard_as_it_plays(ramp, more, expected):
-    with heard(item(ramp, **more)) as recording:
+    with open_item(item(ramp, **more)) as recording:
         found = recording.read(0, recording.n_samples)
     np.testing.assert_allclose(found[0] * 2000, expected, atol=1e-3)
     np.testing.assert_allclose(found[1], -found[0])
@@ -195,19 +195,19 @@ def test_an_item_is_heard_as_it_plays(ramp, more, expected):
 
 @pytest.mark.parametrize(("mode", "expected"), [(1, [-0.25, 0.25]), (2, [0.0]), (3, [0.25]), (4, [-0.25])])
 def test_channel_modes(ramp, mode, expected):
-    with heard(item(ramp, channel_mode=mode, start_offset_s=0.5)) as recording:
+    with open_item(item(ramp, channel_mode=mode, start_offset_s=0.5)) as recording:
         assert recording.format.subtype == "FLOAT"
         assert recording.read(0, 1)[:, 0] == pytest.approx(expected)
 
 
 def test_an_unknown_channel_mode_is_refused(ramp):
-    with pytest.raises(AudioError, match="channel mode 67"), heard(item(ramp, channel_mode=67)):
+    with pytest.raises(AudioError, match="channel mode 67"), open_item(item(ramp, channel_mode=67)):
         pass
 
 
 def test_faster_without_keeping_pitch_is_higher(write_wav, clicks):
     path = write_wav("clicks.wav", clicks([0.3, 1.2], length_s=2.0), subtype="PCM_16")
-    with heard(item(path, play_rate=1.5, keeps_pitch=False, length_s=1.0)) as recording:
+    with open_item(item(path, play_rate=1.5, keeps_pitch=False, length_s=1.0)) as recording:
         assert recording.format.subtype == "PCM_16"  # what the take is written in
         assert recording.n_samples == pytest.approx(RATE, abs=1)
         sound = np.abs(recording.read(0, recording.n_samples)[0])
@@ -217,7 +217,7 @@ def test_faster_without_keeping_pitch_is_higher(write_wav, clicks):
 
 
 def test_a_section_beyond_its_file_is_refused(ramp):
-    with pytest.raises(AudioError, match="section"), heard(item(ramp, section_start_s=5.0)):
+    with pytest.raises(AudioError, match="section"), open_item(item(ramp, section_start_s=5.0)):
         pass
 
 
@@ -281,17 +281,17 @@ def test_nothing_to_do_is_said():
             pair_items(found, has_rhythm=False)
 
 
-def warped(file, *pieces, length_s, **more):
-    """An item that plays its file in pieces: (from the start of the item, of the file, play rate)."""
-    told = tuple(Piece(position_s=at, file_s=file_s, play_rate=rate) for at, file_s, rate in pieces)
+def warped(file, *warp_regions, length_s, **more):
+    """An item that plays its file warped: (from the start of the item, of the file, play rate)."""
+    told = tuple(WarpRegion(position_s=at, file_s=file_s, play_rate=rate) for at, file_s, rate in warp_regions)
     plain = {"id": "1", "track": 0, "kind": "audio", "name": "warped", "file": str(file)}
-    return Item(**plain, position_s=0.0, length_s=length_s, pieces=told, **more)
+    return Item(**plain, position_s=0.0, length_s=length_s, warp_regions=told, **more)
 
 
 def test_a_warped_item_that_keeps_its_pitch_is_heard_at_the_speed_of_its_file(loop, tmp_path):
     # Clicks at 0, 0.5 and 1.1 s: the second half of the file, twice; then what lies behind its end.
     item = warped(loop, (0.0, 1.0, 0.5), (2.0, 1.0, 0.5), (4.0, 1.9, 0.5), length_s=5.0)
-    with heard(item) as recording:
+    with open_item(item) as recording:
         assert recording.duration_s == 2.5
         sound = recording.read(0, recording.n_samples)
     write = tmp_path / "heard.wav"
@@ -302,7 +302,7 @@ def test_a_warped_item_that_keeps_its_pitch_is_heard_at_the_speed_of_its_file(lo
 
 def test_a_warped_item_whose_pitch_follows_is_heard_as_it_plays(loop, tmp_path):
     item = warped(loop, (0.0, -0.1, 1.0), (0.4, 0.3, 2.0), length_s=1.0, keeps_pitch=False)
-    with heard(item) as recording:
+    with open_item(item) as recording:
         assert recording.n_samples == RATE
         soundfile.write(tmp_path / "heard.wav", recording.read(0, RATE).T, RATE)
     assert_at(tmp_path / "heard.wav", [0.1, 0.5, 0.8], tolerance_s=3 / RATE)
@@ -311,7 +311,7 @@ def test_a_warped_item_whose_pitch_follows_is_heard_as_it_plays(loop, tmp_path):
 def test_a_warped_piece_is_what_a_resampler_makes_of_it(write_wav):
     tone = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)[None] * 0.5
     item = warped(write_wav("tone.wav", tone), (0.0, 0.5, 1.5), length_s=0.5, keeps_pitch=False)
-    with heard(item) as recording:
+    with open_item(item) as recording:
         sound = recording.read(0, recording.n_samples)[0]
     at = np.arange(len(sound)) / RATE
     expected = 0.5 * np.sin(2 * np.pi * 440 * (0.5 + 1.5 * at))

@@ -92,19 +92,19 @@ def test_chunks_give_the_result_of_one_pass(net, audio, monkeypatch):
     codec = codec_of(net)
     whole = codec.encode(audio)
     whole_sound = codec.decode(whole.mu, audio.shape[1])
-    monkeypatch.setattr(module, "_CHUNK_S", 0.15)
+    monkeypatch.setattr(module, "_BLOCK_S", 0.15)
     parts = codec.encode(audio)
     for one, other in zip(whole, parts, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     assert torch.allclose(codec.decode(parts.mu, audio.shape[1]), whole_sound, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk_s", [0.15, 15.0])
-def test_frames_that_are_wanted_alone_are_those_of_the_whole(net, audio, monkeypatch, chunk_s):
+@pytest.mark.parametrize("block_s", [0.15, 15.0])
+def test_frames_that_are_wanted_alone_are_those_of_the_whole(net, audio, monkeypatch, block_s):
     # Among them the first and the last, neighbours, and some that are far from all others.
     codec = codec_of(net)
     whole = codec.encode(audio)
-    monkeypatch.setattr(module, "_CHUNK_S", chunk_s)
+    monkeypatch.setattr(module, "_BLOCK_S", block_s)
     last = whole.mu.shape[-1] - 1
     wanted = torch.tensor(sorted({0, 1, min(9, last), last // 2, last // 2 + 1, last - 1, last}))
     for one, other in zip(codec.encode(audio, wanted), whole, strict=True):
@@ -129,7 +129,7 @@ def test_the_less_is_wanted_the_less_is_computed(audio):
 def test_the_reach_is_no_larger_than_need_be(net):
     # What lies within the reach matters; what lies beyond it does not.
     net.eval()
-    hop, reach = net.config.hop, net.encoder.reach_frames
+    hop, reach = net.config.hop, net.encoder.context_frames
     heard = torch.zeros(1, (2 * reach + 9) * hop, requires_grad=True)
     middle = reach + 4
     net.encoder(heard).mu[0, :, middle].square().sum().backward()
@@ -227,7 +227,7 @@ class Cramped(torch.nn.Module):
     def __init__(self, net, most):
         super().__init__()
         self.net, self.most = net, most
-        self.config, self.reach_frames = net.config, net.reach_frames
+        self.config, self.context_frames = net.config, net.context_frames
 
     def forward(self, x, *where):
         if x.shape[-1] > self.most:
@@ -238,7 +238,7 @@ class Cramped(torch.nn.Module):
 def test_where_memory_is_short_smaller_pieces_give_the_same(net, audio, caplog):
     whole = codec_of(net)
     encoded = whole.encode(audio)
-    reach = net.encoder.reach_frames, net.generator.reach_frames
+    reach = net.encoder.context_frames, net.generator.context_frames
     encoder = Cramped(net.encoder, (2 * reach[0] + 20) * net.config.hop)
     cramped = Codec(encoder, Cramped(net.generator, 2 * reach[1] + 20))
     for one, other in zip(encoded, cramped.encode(audio), strict=True):
@@ -246,7 +246,7 @@ def test_where_memory_is_short_smaller_pieces_give_the_same(net, audio, caplog):
     n = audio.shape[1]
     assert torch.allclose(whole.decode(encoded.mu, n), cramped.decode(encoded.mu, n), atol=1e-5)
     if encoded.mu.shape[-1] > 2 * max(reach) + 20:
-        assert "smaller pieces" in caplog.text
+        assert "smaller blocks" in caplog.text
 
 
 def test_where_there_is_no_memory_at_all_it_is_said(net, audio):
@@ -258,7 +258,7 @@ def test_where_there_is_no_memory_at_all_it_is_said(net, audio):
 def test_a_stretch_in_the_middle_is_decoded_as_in_the_whole(net, audio):
     codec = codec_of(net)
     mu, hop = torch.cat([codec.encode(audio).mu] * 2, dim=-1), codec.config.hop
-    reach, n_frames = codec.generator_reach, mu.shape[-1]
+    reach, n_frames = codec.generator_context, mu.shape[-1]
     first, last = n_frames // 2, n_frames // 2 + 3
     begin, end = max(0, first - reach), min(n_frames, last + reach)
     part = codec.decode(mu[..., begin:end], (end - begin) * hop, first_frame=begin)

@@ -103,14 +103,14 @@ def test_the_same_seed_gives_the_same_bytes(click_source, tmp_path):
 
 def test_a_source_without_drums_is_said(write_wav):
     path = write_wav("silent.wav", np.zeros(44_100))
-    with pytest.raises(AudioError, match="no drum hits are heard in silent"):
+    with pytest.raises(AudioError, match="no drum hits are detected in silent"):
         Redrummer(HeardEverything({})).redrum(Recording.open(path), rhythm_of(0.5))
 
 
 def test_a_rhythm_without_drums_is_said(click_source):
     path, redrummer = click_source()
     silent = Recording.from_samples(np.zeros(44_100), 44_100, name="pad")
-    with pytest.raises(RhythmError, match="no drum hits are heard in pad"):
+    with pytest.raises(RhythmError, match="no drum hits are detected in pad"):
         redrummer.redrum(Recording.open(path), silent)
     with pytest.raises(RhythmError, match="no drum hits in the"):
         redrummer.redrum(Recording.open(path), rhythm_of(1.5), RenderSettings(length=1.0))

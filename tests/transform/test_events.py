@@ -181,12 +181,12 @@ def test_only_keeps_some_classes():
 def test_align_chooses_and_says_how(subtests):
     cases = [
         ("auto", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: both tempi are known"),
-        ("beats", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: as asked"),
-        ("seconds", 60, 120, None, 0.5, "in seconds, as asked"),
+        ("beats", 60, 120, None, 1.0, "in beats, 120 to 60 BPM: as requested"),
+        ("seconds", 60, 120, None, 0.5, "in seconds, as requested"),
         ("auto", None, 120, None, 0.5, "in seconds: the tempo of the source is not known"),
         ("auto", 60, None, None, 0.5, "in seconds: the tempo of the rhythm is not known"),
         ("auto", 60, None, 90, 0.75, "in beats, 90 to 60 BPM: both tempi are known"),
-        ("beats", 60, 120, 90, 0.75, "in beats, 90 to 60 BPM: as asked"),  # --rhythm-bpm beats the file's
+        ("beats", 60, 120, 90, 0.75, "in beats, 90 to 60 BPM: as requested"),  # --rhythm-bpm beats the file's
     ]
     for mode, source_bpm, own_bpm, rhythm_bpm, expected_s, said in cases:
         with subtests.test(

@@ -94,7 +94,7 @@ def test_a_rate_that_no_sound_has_is_refused(folder, rate):
     whole[24:28] = struct.pack("<I", rate)
     path = folder / "slow.wav"
     path.write_bytes(bytes(whole))
-    with pytest.raises(AudioError, match=f"{rate} samples a second"):
+    with pytest.raises(AudioError, match=f"stated rate of {rate} Hz"):
         Recording.open(path)
 
 

@@ -43,18 +43,18 @@ SMALL = CodecConfig(
 class FrameCodec:
     """Stands in for a codec: latents are the samples of frames."""
 
-    encoder_reach = generator_reach = 0
-    chunk_frames = 1000
+    encoder_context = generator_context = 0
+    block_frames = 1000
 
     def __init__(self):
         self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
         self.n_encoded = 0
 
-    def encode(self, audio, wanted=None):
+    def encode(self, audio, frames=None):
         n_frames = -(-audio.shape[1] // HOP)
         self.n_encoded += n_frames
         mu = functional.pad(audio, (0, n_frames * HOP - audio.shape[1])).reshape(len(audio), n_frames, HOP).mT
-        mu = mu if wanted is None else mu[..., wanted]
+        mu = mu if frames is None else mu[..., frames]
         return Encoded(mu, mu, mu.abs().amax(dim=1, keepdim=True).expand(-1, 8, -1))
 
     def decode(self, latents, n_samples, *, first_frame=0):
@@ -227,7 +227,7 @@ def test_where_nothing_can_be_cut_out_all_is_generated(played, monkeypatch):
         for name in ("original", "none")
     )
     np.testing.assert_array_equal(original, none)
-    with pytest.raises(AudioError, match="no drum hits are heard"):
+    with pytest.raises(AudioError, match="no drum hits are detected"):
         redrummer.redrum(source, rhythm_of(*WANTED), RenderSettings())
 
 
@@ -288,26 +288,26 @@ def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch
     model = small_model()
     order = order_of(source, rhythm_of(*WANTED).section(0, 9.0).events)
     long = LatentArrangement(model, order)
-    monkeypatch.setattr(module, "_CHUNK_S", 0.4)
+    monkeypatch.setattr(module, "_BLOCK_S", 0.4)
     short = LatentArrangement(model, order)
     np.testing.assert_allclose(read_whole(short, 9 * RATE), read_whole(long, 9 * RATE), atol=1e-4)
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
-def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_heard):
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_recorded):
     source, _, _ = played()
     model = small_model()
     order = order_of(source, [DrumEvent(t, c, 0.8) for t, c in STROKES])
-    if is_heard:
+    if is_recorded:
         order = replace(order, target=order.source)
-    (part,) = module.latent_parts(model, order)
-    assert (part.known.target(0, 9).activations is not None) == is_heard
-    monkeypatch.setattr(module, "_STRETCH_S", 0.5)  # 43 frames
+    (part,) = module.latent_passes(model, order)
+    assert (part.rhythm.target(0, 9).activations is not None) == is_recorded
+    monkeypatch.setattr(module, "_TARGET_BLOCK_S", 0.5)  # 43 frames
     latents = module._Latents(model, part, 250)
     for first, last in ((0, 43), (10, 250), (86, 87), (42, 130)):
-        given, expected = latents._target(first, last), part.known.target(first, last)
+        given, expected = latents._target(first, last), part.rhythm.target(first, last)
         assert torch.allclose(given.rhythm, expected.rhythm, atol=1e-4)
-        if is_heard:
+        if is_recorded:
             assert torch.allclose(given.activations, expected.activations, atol=1e-4)
 
 
@@ -316,7 +316,7 @@ def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
     model = small_model()
     order = order_of(source, rhythm_of(*WANTED[:3]).events)
     n_frames = -(-round(1.7 * RATE) // 512)  # a kick at .7 s may ring for a second
-    (part,) = module.latent_parts(model, order)
+    (part,) = module.latent_passes(model, order)
     assert part.bank.source.mu.shape[-1] == 3 * -(
         -3 * RATE // 512
     )  # a short source is taken whole, at three gains
@@ -406,8 +406,8 @@ def test_the_dry_end_of_mix_is_the_source(played):
 def played_events(order):
     """Return the events as the transformer is told of them."""
     model = small_model()
-    (part,) = module.latent_parts(model, order)
-    return part.known._events
+    (part,) = module.latent_passes(model, order)
+    return part.rhythm._events
 
 
 def test_velocities_are_the_rhythms_as_strong_as_the_source_or_the_sources_own(played):
@@ -623,9 +623,9 @@ def test_a_source_of_one_frame_plays(played, model):
 def test_a_source_or_a_rhythm_without_drums_is_said(played):
     source, _, redrummer = played()
     silent = Recording.from_samples(np.zeros(RATE), RATE, "pad")
-    with pytest.raises(AudioError, match="no drum hits are heard in pad"):
+    with pytest.raises(AudioError, match="no drum hits are detected in pad"):
         redrummer.redrum(silent, rhythm_of(*WANTED), settings_of())
-    with pytest.raises(RhythmError, match="no drum hits are heard in pad"):
+    with pytest.raises(RhythmError, match="no drum hits are detected in pad"):
         redrummer.redrum(source, silent, settings_of())
     with pytest.raises(RhythmError, match="no drum hits in the"):
         redrummer.redrum(source, rhythm_of(), settings_of())

@@ -78,7 +78,7 @@ def test_of_a_stroke_what_nobody_knows_any_more_is_left_out():
 
 @pytest.mark.parametrize("chunk_s", [8.0, 1.5])  # coded side by side: all stretches, or two
 def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, chunk_s):
-    monkeypatch.setattr("transform.codec._CHUNK_S", chunk_s)
+    monkeypatch.setattr("transform.codec._BLOCK_S", chunk_s)
     recording, _ = recorded([(0.0, "KD", noise(8.0))], 8.0, n_channels=2)
     events = [DrumEvent(t, c, 0.5) for t, c in ((0.5, "KD"), (2.5, "HH"), (5.0, "SD"), (7.9, "KD"))]
     detected = detected_in(recording, events)
@@ -93,10 +93,10 @@ def test_frames_are_those_of_the_whole_recording(recorded, codec, monkeypatch, c
     said = [torch.from_numpy(part)[None] for part in detected.activations[:3]]
     r = rhythm_frames(CONFIG, *said, -(-8 * RATE // HOP))[..., chosen]
     assert torch.allclose(bank.source.rhythm[..., : len(chosen)], r, atol=1e-4)
-    assert bank.source.is_there.all()
+    assert bank.source.mask.all()
 
 
-def test_what_is_turned_down_is_known_as_struck_softer(recorded, codec):
+def test_what_is_turned_down_has_scaled_velocities(recorded, codec):
     recording, _ = recorded([(0.0, "KD", noise(1.0))], 1.0)
     bank = latent_bank(codec, CONFIG, detected_in(recording, [DrumEvent(0.5, "KD", 0.8)]))
     loud, half, quarter = bank.source.rhythm.chunk(3, dim=-1)
@@ -112,7 +112,7 @@ def test_channels_that_are_the_same_are_one(codec, monkeypatch):
     sound = np.stack((noise(8.0), noise(8.0)))
     events = [DrumEvent(t, "KD", 0.5) for t in (0.5, 5.0, 7.9)]
     detected = detected_in(Recording.from_samples(sound, RATE, "source"), events)
-    monkeypatch.setattr("transform.codec._CHUNK_S", 1.5)
+    monkeypatch.setattr("transform.codec._BLOCK_S", 1.5)
     monkeypatch.setattr("transform.latent_bank._MOST_FRAMES", 200)
     same = latent_bank(codec, CONFIG, detected)
     assert same.channels is None

@@ -5,7 +5,7 @@ import torch
 
 from transform import nmf
 from transform.features import FeatureSettings
-from transform.nmf import active_components, decaying, factorised, learnt, levels_of, shares
+from transform.nmf import active_components, decaying, factorised, learn_templates, levels_of, ratio_masks
 
 
 def test_updates_come_nearer_and_keep_zeros():
@@ -57,8 +57,8 @@ def test_what_a_drum_adds_to_its_general_sound_is_learnt_where_it_plays_alone():
     active = active_components(probability, fps=100)
     sounding = decaying(probability, fps=100)[:, 1]
     levels = 1e-6 + sounding[0][:, None] * (kick + click) + sounding[3][:, None] * bright
-    templates = learnt(levels, active, prior)[1]
-    found = shares(levels, active, templates, n_classes=5, n_bands=40)
+    templates = learn_templates(levels, active, prior)[1]
+    found = ratio_masks(levels, active, templates, n_classes=5, n_bands=40)
     assert torch.allclose(found.sum(dim=0), torch.ones(400, 40), atol=1e-5)
     together = slice(10, 20)
     assert float(found[3, together, 34].min()) > 0.9
@@ -71,8 +71,8 @@ def test_shares_of_a_frame_depend_on_it_alone():
     generator = torch.Generator().manual_seed(0)
     levels, active = torch.rand(90, 40, generator=generator), torch.rand(90, 15, generator=generator)
     templates = nmf.normalised(torch.rand(15, 40, generator=generator))
-    whole = shares(levels, active, templates, n_classes=5, n_bands=20)
-    part = shares(levels[30:50], active[30:50], templates, n_classes=5, n_bands=20)
+    whole = ratio_masks(levels, active, templates, n_classes=5, n_bands=20)
+    part = ratio_masks(levels[30:50], active[30:50], templates, n_classes=5, n_bands=20)
     assert torch.allclose(part, whole[:, 30:50], atol=1e-5)
 
 

@@ -23,7 +23,7 @@ from transform.rhythm_transformer import (
     config_for,
     load_rhythm,
     rhythm_frames,
-    rhythm_stretch,
+    rhythm_window,
 )
 from transform.transcriber import Activations
 from transform.weights import config_to_json
@@ -99,7 +99,7 @@ def test_paper_is_the_papers_shape():
 @pytest.mark.parametrize("n_keys", [1, 5, 40])
 def test_a_bank_may_have_any_number_of_frames(net, n_keys):
     source = random_source(net.config, n_keys)
-    out = net(source._replace(is_there=torch.ones(2, n_keys, dtype=torch.bool)), random_target(net.config))
+    out = net(source._replace(mask=torch.ones(2, n_keys, dtype=torch.bool)), random_target(net.config))
     assert out.mu.shape == (2, 6, F)
     assert out.attention.shape == (2, F, n_keys + 1)
     assert [layer.shape[-1] for layer in out.layers] == [n_keys + 1, F + 1, F + 1]
@@ -140,7 +140,7 @@ def slow(net, source, target):
         q.append(project(gate * r_e[i] + (1 - gate) * a_e[i]))
     u, r_u = list(source.mu[0].T), list(source.rhythm[0].T)
     made_of = [torch.eye(n_source + 1)[j] for j in range(n_source)]
-    is_bank = source.is_there is not None
+    is_bank = source.mask is not None
     n_heads, d = config.n_heads, config.width // config.n_heads
     for layer, block in enumerate(net.blocks):
         keys, rhythms = [*u, net.silence], [*r_u, torch.zeros(config.n_rhythm)]
@@ -160,7 +160,7 @@ def slow(net, source, target):
                     b_rel = attend.distances[h, bucket_of(place)]
                     logits[j] = attend.to_query(q[i])[part] @ k / math.sqrt(d)
                     logits[j] += attend.gamma[h] * b_rel + attend.delta[h] * b_rhythm
-                    if is_bank and layer == 0 and j < n_source and not source.is_there[0, j]:
+                    if is_bank and layer == 0 and j < n_source and not source.mask[0, j]:
                         logits[j] = -math.inf
                 paid.append(torch.softmax(logits, dim=0))
             if layer == 0 and config.is_detailed:
@@ -222,9 +222,9 @@ def bucket_of(steps):
 def test_it_computes_the_equations(net, is_bank):
     source, target = random_source(net.config, 9 if is_bank else F), random_target(net.config)
     if is_bank:
-        is_there = torch.ones(2, 9, dtype=torch.bool)
-        is_there[0, [2, 8]] = False
-        source = source._replace(is_there=is_there)
+        mask = torch.ones(2, 9, dtype=torch.bool)
+        mask[0, [2, 8]] = False
+        source = source._replace(mask=mask)
     with torch.no_grad():
         out = net(source, target)
         mu, sigma, attention = slow(net, source, target)
@@ -236,7 +236,7 @@ def test_it_computes_the_equations(net, is_bank):
 def test_without_its_attention_the_result_is_the_same(net):
     source, target = random_source(net.config), random_target(net.config)
     for there in (None, torch.ones(2, F, dtype=torch.bool)):
-        source = source._replace(is_there=there)
+        source = source._replace(mask=there)
         alone = net(source, target, with_attention=False)
         assert torch.equal(alone.mu, net(source, target).mu)
         assert not alone.attention.numel()
@@ -247,9 +247,9 @@ def test_attention_in_use_is_that_of_training_without_denormal_numbers(net, is_b
     torch.set_flush_denormal(False)  # training turns it on, for all that comes after it
     source, target = random_source(net.config), random_target(net.config)
     if is_bank:
-        is_there = torch.ones(2, F, dtype=torch.bool)
-        is_there[0, [2, 8]] = False
-        source = source._replace(is_there=is_there)
+        mask = torch.ones(2, F, dtype=torch.bool)
+        mask[0, [2, 8]] = False
+        source = source._replace(mask=mask)
     with torch.no_grad():
         for block in net.blocks:
             block.attention.delta.mul_(300)
@@ -279,12 +279,12 @@ def test_relative_positions_are_exact_nearby_and_coarse_far_away(net):
 def test_padded_keys_change_nothing(net):
     config, target = net.config, random_target(net.config)
     source = random_source(config, 20)
-    is_there = torch.ones(2, 20, dtype=torch.bool)
-    is_there[0, 13:] = False
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    mask[0, 13:] = False
     source.mu[0, :, 13:] = 1e4
-    padded = net(source._replace(is_there=is_there), target)
+    padded = net(source._replace(mask=mask), target)
     alone = net(
-        Source(source.mu[:1, :, :13], source.rhythm[:1, :, :13], is_there[:1, :13]),
+        Source(source.mu[:1, :, :13], source.rhythm[:1, :, :13], mask[:1, :13]),
         Target(target.rhythm[:1], target.activations[:1]),
     )
     assert torch.allclose(padded.mu[0], alone.mu[0], atol=1e-5)
@@ -295,9 +295,9 @@ def test_padded_keys_change_nothing(net):
 def test_the_order_of_a_banks_frames_does_not_matter(net):
     source, target = random_source(net.config, 10), random_target(net.config)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
-    is_there = torch.ones(2, 10, dtype=torch.bool)
-    one = net(source._replace(is_there=is_there), target)
-    other = net(Source(source.mu[..., order], source.rhythm[..., order], is_there), target)
+    mask = torch.ones(2, 10, dtype=torch.bool)
+    one = net(source._replace(mask=mask), target)
+    other = net(Source(source.mu[..., order], source.rhythm[..., order], mask), target)
     assert torch.allclose(one.mu, other.mu, atol=1e-5)
 
 
@@ -314,8 +314,8 @@ def test_everything_learns_but_nothing_goes_back_through_a(net):
 
 def test_loss_of_masked_attention_has_finite_gradients(net):
     source = random_source(net.config)
-    is_there = torch.zeros(2, F, dtype=torch.bool)  # an empty bank: silence is all there is
-    out = net(source._replace(is_there=is_there), random_target(net.config))
+    mask = torch.zeros(2, F, dtype=torch.bool)  # an empty bank: silence is all there is
+    out = net(source._replace(mask=mask), random_target(net.config))
     torch.log(out.attention + 1e-8).sum().backward()
     assert torch.allclose(out.attention[..., -1], torch.ones(2, F))
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
@@ -437,7 +437,7 @@ def test_supervised_attention_learns_to_copy():
         for block in net.blocks:
             block.attention.delta.fill_(2.0)  # what begins sharply and is wrong would take long
     source, target = random_source(SMALL, 10, 1), random_target(SMALL, 1)
-    source = source._replace(is_there=torch.ones(1, 10, dtype=torch.bool))
+    source = source._replace(mask=torch.ones(1, 10, dtype=torch.bool))
     picked = torch.randint(10, (F,))
     optimiser = torch.optim.Adam(
         [p for n, p in net.named_parameters() if "value" not in n and "leave" not in n and "narrow" not in n],
@@ -477,7 +477,7 @@ def test_channels_follow_the_attention_that_the_source_is_paid(net):
     source = random_source(net.config, n_items=1)
     target = random_target(net.config, n_items=1)
     for there in (None, torch.ones(1, F, dtype=torch.bool)):
-        source = source._replace(is_there=there)
+        source = source._replace(mask=there)
         channels = torch.cat((source.mu, 0.5 * source.mu))
         alone, out = net(source, target), net(source, target, channels)
         assert torch.allclose(out.mu, alone.mu, atol=1e-6)
@@ -493,7 +493,7 @@ def test_a_bank_as_keys_serves_as_the_bank_does(net, n_channels):
     source = random_source(net.config, 20, n_items=1)
     channels = torch.randn(n_channels, *source.mu.shape[1:]) if n_channels else None
     for n_there in (20, 13):
-        banked = source._replace(is_there=torch.arange(20)[None] < n_there)
+        banked = source._replace(mask=torch.arange(20)[None] < n_there)
         with torch.no_grad():
             keys = net.bank_keys(banked, channels)
             for seed in (2, 3):
@@ -516,7 +516,7 @@ def test_r_of_a_stretch_is_that_of_the_whole(hop):
     n_frames = 3000 * 441 // hop
     long = rhythm_frames(config, *(torch.from_numpy(part)[None] for part in whole), n_frames)
     for first, last in ((0, 3), (n_frames // 2, n_frames // 2 + 40), (n_frames - 5, n_frames)):
-        part = rhythm_stretch(config, lambda a, b: Activations(*(x[..., a:b] for x in said)), first, last)
+        part = rhythm_window(config, lambda a, b: Activations(*(x[..., a:b] for x in said)), first, last)
         assert torch.allclose(part, long[..., first:last], atol=2e-4)
 
 
@@ -562,7 +562,7 @@ def test_files_that_are_no_transformer_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [({"width": 9}, "cannot be shared"), ({"has_whole_values": False, "n_latents": 20}, "cannot carry 20")],
+    [({"width": 9}, "cannot be divided"), ({"has_whole_values": False, "n_latents": 20}, "cannot carry 20")],
 )
 def test_impossible_shapes_are_refused(change, why):
     with pytest.raises(SettingsError, match=why):

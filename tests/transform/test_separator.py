@@ -39,7 +39,7 @@ def net():
 
 
 def inputs(net, n_frames=100, n_items=1):
-    """Return features, activations, and templates that were learnt in them."""
+    """Return features, activations, and templates that were learned in them."""
     features, heard = torch.rand(n_items, 3, n_frames, 96), torch.rand(n_items, 5, n_frames)
     return features, heard, net.learn_templates(features, heard)
 
@@ -93,14 +93,14 @@ def test_no_seams_where_blocks_meet(net, monkeypatch):
     separator, heard = Separator(net), heard_in(recording)
     in_one_pass = separator.open(recording, heard).read(0, recording.n_samples)
     monkeypatch.setattr(module, "_BLOCK_S", 2)
-    monkeypatch.setattr(module, "_KEPT_BLOCKS", 1)
+    monkeypatch.setattr(module, "_CACHED_BLOCKS", 1)
     in_blocks = separator.open(recording, heard).read(0, recording.n_samples)
     assert np.abs(in_blocks - in_one_pass).max() < 1e-3  # masks are kept in half precision
 
 
 def test_templates_of_a_long_recording_come_from_stretches_all_over_it(net, monkeypatch):
-    monkeypatch.setattr(module, "_LEARNT_STRETCHES", 3)
-    monkeypatch.setattr(module, "_STRETCH_S", 1)
+    monkeypatch.setattr(module, "_N_TEMPLATE_REGIONS", 3)
+    monkeypatch.setattr(module, "_TEMPLATE_REGION_S", 1)
     read = []
 
     class Listening(Separator):
@@ -248,8 +248,8 @@ def test_the_view_of_time_is_what_it_says(net):
         difference = net(features, heard, templates) - net(changed, heard_otherwise, templates)
         difference = difference.abs().amax(dim=(0, 1, 3))
     touched = difference.nonzero()[:, 0]
-    assert 150 - touched.min() <= net.reach_frames
-    assert touched.max() - 150 <= net.reach_frames
+    assert 150 - touched.min() <= net.context_frames
+    assert touched.max() - 150 <= net.context_frames
 
 
 def test_weights_come_back(net, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from tests.transform.conftest import HeardEverything, rhythm_of
-from transform import kept_sound
+from transform import spool
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.events import DrumEvent
@@ -96,9 +96,9 @@ def test_a_long_take_is_rendered_once_if_it_can_be_kept(click_source, monkeypatc
         raise OSError(28, "No space left on device")
 
     path, redrummer = click_source()
-    monkeypatch.setattr(kept_sound, "_IN_MEMORY_BYTES", 100_000)
+    monkeypatch.setattr(spool, "_IN_MEMORY_BYTES", 100_000)
     if not has_room:
-        monkeypatch.setattr(kept_sound.KeptSound, "add", no_room)
+        monkeypatch.setattr(spool.SpoolFile, "add", no_room)
     take = redrummer.redrum(
         Recording.open(path), rhythm_of(*np.arange(0.1, 1.9, 0.13)), RenderSettings(length=20.0)
     )

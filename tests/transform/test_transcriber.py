@@ -152,8 +152,8 @@ def test_reach_says_how_far_the_network_sees(net):
         changed[:, :, 200] += 1
         difference = (net(features) - net(changed)).abs().amax(dim=(0, 1))
     seen = torch.nonzero(difference > 0)[:, 0]
-    assert seen.min() >= 200 - net.reach_frames
-    assert seen.max() <= 200 + net.reach_frames
+    assert seen.min() >= 200 - net.context_frames
+    assert seen.max() <= 200 + net.context_frames
 
 
 def made_activations(peaks, n_frames=100):
@@ -243,12 +243,12 @@ def test_loading_models_does_not_import_the_compiler():
     assert done.stdout.strip() == ""
 
 
-def test_in_stretches_as_in_one(net):
+def test_in_blocks_as_in_one(net):
     features = torch.rand(1, 3, 1000, 96)
     with torch.inference_mode():
-        in_stretches = net(features)
+        in_blocks = net(features)
     in_one = net(features).detach()  # as gradients are recorded
-    assert (in_stretches - in_one).abs().max() < 1e-4 * in_one.abs().max()
+    assert (in_blocks - in_one).abs().max() < 1e-4 * in_one.abs().max()
 
 
 def test_wrong_shapes_are_refused(net, tmp_path):

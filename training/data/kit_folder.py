@@ -296,7 +296,7 @@ def _without_silence(mono: np.ndarray) -> np.ndarray:
 def _mono(sound: Recording, notes: list[str]) -> np.ndarray:
     """Return a sound mixed to mono, shape (T,), with a note of how."""
     channels = "stereo" if sound.n_channels == 2 else f"{sound.n_channels} channels"
-    if sound.heard_channel is not None:
+    if sound.mono_channel is not None:
         notes.append(f"{channels} of opposite phase, the louder one is used")
     elif sound.n_channels > 1:
         notes.append(f"{channels}, mixed to mono")

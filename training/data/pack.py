@@ -28,7 +28,7 @@ from training.data.procedural import ARTICULATIONS
 from training.data.rhythms import Groove, event_columns
 from training.data.split import SPLITS, Split, split_of_kit, split_of_loop, split_of_rhythm
 from transform.errors import RedrumError, RhythmError
-from transform.files import appearing, check_output
+from transform.files import atomic_file, check_output
 
 PACK_FORMAT = "redrum-pack 1"
 PACK_FILES = ("kits.safetensors", "rhythms.safetensors", "loops.safetensors")
@@ -85,7 +85,7 @@ def write_pack(
     if not contents[0][0] or not contents[1][0]:
         raise PackError(f"{data} holds no usable kits or rhythms", hint=_LAYOUT_HINT)
     for name, (rows, tensors) in zip(PACK_FILES, contents, strict=True):
-        with appearing(out / name, overwrite=overwrite) as temporary:
+        with atomic_file(out / name, overwrite=overwrite) as temporary:
             header = {"format": PACK_FORMAT, "table": json.dumps(rows)}
             temporary.write_bytes(save(tensors, metadata=header))  # save_file's are the owner's alone to read
     return {Path(name).stem: len(rows) for name, (rows, _) in zip(PACK_FILES, contents, strict=True)}

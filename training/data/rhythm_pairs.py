@@ -45,7 +45,7 @@ from transform.rhythm_transformer import (
     Target,
     activations_of_events,
     rhythm_frames,
-    struck_softer,
+    scale_velocities,
 )
 from transform.transcriber import TranscriberNet
 from transform.velocity import LEVEL_EXPONENT
@@ -150,7 +150,7 @@ def truth_of(region: Region, hop: int) -> Truth:
     return Truth(proportion, finished <= _QUIET * finished.max().clamp_min(1e-12))
 
 
-def target_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there: Tensor | None) -> Tensor:
+def target_attention(latents: Tensor, source: Tensor, silence: Tensor, mask: Tensor | None) -> Tensor:
     """Return where the latents of pseudo-targets are best copied from, shape (B, F, S + 1); rows add up to one.
 
     The weight of a frame falls with the square of its latents' distance, as if each frame of the source were
@@ -160,14 +160,14 @@ def target_attention(latents: Tensor, source: Tensor, silence: Tensor, is_there:
         latents: of pseudo-targets, shape (B, D, F).
         source: latents (B, D, S).
         silence: latents (D,) of silence, the last column.
-        is_there: the frames (B, S) of banks that are no padding; None: all.
+        mask: the frames (B, S) of banks that are no padding; None: all.
     """
     keys = torch.cat((source.mT, silence.expand(len(source), 1, -1)), dim=1).float()  # (B, S + 1, D)
     # The norm of the target frame is the same for all keys.
     nearness = latents.mT.float() @ keys.mT - 0.5 * keys.square().sum(dim=-1)[:, None]
-    if is_there is not None:
-        mask = functional.pad(is_there, (0, 1), value=True)
-        nearness = nearness.masked_fill(~mask[:, None], -torch.inf)
+    if mask is not None:
+        padded = functional.pad(mask, (0, 1), value=True)
+        nearness = nearness.masked_fill(~padded[:, None], -torch.inf)
     return torch.softmax(nearness / _LIKENESS**2, dim=-1)
 
 
@@ -229,7 +229,7 @@ class PairMaker:
     @torch.no_grad()
     def target_attention(self, pairs: Pairs) -> Tensor:
         """Return the attention of decision 6 (B, F, S + 1), that on silent keys in the last."""
-        attention = target_attention(pairs.latents, pairs.source.mu, self.silence, pairs.source.is_there)
+        attention = target_attention(pairs.latents, pairs.source.mu, self.silence, pairs.source.mask)
         return folded(attention, pairs.is_silent)
 
     @torch.no_grad()
@@ -260,7 +260,7 @@ class PairMaker:
         source, source_truth = self._segments([scene[0] for scene in scenes], rng)
         if as_banks:
             source, source_truth = self._banks([scene[0] for scene in scenes], source, source_truth)
-        there = None if source.is_there is None else source.is_there.repeat_interleave(per_source, dim=0)
+        there = None if source.mask is None else source.mask.repeat_interleave(per_source, dim=0)
         mu, rhythm = (x.repeat_interleave(per_source, dim=0) for x in source[:2])
         source_truth = Truth(*(x.repeat_interleave(per_source, dim=0) for x in source_truth))
         audio = torch.stack([region.audio for region in answers]).to(self._device)
@@ -286,11 +286,11 @@ class PairMaker:
         latents, rhythm = [whole.mu], [whole.rhythm]
         for gain in GAINS[1:]:
             latents.append(self._encode(gain * audio).mu)
-            rhythm.append(struck_softer(self.config, whole.rhythm, gain ** (1 / LEVEL_EXPONENT)))
+            rhythm.append(scale_velocities(self.config, whole.rhythm, gain ** (1 / LEVEL_EXPONENT)))
         mu = torch.cat(latents, dim=-1)
-        is_there = torch.ones(len(mu), mu.shape[-1], dtype=torch.bool, device=self._device)
+        mask = torch.ones(len(mu), mu.shape[-1], dtype=torch.bool, device=self._device)
         whole_truth = Truth(*(torch.cat([x] * len(GAINS), dim=-1) for x in truth))
-        return Source(mu, torch.cat(rhythm, dim=-1), is_there), whole_truth
+        return Source(mu, torch.cat(rhythm, dim=-1), mask), whole_truth
 
     def _target(
         self,

@@ -65,20 +65,20 @@ def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float
     mu, rhythm, is_silent = (
         torch.cat(x) for x in zip(*((s.source.mu, s.source.rhythm, s.is_silent) for s in scenes), strict=True)
     )
-    is_there = recoverable = None
-    if sources[0].is_there is not None:
+    mask = recoverable = None
+    if sources[0].mask is not None:
         n_keys, device = mu.shape[-1], mu.device
         n_given = max(1, round(n_keys * rng.uniform(least_share, 1)))
         picks = [torch.from_numpy(rng.permutation(n_keys)[:n_given]).to(device) for _ in scenes]
         index = torch.cat([pick.expand(len(s.audio), -1) for pick, s in zip(picks, scenes, strict=True)])
         mu, rhythm = (x.gather(-1, index[:, None].expand(-1, x.shape[1], -1)) for x in (mu, rhythm))
         is_silent = torch.cat((is_silent.gather(-1, index), is_silent[:, -1:]), dim=-1)
-        is_there = torch.ones_like(index, dtype=torch.bool)
+        mask = torch.ones_like(index, dtype=torch.bool)
     else:
         recoverable = torch.cat([scene.recoverable for scene in scenes if scene.recoverable is not None])
     latents, audio = (torch.cat(x) for x in zip(*((s.latents, s.audio) for s in scenes), strict=True))
     return Pairs(
-        Source(mu, rhythm, is_there),
+        Source(mu, rhythm, mask),
         Target(*(torch.cat(parts) for parts in zip(*(s.target for s in scenes), strict=True))),
         latents,
         audio,

@@ -29,7 +29,7 @@ from transform.nmf import (
     active_components,
     explained,
     factorised,
-    learnt,
+    learn_templates,
     levels_of,
     normalised,
 )
@@ -114,7 +114,7 @@ class InformedNmf:
         """Return the stems of a recording, given its transcription's activations."""
         onsets = functional.pad(torch.from_numpy(activations.probability), (_MARGIN, _MARGIN))
         active = active_components(onsets, fps=SAMPLE_RATE / _HOP)
-        return _stems(recording, *learnt(_levels(recording), active, self._prior))
+        return _stems(recording, *learn_templates(_levels(recording), active, self._prior))
 
 
 class TemplateNmf:

@@ -58,7 +58,7 @@ class EvaluationNet(TranscriberNet):
         self.head = nn.Conv1d(2 * config.d_model, 3 * len(CLASSES) + 1, 1)
 
     @property
-    def reach_frames(self) -> int:
+    def context_frames(self) -> int:
         """How many frames to either side matter: all, but hardly any beyond 3 s."""
         return 300
 

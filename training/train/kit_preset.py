@@ -30,7 +30,7 @@ from training.train.kit import (
 from training.train.loop import export_model, read_checkpoint
 from transform.codec import Codec, GeneratorNet
 from transform.errors import CheckpointError, OutputError, SettingsError
-from transform.files import appearing_folder
+from transform.files import atomic_folder
 from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
 from transform.transcriber import Transcriber
@@ -102,7 +102,7 @@ def export_kit(
     generators[1].load_state_dict(state["best"])
     history = json.loads(state["kit"])["history"]
     scores, shown = _scores(folder, base, generators, settings, device)
-    with appearing_folder(target, overwrite=False) as temporary:
+    with atomic_folder(target, overwrite=False) as temporary:
         for model, entry in base.preset.models.items():
             if model != "codec-generator":
                 shutil.copyfile(base.preset.weights(model), temporary / entry.path.name)

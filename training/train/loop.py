@@ -31,7 +31,7 @@ from training.data.synthesis import Synthesiser, SynthesisSettings
 from training.train.reports import draw_curves
 from transform.confined import ConfinedFolder
 from transform.errors import CheckpointError, SettingsError
-from transform.files import appearing, open_plain
+from transform.files import atomic_file, open_plain
 from transform.weights import config_to_json
 
 _log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Run(ABC):
     def save(self, path: Path) -> None:
         """Write the checkpoint."""
         state = self.state()
-        with appearing(path, overwrite=True) as temporary:
+        with atomic_file(path, overwrite=True) as temporary:
             torch.save(state, temporary)
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -333,7 +333,7 @@ def write_weights(state: dict[str, Any], model: str, path: Path) -> None:
     """Write the averaged weights of a checkpoint in half precision, model and configuration in the header."""
     weights = {k: v.half() if v.dtype.is_floating_point else v for k, v in state["average"].items()}
     header = {"model": model, "config": state["config"], "step": str(state["step"])}
-    with appearing(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True) as temporary:
         temporary.write_bytes(save(weights, metadata=header))  # save_file's are the owner's alone to read
 
 

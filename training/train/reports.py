@@ -21,7 +21,7 @@ from training.score.codec import Original, round_trip
 from training.train.losses import divergence
 from transform.codec import Codec, Encoded
 from transform.confined import ConfinedFolder
-from transform.files import appearing
+from transform.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
 
 def write_sound(path: Path, audio: np.ndarray) -> None:
     """Write audio (T,) as a 16-bit WAV file, what is above full scale clipped."""
-    with appearing(path, overwrite=True) as temporary:
+    with atomic_file(path, overwrite=True) as temporary:
         soundfile.write(temporary, np.clip(audio, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
 
 

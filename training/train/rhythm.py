@@ -307,7 +307,7 @@ class RhythmRun(Run):
     def _decoded(self, latents: Tensor, first: int) -> Tensor:
         """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
         hop, n_judged = self.settings.model.hop, self.settings.judged_samples
-        context = self.net.generator.reach_frames
+        context = self.net.generator.context_frames
         begin, end = max(0, first - context), first + n_judged // hop + context
         sound: Tensor = self.net.generator(latents[..., begin:end], begin)
         return sound[:, (first - begin) * hop :][:, :n_judged]
@@ -349,14 +349,14 @@ class RhythmRun(Run):
     @torch.inference_mode()
     def _transformed(self, pairs: Pairs, first: int) -> Transformed:
         """Return what the averaged transformer makes of some pairs, from the pair `first` on."""
-        (mu, r_source, is_there), (r, a, has_a) = (
+        (mu, r_source, mask), (r, a, has_a) = (
             (None if field is None else field[first : first + _AT_ONCE] for field in fields)
             for fields in (pairs.source, pairs.target)
         )
         assert mu is not None
         assert r_source is not None
         assert r is not None
-        out: Transformed = self.average.transformer(Source(mu, r_source, is_there), Target(r, a, has_a))
+        out: Transformed = self.average.transformer(Source(mu, r_source, mask), Target(r, a, has_a))
         return out
 
     def restore(self, state: dict[str, Any], path: Path) -> None:

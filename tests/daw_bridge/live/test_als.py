@@ -70,7 +70,7 @@ def test_every_version_says_the_same(tmp_path, loop, major):
     assert (plain.position_s, plain.length_s, plain.start_offset_s) == pytest.approx((2.4, 1.2, 0.25))
     assert (looped.position_s, looped.length_s) == pytest.approx((4.8, 8 * 60 / 125))
     assert all(item.file == str(loop) and item.state == "ok" for item in (plain, looped))
-    told = [(piece.position_s, piece.file_s, piece.play_rate) for piece in looped.pieces]
+    told = [(region.position_s, region.file_s, region.play_rate) for region in looped.warp_regions]
     rate = 0.5 / 0.48  # a beat of the file is half a second, a beat of the set less
     np.testing.assert_allclose(told, [(0, 0.5, rate), (3 * 0.48, 0, rate), (7 * 0.48, 0, rate)], atol=1e-9)
     assert [(note.onset_beats, note.number) for note in played.notes] == [
@@ -280,7 +280,7 @@ def test_a_set_of_too_many_tracks_is_refused(tmp_path):
 def test_clips_that_change_more_often_than_anybody_hears_are_refused_together(tmp_path, loop, monkeypatch):
     monkeypatch.setattr("daw_bridge.session._MOST_ELEMENTS", 50)
     clips = [warped(loop, 4.0 * n, 4.0 * n + 4, 4.0, 2.0, warp_markers=MANY_MARKERS) for n in range(20)]
-    with pytest.raises(DawError, match="more than 50 notes and warped pieces"):
+    with pytest.raises(DawError, match="more than 50 notes and warped regions"):
         items_of(write_als(tmp_path / "song.als", [track("x", *clips)]))
 
 
@@ -295,7 +295,7 @@ def test_the_order_of_warp_markers_means_nothing(tmp_path, loop):
         for m in (MANY_MARKERS, MANY_MARKERS[::-1], MANY_MARKERS[3:] + MANY_MARKERS[:3])
     ]
     assert found[0] == found[1] == found[2]
-    assert [round(piece.file_s, 9) for piece in found[0][0].pieces] == [0.0, 0.6, 1.0, 1.6]
+    assert [round(region.file_s, 9) for region in found[0][0].warp_regions] == [0.0, 0.6, 1.0, 1.6]
 
 
 def test_fifty_thousand_warp_markers_take_no_minutes(tmp_path, loop):
@@ -304,7 +304,7 @@ def test_fifty_thousand_warp_markers_take_no_minutes(tmp_path, loop):
     markers = [(beat / 2 + 0.01 * (beat % 2), float(beat)) for beat in range(n)]
     clip = warped(loop, 0.0, float(n), float(n), n / 2, warp_markers=markers)
     (item,) = items_of(write_als(tmp_path / "song.als", [track("x", clip)]))
-    assert np.allclose([piece.file_s for piece in item.pieces], [second for second, _ in markers[:-1]])
+    assert np.allclose([region.file_s for region in item.warp_regions], [second for second, _ in markers[:-1]])
 
 
 def test_a_set_of_too_many_elements_is_refused(tmp_path, monkeypatch):
@@ -360,7 +360,7 @@ def test_markers_that_stand_still_or_go_back_are_left_out(tmp_path, loop):
     markers = [(0.0, 0.0), (1.0, 2.0), (0.5, 3.0), (1.0, 2.0), (2.0, 4.0)]
     clip = warped(loop, 0.0, 4.0, 4.0, 2.0, warp_markers=markers)
     (item,) = items_of(write_als(tmp_path / "song.als", [track("x", clip)]))
-    assert [(piece.file_s, piece.play_rate) for piece in item.pieces] == [(0.0, 1.0)]
+    assert [(region.file_s, region.play_rate) for region in item.warp_regions] == [(0.0, 1.0)]
 
 
 @pytest.mark.parametrize("markers", [[], [(0.5, 1.0)]])

@@ -168,7 +168,7 @@ def test_a_warped_clip_plays_its_file_where_its_markers_say(live, loop):
     (item,) = live(("drums", [clip], {})).session("clips").collect().items
     assert (item.position_s, item.length_s, item.keeps_pitch) == (1.0, 3.0, True)
     expected = [(0.0, 1.0, 1.0), (0.5, 1.5, 0.5), (1.5, 0.5, 1.0), (2.5, 1.5, 0.5)]  # the loop begins at beat 0
-    told = [(piece.position_s, piece.file_s, piece.play_rate) for piece in item.pieces]
+    told = [(region.position_s, region.file_s, region.play_rate) for region in item.warp_regions]
     np.testing.assert_allclose(told, expected)
 
 

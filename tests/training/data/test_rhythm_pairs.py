@@ -153,7 +153,7 @@ def test_a_batch_of_segments(maker, source):
     pairs = joined([segments.draw(source, rng) for _ in range(2)], rng, 0.5)
     assert pairs.source.mu.shape == pairs.latents.shape == (4, 6, 64)
     assert pairs.source.rhythm.shape == pairs.target.rhythm.shape == (4, 90, 64)
-    assert pairs.source.is_there is None
+    assert pairs.source.mask is None
     assert pairs.target.activations.shape == (4, 10, 64)
     wanted = maker.target_attention(pairs)
     assert wanted.shape == (4, 64, 65)
@@ -169,7 +169,7 @@ def test_a_scene_of_a_bank(maker, source):
     scene = maker.draw(source, np.random.default_rng(0))
     assert scene.source.mu.shape == (2, 6, 3 * 128)  # two segments at three gains
     assert scene.source.rhythm.shape == (2, 90, 3 * 128)
-    assert scene.source.is_there.all()
+    assert scene.source.mask.all()
     assert torch.equal(scene.source.mu[0], scene.source.mu[1])  # targets share the source
     assert scene.latents.shape == (2, 6, 64)
     assert maker.target_attention(scene).shape == (2, 64, 3 * 128 + 1)
@@ -187,7 +187,7 @@ def test_a_batch_has_other_frames_of_its_banks_each_time(maker, source):
     n_given = pairs.source.mu.shape[-1]
     assert 0.3 * 384 <= n_given <= 384
     assert pairs.is_silent.shape == (4, n_given + 1)
-    assert pairs.source.is_there.shape == (4, n_given)
+    assert pairs.source.mask.shape == (4, n_given)
     assert torch.equal(pairs.latents, torch.cat([scene.latents for scene in scenes]))
     assert torch.equal(pairs.source.mu[0], pairs.source.mu[1])
     for item, scene in ((0, scenes[0]), (2, scenes[1])):

@@ -4,8 +4,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from transform import kept_sound as module
-from transform.kept_sound import KeptSound
+from transform import spool as module
+from transform.spool import SpoolFile
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_what_is_kept_comes_back(folder, monkeypatch, in_memory):
     monkeypatch.setattr(module, "_IN_MEMORY_BYTES", in_memory)
     random = np.random.default_rng(0)
     blocks = [random.standard_normal((2, n)).astype(np.float32) for n in (300, 1, 500)]
-    kept, whole = KeptSound(2), np.concatenate(blocks, axis=1)
+    kept, whole = SpoolFile(2), np.concatenate(blocks, axis=1)
     for block in blocks:
         kept.add(block)
     assert kept.n_samples == 801
@@ -31,7 +31,7 @@ def test_what_is_kept_comes_back(folder, monkeypatch, in_memory):
 
 def test_nothing_is_left_behind(folder, monkeypatch):
     monkeypatch.setattr(module, "_IN_MEMORY_BYTES", 1000)
-    kept = KeptSound(1)
+    kept = SpoolFile(1)
     kept.add(np.zeros((1, 5000), dtype=np.float32))
     del kept
     gc.collect()
@@ -52,7 +52,7 @@ def test_where_there_is_no_room_nothing_is_kept(monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda max_size: Full())
-    kept = KeptSound(1)
+    kept = SpoolFile(1)
     with pytest.raises(OSError, match="No space left on device"):
         kept.add(np.zeros((1, 10), dtype=np.float32))
     assert closed

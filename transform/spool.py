@@ -1,4 +1,4 @@
-"""Sound that is read again: in memory while it is short, in a temporary file when it grows."""
+"""A spool file for sound that is read again: in memory while it is short, on the disk when it grows."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from transform.signal import Samples
 _IN_MEMORY_BYTES = 64 * 2**20
 
 
-class KeptSound:
-    """Blocks of samples, kept one after the other.
+class SpoolFile:
+    """Blocks of samples, stored one after the other.
 
     The temporary file has no name, or is one that the system deletes as soon as it is closed: nothing of it is
     left behind, even by a process that is killed.
     """
 
     def __init__(self, n_channels: int) -> None:
-        """Keep sound of so many channels; nothing at first."""
+        """Make an empty file for so many channels."""
         self._n_channels, self.n_samples = n_channels, 0
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (it is closed below)
         weakref.finalize(self, self._file.close)
 
     @classmethod
     def of(cls, blocks: Iterable[Samples], n_channels: int, name: str) -> Self:
-        """Return all blocks of a sound, kept.
+        """Return a file of all blocks of a sound.
 
         Raises:
             AudioError: there is no room for them.
         """
-        kept = cls(n_channels)
+        stored = cls(n_channels)
         try:
             for block in blocks:
-                kept.add(block)
+                stored.add(block)
         except OSError as err:
             raise AudioError(
                 f"{name} cannot be decoded in {tempfile.gettempdir()}: {err.strerror or err}",
                 hint="free some disk space there",
             ) from err
-        return kept
+        return stored
 
     def add(self, block: Samples) -> None:
-        """Keep a block, shape (C, T).
+        """Store a block, shape (C, T).
 
         Raises:
-            OSError: there is no room for it; nothing can be kept or read any more.
+            OSError: there is no room for it; nothing can be stored or read any more.
         """
         assert block.shape[0] == self._n_channels
         try:
@@ -63,7 +63,7 @@ class KeptSound:
         self.n_samples += block.shape[1]
 
     def read(self, start: int, stop: int) -> Samples:
-        """Return samples [start, stop) of what is kept, shape (C, stop - start)."""
+        """Return samples [start, stop) of what is stored, shape (C, stop - start)."""
         assert 0 <= start <= stop <= self.n_samples
         bytes_each = 4 * self._n_channels
         self._file.seek(start * bytes_each)
@@ -71,5 +71,5 @@ class KeptSound:
         return np.ascontiguousarray(found.reshape(-1, self._n_channels).T)
 
     def close(self) -> None:
-        """Forget what is kept; nothing can be read any more."""
+        """Delete what is stored; nothing can be read any more."""
         self._file.close()
