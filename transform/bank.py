@@ -72,13 +72,13 @@ class Bank:
             recording: the recording.
             events: its transcription.
             stems: its stems; None for plain slices.
-            per_set: how many hits of the same classes are retained at most.
+            per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
         cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
         cuts = [
             cut
-            for own in cutter.candidates().values()
+            for own in cutter.candidates()
             for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
         ]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
@@ -120,12 +120,12 @@ def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
 
 
 def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
-    """Return the cuts to retain: clean, typical of those of their classes, and of all levels."""
-    by_set: dict[frozenset[str], list[Cut]] = {}
+    """Return the cuts to retain: clean, typical of their kind, and of all levels."""
+    by_kind: dict[tuple[frozenset[str], frozenset[str]], list[Cut]] = {}
     for cut in cuts:
-        by_set.setdefault(cut.classes, []).append(cut)
+        by_kind.setdefault(cut.kind, []).append(cut)
     retained: list[Hit] = []
-    for members in by_set.values():
+    for members in by_kind.values():
         softest = max(cut.level for cut in members) * 10 ** (_SOFTEST_DB / 20)
         own = [cut for cut in members if cut.level >= softest]
         middle = np.median([cut.timbre for cut in own], axis=0)

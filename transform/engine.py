@@ -24,6 +24,7 @@ from transform.events import (
     TempoMap,
     align,
     estimate_tempo,
+    strokes_of,
 )
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
@@ -199,7 +200,8 @@ class Redrummer:
         target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
         detected, how = _detected_rhythm(target, settings.rhythm_bpm)
         played, notes = _played(source, detected, None, settings)
-        return played, replace(target, events=detected.events), [*notes, how] if how else notes
+        target = replace(target, events=strokes_of(detected.events, detected.length_s))
+        return played, target, [*notes, how] if how else notes
 
     def _take(
         self,
@@ -211,10 +213,8 @@ class Redrummer:
     ) -> Take:
         """Return the take in which the bank's hits, the latent engine or both play the rhythm."""
         source = order.source.recording
-        n_samples = max(1, round(played.length_s * source.sample_rate))
-        if settings.length == "source":
-            n_samples = source.n_samples
-        arrangement = self._arrangement(bank, order, settings, n_samples if settings.tail == "wrap" else None)
+        n_samples = _n_samples(source, played, settings)
+        arrangement = self._arrangement(bank, order, played, settings)
         if settings.tail == "ring":
             n_samples = max(n_samples, arrangement.n_samples)
         return Take(
@@ -229,19 +229,27 @@ class Redrummer:
         )
 
     def _arrangement(
-        self, bank: Bank | None, order: LatentOrder, settings: RenderSettings, period: int | None
+        self, bank: Bank | None, order: LatentOrder, played: Rhythm, settings: RenderSettings
     ) -> Signal:
-        """Return what plays; `period` as `Arrangement` has it."""
+        """Return what plays."""
+        period = _n_samples(order.source.recording, played, settings) if settings.tail == "wrap" else None
         if settings.engine != "latent":
             assert bank is not None
-            return _resequenced(bank, order.events, settings, period)
+            return _resequenced(bank, played.events, settings, period)
         generated = LatentArrangement(
             self.latent, order, variation=settings.variation, seed=settings.seed, period=period
         )
         if bank is None:
             return generated
-        replayed = _resequenced(bank, order.events, settings, period)
+        replayed = _resequenced(bank, played.events, settings, period)
         return AttackOverlay(generated, replayed, (event.onset_s for event in order.events), period=period)
+
+
+def _n_samples(source: Recording, played: Rhythm, settings: RenderSettings) -> int:
+    """Return the length of a take, before its last hits may ring on."""
+    if settings.length == "source":
+        return source.n_samples
+    return max(1, round(played.length_s * source.sample_rate))
 
 
 def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Collection[str]]:
@@ -276,7 +284,7 @@ def _order(
     return LatentOrder(
         source=source,
         is_partial=bool(settings.retained),
-        events=played.events,
+        events=strokes_of(played.events, played.length_s),
         length_s=played.length_s,
         target=target,
         stand_ins=chosen,
@@ -351,6 +359,7 @@ def _resequenced(
         # No hit in which a retained class sounds along: that class plays on anyway.
         gain_db={**settings.gain_db, **dict.fromkeys(settings.retained, -math.inf)},
         seed=settings.seed,
+        tunes_toms=settings.tune_toms,
     )
     return Arrangement(bank, placements, period=period)
 

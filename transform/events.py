@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -22,11 +22,13 @@ from transform.errors import RhythmError, SettingsError
 
 CLASSES = ("KD", "SD", "TT", "HH", "CY")
 CLASS_NAMES = {"KD": "kick drum", "SD": "snare drum", "TT": "tom", "HH": "hi-hat", "CY": "cymbal"}
+TOM_HEIGHTS = ("floor", "low", "low-mid", "mid", "high-mid", "high")
+# No name stands in two classes; of strokes that fall together, the first of these is what is heard.
 ARTICULATIONS = {
     "KD": ("",),
     "SD": ("", "sidestick", "clap", "rim", "brush"),
-    "TT": ("", "high", "mid", "low"),
-    "HH": ("", "closed", "open", "pedal"),
+    "TT": ("", *TOM_HEIGHTS),
+    "HH": ("", "open", "closed", "pedal"),
     "CY": ("", "crash", "ride", "bell", "china", "splash"),
 }
 # Which class plays for one that a kit lacks, nearest first (docs/method.md, decision 12).
@@ -54,17 +56,21 @@ TEMPO_WEIGHTS = {"KD": 1.0, "SD": 1.0, "TT": 0.5, "HH": 0.5, "CY": 0.5}  # kick 
 LAG_STEP_S = 0.001
 LAG_SPREAD_S = 0.012  # humans miss the beat by about this much
 
+MOST_FLAM_MS = 60.0
+GRACE_SHARE = 0.5  # of a flam's velocity, its first stroke's: about 10 dB softer
+
 AlignMode = Literal["auto", "seconds", "beats"]
 
 
 @dataclass(frozen=True, slots=True)
 class DrumEvent:
-    """One stroke of a drum."""
+    """One stroke of a drum, or a flam: a soft stroke at `onset_s`, and `flam_ms` later that of its velocity."""
 
     onset_s: float
     drum_class: str  # one of CLASSES
     velocity: float  # 0 < velocity <= 1
     articulation: str = ""  # one of ARTICULATIONS[drum_class]; "" where it is not known
+    flam_ms: float = 0.0  # between the strokes of a flam; 0: it is none
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.onset_s) and self.onset_s >= 0):
@@ -75,6 +81,16 @@ class DrumEvent:
             raise RhythmError(f"a velocity is {self.velocity}; it must lie above 0 and not above 1")
         if self.articulation not in ARTICULATIONS[self.drum_class]:
             raise RhythmError(f"{self.articulation!r} is no articulation of {self.drum_class}")
+        if not 0 <= self.flam_ms <= MOST_FLAM_MS:
+            raise RhythmError(f"a flam is {self.flam_ms} ms long; it may be up to {MOST_FLAM_MS:g} ms")
+
+    @property
+    def strokes(self) -> tuple[DrumEvent, ...]:
+        """The strokes as events that are no flams: itself, or the two of a flam."""
+        if not self.flam_ms:
+            return (self,)
+        grace = replace(self, velocity=GRACE_SHARE * self.velocity, flam_ms=0.0)
+        return grace, replace(self, onset_s=self.onset_s + self.flam_ms / 1000, flam_ms=0.0)
 
 
 @dataclass(frozen=True)
@@ -427,6 +443,12 @@ def _refine_tempo(bpm: float, onsets_s: NDArray[np.float64], weights: NDArray[np
     angle = 2j * np.pi * np.outer(near_bpm / 60, onsets_s)
     aligned = sum(np.abs(np.exp(level * angle) @ weights) for level in (1, 2, 4))
     return float(near_bpm[int(np.argmax(aligned))])
+
+
+def strokes_of(events: Iterable[DrumEvent], until_s: float = math.inf) -> tuple[DrumEvent, ...]:
+    """Return the strokes before `until_s`, in order: flams are two."""
+    strokes = (stroke for event in events for stroke in event.strokes)
+    return tuple(sorted((stroke for stroke in strokes if stroke.onset_s < until_s), key=_order))
 
 
 def nearest_class(drum_class: str, available: Collection[str]) -> str | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
-from transform.events import CLASSES, DrumEvent
+from transform.events import ARTICULATIONS, CLASSES, TOM_HEIGHTS, DrumEvent
 from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
 
@@ -54,13 +54,23 @@ class Hit:
     attack: int  # where it is from, in samples of its recording
     level: float  # root mean square of its beginning, all channels
     velocity: float  # as transcribed, of the dominant class
-    is_open: bool  # an open hi-hat sounds in it
+    articulations: frozenset[str]  # that sound in it, as far as they are known
     faults: float  # how far it is from a clean and typical one, 0 for none: only to rank by
+    flam_ms: float = 0.0  # between the two strokes of a flam; 0: it is none
 
     @property
     def dominant(self) -> str:
         """The class that gives the hit its level."""
         return dominant_class(self.classes)
+
+    @property
+    def kind(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What hits have in common that are of the same drums: their classes, and how high their toms are."""
+        return self.classes, self.articulations.intersection(TOM_HEIGHTS)
+
+    def articulation(self, drum_class: str) -> str:
+        """Return how a class is struck in it, "" where that is not known."""
+        return next((name for name in ARTICULATIONS[drum_class] if name and name in self.articulations), "")
 
 
 def dominant_class(classes: Iterable[str]) -> str:
@@ -93,13 +103,13 @@ class Cutter:
         self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
         self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=_CUT_BYTES)
 
-    def candidates(self) -> dict[frozenset[str], list[Cut]]:
-        """Return what could be cut, by its classes, what promises to be the cleanest first."""
-        found: dict[frozenset[str], list[Cut]] = {}
+    def candidates(self) -> list[list[Cut]]:
+        """Return what could be cut, those of a kind in one list, what promises to be the cleanest first."""
+        found: dict[tuple[frozenset[str], frozenset[str]], list[Cut]] = {}
         for i in range(len(self.groups)):
             for cut in self._cuts(i):
-                found.setdefault(cut.classes, []).append(cut)
-        return {classes: sorted(own, key=lambda cut: cut.faults) for classes, own in found.items()}
+                found.setdefault(cut.kind, []).append(cut)
+        return [sorted(own, key=lambda cut: cut.faults) for own in found.values()]
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds; None where nothing of it is left."""
@@ -111,7 +121,8 @@ class Cutter:
         return self._sounds.get(hit.key, lambda _: self._cleaned(hit))
 
     def _cleaned(self, cut: Cut) -> Samples:
-        sound = without_swells(self._cut_out(cut), self.sample_rate, self.lead)
+        begun = self.lead + round(cut.flam_ms / 1000 * self.sample_rate)  # a flam's second stroke is no swell
+        sound = without_swells(self._cut_out(cut), self.sample_rate, begun)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
         return sound
@@ -149,12 +160,14 @@ class Cutter:
                 continue
             first = next(e for c in DOMINANCE for e in group if e.drum_class == c and c in classes)
             low, high = _STRONG_BANDS[first.drum_class]
+            flam_ms = max(e.flam_ms for e in group if e.drum_class in classes)
             yield Cut(
                 classes=classes,
                 attack=attack,
                 level=level,
                 velocity=first.velocity,
-                is_open=any(e.articulation == "open" for e in group if e.drum_class in classes),
+                articulations=frozenset(e.articulation for e in group if e.drum_class in classes) - {""},
+                flam_ms=flam_ms if length_s > flam_ms / 1000 + _SHORTEST_S else 0.0,
                 faults=max(0.0, 1 - length_s / _FULL_S[first.drum_class]) + _ringing_fault(before, level),
                 group=i,
                 band_level=float(np.sqrt(energies[low:high].sum())),

@@ -11,9 +11,11 @@ from operator import attrgetter
 import numpy as np
 
 from transform.audio import Progress, Recording
-from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.events import CLASSES, MOST_FLAM_MS, DrumEvent, Rhythm, strokes_of
+from transform.flams import with_flams
 from transform.onsets import refine_onsets
 from transform.separator import OpensStems, StemReader
+from transform.toms import with_tom_heights
 from transform.transcriber import Activations, Transcriber
 from transform.velocity import with_measured_velocities
 
@@ -26,7 +28,7 @@ class Listening:
 
     recording: Recording
     activations: Activations  # of the whole recording
-    events: Sequence[DrumEvent]  # with measured velocities, sorted by onset
+    events: Sequence[DrumEvent]  # with measured velocities, toms by height and flams, sorted by onset
     separator: OpensStems | None = None
 
     @cached_property
@@ -59,12 +61,12 @@ class Listening:
         probability, *others = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n_missing)]) for x in windows)
         is_requested = np.isin(CLASSES, list(classes))[:, None] & (np.arange(begin, end) < 100 * stop_s)
         velocity = others[0].copy()
-        near_s = (begin - _NEAR_FRAMES) / 100, (end + _NEAR_FRAMES) / 100
+        near_s = (begin - _NEAR_FRAMES - MOST_FLAM_MS / 10) / 100, (end + _NEAR_FRAMES) / 100
         first, last = (bisect_left(self.events, s, key=attrgetter("onset_s")) for s in near_s)
-        for event in self.events[first:last]:
-            frame = round(100 * event.onset_s) - begin
+        for stroke in strokes_of(self.events[first:last]):
+            frame = round(100 * stroke.onset_s) - begin
             around = slice(max(0, frame - _NEAR_FRAMES), max(0, frame + _NEAR_FRAMES + 1))
-            velocity[CLASSES.index(event.drum_class), around] = event.velocity
+            velocity[CLASSES.index(stroke.drum_class), around] = stroke.velocity
         return Activations(np.where(is_requested, probability, np.float32(0)), velocity, *others[1:])
 
 
@@ -87,4 +89,5 @@ def listen(
     """
     activations = transcriber.activations(recording, progress=progress)
     events = with_measured_velocities(recording, transcriber.events(activations, sensitivity=sensitivity))
+    events = with_flams(recording, with_tom_heights(recording, events))
     return Listening(recording, activations, events, separator)

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ import mido
 import numpy as np
 
 from transform.errors import RhythmError, SettingsError
-from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.events import TOM_HEIGHTS, DrumEvent, Rhythm, TempoMap
 from transform.files import read_bytes
 
 logger = logging.getLogger(__name__)
@@ -63,9 +64,7 @@ _GM = {
     **_strokes("SD", (37,), "sidestick"),
     **_strokes("SD", (38, 40)),
     **_strokes("SD", (39,), "clap"),
-    **_strokes("TT", (41, 43), "low"),
-    **_strokes("TT", (45, 47), "mid"),
-    **_strokes("TT", (48, 50), "high"),
+    **{note: ("TT", height) for note, height in zip((41, 43, 45, 47, 48, 50), TOM_HEIGHTS, strict=True)},
     **_strokes("HH", (42,), "closed"),
     **_strokes("HH", (44,), "pedal"),
     **_strokes("HH", (46,), "open"),
@@ -81,7 +80,9 @@ DRUM_MAPS: Mapping[str, Mapping[int, Stroke]] = {
         **_GM,
         **_strokes("HH", (22,), "closed"),  # edge
         **_strokes("HH", (26,), "open"),  # edge
-        **_strokes("TT", (58,)),  # rim of the third tom
+        **_strokes("TT", (43, 58), "low"),  # three toms, each with its rim
+        **_strokes("TT", (45, 47), "mid"),
+        **_strokes("TT", (48, 50), "high"),
     },
     "ableton": {
         **_strokes("KD", (36,)),
@@ -90,22 +91,30 @@ DRUM_MAPS: Mapping[str, Mapping[int, Stroke]] = {
     },
     "ezdrummer": {
         **_strokes("KD", (35, 36)),
-        **_strokes("SD", (37, 38, 39, 40, 69, 71, 76)),
-        **_strokes("TT", (41, 43, 45, 47, 48, 72, 73, 74, 75, 77, 78, 79, 80, 81, 82)),
+        **_strokes("SD", (37,), "sidestick"),
+        **_strokes("SD", (38, 39, 40, 69, 71, 76)),
+        **{note: _GM[note] for note in (41, 43, 45, 47, 48)},
+        **_strokes("TT", (72, 73, 74, 75, 77, 78, 79, 80, 81, 82)),
         **_strokes("HH", (11, 22, 42, 61, 62, 63, 65), "closed"),
         **_strokes("HH", (12, 13, 14, 15, 16, 17, 24, 25, 26, 46, 60, 64), "open"),
         **_strokes("HH", (10, 21, 23, 44), "pedal"),
-        **_strokes("CY", (49, 51, 52, 53, 55, 57, 59, 116)),
+        **{note: _GM[note] for note in (49, 51, 53, 57, 59)},
+        **_strokes("CY", (52, 55, 116)),
         **_strokes("CY", (50, 54, 56, 58, 83)),  # struck and muted at once
     },
     "addictive": {
         **_strokes("KD", (36,)),
         **_strokes("SD", (26, 28, 29, 30, 31, 32, 33, 34, 35, 37, 38, 39, 40, 41, 42, 43, 44)),
-        **_strokes("TT", (65, 66, 67, 68, 69, 70, 71, 72)),
+        **_strokes("TT", (65, 66), "floor"),  # its fourth tom; of each, head and rim
+        **_strokes("TT", (67, 68), "low"),
+        **_strokes("TT", (69, 70), "mid"),
+        **_strokes("TT", (71, 72), "high"),
         **_strokes("HH", (49, 50, 51, 52, 53), "closed"),
         **_strokes("HH", (54, 55, 56, 57, 58), "open"),
         **_strokes("HH", (48, 59), "pedal"),
-        **_strokes("CY", (45, 46, 60, 61, 62, 77, 79, 81, 84, 85, 86, 89, 91, 93)),
+        **_strokes("CY", (60, 62, 84, 86), "ride"),
+        **_strokes("CY", (61, 85), "bell"),
+        **_strokes("CY", (45, 46, 77, 79, 81, 89, 91, 93)),
     },
 }
 # Notes that a map knows and that play none of the five classes: they do not speak against the map. General
@@ -119,7 +128,7 @@ _SILENT: Mapping[str, frozenset[int]] = {
 _AUTO_MAPS = ("gm", "roland-td", "ezdrummer", "addictive")
 # On channels not meant for drums a melody must not pass; Addictive's map covers almost every note.
 _AUTO_MAPS_ELSEWHERE = ("gm", "roland-td", "ezdrummer")
-_GM_NOTES: Mapping[Stroke, int] = {
+GM_NOTES: Mapping[Stroke, int] = {  # what is written, and the keys of kits
     ("KD", ""): 36,
     ("SD", ""): 38,
     ("SD", "sidestick"): 37,
@@ -127,8 +136,11 @@ _GM_NOTES: Mapping[Stroke, int] = {
     ("SD", "rim"): 40,
     ("SD", "brush"): 38,
     ("TT", ""): 45,
+    ("TT", "floor"): 41,
     ("TT", "low"): 43,
+    ("TT", "low-mid"): 45,
     ("TT", "mid"): 47,
+    ("TT", "high-mid"): 48,
     ("TT", "high"): 50,
     ("HH", ""): 42,
     ("HH", "closed"): 42,
@@ -245,8 +257,8 @@ def drums_of_notes(
 def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
     """Return a rhythm as a General MIDI file of type 1, drums on channel 10, with its velocities and tempi.
 
-    Onsets are right to half a tick, in seconds. A rhythm without a tempo is written at 120 BPM, with a text by
-    which `read_midi` knows that this is none of its own.
+    Onsets are right to half a tick, in seconds; a flam is two notes. A rhythm without a tempo is written at
+    120 BPM, with a text by which `read_midi` knows that this is none of its own.
 
     Args:
         rhythm: what to write.
@@ -276,10 +288,10 @@ def write_midi(rhythm: Rhythm, *, ticks_per_beat: int | None = None) -> bytes:
         conductor.append((0, signature))
     drums = [(0, mido.MetaMessage("track_name", name=_latin(rhythm.name)))]
     by_note: dict[int, dict[int, int]] = {}
-    for event in rhythm.events:
-        tick = min(round(written.beats_at(event.onset_s) * ticks_per_beat), end - 1)
-        number = _GM_NOTES[event.drum_class, event.articulation]
-        velocity = max(1, round(event.velocity * 127))
+    for stroke in chain.from_iterable(event.strokes for event in rhythm.events):
+        tick = min(round(written.beats_at(stroke.onset_s) * ticks_per_beat), end - 1)
+        number = GM_NOTES[stroke.drum_class, stroke.articulation]
+        velocity = max(1, round(stroke.velocity * 127))
         strokes = by_note.setdefault(number, {})
         strokes[tick] = max(velocity, strokes.get(tick, 0))
     for number, strokes in by_note.items():

@@ -21,19 +21,18 @@ from transform.audio import AudioFormat, Recording, resolve_output, write_audio,
 from transform.bank import Bank
 from transform.confined import ConfinedFolder
 from transform.errors import AudioError, CheckpointError, OutputError
-from transform.events import CLASS_NAMES, CLASSES
+from transform.events import ARTICULATIONS, CLASS_NAMES, CLASSES
 from transform.files import atomic_folder, check_output_folder, read_bytes, sha256_of
 from transform.hits import LEAD_S, Hit
+from transform.midi import GM_NOTES
 from transform.signal import BlockCache, Samples
 from transform.velocity import LEVEL_EXPONENT
 
 SCHEMA = 1  # of kit.json; a newer one is refused
 MANIFEST = "kit.json"
-# General MIDI; a hi-hat that is open has a key of its own.
-KEYS = {"KD": 36, "SD": 38, "TT": 45, "HH": 42, "CY": 49}
-OPEN_HAT_KEY = 46
 
-_FILE = re.compile(r"(KD|SD|TT|HH|CY)(_open)?_\d{1,6}\.wav")  # of a one-shot
+_USUAL = {"HH": "closed", "CY": "crash"}  # articulations that go without saying
+_FILE = re.compile(r"(KD|SD|TT|HH|CY)(_[a-z-]{1,12})?_\d{1,6}\.wav")  # of a one-shot
 _SAME_LAYER = 0.9  # velocities closer than this ratio, 1.5 dB of level, are strokes of one strength
 _MOST_BYTES = 16 * 2**20  # of kit.json: a hundred thousand one-shots
 _CACHED_BYTES = 64 * 2**20  # of the sounds of a kit
@@ -51,7 +50,7 @@ class OneShot:
     peak_db: float
     length_s: float
     velocity: float  # as transcribed
-    is_open: bool
+    articulation: str  # "" where it is not known
     source_s: float  # where its attack lies in the recording that it is from
     faults: float  # see `Hit`
     sha256: str = ""  # of the file's bytes; kits of 0.1.0 do not state it
@@ -59,12 +58,18 @@ class OneShot:
     @property
     def key(self) -> int:
         """The MIDI note that plays it."""
-        return OPEN_HAT_KEY if self.is_open else KEYS[self.drum_class]
+        return GM_NOTES[self.drum_class, self.articulation]
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return kind_in_words(self.drum_class, self.articulation)
 
     def to_json(self) -> dict[str, object]:
         """Return it as `kit.json` and the command line have it."""
         entry = asdict(self)
-        return {"file": entry.pop("file"), "class": entry.pop("drum_class"), **entry}
+        is_open = self.articulation == "open"  # all that kits of 0.1.0 say
+        return {"file": entry.pop("file"), "class": entry.pop("drum_class"), **entry, "is_open": is_open}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +152,7 @@ def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite
                     peak_db=round(_decibels(peaks[file] * gain), 4),
                     length_s=round(sound.shape[1] / bank.sample_rate, 6),
                     velocity=round(hit.velocity, 6),
-                    is_open=hit.is_open,
+                    articulation=hit.articulation(hit.dominant),
                     source_s=round(hit.attack / bank.sample_rate, 7),
                     faults=round(hit.faults, 6),
                     sha256=sha256_of(temporary / file),
@@ -194,7 +199,7 @@ def load_kit(folder: Path) -> Bank:
             attack=round(one_shot.source_s * kit.sample_rate),
             level=10 ** (one_shot.level_db / 20),
             velocity=one_shot.velocity,
-            is_open=one_shot.is_open,
+            articulations=frozenset({one_shot.articulation}) - {""},
             faults=one_shot.faults,
         )
         path_of[hit] = path
@@ -218,14 +223,21 @@ def _named_hits(bank: Bank) -> Iterator[tuple[str, Hit]]:
     """Yield the hits of single classes by class and rising level, each with the name of its file."""
     for drum_class in CLASSES:
         hits = bank.sets.get(frozenset({drum_class}), ())
-        kinds = {
-            drum_class: [hit for hit in hits if not hit.is_open],
-            f"{drum_class}_open": [hit for hit in hits if hit.is_open],
-        }
+        kinds: dict[str, list[Hit]] = {drum_class: []}
+        for hit in sorted(hits, key=lambda hit: hit.level):
+            name = hit.articulation(drum_class)
+            is_usual = name in ("", _USUAL.get(drum_class))
+            kinds.setdefault(drum_class if is_usual else f"{drum_class}_{name}", []).append(hit)
         for kind, own in kinds.items():
             n_digits = len(str(len(own)))  # so that an alphabetical list is in order
-            for i, hit in enumerate(sorted(own, key=lambda hit: hit.level), start=1):
+            for i, hit in enumerate(own, start=1):
                 yield f"{kind}_{i:0{n_digits}}.wav", hit
+
+
+def kind_in_words(drum_class: str, articulation: str) -> str:
+    """Return what a one-shot is, such as "hi-hat, open"."""
+    is_usual = articulation in ("", _USUAL.get(drum_class))
+    return CLASS_NAMES[drum_class] if is_usual else f"{CLASS_NAMES[drum_class]}, {articulation}"
 
 
 def _sfz_lines(kit: Kit) -> Iterator[str]:
@@ -243,11 +255,10 @@ def _sfz_lines(kit: Kit) -> Iterator[str]:
         by_key.setdefault(one_shot.key, []).append(one_shot)
     for key, own in by_key.items():
         drum_class = own[0].drum_class
-        kind = CLASS_NAMES[drum_class] + (", open" if key == OPEN_HAT_KEY else "")
         # A hi-hat has one pair of plates: any stroke ends the ring of the one before.
         choke = " group=1 off_by=1" if drum_class == "HH" else ""
         yield ""
-        yield f"// {kind}"
+        yield f"// {own[0].kind}"
         yield f"<group> key={key}{choke}"
         offset = round(LEAD_S * kit.sample_rate)
         for lowest, highest, layer in _layers(own):
@@ -324,13 +335,15 @@ def _from_json(entry: Mapping[str, Any]) -> OneShot:
         peak_db=float(entry["peak_db"]),
         length_s=float(entry["length_s"]),
         velocity=float(entry["velocity"]),
-        is_open=bool(entry["is_open"]),
+        articulation=_articulation_of(entry),
         source_s=float(entry["source_s"]),
         faults=float(entry["faults"]),
         sha256=str(entry.get("sha256", "")),
     )
     if one_shot.drum_class not in CLASSES:
         raise ValueError(f"{one_shot.drum_class!r} is no drum class")
+    if one_shot.articulation not in ARTICULATIONS[one_shot.drum_class]:
+        raise ValueError(f"{one_shot.articulation!r} is no articulation of {one_shot.drum_class}")
     limits = {"level_db": 200.0, "peak_db": 200.0, "length_s": 86_400.0, "source_s": 1e7, "faults": 1e6}
     _check_limits(one_shot, limits)
     if not 0 <= one_shot.velocity <= 1:
@@ -338,6 +351,13 @@ def _from_json(entry: Mapping[str, Any]) -> OneShot:
     if Path(one_shot.file).name != one_shot.file:
         raise ValueError(f"{one_shot.file!r} lies outside the kit")
     return one_shot
+
+
+def _articulation_of(entry: Mapping[str, Any]) -> str:
+    """Return the articulation of an entry; kits of 0.1.0 only say whether a hi-hat is open."""
+    if "articulation" in entry:
+        return str(entry["articulation"])
+    return "" if entry["class"] != "HH" else "open" if entry["is_open"] else "closed"
 
 
 def _check_limits(described: Kit | OneShot, limits: Mapping[str, float]) -> None:

@@ -6,7 +6,8 @@ class has its lane, its colour and its own mark, so that a picture in grey is as
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from transform.audio import SAMPLE_RATE, Recording
-from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm, strokes_of
 from transform.files import atomic_file
 from transform.separator import StemReader
 from transform.signal import overlapping_blocks
@@ -29,6 +31,14 @@ LIMIT_S = 30.0  # of a longer recording only the beginning is drawn
 # Okabe and Ito's colours: distinct to the colour-blind, and of different lightness.
 _COLOURS = {"KD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 _MARKS = {"KD": "o", "SD": "s", "TT": "D", "HH": "^", "CY": "p"}
+_SHAPES = {"pedal": "v", "sidestick": "X", "ride": "*", "bell": "P"}  # open hi-hats are hollow
+_ARTICULATION_NAMES = {  # of the marks that are not their class's
+    "open": "open hi-hat",
+    "pedal": "foot hi-hat",
+    "sidestick": "side stick",
+    "ride": "ride",
+    "bell": "ride bell",
+}
 _LANES = CLASSES[::-1]  # from the top: the kick is the lowest
 _INK, _FAINT = "#222222", "#CCCCCC"
 _WIDTH_IN, _DPI = 12.0, 120
@@ -191,26 +201,56 @@ def _draw_activations(axes: Axes, probability: npt.NDArray[np.float32]) -> None:
 
 
 def _draw_lanes(axes: Axes, events: Iterable[DrumEvent]) -> None:
-    """Draw each hit as a stem with its class's mark, as high as it is loud; open hi-hats are hollow."""
-    shown = [event for event in events if event.onset_s <= LIMIT_S]
+    """Draw each stroke as a stem as high as it is loud, with the mark of its class or of how it was struck."""
+    shown = [event for event in strokes_of(events) if event.onset_s <= LIMIT_S]
     for lane, drum_class in enumerate(reversed(_LANES)):
         colour = _COLOURS[drum_class]
         own = [event for event in shown if event.drum_class == drum_class]
         onsets_s = [event.onset_s for event in own]
         tops = [lane + 0.8 * event.velocity for event in own]
         axes.vlines(onsets_s, lane, tops, colors=colour, linewidth=1.2)
-        fills = ["white" if event.articulation == "open" else colour for event in own]
-        axes.scatter(
-            onsets_s,
-            tops,
-            s=22,
-            marker=_MARKS[drum_class],
-            c=fills,
-            edgecolors=colour,
-            linewidths=1.2,
-            zorder=3,
-        )
+        for marker, is_hollow in sorted({_mark(event) for event in own}):
+            are_such = [_mark(event) == (marker, is_hollow) for event in own]
+            axes.scatter(
+                list(compress(onsets_s, are_such)),
+                list(compress(tops, are_such)),
+                s=22,
+                marker=marker,
+                c="white" if is_hollow else colour,
+                edgecolors=colour,
+                linewidths=1.2,
+                zorder=3,
+            )
     _name_lanes(axes)
+    _name_marks(axes, {(event.drum_class, event.articulation) for event in shown})
+
+
+def _mark(event: DrumEvent) -> tuple[str, bool]:
+    """Return the shape of a stroke's mark, and whether it is hollow."""
+    return _SHAPES.get(event.articulation, _MARKS[event.drum_class]), event.articulation == "open"
+
+
+def _name_marks(axes: Axes, struck: Collection[tuple[str, str]]) -> None:
+    """Say above the lanes what those marks mean that are not their class's."""
+    handles = []
+    for drum_class, articulation in sorted(struck):
+        if articulation not in _ARTICULATION_NAMES:
+            continue
+        marker, is_hollow = _mark(DrumEvent(0.0, drum_class, 1.0, articulation))
+        line = Line2D([], [], color=_COLOURS[drum_class], marker=marker, markersize=5, linestyle="none")
+        line.set_markerfacecolor("white" if is_hollow else _COLOURS[drum_class])
+        line.set_label(_ARTICULATION_NAMES[articulation])
+        handles.append(line)
+    if handles:
+        axes.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.97),
+            ncols=len(handles),
+            fontsize=8,
+            frameon=False,
+            handletextpad=0.1,
+        )
 
 
 def _name_lanes(axes: Axes) -> None:

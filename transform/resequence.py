@@ -16,10 +16,11 @@ from itertools import combinations
 import numpy as np
 
 from transform.bank import Bank
-from transform.events import CLASS_NAMES, CLASSES, DrumEvent, nearest_class
+from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
-from transform.signal import Samples
+from transform.signal import BlockCache, Samples
+from transform.toms import by_rank, tuned, tunings
 from transform.velocity import LEVEL_EXPONENT
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
@@ -30,6 +31,19 @@ _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
 _DOUBLE_COST = 1.5  # of a class that two hits hold
 _UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
 _CHOKE_S = 0.012
+_TUNED_BYTES = 16 * 2**20
+# Where the articulations of a class stand: the further apart two are, the less the one passes for the other.
+# A snare stroke of no name is a full one; else what is not known may be any.
+_PLACES: Mapping[str, Mapping[str, float]] = {
+    "SD": {"sidestick": 0.0, "": 1.5, "rim": 1.7, "brush": 1.9, "clap": 2.1},
+    "TT": {height: 3.0 * i for i, height in enumerate(TOM_HEIGHTS)},
+    "HH": {"pedal": -0.3, "closed": 0.0, "open": 1.5},
+    "CY": {"bell": -0.3, "ride": 0.0, "crash": 1.5, "splash": 1.8, "china": 1.9},
+}
+_ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is asked for
+_WRONG_TOM_COST = 2.0  # of a hit that holds another tom with other drums, or one that shall be tuned
+_NO_FLAM_COST = 3.0  # of a stroke where a flam is asked for
+_FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no other way
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Placement:
     gain: float
     stop: int | None = None
     fade_s: float = _CHOKE_S
+    semitones: float = 0.0  # by which it is tuned
 
 
 def stand_ins(available: Collection[str], events: Iterable[DrumEvent]) -> dict[str, str]:
@@ -66,6 +81,7 @@ def arrange(
     velocity: str = "rhythm",
     gain_db: Mapping[str, float] | None = None,
     seed: int = 0,
+    tunes_toms: bool = False,
 ) -> list[Placement]:
     """Return where each hit plays, sorted by attack.
 
@@ -76,12 +92,14 @@ def arrange(
             hits keep their own level.
         gain_db: an extra gain by class.
         seed: of the round robin among hits that would do equally well.
+        tunes_toms: a single tom is tuned to play the rhythm's several.
     """
     chosen = stand_ins(bank.classes, events)
     scale = velocity_scale(events, [hit.velocity for hits in bank.sets.values() for hit in hits])
     arranger = _Arranger(bank, gain_db or {}, np.random.default_rng(seed))
+    arranger.take_toms(events, tunes=tunes_toms)
     placements = []
-    for group in groups(events, PLAYED_TOGETHER_S):
+    for group in groups(_struck(bank, events, chosen), PLAYED_TOGETHER_S):
         parts: dict[str, DrumEvent] = {}
         for event in group:
             used = chosen.get(event.drum_class)
@@ -89,16 +107,30 @@ def arrange(
                 parts[used] = event
         if not parts:
             continue
-        for classes in arranger.cover(frozenset(parts)):
+        asked = {used: arranger.asked(used, event) for used, event in parts.items()}
+        for classes in arranger.cover(frozenset(parts), asked.get("TT", "")):
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
             target = event.velocity * scale if velocity == "rhythm" else None
-            is_open = parts["HH"].articulation == "open" if "HH" in parts else None
-            hit, gain = arranger.choose(classes, target, is_open)
+            hit, gain = arranger.choose(
+                classes, target, asked, is_flam=any(parts[c].flam_ms > 0 for c in classes & parts.keys())
+            )
             gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
             attack = round(event.onset_s * bank.sample_rate)
-            placements.append(Placement(attack, hit, gain))
+            semitones = arranger.tunings.get(event.articulation, 0.0) if classes == {"TT"} else 0.0
+            placements.append(Placement(attack, hit, gain, semitones=semitones))
     return _choked(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
+
+
+def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) -> list[DrumEvent]:
+    """Return the events, flams as two strokes where the bank has none of their class."""
+    flams = {
+        hit.dominant for hits in bank.sets.values() for hit in hits if hit.flam_ms and len(hit.classes) == 1
+    }
+    struck: list[DrumEvent] = []
+    for event in events:
+        struck += [event] if chosen.get(event.drum_class) in flams else event.strokes
+    return struck
 
 
 class _Arranger:
@@ -107,40 +139,80 @@ class _Arranger:
     def __init__(self, bank: Bank, gain_db: Mapping[str, float], rng: np.random.Generator) -> None:
         self._bank = bank
         self._gain_db = gain_db
-        self._covers: dict[frozenset[str], tuple[frozenset[str], ...]] = {}
+        self._covers: dict[tuple[frozenset[str], str], tuple[frozenset[str], ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
         self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
         self._faults = {classes: bank.faults(classes) for classes in bank.sets}
+        self._toms: Mapping[str, str] = {}  # of the source, by what the rhythm asks for
+        self.tunings: Mapping[str, float] = {}  # in semitones, by what the rhythm asks for
 
-    def cover(self, target: frozenset[str]) -> tuple[frozenset[str], ...]:
-        """Return the sets of classes, each a kind of hit in the bank, that play the target classes best."""
-        if target not in self._covers:
+    def take_toms(self, events: Iterable[DrumEvent], *, tunes: bool) -> None:
+        """Decide which of the source's toms, or which tuning of its only one, plays each tom of a rhythm."""
+        theirs = {event.articulation for event in events if event.drum_class == "TT"}
+        ours = {hit.articulation("TT") for hits in self._bank.sets.values() for hit in hits} - {""}
+        self._toms = by_rank(theirs, ours) if len(ours) > 1 else {}
+        self.tunings = tunings(theirs) if tunes and len(ours) <= 1 else {}
+
+    def asked(self, drum_class: str, event: DrumEvent) -> str:
+        """Return the articulation in which a class plays an event, "" where any will do."""
+        if event.drum_class != drum_class:
+            return "closed" if drum_class == "HH" else ""  # a hat that stands in for another drum
+        return self._toms.get(event.articulation, "") if drum_class == "TT" else event.articulation
+
+    def cover(self, target: frozenset[str], tom: str = "") -> tuple[frozenset[str], ...]:
+        """Return the sets of classes, each a kind of hit in the bank, that play the target classes best.
+
+        Args:
+            target: classes.
+            tom: the articulation in which the bank's tom is requested, if it is.
+        """
+        if (target, tom) not in self._covers:
             useful = [classes for classes in self._bank.sets if classes & target]
             options = [option for n in range(1, min(3, len(target)) + 1) for option in combinations(useful, n)]
             options.append(tuple(classes for classes in useful if len(classes) == 1))
-            self._covers[target] = min(options, key=lambda option: self._cost(option, target))
-        return self._covers[target]
+            self._covers[target, tom] = min(options, key=lambda option: self._cost(option, target, tom))
+        return self._covers[target, tom]
 
-    def _cost(self, option: tuple[frozenset[str], ...], target: frozenset[str]) -> float:
+    def _cost(self, option: tuple[frozenset[str], ...], target: frozenset[str], tom: str) -> float:
         sounding = [c for classes in option for c in classes]
         cost = 10.0 * len(target - set(sounding))
         cost += sum(_EXTRA_COST[c] for c in set(sounding) - target)
         cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
         uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]
         cost += _UNEVEN_COST * len(uneven)
+        cost += _WRONG_TOM_COST * sum(self._lacks_tom(classes, tom) for classes in option)
         return cost + sum(self._faults[classes] for classes in option)
 
-    def choose(self, classes: frozenset[str], target: float | None, is_open: bool | None) -> tuple[Hit, float]:
-        """Return a hit of the set and its gain; `target` is the velocity to match, None for its own level."""
+    def _lacks_tom(self, classes: frozenset[str], tom: str) -> bool:
+        """Tell whether a tom sounds in all hits of a set, but not the one that is requested."""
+        if "TT" not in classes:
+            return False
+        if self.tunings:
+            return len(classes) > 1
+        return bool(tom) and all(hit.articulation("TT") not in (tom, "") for hit in self._bank.sets[classes])
+
+    def choose(
+        self, classes: frozenset[str], target: float | None, asked: Mapping[str, str], *, is_flam: bool = False
+    ) -> tuple[Hit, float]:
+        """Return a hit of a set and its gain.
+
+        Args:
+            classes: the set.
+            target: the velocity to match, None for the hit's own level.
+            asked: the articulation in which each class is requested.
+            is_flam: whether a flam is requested.
+        """
         full_level = self._bank.full_level[dominant_class(classes)]
 
         def unlikeness(hit: Hit) -> float:
             distance = 0.0
             if target is not None:
                 distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
-            if is_open is not None and "HH" in hit.classes:
-                distance += 1.5 * (hit.is_open != is_open)
+            for drum_class in (c for c in asked if c in hit.classes):
+                distance += _articulation_cost(drum_class, asked[drum_class], hit.articulation(drum_class))
+            if (hit.flam_ms > 0) != is_flam:
+                distance += _NO_FLAM_COST if is_flam else _FLAM_COST
             # Round robin: a hit that was just played comes again after the others like it.
             since = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
@@ -152,6 +224,14 @@ class _Arranger:
             return hit, 1.0
         gain_db = 20 * math.log10(full_level * target**LEVEL_EXPONENT / hit.level)
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
+
+
+def _articulation_cost(drum_class: str, asked: str, heard: str) -> float:
+    """Return what it costs that a class is heard in another articulation than is asked for."""
+    places = _PLACES.get(drum_class, {})
+    if asked in places and heard in places:
+        return abs(places[asked] - places[heard])
+    return _ANY_TOM_COST if drum_class == "TT" and asked else 0.0
 
 
 def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> float:
@@ -166,8 +246,8 @@ def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> 
 def _choked(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:
     """Return the placements, hits stopped where a later stroke of their drum chokes them.
 
-    A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when struck again. In a
-    loop of `period` samples that may be in its next turn.
+    A closed hat chokes an open one, as a pedal does; kick, snare, tom and hat end when struck again, each tom
+    by itself. In a loop of `period` samples that may be in its next turn.
     """
     out = []
     next_turn = [replace(p, attack=p.attack + period) for p in placements] if period else []
@@ -182,12 +262,18 @@ def _choked(placements: list[Placement], sample_rate: int, period: int | None = 
                 break
             if later.attack <= placement.attack:
                 continue
-            if "CY" not in hit.classes and hit.classes <= later.hit.classes:
+            if "CY" not in hit.classes and hit.classes <= later.hit.classes and _is_same_tom(placement, later):
                 stop = later.attack
                 fade_s = _CHOKE_S if hit.classes == {"HH"} else 0.04
                 break
-        out.append(Placement(placement.attack, hit, placement.gain, stop, fade_s))
+        out.append(replace(placement, stop=stop, fade_s=fade_s))
     return out
+
+
+def _is_same_tom(placement: Placement, later: Placement) -> bool:
+    """Tell whether a later stroke may be of the tom that an earlier one is of; true where there is no tom."""
+    heights = [p.hit.articulation("TT") for p in (placement, later)]
+    return placement.semitones == later.semitones and ("" in heights or heights[0] == heights[1])
 
 
 class Arrangement:
@@ -208,6 +294,7 @@ class Arrangement:
             self._placements = _choked(self._placements, bank.sample_rate, period)
         self._attacks = [p.attack for p in self._placements]
         self._lead = round(LEAD_S * bank.sample_rate)
+        self._tuned: BlockCache[tuple[Hit, float], Samples] = BlockCache(n_bytes=_TUNED_BYTES)
         self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
 
     @property
@@ -239,7 +326,7 @@ class Arrangement:
 
     def _length(self, placement: Placement) -> int:
         """Return how many samples of a hit are played."""
-        length: int = self._bank.sound(placement.hit).shape[1]
+        length: int = self._whole(placement).shape[1]
         return min(length, sum(self._choke(placement))) if placement.stop is not None else length
 
     def _choke(self, placement: Placement) -> tuple[int, int]:
@@ -248,9 +335,16 @@ class Arrangement:
         fade = round(placement.fade_s * self._bank.sample_rate)
         return placement.stop - placement.attack + self._lead, fade
 
+    def _whole(self, placement: Placement) -> Samples:
+        """Return a hit as it would be heard to its end."""
+        hit, semitones = placement.hit, placement.semitones
+        if not semitones:
+            return self._bank.sound(hit)
+        return self._tuned.get((hit, semitones), lambda _: tuned(self._bank.sound(hit), semitones, self._lead))
+
     def _sound(self, placement: Placement, first: int, last: int) -> Samples:
-        """Return samples [first, last) of a hit as it is played."""
-        sound = self._bank.sound(placement.hit)[:, first:last].copy()
+        """Return samples [first, last) of a hit as it is heard."""
+        sound = self._whole(placement)[:, first:last].copy()
         if placement.stop is not None:
             length, fade = self._choke(placement)
             faded = sound[:, max(0, length - first) :]

@@ -78,6 +78,12 @@ def _or_number(*words: str) -> Callable[[str, str], str | float]:
     return read
 
 
+def _is_on(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise SettingsError(f"{name} is {text!r}; it must be on or off", hint="see redrum render --help")
+    return text == "on"
+
+
 def _classes(name: str, text: str) -> tuple[str, ...]:
     return tuple(drum_class.strip().upper() for drum_class in text.split(","))
 
@@ -168,6 +174,15 @@ class RenderSettings:
             read=_by_class("-1..1", "SD=-0.5"),
         ),
     )
+    tune_toms: bool = field(
+        default=False,
+        metadata=option(
+            "on|off",
+            "Tune a source's only tom by up to 3 semitones to play a rhythm's several.",
+            "off",
+            read=_is_on,
+        ),
+    )
     mix: float = field(
         default=1.0,
         metadata=option("0..1", "1: the result alone, 0: the source alone.", "1", kind=float),
@@ -236,6 +251,8 @@ class RenderSettings:
             raise SettingsError(f"the variation is {self.variation}", hint="give 0 (none) to 10")
         if self.attack not in ("original", "none"):
             raise SettingsError(f"attack is {self.attack!r}", hint="give original or none")
+        if not isinstance(self.tune_toms, bool):
+            raise SettingsError(f"tune_toms is {self.tune_toms!r}", hint="give true or false")
         self._check_engine()
 
     def _check_classes(self) -> None:
@@ -267,6 +284,10 @@ class RenderSettings:
             raise SettingsError(
                 f"the {self.engine} engine plays nothing but the source's own attacks",
                 hint="leave --attack out, or take the latent engine",
+            )
+        if self.tune_toms and self.engine == "latent":
+            raise SettingsError(
+                "the latent engine tunes no toms", hint="leave --tune-toms out, or take --engine resequence"
             )
 
     @property

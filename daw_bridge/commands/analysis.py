@@ -98,6 +98,7 @@ def transcribe(
                     "class": event.drum_class,
                     "velocity": round(event.velocity, 4),
                     "articulation": event.articulation,
+                    "flam_ms": round(event.flam_ms, 1),
                 }
                 for event in rhythm.events
             ],
@@ -376,14 +377,14 @@ def _print_separation(report: Report, console: Console) -> None:
 
 
 def _print_kit(report: Report, console: Console) -> None:
-    from transform.events import CLASS_NAMES
+    from transform.one_shots import kind_in_words
 
     one_shots = report["one_shots"]
     n = f"{len(one_shots)} one-shot{'s' * (len(one_shots) != 1)}"
     typer.echo(f"{report['output']}: {n}, {form_of(report)}, and {Path(report['sfz']).name}\n")
     rows = [("FILE", "CLASS", "LEVEL", "LENGTH", "AT")]
     for one in one_shots:
-        kind = CLASS_NAMES[one["class"]] + ", open" * one["is_open"]
+        kind = kind_in_words(one["class"], one["articulation"])
         figures = f"{one['level_db']:.1f} dB", f"{one['length_s']:.2f} s", f"{one['source_s']:.3f} s"
         rows.append((one["file"], kind, *figures))
     print_table(rows)

@@ -10,6 +10,7 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.settings import RenderSettings
+from transform.toms import fundamental_hz
 
 
 @pytest.mark.parametrize("sample_rate", [44_100, 48_000, 96_000])
@@ -267,3 +268,18 @@ def test_a_recording_of_notes_is_said_to_be_hardly_drums():
 def test_a_recording_of_drums_is_not_doubted(layered):
     source, _, redrummer = layered
     assert not any("confidence" in note for note in redrummer.redrum(source, rhythm_of(0.5)).notes())
+
+
+def test_a_single_tom_is_tuned_when_asked(recorded):
+    recording, _ = recorded([(0.5, "TT", burst(120, 0.2)), (1.5, "KD", burst(60, 0.1))], 2.5)
+    heard = [DrumEvent(0.5, "TT", 0.8), DrumEvent(1.5, "KD", 0.8)]
+    redrummer = Redrummer(HeardEverything({recording.name: heard}))
+    fill = tuple(DrumEvent(0.6 * i, "TT", 0.8, height) for i, height in enumerate(("high", "mid", "floor")))
+
+    def pitches(**settings):
+        take = whole(redrummer.redrum(recording, Rhythm(fill, 2.0), RenderSettings(**settings)))[0]
+        cut = [take[round(event.onset_s * RATE) :][: RATE // 2] for event in fill]
+        return [fundamental_hz(part, RATE) / 120 for part in cut]
+
+    assert pitches() == pytest.approx([1, 1, 1], abs=0.01)
+    assert pitches(tune_toms=True) == pytest.approx([2 ** (3 / 12), 1, 2 ** (-3 / 12)], abs=0.01)

@@ -278,7 +278,14 @@ def kit_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kits") / "kit"
     sound = np.random.default_rng(0).uniform(-0.1, 0.1, (1, 4000)).astype(np.float32)
     hits = [
-        Hit(classes=frozenset({c}), attack=4000 * n, level=0.1, velocity=0.5, is_open=False, faults=0.0)
+        Hit(
+            classes=frozenset({c}),
+            attack=4000 * n,
+            level=0.1,
+            velocity=0.5,
+            articulations=frozenset(),
+            faults=0.0,
+        )
         for n, c in enumerate(("KD", "SD", "HH"))
     ]
     fmt = AudioFormat(sample_rate=RATE, n_channels=1, subtype="PCM_16")

@@ -31,7 +31,7 @@ def test_slices_run_from_attack_to_next_attack_and_know_their_classes():
     hits = the_hits(bank)
     assert [hit.attack for hit in hits] == pytest.approx([11_025, 33_075, 44_100], abs=1)
     assert [set(hit.classes) for hit in hits] == [{"KD", "HH"}, {"SD"}, {"HH"}]
-    assert [hit.is_open for hit in hits] == [True, False, False]
+    assert [hit.articulation("HH") for hit in hits] == ["open", "", "closed"]
     assert [hit.velocity for hit in hits] == [0.9, 0.7, 0.3]
     lead = round(LEAD_S * sample_rate)
     snare = bank.sound(hits[1])

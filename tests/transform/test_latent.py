@@ -452,6 +452,19 @@ def test_a_recording_that_plays_unchanged_tells_more_than_its_events(played, tol
     assert given.rhythm.shape[-1] == given.activations.shape[-1]
 
 
+def test_both_strokes_of_a_recorded_flam_are_played(played, told, clicks):
+    source, _, redrummer = played([(0.3, "SD"), (1.3, "SD")])
+    onsets = [0.2, 0.7, 0.74]
+    target = Recording.from_samples(clicks(onsets, length_s=1.5), RATE, "target")
+    redrummer.transcriber.events_by_name["target"] = [DrumEvent(t, "SD", 0.8) for t in onsets]
+    take = redrummer.redrum(source, target, settings_of())
+    assert [round(event.flam_ms) for event in take.rhythm.events] == [0, 40]
+    (sound,) = whole(take)
+    assert np.abs(onset_errors_s(sound, onsets[:2])).max() < 0.007
+    (given,) = told
+    assert given.activations is not None  # what is detected is played unchanged
+
+
 @pytest.mark.parametrize(
     "change",
     [

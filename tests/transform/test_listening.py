@@ -60,6 +60,30 @@ def test_velocities_are_measured_and_attacks_found(kicks):
     assert [event.velocity for event in moved.events] == [event.velocity for event in detected.events]
 
 
+def test_a_flam_is_heard_as_one_event_and_known_by_both_strokes():
+    rng = np.random.default_rng(0)
+    samples = np.zeros(RATE, dtype=np.float32)
+    for onset_s, level in ((0.5, 0.1), (0.53, 0.3)):
+        start = round(onset_s * RATE)
+        time_s = np.arange(len(samples) - start) / RATE
+        samples[start:] += (level * rng.standard_normal(len(time_s)) * np.exp(-time_s / 0.08)).astype(
+            np.float32
+        )
+
+    class Snare(EqualTranscriber):
+        def events(self, activations, *, sensitivity=None):
+            return [DrumEvent(0.532, "SD", 0.8)]
+
+    detected = listen(Recording.from_samples(samples, RATE, "flam"), Snare()).at_attacks()
+    (flam,) = detected.events
+    assert (flam.onset_s, flam.flam_ms) == (pytest.approx(0.5, abs=1e-3), pytest.approx(30, abs=1))
+    assert (flam.velocity, len(detected.rhythm().events)) == (pytest.approx(0.8), 1)
+    velocity = detected.activations_of(0, 100).velocity[1]
+    assert velocity[53] == pytest.approx(flam.velocity)
+    assert velocity[50] == pytest.approx(flam.velocity / 2)
+    np.testing.assert_array_equal(detected.activations_of(52, 60).velocity[1], velocity[52:60])
+
+
 def test_a_rhythm_is_as_long_as_its_recording(kicks):
     rhythm = listen(kicks, EqualTranscriber()).rhythm()
     assert (rhythm.length_s, rhythm.name, rhythm.bpm, len(rhythm.events)) == (2.0, "kicks", None, 3)

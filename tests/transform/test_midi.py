@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transform import midi
 from transform.errors import RedrumError, RhythmError, SettingsError
-from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.events import CLASSES, TOM_HEIGHTS, DrumEvent, Rhythm, TempoMap
 from transform.midi import DRUM_MAPS, parse_midi, read_midi, write_midi
 
 
@@ -222,11 +222,12 @@ def test_drum_maps_hold_only_valid_strokes(name):
 @pytest.mark.parametrize(
     ("name", "notes", "expected"),
     [
-        ("roland-td", (36, 22, 58, 26), ["KD", "HHclosed", "TT", "HHopen"]),
-        ("ableton", (36, 44, 41, 49), ["KD", "HHclosed", "TTlow", "CYcrash"]),
+        ("roland-td", (36, 22, 58, 26), ["KD", "HHclosed", "TTlow", "HHopen"]),
+        ("ableton", (36, 44, 41, 49), ["KD", "HHclosed", "TTfloor", "CYcrash"]),
         ("ezdrummer", (36, 63, 21, 24), ["KD", "HHclosed", "HHpedal", "HHopen"]),
-        ("addictive", (36, 42, 54, 71), ["KD", "SD", "HHopen", "TT"]),
-        ("addictive", (77, 48, 50, 60), ["CY", "HHpedal", "HHclosed", "CY"]),
+        ("ezdrummer", (37, 51, 53, 41), ["SDsidestick", "CYride", "CYbell", "TTfloor"]),
+        ("addictive", (36, 42, 54, 71), ["KD", "SD", "HHopen", "TThigh"]),
+        ("addictive", (77, 48, 50, 60), ["CY", "HHpedal", "HHclosed", "CYride"]),
     ],
 )
 def test_a_named_map_is_used(name, notes, expected):
@@ -239,7 +240,7 @@ def test_a_named_map_is_used(name, notes, expected):
     [
         ((36, 39, 44, 56), ["KD", "SDclap", "HHpedal"]),  # all of it General MIDI's
         ((36, 22, 38, 26), ["KD", "HHclosed", "SD", "HHopen"]),  # Roland's hat edges
-        ((36, 58, 38, 42), ["KD", "TT", "SD", "HHclosed"]),  # Roland's tom rim, no vibraslap
+        ((36, 58, 38, 42), ["KD", "TTlow", "SD", "HHclosed"]),  # Roland's tom rim, no vibraslap
         ((36, 24, 38, 21), ["KD", "HHopen", "SD", "HHpedal"]),  # EZdrummer's hats
         ((36, 38, 89, 93), ["KD", "SD", "CY", "CY"]),  # Addictive Drums' cymbals
     ],
@@ -342,14 +343,13 @@ def test_no_bytes_escape_as_anything_but_our_errors(data, drum_map):
 
 
 ALL_STROKES = tuple(
-    DrumEvent(0.11 + 0.1671 * i, drum_class, velocity, articulation)
+    DrumEvent(0.11 + 0.1271 * i, drum_class, velocity, articulation)
     for i, (drum_class, velocity, articulation) in enumerate(
         [
             ("KD", 1.0, ""),
             ("SD", 0.5, ""),
             ("SD", 0.4, "sidestick"),
-            ("TT", 0.2, "mid"),
-            ("TT", 0.2, "low"),
+            *(("TT", 0.2, height) for height in TOM_HEIGHTS),
             ("HH", 0.7, "closed"),
             ("HH", 0.7, "open"),
             ("HH", 0.7, "pedal"),
@@ -377,6 +377,22 @@ def test_written_midi_reads_back_within_a_millisecond_at_any_tempo(subtests):
             assert back.bpm == pytest.approx(bpm, rel=1e-4)
 
 
+def test_a_flam_is_written_as_two_notes_and_two_notes_stay_two_strokes(subtests):
+    flam = DrumEvent(0.5, "SD", 0.8, flam_ms=30.0)
+    back = read(write_midi(Rhythm((flam,), 2.0, TempoMap.constant(120), "flam")))
+    assert [(round(e.onset_s, 3), e.drum_class, e.flam_ms) for e in back.events] == [
+        (0.5, "SD", 0.0),
+        (0.53, "SD", 0.0),
+    ]
+    assert back.events[0].velocity == pytest.approx(0.4, abs=0.01)
+    assert back.events[1].velocity == pytest.approx(0.8, abs=0.01)
+    for apart_ms in (10, 20, 45):
+        with subtests.test(apart_ms=apart_ms):
+            pair = tuple(DrumEvent(0.5 + s, "SD", v) for s, v in ((0.0, 0.4), (apart_ms / 1000, 0.8)))
+            back = read(write_midi(Rhythm(pair, 2.0, TempoMap.constant(120), "pair")))
+            assert [e.onset_s for e in back.events] == pytest.approx([e.onset_s for e in pair], abs=1e-3)
+
+
 def test_written_midi_keeps_a_changing_tempo_the_bars_and_the_length():
     rhythm = Rhythm(ALL_STROKES, 2.0, TempoMap(((0, 113), (1.7, 91), (2.3, 140)))).section(0, 30.0)
     back = read(write_midi(rhythm))
@@ -392,7 +408,7 @@ def test_written_midi_is_general_midi_on_channel_10(tmp_path):
     file = mido.MidiFile(path)
     strokes = [m for m in file.tracks[1] if m.type == "note_on"]
     assert (file.type, file.ticks_per_beat) == (1, 960)
-    assert [m.note for m in strokes] == [36, 38, 37, 47, 43, 42, 46, 44, 49, 51]
+    assert [m.note for m in strokes] == [36, 38, 37, 41, 43, 45, 47, 48, 50, 42, 46, 44, 49, 51]
     assert {m.channel for m in strokes} == {9}
     assert [m.tempo for m in file.tracks[0] if m.type == "set_tempo"] == [500_000]
     assert file.length == pytest.approx(2.0)

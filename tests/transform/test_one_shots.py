@@ -12,16 +12,29 @@ from transform.bank import Bank
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import DrumEvent
 from transform.hits import LEAD_S, Hit
-from transform.one_shots import KEYS, OPEN_HAT_KEY, check_kit_folder, load_kit, missing_classes, save_kit
+from transform.one_shots import check_kit_folder, load_kit, missing_classes, save_kit
 from transform.resequence import Arrangement, arrange
 
 RATE = 44_100
-KIT = {  # class, open, levels in dB
-    ("KD", False): [-12.0, -12.3, -20.0],
-    ("SD", False): [-10.0],
-    ("HH", False): [-30.0, -18.0, -24.0, -24.5, -18.1],
-    ("HH", True): [-16.0],
-    ("CY", False): [-14.0],
+KIT = {  # class, articulation, levels in dB
+    ("KD", ""): [-12.0, -12.3, -20.0],
+    ("SD", ""): [-10.0],
+    ("HH", "closed"): [-30.0, -18.0, -24.0, -24.5, -18.1],
+    ("HH", "open"): [-16.0],
+    ("CY", ""): [-14.0],
+}
+# By what a drummer plays: General MIDI's keys.
+KEYS = {
+    ("SD", ""): 38,
+    ("SD", "sidestick"): 37,
+    ("TT", "low"): 43,
+    ("TT", "mid"): 47,
+    ("TT", "high"): 50,
+    ("HH", "closed"): 42,
+    ("HH", "pedal"): 44,
+    ("HH", "open"): 46,
+    ("CY", "crash"): 49,
+    ("CY", "ride"): 51,
 }
 
 
@@ -34,10 +47,8 @@ def made_bank(kit=KIT, *, sample_rate=RATE, n_channels=2, together=(), peak=None
     rng = np.random.default_rng(0)
     lead = round(LEAD_S * sample_rate)
     sounds = {}
-    wanted = [(frozenset({c}), is_open, db) for (c, is_open), levels in kit.items() for db in levels]
-    for i, (classes, is_open, level_db) in enumerate(
-        [*wanted, *((frozenset(s), False, -9.0) for s in together)]
-    ):
+    wanted = [(frozenset({c}), how, db) for (c, how), levels in kit.items() for db in levels]
+    for i, (classes, how, level_db) in enumerate([*wanted, *((frozenset(s), "", -9.0) for s in together)]):
         length = round((0.2 + 0.01 * i) * sample_rate)
         sound = rng.uniform(-1, 1, (n_channels, length)) * np.exp(-np.arange(length) / (0.1 * sample_rate))
         sound[:, :lead] = 0
@@ -50,7 +61,7 @@ def made_bank(kit=KIT, *, sample_rate=RATE, n_channels=2, together=(), peak=None
             attack=1000 + 5000 * i,
             level=level,
             velocity=0.3 + 0.01 * i,
-            is_open=is_open,
+            articulations=frozenset({how}) - {""},
             faults=0.1 * i,
         )
         sounds[hit] = sound.astype(np.float32)
@@ -83,7 +94,7 @@ def test_a_kit_comes_back_as_it_was_saved(tmp_path, subtype, step):
     for classes, hits in bank.sets.items():
         assert len(again.sets[classes]) == len(hits)
         for hit, other in zip(hits, again.sets[classes], strict=True):
-            assert (other.attack, other.is_open) == (hit.attack, hit.is_open)
+            assert (other.attack, other.articulations) == (hit.attack, hit.articulations)
             assert other.velocity == pytest.approx(hit.velocity, abs=1e-6)
             assert other.faults == pytest.approx(hit.faults, abs=1e-6)
             assert other.level == pytest.approx(hit.level, rel=1e-4)
@@ -116,8 +127,8 @@ def test_files_are_named_by_class_and_rising_level(tmp_path):
         *("KD_1.wav", "KD_2.wav", "KD_3.wav", "SD_1.wav"),
         *("HH_1.wav", "HH_2.wav", "HH_3.wav", "HH_4.wav", "HH_5.wav", "HH_open_1.wav", "CY_1.wav"),
     ]
-    for drum_class in KEYS:
-        levels = [one.level_db for one in kit.one_shots if one.drum_class == drum_class and not one.is_open]
+    for key in {one.key for one in kit.one_shots}:
+        levels = [one.level_db for one in kit.one_shots if one.key == key]
         assert levels == sorted(levels)
     assert {path.name for path in (tmp_path / "kit").iterdir()} == {
         "kit.json",
@@ -125,7 +136,7 @@ def test_files_are_named_by_class_and_rising_level(tmp_path):
         *(one.file for one in kit.one_shots),
     }
     many = save_kit(
-        made_bank({("KD", False): [-30.0 + i for i in range(12)]}), tmp_path / "many", fmt=stereo_16(), name="x"
+        made_bank({("KD", ""): [-30.0 + i for i in range(12)]}), tmp_path / "many", fmt=stereo_16(), name="x"
     )
     names = [one.file for one in many.one_shots]
     assert names == sorted(names)
@@ -157,22 +168,49 @@ def test_kit_json_says_where_each_one_shot_is_from(tmp_path):
     manifest = json.loads((tmp_path / "kit" / "kit.json").read_text())
     assert (manifest["schema"], manifest["name"]) == (1, "loop 120bpm")
     first = manifest["one_shots"][0]
-    assert {"file", "class", "level_db", "peak_db", "length_s", "velocity", "is_open", "source_s"} <= set(first)
+    said = {
+        "file",
+        "class",
+        "level_db",
+        "peak_db",
+        "length_s",
+        "velocity",
+        "articulation",
+        "is_open",
+        "source_s",
+    }
+    assert said <= set(first)
     # The softest kick is the third of the bank.
     assert (first["file"], first["class"]) == ("KD_1.wav", "KD")
     assert first["source_s"] == pytest.approx(11_000 / RATE, abs=1e-6)
 
 
+def test_a_kit_of_the_first_version_only_says_which_hats_are_open(tmp_path):
+    save_kit(made_bank(), tmp_path / "kit", fmt=stereo_16(), name="loop")
+    path = tmp_path / "kit" / "kit.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["one_shots"]:
+        del entry["articulation"]
+    path.write_text(json.dumps(manifest))
+    hits = [hit for hits in load_kit(tmp_path / "kit").sets.values() for hit in hits]
+    heard = sorted((hit.dominant, *hit.articulations) for hit in hits)
+    assert heard == sorted((c, how) if how else (c,) for (c, how), levels in KIT.items() for _ in levels)
+
+
 def test_sfz_maps_every_sample_to_its_general_midi_key(tmp_path):
-    kit = save_kit(made_bank(), tmp_path / "kit", fmt=stereo_16(), name="loop")
+    bank = made_bank({kind: [-12.0, -15.0] for kind in KEYS})
+    kit = save_kit(bank, tmp_path / "kit", fmt=stereo_16(), name="loop")
     regions = parse_sfz((tmp_path / "kit" / kit.sfz).read_text(encoding="utf-8"))
     assert sorted(region["sample"] for region in regions) == sorted(one.file for one in kit.one_shots)
+    said = {one.file: (one.drum_class, one.articulation) for one in kit.one_shots}
+    assert set(said.values()) == set(KEYS)
     for region in regions:
         assert (tmp_path / "kit" / region["sample"]).is_file()
         assert region["loop_mode"] == "one_shot"
-        drum_class = region["sample"][:2]
-        is_open = "open" in region["sample"]
-        assert int(region["key"]) == (OPEN_HAT_KEY if is_open else KEYS[drum_class])
+        drum_class, how = said[region["sample"]]
+        assert int(region["key"]) == KEYS[drum_class, how]
+        usual = ("", "closed", "crash")
+        assert region["sample"] in [f"{drum_class}{'' if how in usual else f'_{how}'}_{i}.wav" for i in (1, 2)]
         # A hat chokes the hat before it, nothing else is choked.
         assert (region.get("group"), region.get("off_by")) == (
             ("1", "1") if drum_class == "HH" else (None, None)
@@ -230,7 +268,7 @@ def test_what_would_clip_is_turned_down_together_and_said(tmp_path):
 
 
 def test_hits_of_several_classes_are_no_one_shots(tmp_path):
-    bank = made_bank({("HH", False): [-20.0]}, together=[{"KD", "HH"}, {"SD", "HH"}])
+    bank = made_bank({("HH", ""): [-20.0]}, together=[{"KD", "HH"}, {"SD", "HH"}])
     assert missing_classes(bank) == ("KD", "SD")
     kit = save_kit(bank, tmp_path / "kit", fmt=stereo_16(), name="loop")
     assert [one.file for one in kit.one_shots] == ["HH_1.wav"]
@@ -263,7 +301,7 @@ def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path):
 def test_overwriting_replaces_a_kit_and_nothing_else(tmp_path):
     folder = tmp_path / "kit"
     save_kit(made_bank(), folder, fmt=stereo_16(), name="old")
-    save_kit(made_bank({("KD", False): [-10.0]}), folder, fmt=stereo_16(), name="new", overwrite=True)
+    save_kit(made_bank({("KD", ""): [-10.0]}), folder, fmt=stereo_16(), name="new", overwrite=True)
     assert {path.name for path in folder.iterdir()} == {"kit.json", "new.sfz", "KD_1.wav"}
 
     (folder / "my song.txt").write_text("mine")
@@ -340,7 +378,7 @@ def test_a_kit_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch, err
 @pytest.fixture(scope="module")
 def good_kit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kits") / "good"
-    save_kit(made_bank({("SD", False): [-10.0], ("KD", False): [-12.0]}), folder, fmt=stereo_16(), name="loop")
+    save_kit(made_bank({("SD", ""): [-10.0], ("KD", ""): [-12.0]}), folder, fmt=stereo_16(), name="loop")
     return folder
 
 

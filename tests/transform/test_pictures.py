@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from transform.audio import AudioFormat, Recording
@@ -13,6 +14,7 @@ from transform.pictures import (
     _COLOURS,
     LIMIT_S,
     _band_levels,
+    _draw_lanes,
     opening,
     plot_stems,
     plot_take,
@@ -68,6 +70,34 @@ def test_transcription_shows_each_hit_in_its_colour(clicks, tmp_path):
     plot_transcription(tmp_path / "all.png", recording, activations, made_events(onsets_s))
     assert size(tmp_path / "none.png") == size(tmp_path / "all.png")
     assert coloured(tmp_path / "all.png") > coloured(tmp_path / "none.png") + 20 * 20
+
+
+def test_how_a_drum_is_struck_is_seen_by_its_mark_and_named():
+    struck = [
+        ("HH", "closed"),
+        ("HH", "open"),
+        ("HH", "pedal"),
+        ("SD", ""),
+        ("SD", "sidestick"),
+        ("CY", "crash"),
+    ]
+    struck += [("CY", "ride"), ("TT", "low")]
+    events = [DrumEvent(0.1 * i, c, 0.8, how) for i, (c, how) in enumerate(struck)]
+    axes = Figure().subplots()
+    _draw_lanes(axes, events)
+    marks = {}
+    for drawn in axes.collections:
+        for x, _ in drawn.get_offsets():
+            if drawn.get_paths() and len(drawn.get_facecolor()):
+                shape = tuple(drawn.get_paths()[0].vertices.ravel().round(3))
+                marks[round(10 * x)] = shape, tuple(drawn.get_facecolor()[0])
+    assert len(marks) == len(struck)
+    assert len(set(marks.values())) == len(struck)
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(named) == ["foot hi-hat", "open hi-hat", "ride", "side stick"]
+    plain = Figure().subplots()
+    _draw_lanes(plain, [DrumEvent(0.1, "KD", 0.8), DrumEvent(0.2, "HH", 0.8, "closed")])
+    assert plain.get_legend() is None
 
 
 def test_take_shows_source_rhythm_and_result(clicks, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from transform.audio import Recording
 from transform.bank import Bank
 from transform.events import DrumEvent
-from transform.hits import LEAD_S
+from transform.hits import LEAD_S, Hit
 from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
 from transform.velocity import LEVEL_EXPONENT
 
@@ -267,3 +267,76 @@ def test_nothing_to_play_is_silence(apart):
     out = arrangement.read(0, 100)
     assert arrangement.n_samples == 0
     assert not out.any()
+
+
+def struck_bank(*strokes):
+    """Return a bank of silent hits of equal level; strokes are (class, articulation)."""
+    hits = [
+        Hit(
+            classes=frozenset({drum_class}),
+            attack=10_000 * i,
+            level=0.2,
+            velocity=0.6,
+            articulations=frozenset({how}) - {""},
+            faults=0.0,
+        )
+        for i, (drum_class, how) in enumerate(strokes)
+    ]
+    return Bank(hits, lambda hit: np.zeros((1, 4000), np.float32), sample_rate=RATE, n_channels=1)
+
+
+@pytest.mark.parametrize(
+    ("drum_class", "asked", "there", "played"),
+    [
+        ("HH", "open", ["closed", "pedal", "open"], "open"),
+        ("HH", "pedal", ["closed", "pedal", "open"], "pedal"),
+        ("HH", "pedal", ["closed", "open"], "closed"),
+        ("HH", "closed", ["pedal", "open"], "pedal"),
+        ("CY", "ride", ["crash", "ride"], "ride"),
+        ("CY", "bell", ["crash", "ride"], "ride"),
+        ("CY", "splash", ["crash", "ride"], "crash"),
+        ("CY", "china", ["crash", "ride"], "crash"),
+        ("SD", "sidestick", ["", "sidestick"], "sidestick"),
+        ("SD", "", ["", "sidestick"], ""),
+        ("SD", "rim", ["", "sidestick"], ""),
+        ("TT", "floor", ["low", "mid", "high"], "low"),
+        ("TT", "high", ["low", "mid", "high"], "high"),
+    ],
+)
+def test_hits_of_the_asked_articulation_are_preferred(drum_class, asked, there, played):
+    bank = struck_bank(*((drum_class, how) for how in there for _ in range(2)))
+    events = [DrumEvent(0.5 * i, drum_class, 0.6, asked) for i in range(6)]
+    assert [p.hit.articulation(drum_class) for p in arrange(bank, events)] == [played] * 6
+
+
+def test_what_is_not_known_may_be_any():
+    for there in (["closed", "open"], ["ride", "crash"]):
+        drum_class = "HH" if "open" in there else "CY"
+        bank = struck_bank(*((drum_class, how) for how in there))
+        events = [DrumEvent(0.5 * i, drum_class, 0.6) for i in range(6)]
+        assert {p.hit.articulation(drum_class) for p in arrange(bank, events)} == set(there)
+        unknown = struck_bank((drum_class, ""), (drum_class, ""))
+        asked = [DrumEvent(0.5 * i, drum_class, 0.6, there[1]) for i in range(6)]
+        assert len({p.hit for p in arrange(unknown, asked)}) == 2
+
+
+def test_a_tom_is_played_alone_where_it_was_only_struck_with_a_kick_as_another_one():
+    low, high = (frozenset({"TT"}), frozenset({"low"})), (frozenset({"TT"}), frozenset({"high"}))
+    together = frozenset({"KD", "TT"}), frozenset({"low"})
+    kinds = [low, high, together, (frozenset({"KD"}), frozenset())]
+    hits = [
+        Hit(classes=c, attack=10_000 * i, level=0.2, velocity=0.6, articulations=how, faults=0.5 * (i != 2))
+        for i, (c, how) in enumerate(kinds)
+    ]
+    bank = Bank(hits, lambda hit: np.zeros((1, 4000), np.float32), sample_rate=RATE, n_channels=1)
+
+    def classes_of(height):
+        events = [
+            DrumEvent(0.0, "KD", 0.6),
+            DrumEvent(0.0, "TT", 0.6, height),
+            DrumEvent(1.0, "TT", 0.6, "mid"),
+        ]
+        return {(p.hit.classes, p.hit.articulations) for p in arrange(bank, events) if p.attack == 0}
+
+    assert classes_of("floor") == {together}
+    assert classes_of("high") == {high, (frozenset({"KD"}), frozenset())}

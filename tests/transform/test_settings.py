@@ -1,7 +1,7 @@
 import pytest
 
 from transform.errors import SettingsError
-from transform.settings import RenderSettings
+from transform.settings import RenderSettings, read_options
 
 
 def test_impossible_settings_are_usage_errors(subtests):
@@ -29,6 +29,8 @@ def test_impossible_settings_are_usage_errors(subtests):
         {"variation": 0.5},
         {"engine": "latent", "attack": "soft"},
         {"attack": "none"},
+        {"tune_toms": "on"},
+        {"tune_toms": True, "engine": "latent"},
     ]
     for wrong in cases:
         with subtests.test(wrong=wrong):
@@ -36,3 +38,10 @@ def test_impossible_settings_are_usage_errors(subtests):
                 RenderSettings(**wrong)
             assert caught.value.exit_code == 2
             assert caught.value.hint
+
+
+def test_tuning_toms_is_on_or_off():
+    assert read_options(RenderSettings, {"tune_toms": "on"}) == {"tune_toms": True}
+    assert read_options(RenderSettings, {"tune_toms": "off"}) == {"tune_toms": False}
+    with pytest.raises(SettingsError, match="--tune-toms"):
+        read_options(RenderSettings, {"tune_toms": "yes"})

@@ -24,10 +24,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from training.data.kits import SAMPLE_RATE, Kit, OneShot, common_articulation, trimmed
+from training.data.procedural import ARTICULATIONS
 from training.data.rhythms import Groove, event_columns
 from training.data.split import SPLITS, Split, split_of_kit, split_of_loop, split_of_rhythm
 from transform.errors import RedrumError, RhythmError
-from transform.events import ARTICULATIONS
 from transform.files import atomic_file, check_output
 
 PACK_FORMAT = "redrum-pack 1"
@@ -43,7 +43,7 @@ _COLUMNS = {
 _REMAKE_HINT = "make it with `redrum train pack`"
 _LAYOUT_HINT = "see docs/training.md for the layout of a data folder"
 
-# Every articulation has a number in the packed event columns.
+# Every articulation has a number in the packed event columns: those that can be made, in the order of names.
 _ARTICULATION_NAMES = sorted({name for names in ARTICULATIONS.values() for name in names})
 
 

@@ -27,13 +27,17 @@ class Groove:
     velocity: np.ndarray  # float (N,), 0..1
 
 
+# Training knows toms of three heights.
+_TOM_OF_THREE = {"floor": "low", "low-mid": "mid", "high-mid": "high"}
+
+
 def event_columns(rhythm: Rhythm) -> dict[str, Any]:
     """Return the event columns of a `Groove` that plays a rhythm, which must have a tempo map."""
     assert rhythm.tempo_map is not None
     return {
         "onset_beats": rhythm.tempo_map.beats_at(np.array([e.onset_s for e in rhythm.events])),
         "class_index": np.array([CLASSES.index(e.drum_class) for e in rhythm.events]),
-        "articulation": tuple(e.articulation for e in rhythm.events),
+        "articulation": tuple(_TOM_OF_THREE.get(e.articulation, e.articulation) for e in rhythm.events),
         "velocity": np.array([e.velocity for e in rhythm.events]),
     }
 

@@ -865,7 +865,7 @@ def test_transcribe_writes_midi_beside_its_json(source):
     onsets_s = [event["onset_s"] for event in item["events"]]
     assert onsets_s == sorted(onsets_s)
     for event in item["events"]:
-        assert set(event) == {"onset_s", "class", "velocity", "articulation"}
+        assert set(event) == {"onset_s", "class", "velocity", "articulation", "flam_ms"}
         assert event["class"] in CLASSES
         assert 0 < event["velocity"] <= 1
     assert sum(item["counts"].values()) == len(item["events"])

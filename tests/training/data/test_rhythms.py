@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.data.rhythms import AS_PLAYED, VariationSettings, draw_strokes
-from transform.events import ARTICULATIONS, CLASSES
+from training.data.rhythms import AS_PLAYED, VariationSettings, draw_strokes, event_columns
+from transform.events import ARTICULATIONS, CLASSES, DrumEvent, Rhythm, TempoMap
 
 BEAT_S = 0.5  # of the steady grooves
 
@@ -36,6 +36,13 @@ def steady(groove):
         )
 
     return make
+
+
+def test_packed_toms_are_of_three_heights():
+    heights = ("floor", "low", "low-mid", "mid", "high-mid", "high", "")
+    events = tuple(DrumEvent(0.1 * i, "TT", 0.5, height) for i, height in enumerate(heights))
+    columns = event_columns(Rhythm(events, 2.0, TempoMap.constant(120)))
+    assert columns["articulation"] == ("low", "low", "mid", "mid", "high", "high", "")
 
 
 def test_as_played_is_the_groove_from_one_of_its_beats(groove):
