@@ -54,7 +54,7 @@ def _mixed(file: Recording, item: Item) -> Signal:
     if mode == 0 or file.n_channels == 1:
         return file
     rows: list[int] = [1, 0, *range(2, file.n_channels)] if mode == 1 else [mode - 3]
-    if rows[0] >= file.n_channels:
+    if mode < 0 or rows[0] >= file.n_channels:
         raise AudioError(f"its channel mode {mode} is not known to Redrum", hint=GLUE)
 
     def read(start: int, stop: int) -> Samples:
@@ -84,7 +84,8 @@ def _section(sound: Signal, item: Item) -> Signal:
         while at < end:
             turn, into = divmod(at, length)
             count = min(length - into, end - at)
-            if turn and not item.is_looped:
+            if turn and not item.is_looped:  # silence, all of it at once
+                count = end - at if turn > 0 else min(-at, end - at)
                 blocks.append(np.zeros((sound.n_channels, count), dtype=np.float32))
             elif item.is_reversed:
                 blocks.append(sound.read(first + length - into - count, first + length - into)[:, ::-1])

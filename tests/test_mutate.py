@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutate.__main__ import all_formats
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the mutator needs fork")
 
@@ -20,6 +22,12 @@ def mutate(corpus, *arguments):
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     findings = [json.loads(path.read_text()) for path in (corpus / "findings").rglob("finding.json")]
     return done.returncode, {about["format"]: about for about in told}, findings
+
+
+def test_every_format_has_inputs_to_begin_with():
+    for name, made in all_formats().items():
+        assert all(isinstance(seed, bytes) for seed in made.seeds()), name
+        assert made.seeds(), name
 
 
 @pytest.mark.parametrize(

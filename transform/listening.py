@@ -16,7 +16,7 @@ from transform.flams import with_flams
 from transform.onsets import refine_onsets
 from transform.separator import OpensStems, StemReader
 from transform.toms import with_tom_heights
-from transform.transcriber import Activations, Transcriber
+from transform.transcriber import Activations, Transcriber, with_sensitivity
 from transform.velocity import with_measured_velocities
 
 _NEAR_FRAMES = 2  # of the transcriber, around an event: their velocities become the event's
@@ -84,10 +84,12 @@ def listen(
         recording: drum audio.
         transcriber: detects the events.
         separator: separates the recording.
-        sensitivity: by class, as `Transcriber.events` has it.
+        sensitivity: by class, as `with_sensitivity` has it.
         progress: called with "transcribe" and the fraction done.
     """
     activations = transcriber.activations(recording, progress=progress)
-    events = with_measured_velocities(recording, transcriber.events(activations, sensitivity=sensitivity))
+    if sensitivity:
+        activations = with_sensitivity(activations, sensitivity)
+    events = with_measured_velocities(recording, transcriber.events(activations))
     events = with_flams(recording, with_tom_heights(recording, events))
     return Listening(recording, activations, events, separator)

@@ -102,7 +102,8 @@ def read_blocks(
     """Return [start, stop) of what is computed in blocks of `size`, along the last axis; only read it.
 
     Args:
-        block: returns a block by its number; number 0 begins at 0, and the last may be shorter.
+        block: returns a block by its number: 0 begins at 0, those of regions before it are below 0, the last may be
+            shorter.
         size: of a block.
         start: of the region.
         stop: of the region; it may be empty.
@@ -127,7 +128,7 @@ class BlockCache(Generic[_Key, _Block]):
 
     def get_all(self, keys: Sequence[_Key], make: Callable[[list[_Key]], Iterable[_Block]]) -> list[_Block]:
         """Return several blocks; `make` computes those that are not cached together, in order of keys."""
-        if missing := [key for key in keys if key not in self._blocks]:
+        if missing := [key for key in dict.fromkeys(keys) if key not in self._blocks]:
             for key, block in zip(missing, make(missing), strict=True):
                 self._blocks[key] = block
                 self._used_bytes += _n_bytes(block)

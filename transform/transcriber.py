@@ -36,7 +36,8 @@ _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
 _BLOCK_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
 _ARTICULATION_WIDTH = 64
-_SENSITIVITY = 2.0  # a threshold of .5 becomes .12 at 1 and .88 at -1
+# In log odds: .12 becomes .5 at 1, and .88 at -1. Hardly any true stroke lies beyond these.
+_SENSITIVITY = 2.0
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
 
 
@@ -193,19 +194,11 @@ class Transcriber:
         parts = [activations for _, activations in blocks]
         return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
-    def events(
-        self, activations: Activations, *, sensitivity: Mapping[str, float] | None = None
-    ) -> list[DrumEvent]:
+    def events(self, activations: Activations) -> list[DrumEvent]:
         """Return the events that activations of a whole recording hold, sorted by onset.
 
         They are the peaks: local maxima over their class's threshold, `min_gap_s` apart.
-
-        Args:
-            activations: of the whole recording.
-            sensitivity: by class, -1 to 1: moves its threshold down (above 0) or up, by `_SENSITIVITY` in
-                log odds at 1.
         """
-        thresholds = self._thresholds(sensitivity or {})
         fps = self.config.features.fps
         gap = round(self.config.min_gap_s * fps)
         found = []
@@ -214,7 +207,7 @@ class Transcriber:
             padded = np.pad(curve, gap, constant_values=-1.0)
             around = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1)
             # The first of equal maxima is the peak.
-            is_peak = (curve >= thresholds[c]) & (around.argmax(axis=1) == gap)
+            is_peak = (curve >= self.config.thresholds[c]) & (around.argmax(axis=1) == gap)
             for frame in np.flatnonzero(is_peak):
                 offset = float(np.clip(activations.offset_frames[c, frame], -1.0, 1.0))
                 likely = dict(zip(self.config.articulations, activations.articulation[:, frame], strict=True))
@@ -227,15 +220,6 @@ class Transcriber:
                     )
                 )
         return sorted(found, key=lambda event: event.onset_s)
-
-    def _thresholds(self, sensitivity: Mapping[str, float]) -> list[float]:
-        """Return the threshold of each class, moved by a sensitivity; as configured where that is 0."""
-        moved = list(self.config.thresholds)
-        for drum_class, value in sensitivity.items():
-            c = CLASSES.index(drum_class)
-            odds = math.exp(-_SENSITIVITY * value) * moved[c] / max(1 - moved[c], 1e-6)
-            moved[c] = odds / (1 + odds) if value else moved[c]
-        return moved
 
     @torch.inference_mode()
     def infer(self, audio: Tensor, *, gain: float | None = None) -> Activations:
@@ -299,6 +283,21 @@ def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
     if drum_class == "CY" and "ride" in likely:
         return "ride" if likely["ride"] > 0.5 else "crash"
     return ""
+
+
+def with_sensitivity(activations: Activations, sensitivity: Mapping[str, float]) -> Activations:
+    """Return activations in which strokes of some classes are more or less probable; the others stay.
+
+    Args:
+        activations: of a recording.
+        sensitivity: by class, -1 to 1: its log odds rise by `_SENSITIVITY` at 1, and fall by as much at -1.
+    """
+    probability = activations.probability.copy()
+    for drum_class, value in sensitivity.items():
+        row = probability[CLASSES.index(drum_class)]
+        raised = row * math.exp(_SENSITIVITY * value)
+        row[:] = raised / (raised + 1 - row)
+    return activations._replace(probability=probability)
 
 
 def drum_confidence(recording: Recording) -> float:

@@ -55,7 +55,6 @@ def selected(
     """
     from daw_bridge.live.running import LiveSession
 
-    session = LiveSession.connect("loop" if loop else "clips")
     request = TakeRequest(
         rhythm=rhythm or "",
         given=given,
@@ -65,6 +64,7 @@ def selected(
         dry_run=dry_run,
         console=console,
     )
+    session = LiveSession.connect("loop" if loop else "clips")
     is_done = request.redrum_selected(session)
     if session.not_placed is not None:
         print_error(session.not_placed.message, f"{session.not_placed.hint}: {session.folder}")

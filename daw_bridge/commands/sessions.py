@@ -13,6 +13,7 @@ from daw_bridge.commands.reporting import Console, print_error, print_json, prog
 from daw_bridge.render_job import open_rhythm
 from daw_bridge.take_report import Report, form_of
 from transform.errors import RedrumError
+from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
     from daw_bridge.session import Session
@@ -33,6 +34,9 @@ class TakeRequest:
     form: TakeForm
     dry_run: bool  # only print what would be done
     console: Console
+
+    def __post_init__(self) -> None:
+        RenderSettings(**self.given)  # what is wrong with them is said before a DAW is asked for anything
 
     @contextmanager
     def order(self) -> Iterator["Order"]:

@@ -117,7 +117,7 @@ def large_session(folder, file):
     ]
 
     @contextmanager
-    def where_they_are(job, takes):
+    def where_they_are(job, takes, **_):
         yield [take.file for take in takes]
 
     reaper.published_media = where_they_are  # copying 200 files is not what is measured

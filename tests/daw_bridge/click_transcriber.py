@@ -11,7 +11,7 @@ class ClickTranscriber:
     def activations(self, recording, progress=None):
         return recording
 
-    def events(self, recording, *, sensitivity=None):
+    def events(self, recording):
         sound = np.abs(recording.read(0, recording.n_samples)).max(axis=0)
         loud = np.flatnonzero(sound > 0.3)
         first = loud[np.diff(loud, prepend=-(10**9)) > 0.03 * recording.sample_rate]

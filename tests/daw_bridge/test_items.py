@@ -76,3 +76,10 @@ def test_an_item_without_samples_is_refused(noise):
         open_item(item(noise, length_s=0.0, warp_regions=nothing)),
     ):
         pass
+
+
+@pytest.mark.parametrize("mode", [-1, 6])
+def test_a_channel_that_the_file_lacks_is_named(noise, mode):
+    wrong = item(noise, length_s=1.0, channel_mode=mode)
+    with pytest.raises(AudioError, match=f"its channel mode {mode} is not known"), open_item(wrong):
+        pass

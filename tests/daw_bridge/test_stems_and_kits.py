@@ -68,7 +68,7 @@ class Transcriber:
                 found.probability[CLASSES.index(event.drum_class), round(100 * event.onset_s)] = 1.0
         return found
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         is_heard = activations.probability.any(axis=0)
         return [e for e in self._hits if e.onset_s * 100 < len(is_heard) and is_heard[round(100 * e.onset_s)]]
 

@@ -287,8 +287,7 @@ def _checked_job(job) -> str:
 
 
 def _sets() -> list[bytes]:
-    from tests.daw_bridge.test_als import audio, midi, track, warped
-
+    from tests.daw_bridge.live.test_als import audio, midi, track, warped
     from tests.daw_bridge.live_worlds import als_xml
 
     tracks = [

@@ -31,7 +31,7 @@ def recordings(hit, monkeypatch):
             n_frames = recording.n_samples // 441 + 1
             return activations_of_events(self.heard, n_frames, heights=[0.8] * 3, widths=[1.5] * 3)
 
-        def events(self, activations, *, sensitivity=None):
+        def events(self, activations):
             return self.heard
 
     monkeypatch.setattr(module, "Transcriber", Knowing)

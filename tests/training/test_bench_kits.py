@@ -57,7 +57,7 @@ class Judge:
     def infer(self, audio):
         return None
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return []
 
 

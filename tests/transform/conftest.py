@@ -57,7 +57,7 @@ class HeardEverything:
     def activations(self, recording, progress=None):
         return recording.name
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return self.events_by_name.get(activations, [])
 
 

@@ -73,7 +73,7 @@ class Hearing:
         n = len(self.heard)
         return activations_of_events(self.heard, n_frames, heights=[1.0] * n, widths=[1.5] * n)
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return list(self.heard)
 
 

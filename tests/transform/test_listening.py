@@ -18,7 +18,7 @@ class EqualTranscriber:
             progress("transcribe", 1.0)
         return detected_activations(self.events(None), recording)
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return [DrumEvent(onset_s + 0.003, "KD", 0.5) for onset_s in (*LEVELS, 2.0)]
 
 
@@ -71,7 +71,7 @@ def test_a_flam_is_heard_as_one_event_and_known_by_both_strokes():
         )
 
     class Snare(EqualTranscriber):
-        def events(self, activations, *, sensitivity=None):
+        def events(self, activations):
             return [DrumEvent(0.532, "SD", 0.8)]
 
     detected = listen(Recording.from_samples(samples, RATE, "flam"), Snare()).at_attacks()
@@ -117,3 +117,20 @@ def test_there_are_no_onsets_outside_of_a_recording():
     assert not detected.activations_of(300, 310).probability.any()
     assert not detected.activations_of(0, 100, stop_s=0.15).probability.any()
     assert not detected.activations_of(0, 100, classes=("HH",)).probability.any()
+
+
+def test_sensitivity_reaches_events_and_what_an_engine_reads(kicks):
+    class Thresholded(EqualTranscriber):
+        def events(self, activations):
+            strokes = [DrumEvent(onset_s + 0.003, "KD", 0.5) for onset_s in (*LEVELS, 2.0)]
+            return strokes if activations is None or activations.probability.max() > 0.95 else []
+
+    assert not listen(kicks, Thresholded()).events
+    detected = listen(kicks, Thresholded(), sensitivity={"KD": 1.0})
+    assert len(detected.events) == 4
+    usual, frames = (
+        one.activations_of(0, 100).probability[0] for one in (listen(kicks, Thresholded()), detected)
+    )
+    assert frames[usual > 0] == pytest.approx(
+        usual[usual > 0] * np.e**2 / (1 + usual[usual > 0] * (np.e**2 - 1))
+    )

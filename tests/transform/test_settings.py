@@ -24,6 +24,9 @@ def test_impossible_settings_are_usage_errors(subtests):
         {"classes": ("KD", "SD", "KD")},
         {"gain_db": {"XX": 1.0}},
         {"gain_db": {"KD": float("inf")}},
+        {"sensitivity": {"XX": 0.5}},
+        {"sensitivity": {"SD": 1.5}},
+        {"sensitivity": {"SD": float("nan")}},
         {"seed": -1},
         {"engine": "latent", "variation": -0.1},
         {"variation": 0.5},
@@ -45,3 +48,11 @@ def test_tuning_toms_is_on_or_off():
     assert read_options(RenderSettings, {"tune_toms": "off"}) == {"tune_toms": False}
     with pytest.raises(SettingsError, match="--tune-toms"):
         read_options(RenderSettings, {"tune_toms": "yes"})
+
+
+def test_numbers_by_class_are_read_and_a_wrong_one_is_named():
+    given = read_options(RenderSettings, {"sensitivity": ["sd=-0.5", "HH=1"], "gain_db": ["KD=-6"]})
+    assert given == {"sensitivity": {"SD": -0.5, "HH": 1.0}, "gain_db": {"KD": -6.0}}
+    for text in ("SD", "SD=", "SD=soft"):
+        with pytest.raises(SettingsError, match=r"--sensitivity is .*it must be CLASS=-1\.\.1"):
+            read_options(RenderSettings, {"sensitivity": [text]})

@@ -20,6 +20,7 @@ from transform.transcriber import (
     TranscriberNet,
     listening_gain,
     load_transcriber,
+    with_sensitivity,
 )
 from transform.weights import config_from_json, config_to_json
 
@@ -177,6 +178,24 @@ def test_peaks_become_events(net):
         ("KD", 0.2, ""),
     ]
     assert events[0].velocity == pytest.approx(0.7)
+
+
+def test_sensitivity_moves_a_class_in_log_odds_and_no_other(net):
+    act = made_activations([(1, 10, 0.2, 0), (1, 30, 0.5, 0), (1, 50, 0.8, 0), (0, 70, 0.2, 0)])
+    for value, expected in (
+        (1.0, [0.6488, 0.8808, 0.9673]),
+        (-1.0, [0.0327, 0.1192, 0.3512]),
+        (0.0, [0.2, 0.5, 0.8]),
+    ):
+        moved = with_sensitivity(act, {"SD": value})
+        assert moved.probability[1, [10, 30, 50]] == pytest.approx(expected, abs=1e-4)
+        np.testing.assert_array_equal(moved.probability[[0, 2, 3, 4]], act.probability[[0, 2, 3, 4]])
+        np.testing.assert_array_equal(moved.velocity, act.velocity)
+    assert act.probability[1, 30] == 0.5
+    found = [len(Transcriber(net).events(with_sensitivity(act, {"SD": value}))) for value in (-1.0, 0.0, 1.0)]
+    assert found == [0, 2, 3]
+    certain = made_activations([(1, 10, 1.0, 0)])
+    assert with_sensitivity(certain, {"SD": -1.0}).probability[1, [9, 10]] == pytest.approx([0.0, 1.0])
 
 
 def test_peaks_at_both_ends_and_plateaus_are_found_once(net):

@@ -85,9 +85,7 @@ class _TrueEvents:
         heights, widths = ([value] * len(self._events) for value in PEAK)
         return activations_of_events(self._events, n_frames, heights=heights, widths=widths)
 
-    def events(
-        self, activations: Activations, *, sensitivity: Mapping[str, float] | None = None
-    ) -> list[DrumEvent]:
+    def events(self, activations: Activations) -> list[DrumEvent]:
         return self._events
 
 

@@ -1168,3 +1168,15 @@ def test_readme_names_what_exists():
     told = "".join(redrum(*command, "--help").stdout for command in commands)
     for option in re.findall(r"`(--[a-z-]+)", README):
         assert f"{option} " in told, option
+
+
+def test_sensitivity_detects_more_or_fewer_strokes(source):
+    def n_events(*options):
+        result = redrum("transcribe", source, "--json", "--overwrite", *options)
+        assert result.exit_code == 0, result.output
+        return objects(result)[0]["counts"]
+
+    usual, fewer, more = n_events(), n_events("--sensitivity", "HH=-1"), n_events("--sensitivity", "HH=1")
+    assert fewer["HH"] <= usual["HH"] <= more["HH"]
+    assert fewer["HH"] < more["HH"]
+    assert redrum("transcribe", source, "--sensitivity", "HH=2").exit_code == 2

@@ -68,7 +68,7 @@ class Knowing:
     def infer(self, audio):
         return None
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return self._events
 
 
@@ -195,7 +195,7 @@ class Told:
             probability[CLASSES.index(event.drum_class), frame] = 1.0
         return Activations(probability, probability, 0 * probability, probability[:1])
 
-    def events(self, activations, *, sensitivity=None):
+    def events(self, activations):
         return self._events
 
 

@@ -23,7 +23,7 @@ def test_one_shots_are_loud_prompt_and_all_different(drum_class, articulation):
     assert shots.shape == (6, round(0.6 * 44_100))
     assert torch.isfinite(shots).all()
     assert torch.allclose(shots.abs().amax(dim=1), torch.tensor(0.9))
-    head = shots[:, :2646].abs()  # 60 ms, as training.kits.trimmed finds attacks
+    head = shots[:, :2646].abs()  # 60 ms, as training.data.kits.trimmed finds attacks
     attack = (head >= head.amax(dim=1, keepdim=True) / 20).int().argmax(dim=1)
     assert attack.max() <= 0.005 * 44_100
     likeness = torch.corrcoef(shots) - torch.eye(6)

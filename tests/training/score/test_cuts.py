@@ -15,7 +15,7 @@ class Says:
     def infer(self, audio):
         return audio
 
-    def events(self, _, *, sensitivity=None):
+    def events(self, _):
         return [DrumEvent(onset_s, c, 0.5) for onset_s, c in next(self._answers)]
 
 
