@@ -102,8 +102,7 @@ def read_blocks(
     """Return [start, stop) of what is computed in blocks of `size`, along the last axis; only read it.
 
     Args:
-        block: returns a block by its number: 0 begins at 0, those of regions before it are below 0, the last may be
-            shorter.
+        block: returns a block by its number: 0 begins at 0, those before it are below 0; the last may be short.
         size: of a block.
         start: of the region.
         stop: of the region; it may be empty.

@@ -52,7 +52,7 @@ def batch(
             complete=rhythm_names,
         ),
     ] = "",
-    out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is kept.")] = OUT_FOLDER,
+    out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is retained.")] = OUT_FOLDER,
     name: Annotated[
         str, option("NAME", "Of the results; also {preset}, {seed}, {seed:03}.")
     ] = "{stem}_{rhythm}",

@@ -156,7 +156,7 @@ def _scores(
     shown += [(n, round_trip(c, judges[0])) for n, c in zip(("before", "after"), codecs, strict=True)]
     scores: dict[str, Any] = {
         DISTANCES: {row: gain.cells() for row, gain in rows.items()},
-        "F of what is heard in the original and in what is decoded": table,
+        "F of what is detected in the original and in what is decoded": table,
     }
     return scores, shown
 
