@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.score.recordings import Annotation
-from training.score.thresholds import Thresholds, left_out_f, score_tracks, shrunk
+from training.score.thresholds import Thresholds, highest_good, left_out_f, score_tracks, shrunk
 from training.train.transcriber import change_thresholds, export_transcriber, train_transcriber
 from transform.events import CLASSES
 from transform.presets import load_preset
@@ -34,10 +34,15 @@ def track(drum_class, *, n_true, true=0.6, n_false=0, false=0.3):
 def test_enough_strokes_in_enough_tracks_choose_a_threshold(transcriber):
     tracks = [track("SD", n_true=20, n_false=20) for _ in range(3)]
     chosen = shrunk(transcriber, SYNTHETIC, tracks)
-    # .35 is the least threshold that hears no false stroke; 60 strokes stand against 50 of the synthetic one.
-    assert chosen.values == (0.2, pytest.approx((60 * 0.35 + 50 * 0.2) / 110, abs=1e-3), 0.2, 0.2, 0.2)
+    # From .35 to .6 no false stroke is found and no true one missed; 60 strokes stand against 50 synthetic ones.
+    assert chosen.values == (0.2, pytest.approx((60 * 0.6 + 50 * 0.2) / 110, abs=1e-3), 0.2, 0.2, 0.2)
     assert chosen.n_strokes == {"SD": 60}
     assert transcriber.config.thresholds == (0.3,) * 5
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    assert highest_good({0.2: 0.8, 0.3: 0.85, 0.4: 0.842, 0.5: 0.839}) == 0.4
+    assert highest_good({0.2: 0.9, 0.3: 0.5}) == 0.2
 
 
 def test_few_strokes_or_few_tracks_choose_nothing(transcriber):
