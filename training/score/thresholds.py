@@ -29,8 +29,8 @@ from transform.transcriber import Activations, Transcriber
 FEWEST_STROKES = 50  # of a class, in all recordings together
 FEWEST_RECORDINGS = 3  # that hold the class
 SHRINKAGE = 50.0  # strokes for which the synthetic threshold counts
-# F is flat around its best: of thresholds that are as good within this the highest is taken. A stroke that is
-# invented is played by every engine; those that are missed are mostly soft.
+# On synthetic recordings F is flat around its best: of thresholds that are as good within this the highest is taken,
+# as their ghost notes are many. A stroke that is invented is played by every engine.
 TOLERANCE = 0.01
 _GRID = [round(float(t), 2) for t in np.arange(0.1, 0.91, 0.05)]
 _N_SYNTHETIC, _SEED = 96, 3
@@ -114,7 +114,8 @@ def shrunk(transcriber: Transcriber, synthetic: tuple[float, ...], tracks: Seque
         n = sum(in_tracks)
         if n < FEWEST_STROKES or len(in_tracks) < FEWEST_RECORDINGS:
             continue
-        best = highest_good({t: _class_counts(transcriber, i, t, tracks).f_measure for t in _GRID})
+        f_measures = {t: _class_counts(transcriber, i, t, tracks).f_measure for t in _GRID}
+        best = max(f_measures, key=f_measures.__getitem__)
         values[i] = round((n * best + SHRINKAGE * synthetic[i]) / (n + SHRINKAGE), 3)
         n_strokes[c] = n
     return Thresholds(tuple(values), synthetic, n_strokes)
