@@ -29,8 +29,8 @@ from transform.transcriber import Activations, Transcriber
 FEWEST_STROKES = 50  # of a class, in all recordings together
 FEWEST_RECORDINGS = 3  # that hold the class
 SHRINKAGE = 50.0  # strokes for which the synthetic threshold counts
-# On synthetic recordings F is flat around its best: of thresholds that are as good within this the highest is taken,
-# as their ghost notes are many. A stroke that is invented is played by every engine.
+# On synthetic recordings F is flat around its best: of thresholds as good within this the highest is taken, as
+# their ghost notes are many. A stroke that is invented is played by every engine.
 TOLERANCE = 0.01
 _GRID = [round(float(t), 2) for t in np.arange(0.1, 0.91, 0.05)]
 _N_SYNTHETIC, _SEED = 96, 3
