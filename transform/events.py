@@ -23,7 +23,7 @@ from transform.errors import RhythmError, SettingsError
 CLASSES = ("KD", "SD", "TT", "HH", "CY")
 CLASS_NAMES = {"KD": "kick drum", "SD": "snare drum", "TT": "tom", "HH": "hi-hat", "CY": "cymbal"}
 TOM_HEIGHTS = ("floor", "low", "low-mid", "mid", "high-mid", "high")
-# No name stands in two classes; of strokes that fall together, the first of these is what is heard.
+# No name stands in two classes; of strokes that fall together a hit counts as the first of these.
 ARTICULATIONS = {
     "KD": ("",),
     "SD": ("", "sidestick", "clap", "rim", "brush"),

@@ -40,9 +40,9 @@ _PLACES: Mapping[str, Mapping[str, float]] = {
     "HH": {"pedal": -0.3, "closed": 0.0, "open": 1.5},
     "CY": {"bell": -0.3, "ride": 0.0, "crash": 1.5, "splash": 1.8, "china": 1.9},
 }
-_ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is asked for
+_ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is requested
 _WRONG_TOM_COST = 2.0  # of a hit that holds another tom with other drums, or one that shall be tuned
-_NO_FLAM_COST = 3.0  # of a stroke where a flam is asked for
+_NO_FLAM_COST = 3.0  # of a stroke where a flam is requested
 _FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no other way
 
 
@@ -107,13 +107,13 @@ def arrange(
                 parts[used] = event
         if not parts:
             continue
-        asked = {used: arranger.asked(used, event) for used, event in parts.items()}
-        for classes in arranger.cover(frozenset(parts), asked.get("TT", "")):
+        requested = {used: arranger.requested(used, event) for used, event in parts.items()}
+        for classes in arranger.cover(frozenset(parts), requested.get("TT", "")):
             lead_class = dominant_class(classes & frozenset(parts))
             event = parts[lead_class]
             target = event.velocity * scale if velocity == "rhythm" else None
             hit, gain = arranger.choose(
-                classes, target, asked, is_flam=any(parts[c].flam_ms > 0 for c in classes & parts.keys())
+                classes, target, requested, is_flam=any(parts[c].flam_ms > 0 for c in classes & parts.keys())
             )
             gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
             attack = round(event.onset_s * bank.sample_rate)
@@ -154,7 +154,7 @@ class _Arranger:
         self._toms = by_rank(theirs, ours) if len(ours) > 1 else {}
         self.tunings = tunings(theirs) if tunes and len(ours) <= 1 else {}
 
-    def asked(self, drum_class: str, event: DrumEvent) -> str:
+    def requested(self, drum_class: str, event: DrumEvent) -> str:
         """Return the articulation in which a class plays an event, "" where any will do."""
         if event.drum_class != drum_class:
             return "closed" if drum_class == "HH" else ""  # a hat that stands in for another drum
@@ -193,14 +193,19 @@ class _Arranger:
         return bool(tom) and all(hit.articulation("TT") not in (tom, "") for hit in self._bank.sets[classes])
 
     def choose(
-        self, classes: frozenset[str], target: float | None, asked: Mapping[str, str], *, is_flam: bool = False
+        self,
+        classes: frozenset[str],
+        target: float | None,
+        requested: Mapping[str, str],
+        *,
+        is_flam: bool = False,
     ) -> tuple[Hit, float]:
         """Return a hit of a set and its gain.
 
         Args:
             classes: the set.
             target: the velocity to match, None for the hit's own level.
-            asked: the articulation in which each class is requested.
+            requested: the articulation in which each class is requested.
             is_flam: whether a flam is requested.
         """
         full_level = self._bank.full_level[dominant_class(classes)]
@@ -209,8 +214,8 @@ class _Arranger:
             distance = 0.0
             if target is not None:
                 distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
-            for drum_class in (c for c in asked if c in hit.classes):
-                distance += _articulation_cost(drum_class, asked[drum_class], hit.articulation(drum_class))
+            for drum_class in (c for c in requested if c in hit.classes):
+                distance += _articulation_cost(drum_class, requested[drum_class], hit.articulation(drum_class))
             if (hit.flam_ms > 0) != is_flam:
                 distance += _NO_FLAM_COST if is_flam else _FLAM_COST
             # Round robin: a hit that was just played comes again after the others like it.
@@ -226,12 +231,12 @@ class _Arranger:
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
 
 
-def _articulation_cost(drum_class: str, asked: str, heard: str) -> float:
-    """Return what it costs that a class is heard in another articulation than is asked for."""
+def _articulation_cost(drum_class: str, requested: str, found: str) -> float:
+    """Return what it costs that a class is played in another articulation than is requested."""
     places = _PLACES.get(drum_class, {})
-    if asked in places and heard in places:
-        return abs(places[asked] - places[heard])
-    return _ANY_TOM_COST if drum_class == "TT" and asked else 0.0
+    if requested in places and found in places:
+        return abs(places[requested] - places[found])
+    return _ANY_TOM_COST if drum_class == "TT" and requested else 0.0
 
 
 def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> float:
@@ -336,14 +341,14 @@ class Arrangement:
         return placement.stop - placement.attack + self._lead, fade
 
     def _whole(self, placement: Placement) -> Samples:
-        """Return a hit as it would be heard to its end."""
+        """Return a hit as it would be played to its end."""
         hit, semitones = placement.hit, placement.semitones
         if not semitones:
             return self._bank.sound(hit)
         return self._tuned.get((hit, semitones), lambda _: tuned(self._bank.sound(hit), semitones, self._lead))
 
     def _sound(self, placement: Placement, first: int, last: int) -> Samples:
-        """Return samples [first, last) of a hit as it is heard."""
+        """Return samples [first, last) of a hit as it is played."""
         sound = self._whole(placement)[:, first:last].copy()
         if placement.stop is not None:
             length, fade = self._choke(placement)

@@ -1,6 +1,6 @@
 """The toms of a recording: how high each stroke sounds, which of the drums it was, and toms tuned to others.
 
-Toms are told apart by their fundamentals alone. What a rhythm asks for and what a source has are brought
+Toms are distinguished by their fundamentals alone. What a rhythm requests and what a source has are brought
 together by rank, so that what descends in the one descends in the other.
 """
 
@@ -149,20 +149,20 @@ def grouped(fundamentals_hz: Sequence[float]) -> list[list[float]]:
     return [rising[begin:end] for begin, end in pairwise(ends)]
 
 
-def by_rank(asked: Collection[str], available: Collection[str]) -> dict[str, str]:
+def by_rank(requested: Collection[str], available: Collection[str]) -> dict[str, str]:
     """Return which tom of a source plays each height that a rhythm asks for, both by rank; "" is no height.
 
     Of a rhythm with a single height, its place among all heights is its rank.
     """
-    ours, theirs = (sorted(set(heights) - {""}, key=TOM_HEIGHTS.index) for heights in (available, asked))
+    ours, theirs = (sorted(set(heights) - {""}, key=TOM_HEIGHTS.index) for heights in (available, requested))
     if not ours:
         return {}
     return {height: ours[round(share * (len(ours) - 1))] for height, share in _shares(theirs).items()}
 
 
-def tunings(asked: Collection[str]) -> dict[str, float]:
+def tunings(requested: Collection[str]) -> dict[str, float]:
     """Return by how many semitones a source's single tom is tuned to play each height of a rhythm, by rank."""
-    heights = sorted(set(asked) - {""}, key=TOM_HEIGHTS.index)
+    heights = sorted(set(requested) - {""}, key=TOM_HEIGHTS.index)
     if len(heights) < 2:
         return {}
     most = min(MOST_SEMITONES, _STEP_SEMITONES * (len(heights) - 1) / 2)

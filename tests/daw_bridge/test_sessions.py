@@ -134,7 +134,7 @@ def test_only_what_is_selected_or_may_be_a_rhythm_is_collected(world, loop):
     assert [(item.position_s, item.is_selected) for item in job.items] == [(0, True), (7, False), (8, False)]
 
 
-def test_what_is_muted_or_missing_is_told(world, loop, tmp_path):
+def test_what_is_muted_or_missing_is_known(world, loop, tmp_path):
     items = [world.audio(loop, 0, is_muted=True), world.audio(tmp_path / "gone.wav", 1), world.audio(loop, 2)]
     job = world(world.track("drums", *items)).session().collect()
     assert [item.state for item in job.items] == ["muted", "offline", "ok"]

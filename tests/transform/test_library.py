@@ -113,7 +113,7 @@ def test_existing_file_wins_over_a_shipped_name(tmp_path, monkeypatch):
         ("a b é.flac", b"fLaC", False),
     ],
 )
-def test_midi_is_told_from_audio(tmp_path, name, content, is_midi):
+def test_midi_is_known_from_audio(tmp_path, name, content, is_midi):
     path = tmp_path / name
     path.write_bytes(content)
     assert resolve_rhythm(str(path)).is_midi == is_midi

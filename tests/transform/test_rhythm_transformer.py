@@ -366,7 +366,7 @@ def test_velocity_and_place_are_told_where_an_onset_is():
     assert float(r[15 + snare, 9]) == pytest.approx(0.6, abs=0.05)  # how hard it was last struck
 
 
-def test_the_time_since_an_onset_is_told_until_the_next():
+def test_the_time_since_an_onset_is_known_until_the_next():
     r = rhythm_of(SMALL, [("HH", 10.5, 1.0), ("HH", 40.5, 1.0)], 60)[0]
     bumps = r[20:].unflatten(0, (5, 14))[CLASSES.index("HH")]
     assert torch.allclose(bumps[:, 15], bumps[:, 45], atol=0.05)  # 5 frames after either

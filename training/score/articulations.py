@@ -1,4 +1,4 @@
-"""How well articulations are told apart: balanced accuracy over strokes whose class was found."""
+"""How well articulations are distinguished: balanced accuracy over strokes whose class was found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def balanced_accuracies(transcriber: Transcriber, recordings: Sequence[Annotated
 def articulation_counts(
     transcriber: Transcriber, recordings: Sequence[AnnotatedRecording]
 ) -> dict[str, tuple[list[int], list[int]]]:
-    """Return, by pair and side, how many strokes were told right and how many were found."""
+    """Return, by pair and side, how many strokes were assigned right and how many were found."""
     counts: dict[str, tuple[list[int], list[int]]] = {name: ([0, 0], [0, 0]) for name in PAIRS}
     for recording in recordings:
         found = transcriber.events(transcriber.infer(recording.audio.cpu()))

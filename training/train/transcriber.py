@@ -102,7 +102,7 @@ class Targets:
     offset: Tensor
     near: Tensor  # 1 where velocity and offset are demanded
     articulation: Tensor  # 1 where a stroke is of it
-    is_told: Tensor  # 1 where it is known whether it is
+    is_known: Tensor  # 1 where it is known whether it is
 
 
 def make_targets(
@@ -112,7 +112,7 @@ def make_targets(
     shape = len(strokes), len(CLASSES), n_frames
     onset, weight, near = np.zeros(shape), np.ones(shape), np.zeros(shape)
     velocity, offset = np.zeros(shape), np.zeros(shape)
-    articulation, is_told = np.zeros((2, len(strokes), len(ARTICULATIONS), n_frames))
+    articulation, is_known = np.zeros((2, len(strokes), len(ARTICULATIONS), n_frames))
     for b, (events, is_audible) in enumerate(zip(strokes, audible, strict=True)):
         demanded = [bool(a) and not s.is_grace for s, a in zip(events, is_audible, strict=True)]
         # Last comes what must be found: it is demanded even beside an event that need not be.
@@ -133,9 +133,9 @@ def make_targets(
                     offset[b, c, frame] = position - frame
                     near[b, c, frame] = 1
                     for a, truth in _articulations(stroke).items():
-                        articulation[b, a, frame], is_told[b, a, frame] = truth, 1
+                        articulation[b, a, frame], is_known[b, a, frame] = truth, 1
             weight[b, c, max(0, middle - 1) : middle + 2] = 1
-    values = (onset, weight, velocity, offset, near, articulation, is_told)
+    values = (onset, weight, velocity, offset, near, articulation, is_known)
     return Targets(*(torch.from_numpy(v).float() for v in values))
 
 
@@ -155,7 +155,7 @@ def articulation_loss(logits: Tensor, targets: Targets) -> Tensor:
     """Return the mean cross-entropy of the articulations' logits (B, A, F), where they are known."""
     n = logits.shape[1]
     loss = functional.binary_cross_entropy_with_logits(logits, targets.articulation[:, :n], reduction="none")
-    return (loss * targets.is_told[:, :n]).sum() / targets.is_told[:, :n].sum().clamp_min(1)
+    return (loss * targets.is_known[:, :n]).sum() / targets.is_known[:, :n].sum().clamp_min(1)
 
 
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:

@@ -202,7 +202,7 @@ def test_pads_are_known_by_their_names_then_by_their_notes(live, caplog):
     assert "beat: its notes always play" in caplog.text
 
 
-def test_what_cannot_be_heard_is_told(live, loop, tmp_path, redrummer):
+def test_what_cannot_be_heard_is_known(live, loop, tmp_path, redrummer):
     gone = ("gone", [audio(tmp_path / "gone.wav")], {"is_selected": True})
     frozen = ("ice", [audio(loop)], {"is_selected": True, "is_frozen": True})
     world = live(gone, frozen, loop=[0, 4])
@@ -459,7 +459,7 @@ def test_only_this_user_can_read_the_token(live):
     assert len(read_endpoint(live_endpoint_path())["token"]) == 64
 
 
-def test_a_stranger_in_lives_place_is_told_nothing_and_not_believed(live, monkeypatch):
+def test_a_stranger_in_lives_place_is_known_nothing_and_not_believed(live, monkeypatch):
     world = live()
     world.stop()
     monkeypatch.setattr(ableton, "is_running", lambda: False)

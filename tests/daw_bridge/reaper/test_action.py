@@ -169,7 +169,7 @@ def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
     }
 
 
-def test_a_command_that_is_stopped_from_outside_is_told(reaper, loop, monkeypatch):
+def test_a_command_that_is_stopped_from_outside_is_known(reaper, loop, monkeypatch):
     user = reaper(reaper.track("drums", reaper.audio(loop)))
 
     def stopped(preset, device):

@@ -198,7 +198,7 @@ def test_a_stranger_at_the_web_interfaces_port_cannot_hold_us(monkeypatch):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_stranger_in_the_servers_place_is_told_nothing_and_not_believed(world):
+def test_a_stranger_in_the_servers_place_is_known_nothing_and_not_believed(world):
     made = world(starts_server=False)
     received = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -254,7 +254,7 @@ def test_a_server_that_reapy_can_start_is_started(world):
     assert len(made.session().collect().items) == 2
 
 
-def test_a_server_that_stopped_is_told_from_one_that_runs(world, monkeypatch):
+def test_a_server_that_stopped_is_known_from_one_that_runs(world, monkeypatch):
     made = world()
     look()
     monkeypatch.setattr("daw_bridge.reaper.running.LOOK_TIMEOUT_S", 1.0)

@@ -591,7 +591,7 @@ def test_a_killed_command_ends_its_job(studio):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
-def test_a_helper_that_is_told_to_end_ends_its_job(studio):
+def test_a_helper_that_is_known_to_end_ends_its_job(studio):
     files = studio.job("wait")
     process = studio.start(files)
     (helper,) = until(lambda: begun(files))
@@ -644,7 +644,7 @@ def alone(tmp_path, monkeypatch):
         thread.join(PATIENCE_S)
 
 
-def test_a_helper_tells_of_itself_until_it_is_told_to_end(alone):
+def test_a_helper_tells_of_itself_until_it_is_known_to_end(alone):
     thread = alone()
     found = until(warm.look)
     assert (found["pid"], found["n_jobs"]) == (os.getpid(), 0)

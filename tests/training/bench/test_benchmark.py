@@ -161,7 +161,7 @@ def test_a_failure_is_silence_with_its_reason(items, caplog):
     assert "pair-0000" in caplog.text
 
 
-def test_the_engine_is_told_what_the_row_says(items):
+def test_the_engine_is_known_what_the_row_says(items):
     told = []
 
     class Listening:
