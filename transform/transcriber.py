@@ -29,8 +29,8 @@ from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
 
-# Of a hat: open, struck with the foot; of a snare: its rim, the stick lying on the skin; of a cymbal.
-ARTICULATIONS = ("open", "pedal", "sidestick", "ride")
+# Of a hat: open, struck with the foot; of a cymbal.
+ARTICULATIONS = ("open", "pedal", "ride")
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
@@ -278,8 +278,6 @@ def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
     """Return how a stroke of a class was struck, by the probabilities of its articulations; "" if unknown."""
     if drum_class == "HH":
         return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.5 else "closed"
-    if drum_class == "SD":
-        return "sidestick" if likely.get("sidestick", 0) > 0.5 else ""
     if drum_class == "CY" and "ride" in likely:
         return "ride" if likely["ride"] > 0.5 else "crash"
     return ""

@@ -28,7 +28,6 @@ from transform.transcriber import Activations, Transcriber
 
 FEWEST_STROKES = 50  # of a class, in all recordings together
 FEWEST_RECORDINGS = 3  # that hold the class
-SHRINKAGE = 50.0  # strokes for which the synthetic threshold counts
 # On synthetic recordings F is flat around its best: of thresholds as good within this the highest is taken, as
 # their ghost notes are many. A stroke that is invented is played by every engine.
 TOLERANCE = 0.01
@@ -43,23 +42,21 @@ class Thresholds:
     """The thresholds of each class, and what chose them."""
 
     values: tuple[float, ...]
-    synthetic: tuple[float, ...]
+    curves: tuple[Mapping[float, float], ...]  # F of each class on synthetic recordings, by threshold
     n_strokes: Mapping[str, int]  # of the recordings, by class: those whose threshold they chose
 
     def sentence(self) -> str:
         """Return what a model card says of them."""
-        chosen = ", ".join(
-            f"{c} {value:.2f} ({synthetic:.2f} by synthetic recordings alone)"
-            if c in self.n_strokes
-            else f"{c} {value:.2f}"
-            for c, value, synthetic in zip(CLASSES, self.values, self.synthetic, strict=True)
-        )
+        chosen = ", ".join(f"{c} {value:.2f}" for c, value in zip(CLASSES, self.values, strict=True))
         own = ", ".join(f"{n} strokes of {c}" for c, n in self.n_strokes.items())
         return f"Thresholds: {chosen}. Synthetic validation recordings chose them" + (
-            f", and, shrunk towards these, {own} in annotated recordings that nothing was trained on."
-            if own
-            else "."
+            f", and, with equal say, {own} in annotated recordings that nothing was trained on." if own else "."
         )
+
+    @property
+    def synthetic(self) -> tuple[float, ...]:
+        """What synthetic recordings alone choose."""
+        return tuple(map(highest_good, self.curves))
 
 
 def tracks_of(transcriber: Transcriber, folder: Path) -> dict[str, Track]:
@@ -90,11 +87,11 @@ def choose_thresholds(transcriber: Transcriber, pack: Pack, tracks: Mapping[str,
     dynamics = SynthesisSettings().velocity_exponent
     recordings = make_recordings(pack, "validate", n=_N_SYNTHETIC, seed=_SEED, velocity_exponent=dynamics)
     activations = [transcriber.infer(recording.audio.cpu()) for recording in recordings]
-    synthetic = tuple(
-        highest_good({t: _synthetic_f(transcriber, i, t, recordings, activations) for t in _GRID})
+    curves = tuple(
+        {t: _synthetic_f(transcriber, i, t, recordings, activations) for t in _GRID}
         for i in range(len(CLASSES))
     )
-    return shrunk(transcriber, synthetic, list(tracks.values()))
+    return combined(transcriber, curves, list(tracks.values()))
 
 
 def highest_good(f_measures: Mapping[float, float]) -> float:
@@ -103,22 +100,22 @@ def highest_good(f_measures: Mapping[float, float]) -> float:
     return max(threshold for threshold, f in f_measures.items() if f > best - TOLERANCE)
 
 
-def shrunk(transcriber: Transcriber, synthetic: tuple[float, ...], tracks: Sequence[Track]) -> Thresholds:
-    """Return the thresholds that are best on tracks, shrunk towards synthetic ones where strokes are few.
+def combined(
+    transcriber: Transcriber, curves: tuple[Mapping[float, float], ...], tracks: Sequence[Track]
+) -> Thresholds:
+    """Return, of each class, the threshold with the best mean of F on synthetic recordings and on tracks, pooled.
 
-    A class with too few strokes, or in too few tracks, keeps the synthetic threshold.
+    A class with too few strokes, or in too few tracks, gets what synthetic recordings choose.
     """
-    values, n_strokes = list(synthetic), {}
+    values, n_strokes = [highest_good(curve) for curve in curves], {}
     for i, c in enumerate(CLASSES):
         in_tracks = [n for n in (sum(a.drum_class == c for a in truth) for truth, _ in tracks) if n]
-        n = sum(in_tracks)
-        if n < FEWEST_STROKES or len(in_tracks) < FEWEST_RECORDINGS:
+        if sum(in_tracks) < FEWEST_STROKES or len(in_tracks) < FEWEST_RECORDINGS:
             continue
-        f_measures = {t: _class_counts(transcriber, i, t, tracks).f_measure for t in _GRID}
-        best = max(f_measures, key=f_measures.__getitem__)
-        values[i] = round((n * best + SHRINKAGE * synthetic[i]) / (n + SHRINKAGE), 3)
-        n_strokes[c] = n
-    return Thresholds(tuple(values), synthetic, n_strokes)
+        means = {t: f + _class_counts(transcriber, i, t, tracks).f_measure for t, f in curves[i].items()}
+        values[i] = max(means, key=means.__getitem__)
+        n_strokes[c] = sum(in_tracks)
+    return Thresholds(tuple(values), curves, n_strokes)
 
 
 def score_tracks(
@@ -133,7 +130,7 @@ def left_out_f(transcriber: Transcriber, chosen: Thresholds, tracks: Sequence[Tr
     """Return the pooled F, each track scored with what the others choose: a report, which chooses nothing."""
     total = Counts()
     for i, track in enumerate(tracks):
-        others = shrunk(transcriber, chosen.synthetic, [*tracks[:i], *tracks[i + 1 :]])
+        others = combined(transcriber, chosen.curves, [*tracks[:i], *tracks[i + 1 :]])
         (score,) = score_tracks(transcriber, others.values, [track])
         total += pooled(score.counts)
     return total.f_measure

@@ -203,7 +203,9 @@ def _counts_in_training(net: TranscriberNet, pack: Pack, *, n: int, seed: int) -
         audible = audible_strokes(stems, recipe.strokes)
         found = frozen.transcribe(render_batch([recipe], dry_stems=stems[None]), degraded=rng)
         probability, velocity, offset = (field[0].numpy() for field in found)
-        activations = Activations(probability, velocity, offset, np.zeros_like(probability[:1]))
+        activations = Activations(
+            probability, velocity, offset, np.zeros((len(net.config.articulations), probability.shape[1]))
+        )
         expected, ignored = as_events(recipe, audible), as_events(recipe, ~audible)
         counts.append(class_counts(expected, transcriber.events(activations), ignored=ignored))
     return counts

@@ -143,10 +143,9 @@ def _articulations(stroke: Stroke) -> dict[int, bool]:
     """Return, by index in ARTICULATIONS, what a stroke says of each: nothing of those of other classes."""
     known = {
         "HH": {"open": stroke.articulation == "open", "pedal": stroke.articulation == "pedal"},
-        "SD": {"sidestick": stroke.articulation == "sidestick"},
         "CY": {"ride": stroke.articulation in ("ride", "bell")},
     }
-    if stroke.drum_class not in known or (stroke.drum_class != "SD" and not stroke.articulation):
+    if stroke.drum_class not in known or not stroke.articulation:
         return {}
     return {ARTICULATIONS.index(name): truth for name, truth in known[stroke.drum_class].items()}
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from training.score.recordings import Annotation
-from training.score.thresholds import Thresholds, highest_good, left_out_f, score_tracks, shrunk
+from training.score.thresholds import combined, highest_good, left_out_f, score_tracks
 from training.train.transcriber import change_thresholds, export_transcriber, train_transcriber
 from transform.events import CLASSES
 from transform.presets import load_preset
 from transform.transcriber import Activations, Transcriber, TranscriberConfig, TranscriberNet, load_transcriber
 
-SYNTHETIC = (0.2,) * 5
+# On synthetic recordings .2 is best, and F falls by .1 for .1.
+CURVE = {round(0.1 + 0.05 * i, 2): 0.8 - abs(0.1 + 0.05 * i - 0.2) for i in range(17)}
+CURVES = (CURVE,) * 5
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,10 @@ def track(drum_class, *, n_true, true=0.6, n_false=0, false=0.3):
 
 def test_enough_strokes_in_enough_tracks_choose_a_threshold(transcriber):
     tracks = [track("SD", n_true=20, n_false=20) for _ in range(3)]
-    chosen = shrunk(transcriber, SYNTHETIC, tracks)
-    # .35 is the least threshold that finds no false stroke; 60 strokes stand against 50 of the synthetic one.
-    assert chosen.values == (0.2, pytest.approx((60 * 0.35 + 50 * 0.2) / 110, abs=1e-3), 0.2, 0.2, 0.2)
+    chosen = combined(transcriber, CURVES, tracks)
+    # From .35 on no false stroke is found: that gains a third, and costs .15 on synthetic recordings.
+    assert chosen.values == (0.2, 0.35, 0.2, 0.2, 0.2)
+    assert chosen.synthetic == (0.2,) * 5
     assert chosen.n_strokes == {"SD": 60}
     assert transcriber.config.thresholds == (0.3,) * 5
 
@@ -48,8 +51,8 @@ def test_of_equally_good_thresholds_the_highest_is_taken():
 def test_few_strokes_or_few_tracks_choose_nothing(transcriber):
     few = [track("KD", n_true=16, n_false=20) for _ in range(3)]
     in_two = [track("HH", n_true=40, n_false=20) for _ in range(2)]
-    chosen = shrunk(transcriber, SYNTHETIC, [*few, *in_two])
-    assert chosen == Thresholds(SYNTHETIC, SYNTHETIC, {})
+    chosen = combined(transcriber, CURVES, [*few, *in_two])
+    assert (chosen.values, chosen.n_strokes) == ((0.2,) * 5, {})
     assert "annotated" not in chosen.sentence()
 
 
@@ -64,10 +67,10 @@ def test_a_left_out_track_is_scored_with_what_the_others_choose(transcriber):
     alike = [track("SD", n_true=20, n_false=20, true=0.6) for _ in range(3)]
     odd = track("SD", n_true=20, true=0.25)  # which the others' threshold misses
     tracks = [*alike, odd]
-    chosen = shrunk(transcriber, SYNTHETIC, tracks)
+    chosen = combined(transcriber, CURVES, tracks)
     # Each of the three is scored with a threshold that keeps the odd one's strokes, at the price of false ones.
     found = left_out_f(transcriber, chosen, tracks)
-    own = [shrunk(transcriber, SYNTHETIC, tracks[:i] + tracks[i + 1 :]).values for i in range(4)]
+    own = [combined(transcriber, CURVES, tracks[:i] + tracks[i + 1 :]).values for i in range(4)]
     counts = [score_tracks(transcriber, own[i], [tracks[i]])[0].counts["SD"] for i in range(4)]
     matched, total = sum(c.matched for c in counts), sum(c.expected + c.detected for c in counts)
     assert found == pytest.approx(2 * matched / total)
