@@ -142,6 +142,7 @@ class _Arranger:
         self._covers: dict[tuple[frozenset[str], str], tuple[frozenset[str], ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
+        self._has_two_attacks = {classes for classes, hits in bank.sets.items() if _has_two_attacks(hits)}
         self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
         self._faults = {classes: bank.faults(classes) for classes in bank.sets}
         self._toms: Mapping[str, str] = {}  # of the source, by what the rhythm asks for
@@ -216,8 +217,10 @@ class _Arranger:
                 distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
             for drum_class in (c for c in requested if c in hit.classes):
                 distance += _articulation_cost(drum_class, requested[drum_class], hit.articulation(drum_class))
-            if (hit.flam_ms > 0) != is_flam:
-                distance += _NO_FLAM_COST if is_flam else _FLAM_COST
+            if is_flam and not hit.flam_ms:
+                distance += _NO_FLAM_COST
+            elif hit.flam_ms and not is_flam and classes not in self._has_two_attacks:
+                distance += _FLAM_COST
             # Round robin: a hit that was just played comes again after the others like it.
             since = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
@@ -229,6 +232,12 @@ class _Arranger:
             return hit, 1.0
         gain_db = 20 * math.log10(full_level * target**LEVEL_EXPONENT / hit.level)
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
+
+
+def _has_two_attacks(hits: Sequence[Hit]) -> bool:
+    """Tell whether most strong hits, within 6 dB of the strongest, are flams: then that is how the drum sounds.
+    strong = [hit for hit in hits if hit.level >= 0.5 * max(other.level for other in hits)]
+    return 2 * sum(hit.flam_ms > 0 for hit in strong) > len(strong)
 
 
 def _articulation_cost(drum_class: str, requested: str, found: str) -> float:

@@ -103,7 +103,7 @@ def highest_good(f_measures: Mapping[float, float]) -> float:
 def combined(
     transcriber: Transcriber, curves: tuple[Mapping[float, float], ...], tracks: Sequence[Track]
 ) -> Thresholds:
-    """Return, of each class, the threshold with the best mean of F on synthetic recordings and on tracks, pooled.
+    """Return of each class the threshold with the best mean of F on synthetic recordings and pooled on tracks.
 
     A class with too few strokes, or in too few tracks, gets what synthetic recordings choose.
     """
