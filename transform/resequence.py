@@ -235,7 +235,7 @@ class _Arranger:
 
 
 def _has_two_attacks(hits: Sequence[Hit]) -> bool:
-    """Tell whether most strong hits, within 6 dB of the strongest, are flams: then that is how the drum sounds."""
+    """Tell whether most strong hits, within 6 dB of the strongest, are flams: that is how the drum sounds."""
     strong = [hit for hit in hits if hit.level >= 0.5 * max(other.level for other in hits)]
     return 2 * sum(hit.flam_ms > 0 for hit in strong) > len(strong)
 
