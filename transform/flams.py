@@ -176,7 +176,9 @@ def _difference_db(mono: NDArray[np.floating], sample_rate: int, first: int, sec
     size = round(_SHAPE_S * sample_rate)
     shapes = []
     for begin in (first, second):
-        before, after = (_bands(mono[max(0, at) : at + size], sample_rate) for at in (begin - size, begin))
+        before, after = (
+            _bands(mono[max(0, at) : max(0, at + size)], sample_rate) for at in (begin - size, begin)
+        )
         new = np.maximum(after - before, 0.02 * after)
         shape = 10 * np.log10(new + 1e-6 * new.max() + 1e-15)
         shapes.append(shape - shape.mean())
@@ -184,8 +186,11 @@ def _difference_db(mono: NDArray[np.floating], sample_rate: int, first: int, sec
 
 
 def _bands(part: NDArray[np.floating], sample_rate: int) -> NDArray[np.float64]:
-    power = np.abs(np.fft.rfft(part * np.hanning(len(part)))) ** 2
+    """Return the energy of a sound (T,) by band, zeros where it is empty, as before a recording it is."""
     n_bands = len(_SHAPE_EDGES_HZ)
+    if not len(part):
+        return np.zeros(n_bands - 1)
+    power = np.abs(np.fft.rfft(part * np.hanning(len(part)))) ** 2
     bands = np.bincount(_band_of(len(part), sample_rate), weights=power, minlength=n_bands + 1)
     return np.asarray(bands[1:n_bands], dtype=np.float64)
 

@@ -58,9 +58,9 @@ def fundamental_hz(
     power, spacing = _spectrum(ringing, sample_rate)
     if before is not None and len(before):
         power = np.maximum(power - _LEFT * _spectrum(before, sample_rate)[0], 1e-3 * power)
-    first, last = (round(hz / spacing) for hz in RANGE_HZ)
+    first, last = (min(round(hz / spacing), len(power) - 1) for hz in RANGE_HZ)
     inside = power[first:last]
-    if inside.max() <= 1e-12:
+    if inside.max(initial=0.0) <= 1e-12:
         return None
     is_peak = (inside > power[first - 1 : last - 1]) & (inside >= power[first + 1 : last + 1])
     peaks = np.flatnonzero(is_peak & (inside >= inside.max() * 10 ** (-_LOUD_DB / 10)))

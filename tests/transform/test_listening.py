@@ -3,8 +3,10 @@ import pytest
 
 from transform.audio import Recording
 from transform.events import DrumEvent
+from transform.flams import with_flams
 from transform.listening import Listening, listen
 from transform.rhythm_transformer import activations_of_events
+from transform.toms import with_tom_heights
 
 RATE = 44_100
 LEVELS = {0.2: 0.8, 0.7: 0.1, 1.2: 0.8}  # of kicks, by onset
@@ -134,3 +136,18 @@ def test_sensitivity_reaches_events_and_what_an_engine_reads(kicks):
     assert frames[usual > 0] == pytest.approx(
         usual[usual > 0] * np.e**2 / (1 + usual[usual > 0] * (np.e**2 - 1))
     )
+
+
+def test_strokes_at_both_ends_of_any_recording_are_listened_to(subtests):
+    rng = np.random.default_rng(0)
+    for rate in (400, 700, 1000, 8000, 44_100):
+        for length_s in (0.03, 0.2, 1.0):
+            noise = rng.uniform(-0.5, 0.5, (1, max(1, round(length_s * rate)))).astype(np.float32)
+            recording = Recording.from_samples(noise, rate, "noise")
+            ends_s = (0.0, 0.02, length_s / 2, length_s - 0.02, length_s)
+            events = [DrumEvent(max(0.0, at), c, 0.8) for at in sorted(ends_s) for c in ("SD", "TT")]
+            with subtests.test(rate=rate, length_s=length_s):
+                detected = with_flams(recording, with_tom_heights(recording, events))
+                assert 0 < len(detected) <= len(events)
+                detected = with_flams(recording, [DrumEvent(0.0, "SD", 0.8)])
+                assert len(detected) == 1
