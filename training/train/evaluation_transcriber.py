@@ -1,9 +1,8 @@
 """The evaluation transcriber: it transcribes what the benchmark scores, and is used for nothing else.
 
 The transcriber that Redrum uses must not judge what Redrum plays. So the judge is another network (recurrent,
-where transform/transcriber.py is convolutional in time), with other features, a quarter of the parameters,
-another seed (of the weights, the segments and the procedural drums) and half of the training kits. It is
-trained by the same code on the same side of the split.
+where transform/transcriber.py is convolutional in time), with other features and another seed (of the weights,
+the segments and the procedural drums). It is trained by the same code on the same side of the split.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ REMAKE = "redrum train evaluation-transcriber --data PACK --out RUN --export pre
 
 EVALUATION_CONFIG = TranscriberConfig(
     features=FeatureSettings(windows=(3072, 768), n_bands=64, low_hz=40.0, high_hz=16_000.0),
-    widths=(24, 24, 48, 48),
-    d_model=128,  # of the recurrent layer, in each direction
+    widths=(32, 32, 64, 64),
+    d_model=160,  # of the recurrent layer, in each direction
     dilations=(),  # there are no temporal convolutions
 )
 
 
 class EvaluationNet(TranscriberNet):
-    """Features (B, C, F, K) -> logits (B, 16, F), as of `TranscriberNet`; 0.3 million parameters.
+    """Features (B, C, F, K) -> logits (B, 16, F), as of `TranscriberNet`; 0.5 million parameters.
 
     2-D convolutions that look across bands more than across time, then a bidirectional GRU.
     """

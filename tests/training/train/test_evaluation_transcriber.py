@@ -50,14 +50,6 @@ def test_the_judge_speaks_as_a_transcriber_does():
     assert heard.probability == pytest.approx(torch.sigmoid(logits[0, :5]).numpy(), abs=1e-4)
 
 
-def test_odd_kits_are_some_of_the_training_kits(tiny_pack, kit):
-    names = [f"kit-{i}" for i in range(12)]
-    pack = module.Pack(tuple(kit(name, "train") for name in names), tiny_pack.grooves, ())
-    every, odd = ([each.name for each in module._training_kits(pack, which)] for which in ("all", "odd"))
-    assert every == names
-    assert 0 < len(odd) < len(names)
-
-
 def test_trained_weights_come_back(tiny_pack, small_evaluation, tmp_path):
     checkpoint = train_transcriber(tiny_pack, tmp_path / "run", small_evaluation(steps=2, validate_every=2))
     assert checkpoint.name == "evaluation-transcriber.pt"
