@@ -145,8 +145,16 @@ def train(ctx: typer.Context) -> None:
 def bench(
     data: Annotated[Path, option("PACK", "A folder that `redrum train pack` made.")] = Path("runs/pack"),
     items: Annotated[int | None, option("N", "Pairs; a tenth as many real loops play, too.", "200")] = None,
+    recordings: Annotated[
+        Path | None,
+        option("DIR", "Annotated recordings that play each other's; with --items 0 they alone.", "none"),
+    ] = None,
     out: Annotated[Path, option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
     preset: Preset = "default",
+    rows: Annotated[
+        list[str] | None,
+        option("NAME", "Measure only rows whose names begin so; may be repeated.", "all"),
+    ] = None,
     beside: Annotated[
         str, option("NAME|DIR", "A second preset, whose codec and latent engine play too.", "none")
     ] = "",
@@ -173,7 +181,12 @@ def bench(
         from training.bench.benchmark import BenchSettings, run_benchmark
         from training.bench.report import write_report
 
-        given: dict[str, Any] = {"preset": preset, "beside": beside}
+        given: dict[str, Any] = {
+            "preset": preset,
+            "beside": beside,
+            "recordings": recordings,
+            "rows": tuple(rows or ()),
+        }
         if items is not None:
             given |= {"n_pairs": items, "n_loops": -(-items // 10)}
         if seed is not None:

@@ -13,7 +13,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import torch
 
 from training.bench.items import Audio, BenchItem, ItemMaker
 from training.bench.peak_memory import peak_memory_mb
+from training.bench.real import RealItems
 from training.bench.systems import (
     KIT_SYSTEMS,
     OWN,
@@ -37,6 +38,7 @@ from training.bench.systems import (
 )
 from training.data.kits import SAMPLE_RATE
 from training.data.pack import PACK_FILES, PackError, load_pack
+from training.score.balance import frame_shift, stroke_shift
 from training.score.measures import (
     any_onset_f,
     distinct_onsets_s,
@@ -45,23 +47,27 @@ from training.score.measures import (
     isolated_onsets_s,
     likeness,
     log_mel_distance_db,
+    nearest_hit_db,
     pre_echo_db,
     timing_errors_s,
     timing_sd_ms,
     velocity_correlations,
 )
+from training.score.recordings import annotated_files
 from training.score.scores import class_counts, interval, pooled
 from training.score.separator import Mixture, Scores, System, active_classes, score_stems
+from training.score.texture import hiss_db, periodicity, speckle_db
 from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
 from transform.audio import Progress, Recording
 from transform.confined import ConfinedFolder
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
+from transform.events import DrumEvent
 from transform.files import write_text_atomic
 from transform.presets import Preset, load_preset
 from transform.transcriber import Transcriber
 
-MATERIALS = ("pairs", "loops")
+MATERIALS = ("pairs", "recordings", "loops")
 _PACKAGES = ("transform", "training")  # whose code decides what an item scores
 
 _log = logging.getLogger(__name__)
@@ -75,14 +81,16 @@ class BenchSettings:
     n_loops: int = 20  # rhythms that real loops play
     seed: int = 0
     preset: str = "default"
+    recordings: Path | None = None  # a folder of annotated ones that play each other's rhythms
+    rows: tuple[str, ...] = ()  # beginnings of the names of the systems that are measured; none: all
     beside: str = ""  # another preset, whose codec and rhythm transformer play too
     n_memory: int = 3  # renders of each kind whose memory is measured, each in a process of its own
     n_resamples: int = 2000  # of the bootstrap
 
     def __post_init__(self) -> None:
-        for name in ("n_pairs", "n_resamples"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name, least in (("n_pairs", 0 if self.recordings else 1), ("n_resamples", 1)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be {least} or more")
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Mean:
 
 
 def score(audio: Audio, item: BenchItem, judge: Transcriber) -> Scores:
-    """Return the measures of a result, shape (T,); of a real loop's, those of timing alone."""
+    """Return the measures of a result, shape (T,): those that an item's truth allows, of a loop its timing."""
     detected = [
         event for event in judge.events(judge.infer(torch.from_numpy(audio))) if event.onset_s < item.length_s
     ]
@@ -105,8 +113,15 @@ def score(audio: Audio, item: BenchItem, judge: Transcriber) -> Scores:
         scores[f"onset_f_{window_ms}"] = any_onset_f(
             item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000
         )
-    if item.oracle is None:
+    if item.material == "loops":
         return scores
+    scores |= _rhythm_scores(audio, item, detected) | _sound_scores(audio, item)
+    return scores | (_distances(audio, item.oracle, item) if item.oracle is not None else {})
+
+
+def _rhythm_scores(audio: Audio, item: BenchItem, detected: Sequence[DrumEvent]) -> Scores:
+    """Return how well a result plays the rhythm: its classes, times and velocities."""
+    scores: Scores = {}
     for window_ms in (50, 30, 10):
         counts = class_counts(item.truth, detected, ignored=item.hardly_audible, window_s=window_ms / 1000)
         scores[f"class_f_{window_ms}"] = pooled(counts).f_measure
@@ -118,8 +133,11 @@ def score(audio: Audio, item: BenchItem, judge: Transcriber) -> Scores:
     correlations = velocity_correlations(audio, item.truth)
     found = [value for value in correlations.values() if value is not None]
     scores["velocity"] = float(np.mean(found)) if found else None
-    scores |= {f"velocity_{drum_class}": value for drum_class, value in correlations.items()}
-    scores["log_mel_db"] = log_mel_distance_db(audio, item.oracle)
+    return scores | {f"velocity_{drum_class}": value for drum_class, value in correlations.items()}
+
+
+def _sound_scores(audio: Audio, item: BenchItem) -> Scores:
+    """Return how far a result sounds like its source: hits, levels, balance, texture."""
     hits, source_hits, target_hits = (
         hit_spectra_db(sound, distinct_onsets_s(events))
         for sound, events in (
@@ -128,13 +146,33 @@ def score(audio: Audio, item: BenchItem, judge: Transcriber) -> Scores:
             (item.target, item.target_events),
         )
     )
-    scores["likeness"] = likeness(hits, source_hits, target_hits)
-    brighter_db = high_energy_db(audio, item.oracle)
-    scores |= {"high_db": brighter_db, "high_abs_db": abs(brighter_db)}
+    strokes = stroke_shift(audio, item.truth, item.source, item.source_events)
+    frames = frame_shift(audio, item.source)
+    return {
+        "likeness": likeness(hits, source_hits, target_hits),
+        "nearest_hit_db": nearest_hit_db(hits, source_hits) if len(hits) and len(source_hits) else None,
+        "stroke_level_db": abs(strokes.level_db) if strokes else None,
+        "stroke_balance_db": strokes.balance_db if strokes else None,
+        "frame_loudness_db": abs(frames.level_db) if frames else None,
+        "frame_balance_db": frames.balance_db if frames else None,
+        "periodicity": periodicity(audio),
+        "speckle_db": speckle_db(audio),
+        "hiss_db": hiss_db(audio),
+    }
+
+
+def _distances(audio: Audio, oracle: Audio, item: BenchItem) -> Scores:
+    """Return how far a result is from the exact answer."""
+    brighter_db = high_energy_db(audio, oracle)
     onsets_s = isolated_onsets_s(item.truth, item.rhythm)
-    ahead, true_ahead = pre_echo_db(audio, onsets_s), pre_echo_db(item.oracle, onsets_s)
-    scores["pre_echo_db"] = None if ahead is None or true_ahead is None else ahead - true_ahead
-    return scores
+    ahead, true_ahead = pre_echo_db(audio, onsets_s), pre_echo_db(oracle, onsets_s)
+    return {
+        "log_mel_db": log_mel_distance_db(audio, oracle),
+        "averaged_log_mel_db": log_mel_distance_db(audio, oracle, averaged=True),
+        "high_db": brighter_db,
+        "high_abs_db": abs(brighter_db),
+        "pre_echo_db": None if ahead is None or true_ahead is None else ahead - true_ahead,
+    }
 
 
 def clustered_mean(
@@ -181,23 +219,30 @@ def run_benchmark(
         SettingsError: both presets have one name.
         OutputError: `out` holds another run, or cannot be written.
     """
-    if not (data / PACK_FILES[0]).exists():
+    if settings.n_pairs and not (data / PACK_FILES[0]).exists():
         raise PackError(
             f"there is no packed data set in {data}",
             hint="make one with `redrum train pack DATA --out PACK` and name it with --data PACK",
         )
     judge = load_evaluation_transcriber(shipped_weights())
+    real = RealItems(settings.recordings) if settings.recordings else None
     runs = _begin(data, out, settings, overwrite=overwrite)
-    pack = load_pack(data)
-    maker, players = ItemMaker(pack, settings.seed), Players.load(runs[0].preset, pack)
+    pack = load_pack(data) if settings.n_pairs else None
+    maker, players = (
+        ItemMaker(pack, settings.seed) if pack else None,
+        Players.load(runs[0].preset, pack, settings.rows),
+    )
+    requested = _requested(maker, real, settings)
     teams = [players, *(players.beside(run.preset) for run in runs[1:])]
     rows: list[dict[str, Any]] = []
     for run, team in zip(runs, teams, strict=True):
-        entries = _measured(run, team, judge, _requested(maker, settings), progress)
-        found = _rows(entries, settings, _memory(maker, team, settings.n_memory, progress))
+        entries = _measured(run, team, judge, requested, progress)
+        memory = _memory(maker, team, settings.n_memory, progress) if maker else {}
+        found = _rows(entries, settings, memory)
         rows += found if team is players else [row | {"preset": team.preset.name} for row in found]
     rows.sort(key=_place)
-    return {"schema": 1, "settings": asdict(settings), "run": runs[0].identity, "rows": rows}
+    stated = asdict(settings) | {"recordings": str(settings.recordings or "")}
+    return {"schema": 1, "settings": stated, "run": runs[0].identity, "rows": rows}
 
 
 @dataclass(frozen=True)
@@ -210,20 +255,26 @@ class _Run:
     done: dict[str, dict[str, Any]]  # the items that are in the file, by name
 
     @classmethod
-    def begin(cls, log: Path, data: Path, seed: int, preset: Preset, *, overwrite: bool) -> _Run:
-        """Begin a run, or go on with what a stopped one has in the file.
+    def begin(
+        cls, log: Path, files: Sequence[Path], settings: BenchSettings, preset: Preset, *, overwrite: bool
+    ) -> _Run:
+        """Begin a run on files of data, or go on with what a stopped one has in the log.
 
         Raises:
             OutputError: the file holds another run.
         """
-        identity = _identity(data, seed, preset)
+        identity = _identity(files, settings, preset)
         return cls(preset, log, identity, {} if overwrite else _read_items(log, identity))
 
 
 def _begin(data: Path, out: Path, settings: BenchSettings, *, overwrite: bool) -> list[_Run]:
     """Return the run of a preset and, if another one is set beside it, that one's."""
     preset = load_preset(settings.preset)
-    runs = [_Run.begin(out / "items.jsonl", data, settings.seed, preset, overwrite=overwrite)]
+    files = [data / name for name in PACK_FILES] if settings.n_pairs else []
+    if settings.recordings:
+        audio = annotated_files(settings.recordings)
+        files += [*audio, *(path for a in audio if (path := a.with_suffix(".csv")).exists())]
+    runs = [_Run.begin(out / "items.jsonl", files, settings, preset, overwrite=overwrite)]
     if settings.beside:
         other = load_preset(settings.beside)
         if other.name == preset.name:
@@ -235,7 +286,7 @@ def _begin(data: Path, out: Path, settings: BenchSettings, *, overwrite: bool) -
                 f"preset {other.name} has no codec, so there is nothing to set beside",
                 hint="name a preset with a codec, or leave --beside out",
             )
-        runs.append(_Run.begin(out / "items-beside.jsonl", data, settings.seed, other, overwrite=overwrite))
+        runs.append(_Run.begin(out / "items-beside.jsonl", files, settings, other, overwrite=overwrite))
     return runs
 
 
@@ -243,7 +294,7 @@ def _measured(
     run: _Run,
     players: Players,
     judge: Transcriber,
-    requested: Sequence[tuple[str, Callable[[int], BenchItem], int]],
+    requested: Sequence[tuple[Callable[[int], BenchItem], str, int]],
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
     """Return the entry of each requested item; those that are not in the run's file yet are measured."""
@@ -251,9 +302,9 @@ def _measured(
     write_text_atomic(run.log, "".join(lines), overwrite=True)  # without a line that was cut off
     entries = []
     with ConfinedFolder(run.log.parent).append(run.log.name) as file:
-        for i, (name, make, number) in enumerate(requested):
+        for i, (make, name, number) in enumerate(requested):
             if (entry := run.done.get(name)) is None:
-                entry = _scored(make(number), players, judge)
+                entry = {"item": name} | _scored(make(number), players, judge)
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
                 _log.info("%s: %d of %d: %s", run.preset.name, i + 1, len(requested), name)
@@ -263,24 +314,29 @@ def _measured(
     return entries
 
 
-def _identity(data: Path, seed: int, preset: Preset) -> dict[str, Any]:
-    """Return what items must have in common to be scored together: seed, weights, data and code."""
+def _identity(files: Sequence[Path], settings: BenchSettings, preset: Preset) -> dict[str, Any]:
+    """Return what items must have in common to be scored together: seed, rows, weights, data and code."""
     return {
-        "seed": seed,
+        "seed": settings.seed,
+        "rows": list(settings.rows),
         "preset": _digest([preset.weights(model) for model in preset.models]),
         "evaluator": _digest([shipped_weights()]),
-        "data": _digest([data / name for name in PACK_FILES]),
+        "data": _digest(files),
         "code": _digest(_code()),
     }
 
 
 def _requested(
-    maker: ItemMaker, settings: BenchSettings
-) -> Sequence[tuple[str, Callable[[int], BenchItem], int]]:
-    """Return the name, the maker and the number of each item."""
-    pairs = [(f"pair-{i:04d}", maker.pair, i) for i in range(settings.n_pairs)]
-    n_loops = settings.n_loops if maker.loops else 0
-    return pairs + [(f"loop-{i:04d}", maker.loop, i) for i in range(n_loops)]
+    maker: ItemMaker | None, real: RealItems | None, settings: BenchSettings
+) -> Sequence[tuple[Callable[[int], BenchItem], str, int]]:
+    """Return the maker, the name and the number of each item."""
+    found: list[tuple[Callable[[int], BenchItem], str, int]] = []
+    if real is not None:
+        found += [(real.item, f"recording-{i:04d}", i) for i in range(len(real))]
+    if maker is not None:
+        found += [(maker.pair, f"pair-{i:04d}", i) for i in range(settings.n_pairs)]
+        found += [(maker.loop, f"loop-{i:04d}", i) for i in range(settings.n_loops if maker.loops else 0)]
+    return found
 
 
 def _scored(item: BenchItem, players: Players, judge: Transcriber) -> dict[str, Any]:
@@ -290,15 +346,17 @@ def _scored(item: BenchItem, players: Players, judge: Transcriber) -> dict[str, 
     redrummer, nmf = players.redrummer, players.nmf
     for system in players.systems_for(item):
         audio, seconds, failure = play(system, item, redrummer, nmf, players.codec)
-        scores[system] = score(audio, item, judge)
+        # A real target's strokes are where it plays them; written out, those meant together are together.
+        is_of_target = item.material == "recordings" and plays_audio(system)
+        played = replace(item, truth=item.target_events) if is_of_target else item
+        scores[system] = score(audio, played, judge)
         scores[system]["real_time_factor"] = item.length_s / seconds if seconds else None
         if failure:
             failures[system] = failure
-        if item.oracle is None and system in KIT_SYSTEMS:
+        if item.material == "loops" and system in KIT_SYSTEMS:
             scores[system]["given_back_db"] = _given_back(item, variant(system, item, redrummer, nmf))
     return {
-        "item": item.name,
-        "material": "loops" if item.oracle is None else "pairs",
+        "material": item.material,
         "kit": item.kit,
         "groove": item.groove,
         "source_groove": item.source_groove,

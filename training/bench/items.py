@@ -44,8 +44,8 @@ class BenchItem:
     name: str
     source: Audio
     target: Audio
-    oracle: Audio | None  # None for a real loop
-    stems: Audio | None  # of the source, finished, less its noise; none are known of a real loop
+    oracle: Audio | None  # None where the source is real
+    stems: Audio | None  # of the source, finished, less its noise; None where it is real
     source_events: tuple[DrumEvent, ...]  # audible in the source; none are known of a real loop
     target_events: tuple[DrumEvent, ...]  # audible in the target
     rhythm: tuple[DrumEvent, ...]  # all that the target plays
@@ -54,6 +54,13 @@ class BenchItem:
     kit: str  # of the source, or its loop
     groove: str  # of the target
     source_groove: str
+
+    @property
+    def material(self) -> str:
+        """What kind of item it is: "pairs", "recordings" or "loops"."""
+        if self.oracle is not None:
+            return "pairs"
+        return "recordings" if self.source_events else "loops"
 
     @property
     def length_s(self) -> float:

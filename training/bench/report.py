@@ -46,8 +46,26 @@ _SOUND = (
     Column("high_abs_db", "above 8 kHz, absolute dB", 2),
     Column("pre_echo_db", "pre-echo, dB", 2),
 )
+_LEVELS = (
+    Column("nearest_hit_db", "nearest hit, dB", 2),
+    Column("stroke_level_db", "stroke level, dB", 2),
+    Column("stroke_balance_db", "stroke balance, dB", 2),
+    Column("frame_loudness_db", "frame loudness, dB", 2),
+    Column("frame_balance_db", "frame balance, dB", 2),
+)
+_TEXTURE = (
+    Column("averaged_log_mel_db", "averaged log-mel distance, dB", 2),
+    Column("periodicity", "periodicity"),
+    Column("speckle_db", "speckle, dB", 2),
+    Column("hiss_db", "hiss, dB", 1),
+)
 _CLASS_F = tuple(Column(f"class_f_50_{c}", CLASS_NAMES[c]) for c in CLASSES)
 _CLASS_VELOCITY = tuple(Column(f"velocity_{c}", CLASS_NAMES[c]) for c in CLASSES)
+_RECORDINGS = (
+    *(column for column in _PLAYED if column.key in ("class_f_50", "onset_f_50", "onset_f_20", "timing_sd_ms")),
+    next(column for column in _SOUND if column.key == "likeness"),
+    *_LEVELS,
+)
 _LOOPS = (
     *(column for column in _PLAYED if column.key.startswith("onset_f")),
     Column("given_back_db", "loop given back, dB", 2),
@@ -71,6 +89,22 @@ _NOTES = """\
   bands, loudness-normalised, of the 93 ms after each onset). 1 sounds like the source, 0 like the target's
   recording.
 - **Energy above 8 kHz**: its proportion of the whole against the oracle's; + is brighter.
+- **Nearest hit**: mean over a result's hits of the mean absolute difference to the source's nearest one, of the
+  spectra that likeness compares.
+- **Stroke level, stroke balance**: of each class with four strokes in source and rhythm, how far the 90th
+  percentile of its strokes' levels in its band is from the source's: the mean of the classes (absolute), and
+  the mean deviation of a class from it.
+- **Frame loudness, frame balance**: the same of frames of 50 ms, within 50 dB of the loudest: the 90th
+  percentile of their levels (absolute), and the deviation of the 95th in four bands (30 to 120, 200 to 2000,
+  3000 to 7000, 9000 to 16000 Hz). A changed rhythm moves them by itself: read them against "every drum at its
+  own level", which is plain slices at the true events, each as loud as it is in the source.
+- **Averaged log-mel distance**: powers are first averaged over 3 frames and 5 bands, which two noises of one
+  kind have in common.
+- **Periodicity**: highest autocorrelation at 1 to 12 ms of the whitened band above 4 kHz, median of frames of
+  46 ms: noise .12, recordings about .15, a buzz towards 1. **Speckle**: standard deviation of log spectra above
+  4 kHz around their local mean. **Hiss**: level above 4 kHz in gaps (5th percentile of frames) against loud
+  frames (95th). Compare with the source's and the oracle's. Coherence between channels is not measured: all
+  items are mono.
 - **SI-SDR** (Le Roux et al. 2019) of a stem against the true one, scale-invariant; what is below -30 dB counts
   as -30 dB. A class counts where its true stem is within 40 dB of the recording; what leaks into the stems of
   the others is a level in dB against the recording. "NMF" is non-negative matrix factorisation, with templates
@@ -104,22 +138,31 @@ def write_report(result: Mapping[str, Any], out: Path) -> list[Path]:
 def markdown(result: Mapping[str, Any]) -> str:
     """Return the tables of a benchmark's result, with what their columns mean."""
     rows = result["rows"]
-    pairs, loops, stems = (
-        [row for row in rows if row["material"] == material] for material in ("pairs", "loops", "stems")
+    pairs, recordings, loops, stems = (
+        [row for row in rows if row["material"] == material]
+        for material in ("pairs", "recordings", "loops", "stems")
     )
-    lines = _heading(result["settings"], rows, pairs[0]["n"])
-    for title, columns in (
-        ("Does it play the rhythm?", _PLAYED),
-        ("Does it sound like the source?", _SOUND),
-        ("Class F @50 ms", _CLASS_F),
-        ("Velocity correlation", _CLASS_VELOCITY),
-    ):
-        lines += [f"## {title}", "", *_table(pairs, columns), ""]
+    lines = _heading(result["settings"], rows)
+    if recordings:
+        about = f"{recordings[0]['n']} times one of the annotated recordings plays another's rhythm."
+        lines += ["## Real recordings", "", about, "", *_table(recordings, _RECORDINGS), ""]
+        lines += ["### Class F @50 ms", "", *_table(recordings, _CLASS_F), ""]
+        lines += ["### Texture", "", *_table(recordings, _TEXTURE[1:]), ""]
+    if pairs:
+        for title, columns in (
+            ("Does it play the rhythm?", _PLAYED),
+            ("Does it sound like the source?", _SOUND),
+            ("Is it as loud and as balanced as the source?", _LEVELS),
+            ("Texture", _TEXTURE),
+            ("Class F @50 ms", _CLASS_F),
+            ("Velocity correlation", _CLASS_VELOCITY),
+        ):
+            lines += [f"## {title}", "", *_table(pairs, columns), ""]
     if stems:
         about = "The pairs' sources taken apart: SI-SDR in dB of each class that sounds in them."
         lines += ["## How clean are the stems?", "", about, "", *_table(stems, _STEMS), ""]
         lines += [_of_the_bound(stems), ""]
-    lines += ["## What does it cost?", "", *_cost_table(pairs), ""]
+    lines += ["## What does it cost?", "", *_cost_table(pairs or recordings), ""]
     if loops:
         about = (
             f"{loops[0]['n']} regions of held-out real loops play held-out rhythms:"
@@ -134,18 +177,21 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "## What the columns mean", "", _NOTES])
 
 
-def _heading(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], n_pairs: int) -> list[str]:
+def _heading(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how a benchmark was made, as Markdown."""
     beside = f" --beside {settings['beside']}" if settings.get("beside") else ""
+    given = " --recordings DIR" if settings.get("recordings") else ""
+    given += "".join(f' --rows "{row}"' for row in settings.get("rows", ()))
     lines = [
         "# Benchmark",
         "",
-        f"{n_pairs} pairs of held-out kits and rhythms with exact answers, preset `{settings['preset']}`,"
-        f" seed {settings['seed']}. Means with 95 % intervals (bootstrap over kits and rhythms). Made with:",
+        f"{settings['n_pairs']} pairs of held-out kits and rhythms with exact answers, preset"
+        f" `{settings['preset']}`, seed {settings['seed']}. Means with 95 % intervals (bootstrap over kits and"
+        " rhythms). Made with:",
         "",
         "```",
         f"redrum bench --data PACK --items {settings['n_pairs']} --seed {settings['seed']}"
-        f" --preset {settings['preset']}{beside}",
+        f" --preset {settings['preset']}{beside}{given}",
         "```",
         "",
     ]
@@ -158,6 +204,7 @@ def _heading(settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], n_p
 def draw(result: Mapping[str, Any], picture: Path) -> bool:
     """Draw each measure's bars with their intervals as PNG and return True, or False without matplotlib."""
     rows = [row for row in result["rows"] if row["material"] == "pairs"]
+    rows = rows or [row for row in result["rows"] if row["material"] == "recordings"]
     names = [_name(row) for row in rows]
 
     def draw_all(figure: Figure) -> None:

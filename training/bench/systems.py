@@ -25,7 +25,7 @@ from transform.audio import Recording
 from transform.bank import Bank
 from transform.codec import Codec
 from transform.engine import Redrummer
-from transform.errors import RedrumError
+from transform.errors import RedrumError, SettingsError
 from transform.events import DrumEvent, Rhythm
 from transform.latent import MODELS, PEAK
 from transform.one_shots import load_kit, save_kit
@@ -39,6 +39,8 @@ from transform.transcriber import Activations, Transcriber
 AUDIO_RHYTHM, MIDI_RHYTHM = "resequence (audio rhythm)", "resequence (MIDI rhythm)"
 # MIDI rhythms, and the preset's stems exchanged for others.
 PLAIN_SLICES, NMF_STEMS = "resequence, plain slices", "resequence, NMF stems"
+# True events of the source, plain slices of it as loud as they are: what a changed rhythm alone changes.
+OWN_LEVELS = "every drum at its own level"
 TRUE_STEMS, TRUE_SOURCE = "resequence, true stems", "resequence, true stems and events"
 # Where the preset has the models.
 LATENT_AUDIO, LATENT_MIDI = "latent (audio rhythm)", "latent (MIDI rhythm)"
@@ -54,7 +56,7 @@ _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
 _GENERATED = (GENERATED_AUDIO, GENERATED_MIDI)
 _LATENT = (LATENT_AUDIO, LATENT_MIDI, *_GENERATED)
 _CODED = (BEST_COPIES, CODED_ORACLE)
-SYSTEMS = (*_COPIES, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TRUE, *_CODED, "oracle")
+SYSTEMS = (*_COPIES, OWN_LEVELS, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TRUE, *_CODED, "oracle")
 OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, *_LATENT)  # the preset as it is
 BESIDE = (*_LATENT, CODED_ORACLE)  # that a second preset plays: what depends on its codec and transformer
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
@@ -96,19 +98,32 @@ class Players:
     preset: Preset
     redrummer: Redrummer
     codec: Codec | None
-    nmf: InformedNmf
+    nmf: InformedNmf | None
     separators: Mapping[str, System]  # whose stems are scored
     requested: tuple[str, ...] = SYSTEMS
 
     @classmethod
-    def load(cls, preset: Preset, pack: Pack) -> Players:
+    def load(cls, preset: Preset, pack: Pack | None, rows: Sequence[str] = ()) -> Players:
         """Return those of a preset that is measured as a whole.
 
+        Args:
+            preset: the preset.
+            pack: without one there are no other stems to compare.
+            rows: the beginnings of the names of the systems that play; none: all, and stems are scored.
+
         Raises:
+            SettingsError: no system's name begins so.
             CheckpointError: a weights file is missing or damaged.
         """
-        redrummer, nmf = Redrummer.load(preset.folder), InformedNmf(kits_of(pack.kits, "train"))
-        return cls(preset, redrummer, _codec(preset), nmf, systems_of(pack, redrummer.separator))
+        requested = tuple(system for system in SYSTEMS if not rows or system.startswith(tuple(rows)))
+        if not requested:
+            raise SettingsError(f"no row begins with {' or '.join(rows)}", hint=f"rows: {'; '.join(SYSTEMS)}")
+        redrummer, codec = Redrummer.load(preset.folder), _codec(preset)
+        if pack is None:
+            return cls(preset, redrummer, codec, None, {}, requested)
+        nmf = InformedNmf(kits_of(pack.kits, "train"))
+        separators = {} if rows else systems_of(pack, redrummer.separator)
+        return cls(preset, redrummer, codec, nmf, separators, requested)
 
     def beside(self, preset: Preset) -> Players:
         """Return those of another preset, of which only codec and rhythm transformer are of interest.
@@ -139,7 +154,11 @@ def _codec(preset: Preset) -> Codec | None:
 def systems_for(item: BenchItem, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
     """Return the systems that can play an item with the models there are; the truth of a loop is unknown."""
     missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, LATENT_TRUE))
-    possible = SYSTEMS if item.oracle is not None else (*_COPIES, *_OWN, *_LATENT)
+    possible = {
+        "pairs": SYSTEMS,
+        "recordings": (*_COPIES, OWN_LEVELS, AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, *_LATENT),
+        "loops": (*_COPIES, *_OWN, *_LATENT),
+    }[item.material]
     return tuple(system for system in possible if system not in missing)
 
 
@@ -147,19 +166,24 @@ def played_with(system: str) -> dict[str, Any]:
     """Return the settings of a render that make a system."""
     if system in _GENERATED:
         return {"engine": "latent", "attack": "none"}
+    if system == OWN_LEVELS:
+        return {"velocity": "source"}
     return {"engine": "latent" if system in (*_LATENT, LATENT_TRUE) else "resequence"}
 
 
 def plays_audio(system: str) -> bool:
     """Tell whether a system is given the target's recording, not its events."""
-    return system in (AUDIO_RHYTHM, LATENT_AUDIO, GENERATED_AUDIO)
+    return system in (AUDIO_RHYTHM, LATENT_AUDIO, GENERATED_AUDIO, "target copy")
 
 
-def variant(system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf) -> Redrummer:
+def variant(system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf | None) -> Redrummer:
     """Return the redrummer of a system, made of the preset's."""
     if system == PLAIN_SLICES:
         return Redrummer(redrummer.transcriber)
+    if system == OWN_LEVELS:
+        return Redrummer(cast(Transcriber, _TrueEvents(item.source_events)))
     if system == NMF_STEMS:
+        assert nmf is not None
         return Redrummer(redrummer.transcriber, nmf)
     if system in (TRUE_STEMS, TRUE_SOURCE):
         assert item.stems is not None
@@ -174,7 +198,7 @@ def variant(system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf
 
 
 def play(
-    system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf, codec: Codec | None = None
+    system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf | None, codec: Codec | None = None
 ) -> tuple[Audio, float | None, str]:
     """Return what a system makes of an item, the seconds it took (None for copies), and why if it failed.
 

@@ -56,10 +56,24 @@ def log_mel_db(audio: Audio) -> NDArray[np.float64]:
     return np.asarray(10 * np.log10(np.maximum(energy, 10 ** (_FLOOR_DB / 10))))
 
 
-def log_mel_distance_db(audio: Audio, reference: Audio) -> float:
-    """Return the mean absolute difference of two recordings' log-mel levels, both loudness-matched."""
+def log_mel_distance_db(audio: Audio, reference: Audio, *, averaged: bool = False) -> float:
+    """Return the mean absolute difference of two recordings' log-mel levels, both loudness-matched.
+
+    Args:
+        audio: a recording.
+        reference: another one of its length.
+        averaged: whether powers are first averaged over 3 frames x 5 bands, which noise is alike in.
+    """
     ours, theirs = (log_mel_db(loudness_matched(sound)) for sound in (audio, reference))
+    if averaged:
+        ours, theirs = _averaged_db(ours), _averaged_db(theirs)
     return float(np.abs(ours - theirs).mean())
+
+
+def _averaged_db(levels_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    power = np.pad(10 ** (levels_db / 10), ((1, 1), (2, 2)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(power, (3, 5))
+    return np.asarray(10 * np.log10(windows.mean(axis=(-2, -1))))
 
 
 def high_energy_db(audio: Audio, reference: Audio) -> float:
@@ -121,6 +135,16 @@ def hit_spectra_db(audio: Audio, onsets_s: Sequence[float]) -> NDArray[np.float6
     return spectra
 
 
+def nearest_hit_db(hits: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return the mean over hits of the mean absolute difference to the nearest of others, in dB.
+
+    Args:
+        hits: spectra of `hit_spectra_db`, shape (N, 64), N above 0.
+        others: shape (S, 64), S above 0.
+    """
+    return float(np.abs(hits[:, None] - others[None]).mean(axis=-1).min(axis=1).mean())
+
+
 def likeness(
     hits: NDArray[np.float64], source_hits: NDArray[np.float64], target_hits: NDArray[np.float64]
 ) -> float | None:
@@ -136,10 +160,7 @@ def likeness(
     if not (len(hits) and len(source_hits) and len(target_hits)):
         return None
 
-    def distance(others: NDArray[np.float64]) -> float:
-        return float(np.abs(hits[:, None] - others[None]).mean(axis=-1).min(axis=1).mean())
-
-    to_source, to_target = distance(source_hits), distance(target_hits)
+    to_source, to_target = nearest_hit_db(hits, source_hits), nearest_hit_db(hits, target_hits)
     return to_target / (to_source + to_target) if to_source + to_target > 0 else 0.5
 
 

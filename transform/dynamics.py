@@ -1,0 +1,86 @@
+"""How hard a rhythm's strokes are played on another recording's drums: whose balance, whose dynamics.
+
+How loud the kick of a recording is against its hats is its mix, not its rhythm (docs/method.md, decision 20). So
+a rhythm gives the dynamics within each class, and the source the level of each: the strong strokes of a class are
+as strong as they are in the source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from transform.events import CLASSES, DrumEvent
+
+_STRONG = 0.9  # quantile
+_FULL_TRUST = 4  # strokes of a class that say how strong it is in a rhythm; of fewer, all classes' say too
+_GHOST = 0.4  # a written class whose strong strokes are softer is meant to be soft
+_MOST = 2 ** (1 / 1.6)  # by which the balance of a written rhythm is corrected: 6 dB of amplitude
+USUAL_VELOCITY = 100 / 127  # of a strong stroke, where one velocity is given for all
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The velocities of strong strokes, the 90th percentile: of all, and by class with how many there are."""
+
+    overall: float
+    by_class: Mapping[str, float]
+    n_strokes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Iterable[DrumEvent]) -> Strength:
+        """Return that of events, at least one."""
+        velocities: dict[str, list[float]] = {}
+        for event in events:
+            velocities.setdefault(event.drum_class, []).append(event.velocity)
+        overall = float(np.quantile([v for own in velocities.values() for v in own], _STRONG))
+        by_class = {c: float(np.quantile(velocities[c], _STRONG)) for c in CLASSES if c in velocities}
+        return cls(overall, by_class, {c: len(velocities[c]) for c in by_class})
+
+    @classmethod
+    def flat(cls) -> Strength:
+        """Return that of the usual velocity in all classes."""
+        return cls(USUAL_VELOCITY, dict.fromkeys(CLASSES, USUAL_VELOCITY), dict.fromkeys(CLASSES, _FULL_TRUST))
+
+
+def velocity_scales(
+    rhythm: Strength,
+    source: Strength,
+    stand_ins: Mapping[str, str],
+    *,
+    balance: float = 1.0,
+    is_written: bool = True,
+) -> dict[str, float]:
+    """Return, by class of a rhythm, the factor that takes its velocities to those of the source's drums.
+
+    Args:
+        rhythm: of the rhythm's strokes.
+        source: of the source's strokes.
+        stand_ins: which class of the source plays each class of the rhythm.
+        balance: whose levels the classes have among each other: 1 the source's, 0 the rhythm's.
+        is_written: whether the velocities are somebody's intention (MIDI), not measured in a recording: what is
+            soft throughout, but for the kick, then stays soft, and no class is corrected by more than 6 dB.
+    """
+    common = source.overall / max(rhythm.overall, 0.5 * source.overall)
+    scales = {}
+    for drum_class, used in stand_ins.items():
+        own = source.by_class.get(used, source.overall) / _reference(rhythm, drum_class, source, is_written)
+        scales[drum_class] = math.exp((1 - balance) * math.log(common) + balance * math.log(own))
+    return scales
+
+
+def _reference(rhythm: Strength, drum_class: str, source: Strength, is_written: bool) -> float:
+    """Return the velocity of a rhythm's class that is played as strong as the source's strong strokes."""
+    usual = max(rhythm.overall, 0.5 * source.overall)
+    own = rhythm.by_class.get(drum_class, usual)
+    trust = min(1.0, rhythm.n_strokes.get(drum_class, 0) / _FULL_TRUST)
+    reference = math.exp((1 - trust) * math.log(usual) + trust * math.log(own))
+    # Nobody plays ghost notes on a kick: where its velocities are low, its pad was.
+    if not is_written or drum_class == "KD":
+        return reference
+    if own < _GHOST:
+        return max(reference, usual)
+    return min(max(reference, usual / _MOST), usual * _MOST)
