@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transform.audio import Recording
+from transform.dynamics import Strength
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, StemCutter
 from transform.signal import Samples
@@ -26,6 +27,8 @@ _SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a lea
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
 _FEWEST = 5  # hits of each kind are retained even with so many more faults: strokes that repeat must differ
 _BEARABLE_FAULTS = 1.0
+_CLEAN_FAULTS = 0.3  # a hit with fewer is never left out for one with more
+_STRONG_SHARE = 0.7  # of the usual strong velocity: hits from there on say how loud a class is
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are retained
 
@@ -40,6 +43,7 @@ class Bank:
         *,
         sample_rate: int,
         n_channels: int,
+        strength: Strength | None = None,
     ) -> None:
         """Sort out the hits.
 
@@ -48,14 +52,17 @@ class Bank:
             read: returns a hit's sound, as `sound` describes it, those used last cached.
             sample_rate: of the sounds, in Hz.
             n_channels: of the sounds.
+            strength: of all the strokes that the hits are chosen from; None: of the hits.
         """
         self.sample_rate, self.n_channels = sample_rate, n_channels
         self._read = read
+        self.hits = tuple(sorted(hits, key=lambda hit: hit.level))
+        self.strength = strength or Strength.of((c, hit.velocities[c]) for hit in hits for c in hit.classes)
         by_set: dict[frozenset[str], list[Hit]] = {}
-        for hit in sorted(hits, key=lambda hit: hit.level):
+        for hit in self.hits:
             by_set.setdefault(hit.classes, []).append(hit)
         self.sets: Mapping[frozenset[str], tuple[Hit, ...]] = {c: tuple(own) for c, own in by_set.items()}
-        self.full_level: Mapping[str, float] = _full_levels(hits)
+        self.full_level: Mapping[str, float] = _full_levels(hits, self.strength)
 
     @classmethod
     def of_recording(
@@ -87,6 +94,7 @@ class Bank:
             cutter.sound,
             sample_rate=recording.sample_rate,
             n_channels=recording.n_channels,
+            strength=Strength.of((event.drum_class, event.velocity) for event in events),
         )
 
     @property
@@ -106,8 +114,8 @@ class Bank:
         return self._read(hit)
 
 
-def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
-    """Return the level that a stroke of velocity 1 would have, by the hits' transcribed velocities.
+def _full_levels(hits: Sequence[Hit], strength: Strength) -> dict[str, float]:
+    """Return the level that a stroke of velocity 1 would have, by the hits that are about as strong as usual.
 
     It is that of the hits of the class alone where there are some.
     """
@@ -115,7 +123,9 @@ def _full_levels(hits: Sequence[Hit]) -> dict[str, float]:
     for drum_class in CLASSES:
         own = [h for h in hits if h.classes == {drum_class}] or [h for h in hits if h.dominant == drum_class]
         if own:
-            levels[drum_class] = float(np.median([h.level / h.velocity**LEVEL_EXPONENT for h in own]))
+            usual = strength.by_class.get(drum_class, strength.overall)
+            strong = [h for h in own if h.velocity >= _STRONG_SHARE * usual] or own
+            levels[drum_class] = float(np.median([h.level / h.velocity**LEVEL_EXPONENT for h in strong]))
     return levels
 
 
@@ -134,15 +144,14 @@ def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
             for cut in own
         ]
         judged.sort(key=lambda cut: cut.faults)
-        retained += _spread(
-            [
-                cut
-                for rank, cut in enumerate(judged)
-                if cut.faults <= judged[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
-            ],
-            per_set,
-            attrgetter("level"),
-        )
+        trusted = [
+            cut
+            for rank, cut in enumerate(judged)
+            if cut.faults <= judged[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
+        ]
+        n_clean = sum(cut.faults < _CLEAN_FAULTS for cut in trusted)
+        chosen = _spread(trusted[:n_clean], per_set, attrgetter("level"))
+        retained += chosen + _spread(trusted[n_clean:], per_set - len(chosen), attrgetter("level"))
     return retained
 
 
@@ -151,6 +160,8 @@ def _spread(cuts: Sequence[Cut], n: int, level: Callable[[Cut], float]) -> list[
     by_level = sorted(cuts, key=level)
     if len(cuts) <= n:
         return by_level
+    if n < 1:
+        return []
     chosen = sorted({round(i * (len(by_level) - 1) / max(1, n - 2)) for i in range(n - 1)})
     retained = [by_level[i] for i in chosen]
     return retained if cuts[0] in retained else [*retained, cuts[0]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from transform.events import CLASSES, DrumEvent
+from transform.events import CLASSES
 
 _STRONG = 0.9  # quantile
 _FULL_TRUST = 4  # strokes of a class that say how strong it is in a rhythm; of fewer, all classes' say too
@@ -31,12 +31,12 @@ class Strength:
     n_strokes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, events: Iterable[DrumEvent]) -> Strength:
-        """Return that of events, at least one."""
+    def of(cls, strokes: Iterable[tuple[str, float]]) -> Strength:
+        """Return that of strokes, each a class and a velocity; of none, that of velocity 1."""
         velocities: dict[str, list[float]] = {}
-        for event in events:
-            velocities.setdefault(event.drum_class, []).append(event.velocity)
-        overall = float(np.quantile([v for own in velocities.values() for v in own], _STRONG))
+        for drum_class, velocity in strokes:
+            velocities.setdefault(drum_class, []).append(velocity)
+        overall = float(np.quantile([v for own in velocities.values() for v in own] or [1.0], _STRONG))
         by_class = {c: float(np.quantile(velocities[c], _STRONG)) for c in CLASSES if c in velocities}
         return cls(overall, by_class, {c: len(velocities[c]) for c in by_class})
 

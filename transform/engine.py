@@ -16,6 +16,7 @@ from typing import Literal
 from transform.attack_overlay import AttackOverlay
 from transform.audio import Progress, Recording
 from transform.bank import Bank
+from transform.dynamics import Strength
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
     CLASS_NAMES,
@@ -29,7 +30,14 @@ from transform.events import (
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
 from transform.presets import load_preset
-from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
+from transform.resequence import (
+    Arrangement,
+    Playing,
+    arrange,
+    articulation_notes,
+    stand_in_notes,
+    stand_ins,
+)
 from transform.separator import OpensStems, Separator, StemReader
 from transform.settings import RenderSettings
 from transform.signal import Signal
@@ -176,9 +184,12 @@ class Redrummer:
         played, target, notes = self._target(detected, rhythm, settings)
         report("render", 0.0)
         chosen = stand_ins(available, played.events)
-        order = _order(detected, played, target, chosen, settings)
-        doubt = doubts(source.name, drum_confidence(source))
-        return self._take(bank, order, played, settings, (*notes, *doubt, *stand_in_notes(chosen)))
+        playing = _playing(settings, is_written=target is None)
+        order = _order(detected, played, target, chosen, (settings, playing))
+        notes += [*doubts(source.name, drum_confidence(source)), *stand_in_notes(chosen)]
+        if bank is not None:
+            notes += articulation_notes(bank, played.events, chosen)
+        return self._take(bank, order, played, (settings, playing), tuple(notes))
 
     def _check(self, source: Recording, settings: RenderSettings) -> None:
         """Raise CheckpointError or AudioError for what can be checked before the source is transcribed."""
@@ -208,13 +219,13 @@ class Redrummer:
         bank: Bank | None,
         order: LatentOrder,
         played: Rhythm,
-        settings: RenderSettings,
+        how: tuple[RenderSettings, Playing],
         notes: tuple[str, ...],
     ) -> Take:
         """Return the take in which the bank's hits, the latent engine or both play the rhythm."""
-        source = order.source.recording
+        source, settings = order.source.recording, how[0]
         n_samples = _n_samples(source, played, settings)
-        arrangement = self._arrangement(bank, order, played, settings)
+        arrangement = self._arrangement(bank, order, played, how)
         if settings.tail == "ring":
             n_samples = max(n_samples, arrangement.n_samples)
         return Take(
@@ -229,19 +240,20 @@ class Redrummer:
         )
 
     def _arrangement(
-        self, bank: Bank | None, order: LatentOrder, played: Rhythm, settings: RenderSettings
+        self, bank: Bank | None, order: LatentOrder, played: Rhythm, how: tuple[RenderSettings, Playing]
     ) -> Signal:
         """Return what plays."""
+        settings, playing = how
         period = _n_samples(order.source.recording, played, settings) if settings.tail == "wrap" else None
         if settings.engine != "latent":
             assert bank is not None
-            return _resequenced(bank, played.events, settings, period)
+            return Arrangement(bank, arrange(bank, played.events, playing), period=period)
         generated = LatentArrangement(
             self.latent, order, variation=settings.variation, seed=settings.seed, period=period
         )
         if bank is None:
             return generated
-        replayed = _resequenced(bank, played.events, settings, period)
+        replayed = Arrangement(bank, arrange(bank, played.events, playing), period=period)
         return AttackOverlay(generated, replayed, (event.onset_s for event in order.events), period=period)
 
 
@@ -273,14 +285,29 @@ def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Col
     return bank, available
 
 
+def _playing(settings: RenderSettings, *, is_written: bool) -> Playing:
+    """Return how the source's hits play a rhythm, written or detected."""
+    return Playing(
+        velocity=settings.velocity,
+        balance=settings.balance,
+        is_written=is_written,
+        # No hit in which a retained class sounds along: that class plays on anyway.
+        gain_db={**settings.gain_db, **dict.fromkeys(settings.retained, -math.inf)},
+        seed=settings.seed,
+        tunes_toms=settings.tune_toms,
+    )
+
+
 def _order(
     source: Listening,
     played: Rhythm,
     target: Listening | None,
     chosen: Mapping[str, str],
-    settings: RenderSettings,
+    how: tuple[RenderSettings, Playing],
 ) -> LatentOrder:
     """Return what is to be played, and of what; `chosen` are the stand-ins."""
+    settings, playing = how
+    strength = Strength.of((event.drum_class, event.velocity) for event in source.events)
     return LatentOrder(
         source=source,
         is_partial=bool(settings.retained),
@@ -288,7 +315,7 @@ def _order(
         length_s=played.length_s,
         target=target,
         stand_ins=chosen,
-        has_own_velocity=settings.velocity == "source",
+        scales=playing.scales(played.events, strength, chosen),
         gain_db=settings.gain_db,
         is_cut=settings.tail == "cut",
     )
@@ -346,22 +373,6 @@ def _detected_rhythm(detected: Listening, bpm: float | Literal["auto"] | None) -
         )
     tempo, how = _tempo(bpm, detected.recording, rhythm.events, "rhythm")
     return replace(rhythm, tempo_map=TempoMap.constant(tempo) if tempo else None), how
-
-
-def _resequenced(
-    bank: Bank, events: Sequence[DrumEvent], settings: RenderSettings, period: int | None
-) -> Arrangement:
-    """Return the events played by a source's hits; `period` as `Arrangement` has it."""
-    placements = arrange(
-        bank,
-        events,
-        velocity="source" if settings.velocity == "source" else "rhythm",
-        # No hit in which a retained class sounds along: that class plays on anyway.
-        gain_db={**settings.gain_db, **dict.fromkeys(settings.retained, -math.inf)},
-        seed=settings.seed,
-        tunes_toms=settings.tune_toms,
-    )
-    return Arrangement(bank, placements, period=period)
 
 
 def _retained_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:

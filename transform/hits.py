@@ -9,7 +9,7 @@ together are one hit of several classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
-from transform.events import ARTICULATIONS, CLASSES, TOM_HEIGHTS, DrumEvent
+from transform.events import ARTICULATIONS, CLASSES, DrumEvent
 from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
 
@@ -53,7 +53,7 @@ class Hit:
     classes: frozenset[str]
     attack: int  # where it is from, in samples of its recording
     level: float  # root mean square of its beginning, all channels
-    velocity: float  # as transcribed, of the dominant class
+    velocities: Mapping[str, float]  # as detected, by class
     articulations: frozenset[str]  # that sound in it, as far as they are known
     faults: float  # how far it is from a clean and typical one, 0 for none: only to rank by
     flam_ms: float = 0.0  # between the two strokes of a flam; 0: it is none
@@ -64,9 +64,14 @@ class Hit:
         return dominant_class(self.classes)
 
     @property
+    def velocity(self) -> float:
+        """That of the dominant class."""
+        return self.velocities[self.dominant]
+
+    @property
     def kind(self) -> tuple[frozenset[str], frozenset[str]]:
-        """What hits have in common that are of the same drums: their classes, and how high their toms are."""
-        return self.classes, self.articulations.intersection(TOM_HEIGHTS)
+        """What hits have in common that are of the same drums, struck in the same way."""
+        return self.classes, self.articulations
 
     def articulation(self, drum_class: str) -> str:
         """Return how a class is struck in it, "" where that is not known."""
@@ -165,7 +170,7 @@ class Cutter:
                 classes=classes,
                 attack=attack,
                 level=level,
-                velocity=first.velocity,
+                velocities={c: max(e.velocity for e in group if e.drum_class == c) for c in classes},
                 articulations=frozenset(e.articulation for e in group if e.drum_class in classes) - {""},
                 flam_ms=flam_ms if length_s > flam_ms / 1000 + _SHORTEST_S else 0.0,
                 faults=max(0.0, 1 - length_s / _FULL_S[first.drum_class]) + _ringing_fault(before, level),
@@ -212,10 +217,16 @@ class StemCutter(Cutter):
             found.append(struck)  # as recorded: better than what is put together again
         return [(classes, self._next_stroke(group, classes)) for classes in found]
 
-    def _next_stroke(self, group: int, classes: frozenset[str]) -> int:
+    def _next_stroke(self, group: int, classes: Iterable[str]) -> int:
         """Return the next attack of one of some classes; after the last, what reaches the recording's end."""
         end = self.recording.n_samples + self.lead
         return min(self._again[group].get(c, end) for c in classes)
+
+    def _last_sample(self, cut: Cut, drum_class: str) -> int:
+        """Return where a class of a hit ends at the latest: at its next stroke, or when it has rung long enough."""
+        again = self._next_stroke(cut.group, (drum_class,)) - self.lead
+        longest = cut.attack + round(LONGEST_S[drum_class] * self.sample_rate)
+        return max(min(longest, again, self.recording.n_samples), cut.attack + 1)
 
     def _struck_together(self, cut: Cut) -> set[str]:
         """Return the other classes that are struck together with a hit."""
@@ -250,13 +261,19 @@ class StemCutter(Cutter):
         return energy < cut.band_level**2 * 10 ** (_LEAK_DB / 10)
 
     def _cut_out(self, cut: Cut) -> Samples:
-        """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
-        longest_s, start = max(LONGEST_S[c] for c in cut.classes), cut.attack - self.lead
-        again = self._next_stroke(cut.group, cut.classes) - self.lead
-        stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
-        stop = max(stop, cut.attack + 1)
+        """Return the recording up to its next stroke, where only the hit is in it, then the stems.
+
+        Of strokes that fall together each rings until its drum is struck again: a crash outlasts its kick.
+        """
+        start, stop = cut.attack - self.lead, max(self._last_sample(cut, c) for c in cut.classes)
         until = min(self._clean_until(cut) - start, stop - start)
-        sound = with_end(self._own(cut, start, stop), self.sample_rate, self.lead, longest_s)
+        sound = np.zeros((self.recording.n_channels, stop - start), dtype=np.float32)
+        for c in cut.classes:
+            own = self._stems.read(start, self._last_sample(cut, c), (c,))[0]
+            own = with_end(own, self.sample_rate, self.lead, LONGEST_S[c])
+            if own.shape[1] > sound.shape[1]:
+                sound = np.pad(sound, ((0, 0), (0, own.shape[1] - sound.shape[1])))
+            sound[:, : own.shape[1]] += own
         if until > 0:
             whole = np.zeros((len(sound), max(until, sound.shape[1])), dtype=np.float32)
             whole[:, : sound.shape[1]] = sound

@@ -31,7 +31,7 @@ from transform.layers import Placed
 from transform.listening import Listening
 from transform.presets import Preset
 from transform.resampling import Resampled
-from transform.resequence import PLAYED_TOGETHER_S, velocity_scale
+from transform.resequence import PLAYED_TOGETHER_S
 from transform.rhythm_transformer import (
     ACTIVATION_HOP,
     Keys,
@@ -181,16 +181,19 @@ class WrittenRhythm:
 class RecordedRhythm:
     """A recording that plays in the take as it is: r is the transcriber's, a the encoder's."""
 
-    def __init__(self, model: LatentModel, target: Listening, *, stop_s: float, scale: float) -> None:
+    def __init__(
+        self, model: LatentModel, target: Listening, *, stop_s: float, scales: Mapping[str, float]
+    ) -> None:
         """Take a recording.
 
         Args:
             model: whose encoder computes a.
             target: what is detected in the recording.
             stop_s: where the take goes on no longer.
-            scale: by which its velocities are multiplied.
+            scales: by which its velocities are multiplied, by class.
         """
-        self._model, self._target, self._stop_s, self._scale = model, target, stop_s, scale
+        self._model, self._target, self._stop_s = model, target, stop_s
+        self._scales = np.array([[scales.get(drum_class, 1.0)] for drum_class in CLASSES], dtype=np.float32)
         recording = target.recording
         mono = ComputedSignal(self._mono, recording.n_samples, recording.sample_rate, 1)
         self._sound = Resampled(mono, SAMPLE_RATE)
@@ -211,7 +214,7 @@ class RecordedRhythm:
 
     def _activations(self, begin: int, end: int) -> Activations:
         detected = self._target.activations_of(begin, end, stop_s=self._stop_s)
-        return detected._replace(velocity=np.minimum(1.0, self._scale * detected.velocity))
+        return detected._replace(velocity=np.minimum(1.0, self._scales * detected.velocity))
 
 
 # What plays: the passes of a take.
@@ -227,7 +230,9 @@ class LatentOrder:
     length_s: float  # of the take
     target: Listening | None  # the recording that the rhythm is from, the events' onsets being its attacks
     stand_ins: Mapping[str, str]  # which class of the source plays each class of the events
-    has_own_velocity: bool  # classes are struck as hard as they mostly are in the source
+    # By class of the events, what takes their velocities to those of the source (`velocity_scales`); None: the
+    # source's classes are struck as hard as they mostly are in it.
+    scales: Mapping[str, float] | None
     gain_db: Mapping[str, float]  # by class of the events
     is_cut: bool = False  # what rings on at the end of the take is never read
 
@@ -248,7 +253,6 @@ def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
     made of the recording.
     """
     gains = sorted({order.gain_db.get(event.drum_class, 0.0) for event in order.events})
-    scale = velocity_scale(order.events, [event.velocity for event in order.source.events])
     passes = []
     for gain_db in gains:
         events = [event for event in order.events if order.gain_db.get(event.drum_class, 0.0) == gain_db]
@@ -263,10 +267,12 @@ def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
         )
         # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
         # just that. After any change, of tempo, section or classes, r is that of the events that are played.
-        if order.target is not None and not order.has_own_velocity and _is_as_detected(events, order):
-            rhythm: TargetReader = RecordedRhythm(model, order.target, stop_s=order.length_s, scale=scale)
+        if order.target is not None and order.scales is not None and _is_as_detected(events, order):
+            rhythm: TargetReader = RecordedRhythm(
+                model, order.target, stop_s=order.length_s, scales=order.scales
+            )
         else:
-            rhythm = WrittenRhythm(model.config, _as_played(events, order, scale))
+            rhythm = WrittenRhythm(model.config, _as_played(events, order))
         passes.append(LatentPass(bank, rhythm, 10 ** (gain_db / 20)))
     return passes
 
@@ -283,19 +289,20 @@ def _is_as_detected(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
     )
 
 
-def _as_played(events: Sequence[DrumEvent], order: LatentOrder, scale: float) -> list[DrumEvent]:
+def _as_played(events: Sequence[DrumEvent], order: LatentOrder) -> list[DrumEvent]:
     """Return events as strokes of the source's classes, with the velocities that they are played with.
 
     Strokes that fall together and are of one class now become one, the louder.
     """
     usual: dict[str, float] = {}
-    if order.has_own_velocity:
+    if order.scales is None:
         for used in set(order.stand_ins.values()):
             usual[used] = float(np.median([e.velocity for e in order.source.events if e.drum_class == used]))
     played: list[DrumEvent] = []
     last: dict[str, int] = {}
     for event in events:
         used = order.stand_ins[event.drum_class]
+        scale = order.scales[event.drum_class] if order.scales else 1.0
         velocity = usual.get(used, min(1.0, scale * event.velocity))
         articulation = event.articulation if used == event.drum_class else ""
         stroke = DrumEvent(event.onset_s, used, velocity, articulation)

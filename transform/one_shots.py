@@ -198,7 +198,7 @@ def load_kit(folder: Path) -> Bank:
             classes=frozenset({one_shot.drum_class}),
             attack=round(one_shot.source_s * kit.sample_rate),
             level=10 ** (one_shot.level_db / 20),
-            velocity=one_shot.velocity,
+            velocities={one_shot.drum_class: one_shot.velocity},
             articulations=frozenset({one_shot.articulation}) - {""},
             faults=one_shot.faults,
         )

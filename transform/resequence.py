@@ -1,21 +1,25 @@
 """The `resequence` engine: a source's own hits replayed at a rhythm's events.
 
 Strokes that coincide are played by the hits, one to three or one a class, that hold all their classes and as
-little else as possible: often by one hit in which the same classes coincide in the source, where there is a
-clean one, else by hits of single classes. Hits keep the source's rate and channels; attacks land on the sample.
+little else as possible: by one hit in which the same classes coincide in the source, where there is a clean one
+whose drums shall all be turned up or down alike, else by hits of single classes. How a drum is struck (open,
+closed) is a rule: where the source has it, it plays. Hits keep the source's rate and channels; attacks land on the
+sample.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from transform.bank import Bank
+from transform.dynamics import Strength, velocity_scales
 from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
@@ -30,6 +34,10 @@ _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a v
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
 _DOUBLE_COST = 1.5  # of a class that two hits hold
 _UNEVEN_COST = 6.0  # of a hit whose classes shall be turned up or down by different gains
+_EVEN_DB = 2.0  # gains so little apart are one
+_OTHER_COST = (
+    3.0  # of a hit struck in another way than requested, for each step that the best of the bank is nearer
+)
 _CHOKE_S = 0.012
 _TUNED_BYTES = 16 * 2**20
 # Where the articulations of a class stand: the further apart two are, the less the one passes for the other.
@@ -40,8 +48,20 @@ _PLACES: Mapping[str, Mapping[str, float]] = {
     "HH": {"pedal": -0.3, "closed": 0.0, "open": 1.5},
     "CY": {"bell": -0.3, "ride": 0.0, "crash": 1.5, "splash": 1.8, "china": 1.9},
 }
+_ARTICULATION_NAMES = {
+    "": "snare stroke",
+    "sidestick": "side stick",
+    "rim": "rim shot",
+    "brush": "brush stroke",
+    "clap": "clap",
+    "pedal": "foot hat",
+    "closed": "closed hat",
+    "open": "open hat",
+    **{name: f"{name} cymbal" for name in ("ride", "crash", "splash", "china")},
+    "bell": "ride bell",
+}
 _ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is requested
-_WRONG_TOM_COST = 2.0  # of a hit that holds another tom with other drums, or one that shall be tuned
+_TUNED_COST = 2.0  # of a tom that shall be tuned, in a hit with other drums
 _NO_FLAM_COST = 3.0  # of a stroke where a flam is requested
 _FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no other way
 
@@ -74,52 +94,83 @@ def stand_in_notes(chosen: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def arrange(
-    bank: Bank,
-    events: Sequence[DrumEvent],
-    *,
-    velocity: str = "rhythm",
-    gain_db: Mapping[str, float] | None = None,
-    seed: int = 0,
-    tunes_toms: bool = False,
-) -> list[Placement]:
+def articulation_notes(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for each way of striking a drum that the source has not, and what plays instead."""
+    requested = {
+        (e.drum_class, e.articulation) for e in events if e.drum_class in ("SD", "HH", "CY") and e.articulation
+    }
+    notes = []
+    for drum_class, articulation in sorted(requested):
+        found = {hit.articulation(drum_class) for hit in bank.hits if drum_class in hit.classes}
+        if chosen.get(drum_class) != drum_class or articulation in found:
+            continue
+        nearest = min(found, key=lambda name: _articulation_cost(drum_class, articulation, name))
+        if nearest in _PLACES[drum_class]:
+            lacking, plays = _ARTICULATION_NAMES[articulation], _ARTICULATION_NAMES[nearest]
+            notes.append(f"the source has no {lacking}: its {plays} plays that part")
+    return tuple(notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playing:
+    """How a rhythm is played."""
+
+    velocity: Literal["source", "rhythm"] | float = "rhythm"  # a number: the velocity of all, as it is given
+    balance: float = 1.0  # as `velocity_scales` has it
+    is_written: bool = True  # the rhythm, not detected in a recording
+    gain_db: Mapping[str, float] = field(default_factory=dict)  # an extra gain by class
+    seed: int = 0  # of the round robin among hits that would do equally well
+    tunes_toms: bool = False  # whether a single tom is tuned to play the rhythm's several
+
+    def scales(
+        self, events: Sequence[DrumEvent], source: Strength, chosen: Mapping[str, str]
+    ) -> dict[str, float] | None:
+        """Return, by class of the events, what takes their velocities to those of the source's drums.
+
+        None where hits keep their own level.
+        """
+        if self.velocity == "source" or not events:
+            return None
+        rhythm = (
+            Strength.of((e.drum_class, e.velocity) for e in events)
+            if self.velocity == "rhythm"
+            else Strength.flat()
+        )
+        return velocity_scales(rhythm, source, chosen, balance=self.balance, is_written=self.is_written)
+
+
+def arrange(bank: Bank, events: Sequence[DrumEvent], playing: Playing | None = None) -> list[Placement]:
     """Return where each hit plays, sorted by attack.
 
     Args:
         bank: the source's hits.
         events: what is to be played, in seconds of the take.
-        velocity: "rhythm": hits are chosen and turned up or down to match the events' velocities; "source":
-            hits keep their own level.
-        gain_db: an extra gain by class.
-        seed: of the round robin among hits that would do equally well.
-        tunes_toms: a single tom is tuned to play the rhythm's several.
+        playing: how.
     """
+    playing = playing or Playing()
     chosen = stand_ins(bank.classes, events)
-    scale = velocity_scale(events, [hit.velocity for hits in bank.sets.values() for hit in hits])
-    arranger = _Arranger(bank, gain_db or {}, np.random.default_rng(seed))
-    arranger.take_toms(events, tunes=tunes_toms)
-    placements = []
+    arranger = _Arranger(bank, playing)
+    arranger.take_toms(events)
+    scales = playing.scales(events, bank.strength, chosen) if chosen else None
+    placements: list[Placement] = []
     for group in groups(_struck(bank, events, chosen), PLAYED_TOGETHER_S):
-        parts: dict[str, DrumEvent] = {}
+        parts: dict[str, _Part] = {}
         for event in group:
             used = chosen.get(event.drum_class)
-            if used is not None and (used not in parts or parts[used].velocity < event.velocity):
-                parts[used] = event
-        if not parts:
-            continue
-        requested = {used: arranger.requested(used, event) for used, event in parts.items()}
-        for classes in arranger.cover(frozenset(parts), requested.get("TT", "")):
-            lead_class = dominant_class(classes & frozenset(parts))
-            event = parts[lead_class]
-            target = event.velocity * scale if velocity == "rhythm" else None
-            hit, gain = arranger.choose(
-                classes, target, requested, is_flam=any(parts[c].flam_ms > 0 for c in classes & parts.keys())
-            )
-            gain *= 10 ** ((gain_db or {}).get(event.drum_class, 0.0) / 20)
-            attack = round(event.onset_s * bank.sample_rate)
-            semitones = arranger.tunings.get(event.articulation, 0.0) if classes == {"TT"} else 0.0
-            placements.append(Placement(attack, hit, gain, semitones=semitones))
+            if used is None or (used in parts and parts[used].event.velocity >= event.velocity):
+                continue
+            target = event.velocity * scales[event.drum_class] if scales else None
+            parts[used] = _Part(event, target, arranger.requested(used, event))
+        placements += arranger.placed(parts) if parts else []
     return _choked(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
+
+
+class _Part(NamedTuple):
+    """A stroke that one of the source's classes is to play."""
+
+    event: DrumEvent
+    target: float | None  # the velocity to match, as those of the source are; None for the hit's own level
+    articulation: str  # in which the class is requested, "" where any will do
 
 
 def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) -> list[DrumEvent]:
@@ -136,24 +187,24 @@ def _struck(bank: Bank, events: Iterable[DrumEvent], chosen: Mapping[str, str]) 
 class _Arranger:
     """Chooses hits, in round robin among those alike so that repeated strokes differ."""
 
-    def __init__(self, bank: Bank, gain_db: Mapping[str, float], rng: np.random.Generator) -> None:
-        self._bank = bank
-        self._gain_db = gain_db
-        self._covers: dict[tuple[frozenset[str], str], tuple[frozenset[str], ...]] = {}
+    def __init__(self, bank: Bank, playing: Playing) -> None:
+        rng = np.random.default_rng(playing.seed)
+        self._bank, self._playing = bank, playing
+        self._covers: dict[object, tuple[frozenset[str], ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
         self._has_two_attacks = {classes for classes, hits in bank.sets.items() if _has_two_attacks(hits)}
-        self._tie_break = {hit: float(rng.random()) for hits in bank.sets.values() for hit in hits}
+        self._tie_break = {hit: float(rng.random()) for hit in bank.hits}
         self._faults = {classes: bank.faults(classes) for classes in bank.sets}
         self._toms: Mapping[str, str] = {}  # of the source, by what the rhythm asks for
-        self.tunings: Mapping[str, float] = {}  # in semitones, by what the rhythm asks for
+        self._tunings: Mapping[str, float] = {}  # in semitones, by what the rhythm asks for
 
-    def take_toms(self, events: Iterable[DrumEvent], *, tunes: bool) -> None:
+    def take_toms(self, events: Iterable[DrumEvent]) -> None:
         """Decide which of the source's toms, or which tuning of its only one, plays each tom of a rhythm."""
         theirs = {event.articulation for event in events if event.drum_class == "TT"}
-        ours = {hit.articulation("TT") for hits in self._bank.sets.values() for hit in hits} - {""}
+        ours = {hit.articulation("TT") for hit in self._bank.hits} - {""}
         self._toms = by_rank(theirs, ours) if len(ours) > 1 else {}
-        self.tunings = tunings(theirs) if tunes and len(ours) <= 1 else {}
+        self._tunings = tunings(theirs) if self._playing.tunes_toms and len(ours) <= 1 else {}
 
     def requested(self, drum_class: str, event: DrumEvent) -> str:
         """Return the articulation in which a class plays an event, "" where any will do."""
@@ -161,62 +212,72 @@ class _Arranger:
             return "closed" if drum_class == "HH" else ""  # a hat that stands in for another drum
         return self._toms.get(event.articulation, "") if drum_class == "TT" else event.articulation
 
-    def cover(self, target: frozenset[str], tom: str = "") -> tuple[frozenset[str], ...]:
-        """Return the sets of classes, each a kind of hit in the bank, that play the target classes best.
+    def placed(self, parts: Mapping[str, _Part]) -> Iterator[Placement]:
+        """Yield the hits that play strokes which fall together, by the source's classes."""
+        for classes in self._cover(parts):
+            part = parts[dominant_class(classes & parts.keys())]
+            hit, gain = self._choose(classes, parts)
+            gain *= 10 ** (self._gain_db(part.event.drum_class) / 20)
+            attack = round(part.event.onset_s * self._bank.sample_rate)
+            semitones = self._tunings.get(part.event.articulation, 0.0) if classes == {"TT"} else 0.0
+            yield Placement(attack, hit, gain, semitones=semitones)
 
-        Args:
-            target: classes.
-            tom: the articulation in which the bank's tom is requested, if it is.
-        """
-        if (target, tom) not in self._covers:
-            useful = [classes for classes in self._bank.sets if classes & target]
-            options = [option for n in range(1, min(3, len(target)) + 1) for option in combinations(useful, n)]
-            options.append(tuple(classes for classes in useful if len(classes) == 1))
-            self._covers[target, tom] = min(options, key=lambda option: self._cost(option, target, tom))
-        return self._covers[target, tom]
+    def _gain_db(self, drum_class: str) -> float:
+        return self._playing.gain_db.get(drum_class, 0.0)
 
-    def _cost(self, option: tuple[frozenset[str], ...], target: frozenset[str], tom: str) -> float:
-        sounding = [c for classes in option for c in classes]
-        cost = 10.0 * len(target - set(sounding))
-        cost += sum(_EXTRA_COST[c] for c in set(sounding) - target)
-        cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
-        uneven = [classes for classes in option if len({self._gain_db.get(c, 0.0) for c in classes}) > 1]
-        cost += _UNEVEN_COST * len(uneven)
-        cost += _WRONG_TOM_COST * sum(self._lacks_tom(classes, tom) for classes in option)
-        return cost + sum(self._faults[classes] for classes in option)
+    def _cover(self, parts: Mapping[str, _Part]) -> tuple[frozenset[str], ...]:
+        """Return the sets of classes, each a kind of hit in the bank, that play the parts best."""
+        costs = {c: self._set_cost(c, parts) for c in self._bank.sets if not c.isdisjoint(parts)}
+        key = frozenset(parts), tuple(costs.values())
+        if key not in self._covers:
+            options = [option for n in range(1, min(3, len(parts)) + 1) for option in combinations(costs, n)]
+            options.append(tuple(classes for classes in costs if len(classes) == 1))
+            self._covers[key] = min(options, key=lambda option: _cost(option, parts, costs))
+        return self._covers[key]
 
-    def _lacks_tom(self, classes: frozenset[str], tom: str) -> bool:
-        """Tell whether a tom sounds in all hits of a set, but not the one that is requested."""
-        if "TT" not in classes:
-            return False
-        if self.tunings:
-            return len(classes) > 1
-        return bool(tom) and all(hit.articulation("TT") not in (tom, "") for hit in self._bank.sets[classes])
+    def _set_cost(self, classes: frozenset[str], parts: Mapping[str, _Part]) -> float:
+        """Return what it costs to play parts by the best hit of a set."""
+        hits = self._bank.sets[classes]
+        cost = self._faults[classes]
+        for drum_class in classes & parts.keys():
+            requested = parts[drum_class].articulation
+            nearest = min(_articulation_cost(drum_class, requested, h.articulation(drum_class)) for h in hits)
+            cost += _OTHER_COST * (nearest - self._nearest(drum_class, requested))
+        if len(classes) > 1:
+            cost += _UNEVEN_COST * (min(self._unevenness_db(hit, parts) for hit in hits) > _EVEN_DB)
+            cost += _TUNED_COST * bool(self._tunings and "TT" in classes)
+        return cost
 
-    def choose(
-        self,
-        classes: frozenset[str],
-        target: float | None,
-        requested: Mapping[str, str],
-        *,
-        is_flam: bool = False,
-    ) -> tuple[Hit, float]:
-        """Return a hit of a set and its gain.
+    def _nearest(self, drum_class: str, requested: str) -> float:
+        """Return how near to the requested articulation of a class the nearest hit of the bank is."""
+        own = (hit for hit in self._bank.hits if drum_class in hit.classes)
+        return min(_articulation_cost(drum_class, requested, hit.articulation(drum_class)) for hit in own)
 
-        Args:
-            classes: the set.
-            target: the velocity to match, None for the hit's own level.
-            requested: the articulation in which each class is requested.
-            is_flam: whether a flam is requested.
-        """
+    def _unevenness_db(self, hit: Hit, parts: Mapping[str, _Part]) -> float:
+        """Return how far apart the gains are by which a hit's classes are to be turned up or down."""
+        gains_db = []
+        for drum_class in hit.classes & parts.keys():
+            event, target, _ = parts[drum_class]
+            matched_db = 0.0
+            if target is not None:
+                matched_db = 20 * LEVEL_EXPONENT * math.log10(target / hit.velocities[drum_class])
+            gains_db.append(matched_db + self._gain_db(event.drum_class))
+        return max(gains_db) - min(gains_db) if min(gains_db) > -math.inf else math.inf
+
+    def _choose(self, classes: frozenset[str], parts: Mapping[str, _Part]) -> tuple[Hit, float]:
+        """Return a hit of a set, and the gain that makes it as strong as the part of its dominant class."""
+        own = {c: parts[c] for c in classes & parts.keys()}
+        target = own[dominant_class(own)].target
+        is_flam = any(part.event.flam_ms > 0 for part in own.values())
         full_level = self._bank.full_level[dominant_class(classes)]
+
+        def strangeness(hit: Hit) -> float:
+            return sum(_articulation_cost(c, p.articulation, hit.articulation(c)) for c, p in own.items())
 
         def unlikeness(hit: Hit) -> float:
             distance = 0.0
             if target is not None:
                 distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
-            for drum_class in (c for c in requested if c in hit.classes):
-                distance += _articulation_cost(drum_class, requested[drum_class], hit.articulation(drum_class))
             if is_flam and not hit.flam_ms:
                 distance += _NO_FLAM_COST
             elif hit.flam_ms and not is_flam and classes not in self._has_two_attacks:
@@ -225,13 +286,29 @@ class _Arranger:
             since = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
-        hit = min(self._bank.sets[classes], key=unlikeness)
+        hits = self._bank.sets[classes]
+        nearest = min(map(strangeness, hits))
+        hits = tuple(hit for hit in hits if strangeness(hit) <= nearest + 1e-9)
+        if len(own) > 1 and (even := [h for h in hits if self._unevenness_db(h, own) <= _EVEN_DB]):
+            hits = tuple(even)
+        hit = min(hits, key=unlikeness)
         self._last_played[hit] = self._n_played
         self._n_played += 1
         if target is None:
             return hit, 1.0
         gain_db = 20 * math.log10(full_level * target**LEVEL_EXPONENT / hit.level)
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
+
+
+def _cost(
+    option: tuple[frozenset[str], ...], parts: Collection[str], costs: Mapping[frozenset[str], float]
+) -> float:
+    """Return what it costs to play parts by hits of some sets, each with a cost of its own."""
+    sounding = [c for classes in option for c in classes]
+    cost = 10.0 * len(set(parts) - set(sounding))
+    cost += sum(_EXTRA_COST[c] for c in set(sounding) - set(parts))
+    cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
+    return cost + sum(costs[classes] for classes in option)
 
 
 def _has_two_attacks(hits: Sequence[Hit]) -> bool:
@@ -246,15 +323,6 @@ def _articulation_cost(drum_class: str, requested: str, found: str) -> float:
     if requested in places and found in places:
         return abs(places[requested] - places[found])
     return _ANY_TOM_COST if drum_class == "TT" and requested else 0.0
-
-
-def velocity_scale(events: Sequence[DrumEvent], velocities: Sequence[float]) -> float:
-    """Return the factor that makes the rhythm's strong strokes as strong as the source's, at most doubling."""
-    if not events:
-        return 1.0
-    strong = float(np.quantile([event.velocity for event in events], 0.9))
-    own = float(np.quantile(velocities, 0.9))
-    return own / max(strong, 0.5 * own)
 
 
 def _choked(placements: list[Placement], sample_rate: int, period: int | None = None) -> list[Placement]:

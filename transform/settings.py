@@ -199,6 +199,15 @@ class RenderSettings:
             read=_or_number("rhythm", "source"),
         ),
     )
+    balance: float = field(
+        default=1.0,
+        metadata=option(
+            "0..1",
+            "Whose levels the classes have among each other: 1 the source's, 0 the rhythm's.",
+            "1",
+            kind=float,
+        ),
+    )
     tail: Literal["cut", "ring", "wrap"] = field(
         default="cut",
         metadata=option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut"),
@@ -237,6 +246,7 @@ class RenderSettings:
         for name, value, what in (
             ("mix", self.mix, "0 is the original alone, 1 the redrummed sound alone"),
             ("timing", self.timing, "0 is on the grid, 1 as played"),
+            ("balance", self.balance, "0 is the rhythm's, 1 the source's"),
         ):
             if not _is_between(value, 0.0, 1.0):
                 raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
