@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from transform.audio import Recording
-from transform.dynamics import Strength
+from transform.dynamics import STRONG, Strength
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, StemCutter
 from transform.signal import Samples
@@ -28,7 +28,6 @@ _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its cla
 _FEWEST = 5  # hits of each kind are retained even with so many more faults: strokes that repeat must differ
 _BEARABLE_FAULTS = 1.0
 _CLEAN_FAULTS = 0.3  # a hit with fewer is never left out for one with more
-_STRONG_SHARE = 0.7  # of the usual strong velocity: hits from there on say how loud a class is
 _N_SURE = 3  # of the candidates of each set, as many times `per_set` are considered
 _N_SPARE = 4  # candidates of each set beyond those that are retained
 
@@ -44,6 +43,7 @@ class Bank:
         sample_rate: int,
         n_channels: int,
         strength: Strength | None = None,
+        strong_levels: Mapping[str, float] | None = None,
     ) -> None:
         """Sort out the hits.
 
@@ -53,6 +53,7 @@ class Bank:
             sample_rate: of the sounds, in Hz.
             n_channels: of the sounds.
             strength: of all the strokes that the hits are chosen from; None: of the hits.
+            strong_levels: of strong strokes, by class, as `Hit.level` is; of others the hits' levels say it.
         """
         self.sample_rate, self.n_channels = sample_rate, n_channels
         self._read = read
@@ -62,7 +63,10 @@ class Bank:
         for hit in self.hits:
             by_set.setdefault(hit.classes, []).append(hit)
         self.sets: Mapping[frozenset[str], tuple[Hit, ...]] = {c: tuple(own) for c, own in by_set.items()}
-        self.full_level: Mapping[str, float] = _full_levels(hits, self.strength)
+        self.full_level: Mapping[str, float] = {
+            c: level / self.strength.by_class.get(c, self.strength.overall) ** LEVEL_EXPONENT
+            for c, level in (_strong_levels(hits, self.strength) | dict(strong_levels or {})).items()
+        }
 
     @classmethod
     def of_recording(
@@ -82,19 +86,22 @@ class Bank:
             per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
         cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
+        candidates = cutter.candidates()
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
         cuts = [
             cut
-            for own in cutter.candidates()
+            for own in candidates
             for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
         ]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
+        worthy = _worthy(found, per_set)
         return cls(
-            _worthy(found, per_set),
+            worthy,
             cutter.sound,
             sample_rate=recording.sample_rate,
             n_channels=recording.n_channels,
             strength=Strength.of((event.drum_class, event.velocity) for event in events),
+            strong_levels=_strong_band_levels([cut for own in candidates for cut in own], worthy),
         )
 
     @property
@@ -114,27 +121,44 @@ class Bank:
         return self._read(hit)
 
 
-def _full_levels(hits: Sequence[Hit], strength: Strength) -> dict[str, float]:
-    """Return the level that a stroke of velocity 1 would have, by the hits that are about as strong as usual.
-
-    It is that of the hits of the class alone where there are some.
-    """
+def _strong_levels(hits: Sequence[Hit], strength: Strength) -> dict[str, float]:
+    """Return the level of a class's strong strokes, by the velocities of the hits."""
     levels = {}
     for drum_class in CLASSES:
-        own = [h for h in hits if h.classes == {drum_class}] or [h for h in hits if h.dominant == drum_class]
-        if own:
-            usual = strength.by_class.get(drum_class, strength.overall)
-            strong = [h for h in own if h.velocity >= _STRONG_SHARE * usual] or own
-            levels[drum_class] = float(np.median([h.level / h.velocity**LEVEL_EXPONENT for h in strong]))
+        if own := _of_class(hits, drum_class):
+            strong = strength.by_class.get(drum_class, strength.overall)
+            levels[drum_class] = float(
+                np.median([hit.level * (strong / hit.velocity) ** LEVEL_EXPONENT for hit in own])
+            )
     return levels
 
 
-def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Hit]:
+def _strong_band_levels(candidates: Sequence[Cut], hits: Sequence[Cut]) -> dict[str, float]:
+    """Return the level of a class's strong strokes, by how strong the class's band is in the recording."""
+    levels = {}
+    for drum_class in CLASSES:
+        if own := _of_class(hits, drum_class):
+            all_levels = [cut.band_level for cut in _of_class(candidates, drum_class)]
+            strong = float(np.quantile(all_levels, STRONG))
+            levels[drum_class] = float(np.median([hit.level * strong / hit.band_level for hit in own]))
+    return levels
+
+
+_AHit = TypeVar("_AHit", bound=Hit)
+
+
+def _of_class(hits: Sequence[_AHit], drum_class: str) -> list[_AHit]:
+    """Return the hits of a class alone where there are some, else those that it dominates."""
+    alone = [hit for hit in hits if hit.classes == {drum_class}]
+    return alone or [hit for hit in hits if hit.dominant == drum_class]
+
+
+def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
     """Return the cuts to retain: clean, typical of their kind, and of all levels."""
     by_kind: dict[tuple[frozenset[str], frozenset[str]], list[Cut]] = {}
     for cut in cuts:
         by_kind.setdefault(cut.kind, []).append(cut)
-    retained: list[Hit] = []
+    retained: list[Cut] = []
     for members in by_kind.values():
         softest = max(cut.level for cut in members) * 10 ** (_SOFTEST_DB / 20)
         own = [cut for cut in members if cut.level >= softest]

@@ -1,8 +1,8 @@
-"""How hard a rhythm's strokes are played on another recording's drums: whose balance, whose dynamics.
+"""How hard a rhythm's strokes are played on a source's drums: whose balance, whose dynamics.
 
-How loud the kick of a recording is against its hats is its mix, not its rhythm (docs/method.md, decision 20). So
-a rhythm gives the dynamics within each class, and the source the level of each: the strong strokes of a class are
-as strong as they are in the source.
+How loud the kick of a recording is against its hats is its mix, not its rhythm (docs/method.md, decision 20).
+So a rhythm gives the dynamics within each class, and the source the level of each: the strong strokes of a class
+are as strong as they are in the source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from transform.events import CLASSES
 
-_STRONG = 0.9  # quantile
+STRONG = 0.9  # quantile of a class's strokes that says how strong it is
 _FULL_TRUST = 4  # strokes of a class that say how strong it is in a rhythm; of fewer, all classes' say too
 _GHOST = 0.4  # a written class whose strong strokes are softer is meant to be soft
 _MOST = 2 ** (1 / 1.6)  # by which the balance of a written rhythm is corrected: 6 dB of amplitude
@@ -36,8 +36,8 @@ class Strength:
         velocities: dict[str, list[float]] = {}
         for drum_class, velocity in strokes:
             velocities.setdefault(drum_class, []).append(velocity)
-        overall = float(np.quantile([v for own in velocities.values() for v in own] or [1.0], _STRONG))
-        by_class = {c: float(np.quantile(velocities[c], _STRONG)) for c in CLASSES if c in velocities}
+        overall = float(np.quantile([v for own in velocities.values() for v in own] or [1.0], STRONG))
+        by_class = {c: float(np.quantile(velocities[c], STRONG)) for c in CLASSES if c in velocities}
         return cls(overall, by_class, {c: len(velocities[c]) for c in by_class})
 
     @classmethod

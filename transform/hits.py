@@ -223,7 +223,7 @@ class StemCutter(Cutter):
         return min(self._again[group].get(c, end) for c in classes)
 
     def _last_sample(self, cut: Cut, drum_class: str) -> int:
-        """Return where a class of a hit ends at the latest: at its next stroke, or when it has rung long enough."""
+        """Return where a class of a hit ends at the latest: at its next stroke, or when it has rung out."""
         again = self._next_stroke(cut.group, (drum_class,)) - self.lead
         longest = cut.attack + round(LONGEST_S[drum_class] * self.sample_rate)
         return max(min(longest, again, self.recording.n_samples), cut.attack + 1)

@@ -3,8 +3,8 @@
 Strokes that coincide are played by the hits, one to three or one a class, that hold all their classes and as
 little else as possible: by one hit in which the same classes coincide in the source, where there is a clean one
 whose drums shall all be turned up or down alike, else by hits of single classes. How a drum is struck (open,
-closed) is a rule: where the source has it, it plays. Hits keep the source's rate and channels; attacks land on the
-sample.
+closed) is a rule: where the source has it, it plays. Hits have the source's rate and channels; attacks land on
+the sample.
 """
 
 from __future__ import annotations
