@@ -94,6 +94,14 @@ class Bank:
         """The classes that some hit holds."""
         return frozenset().union(*self.sets) if self.sets else frozenset()
 
+    def apart(self) -> Bank:
+        """Return a bank of the hits of single classes, and of others for classes that no hit holds alone."""
+        together = {c for c in self.classes if frozenset({c}) not in self.sets}
+        hits = [
+            hit for own in self.sets.values() for hit in own if len(hit.classes) == 1 or hit.classes & together
+        ]
+        return Bank(hits, self._read, sample_rate=self.sample_rate, n_channels=self.n_channels)
+
     def faults(self, classes: frozenset[str]) -> float:
         """Return the faults of the best hit of a set."""
         return min(hit.faults for hit in self.sets[classes])

@@ -29,7 +29,7 @@ from transform.events import (
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
 from transform.presets import load_preset
-from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
+from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins, together_notes
 from transform.separator import OpensStems, Separator, StemReader
 from transform.settings import RenderSettings
 from transform.signal import Signal
@@ -178,6 +178,7 @@ class Redrummer:
         chosen = stand_ins(available, played.events)
         order = _order(detected, played, target, chosen, settings)
         doubt = doubts(source.name, drum_confidence(source))
+        notes += together_notes(bank) if bank and settings.separate_outputs else []
         return self._take(bank, order, played, settings, (*notes, *doubt, *stand_in_notes(chosen)))
 
     def _check(self, source: Recording, settings: RenderSettings) -> None:
@@ -186,6 +187,11 @@ class Redrummer:
             raise CheckpointError(
                 "the preset has no separator: it cannot redrum some of the classes and keep the others",
                 hint="redrum all classes, or use a preset with one: see `redrum presets list`",
+            )
+        if settings.separate_outputs and settings.mix < 1 and self.separator is None:
+            raise CheckpointError(
+                "the preset has no separator: the original that --mix retains has no separate outputs",
+                hint="leave out --mix or --stems, or use a preset with one: see `redrum presets list`",
             )
         if settings.engine == "latent":
             self.latent.check(source)
@@ -262,6 +268,7 @@ def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Col
     bank = None
     if not is_latent or settings.attack == "original":
         bank = Bank.of_recording(source.recording, source.events, source.stems)
+        bank = bank.apart() if settings.separate_outputs else bank
     if bank is not None and is_latent and not bank.classes:
         bank = None  # nothing can be cut out: all of it is generated
     available = {event.drum_class for event in source.events} if bank is None else bank.classes
