@@ -330,7 +330,8 @@ class Arrangement:
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop), shape (C, stop - start)."""
-        return self._read(start, stop, 1)[0]
+        whole: Samples = self._read(start, stop, 1)[0]
+        return whole
 
     def read_classes(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the hits of each dominant class, shape (5, C, stop - start)."""

@@ -107,11 +107,13 @@ def batch(
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
+    given |= {"separate_outputs": stems}
     is_done = True
     if projects:
         request = TakeRequest(
             rhythm=rhythm,
             given=given,
+            with_midi=midi,
             preset=preset,
             compute=compute,
             form=form,
@@ -135,7 +137,7 @@ def batch(
         out=out,
         name=name,
         preset=preset,
-        given=given | {"separate_outputs": stems},
+        given=given,
         drum_map=form.drum_map,
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
