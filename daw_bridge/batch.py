@@ -25,7 +25,7 @@ import torch
 from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
 from daw_bridge.plan import BatchItem
-from daw_bridge.render_job import RenderJob, open_rhythm
+from daw_bridge.render_job import RenderJob, open_rhythm, outputs_beside
 from transform.audio import Progress, Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
@@ -219,10 +219,10 @@ def _state(
     except OutputError as err:
         return Outcome(item, "failed", {"error": err.message, "hint": err.hint}), False
     made = manifest.made(item.output)
-    taken = [path for path in (item.output, item.plot) if path is not None and os.path.lexists(path)]
+    taken = [path for path in item.outputs if os.path.lexists(path)]
     try:
-        has_plot = item.plot is None or item.plot in taken
-        if made is not None and has_plot and made["key"] == _key(item, _identities(item, preset_sha256)):
+        has_all = len(taken) == len(item.outputs)
+        if made is not None and has_all and made["key"] == _key(item, _identities(item, preset_sha256)):
             return Outcome(item, "unchanged", dict(made.get("report", {}))), False
     except OSError as err:
         _log.debug("%s cannot be read: %s", item.source, err)  # making it fails with the reason
@@ -230,10 +230,11 @@ def _state(
         return None, settings.overwrite
     if settings.skip_existing:
         return Outcome(item, "skipped", {}), False
-    if settings.overwrite or made is not None:
+    if settings.overwrite or all(map(manifest.is_unchanged, taken)):
         return None, True
     hint = "choose another --out or --name, or give --overwrite or --skip-existing"
-    return Outcome(item, "failed", {"error": f"{taken[0]} exists already", "hint": hint}), False
+    other = next(path for path in taken if not manifest.is_unchanged(path))
+    return Outcome(item, "failed", {"error": f"{other} exists already", "hint": hint}), False
 
 
 def _recorded(item: BatchItem, result: _Result, manifest: Manifest, *, overwrite: bool) -> Outcome:
@@ -272,6 +273,7 @@ def _key(item: BatchItem, identities: dict[str, str]) -> str:
         "drum_map": item.drum_map,
         "bit_depth": item.bit_depth,
         "plot": item.plot is not None,
+        "midi": item.midi is not None,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -360,7 +362,7 @@ def _make(job: _BatchJob, stop: Event) -> _Result:
         return _finished(job, stop)
     except RedrumError as err:
         # Files are staged under random names: a message names the result instead.
-        staged = rf"{re.escape(str(job.staging))}[/\\][0-9a-f]+\.(?:wav|png)"
+        staged = rf"{re.escape(str(job.staging))}[/\\][0-9a-f]+\.(?:wav|png|mid)"
         message = re.sub(staged, lambda _: str(job.item.output), err.message)
         return _Failed(message, err.hint, "")
     except Exception as err:  # one failing item does not stop the others
@@ -375,23 +377,23 @@ def _finished(job: _BatchJob, stop: Event) -> _Made:
 
     check("begin", 0.0)
     item = job.item
-    staged = staged_path(job.staging, ".wav")
+    # By the place of each file; the result comes last, as it is published last.
+    staged = {path: staged_path(job.staging, path.suffix) for path in reversed(item.outputs)}
     with ExitStack() as files:
         source = files.enter_context(Recording.open(item.source))
         identities = _identities(item, job.preset_sha256)
         render_job = RenderJob(
             source=source,
             rhythm=open_rhythm(item.rhythm, item.drum_map, files),
-            output=staged,
-            plot=staged.with_suffix(".png") if item.plot else None,
+            output=staged[item.output],
+            plot=staged[item.plot] if item.plot else None,
+            stems={drum_class: staged[path] for drum_class, path in item.stems.items()},
+            midi=staged[item.midi] if item.midi else None,
             bit_depth=item.bit_depth,
         )
         report = render_job.run(_models(item.preset, job.preset_sha256, job.device), item.settings, check)
-    report |= {"output": str(item.output), "plot": str(item.plot) if item.plot else None}
-    finished = [Finished(staged=staged, path=item.output, sha256=sha256_of(staged))]
-    if item.plot:
-        picture = staged.with_suffix(".png")
-        finished.insert(0, Finished(staged=picture, path=item.plot, sha256=sha256_of(picture)))
+    report |= {"output": str(item.output), **outputs_beside(item.plot, item.stems, item.midi)}
+    finished = [Finished(staged=at, path=path, sha256=sha256_of(at)) for path, at in staged.items()]
     entry = {
         "key": _key(item, identities),
         **identities,

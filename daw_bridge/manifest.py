@@ -46,8 +46,8 @@ _REPORT: dict[str, type | tuple[type, ...]] = {  # what is shown of a report is 
     "notes": list,
 }
 _BEGIN = b'{"schema": 1, "status": "'  # of every line
-_STAGED = re.compile(r"([0-9a-f]{32}/)?[0-9a-f]{16}(\.wav|\.png)")  # without a folder in lines of 0.1.0
-_UNFINISHED = re.compile(r"[0-9a-f]{16}(\.wav|\.png)|\.redrum-[0-9a-f]{16}\.part")
+_STAGED = re.compile(r"([0-9a-f]{32}/)?[0-9a-f]{16}(\.wav|\.png|\.mid)")  # without a folder in lines of 0.1.0
+_UNFINISHED = re.compile(r"[0-9a-f]{16}(\.wav|\.png|\.mid)|\.redrum-[0-9a-f]{16}\.part")
 _BATCH = re.compile(r"[0-9a-f]{32}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NO_MANIFEST = (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO)  # a link, or no plain file
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 def staged_path(staging: Path, suffix: str) -> Path:
-    """Return a free name in a staging folder; `suffix` is `.wav` or `.png`."""
+    """Return a free name in a staging folder; `suffix` is `.wav`, `.png` or `.mid`."""
     return staging / f"{secrets.token_hex(8)}{suffix}"
 
 
@@ -160,10 +160,22 @@ class Manifest:
         is_unchanged = entry is not None and self._files.sha256(name) == entry["output_sha256"]
         return entry if is_unchanged else None
 
+    def is_unchanged(self, path: Path) -> bool:
+        """Return whether a file, a result or one beside it, is as a batch last left it."""
+        name = self._name(path)
+        made = [
+            file["sha256"]
+            for entry in self._done.values()
+            for file in entry["finished"]
+            if file["path"] == name
+        ]
+        return bool(made) and self._files.sha256(name) == made[-1]
+
     @property
     def outputs(self) -> list[Path]:
-        """Where the results were put; not what lies behind a link by now."""
-        return [self.folder / name for name in self._done if self._lies_there(name)]
+        """Where the results and what is beside them were put; not what lies behind a link by now."""
+        names = {name: None for entry in self._done.values() for name in _names_of(entry)}
+        return [self.folder / name for name in names if self._lies_there(name)]
 
     @property
     def entries(self) -> list[Entry]:
@@ -196,12 +208,16 @@ class Manifest:
         }
         self._write(line)
         self._done[name] = line
+        published: list[str] = []
         try:
             for about, file in zip(files, finished, strict=True):
                 self._publish(f"{STAGING}/{about['staged']}", file.path, overwrite=overwrite)
+                published.append(self._name(file.path))
         except OutputError:
             for about in files:
                 self._files.remove(f"{STAGING}/{about['staged']}")
+            for made in () if overwrite else published:  # all files of a result or none
+                self._files.remove(made)
             raise
 
     def add_failure(self, output: Path, entry: Mapping[str, str]) -> None:
@@ -361,6 +377,10 @@ class Manifest:
     def _refused(self, err: OSError) -> OutputError:
         what = "a link, which is not followed" if err.errno == errno.ELOOP else "no plain file"
         return OutputError(f"{self.folder / MANIFEST} is {what}", hint=_HINT)
+
+
+def _names_of(entry: Entry) -> list[str]:
+    return [file["path"] for file in entry["finished"]]
 
 
 def _unwritable(path: Path, err: OSError) -> OutputError:

@@ -22,6 +22,7 @@ from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
 from transform.settings import RenderSettings, read_options
+from transform.take_files import stem_paths
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -47,7 +48,20 @@ class BatchItem:
     settings: RenderSettings
     drum_map: str
     bit_depth: str | None
-    plot: Path | None
+    plot: Path | None = None
+    midi: Path | None = None
+
+    @property
+    def stems(self) -> dict[str, Path]:
+        """Where the stem of each class goes, in a folder beside the result; none are written by default."""
+        if not self.settings.separate_outputs:
+            return {}
+        return stem_paths(self.output.with_name(f"{self.output.stem}_stems"), self.output.stem)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written, the result first."""
+        return [self.output, *self.stems.values(), *filter(None, (self.midi, self.plot))]
 
     def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""
@@ -71,6 +85,7 @@ class PlanSettings:
     drum_map: str = "auto"
     bit_depth: str | None = None
     plots: bool = False
+    midis: bool = False
 
     def __post_init__(self) -> None:
         rest = _NAME_FIELD.sub("", self.name)
@@ -94,7 +109,7 @@ class PlanSettings:
             return str(values[field]).zfill(int(n_digits or 0)) if field else found[0][0]
 
         name = _NAME_FIELD.sub(value, self.name)
-        n_bytes = len(os.fsencode(name)) + len(".wav")
+        n_bytes = len(os.fsencode(name)) + len("_KD.wav" if self.given.get("separate_outputs") else ".wav")
         if n_bytes > _LONGEST_NAME:
             raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
         if is_device(name):
@@ -160,6 +175,7 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
         drum_map=settings.drum_map,
         bit_depth=settings.bit_depth,
         plot=output.with_suffix(".png") if settings.plots else None,
+        midi=output.with_suffix(".mid") if settings.midis else None,
     )
 
 
@@ -193,7 +209,7 @@ def _recordings_at(
     for file in sorted(files):
         if (result := made.get(identity(file))) is None:
             sources.append(file)
-        elif manifest.made(result) is None:
+        elif not manifest.is_unchanged(result):
             _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
@@ -356,10 +372,11 @@ def _check_results(items: Sequence[BatchItem]) -> None:
     made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
-        other = made.setdefault(os.path.normcase(item.output), item)
-        if other is not item:
-            mistakes.append(SettingsError(f"{other.source} and {item.source} would both become {item.output}"))
-        for path in filter(None, (item.output, item.plot)):
+        for path in item.outputs:
+            other = made.setdefault(os.path.normcase(path), item)
+            if other is not item:
+                mistakes.append(SettingsError(f"{other.source} and {item.source} would both become {path}"))
+                break
             if path.exists() and identity(path) in inputs:
                 mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
     _raise_all(

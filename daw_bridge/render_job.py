@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from transform.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from transform.audio import Progress
     from transform.library import RhythmSource
+    from transform.take_files import TakeFiles
 
 OUT_FOLDER = Path("redrummed")
 
@@ -29,6 +30,8 @@ class RenderJob:
     output: Path
     inputs: tuple[Path, ...] = ()
     plot: Path | None = None
+    stems: Mapping[str, Path] = field(default_factory=dict)  # by class; the settings have separate outputs then
+    midi: Path | None = None
     overwrite: bool = False
     bit_depth: str | None = None
 
@@ -38,7 +41,13 @@ class RenderJob:
 
         resolve_output(self.output, self.source.format, self.bit_depth)
         check_ending(self.plot, (".png",))
-        check_outputs([self.output, self.plot], self.inputs, overwrite=self.overwrite)
+        check_ending(self.midi, (".mid", ".midi"))
+        check_outputs([*self._files().all(), self.plot], self.inputs, overwrite=self.overwrite)
+
+    def _files(self) -> "TakeFiles":
+        from transform.take_files import TakeFiles
+
+        return TakeFiles(take=self.output, stems=self.stems, midi=self.midi)
 
     def run(
         self,
@@ -46,23 +55,37 @@ class RenderJob:
         settings: "transform.RenderSettings",
         progress: "Progress | None",
     ) -> Report:
-        """Write the result and its picture, and return the report of it."""
+        """Write the result, its stems, its MIDI and its picture, and return the report of it."""
         from transform.audio import resolve_output
+        from transform.take_files import write_take
 
         began_s = time.perf_counter()
         take = redrummer.redrum(self.source, self.rhythm, settings, progress=progress)
-        take.write(self.output, overwrite=self.overwrite, bit_depth=self.bit_depth, progress=progress)
+        notes = write_take(
+            take, self._files(), overwrite=self.overwrite, bit_depth=self.bit_depth, progress=progress
+        )
         if self.plot:
             from transform.pictures import plot_take
 
             plot_take(self.plot, self.source, take, overwrite=self.overwrite)
         _, subtype = resolve_output(self.output, take.format, self.bit_depth)
+        report = report_of(take, settings.engine, subtype)
         return {
             "output": str(self.output),
-            "plot": str(self.plot) if self.plot else None,
-            **report_of(take, settings.engine, subtype),
+            **outputs_beside(self.plot, self.stems, self.midi),
+            **report,
+            "notes": [*report["notes"], *notes],
             "seconds": round(time.perf_counter() - began_s, 3),
         }
+
+
+def outputs_beside(plot: Path | None, stems: Mapping[str, Path], midi: Path | None) -> Report:
+    """Return what a report says of the files beside a result."""
+    return {
+        "plot": str(plot) if plot else None,
+        "stems": {drum_class: str(path) for drum_class, path in stems.items()},
+        "midi": str(midi) if midi else None,
+    }
 
 
 def open_rhythm(

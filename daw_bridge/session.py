@@ -20,9 +20,10 @@ from typing import Literal, Protocol
 import numpy as np
 
 from transform.errors import DawError, SettingsError
-from transform.events import POSSIBLE_BPM, TempoMap
+from transform.events import CLASS_NAMES, CLASSES, POSSIBLE_BPM, TempoMap
 from transform.files import atomic_files
 
+MIDI = "MIDI"  # the part of a take that is no sound
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
@@ -192,6 +193,19 @@ class FinishedTake:
     name: str
     length_s: float
     n_channels: int
+    part: str = ""  # "": all of it; one of CLASSES: its separate output; MIDI: what plays, as MIDI
+    notes: tuple[Note, ...] = ()  # of MIDI
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTrack:
+    """A track that takes are put on; several of one source track may be a folder and what lies in it."""
+
+    source: int  # place of the track whose items the takes are from
+    name: str
+    takes: tuple[int, ...]  # their places among all takes
+    folder_depth: int = 0  # 1: it begins a folder, -1: it is the last one in it
+    is_muted: bool = False  # its items are: others play the same
 
 
 class Session(Protocol):
@@ -206,6 +220,8 @@ class Session(Protocol):
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Put takes on new tracks, one for each source track and named after it; return their media files.
+
+        Separate outputs and MIDI, which not all DAWs take, go on tracks of their own: see `new_tracks`.
 
         All of them or none: nothing that was there before is changed, and media go to the job's media folder
         under names that nothing has.
@@ -482,3 +498,29 @@ def by_track(takes: Sequence[FinishedTake]) -> dict[int, list[int]]:
     ):
         groups.setdefault(take.source.track, []).append(place)
     return groups
+
+
+def new_tracks(job: Job, takes: Sequence[FinishedTake]) -> list[NewTrack]:
+    """Return the tracks that takes of a job go on, those of a source track in order, the lowest one's last.
+
+    Takes with separate outputs are muted on the track of a folder whose other tracks play, one for each drum;
+    what plays is there as a muted MIDI item on a track of its own.
+    """
+    tracks = []
+    for place, members in by_track(takes).items():
+        name = result_track_name(job.tracks[place].name)
+        by_part: dict[str, list[int]] = {}
+        for n in members:
+            by_part.setdefault(takes[n].part, []).append(n)
+        parts = [part for part in ("", *CLASSES, MIDI) if part in by_part]
+        is_folder = any(part in CLASSES for part in parts)
+        for part in parts:
+            track = NewTrack(
+                source=place,
+                name=f"{name} {CLASS_NAMES.get(part, part)}".rstrip(),
+                takes=tuple(by_part[part]),
+                folder_depth=(1 if part == "" else -1 if part == parts[-1] else 0) if is_folder else 0,
+                is_muted=part == MIDI or (is_folder and part == ""),
+            )
+            tracks.append(track)
+    return tracks

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import attrgetter
@@ -23,14 +23,25 @@ from typing import Any
 import numpy as np
 
 from daw_bridge.items import GLUE, open_item
-from daw_bridge.session import FinishedTake, Item, Job, Pair, Session, file_name, pair_items
+from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, Pair, Session, file_name, pair_items
 from daw_bridge.take_report import Report, report_of
 from transform.audio import Progress, Recording, resolve_output
 from transform.engine import Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
-from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align, estimate_tempo
-from transform.midi import drums_of_notes
+from transform.events import (
+    BOUNDARY_S,
+    CLASS_NAMES,
+    CLASSES,
+    DrumEvent,
+    Rhythm,
+    TempoMap,
+    align,
+    estimate_tempo,
+)
+from transform.midi import DRUM_CHANNEL, GM_NOTES, drums_of_notes, write_midi
 from transform.settings import RenderSettings
+from transform.take import Take
+from transform.take_files import TakeFiles, stem_paths, write_take
 
 _LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
@@ -48,6 +59,7 @@ class Order:
     is_on_own_track: bool = False  # the rhythm is a MIDI item on the source's track
     bit_depth: str | None = None  # None: the source's
     drum_map: str = "auto"
+    with_midi: bool = False  # takes bring what plays as MIDI, too
 
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
@@ -73,8 +85,8 @@ def redrum_session(
         progress: is called with a stage and the fraction of it that is done.
 
     Returns:
-        A report for each source item, with "output". That of an item that failed has "error" and "hint"
-        instead, that of one that was left out has "skipped".
+        A report for each source item, with "output", and "stems" and "midi" where they are requested. That of
+        an item that failed has "error" and "hint" instead, that of one that was left out has "skipped".
 
     Raises:
         DawError: the session cannot be read or written to.
@@ -85,7 +97,7 @@ def redrum_session(
     renderer = _Renderer(redrummer, job, order, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
-    rendered: list[Report] = []
+    rendered: list[tuple[Report, Sequence[FinishedTake]]] = []
     with TemporaryDirectory(prefix="redrum-") as staging:
         for number, pair in enumerate(pairs_of(job, order)):
             report = about(job, pair, order.rhythm)
@@ -95,9 +107,9 @@ def redrum_session(
                 if why := _SILENT.get(pair.source.state):
                     report["skipped"] = why
                 else:
-                    take, details = renderer.take(pair, folder)
-                    takes.append(take)
-                    rendered.append(report)
+                    made, details = renderer.take(pair, folder)
+                    takes += made
+                    rendered.append((report, made))
                     report |= details
             except Exception as err:  # one failing item does not stop the others
                 _log.debug("the cause", exc_info=err)
@@ -106,9 +118,17 @@ def redrum_session(
             reports.append(report)
             on_report(report)
         if takes:
-            for report, media in zip(rendered, session.write_back(job, takes), strict=True):
-                report["output"] = str(media)
+            media = iter(session.write_back(job, takes))
+            for report, parts in rendered:
+                report |= _outputs_of(parts, media)
     return reports
+
+
+def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
+    """Return what a report says of where a take and its parts lie."""
+    at = {take.part: str(next(media)) for take in takes}
+    stems = {drum_class: at[drum_class] for drum_class in CLASSES if drum_class in at}
+    return {"output": at[""]} | ({"stems": stems} if stems else {}) | ({"midi": at[MIDI]} if MIDI in at else {})
 
 
 def pairs_of(job: Job, order: Order) -> list[Pair]:
@@ -154,8 +174,8 @@ class _Renderer:
     _events: dict[str, list[DrumEvent]] = field(default_factory=dict)  # by item
     _given: Rhythm | None = None
 
-    def take(self, pair: Pair, folder: Path) -> tuple[FinishedTake, Report]:
-        """Return the take of a pair in a file of `folder`, and the rest of its report."""
+    def take(self, pair: Pair, folder: Path) -> tuple[list[FinishedTake], Report]:
+        """Return the take of a pair and its parts in files of `folder`, and the rest of its report."""
         began_s = time.perf_counter()
         source = pair.source
         _check_playable(self.job, pair)
@@ -164,17 +184,41 @@ class _Renderer:
             _check_original(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.progress)
             name = f"{_plain_name(source) or recording.name}-redrum"
-            file = folder / f"{file_name(name)}.wav"
-            take.write(file, bit_depth=self.order.bit_depth, progress=self.progress)
-            _, subtype = resolve_output(file, take.format, self.order.bit_depth)
+            files = TakeFiles(
+                take=folder / f"{file_name(name)}.wav",
+                stems=stem_paths(folder, file_name(name)) if played.settings.separate_outputs else {},
+            )
+            notes = write_take(take, files, bit_depth=self.order.bit_depth, progress=self.progress)
+            _, subtype = resolve_output(files.take, take.format, self.order.bit_depth)
+            made = list(self._finished(source, take, files, name))
         report = report_of(take, played.settings.engine, subtype)
         if played.how:
-            notes = (note for note in report["notes"] if not note.startswith("aligned "))
-            report["notes"] = [played.how, *notes]
+            others = (note for note in report["notes"] if not note.startswith("aligned "))
+            report["notes"] = [played.how, *others]
+        report["notes"] += notes
         report["seconds"] = round(time.perf_counter() - began_s, 3)
-        return FinishedTake(
-            source=source, file=file, name=name, length_s=take.duration_s, n_channels=take.format.n_channels
-        ), report
+        return made, report
+
+    def _finished(self, source: Item, take: Take, files: TakeFiles, name: str) -> Iterator[FinishedTake]:
+        """Yield a take that is written, and its parts; its MIDI is written here, at the project's tempo."""
+        whole = FinishedTake(
+            source=source,
+            file=files.take,
+            name=name,
+            length_s=take.duration_s,
+            n_channels=take.format.n_channels,
+        )
+        yield whole
+        for drum_class, path in files.stems.items():
+            yield replace(whole, file=path, name=f"{name} {CLASS_NAMES[drum_class]}", part=drum_class)
+        if not self.order.with_midi:
+            return
+        begin = self.job.tempo_map.beats_at(source.position_s)
+        played = replace(take.played_rhythm(), tempo_map=_map_from(self.job.tempo_map, begin))
+        midi = files.take.with_suffix(".mid")
+        midi.write_bytes(write_midi(played))
+        notes = tuple(_project_notes(self.job, source, played))
+        yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
 
     def _played(self, pair: Pair) -> _Played:
         source, settings = pair.source, self.order.settings
@@ -226,6 +270,19 @@ class _Renderer:
         if not inside:
             raise RhythmError(f"no drum hits are detected in {name}", hint="choose another rhythm")
         return sorted(inside, key=lambda event: event.onset_s)
+
+
+def _project_notes(job: Job, source: Item, played: Rhythm) -> Iterator[Note]:
+    """Yield the notes of what a take plays, where the project plays them."""
+    for stroke in (stroke for event in played.events for stroke in event.strokes):
+        onset_s = source.position_s + stroke.onset_s
+        yield Note(
+            onset_s=onset_s,
+            onset_beats=job.tempo_map.beats_at(onset_s),
+            number=GM_NOTES[stroke.drum_class, stroke.articulation],
+            velocity=max(1, round(127 * stroke.velocity)),
+            channel=DRUM_CHANNEL,
+        )
 
 
 def _check_playable(job: Job, pair: Pair) -> None:

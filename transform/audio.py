@@ -33,6 +33,7 @@ from transform.signal import (
     BlockCache,
     Samples,
     Signal,
+    added,
     blocks_of,
     overlapping_blocks,
     read_blocks,
@@ -44,10 +45,12 @@ __all__ = [
     "SAMPLE_RATE",
     "AudioFormat",
     "BeyondFullScale",
+    "PartFile",
     "Recording",
     "Samples",
     "check_output",
     "resolve_output",
+    "store_parts",
     "write_audio",
     "write_bytes_atomic",
     "write_parts",
@@ -438,6 +441,15 @@ class BeyondFullScale(ArithmeticError):
     """A part of a sound does not fit an integer format, though the sound itself does."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartFile:
+    """A file that a part of a sound is written to: at `temporary` until all are whole, then at `path`."""
+
+    path: Path  # its ending chooses the container
+    temporary: Path
+    subtype: str
+
+
 def write_parts(
     paths: Sequence[Path | None],
     blocks: Iterable[Samples],
@@ -462,39 +474,90 @@ def write_parts(
         BeyondFullScale: a part is beyond full scale in its integer format; nothing is written.
         OutputError: a file exists and `overwrite` is not set, or it cannot be written.
     """
-    container = "RF64" if n_samples > _wav_limit(fmt) else "WAV"
-    ceiling = 1 - 2.0 ** (1 - _BITS[fmt.subtype]) if fmt.subtype in _BITS else math.inf
-    written = [(part, path) for part, path in enumerate(paths) if path is not None]
-    with atomic_files([path for _, path in written], overwrite=overwrite) as temporaries:
-        with ExitStack() as open_files:
-            files = []
-            for temporary, (_, path) in zip(temporaries, written, strict=True):
-                with _named(path):
-                    files.append(open_files.enter_context(_create(temporary, fmt, container)))
-            for block in blocks:
-                parts = _rounded_parts(block, fmt.subtype)
-                for file, (part, path) in zip(files, written, strict=True):
-                    if np.abs(parts[part]).max(initial=0.0) > ceiling:
-                        raise BeyondFullScale
-                    with _named(path):
-                        file.write(_encode(parts[part], fmt.subtype))
-        for temporary in temporaries:
-            _finish(temporary, n_samples, fmt.subtype)
+    written = [path for path in paths if path is not None]
+    with atomic_files(written, overwrite=overwrite) as temporaries:
+        at = dict(zip(written, temporaries, strict=True))
+        files = [
+            PartFile(path=path, temporary=at[path], subtype=fmt.subtype) if path else None for path in paths
+        ]
+        store_parts(files, blocks, fmt, n_samples=n_samples)
 
 
-def _rounded_parts(block: Samples, subtype: str) -> Samples:
-    """Return parts (N, C, T) as they are stored: each running sum of them is the nearest that can be stored."""
+def store_parts(
+    files: Sequence[PartFile | None],
+    blocks: Iterable[Samples],
+    fmt: AudioFormat,
+    *,
+    n_samples: int,
+    whole: PartFile | None = None,
+) -> None:
+    """Fill files with the parts of a sound, and perhaps one with their sum, all in one pass.
+
+    Parts that are as deep as the whole, 24 bits at most, are rounded so that they add up to it bit by bit.
+
+    Args:
+        files: one for each part, None for a part that is not written.
+        blocks: shape (N, C, T) for N parts.
+        fmt: what the files have in common.
+        n_samples: the length of the blocks together.
+        whole: gets the sum of the parts, as `added` has it; it is within full scale.
+
+    Raises:
+        BeyondFullScale: a part is beyond full scale in its integer format; the files are not whole.
+        OutputError: a file cannot be written.
+    """
+    written = [(part, file) for part, file in enumerate(files) if file is not None]
+    subtype = written[0][1].subtype if written else "FLOAT"
+    ceiling = 1 - 2.0 ** (1 - _BITS[subtype]) if subtype in _BITS else math.inf
+    with ExitStack() as open_files:
+        opened = [open_files.enter_context(_create_part(file, fmt, n_samples)) for _, file in written]
+        total_file = whole and open_files.enter_context(_create_part(whole, fmt, n_samples))
+        for block in blocks:
+            total = added(block) if whole else None
+            is_rounded_alike = whole is not None and whole.subtype == subtype
+            parts = _rounded_parts(block, subtype, beside_whole=is_rounded_alike)
+            for sound_file, (part, file) in zip(opened, written, strict=True):
+                if np.abs(parts[part]).max(initial=0.0) > ceiling:
+                    raise BeyondFullScale
+                with _named(file.path):
+                    sound_file.write(_encode(parts[part], subtype))
+            if whole and total_file and total is not None:
+                with _named(whole.path):
+                    total_file.write(_encode(total, whole.subtype))
+    for file in filter(None, (*files, whole)):
+        _finish(file.temporary, n_samples, file.subtype)
+
+
+def _create_part(file: PartFile, fmt: AudioFormat, n_samples: int) -> soundfile.SoundFile:
+    fmt = replace(fmt, subtype=file.subtype)
+    container, _ = resolve_output(file.path, fmt, None)
+    with _named(file.path):
+        return _create(
+            file.temporary, fmt, "RF64" if container == "WAV" and n_samples > _wav_limit(fmt) else container
+        )
+
+
+def _rounded_parts(block: Samples, subtype: str, *, beside_whole: bool) -> Samples:
+    """Return parts (N, C, T) as they are stored: each running sum of them is the nearest that can be stored.
+
+    Beside their whole the sums are those of `added`, so that the last of them is the whole as it is stored.
+    """
     bits = _BITS.get(subtype, 32)
     if bits == 32:  # not rounded, or more finely than float32 is
         return block
+    full_scale = 2.0 ** (bits - 1)
     # float32 has the sums of 16 bits to a hundredth of a step.
-    levels = np.multiply(block, 2.0 ** (bits - 1), dtype=np.float32 if bits <= 16 else np.float64)
+    kind = np.float32 if bits <= 16 else np.float64
+    levels = block.copy() if beside_whole else np.multiply(block, full_scale, dtype=kind)
     for part in range(1, len(levels)):
         levels[part] += levels[part - 1]
+    if beside_whole:
+        levels = np.multiply(levels, full_scale, dtype=kind)
+        np.minimum(levels[-1], full_scale - 1, out=levels[-1])
     np.rint(levels, out=levels)
     for part in range(len(levels) - 1, 0, -1):
         levels[part] -= levels[part - 1]
-    levels *= 2.0 ** (1 - bits)
+    levels *= 1 / full_scale
     return levels.astype(np.float32, copy=False)
 
 

@@ -63,9 +63,11 @@ class Bank:
         for hit in self.hits:
             by_set.setdefault(hit.classes, []).append(hit)
         self.sets: Mapping[frozenset[str], tuple[Hit, ...]] = {c: tuple(own) for c, own in by_set.items()}
+        self._strong_levels = _strong_levels(hits, self.strength) | dict(strong_levels or {})
+        # That of a stroke of velocity 1, by class.
         self.full_level: Mapping[str, float] = {
             c: level / self.strength.by_class.get(c, self.strength.overall) ** LEVEL_EXPONENT
-            for c, level in (_strong_levels(hits, self.strength) | dict(strong_levels or {})).items()
+            for c, level in self._strong_levels.items()
         }
 
     @classmethod
@@ -108,6 +110,19 @@ class Bank:
     def classes(self) -> frozenset[str]:
         """The classes that some hit holds."""
         return frozenset().union(*self.sets) if self.sets else frozenset()
+
+    def apart(self) -> Bank:
+        """Return a bank of the hits of single classes, and of others for classes that no hit holds alone."""
+        together = {c for c in self.classes if frozenset({c}) not in self.sets}
+        hits = [hit for hit in self.hits if len(hit.classes) == 1 or hit.classes & together]
+        return Bank(
+            hits,
+            self._read,
+            sample_rate=self.sample_rate,
+            n_channels=self.n_channels,
+            strength=self.strength,
+            strong_levels=self._strong_levels,
+        )
 
     def faults(self, classes: frozenset[str]) -> float:
         """Return the faults of the best hit of a set."""

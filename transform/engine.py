@@ -37,6 +37,7 @@ from transform.resequence import (
     articulation_notes,
     stand_in_notes,
     stand_ins,
+    together_notes,
 )
 from transform.separator import OpensStems, Separator, StemReader
 from transform.settings import RenderSettings
@@ -189,6 +190,7 @@ class Redrummer:
         notes += [*doubts(source.name, drum_confidence(source)), *stand_in_notes(chosen)]
         if bank is not None:
             notes += articulation_notes(bank, played.events, chosen)
+            notes += together_notes(bank) if settings.separate_outputs else []
         return self._take(bank, order, played, (settings, playing), tuple(notes))
 
     def _check(self, source: Recording, settings: RenderSettings) -> None:
@@ -197,6 +199,11 @@ class Redrummer:
             raise CheckpointError(
                 "the preset has no separator: it cannot redrum some of the classes and keep the others",
                 hint="redrum all classes, or use a preset with one: see `redrum presets list`",
+            )
+        if settings.separate_outputs and settings.mix < 1 and self.separator is None:
+            raise CheckpointError(
+                "the preset has no separator: the original that --mix retains has no separate outputs",
+                hint="leave out --mix or --stems, or use a preset with one: see `redrum presets list`",
             )
         if settings.engine == "latent":
             self.latent.check(source)
@@ -274,6 +281,7 @@ def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Col
     bank = None
     if not is_latent or settings.attack == "original":
         bank = Bank.of_recording(source.recording, source.events, source.stems)
+        bank = bank.apart() if settings.separate_outputs else bank
     if bank is not None and is_latent and not bank.classes:
         bank = None  # nothing can be cut out: all of it is generated
     available = {event.drum_class for event in source.events} if bank is None else bank.classes

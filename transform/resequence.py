@@ -139,6 +139,15 @@ class Playing:
         return velocity_scales(rhythm, source, chosen, balance=self.balance, is_written=self.is_written)
 
 
+def together_notes(bank: Bank) -> list[str]:
+    """Return a sentence for each class that sounds in no hit alone, so that it has no output of its own."""
+    return [
+        f"the {CLASS_NAMES[c]} sounds in no hit alone: it is in the output of the drum that it sounds with"
+        for c in CLASSES
+        if c in bank.classes and frozenset({c}) not in bank.sets
+    ]
+
+
 def arrange(bank: Bank, events: Sequence[DrumEvent], playing: Playing | None = None) -> list[Placement]:
     """Return where each hit plays, sorted by attack.
 
@@ -389,7 +398,16 @@ class Arrangement:
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop), shape (C, stop - start)."""
-        out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
+        whole: Samples = self._read(start, stop, 1)[0]
+        return whole
+
+    def read_classes(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of the hits of each dominant class, shape (5, C, stop - start)."""
+        return self._read(start, stop, len(CLASSES))
+
+    def _read(self, start: int, stop: int, n_parts: int) -> Samples:
+        """Return samples in one part, or in one for each class, shape (N, C, stop - start)."""
+        out = np.zeros((n_parts, self.n_channels, stop - start), dtype=np.float32)
         # Of a loop all turns are added that ring into this one, and the lead of the next one's first stroke.
         turns = range(-1, self._longest // self._period + 2) if self._period else (0,)
         for turn in turns:
@@ -397,14 +415,16 @@ class Arrangement:
         return out
 
     def _add(self, out: Samples, start: int) -> None:
-        stop = start + out.shape[1]
+        stop = start + out.shape[2]
         first = bisect_left(self._attacks, start - self._longest)
         last = bisect_left(self._attacks, stop + self._lead)
         for placement in self._placements[first:last]:
             begin = placement.attack - self._lead
             left, right = max(begin, start), min(begin + self._length(placement), stop)
             if left < right:
-                out[:, left - start : right - start] += self._sound(placement, left - begin, right - begin)
+                part = CLASSES.index(placement.hit.dominant) if len(out) > 1 else 0
+                sound = self._sound(placement, left - begin, right - begin)
+                out[part, :, left - start : right - start] += sound
 
     def _length(self, placement: Placement) -> int:
         """Return how many samples of a hit are played."""

@@ -231,6 +231,8 @@ class RenderSettings:
         ),
     )
 
+    separate_outputs: bool = False  # whether the take can be read class by class
+
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise SettingsError(f"there is no engine {self.engine!r}", hint=f"engines: {', '.join(ENGINES)}")
@@ -294,6 +296,11 @@ class RenderSettings:
             raise SettingsError(
                 f"the {self.engine} engine plays nothing but the source's own attacks",
                 hint="leave --attack out, or take the latent engine",
+            )
+        if self.separate_outputs and self.engine == "latent":
+            raise SettingsError(
+                "the latent engine plays all drums as one sound: it has no separate outputs",
+                hint="leave --stems out, or take --engine resequence",
             )
         if self.tune_toms and self.engine == "latent":
             raise SettingsError(

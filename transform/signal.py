@@ -96,6 +96,14 @@ def blocks_of(signal: Signal, size: int) -> Iterator[Samples]:
         yield signal.read(block.start, block.stop)
 
 
+def added(parts: Samples) -> Samples:
+    """Return the sum of parts (N, C, T), shape (C, T); added again in their order they give its bits."""
+    total: Samples = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
 def read_blocks(
     block: Callable[[int], npt.NDArray[_Number]], size: int, start: int, stop: int
 ) -> npt.NDArray[_Number]:

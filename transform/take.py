@@ -1,7 +1,8 @@
 """A take: a recording's drums playing a rhythm.
 
 A take is a description of what plays, not samples: any region of it can be read, so memory does not grow with
-its length.
+its length. With separate outputs it is the sum of one part for each class: what the hits of the class play, and
+the source's own stem where some of the original plays along.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from transform.audio import AudioFormat, Progress, Recording, check_output, resolve_output, write_audio
-from transform.events import (
-    DrumEvent,
-    Rhythm,
-)
+from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.onsets import refine_onsets
+from transform.resequence import Arrangement
 from transform.separator import StemReader
 from transform.settings import RenderSettings
-from transform.signal import Samples, Signal, blocks_of, overlapping_blocks, zeros_outside
+from transform.signal import Samples, Signal, added, blocks_of, overlapping_blocks, zeros_outside
 from transform.spool import SpoolFile
 
 _BLOCK_SAMPLES = 2**17
@@ -52,6 +52,7 @@ class Take:
         self._source, self._arrangement, self._settings = source, arrangement, settings
         self._stems = stems
         self._notes = notes
+        self._n_parts = len(CLASSES) if settings.separate_outputs else 1
         self._peak: float | None = None
         self._rendered: SpoolFile | None = None  # all of it, once it was rendered for its peak
 
@@ -74,13 +75,34 @@ class Take:
             return (*self._notes, f"turned down by {-gain_db:.2f} dB so that nothing clips")
         return self._notes
 
+    def played_rhythm(self) -> Rhythm:
+        """Return what plays: the rhythm, and of the classes that the source retains its own strokes."""
+        retained = self._settings.retained
+        own = [event for event in self.source_events if event.drum_class in retained]
+        refined = refine_onsets(self._source, own) if own else []
+        inside = (event for event in refined if event.onset_s < self.rhythm.length_s)
+        events = sorted((*self.rhythm.events, *inside), key=lambda event: event.onset_s)
+        return replace(self.rhythm, events=tuple(events))
+
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the take, shape (C, stop - start), zeros outside of it."""
+        return added(self._parts(start, stop))
+
+    def read_outputs(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of each class, shape (5, C, stop - start), zeros outside of the take.
+
+        What `added` makes of them is the take, bit by bit. Only a take with separate outputs has them.
+        """
+        assert self._settings.separate_outputs
+        return self._parts(start, stop)
+
+    def _parts(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of the parts of the take, shape (N, C, stop - start)."""
         gain = np.float32(10 ** (self.gain_db() / 20))  # before the take is read, as it renders it
         inside = self._raw if self._rendered is None else self._rendered.read
-        out = zeros_outside(inside, start, stop, (self.n_channels, self.n_samples))
+        out = zeros_outside(inside, start, stop, (self._n_parts * self.n_channels, self.n_samples))
         out *= gain
-        return out
+        return out.reshape(self._n_parts, self.n_channels, stop - start)
 
     def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
         """Return the take from beginning to end."""
@@ -115,11 +137,12 @@ class Take:
 
     def _rendered_peak(self) -> float:
         """Render the take, store it if there is room, and return its peak."""
-        spool: SpoolFile | None = SpoolFile(self.n_channels)
+        spool: SpoolFile | None = SpoolFile(self._n_parts * self.n_channels)
         peak = 0.0
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
-            peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+            whole = added(block.reshape(self._n_parts, self.n_channels, -1))
+            peak = max(peak, float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
             try:
                 if spool is not None:
                     spool.add(block)
@@ -131,28 +154,43 @@ class Take:
         return peak
 
     def _raw(self, start: int, stop: int) -> Samples:
-        """Return samples [start, stop), which lie inside the take, before its gain."""
+        """Return samples [start, stop) of all parts, which lie inside the take, before its gain, (N * C, T)."""
         settings = self._settings
-        out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
+        out = np.zeros((self._n_parts, self.n_channels, stop - start), dtype=np.float32)
         if settings.mix > 0:
-            out += self._arrangement.read(start, stop)
+            out += self._arranged(start, stop)
             if settings.tail == "cut":
                 self._fade(out, start, self.n_samples)
             if settings.retained:
-                out += self._as_long_as_both(self._retained(start, stop), start)
+                self._add_retained(out, start, stop)
         if settings.mix < 1:
-            original = self._as_long_as_both(self._source.read(start, stop), start)
+            original = self._as_long_as_both(self._original(start, stop), start)
             out *= np.float32(settings.mix)
             out += np.float32(1 - settings.mix) * original
-        return out
+        return out.reshape(-1, stop - start)
 
-    def _retained(self, start: int, stop: int) -> Samples:
-        """Return the stems that the source goes on playing, each with its gain."""
+    def _arranged(self, start: int, stop: int) -> Samples:
+        """Return what plays the rhythm, of each part, shape (N, C, T)."""
+        if not self._settings.separate_outputs:
+            return self._arrangement.read(start, stop)[None]
+        assert isinstance(self._arrangement, Arrangement)
+        return self._arrangement.read_classes(start, stop)
+
+    def _original(self, start: int, stop: int) -> Samples:
+        """Return the source, or its stems, shape (N, C, T)."""
+        if not self._settings.separate_outputs:
+            return self._source.read(start, stop)[None]
+        assert self._stems is not None
+        return self._stems.read(start, stop)
+
+    def _add_retained(self, out: Samples, start: int, stop: int) -> None:
+        """Add the stems that the source goes on playing, each with its gain, to the parts of a take."""
         assert self._stems is not None
         retained = self._settings.retained
-        gains = [10 ** (self._settings.gain_db.get(c, 0.0) / 20) for c in retained]
-        stems = self._stems.read(start, stop, retained)
-        return np.asarray(np.einsum("k,kct->ct", np.array(gains, dtype=np.float32), stems), dtype=np.float32)
+        for drum_class, stem in zip(retained, self._stems.read(start, stop, retained), strict=True):
+            gain = np.float32(10 ** (self._settings.gain_db.get(drum_class, 0.0) / 20))
+            part = CLASSES.index(drum_class) if len(out) > 1 else 0
+            out[part] += self._as_long_as_both(gain * stem, start)
 
     def _as_long_as_both(self, original: Samples, start: int) -> Samples:
         """Return what the source plays, faded out where source or take ends in the middle of the other."""
@@ -164,6 +202,6 @@ class Take:
         """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
         fade = max(1, round(_CUT_FADE_S * self.sample_rate))
         # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
-        left = end - np.arange(start, start + samples.shape[1])
+        left = end - np.arange(start, start + samples.shape[-1])
         if len(left) and left[-1] < fade:
             samples *= np.clip(left / fade, 0, 1).astype(np.float32)

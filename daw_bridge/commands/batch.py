@@ -17,13 +17,15 @@ from daw_bridge.commands.options import (
     Preset,
     SkipExisting,
     TakeForm,
+    WithMidi,
+    WithStems,
     option,
     option_groups,
     rhythm_names,
 )
 from daw_bridge.commands.reporting import Console, print_json, print_table, time_of
 from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
-from daw_bridge.render_job import OUT_FOLDER, default_place
+from daw_bridge.render_job import OUT_FOLDER, default_place, outputs_beside
 from daw_bridge.take_report import form_of
 from transform.errors import RedrumError, SettingsError
 
@@ -70,6 +72,8 @@ def batch(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    stems: WithStems = False,
+    midi: WithMidi = False,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
     tracks: Annotated[
@@ -103,11 +107,13 @@ def batch(
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
+    given |= {"separate_outputs": stems}
     is_done = True
     if projects:
         request = TakeRequest(
             rhythm=rhythm,
             given=given,
+            with_midi=midi,
             preset=preset,
             compute=compute,
             form=form,
@@ -135,6 +141,7 @@ def batch(
         drum_map=form.drum_map,
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
+        midis=midi,
     )
     settings = BatchSettings(
         out=out,
@@ -165,7 +172,7 @@ def _planned(
         default_place(OUT_FOLDER / "-")
     items = plan(recordings, rhythm, settings)
     if page:
-        check_apart(page, (path for item in items for path in (item.output, item.plot)))
+        check_apart(page, (path for item in items for path in item.outputs))
         check_page(page, overwrite=True)
         check_place(page, recordings, settings.out)
     return items
@@ -218,7 +225,7 @@ class _RecordingBatch:
             "source": str(item.source),
             "rhythm": str(item.rhythm.path),
             "output": str(item.output),
-            "plot": str(item.plot) if item.plot else None,
+            **outputs_beside(item.plot, item.stems, item.midi),
         }
         if status == "failed":
             self.console.print_failure(about, RedrumError(report["error"], hint=report["hint"]))

@@ -73,6 +73,13 @@ Page = Annotated[
     Path | None,
     option("DIR", "Also make a page to listen to, in a folder of its own; it has --plot's pictures.", False),
 ]
+Stems = Annotated[
+    Path | None,
+    option("DIR", "Also write each drum to a file: NAME_KD.wav, ..., that add up to the result.", False),
+]
+Midi = Annotated[Path | None, option("OUT.mid", "Also write what plays, with articulations.", False)]
+WithStems = Annotated[bool, typer.Option("--stems", help="Also each drum by itself: five stems that add up.")]
+WithMidi = Annotated[bool, typer.Option("--midi", help="Also what plays, as MIDI with articulations.")]
 RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhythm_bpm"])]
 Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]

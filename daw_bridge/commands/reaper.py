@@ -14,6 +14,8 @@ from daw_bridge.commands.options import (
     Preset,
     Quiet,
     TakeForm,
+    WithMidi,
+    WithStems,
     in_session,
     option,
     option_groups,
@@ -43,6 +45,8 @@ def selected(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    stems: WithStems = False,
+    midi: WithMidi = False,
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
@@ -55,7 +59,8 @@ def selected(
 
     request = TakeRequest(
         rhythm=rhythm or "",
-        given=given,
+        given=given | {"separate_outputs": stems},
+        with_midi=midi,
         preset=preset,
         compute=compute,
         form=form,

@@ -12,9 +12,11 @@ from daw_bridge.commands.options import (
     Compute,
     DryRun,
     Existing,
+    Midi,
     Page,
     Plot,
     Preset,
+    Stems,
     TakeForm,
     option,
     option_groups,
@@ -96,6 +98,8 @@ def render(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    stems: Stems = None,
+    midi: Midi = None,
     plot: Plot = None,
     page: Page = None,
     existing: Existing,
@@ -104,16 +108,20 @@ def render(
 ) -> None:
     """Let a drum recording play another rhythm."""
     from transform.library import resolve_rhythm
+    from transform.take_files import stem_paths
 
     with ExitStack() as files:
         recording = files.enter_context(transform.Recording.open(Path(source)))
         found = resolve_rhythm(rhythm)
+        output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
         job = RenderJob(
             source=recording,
             rhythm=open_rhythm(found, form.drum_map, files),
-            output=output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav"),
+            output=output,
             inputs=(Path(source), found.path),
             plot=plot,
+            stems=stem_paths(stems, output.stem) if stems else {},
+            midi=midi,
             overwrite=existing.overwrite,
             bit_depth=form.bit_depth,
         )
@@ -124,11 +132,11 @@ def render(
             console.print_report(report | {"skipped": True})
             return
         job.check()
-        settings = transform.RenderSettings(**given)
+        settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
         if page:
             from daw_bridge.page import PageItem, check_apart, check_page, write_page
 
-            check_apart(page, [job.output, job.plot])
+            check_apart(page, [job.output, job.plot, job.midi, *job.stems.values()])
             check_page(page, overwrite=existing.overwrite)
         if dry_run:
             check_preset(preset, settings.engine)

@@ -117,7 +117,10 @@ class Console:
         """Print the notes of a report, and where its picture and its page are."""
         for note in report["notes"]:
             self.echo(f"  {note}")
-        for what, key in (("picture", "plot"), ("page", "page")):
+        if stems := report.get("stems"):
+            for path in stems.values():
+                self.echo(f"  stem: {path if isinstance(path, str) else path['file']}")
+        for what, key in (("MIDI", "midi"), ("picture", "plot"), ("page", "page")):
             if report.get(key):
                 self.echo(f"  {what}: {report[key]}")
 

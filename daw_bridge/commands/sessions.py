@@ -12,7 +12,7 @@ from daw_bridge.commands.options import Compute, Existing, TakeForm
 from daw_bridge.commands.reporting import Console, print_error, print_json, progress
 from daw_bridge.render_job import open_rhythm
 from daw_bridge.take_report import Report, form_of
-from transform.errors import RedrumError
+from transform.errors import RedrumError, SettingsError
 from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class TakeRequest:
     form: TakeForm
     dry_run: bool  # only print what would be done
     console: Console
+    with_midi: bool = False
 
     def __post_init__(self) -> None:
         RenderSettings(**self.given)  # what is wrong with them is said before a DAW is asked for anything
@@ -52,6 +53,7 @@ class TakeRequest:
                 else None,
                 bit_depth=self.form.bit_depth,
                 drum_map=self.form.drum_map,
+                with_midi=self.with_midi,
             )
 
     def redrum(
@@ -100,8 +102,7 @@ class TakeRequest:
         else:
             self.console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.console.echo(f"  {what}, playing {report['rhythm']}")
-            for note in report["notes"]:
-                self.console.echo(f"  {note}")
+            self.console.print_notes(report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,12 @@ class ProjectBatch:
 
     def redrum(self, request: TakeRequest) -> bool:
         """Redrum each project, and return whether none failed."""
+        has_parts = request.with_midi or request.given.get("separate_outputs")
+        if has_parts and any(path.suffix.lower() == LIVE_SET for path in self.paths):
+            raise SettingsError(
+                "takes of a Live set have neither stems nor MIDI",
+                hint="leave out --stems and --midi, or redrum the set's recordings themselves",
+            )
         load = cache(request.compute.load)
         is_done = True
         with request.order() as order:

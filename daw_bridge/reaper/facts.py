@@ -19,10 +19,9 @@ from daw_bridge.session import (
     Job,
     State,
     Track,
-    by_track,
+    new_tracks,
     played_notes,
     project_tempo,
-    result_track_name,
 )
 from transform.events import TempoMap
 
@@ -56,20 +55,22 @@ def plan_of(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> l
     """Return the tracks that REAPER is to insert, each with the `id` of the track that it comes below."""
     return [
         {
-            "id": job.tracks[track].id,
-            "name": result_track_name(job.tracks[track].name),
-            "color": job.tracks[track].color,
+            "id": job.tracks[track.source].id,
+            "name": track.name,
+            "color": job.tracks[track.source].color,
+            "folder_depth": track.folder_depth,
             "items": [
                 {
                     "file": str(media[n]),
                     "name": takes[n].name,
                     "position_s": takes[n].source.position_s,
                     "length_s": takes[n].length_s,
+                    "is_muted": track.is_muted,
                 }
-                for n in members
+                for n in track.takes
             ],
         }
-        for track, members in by_track(takes).items()
+        for track in new_tracks(job, takes)
     ]
 
 

@@ -67,8 +67,8 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         plan: "project", a pointer; "path", where it was saved; "tracks", each with the "id" of its source
-            track, a "name", a "color" (0: none) and "items", each with "file", "name", "position_s" and
-            "length_s".
+            track, a "name", a "color" (0: none), a "folder_depth" and "items", each with "file", "name",
+            "position_s", "length_s" and "is_muted". Tracks of one source track come in their order.
 
     Returns:
         An empty dict, or under "error" why nothing was done: "closed", or the file that REAPER cannot read.
@@ -112,8 +112,9 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
     n_tracks = int(RPR.CountTracks(project))
     guids = [_track_text(RPR.GetTrack(project, place), "GUID") for place in range(n_tracks)]
     below = {guid: place + 1 for place, guid in enumerate(guids)}
+    depths = []
     # From the lowest on, so that no place changes; below all where a track is gone.
-    for plan in sorted(tracks, key=lambda plan: -below.get(plan["id"], n_tracks)):
+    for plan in sorted(reversed(tracks), key=lambda plan: -below.get(plan["id"], n_tracks)):
         place = below.get(plan["id"], n_tracks)
         RPR.InsertTrackAtIndex(place, False)
         track = RPR.GetTrack(project, place)
@@ -121,14 +122,20 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
         _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
         if plan["color"]:
             RPR.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", plan["color"])
+        if plan["folder_depth"]:
+            depths.append((track, plan["folder_depth"]))
         for planned in plan["items"]:
             item = RPR.AddMediaItemToTrack(track)
             RPR.SetMediaItemInfo_Value(item, "D_POSITION", planned["position_s"])
             RPR.SetMediaItemInfo_Value(item, "D_LENGTH", planned["length_s"])
             RPR.SetMediaItemInfo_Value(item, "B_LOOPSRC", 0)
+            if planned["is_muted"]:
+                RPR.SetMediaItemInfo_Value(item, "B_MUTE", 1)
             take = RPR.AddTakeToMediaItem(item)
             RPR.SetMediaItemTake_Source(take, planned["source"])
             _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, planned["name"])
+    for track, depth in reversed(depths):  # a folder is opened before it is closed
+        RPR.SetMediaTrackInfo_Value(track, "I_FOLDERDEPTH", depth)
 
 
 def _delete(tracks: list[str]) -> None:

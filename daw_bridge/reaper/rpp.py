@@ -18,25 +18,27 @@ from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper.facts import CUSTOM_COLOR
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt, quoted
 from daw_bridge.session import (
+    MIDI,
     FinishedTake,
     Item,
     Job,
+    NewTrack,
     Note,
     State,
     Track,
-    by_track,
     chooser,
     is_rhythm_track,
+    new_tracks,
     played_notes,
     project_tempo,
     published_media,
-    result_track_name,
     short_name,
     with_elements_of,
 )
 from transform.errors import DawError
 from transform.events import TempoMap
 from transform.files import check_output, read_bytes, write_bytes_atomic
+from transform.midi import TICKS_PER_BEAT
 
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
 _MIDI_SOURCES = ("MIDI", "MIDIPOOL")
@@ -50,7 +52,7 @@ _NEW_TRACK = """\
   NAME {name}
 {color}  VOLPAN 1 0 -1 -1 1
   MUTESOLO 0 0 0
-  ISBUS 0 0
+  ISBUS {folder}
   NCHAN {n_channels}
   TRACKID {guid}
   MAINSEND 1 0
@@ -61,7 +63,7 @@ _NEW_ITEM = """\
     POSITION {position_s:.14g}
     LENGTH {length_s:.14g}
     LOOP 0
-    MUTE 0 0
+    MUTE {is_muted:d} 0
     SEL 0
     IGUID {item_guid}
     NAME {name}
@@ -70,11 +72,20 @@ _NEW_ITEM = """\
     PLAYRATE 1 1 0 -1 0 0.0025
     CHANMODE 0
     GUID {take_guid}
+{source}  >
+"""
+_WAVE = """\
     <SOURCE WAVE
       FILE {file}
     >
-  >
 """
+_MIDI = """\
+    <SOURCE MIDI
+      HASDATA 1 {ticks_per_beat} QN
+{events}      E {rest} b0 7b 00
+    >
+"""
+_FOLDERS = {0: "0 0", 1: "1 1", -1: "2 -1"}  # by the depth of a new track
 
 
 @dataclass(frozen=True)
@@ -173,14 +184,15 @@ class RppSession:
         """
         with published_media(job, takes) as media:
             last = self._tracks[-1].end + 1
-            groups = by_track(takes)
-            comes_last = any(place > min(groups, default=0) for place in self._sending_tracks())
+            planned = new_tracks(job, takes)
+            first = min((track.source for track in planned), default=0)
+            comes_last = any(place > first for place in self._sending_tracks())
             inserted = []
-            for place, members in groups.items():
-                source = self._tracks[place]
-                name = result_track_name(job.tracks[place].name)
-                color = job.tracks[place].color
-                text = self._new_track(name, color, [(takes[n], media[n]) for n in members])
+            for track in planned:
+                source = self._tracks[track.source]
+                text = self._new_track(
+                    track, job.tracks[track.source].color, [(takes[n], media[n]) for n in track.takes]
+                )
                 indent = self._text.indent(source.line)
                 lines = text.encode("utf-8", "surrogateescape").removesuffix(b"\n").split(b"\n")
                 data = b"".join(indent + line + self._text.line_end for line in lines)
@@ -200,7 +212,7 @@ class RppSession:
         color = int(self._text.number(track, "PEAKCOL", 0.0))
         return color if color & CUSTOM_COLOR else 0
 
-    def _new_track(self, name: str, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> str:
+    def _new_track(self, track: NewTrack, color: int, takes: Sequence[tuple[FinishedTake, Path]]) -> str:
         """Return the lines of a track that holds takes."""
         n_channels = max(take.n_channels for take, _ in takes)
         items = [
@@ -208,7 +220,8 @@ class RppSession:
                 position_s=take.source.position_s,
                 length_s=take.length_s,
                 name=quoted(take.name),
-                file=quoted(self._reference(file)),
+                is_muted=track.is_muted,
+                source=self._new_midi(take) if take.part == MIDI else self._new_wave(file),
                 item_guid=_guid(),
                 take_guid=_guid(),
             )
@@ -216,11 +229,32 @@ class RppSession:
         ]
         return _NEW_TRACK.format(
             guid=_guid(),
-            name=quoted(name),
+            name=quoted(track.name),
+            folder=_FOLDERS[track.folder_depth],
             color=f"  PEAKCOL {color}\n" if color else "",
             n_channels=max(2, n_channels + n_channels % 2),
             items="".join(items),
         )
+
+    def _new_wave(self, file: Path) -> str:
+        return _WAVE.format(file=quoted(self._reference(file)))
+
+    def _new_midi(self, take: FinishedTake) -> str:
+        """Return the lines of what plays in a take as MIDI that follows the project's tempo."""
+        begin = self._tempo_map.beats_at(take.source.position_s)
+        end = self._tempo_map.beats_at(take.source.position_s + take.length_s)
+        length = max(1, round((end - begin) * TICKS_PER_BEAT))
+        events = []
+        for note in take.notes:
+            tick = min(max(0, round((note.onset_beats - begin) * TICKS_PER_BEAT)), length - 1)
+            off = min(tick + TICKS_PER_BEAT // 8, length)
+            events.append((tick, 1, f"9{note.channel:x} {note.number:02x} {note.velocity:02x}"))
+            events.append((off, 0, f"8{note.channel:x} {note.number:02x} 00"))
+        lines, now = [], 0
+        for tick, _, message in sorted(events):  # notes end before others begin
+            lines.append(f"      E {tick - now} {message}\n")
+            now = tick
+        return _MIDI.format(ticks_per_beat=TICKS_PER_BEAT, events="".join(lines), rest=length - now)
 
     def _reference(self, file: Path) -> str:
         """Return a file as the project names it: from its own folder on where it lies there."""

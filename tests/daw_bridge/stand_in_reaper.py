@@ -290,6 +290,7 @@ class Reaper:
 
     def SetMediaItemInfo_Value(self, item, key, value):
         names = {"D_POSITION": "position_s", "D_LENGTH": "length_s", "B_LOOPSRC": "is_looped"}
+        names |= {"B_MUTE": "is_muted"}
         self.thing(item)[names[key]] = value
         return 1
 
@@ -299,7 +300,7 @@ class Reaper:
         return 1
 
     def SetMediaTrackInfo_Value(self, track, key, value):
-        self.thing(track)[{"I_CUSTOMCOLOR": "color"}[key]] = int(value)
+        self.thing(track)[{"I_CUSTOMCOLOR": "color", "I_FOLDERDEPTH": "folder_depth"}[key]] = int(value)
         return 1
 
     def ShowConsoleMsg(self, text):
@@ -353,9 +354,11 @@ class Reaper:
                         "is_looped": bool(item["is_looped"]),
                         "file": (take["source"] or {}).get("file", "") if take else "",
                         "is_new": item.get("is_new", False),
+                        "is_muted": bool(item.get("is_muted")),
                     }
                 )
             kept = {key: track[key] for key in ("name", "color")}
+            kept["folder_depth"] = track.get("folder_depth", 0)
             tracks.append({**kept, "items": items, "is_new": track.get("is_new", False)})
         return {"tracks": tracks, "undo": self.undo, "tab": self.projects.index(self.current)}
 

@@ -440,6 +440,46 @@ def test_pictures_belong_to_their_results(write):
     assert picture.is_file()
 
 
+def test_stems_and_midi_belong_to_their_results(write):
+    write("a.wav")
+    arguments = ["batch", ".", "--rhythm", RHYTHM, "--out", ".", "--name", "{stem}-2", "--stems", "--midi"]
+    for status in ("midi", "unchanged"):
+        (item,) = objects(redrum(*arguments, "--json"))  # the stems are recordings here, and no input
+        assert item[status]
+    names = [f"a-2_stems/a-2_{c}.wav" for c in ("KD", "SD", "TT", "HH", "CY")]
+    assert list(item["stems"].values()) == names
+    sounds = [soundfile.read(name, dtype="int16")[0].astype(int) for name in ("a-2.wav", *names)]
+    assert np.array_equal(sum(sounds[1:]), sounds[0])
+    assert Path("a-2.mid").read_bytes().startswith(b"MThd")
+    Path(names[3]).unlink()
+    (item,) = objects(redrum(*arguments, "--json"))
+    assert "unchanged" not in item
+    assert Path(names[3]).is_file()
+    # What its user has changed since is not replaced, nor anything beside it.
+    Path(names[0]).write_bytes(b"mine")
+    before = files_in(".")
+    result = redrum(*arguments, "--seed", 1)
+    assert result.exit_code == 1
+    assert "a-2_KD.wav exists already" in result.stderr
+    assert {name for name, found in files_in(".").items() if found != before.get(name)} <= {MANIFEST}
+
+
+def test_a_result_whose_stem_cannot_be_published_leaves_none_of_its_files(write, monkeypatch):
+    write("a.wav")
+    move = ConfinedFolder.move
+
+    def full(self, name, new, **options):
+        if new.endswith("_SD.wav"):
+            raise OSError(28, "No space left on device")
+        move(self, name, new, **options)
+
+    monkeypatch.setattr(ConfinedFolder, "move", full)
+    result = redrum("batch", "a.wav", "--rhythm", RHYTHM, "--stems", "--midi")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert set(files_in(OUT)) == {MANIFEST}
+
+
 def test_a_rhythm_that_is_a_recording_is_transcribed_once(write, monkeypatch):
     runs = []
     infer = Transcriber.infer

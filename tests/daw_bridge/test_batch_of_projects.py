@@ -7,7 +7,10 @@ import soundfile
 from typer.testing import CliRunner
 
 from daw_bridge.commands.cli import app
+from daw_bridge.reaper.rpp import open_project
 from transform.engine import Redrummer
+from transform.events import CLASS_NAMES, CLASSES
+from transform.midi import read_midi
 
 RHYTHM = "bossa-nova-132"
 
@@ -59,6 +62,36 @@ def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):
     assert f"the takes are in {world.output}" in result.stdout
     new = world.tracks_after()[1]["items"]
     assert [item["position_s"] for item in new] == [2.0]
+
+
+def test_takes_bring_their_drums_and_their_midi(worlds, loop):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop, 1.0, 2.0))])
+    result = redrum(world.path, "--rhythm", RHYTHM, "--stems", "--midi", "--json")
+    assert result.exit_code == 0, result.output
+    (report,) = map(json.loads, result.stdout.splitlines())
+    parts = [soundfile.read(report["stems"][c], dtype="int32")[0].astype("int64") for c in CLASSES]
+    assert (sum(parts) == soundfile.read(report["output"], dtype="int32")[0]).all()
+    assert sum(part.any() for part in parts) == 1  # clicks are all of one drum
+    assert len(read_midi(report["midi"]).events) == sum(report["events"].values())
+    assert names(world)[1:] == [
+        "drums redrum",
+        *(f"drums redrum {CLASS_NAMES[c]}" for c in CLASSES),
+        "drums redrum MIDI",
+    ]
+    # The copy is redrummed again by the MIDI that lies in it.
+    again = open_project(world.output, output=world.folder / "never.rpp").collect()
+    (midi,) = [item for item in again.items if item.kind == "midi"]
+    assert len(midi.notes) == len(read_midi(report["midi"]).events)
+    assert midi.notes[0].onset_s == pytest.approx(1.0 + read_midi(report["midi"]).events[0].onset_s, abs=1e-3)
+
+
+def test_takes_of_a_live_set_have_no_parts(worlds, loop):
+    world = worlds("als", [worlds.track("drums", worlds.audio(loop))])
+    for option in ("--stems", "--midi"):
+        result = redrum(world.path, "--rhythm", RHYTHM, option)
+        assert result.exit_code == 2
+        assert "takes of a Live set have neither stems nor MIDI" in result.stderr
+    assert [path.name for path in world.path.parent.rglob("*redrum*")] == []
 
 
 def test_a_dry_run_writes_nothing(worlds, loop, loads):

@@ -7,9 +7,23 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import reaper_parser
 
-from daw_bridge.session import FinishedTake, Item, Job, Track, WarpRegion, pair_items, project_tempo
+from daw_bridge.reaper.rpp import open_project
+from daw_bridge.session import (
+    MIDI,
+    FinishedTake,
+    Item,
+    Job,
+    Note,
+    Track,
+    WarpRegion,
+    pair_items,
+    project_tempo,
+)
+from tests.daw_bridge.conftest import RppWorld
 from transform.errors import DawError
+from transform.events import CLASS_NAMES, CLASSES
 
 REAPER = ["rpp", "reaper", "action"]  # only its items can be reversed, glide and hold nothing
 
@@ -233,6 +247,93 @@ def test_takes_come_on_tracks_below_and_nothing_else_changes(world, loop, tmp_pa
     assert made.is_untouched()
     assert all(path.parent == made.media_folder and path.is_file() for path in media)
     assert {Path(item["file"]) for track in after for item in track["items"]} == {loop, *media}
+
+
+@pytest.fixture
+def with_parts(write_wav, clicks, tmp_path):
+    """Return a function that gives each source item of a job a take with parts: outputs, MIDI or both."""
+
+    def make(job, *parts):
+        takes = []
+        for take in finished(job, tmp_path, write_wav, clicks):
+            takes.append(take)
+            for part in parts:
+                file = take.file.with_name(f"{take.name}_{part}{'.mid' if part == MIDI else '.wav'}")
+                file.write_bytes(take.file.read_bytes())
+                beat = job.tempo_map.beats_at(take.source.position_s)
+                notes = [(0.0, 36, 100), (0.75, 42, 60), (0.75, 36, 90)]
+                notes = tuple(
+                    Note(
+                        onset_s=job.tempo_map.seconds_at(beat + at),
+                        onset_beats=beat + at,
+                        number=number,
+                        velocity=velocity,
+                        channel=9,
+                    )
+                    for at, number, velocity in notes
+                )
+                named = replace(take, file=file, name=f"{take.name} {part}", part=part)
+                takes.append(replace(named, notes=notes) if part == MIDI else named)
+        return takes
+
+    return make
+
+
+def tree_of(made):
+    """Return name, depth and whether the items are muted of each new track."""
+    if isinstance(made, RppWorld):
+        project = reaper_parser.parse(made.output.read_bytes().decode("latin-1"))
+        depth = {"0 0": 0, "1 1": 1, "2 -1": -1}
+        return [
+            (
+                track.find_line("NAME").values[0],
+                depth[" ".join(map(str, track.find_line("ISBUS").values))],
+                {bool(int(item.find_line("MUTE").values[0])) for item in track.find_chunks("ITEM")},
+            )
+            for track in project.tracks()
+        ]
+    return [
+        (track["name"], track["folder_depth"], {item["is_muted"] for item in track["items"]})
+        for track in made.snapshot()["tracks"]
+    ]
+
+
+with_outputs = pytest.mark.parametrize("world", ["rpp", "reaper"], indirect=True)
+
+
+@with_outputs
+def test_separate_outputs_are_a_folder_whose_parent_is_muted(world, loop, with_parts):
+    made = world(world.track("drums", world.audio(loop), world.audio(loop, 3.0)), world.track("bass"))
+    session = made.session()
+    job = session.collect()
+    media = session.write_back(job, with_parts(job, *CLASSES, MIDI))
+    assert len(media) == 14
+    assert all(path.is_file() for path in media)
+    played = [(f"drums redrum {CLASS_NAMES[c]}", 0, {False}) for c in CLASSES]
+    tree = [("drums redrum", 1, {True}), *played, ("drums redrum MIDI", -1, {True})]
+    assert tree_of(made) == [("drums", 0, {False}), *tree, ("bass", 0, set())]
+    assert made.is_untouched()
+    kick = made.tracks_after()[2]["items"]
+    assert [(item["name"], item["position_s"]) for item in kick] == [("take 0 KD", 0.0), ("take 1 KD", 3.0)]
+    assert [Path(item["file"]) for item in kick] == [media[1], media[8]]
+
+
+@with_outputs
+def test_midi_of_a_take_lies_muted_on_a_track_of_its_own(world, loop, with_parts):
+    tempo = [(0.0, 120.0, False), (4.2, 90.0, False)]
+    made = world(world.track("drums", world.audio(loop, 4.0)), points=tempo)
+    session = made.session()
+    job = session.collect()
+    takes = with_parts(job, MIDI)
+    session.write_back(job, takes)
+    tree = [("drums redrum", 0, {False}), ("drums redrum MIDI", 0, {True})]
+    assert tree_of(made) == [("drums", 0, {False}), *tree]
+    if isinstance(made, RppWorld):  # its MIDI is in the project itself
+        again = open_project(made.output, output=made.folder / "never.rpp").collect()
+        assert again.items[2].kind == "midi"
+        expected = sorted((round(n.onset_s, 3), n.number, n.velocity, n.channel) for n in takes[1].notes)
+        found = sorted((round(n.onset_s, 3), n.number, n.velocity, n.channel) for n in again.items[2].notes)
+        assert found == expected
 
 
 @in_reaper

@@ -48,7 +48,7 @@ RHYTHM_S = read_midi(find_rhythm(RHYTHM).path).length_s
 
 RENDER_KEYS = {
     *("schema", "source", "rhythm", "output", "plot", "engine", "duration_s", "sample_rate", "channels"),
-    *("bit_depth", "gain_db", "notes", "events", "seconds"),
+    *("bit_depth", "gain_db", "notes", "events", "seconds", "stems", "midi"),
 }
 
 
@@ -315,6 +315,33 @@ def test_render_tells_a_human_where_and_how(source):
     assert first.startswith(str(Path("redrummed") / f"loop_{RHYTHM}.wav"))
     assert "3.64 s, 44100 Hz, stereo, 24 bits" in first
     assert "aligned in seconds" in result.stdout
+
+
+def test_separate_outputs_add_up_to_the_result(source, here):
+    arguments = ["render", source, "--rhythm", RHYTHM, "-o", "new.wav", "--stems", "st", "--midi", "new.mid"]
+    (item,) = objects(redrum(*arguments, "--bit-depth", "16", "--mix", "0.7", "--json"))
+    assert item["stems"] == {c: str(Path("st") / f"new_{c}.wav") for c in CLASSES}
+    whole = soundfile.read("new.wav", dtype="int16")[0]
+    parts = [soundfile.read(path, dtype="int16")[0].astype(int) for path in item["stems"].values()]
+    assert np.array_equal(sum(parts), whole)
+    assert all(part.any() for part in parts[:2])
+    assert len(read_midi("new.mid").events) == sum(item["events"].values())
+    told = redrum(*arguments, "--overwrite").stdout
+    assert f"stem: {Path('st') / 'new_KD.wav'}" in told
+    assert "MIDI: new.mid" in told
+
+
+def test_separate_outputs_that_cannot_be_are_refused(source, here):
+    common = ["render", source, "--rhythm", RHYTHM, "-o", "new.wav"]
+    (here / "st").mkdir()
+    (here / "st" / "new_CY.wav").write_text("mine")
+    assert_refused([*common, "--stems", "st"], 1, "new_CY.wav exists already", here)
+    assert_refused(
+        [*common, "--stems", "st", "--engine", "latent", "--attack", "none"], 1, "exists already", here
+    )
+    assert_refused([*common, "--stems", "s2", "--engine", "latent", "--attack", "none"], 2, "no separate", here)
+    assert_refused([*common, "--midi", "new.wav"], 2, "must end in .mid", here)
+    assert_refused([*common, "--midi", "loop.mid", "--stems", "loop.wav/x"], 1, "is not a folder", here)
 
 
 def test_quiet_says_nothing_and_verbose_logs_to_stderr(source):
