@@ -375,6 +375,11 @@ class Recording:
         )
 
 
+def is_float(subtype: str) -> bool:
+    """Tell whether a sample format, by soundfile's name, holds what is over full scale."""
+    return subtype in _FLOATS
+
+
 def resolve_output(path: Path, source: AudioFormat, bit_depth: str | None) -> tuple[str, str]:
     """Return soundfile's container and subtype for a result at `path`.
 

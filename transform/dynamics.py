@@ -1,8 +1,8 @@
 """How hard a rhythm's strokes are played on a source's drums: whose balance, whose dynamics.
 
 How loud the kick of a recording is against its hats is its mix, not its rhythm (docs/method.md, decision 20).
-So a rhythm gives the dynamics within each class, and the source the level of each: the strong strokes of a class
-are as strong as they are in the source.
+So a rhythm gives the dynamics within each class, and the source the level of each: the strong strokes of a
+class are as strong as they are in the source.
 """
 
 from __future__ import annotations
@@ -64,23 +64,24 @@ def velocity_scales(
         is_written: whether the velocities are somebody's intention (MIDI), not measured in a recording: what is
             soft throughout, but for the kick, then stays soft, and no class is corrected by more than 6 dB.
     """
-    common = source.overall / max(rhythm.overall, 0.5 * source.overall)
+    usual = max(rhythm.overall, 0.5 * source.overall)
+    common = source.overall / usual
     scales = {}
     for drum_class, used in stand_ins.items():
-        own = source.by_class.get(used, source.overall) / _reference(rhythm, drum_class, source, is_written)
+        reference = _reference(rhythm, drum_class, usual, is_written=is_written)
+        own = source.by_class.get(used, source.overall) / reference
+        if is_written and drum_class != "KD" and rhythm.by_class.get(drum_class, 1.0) < _GHOST:
+            own = min(own, common)
         scales[drum_class] = math.exp((1 - balance) * math.log(common) + balance * math.log(own))
     return scales
 
 
-def _reference(rhythm: Strength, drum_class: str, source: Strength, is_written: bool) -> float:
+def _reference(rhythm: Strength, drum_class: str, usual: float, *, is_written: bool) -> float:
     """Return the velocity of a rhythm's class that is played as strong as the source's strong strokes."""
-    usual = max(rhythm.overall, 0.5 * source.overall)
     own = rhythm.by_class.get(drum_class, usual)
     trust = min(1.0, rhythm.n_strokes.get(drum_class, 0) / _FULL_TRUST)
     reference = math.exp((1 - trust) * math.log(usual) + trust * math.log(own))
     # Nobody plays ghost notes on a kick: where its velocities are low, its pad was.
     if not is_written or drum_class == "KD":
         return reference
-    if own < _GHOST:
-        return max(reference, usual)
     return min(max(reference, usual / _MOST), usual * _MOST)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal, NamedTuple
@@ -40,6 +41,9 @@ _OTHER_COST = (
 )
 _CHOKE_S = 0.012
 _TUNED_BYTES = 16 * 2**20
+_AUDIBLE = 0.01  # of a hit's first peak: what is softer is no part of its attack
+_PEAK_S = 0.06  # a stroke's own peak lies no later
+_MOST_DOWN_DB = 3.0
 # Where the articulations of a class stand: the further apart two are, the less the one passes for the other.
 # A snare stroke of no name is a full one; else what is not known may be any.
 _PLACES: Mapping[str, Mapping[str, float]] = {
@@ -380,13 +384,41 @@ class Arrangement:
         """
         self._bank, self._period = bank, period
         self.sample_rate, self.n_channels = bank.sample_rate, bank.n_channels
-        self._placements = list(placements)
-        if period is not None:
-            self._placements = _choked(self._placements, bank.sample_rate, period)
-        self._attacks = [p.attack for p in self._placements]
         self._lead = round(LEAD_S * bank.sample_rate)
         self._tuned: BlockCache[tuple[Hit, float], Samples] = BlockCache(n_bytes=_TUNED_BYTES)
         self._longest = round((max(LONGEST_S.values()) + LEAD_S) * bank.sample_rate) + 1
+        if period is not None:
+            self._placements = _choked(list(placements), bank.sample_rate, period)
+        else:
+            self._placements = [self._with_lead(p) if p.attack < self._lead else p for p in placements]
+        self._attacks = [p.attack for p in self._placements]
+
+    def _with_lead(self, placement: Placement) -> Placement:
+        """Return a placement so much later that nothing of its attack is cut off by the take's beginning."""
+        beginning = np.abs(self._whole(placement)[:, : 3 * self._lead]).max(axis=0)
+        n_before = self._lead - int(np.argmax(beginning > _AUDIBLE * beginning.max(initial=0.0)))
+        return replace(placement, attack=max(placement.attack, n_before))
+
+    def turned_down(self, peaks_db: Iterable[tuple[int, float]]) -> tuple[Arrangement, int, float]:
+        """Return the arrangement with the strokes turned down that make peaks, each by 3 dB at most.
+
+        Args:
+            peaks_db: samples, and by how many dB the level there is too high.
+
+        Returns:
+            The arrangement, how many strokes are turned down, and the most by which one is.
+        """
+        down_db = np.zeros(len(self._placements))
+        reach = round(_PEAK_S * self.sample_rate)
+        for at, over_db in peaks_db:
+            own = slice(bisect_left(self._attacks, at - reach), bisect_left(self._attacks, at + self._lead))
+            down_db[own] = np.maximum(down_db[own], min(_MOST_DOWN_DB, over_db))
+        turned = copy(self)
+        turned._placements = [
+            replace(placement, gain=placement.gain * 10 ** (-db / 20)) if db else placement
+            for placement, db in zip(self._placements, down_db.tolist(), strict=True)
+        ]
+        return turned, int(np.count_nonzero(down_db)), float(down_db.max(initial=0.0))
 
     @property
     def n_samples(self) -> int:

@@ -10,14 +10,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from transform.audio import AudioFormat, Progress, Recording, check_output, resolve_output, write_audio
+from transform.audio import (
+    AudioFormat,
+    Progress,
+    Recording,
+    check_output,
+    is_float,
+    resolve_output,
+    write_audio,
+)
 from transform.events import CLASSES, DrumEvent, Rhythm
 from transform.onsets import refine_onsets
+from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
 from transform.resequence import Arrangement
 from transform.separator import StemReader
 from transform.settings import RenderSettings
@@ -27,6 +36,28 @@ from transform.spool import SpoolFile
 _BLOCK_SAMPLES = 2**17
 _CUT_FADE_S = 0.005
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """How a take is kept from clipping."""
+
+    gain_db: float = 0.0  # of the whole
+    n_down: int = 0  # strokes that are turned down
+    down_db: float = 0.0  # the most that one is
+    over_db: float = 0.0  # how far peaks are over full scale, where that is allowed
+
+    def notes(self) -> list[str]:
+        """Return what was decided, a sentence each."""
+        notes = []
+        if self.n_down:
+            strokes = "1 stroke is" if self.n_down == 1 else f"{self.n_down} strokes are"
+            notes.append(f"{strokes} turned down, by up to {self.down_db:.2f} dB, so that nothing clips")
+        if self.gain_db < 0:
+            notes.append(f"turned down by {-self.gain_db:.2f} dB so that nothing clips")
+        if self.over_db > 0:
+            notes.append(f"peaks are {self.over_db:.2f} dB over full scale, which floating point holds")
+        return notes
 
 
 class Take:
@@ -50,11 +81,13 @@ class Take:
         self.rhythm = rhythm
         self.source_events = source_events
         self._source, self._arrangement, self._settings = source, arrangement, settings
+        self._playing = arrangement  # with the strokes turned down that make peaks
         self._stems = stems
         self._notes = notes
         self._n_parts = len(CLASSES) if settings.separate_outputs else 1
-        self._peak: float | None = None
-        self._rendered: SpoolFile | None = None  # all of it, once it was rendered for its peak
+        self._is_float = is_float(self.format.subtype)
+        self._level: _Level | None = None
+        self._rendered: SpoolFile | None = None  # all of it, once it was rendered for its peaks
 
     @property
     def duration_s(self) -> float:
@@ -62,18 +95,23 @@ class Take:
         return self.n_samples / self.sample_rate
 
     def gain_db(self) -> float:
-        """Return the gain that keeps the take from clipping, 0 or less; the first call renders it once."""
-        if self._peak is None:
-            self._peak = self._rendered_peak()
-        # A hair below full scale, so that rounding to integers never reaches beyond it.
-        return min(0.0, -20 * math.log10(self._peak / 0.9999)) if self._peak > 0.9999 else 0.0
+        """Return the gain that keeps the take from clipping, 0 or less; the first call renders it."""
+        return self._levelled.gain_db
 
     def notes(self) -> tuple[str, ...]:
         """Return what was decided for the user, one sentence each; the first call renders the take."""
-        gain_db = self.gain_db()
-        if gain_db < 0:
-            return (*self._notes, f"turned down by {-gain_db:.2f} dB so that nothing clips")
-        return self._notes
+        return (*self._notes, *self._levelled.notes())
+
+    def prepare(self, subtype: str) -> None:
+        """Decide how the take is stored; until then it is as its source is.
+
+        Peaks are turned down only where they would clip, so what is read may differ from what was read before.
+
+        Args:
+            subtype: soundfile's name of the sample format.
+        """
+        if is_float(subtype) != self._is_float:
+            self._is_float, self._level, self._rendered = is_float(subtype), None, None
 
     def played_rhythm(self) -> Rhythm:
         """Return what plays: the rhythm, and of the classes that the source retains its own strokes."""
@@ -98,7 +136,7 @@ class Take:
 
     def _parts(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the parts of the take, shape (N, C, stop - start)."""
-        gain = np.float32(10 ** (self.gain_db() / 20))  # before the take is read, as it renders it
+        gain = np.float32(10 ** (self._levelled.gain_db / 20))  # before the take is read, as it renders it
         inside = self._raw if self._rendered is None else self._rendered.read
         out = zeros_outside(inside, start, stop, (self._n_parts * self.n_channels, self.n_samples))
         out *= gain
@@ -124,6 +162,7 @@ class Take:
         """
         _, subtype = resolve_output(path, self.format, bit_depth)
         check_output(path, overwrite=overwrite)
+        self.prepare(subtype)
         fmt = replace(self.format, subtype=subtype, is_lossy=False)
         write_audio(path, self._reported(progress), fmt, overwrite=overwrite)
 
@@ -135,14 +174,38 @@ class Take:
             if progress is not None:
                 progress("render", done / self.n_samples)
 
-    def _rendered_peak(self) -> float:
-        """Render the take, store it if there is room, and return its peak."""
+    @property
+    def _levelled(self) -> _Level:
+        """How the take is kept from clipping; the first use renders it, twice where strokes are turned down."""
+        if self._level is None:
+            self._level = self._levels()
+        return self._level
+
+    def _levels(self) -> _Level:
+        self._playing = self._arrangement
+        meter = self._render()
+        if self._is_float:
+            return _Level(over_db=_db(meter.sample_peak))
+        ceiling = TRUE_PEAK_CEILING
+        if meter.true_peak > ceiling:
+            blocks = blocks_of(self._source, _BLOCK_SAMPLES)
+            ceiling = max(ceiling, true_peak(blocks, self.n_channels, self.sample_rate))
+        n_down, down_db = 0, 0.0
+        peaks_db = [(at, _db(level / ceiling)) for at, level in meter.passed(ceiling)]
+        if peaks_db and isinstance(self._arrangement, Arrangement):
+            self._playing, n_down, down_db = self._arrangement.turned_down(peaks_db)
+            meter = self._render()
+        # A hair below full scale, so that rounding to integers never reaches beyond it.
+        gain_db = min(0.0, -_db(meter.sample_peak / 0.9999), -_db(meter.true_peak / ceiling))
+        return _Level(gain_db=gain_db, n_down=n_down, down_db=down_db)
+
+    def _render(self) -> PeakMeter:
+        """Render the take, store it if there is room, and return its peaks."""
         spool: SpoolFile | None = SpoolFile(self._n_parts * self.n_channels)
-        peak = 0.0
+        meter = PeakMeter(self.n_channels, self.sample_rate)
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
-            whole = added(block.reshape(self._n_parts, self.n_channels, -1))
-            peak = max(peak, float(whole.max(initial=0.0)), -float(whole.min(initial=0.0)))
+            meter.add(added(block.reshape(self._n_parts, self.n_channels, -1)))
             try:
                 if spool is not None:
                     spool.add(block)
@@ -150,8 +213,9 @@ class Take:
                 why = err.strerror or err
                 _log.warning("%s: a long take is computed twice, as there is no room to store it", why)
                 spool = None
+        meter.end()
         self._rendered = spool
-        return peak
+        return meter
 
     def _raw(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of all parts, which lie inside the take, before its gain, (N * C, T)."""
@@ -172,9 +236,9 @@ class Take:
     def _arranged(self, start: int, stop: int) -> Samples:
         """Return what plays the rhythm, of each part, shape (N, C, T)."""
         if not self._settings.separate_outputs:
-            return self._arrangement.read(start, stop)[None]
-        assert isinstance(self._arrangement, Arrangement)
-        return self._arrangement.read_classes(start, stop)
+            return self._playing.read(start, stop)[None]
+        assert isinstance(self._playing, Arrangement)
+        return self._playing.read_classes(start, stop)
 
     def _original(self, start: int, stop: int) -> Samples:
         """Return the source, or its stems, shape (N, C, T)."""
@@ -205,3 +269,7 @@ class Take:
         left = end - np.arange(start, start + samples.shape[-1])
         if len(left) and left[-1] < fade:
             samples *= np.clip(left / fade, 0, 1).astype(np.float32)
+
+
+def _db(ratio: float) -> float:
+    return 20 * math.log10(max(ratio, 1e-9))

@@ -66,6 +66,7 @@ def write_take(
         take.write(files.take, bit_depth=bit_depth, overwrite=overwrite, progress=progress)
         return ()
     _, subtype = resolve_output(files.take, take.format, bit_depth)
+    take.prepare(subtype)
     stem_subtype = resolve_output(Path("stem.wav"), replace(take.format, subtype=subtype), None)[1]
     try:
         _store(take, files, (subtype, stem_subtype), overwrite, progress)

@@ -101,7 +101,14 @@ def write_stems(place, _):
 
 def write_kit(place, _):
     hits = [
-        Hit(classes=frozenset({c}), attack=n, level=0.1, velocity=0.5, articulations=frozenset(), faults=0.0)
+        Hit(
+            classes=frozenset({c}),
+            attack=n,
+            level=0.1,
+            velocities={c: 0.5},
+            articulations=frozenset(),
+            faults=0.0,
+        )
         for n, c in enumerate(("KD", "SD"))
     ]
     save_kit(Bank(hits, lambda _: NOISE, sample_rate=RATE, n_channels=1), place / "kit", fmt=FMT, name="a")

@@ -282,7 +282,7 @@ def kit_folder(tmp_path_factory):
             classes=frozenset({c}),
             attack=4000 * n,
             level=0.1,
-            velocity=0.5,
+            velocities={c: 0.5},
             articulations=frozenset(),
             faults=0.0,
         )

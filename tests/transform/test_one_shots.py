@@ -13,7 +13,7 @@ from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import DrumEvent
 from transform.hits import LEAD_S, Hit
 from transform.one_shots import check_kit_folder, load_kit, missing_classes, save_kit
-from transform.resequence import Arrangement, arrange
+from transform.resequence import Arrangement, Playing, arrange
 
 RATE = 44_100
 KIT = {  # class, articulation, levels in dB
@@ -60,7 +60,7 @@ def made_bank(kit=KIT, *, sample_rate=RATE, n_channels=2, together=(), peak=None
             classes=classes,
             attack=1000 + 5000 * i,
             level=level,
-            velocity=0.3 + 0.01 * i,
+            velocities=dict.fromkeys(classes, 0.3 + 0.01 * i),
             articulations=frozenset({how}) - {""},
             faults=0.1 * i,
         )
@@ -115,7 +115,7 @@ def test_a_kit_plays_what_its_recording_plays(tmp_path):
     ]
     played = []
     for each in (bank, load_kit(tmp_path / "kit")):
-        out = Arrangement(each, arrange(each, events, seed=3)).read(0, RATE)
+        out = Arrangement(each, arrange(each, events, Playing(seed=3))).read(0, RATE)
         played.append(out)
     assert np.abs(played[0]).max() > 0.1
     np.testing.assert_allclose(played[1], played[0], atol=1e-3)

@@ -5,7 +5,7 @@ from transform.audio import Recording
 from transform.bank import Bank
 from transform.events import DrumEvent
 from transform.hits import LEAD_S, Hit
-from transform.resequence import Arrangement, arrange, stand_in_notes, stand_ins
+from transform.resequence import Arrangement, Playing, arrange, stand_in_notes, stand_ins
 from transform.velocity import LEVEL_EXPONENT
 
 RATE = 44_100
@@ -34,7 +34,7 @@ def made_source(strokes, length_s):
 
 
 def played(bank, events, **options):
-    return [(p.attack, set(p.hit.classes), p) for p in arrange(bank, events, **options)]
+    return [(p.attack, set(p.hit.classes), p) for p in arrange(bank, events, Playing(**options))]
 
 
 def test_every_event_lands_on_its_sample():
@@ -97,13 +97,13 @@ def test_velocity_chooses_the_layer_and_sets_the_level():
 def test_velocity_source_leaves_hits_as_they_were():
     bank = made_source([(0.5, ["SD"], 0.2), (1.5, ["SD"], 0.9)], 3.0)
     events = [DrumEvent(0.0, "SD", 0.1), DrumEvent(0.5, "SD", 1.0)]
-    assert [p.gain for p in arrange(bank, events, velocity="source")] == [1.0, 1.0]
+    assert [p.gain for p in arrange(bank, events, Playing(velocity="source"))] == [1.0, 1.0]
 
 
 def test_a_class_gain_is_exact():
     bank = made_source([(0.5, ["SD"], 0.5), (1.5, ["KD"], 0.5)], 3.0)
     events = [DrumEvent(0.0, "SD", 1.0), DrumEvent(0.5, "KD", 1.0)]
-    plain, turned = arrange(bank, events), arrange(bank, events, gain_db={"SD": -6.0})
+    plain, turned = arrange(bank, events), arrange(bank, events, Playing(gain_db={"SD": -6.0}))
     assert 20 * np.log10(turned[0].gain / plain[0].gain) == pytest.approx(-6.0)
     assert turned[1].gain == plain[1].gain
 
@@ -119,7 +119,7 @@ def test_repeated_strokes_take_turns():
 def test_the_same_seed_plays_the_same_hits():
     bank = made_source([(0.5 + i, ["HH"], 0.5) for i in range(4)], 5.0)
     events = [DrumEvent(0.25 * i, "HH", 0.8) for i in range(8)]
-    assert arrange(bank, events, seed=3) == arrange(bank, events, seed=3)
+    assert arrange(bank, events, Playing(seed=3)) == arrange(bank, events, Playing(seed=3))
 
 
 def test_a_closed_hat_chokes_the_open_one_and_leaves_a_cymbal_alone():
@@ -237,7 +237,8 @@ def test_a_gain_turns_one_class_of_strokes_that_fell_together(apart):
     bank = apart([(0.5, ["KD", "HH"], 0.5), (1.5, ["KD", "HH"], 0.5)], 3.0)
     events = [DrumEvent(0.1, "KD", 0.7), DrumEvent(0.1, "HH", 0.7)]
     plain, turned = (
-        {p.hit.dominant: p.gain for p in arrange(bank, events, gain_db={"HH": gain})} for gain in (-1e-9, -20.0)
+        {p.hit.dominant: p.gain for p in arrange(bank, events, Playing(gain_db={"HH": gain}))}
+        for gain in (-4.0, -24.0)
     )
     assert [p.hit.classes for p in arrange(bank, events)] == [{"KD", "HH"}]  # as recorded
     assert turned["KD"] == plain["KD"]
@@ -248,8 +249,9 @@ def test_slices_of_differently_turned_classes_are_not_used_whole():
     bank = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["KD"], 0.5), (1.5, ["HH"], 0.5)], 2.0)
     together = [DrumEvent(0.0, "KD", 1), DrumEvent(0.0, "HH", 1)]
     assert len(arrange(bank, together)) == 1
-    assert len(arrange(bank, together, gain_db={"KD": -3.0, "HH": -3.0})) == 1
-    assert sorted("".join(p.hit.classes) for p in arrange(bank, together, gain_db={"HH": 3.0})) == ["HH", "KD"]
+    assert len(arrange(bank, together, Playing(gain_db={"KD": -3.0, "HH": -3.0}))) == 1
+    apart = arrange(bank, together, Playing(gain_db={"HH": 3.0}))
+    assert sorted("".join(p.hit.classes) for p in apart) == ["HH", "KD"]
 
 
 def test_strokes_keep_the_balance_that_their_velocities_had_in_the_source(apart):
@@ -276,7 +278,7 @@ def struck_bank(*strokes):
             classes=frozenset({drum_class}),
             attack=10_000 * i,
             level=0.2,
-            velocity=0.6,
+            velocities={drum_class: 0.6},
             articulations=frozenset({how}) - {""},
             faults=0.0,
         )
@@ -325,7 +327,14 @@ def test_a_tom_is_played_alone_where_it_was_only_struck_with_a_kick_as_another_o
     together = frozenset({"KD", "TT"}), frozenset({"low"})
     kinds = [low, high, together, (frozenset({"KD"}), frozenset())]
     hits = [
-        Hit(classes=c, attack=10_000 * i, level=0.2, velocity=0.6, articulations=how, faults=0.5 * (i != 2))
+        Hit(
+            classes=c,
+            attack=10_000 * i,
+            level=0.2,
+            velocities=dict.fromkeys(c, 0.6),
+            articulations=how,
+            faults=0.5 * (i != 2),
+        )
         for i, (c, how) in enumerate(kinds)
     ]
     bank = Bank(hits, lambda hit: np.zeros((1, 4000), np.float32), sample_rate=RATE, n_channels=1)

@@ -9,7 +9,7 @@ from transform.bank import Bank
 from transform.events import TOM_HEIGHTS, DrumEvent
 from transform.hits import LEAD_S
 from transform.midi import DRUM_MAPS
-from transform.resequence import Arrangement, arrange
+from transform.resequence import Arrangement, Playing, arrange
 from transform.toms import by_rank, fundamental_hz, grouped, tuned, tunings, with_tom_heights
 
 RATE = 44_100
@@ -145,7 +145,7 @@ def test_a_descending_fill_descends(pitches_hz, tunes, n_heard):
     heard = [DrumEvent(s, "TT", levels[i]) for i, s in enumerate(onsets_s)]
     bank = Bank.of_recording(recording, with_tom_heights(recording, heard))
     fill = [DrumEvent(0.4 * i, "TT", rng.uniform(0.2, 1), height) for i, height in enumerate(FILL)]
-    take = Arrangement(bank, arrange(bank, fill, tunes_toms=tunes)).read(0, 3 * RATE)[0]
+    take = Arrangement(bank, arrange(bank, fill, Playing(tunes_toms=tunes))).read(0, 3 * RATE)[0]
     played_hz = [fundamental_hz(take[round(e.onset_s * RATE) :][: round(0.39 * RATE)], RATE) for e in fill]
     for before, after in pairwise(played_hz):
         assert after <= 1.01 * before
