@@ -18,7 +18,7 @@ from transform.events import CLASSES
 STRONG = 0.9  # quantile of a class's strokes that says how strong it is
 _FULL_TRUST = 4  # strokes of a class that say how strong it is in a rhythm; of fewer, all classes' say too
 _GHOST = 0.4  # a written class whose strong strokes are softer is meant to be soft
-_MOST = 2 ** (1 / 1.6)  # by which the balance of a written rhythm is corrected: 6 dB of amplitude
+_MOST = 2 ** (1 / 1.6)  # by which a class of a written rhythm is made louder: 6 dB of amplitude
 USUAL_VELOCITY = 100 / 127  # of a strong stroke, where one velocity is given for all
 
 
@@ -62,26 +62,19 @@ def velocity_scales(
         stand_ins: which class of the source plays each class of the rhythm.
         balance: whose levels the classes have among each other: 1 the source's, 0 the rhythm's.
         is_written: whether the velocities are somebody's intention (MIDI), not measured in a recording: what is
-            soft throughout, but for the kick, then stays soft, and no class is corrected by more than 6 dB.
+            soft throughout, but for the kick, then stays soft, and no class is made louder by more than 6 dB.
     """
-    usual = max(rhythm.overall, 0.5 * source.overall)
-    common = source.overall / usual
+    common = source.overall / max(rhythm.overall, 0.5 * source.overall)
     scales = {}
     for drum_class, used in stand_ins.items():
-        reference = _reference(rhythm, drum_class, usual, is_written=is_written)
-        own = source.by_class.get(used, source.overall) / reference
-        if is_written and drum_class != "KD" and rhythm.by_class.get(drum_class, 1.0) < _GHOST:
-            own = min(own, common)
-        scales[drum_class] = math.exp((1 - balance) * math.log(common) + balance * math.log(own))
+        own = common
+        if drum_class in rhythm.by_class and used in source.by_class:
+            own = source.by_class[used] / rhythm.by_class[drum_class]
+        trust = balance * min(1.0, rhythm.n_strokes.get(drum_class, 0) / _FULL_TRUST)
+        scale = math.exp((1 - trust) * math.log(common) + trust * math.log(own))
+        # Nobody plays ghost notes on a kick: where its velocities are low, its pad was.
+        if is_written and drum_class != "KD":
+            is_ghost = rhythm.by_class.get(drum_class, 1.0) < _GHOST
+            scale = min(scale, common if is_ghost else _MOST * common)
+        scales[drum_class] = scale
     return scales
-
-
-def _reference(rhythm: Strength, drum_class: str, usual: float, *, is_written: bool) -> float:
-    """Return the velocity of a rhythm's class that is played as strong as the source's strong strokes."""
-    own = rhythm.by_class.get(drum_class, usual)
-    trust = min(1.0, rhythm.n_strokes.get(drum_class, 0) / _FULL_TRUST)
-    reference = math.exp((1 - trust) * math.log(usual) + trust * math.log(own))
-    # Nobody plays ghost notes on a kick: where its velocities are low, its pad was.
-    if not is_written or drum_class == "KD":
-        return reference
-    return min(max(reference, usual / _MOST), usual * _MOST)
