@@ -302,7 +302,7 @@ def _as_played(events: Sequence[DrumEvent], order: LatentOrder) -> list[DrumEven
     last: dict[str, int] = {}
     for event in events:
         used = order.stand_ins[event.drum_class]
-        scale = order.scales[event.drum_class] if order.scales else 1.0
+        scale = (order.scales or {}).get(event.drum_class, 1.0)
         velocity = usual.get(used, min(1.0, scale * event.velocity))
         articulation = event.articulation if used == event.drum_class else ""
         stroke = DrumEvent(event.onset_s, used, velocity, articulation)

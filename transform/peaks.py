@@ -66,7 +66,7 @@ class PeakMeter:
         self.add(np.zeros((len(self._before), _TAPS // 2), dtype=np.float32))
 
     def passed(self, threshold: float) -> Iterator[tuple[int, float]]:
-        """Yield the samples at which the signal passes a threshold, the meter's or a higher one, and its level."""
+        """Yield where the signal passes a threshold, the meter's or a higher one, and its level there."""
         return ((at, level) for at, level in self._passed if level > threshold)
 
 

@@ -75,7 +75,7 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
         length_s=other.recording.duration_s,
         target=other,
         stand_ins=stand_ins({event.drum_class for event in own.events}, other.events),
-        has_own_velocity=False,
+        scales={},
         gain_db={},
     )
     (part,) = latent_passes(model, order)

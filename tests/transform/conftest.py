@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from transform.audio import Recording
+from transform.bank import Bank
 from transform.engine import Redrummer
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.velocity import LEVEL_EXPONENT
+
+HZ = {"KD": 100, "SD": 1000, "TT": 300, "HH": 9000, "CY": 5000}  # of bursts that stand for the classes
+
+
+def tone_burst(hz, level, length_s=0.2, tau_s=0.03):
+    """Return a decaying cosine, shape (T,), at 44.1 kHz."""
+    time_s = np.arange(round(length_s * 44_100)) / 44_100
+    return (level * np.cos(2 * np.pi * hz * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
 
 
 class TrueStems:
@@ -75,5 +85,22 @@ def click_source(clicks, write_wav):
         # A network is some milliseconds off, either way.
         heard = [DrumEvent(0.507, "SD", 0.9), DrumEvent(1.243, "SD", 0.9)]
         return path, Redrummer(HeardEverything({path.stem: heard}))
+
+    return make
+
+
+@pytest.fixture
+def apart(recorded):
+    """Return a function that makes a bank of single strokes; strokes are (onset_s, classes, level)."""
+
+    def make(strokes, length_s):
+        parts = [(t, c, tone_burst(HZ[c], level)) for t, classes, level in strokes for c in classes]
+        events = [
+            DrumEvent(t, c, min(1.0, level ** (1 / LEVEL_EXPONENT)))
+            for t, classes, level in strokes
+            for c in classes
+        ]
+        recording, stems = recorded(parts, length_s)
+        return Bank.of_recording(recording, events, stems)
 
     return make

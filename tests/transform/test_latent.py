@@ -253,7 +253,7 @@ def order_of(source, events, struck=STROKES, **changes):
         length_s=10.0,
         target=None,
         stand_ins={"KD": "KD", "HH": "HH"},
-        has_own_velocity=False,
+        scales={"KD": 1.0, "HH": 1.0},
         gain_db={},
     )
     return replace(order, **changes)
@@ -410,16 +410,17 @@ def played_events(order):
     return part.rhythm._events
 
 
-def test_velocities_are_the_rhythms_as_strong_as_the_source_or_the_sources_own(played):
+def test_velocities_are_scaled_by_class_or_the_sources_own(played):
     source, _, _ = played()
     events = (DrumEvent(0.1, "KD", 0.2), DrumEvent(0.5, "KD", 0.4), DrumEvent(0.9, "HH", 0.4))
-    assert [e.velocity for e in played_events(order_of(source, events))] == pytest.approx([0.4, 0.8, 0.8])
-    own = played_events(order_of(source, events, has_own_velocity=True))
+    scaled = played_events(order_of(source, events, scales={"KD": 2.0, "HH": 1.5}))
+    assert [e.velocity for e in scaled] == pytest.approx([0.4, 0.8, 0.6])
+    own = played_events(order_of(source, events, scales=None))
     assert [e.velocity for e in own] == pytest.approx([0.8] * 3)
     together = (DrumEvent(0.1, "KD", 0.4), DrumEvent(0.103, "TT", 0.8))
-    (one,) = played_events(order_of(source, together, stand_ins={"KD": "KD", "TT": "KD"}))
-    assert (one.onset_s, one.drum_class) == (0.1, "KD")
-    assert one.velocity == pytest.approx(0.8 * 0.8 / 0.76)  # 9 of 10 strokes are softer than .76
+    lent = order_of(source, together, stand_ins={"KD": "KD", "TT": "KD"}, scales={"KD": 1.0, "TT": 0.5})
+    (one,) = played_events(lent)
+    assert (one.onset_s, one.drum_class, one.velocity) == (0.1, "KD", 0.4)
 
 
 @pytest.fixture
@@ -471,7 +472,7 @@ def test_both_strokes_of_a_recorded_flam_are_played(played, told, clicks):
         {"length": 4.0},
         {"start_s": 0.5},
         {"timing": 0.0, "rhythm_bpm": 100.0},
-        {"velocity": 0.5},
+        {"velocity": 0.8},
         {"velocity": "source"},
         {"source_bpm": 100.0, "rhythm_bpm": 90.0},
         {"gain_db": {"HH": -3.0}},

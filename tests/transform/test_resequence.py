@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.transform.conftest import HZ, tone_burst
 from transform.audio import Recording
 from transform.bank import Bank
 from transform.events import DrumEvent
@@ -9,14 +10,6 @@ from transform.resequence import Arrangement, Playing, arrange, stand_in_notes, 
 from transform.velocity import LEVEL_EXPONENT
 
 RATE = 44_100
-
-
-def tone_burst(hz, level, length_s=0.2, tau_s=0.03):
-    time_s = np.arange(round(length_s * RATE)) / RATE
-    return (level * np.cos(2 * np.pi * hz * time_s) * np.exp(-time_s / tau_s)).astype(np.float32)
-
-
-HZ = {"KD": 100, "SD": 1000, "TT": 300, "HH": 9000, "CY": 5000}
 
 
 def made_source(strokes, length_s):
@@ -197,23 +190,6 @@ def test_hits_begin_and_end_without_a_click():
     assert round(0.2 * RATE) - lead <= sounding[0]
     last = out[0, sounding[-1] - 20 : sounding[-1] + 1]
     assert np.abs(last).max() < 0.01
-
-
-@pytest.fixture
-def apart(recorded):
-    """Return a function that makes a bank of single strokes; strokes are as for `made_source`."""
-
-    def make(strokes, length_s):
-        parts = [(t, c, tone_burst(HZ[c], level)) for t, classes, level in strokes for c in classes]
-        events = [
-            DrumEvent(t, c, min(1.0, level ** (1 / LEVEL_EXPONENT)))
-            for t, classes, level in strokes
-            for c in classes
-        ]
-        recording, stems = recorded(parts, length_s)
-        return Bank.of_recording(recording, events, stems)
-
-    return make
 
 
 def test_a_class_that_only_sounds_with_another_is_heard_alone_with_stems(apart):
