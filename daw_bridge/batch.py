@@ -30,6 +30,7 @@ from transform.audio import Progress, Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
 from transform.files import sha256_of
+from transform.kit_names import files_of
 from transform.presets import load_preset
 
 _CACHED_TRANSCRIPTIONS = 8  # rhythms for many recordings, recordings of several jobs
@@ -255,15 +256,17 @@ def _recorded(item: BatchItem, result: _Result, manifest: Manifest, *, overwrite
     return Outcome(item, "failed", {"error": result.error, "hint": result.hint})
 
 
-def _identities(item: BatchItem, preset_sha256: str) -> dict[str, str]:
+def _identities(item: BatchItem, preset_sha256: str) -> dict[str, Any]:
+    kit = {"kit_sha256": [sha256_of(file) for path in item.settings.kit_from for file in files_of(path)]}
     return {
         "source_sha256": sha256_of(item.source),
         "rhythm_sha256": sha256_of(item.rhythm.path),
         "preset_sha256": preset_sha256,
+        **(kit if item.settings.kit_from else {}),
     }
 
 
-def _key(item: BatchItem, identities: dict[str, str]) -> str:
+def _key(item: BatchItem, identities: Mapping[str, Any]) -> str:
     """Return a hash of all that a result depends on: inputs, settings and preset."""
     about = {
         **identities,

@@ -19,6 +19,7 @@ from daw_bridge.manifest import Manifest
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
+from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
 from transform.settings import RenderSettings, read_options
@@ -66,8 +67,10 @@ class BatchItem:
     def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""
         folder = Path(self.preset)
+        kit_from = tuple(str(Path(path).absolute()) for path in self.settings.kit_from)
         return replace(
             self,
+            settings=replace(self.settings, kit_from=kit_from),
             source=self.source.absolute(),
             rhythm=replace(self.rhythm, path=self.rhythm.path.absolute()),
             preset=str(folder.absolute()) if folder.is_dir() else self.preset,
@@ -145,7 +148,9 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
     if Path(rhythm).suffix.lower() in SHEET_ENDINGS and Path(rhythm).is_file():
         items = _planned_sheet(paths, Path(rhythm), settings)
     else:
-        check_preset(settings.preset, RenderSettings(**settings.given).engine)
+        render = RenderSettings(**settings.given)
+        check_preset(settings.preset, render.engine)
+        check_kit_sources(render.kit_from)
         found = _recordings(paths, settings.out)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
@@ -271,7 +276,9 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
     mistakes: list[RedrumError] = []
     for line, row in rows:
         problems: list[RedrumError] = []
-        own = _tried(problems, _of_row, row, settings, checked)
+        own = _tried(problems, _of_row, row, settings, sheet.parent)
+        if own is not None:
+            _tried(problems, checked, own.preset, RenderSettings(**own.given).engine)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
         mistakes += [
@@ -291,8 +298,8 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
     return items
 
 
-def _of_row(row: Row, settings: PlanSettings, check: Callable[[str, str], None]) -> PlanSettings:
-    """Return the settings of a line, after checking them."""
+def _of_row(row: Row, settings: PlanSettings, home: Path) -> PlanSettings:
+    """Return the settings of a line, after checking all but the preset; `home` is the folder of the sheet."""
     for name in row:
         if name not in SHEET_COLUMNS:
             raise SettingsError(f"unknown entry {name}" if name else str(row[name]))
@@ -308,9 +315,11 @@ def _of_row(row: Row, settings: PlanSettings, check: Callable[[str, str], None])
         if seed != int(seed):
             raise SettingsError(f"seed is {row['seed']!r}, which is no whole number")
         given["seed"] = int(seed)
-    preset = str(row.get("preset", settings.preset))
-    check(preset, RenderSettings(**given).engine)
-    return replace(settings, given=given, preset=preset)
+    if "kit_from" in row:
+        named = row["kit_from"] if isinstance(row["kit_from"], list) else str(row["kit_from"]).split(";")
+        given["kit_from"] = tuple(str(home / str(path).strip()) for path in named)
+    check_kit_sources(RenderSettings(**given).kit_from)
+    return replace(settings, given=given, preset=str(row.get("preset", settings.preset)))
 
 
 def _source_of_row(row: Row, paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
@@ -369,6 +378,8 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
 def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
     inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
+    kits = {path for item in items for path in item.settings.kit_from}
+    inputs |= {identity(file) for path in kits for file in files_of(path)}
     made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:

@@ -59,6 +59,7 @@ class Order:
     is_on_own_track: bool = False  # the rhythm is a MIDI item on the source's track
     bit_depth: str | None = None  # None: the source's
     drum_map: str = "auto"
+    with_track: bool = False  # the other items of its track are more of a source's kit
     with_midi: bool = False  # takes bring what plays as MIDI, too
 
 
@@ -182,7 +183,8 @@ class _Renderer:
         with open_item(source) as recording:
             played = self._played(pair)
             _check_original(source, played.settings)
-            take = self.redrummer.redrum(recording, played.rhythm, played.settings, progress=self.progress)
+            settings = self._with_kit(source, played.settings)
+            take = self.redrummer.redrum(recording, played.rhythm, settings, progress=self.progress)
             name = f"{_plain_name(source) or recording.name}-redrum"
             files = TakeFiles(
                 take=folder / f"{file_name(name)}.wav",
@@ -219,6 +221,17 @@ class _Renderer:
         midi.write_bytes(write_midi(played))
         notes = tuple(_project_notes(self.job, source, played))
         yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
+
+    def _with_kit(self, source: Item, settings: RenderSettings) -> RenderSettings:
+        """Return settings by which the files of the other items on a source's track play, too, if requested."""
+        if not self.order.with_track:
+            return settings
+        others = (
+            item.file
+            for item in self.job.items
+            if item is not source and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
+        )
+        return replace(settings, kit_from=tuple(dict.fromkeys((*settings.kit_from, *others))))
 
     def _played(self, pair: Pair) -> _Played:
         source, settings = pair.source, self.order.settings

@@ -115,9 +115,13 @@ class Bank:
         """Return a bank of the hits of single classes, and of others for classes that no hit holds alone."""
         together = {c for c in self.classes if frozenset({c}) not in self.sets}
         hits = [hit for hit in self.hits if len(hit.classes) == 1 or hit.classes & together]
+        return self.with_hits(hits, self._read)
+
+    def with_hits(self, hits: Sequence[Hit], read: Callable[[Hit], Samples]) -> Bank:
+        """Return a bank of other hits that are played as loud as this one's."""
         return Bank(
             hits,
-            self._read,
+            read,
             sample_rate=self.sample_rate,
             n_channels=self.n_channels,
             strength=self.strength,

@@ -27,6 +27,7 @@ from transform.events import (
     estimate_tempo,
     strokes_of,
 )
+from transform.kit_sources import joined, open_origins
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
 from transform.presets import load_preset
@@ -168,7 +169,8 @@ class Redrummer:
         """Return the source's drums playing the rhythm.
 
         Raises:
-            AudioError: no drum hits are detected in the source, or it cannot be read.
+            AudioError: no drum hits are detected in the source, or in what is named for more of its kit,
+                or one of them cannot be read.
             RhythmError: there is nothing to play in the rhythm.
             SettingsError: the settings need a tempo that is unknown.
             CheckpointError: they select some of the classes, and there is no separator; or the latent engine,
@@ -178,9 +180,16 @@ class Redrummer:
         self._check(source, settings)
         report = progress or (lambda stage, fraction: None)
         report("transcribe source", 0.0)
-        detected = self.listen(source, sensitivity=settings.sensitivity)
+        detected = self._listen(settings, source)
         report("separate source", 0.0)
         bank, available = _bank(detected, settings)
+        kit_notes: list[str] = []
+        if bank is not None and settings.kit_from:
+            report("transcribe kit", 0.0)
+            bank, kit_notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
+            available = bank.classes
+        if bank is not None and settings.separate_outputs:
+            bank = bank.apart()
         report("transcribe rhythm", 0.0)
         played, target, notes = self._target(detected, rhythm, settings)
         report("render", 0.0)
@@ -188,10 +197,14 @@ class Redrummer:
         playing = _playing(settings, is_written=target is None)
         order = _order(detected, played, target, chosen, (settings, playing))
         notes += [*doubts(source.name, drum_confidence(source)), *stand_in_notes(chosen)]
+        notes += kit_notes
         if bank is not None:
             notes += articulation_notes(bank, played.events, chosen)
             notes += together_notes(bank) if settings.separate_outputs else []
         return self._take(bank, order, played, (settings, playing), tuple(notes))
+
+    def _listen(self, settings: RenderSettings, recording: Recording) -> Listening:
+        return self.listen(recording, sensitivity=settings.sensitivity)
 
     def _check(self, source: Recording, settings: RenderSettings) -> None:
         """Raise CheckpointError or AudioError for what can be checked before the source is transcribed."""
@@ -281,7 +294,6 @@ def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Col
     bank = None
     if not is_latent or settings.attack == "original":
         bank = Bank.of_recording(source.recording, source.events, source.stems)
-        bank = bank.apart() if settings.separate_outputs else bank
     if bank is not None and is_latent and not bank.classes:
         bank = None  # nothing can be cut out: all of it is generated
     available = {event.drum_class for event in source.events} if bank is None else bank.classes

@@ -174,6 +174,16 @@ class RenderSettings:
             read=_by_class("-1..1", "SD=-0.5"),
         ),
     )
+    kit_from: tuple[str, ...] = field(  # recordings and folders of one-shots
+        default=(),
+        metadata=option(
+            "AUDIO|FOLDER",
+            "Also play hits of this recording, or these one-shots, of the same kit; may be repeated.",
+            False,
+            kind=list[str],
+            read=lambda name, texts: tuple(texts),
+        ),
+    )
     tune_toms: bool = field(
         default=False,
         metadata=option(
@@ -296,6 +306,11 @@ class RenderSettings:
             raise SettingsError(
                 f"the {self.engine} engine plays nothing but the source's own attacks",
                 hint="leave --attack out, or take the latent engine",
+            )
+        if self.kit_from and self.engine == "latent":
+            raise SettingsError(
+                "the latent engine knows the drums of the source alone",
+                hint="leave --kit-from out, or take --engine resequence",
             )
         if self.separate_outputs and self.engine == "latent":
             raise SettingsError(

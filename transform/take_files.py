@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from transform.events import CLASS_NAMES, CLASSES
 from transform.files import atomic_files
 from transform.midi import write_midi
 from transform.signal import Samples, overlapping_blocks
-from transform.take import Take
+
+if TYPE_CHECKING:
+    from transform.take import Take
 
 _BLOCK_SAMPLES = 2**17
 

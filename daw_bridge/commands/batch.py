@@ -19,6 +19,7 @@ from daw_bridge.commands.options import (
     TakeForm,
     WithMidi,
     WithStems,
+    WithTrack,
     option,
     option_groups,
     rhythm_names,
@@ -49,7 +50,8 @@ def batch(
         option(
             "RHYTHM",
             "One for all, as of `render`; a folder with one of each recording's name; or a job sheet, "
-            ".csv or .toml, with source and rhythm in each line, and start, length, engine, preset, seed.",
+            ".csv or .toml, with source and rhythm in each line, and start, length, engine, preset, seed, "
+            "kit_from.",
             False,
             complete=rhythm_names,
         ),
@@ -83,6 +85,7 @@ def batch(
         str | None,
         typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),
     ] = None,
+    kit_from_track: WithTrack = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace also results that no batch made.")
     ] = False,
@@ -104,6 +107,8 @@ def batch(
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if page and projects:
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
+    if kit_from_track and recordings:
+        raise SettingsError("--kit-from-track is for projects", hint="name recordings with --kit-from")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
@@ -113,6 +118,7 @@ def batch(
         request = TakeRequest(
             rhythm=rhythm,
             given=given,
+            with_track=kit_from_track,
             with_midi=midi,
             preset=preset,
             compute=compute,

@@ -11,6 +11,7 @@ from daw_bridge.commands.options import (
     Json,
     Preset,
     TakeForm,
+    WithTrack,
     in_session,
     option,
     option_groups,
@@ -44,6 +45,7 @@ def selected(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    kit_from_track: WithTrack = False,
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
@@ -61,6 +63,7 @@ def selected(
         preset=preset,
         compute=compute,
         form=form,
+        with_track=kit_from_track,
         dry_run=dry_run,
         console=console,
     )

@@ -78,6 +78,9 @@ Stems = Annotated[
     option("DIR", "Also write each drum to a file: NAME_KD.wav, ..., that add up to the result.", False),
 ]
 Midi = Annotated[Path | None, option("OUT.mid", "Also write what plays, with articulations.", False)]
+WithTrack = Annotated[
+    bool, typer.Option("--kit-from-track", help="Also play hits of the other chosen items of an item's track.")
+]
 WithStems = Annotated[bool, typer.Option("--stems", help="Also each drum by itself: five stems that add up.")]
 WithMidi = Annotated[bool, typer.Option("--midi", help="Also what plays, as MIDI with articulations.")]
 RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhythm_bpm"])]

@@ -16,6 +16,7 @@ from daw_bridge.commands.options import (
     TakeForm,
     WithMidi,
     WithStems,
+    WithTrack,
     in_session,
     option,
     option_groups,
@@ -45,6 +46,7 @@ def selected(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    kit_from_track: WithTrack = False,
     stems: WithStems = False,
     midi: WithMidi = False,
     dry_run: DryRun = False,
@@ -60,6 +62,7 @@ def selected(
     request = TakeRequest(
         rhythm=rhythm or "",
         given=given | {"separate_outputs": stems},
+        with_track=kit_from_track,
         with_midi=midi,
         preset=preset,
         compute=compute,

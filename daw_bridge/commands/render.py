@@ -107,18 +107,22 @@ def render(
     console: Console,
 ) -> None:
     """Let a drum recording play another rhythm."""
+    from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
 
+    settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
     with ExitStack() as files:
         recording = files.enter_context(transform.Recording.open(Path(source)))
+        check_kit_sources(settings.kit_from)
         found = resolve_rhythm(rhythm)
+        kit_files = [file for path in settings.kit_from for file in files_of(path)]
         output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
         job = RenderJob(
             source=recording,
             rhythm=open_rhythm(found, form.drum_map, files),
             output=output,
-            inputs=(Path(source), found.path),
+            inputs=(Path(source), found.path, *kit_files),
             plot=plot,
             stems=stem_paths(stems, output.stem) if stems else {},
             midi=midi,
@@ -132,7 +136,6 @@ def render(
             console.print_report(report | {"skipped": True})
             return
         job.check()
-        settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
         if page:
             from daw_bridge.page import PageItem, check_apart, check_page, write_page
 

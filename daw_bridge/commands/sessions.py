@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +34,17 @@ class TakeRequest:
     form: TakeForm
     dry_run: bool  # only print what would be done
     console: Console
+    with_track: bool = False
     with_midi: bool = False
 
     def __post_init__(self) -> None:
-        RenderSettings(**self.given)  # what is wrong with them is said before a DAW is asked for anything
+        from transform.kit_names import check_kit_sources
+
+        # What is wrong with them is said before a DAW is asked for anything.
+        settings = RenderSettings(**self.given)
+        check_kit_sources(settings.kit_from)
+        if self.with_track:
+            replace(settings, kit_from=("the track",))
 
     @contextmanager
     def order(self) -> Iterator["Order"]:
@@ -53,6 +60,7 @@ class TakeRequest:
                 else None,
                 bit_depth=self.form.bit_depth,
                 drum_map=self.form.drum_map,
+                with_track=self.with_track,
                 with_midi=self.with_midi,
             )
 

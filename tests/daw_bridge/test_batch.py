@@ -206,6 +206,25 @@ def test_toml_job_sheet_with_sources_beside_it(write):
     assert_exact(OUT, ["a-0.wav", "a-4.wav"])
 
 
+def test_a_sheet_names_more_of_a_kit_and_its_change_is_noticed(write, loop):
+    write("in/a.wav", "in/more.wav")
+    Path("in/hits").mkdir()
+    soundfile.write("in/hits/Crash 1.wav", loop[: RATE // 2], RATE)
+    sheet = Path("in/jobs.csv")
+    sheet.write_text(f"source,rhythm,kit_from\na.wav,{RHYTHM},more.wav; hits\na.wav,reggae-one-drop-78,\n")
+    reports = objects(redrum("batch", "--rhythm", sheet, "--json"))
+    has_more = {Path(item["rhythm"]).stem: "more hits are from" in " ".join(item["notes"]) for item in reports}
+    assert has_more == {RHYTHM: True, "reggae-one-drop-78": False}
+    assert all("unchanged" in item for item in objects(redrum("batch", "--rhythm", sheet, "--json")))
+    soundfile.write("in/hits/Crash 1.wav", loop[: RATE // 4], RATE)
+    reports = objects(redrum("batch", "--rhythm", sheet, "--json"))
+    assert sorted("unchanged" in item for item in reports) == [False, True]
+    sheet.write_text(f"source,rhythm,kit_from\na.wav,{RHYTHM},nowhere.wav\n")
+    result = redrum("batch", "--rhythm", sheet)
+    assert result.exit_code == 1
+    assert "line 2: in/nowhere.wav does not exist" in result.stderr
+
+
 def test_every_mistake_of_a_sheet_is_named_with_its_line(write):
     write("a.wav")
     Path("empty.wav").touch()

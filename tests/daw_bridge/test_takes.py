@@ -61,6 +61,20 @@ def test_the_grid_is_that_of_the_project(worlds, loop, redrummer):
     assert_at(report["output"], [0.2, 0.7, 1.7])
 
 
+def test_the_other_items_of_a_track_lend_their_hits(worlds, loop, redrummer, write_wav, clicks):
+    more = write_wav("more.wav", clicks([0.2, 0.7], length_s=1.0), 48_000)
+    gone = worlds.audio(loop.parent / "gone.wav", 9.0)
+    drums = worlds.track("drums", worlds.audio(loop, 0.0, 2.0), worlds.audio(more, 3.0, 1.0), gone)
+    other = worlds.track("other", worlds.audio(loop, 0.0, 2.0))
+    rhythm = Rhythm((DrumEvent(0.0, "KD", 0.9), DrumEvent(0.5, "KD", 0.9)), 1.0, None, "made")
+    reports = run(worlds("rpp", [drums, other]), redrummer, rhythm=rhythm, with_track=True)
+    named = [[note for note in report.get("notes", ()) if "more hits" in note] for report in reports]
+    assert [len(notes) for notes in named] == [1, 1, 0, 0]
+    assert "more hits are from more" in named[0][0]
+    assert "more hits are from loop" in named[1][0]
+    assert "is missing" in reports[2]["error"]
+
+
 def test_a_rhythm_elsewhere_begins_with_the_take_on_the_beats(worlds, loop, redrummer):
     source = worlds.audio(loop, 10.0, 4.0, is_looped=True)
     rhythm = worlds.midi([(0, 36, 110, 9), (1.5, 36, 110, 9)], 1.0, 1.0, midi_beats=2.0)

@@ -331,14 +331,22 @@ def test_separate_outputs_add_up_to_the_result(source, here):
     assert "MIDI: new.mid" in told
 
 
+def test_more_of_a_kit_is_read_and_never_replaced(source, here, write, loop):
+    more = write("more.wav", loop[:, RATE:])
+    result = redrum("render", source, "--rhythm", RHYTHM, "-o", "new.wav", "--kit-from", more)
+    assert result.exit_code == 0, result.output
+    assert "more hits are from more" in result.stdout
+    common = ["render", source, "--rhythm", RHYTHM, "--overwrite", "--kit-from"]
+    assert_refused([*common, more, "-o", more], 2, "more.wav is an input", here)
+    assert_refused([*common, "nowhere"], 1, "nowhere does not exist", here)
+    assert_refused([*common, more, "--engine", "latent"], 2, "source alone", here)
+
+
 def test_separate_outputs_that_cannot_be_are_refused(source, here):
     common = ["render", source, "--rhythm", RHYTHM, "-o", "new.wav"]
     (here / "st").mkdir()
     (here / "st" / "new_CY.wav").write_text("mine")
     assert_refused([*common, "--stems", "st"], 1, "new_CY.wav exists already", here)
-    assert_refused(
-        [*common, "--stems", "st", "--engine", "latent", "--attack", "none"], 1, "exists already", here
-    )
     assert_refused([*common, "--stems", "s2", "--engine", "latent", "--attack", "none"], 2, "no separate", here)
     assert_refused([*common, "--midi", "new.wav"], 2, "must end in .mid", here)
     assert_refused([*common, "--midi", "loop.mid", "--stems", "loop.wav/x"], 1, "is not a folder", here)
