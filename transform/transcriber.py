@@ -30,7 +30,7 @@ from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
 
 # Of a hat: open, struck with the foot; of a cymbal.
-ARTICULATIONS = ("open", "pedal", "ride")
+ARTICULATIONS = ("open", "pedal", "ride", "sidestick")
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
@@ -67,7 +67,7 @@ class TranscriberConfig:
             raise SettingsError(f"a transcriber has 4 widths, not {len(self.widths)}")
         if len(self.thresholds) != len(CLASSES):
             raise SettingsError(f"a transcriber has {len(CLASSES)} thresholds, not {len(self.thresholds)}")
-        if self.articulations not in (ARTICULATIONS[:1], ARTICULATIONS):
+        if not self.articulations or self.articulations != ARTICULATIONS[: len(self.articulations)]:
             raise SettingsError(f"a transcriber distinguishes {ARTICULATIONS}, not {self.articulations}")
 
 
@@ -280,6 +280,8 @@ def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
         return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.5 else "closed"
     if drum_class == "CY" and "ride" in likely:
         return "ride" if likely["ride"] > 0.5 else "crash"
+    if drum_class == "SD":
+        return "sidestick" if likely.get("sidestick", 0) > 0.5 else ""
     return ""
 
 

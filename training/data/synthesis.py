@@ -39,6 +39,7 @@ _LEVEL_DB: dict[str, tuple[float, float]] = {
     "HH": (-24, -5),
     "CY": (-20, -3),
 }
+_OPEN_S = 0.15  # an open hat whose added decay is quicker may pass for a closed one
 _PITCH_SEMITONES = {"KD": 3.0, "SD": 4.0, "TT": 5.0, "HH": 3.0, "CY": 3.0}  # largest shift either way
 
 
@@ -53,6 +54,7 @@ class Voice:
     gain: float
     softness: float  # 0..1: how much duller soft strokes are
     origin: str  # which kit or generator, and what was done, for the recipe's reader
+    articulation: str = ""  # how it is struck, whatever was requested; "" where that is not known
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class SegmentRecipe:
     velocity_exponent: float  # amplitude = velocity ** exponent
     bus: BusRecipe
     n_samples: int = SEGMENT_SAMPLES
+
+    @property
+    def sounding(self) -> tuple[Stroke, ...]:
+        """The strokes with the articulations that sound: where a kit lacks what is requested, another plays."""
+        return tuple(
+            replace(s, articulation=self.voices[s.drum_class, s.articulation].articulation)
+            for s in self.strokes
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,12 +255,15 @@ class _KitDraw:
         sounds = [layer.samples for layer in self._layers(one_shots)]
         origin = f"{name}/{drum_class}/{articulation}"
         if rng.random() < settings.layered:
-            second = self._second_sound(drum_class, articulation)
+            second = self._second_sound(drum_class, one_shots[0].articulation)
             weight = float(rng.uniform(0.2, 0.7))
             sounds = [_layered(sound, second, weight) for sound in sounds]
             origin += f" + layer {weight:.2f}"
+        struck = one_shots[0].articulation
         if rng.random() < settings.reshaped:
             change = _draw_change(drum_class, rng)
+            if struck == "open" and change.decay_s < _OPEN_S:
+                struck = ""
             sounds = [change.apply(sound) for sound in sounds]
             origin += f" {change}"
         if settings.rattling and drum_class in ("KD", "TT") and rng.random() < settings.rattling:
@@ -264,6 +277,7 @@ class _KitDraw:
             gain=float(10 ** (gain_db / 20)),
             softness=float(rng.uniform(0.0, 0.9)),
             origin=origin,
+            articulation=struck,
         )
 
     def _layers(self, one_shots: list[OneShot]) -> list[OneShot]:

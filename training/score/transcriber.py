@@ -86,7 +86,8 @@ def make_recordings(
         stems = render_stems(recipe)
         audible = audible_strokes(stems, recipe.strokes)
         audio = render_batch([recipe], dry_stems=stems[None])[0]
-        events, hardly_audible = as_events(recipe, audible), as_events(recipe, ~audible)
+        sounding = replace(recipe, strokes=recipe.sounding)
+        events, hardly_audible = as_events(sounding, audible), as_events(sounding, ~audible)
         recordings.append(AnnotatedRecording(audio, events, hardly_audible, kit.name, kit.kind))
     return recordings
 

@@ -135,10 +135,11 @@ def make_targets(
 def _articulations(stroke: Stroke) -> dict[int, bool]:
     """Return, by index in ARTICULATIONS, what a stroke says of each: nothing of those of other classes."""
     known = {
+        "SD": {"sidestick": stroke.articulation == "sidestick"},
         "HH": {"open": stroke.articulation == "open", "pedal": stroke.articulation == "pedal"},
         "CY": {"ride": stroke.articulation in ("ride", "bell")},
     }
-    if stroke.drum_class not in known or not stroke.articulation:
+    if stroke.drum_class not in known or not (stroke.articulation or stroke.drum_class == "SD"):
         return {}
     return {ARTICULATIONS.index(name): truth for name, truth in known[stroke.drum_class].items()}
 
@@ -218,7 +219,8 @@ class _Run(Run):
         model = self.settings.model
         if replace(trained.config, thresholds=model.thresholds, articulations=model.articulations) != model:
             raise CheckpointError(f"{path} is of another shape", hint="begin with another preset")
-        weights = self.net.state_dict() | trained.state_dict()  # one of 0.1.0 has no head of articulations
+        weights = self.net.state_dict()  # one of 0.1.0 has no head of articulations, later ones one of fewer
+        weights |= {n: own for n, own in trained.state_dict().items() if own.shape == weights[n].shape}
         for net in (self.net, self.average):
             net.load_state_dict(weights)
         self.average.config = replace(model, thresholds=trained.config.thresholds)
@@ -229,7 +231,7 @@ class _Run(Run):
         audible = [audible_strokes(stems, r.strokes) for stems, r in zip(dry, recipes, strict=True)]
         features = mask_bands(self.features(render_batch(recipes, dry_stems=dry)), rng, self.settings.masked)
         fps = self.settings.model.features.fps
-        return features, make_targets([r.strokes for r in recipes], audible, features.shape[2], fps)
+        return features, make_targets([r.sounding for r in recipes], audible, features.shape[2], fps)
 
     def loss_of(self, batch: tuple[Tensor, Targets]) -> Tensor:
         features, targets = batch
