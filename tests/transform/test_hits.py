@@ -129,3 +129,24 @@ def test_a_hit_is_cut_again_only_where_its_sound_did_not_fit(monkeypatch, budget
         np.testing.assert_array_equal(bank.sound(hit), sound)
         assert bank.sound(hit) is bank.sound(hit)
     assert len(cut) == n_cut
+
+
+def test_a_crash_outlasts_the_kick_that_it_is_struck_with(recorded):
+    crash = tone(6000, 1.0, 3.0)
+    strokes = [
+        (0.5, "CY", crash),
+        (0.5, "KD", tone(80, 0.1)),
+        (1.0, "KD", tone(80, 0.1)),
+        (1.5, "SD", tone(300, 0.1)),
+    ]
+    recording, stems = recorded(strokes, 4.0)
+    bank = Bank.of_recording(recording, [DrumEvent(t, c, 0.8) for t, c, _ in strokes], stems)
+    (both,) = bank.sets[frozenset({"CY", "KD"})]
+    (alone,) = bank.sets[frozenset({"CY"})]
+    at = round((LEAD_S + 1.4) * RATE)
+    ring_db = [20 * np.log10(np.std(bank.sound(hit)[0, at : at + 4410])) for hit in (both, alone)]
+    assert ring_db[0] == pytest.approx(ring_db[1], abs=1)
+    # The kick and the snare that are struck while it rings are no part of it.
+    later = bank.sound(both)[0, round((LEAD_S + 0.45) * RATE) : round((LEAD_S + 1.4) * RATE)]
+    lows = np.abs(np.fft.rfft(later))[np.fft.rfftfreq(len(later), 1 / RATE) < 400]
+    assert lows.max() < 0.01 * np.abs(np.fft.rfft(later)).max()

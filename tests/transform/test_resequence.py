@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from transform.audio import Recording
 from transform.bank import Bank
 from transform.events import DrumEvent
 from transform.hits import LEAD_S, Hit
-from transform.resequence import Arrangement, Playing, arrange, stand_in_notes, stand_ins
+from transform.resequence import Arrangement, Playing, arrange, articulation_notes, stand_in_notes, stand_ins
 from transform.velocity import LEVEL_EXPONENT
 
 RATE = 44_100
@@ -325,3 +327,49 @@ def test_a_tom_is_played_alone_where_it_was_only_struck_with_a_kick_as_another_o
 
     assert classes_of("floor") == {together}
     assert classes_of("high") == {high, (frozenset({"KD"}), frozenset())}
+
+
+def test_what_the_source_has_not_is_named_with_what_plays_instead():
+    bank = struck_bank(("HH", "closed"), ("CY", "crash"), ("SD", ""))
+    events = [
+        DrumEvent(0.0, "HH", 0.8, "open"),
+        DrumEvent(0.1, "CY", 0.8, "ride"),
+        DrumEvent(0.2, "SD", 0.8, ""),
+    ]
+    events.append(DrumEvent(0.3, "SD", 0.8, "sidestick"))
+    assert articulation_notes(bank, events, stand_ins(bank.classes, events)) == (
+        "the source has no ride cymbal: its crash cymbal plays that part",
+        "the source has no open hat: its closed hat plays that part",
+        "the source has no side stick: its snare stroke plays that part",
+    )
+    assert not articulation_notes(bank, events, {"HH": "CY", "CY": "CY"})[1:]  # the stand-in's note is enough
+
+
+@pytest.mark.parametrize("hat_level", [0.5, 0.05])
+def test_hats_are_as_loud_on_a_kick_as_off_it(apart, hat_level):
+    strokes = [(0.5 * i, ["HH"] if i % 2 else ["KD", "HH"], 0.5) for i in range(1, 9)]
+    strokes = [(t, [c], 0.8 if c == "KD" else hat_level) for t, classes, _ in strokes for c in classes]
+    bank = apart(strokes, 6.0)
+    rhythm = [DrumEvent(0.25 * i, "HH", 0.6) for i in range(16)]
+    rhythm += [
+        DrumEvent(0.5 * i, "KD", 0.3 + 0.1 * (i % 7)) for i in range(8)
+    ]  # louder or softer than the hats
+    out = Arrangement(bank, arrange(bank, rhythm)).read(0, 5 * RATE)[0]
+    starts = [round(0.25 * i * RATE) for i in range(16)]
+    at_hat = np.exp(-2j * np.pi * HZ["HH"] / RATE * np.arange(2205))
+    levels_db = 20 * np.log10([abs(out[start : start + 2205] @ at_hat) for start in starts])
+    assert np.ptp(levels_db) < 2.5
+    assert abs(np.mean(levels_db[::2]) - np.mean(levels_db[1::2])) < 2
+
+
+def test_an_attack_at_the_beginning_of_a_take_is_whole():
+    rising = np.concatenate([np.linspace(0, 0.5, 60), tone_burst(300, 0.5)]).astype(np.float32)  # 1.4 ms
+    sound = np.zeros(RATE, dtype=np.float32)
+    sound[20_000 : 20_000 + len(rising)] = rising
+    bank = Bank.of_recording(Recording.from_samples(sound, RATE), [DrumEvent(20_060 / RATE, "SD", 0.8)])
+    placements = arrange(bank, [DrumEvent(0.0, "SD", 0.8)])
+    out = Arrangement(bank, placements).read(0, RATE)[0]
+    assert np.abs(np.diff(out, prepend=0.0)).max() < 0.05  # there is no step
+    late = Arrangement(bank, [replace(placements[0], attack=RATE // 2)]).read(0, RATE)[0]
+    assert np.abs(out).max() == pytest.approx(np.abs(late).max())
+    assert np.argmax(np.abs(out)) - (np.argmax(np.abs(late)) - RATE // 2) <= 0.002 * RATE

@@ -1,0 +1,88 @@
+"""Peaks between samples, and how a take is kept under them."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.transform.conftest import HeardEverything, rhythm_of
+from transform.audio import Recording
+from transform.engine import Redrummer
+from transform.events import DrumEvent
+from transform.peaks import PeakMeter, true_peak
+from transform.settings import RenderSettings
+
+RATE = 44_100
+
+
+def test_a_peak_between_samples_is_found_whatever_the_blocks():
+    sine = np.sin(np.pi / 2 * np.arange(4000) + np.pi / 4).astype(np.float32)  # its samples are at .707
+    sine *= np.hanning(4000).astype(np.float32)
+    for size in (4000, 7, 1000):
+        blocks = [sine[None, i : i + size] for i in range(0, 4000, size)]
+        assert true_peak(blocks, 1, RATE) == pytest.approx(1.0, abs=0.01)
+
+
+def test_where_a_threshold_is_passed():
+    sound = np.zeros((2, 20_000), dtype=np.float32)
+    sound[0, 3000], sound[1, 9000], sound[1, 9010] = 0.95, 0.98, -1.2
+    meter = PeakMeter(2, RATE)
+    for start in range(0, 20_000, 999):
+        meter.add(sound[:, start : start + 999])
+    meter.end()
+    assert [at for at, _ in meter.passed(0.9)] == [3000, 9010]
+    assert [at for at, _ in meter.passed(1.0)] == [9010]
+    assert meter.sample_peak == pytest.approx(1.2)
+
+
+@pytest.fixture
+def loud(clicks, write_wav):
+    """Return a function that makes a take of a loud source: strokes far apart, then two at once."""
+
+    def make(subtype, gain=0.7, **settings):
+        sound = gain * clicks([0.5, 1.5], length_s=2.5) / 0.8
+        path = write_wav(f"{subtype}.wav", sound, subtype=subtype)
+        events = [DrumEvent(0.5, "SD", 0.8), DrumEvent(1.5, "KD", 0.8)]
+        redrummer = Redrummer(HeardEverything({subtype: events}))
+        rhythm = rhythm_of(0.2, 0.8, length_s=2.0, drum_class="SD")
+        both = [*rhythm.events, DrumEvent(0.807, "KD", 0.8)]
+        return redrummer.redrum(
+            Recording.open(path), type(rhythm)(tuple(both), 2.0, None, "made"), RenderSettings(**settings)
+        )
+
+    return make
+
+
+def test_strokes_that_make_a_peak_are_turned_down_and_others_stay(loud):
+    take = loud("PCM_16", gain_db={"KD": 4.0})
+    quiet = loud("FLOAT", gain_db={"KD": 4.0}).read(0, 60_000)
+    out = take.read(0, 60_000)
+    np.testing.assert_allclose(out[:, :30_000], quiet[:, :30_000], atol=1e-4)  # the stroke at .2 s
+    assert take.gain_db() == 0
+    assert np.abs(out).max() <= 10 ** (-1 / 20) + 1e-3
+    assert np.abs(quiet).max() > 1
+    assert any("turned down" in note for note in take.notes())
+
+
+def test_floating_point_is_not_turned_down_and_its_peak_is_named(loud, tmp_path):
+    take = loud("FLOAT", gain_db={"KD": 12.0})
+    take.write(tmp_path / "out.wav")
+    out, _ = soundfile.read(tmp_path / "out.wav")
+    peak_db = 20 * np.log10(np.abs(out).max())
+    assert peak_db > 6
+    assert f"peaks are {peak_db:.2f} dB over full scale, which floating point holds" in take.notes()
+
+
+def test_what_is_written_decides_not_what_the_source_is(loud, tmp_path):
+    take = loud("FLOAT", gain_db={"KD": 12.0})
+    assert take.gain_db() == 0
+    take.write(tmp_path / "out.wav", bit_depth="24")
+    out, _ = soundfile.read(tmp_path / "out.wav")
+    assert np.abs(out).max() < 1
+    assert take.gain_db() < 0
+
+
+def test_a_source_that_peaks_higher_may_go_on_doing_so(loud):
+    assert loud("PCM_16", gain=0.99).gain_db() > loud("PCM_16", gain=0.5, gain_db={"SD": 6.0}).gain_db() - 1
+    alone = loud("PCM_16", gain=0.99, gain_db={"KD": -60.0})
+    assert alone.gain_db() == 0
+    assert np.abs(alone.read(0, 60_000)).max() == pytest.approx(0.99, abs=0.02)
