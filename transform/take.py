@@ -196,7 +196,7 @@ class Take:
             self._playing, n_down, down_db = self._arrangement.turned_down(peaks_db)
             meter = self._render()
         # A hair below full scale, so that rounding to integers never reaches beyond it.
-        gain_db = min(0.0, -_db(meter.sample_peak / 0.9999), -_db(meter.true_peak / ceiling))
+        gain_db = min(0.0, -_db(meter.sample_peak / 0.9999), -_db(meter.true_peak / (1.0001 * ceiling)))
         return _Level(gain_db=gain_db, n_down=n_down, down_db=down_db)
 
     def _render(self) -> PeakMeter:

@@ -38,13 +38,13 @@ def test_where_a_threshold_is_passed():
 def loud(clicks, write_wav):
     """Return a function that makes a take of a loud source: strokes far apart, then two at once."""
 
-    def make(subtype, gain=0.7, **settings):
+    def make(subtype, gain=0.6, **settings):
         sound = gain * clicks([0.5, 1.5], length_s=2.5) / 0.8
         path = write_wav(f"{subtype}.wav", sound, subtype=subtype)
         events = [DrumEvent(0.5, "SD", 0.8), DrumEvent(1.5, "KD", 0.8)]
         redrummer = Redrummer(HeardEverything({subtype: events}))
         rhythm = rhythm_of(0.2, 0.8, length_s=2.0, drum_class="SD")
-        both = [*rhythm.events, DrumEvent(0.807, "KD", 0.8)]
+        both = [*rhythm.events, DrumEvent(0.8, "KD", 0.8)]
         return redrummer.redrum(
             Recording.open(path), type(rhythm)(tuple(both), 2.0, None, "made"), RenderSettings(**settings)
         )
@@ -53,8 +53,8 @@ def loud(clicks, write_wav):
 
 
 def test_strokes_that_make_a_peak_are_turned_down_and_others_stay(loud):
-    take = loud("PCM_16", gain_db={"KD": 4.0})
-    quiet = loud("FLOAT", gain_db={"KD": 4.0}).read(0, 60_000)
+    take = loud("PCM_16")
+    quiet = loud("FLOAT").read(0, 60_000)
     out = take.read(0, 60_000)
     np.testing.assert_allclose(out[:, :30_000], quiet[:, :30_000], atol=1e-4)  # the stroke at .2 s
     assert take.gain_db() == 0
