@@ -495,7 +495,7 @@ def test_a_trainer_may_change_during_a_run_and_the_engine_may_not(bench, tmp_pat
     }
     made_up["systems"] = {"oracle": {"class_f_50": 1.0}}
     monkeypatch.setattr(module, "_scored", lambda item, *_: {"item": item.name, **made_up})
-    monkeypatch.setattr(module.Players, "load", lambda preset, pack: None)  # nothing plays: it is made up
+    monkeypatch.setattr(module.Players, "load", lambda preset, pack, rows: None)  # nothing plays: it is made up
     monkeypatch.setattr(module, "_code", lambda: source_files("training.bench.benchmark", tree))
 
     def change(name):
