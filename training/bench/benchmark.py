@@ -241,7 +241,7 @@ def run_benchmark(
         found = _rows(entries, settings, memory)
         rows += found if team is players else [row | {"preset": team.preset.name} for row in found]
     rows.sort(key=_place)
-    stated = asdict(settings) | {"recordings": str(settings.recordings or "")}
+    stated = asdict(settings) | {"recordings": str(settings.recordings or ""), "rows": list(settings.rows)}
     return {"schema": 1, "settings": stated, "run": runs[0].identity, "rows": rows}
 
 

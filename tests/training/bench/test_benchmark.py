@@ -25,6 +25,7 @@ from training.bench.systems import (
     LATENT_TRUE,
     MIDI_RHYTHM,
     NMF_STEMS,
+    OWN_LEVELS,
     PLAIN_SLICES,
     SYSTEMS,
     TRUE_SOURCE,
@@ -50,7 +51,15 @@ from transform.transcriber import Activations, Transcriber
 
 ROOT = Path(__file__).resolve().parents[3]
 LATENT = (LATENT_AUDIO, LATENT_MIDI, GENERATED_AUDIO, GENERATED_MIDI)
-UNKNOWN = {TRUE_STEMS, TRUE_SOURCE, LATENT_TRUE, BEST_COPIES, CODED_ORACLE, "oracle"}  # of a real loop
+UNKNOWN = {
+    OWN_LEVELS,
+    TRUE_STEMS,
+    TRUE_SOURCE,
+    LATENT_TRUE,
+    BEST_COPIES,
+    CODED_ORACLE,
+    "oracle",
+}  # of a real loop
 
 
 @pytest.fixture(scope="session")
