@@ -23,8 +23,8 @@ from transform.presets import shipped_folder
 from transform.signal import Samples
 from transform.timbre import BAND_OCTAVES, decay_db_s
 
-# Of what the shared classes say, this much is taken. With one class left out of acoustic kits, all of it brought
-# cymbals nearer to what they should be in timbre, and toms and hats further away (docs/method.md).
+# Of what the shared classes say, this much is taken. With a class left out of acoustic kits, all of it brought
+# cymbals nearer to what they are in timbre, and toms and hats further away (docs/method.md).
 _TRUST = 0.5
 _STEEPEST_DB = 3.0  # an octave: more is another drum, no other sound of the same
 _MOST_TILTED_DB = 15.0
