@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +43,8 @@ class SpareKit:
     author: str
 
 
-@cache
 def spare_kit() -> SpareKit:
-    """Return the kit that drums are borrowed from."""
+    """Return the kit that drums are borrowed from, not for use by several threads at once."""
     folder = shipped_folder() / "spare"
     with (folder / "SOURCES.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
