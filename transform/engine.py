@@ -16,10 +16,12 @@ from typing import Literal
 from transform.attack_overlay import AttackOverlay
 from transform.audio import Progress, Recording
 from transform.bank import Bank
+from transform.borrowing import borrowed
 from transform.dynamics import Strength
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
     CLASS_NAMES,
+    CLASSES,
     DrumEvent,
     Rhythm,
     TempoMap,
@@ -182,26 +184,32 @@ class Redrummer:
         report("transcribe source", 0.0)
         detected = self._listen(settings, source)
         report("separate source", 0.0)
-        bank, available = _bank(detected, settings)
-        kit_notes: list[str] = []
-        if bank is not None and settings.kit_from:
-            report("transcribe kit", 0.0)
-            bank, kit_notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
-            available = bank.classes
-        if bank is not None and settings.separate_outputs:
-            bank = bank.apart()
+        bank, available, kit_notes = self._drums(detected, settings, report)
         report("transcribe rhythm", 0.0)
         played, target, notes = self._target(detected, rhythm, settings)
         report("render", 0.0)
+        bank, played, lent = _without_missing(bank, available, played, settings)
+        available = bank.classes if bank else available
         chosen = stand_ins(available, played.events)
         playing = _playing(settings, is_written=target is None)
         order = _order(detected, played, target, chosen, (settings, playing))
-        notes += [*doubts(source.name, drum_confidence(source)), *stand_in_notes(chosen)]
-        notes += kit_notes
+        notes += [*kit_notes, *doubts(source.name, drum_confidence(source)), *lent, *stand_in_notes(chosen)]
         if bank is not None:
+            bank = bank.apart() if settings.separate_outputs else bank
             notes += articulation_notes(bank, played.events, chosen)
             notes += together_notes(bank) if settings.separate_outputs else []
         return self._take(bank, order, played, (settings, playing), tuple(notes))
+
+    def _drums(
+        self, source: Listening, settings: RenderSettings, report: Progress
+    ) -> tuple[Bank | None, Collection[str], list[str]]:
+        """Return the hits of the source's kit, as `_bank` has them, and sentences on where more are from."""
+        bank, available = _bank(source, settings)
+        if bank is None or not settings.kit_from:
+            return bank, available, []
+        report("transcribe kit", 0.0)
+        bank, notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
+        return bank, bank.classes, notes
 
     def _listen(self, settings: RenderSettings, recording: Recording) -> Listening:
         return self.listen(recording, sensitivity=settings.sensitivity)
@@ -316,6 +324,31 @@ def _playing(settings: RenderSettings, *, is_written: bool) -> Playing:
         seed=settings.seed,
         tunes_toms=settings.tune_toms,
     )
+
+
+def _without_missing(
+    bank: Bank | None, available: Collection[str], played: Rhythm, settings: RenderSettings
+) -> tuple[Bank | None, Rhythm, list[str]]:
+    """Return hits and rhythm with what the settings do about classes that the source lacks, and sentences.
+
+    Raises:
+        RhythmError: nothing is left to be played.
+    """
+    requested = {event.drum_class for event in played.events}
+    missing = [c for c in CLASSES if c in requested and c not in available]
+    if not missing or settings.missing == "nearest":
+        return bank, played, []
+    if settings.missing == "borrow":
+        assert bank is not None
+        bank, notes = borrowed(bank, missing)
+        return bank, played, notes
+    played = played.only(available)
+    if not (played.events or settings.retained):
+        raise RhythmError(
+            f"the source has none of the drums that {played.name} plays",
+            hint="give --missing nearest or borrow, or another rhythm",
+        )
+    return bank, played, [f"the source has no {CLASS_NAMES[c]}: that part is left out" for c in missing]
 
 
 def _order(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from transform.timbre import band_levels_db, distance_db
 # 180 pairs of halves of different ones nine in ten are more than 4.
 _OTHER_KIT_DB = 4.0
 _COMPARED = ("KD", "SD", "TT", "HH")
-_N_COMPARED = 3  # hits of a class, the loudest
+N_COMPARED = 3  # hits of a class, the loudest
 _CANCELS_DB = -20.0  # channels that lose so much in their mean are of opposite phase
 _CACHED_BYTES = 64 * 2**20
 
@@ -72,18 +72,23 @@ def _recorded(recording: Recording, listen: Callable[[Recording], Listening]) ->
     return Origin(recording.name, bank)
 
 
-def joined(own: Bank, origins: Sequence[Origin]) -> tuple[Bank, list[str]]:
+def joined(own: Bank, origins: Sequence[Origin], classes: Collection[str] = CLASSES) -> tuple[Bank, list[str]]:
     """Return a bank of a source's hits and those of other origins, and what was decided, a sentence each.
 
     Hits of other origins get the source's sample rate and channels. Each class is brought to the level at which
     the source has it, by the levels of velocity 1; a class that the source lacks, as the others on the whole.
+
+    Args:
+        own: the source's hits.
+        origins: of other hits.
+        classes: which of the other hits are taken: those in which only these sound.
     """
     read_of: dict[Hit, Callable[[], Samples]] = {}
     notes = []
     form = _Form.of(own)
     for origin in origins:
         hits, note = _matched(own, origin, form)
-        read_of |= hits
+        read_of |= {hit: read for hit, read in hits.items() if hit.classes <= set(classes)}
         notes += note
     sounds: BlockCache[Hit, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
 
@@ -148,7 +153,7 @@ def _doubts(own: Bank, origin: Origin, form: _Form) -> list[str]:
 
 def class_profile(bank: Bank, drum_class: str) -> NDArray[np.float64] | None:
     """Return the typical levels in bands of a class that sounds alone, None where none does."""
-    hits = sorted(bank.sets.get(frozenset({drum_class}), ()), key=lambda hit: -hit.level)[:_N_COMPARED]
+    hits = sorted(bank.sets.get(frozenset({drum_class}), ()), key=lambda hit: -hit.level)[:N_COMPARED]
     if not hits:
         return None
     lead = round(LEAD_S * bank.sample_rate)
@@ -170,7 +175,7 @@ class _Form:
         """Return the form of a bank's hits."""
         by_class: dict[str, list[NDArray[np.float64]]] = {}
         for hits in bank.sets.values() if bank.n_channels > 1 else ():
-            for hit in hits[-_N_COMPARED:]:
+            for hit in hits[-N_COMPARED:]:
                 energy = (bank.sound(hit) ** 2).mean(axis=1, dtype=np.float64)
                 by_class.setdefault(hit.dominant, []).append(energy / max(float(energy.mean()), 1e-12))
         usual = [energy for own in by_class.values() for energy in own]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,15 @@ def read_hits(folder: Path) -> FolderOfHits:
             hint="name its files by what is struck, such as snare-1.wav: see docs/training.md",
         )
     return FolderOfHits(banks=tuple(_banks_of(shots)), recordings=tuple(recordings))
+
+
+def banks_of_shots(shots: Iterable[tuple[Path, str, str]]) -> list[Bank]:
+    """Return banks of files, each with its class and articulation, one for each sample rate and channels.
+
+    Raises:
+        AudioError: a file is no one-shot.
+    """
+    return _banks_of([_Shot.of(*shot) for shot in shots])
 
 
 @dataclass(frozen=True, kw_only=True)

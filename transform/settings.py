@@ -174,6 +174,14 @@ class RenderSettings:
             read=_by_class("-1..1", "SD=-0.5"),
         ),
     )
+    missing: Literal["nearest", "leave-out", "borrow"] = field(
+        default="nearest",
+        metadata=option(
+            "nearest|leave-out|borrow",
+            "A drum that the source never plays: played by the nearest, left out, or lent by a shipped kit.",
+            "nearest",
+        ),
+    )
     kit_from: tuple[str, ...] = field(  # recordings and folders of one-shots
         default=(),
         metadata=option(
@@ -264,6 +272,8 @@ class RenderSettings:
                 raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
         if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
             raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
+        if self.missing not in ("nearest", "leave-out", "borrow"):
+            raise SettingsError(f"missing is {self.missing!r}", hint="give nearest, leave-out or borrow")
         if self.tail not in ("cut", "ring", "wrap"):
             raise SettingsError(f"tail is {self.tail!r}", hint="give cut, ring or wrap")
         self._check_classes()
@@ -311,6 +321,11 @@ class RenderSettings:
             raise SettingsError(
                 "the latent engine knows the drums of the source alone",
                 hint="leave --kit-from out, or take --engine resequence",
+            )
+        if self.missing == "borrow" and self.engine == "latent":
+            raise SettingsError(
+                "the latent engine borrows no drums",
+                hint="give --missing nearest or leave-out, or take --engine resequence",
             )
         if self.separate_outputs and self.engine == "latent":
             raise SettingsError(
