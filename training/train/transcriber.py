@@ -145,10 +145,18 @@ def _articulations(stroke: Stroke) -> dict[int, bool]:
 
 
 def articulation_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Return the mean cross-entropy of the articulations' logits (B, A, F), where they are known."""
+    """Return the mean cross-entropy of the articulations' logits (B, A, F), where they are known.
+
+    Of each articulation the strokes that are of it weigh as much as those that are not: side sticks are rare.
+    """
     n = logits.shape[1]
-    loss = functional.binary_cross_entropy_with_logits(logits, targets.articulation[:, :n], reduction="none")
-    return (loss * targets.is_known[:, :n]).sum() / targets.is_known[:, :n].sum().clamp_min(1)
+    truth, is_known = targets.articulation[:, :n], targets.is_known[:, :n]
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    sides = [
+        (loss * weight).sum(dim=(0, 2)) / weight.sum(dim=(0, 2)).clamp_min(1)
+        for weight in (is_known * truth, is_known * (1 - truth))
+    ]
+    return torch.stack(sides).mean()
 
 
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:
