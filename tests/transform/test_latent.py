@@ -472,7 +472,7 @@ def test_both_strokes_of_a_recorded_flam_are_played(played, told, clicks):
         {"length": 4.0},
         {"start_s": 0.5},
         {"timing": 0.0, "rhythm_bpm": 100.0},
-        {"velocity": 0.8},
+        {"velocity": 0.75},
         {"velocity": "source"},
         {"source_bpm": 100.0, "rhythm_bpm": 90.0},
         {"gain_db": {"HH": -3.0}},
