@@ -75,6 +75,11 @@ class Bank:
             per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
         cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
+        return cls.of_cutter(cutter, per_set=per_set)
+
+    @classmethod
+    def of_cutter(cls, cutter: Cutter, *, per_set: int = 12) -> Bank:
+        """Return the hits that a cutter cuts out of its recording; `per_set` as `of_recording` has it."""
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
         cuts = [
             cut
@@ -85,8 +90,8 @@ class Bank:
         return cls(
             _worthy(found, per_set),
             cutter.sound,
-            sample_rate=recording.sample_rate,
-            n_channels=recording.n_channels,
+            sample_rate=cutter.sample_rate,
+            n_channels=cutter.recording.n_channels,
         )
 
     @property

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
+from transform.clusters import Clusters, Repeat
 from transform.events import ARTICULATIONS, CLASSES, TOM_HEIGHTS, DrumEvent
 from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
@@ -38,6 +39,7 @@ _SHORTEST_S = 0.02
 _EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is compared with others of its class
 _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
 _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
+_ALONE_DB = -25.0  # the same where the hit alone is known, as it repeats
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
 _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
@@ -178,9 +180,18 @@ class Cutter:
 class StemCutter(Cutter):
     """Cuts the strokes of each class out of a recording and its stems, each for itself."""
 
-    def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        events: Sequence[DrumEvent],
+        stems: StemReader,
+        clusters: Clusters | None = None,
+    ) -> None:
+        """Take a recording and its stems; what it repeats is found where it is not given."""
         super().__init__(recording, events)
         self._stems = _CachedStems(stems, max(1, recording.sample_rate // 2))
+        in_order = [event for group in self.groups for event in group]
+        self._clusters = clusters or Clusters.of_recording(recording, in_order)
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -191,9 +202,11 @@ class StemCutter(Cutter):
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
-        if len(cut.classes) > 1 and not self._holds_all(cut):
+        struck_along = bool(self._struck_together(cut))
+        repeat = self._repeat(cut)
+        if (len(cut.classes) > 1 or (repeat and struck_along)) and not self._holds_all(cut):
             return None
-        if len(self._struck_together(cut)):
+        if struck_along and not repeat:
             cut = replace(cut, attack=self._own_attack(cut))
         sound = self.sound(cut)
         beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
@@ -204,6 +217,18 @@ class StemCutter(Cutter):
         faults = cut.faults + _ringing_fault(before, level) + _TOGETHER_FAULT * len(self._struck_together(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
+
+    def _cuts(self, i: int) -> Iterator[Cut]:
+        for cut in super()._cuts(i):
+            repeat = self._repeat(cut)
+            yield replace(cut, attack=repeat.attack, faults=0.0) if repeat else cut
+
+    def _repeat(self, cut: Cut) -> Repeat | None:
+        """Return the stroke of a hit that repeats a sound which the recording gives away, None of others."""
+        if len(cut.classes) > 1 or cut.flam_ms:
+            return None
+        event = next(event for event in self.groups[cut.group] if event.drum_class in cut.classes)
+        return self._clusters.stroke_of(event)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
         struck = frozenset(event.drum_class for event in self.groups[group])
@@ -223,6 +248,8 @@ class StemCutter(Cutter):
 
     def _own(self, cut: Cut, start: int, stop: int) -> Samples:
         """Return what a hit's classes sound like between two samples."""
+        if repeat := self._repeat(cut):
+            return self._clusters.sound(repeat, start, stop)
         return np.asarray(self._stems.read(start, stop, sorted(cut.classes)).sum(axis=0))
 
     def _own_attack(self, cut: Cut) -> int:
@@ -253,6 +280,8 @@ class StemCutter(Cutter):
         """Return the recording up to its next stroke, where only the hit is in it, then the stem."""
         longest_s, start = max(LONGEST_S[c] for c in cut.classes), cut.attack - self.lead
         again = self._next_stroke(cut.group, cut.classes) - self.lead
+        if repeat := self._repeat(cut):
+            again = self._clusters.end(repeat)
         stop = min(cut.attack + round(longest_s * self.sample_rate), again, self.recording.n_samples)
         stop = max(stop, cut.attack + 1)
         until = min(self._clean_until(cut) - start, stop - start)
@@ -277,9 +306,10 @@ class StemCutter(Cutter):
         n_before = round(_BEFORE_S * self.sample_rate)
         before = self.recording.read(start - n_before, start) - self._own(cut, start - n_before, start)
         beginning = self.recording.read(cut.attack, cut.attack + round(LEVEL_S * self.sample_rate))
+        most_db = _ALONE_DB if self._repeat(cut) else _CLEAN_DB
         # The differences show a hat that rings into a kick.
         for rings, hit in ((before, beginning), (np.diff(before), np.diff(beginning))):
-            if rms(rings) > 10 ** (_CLEAN_DB / 20) * rms(hit):
+            if rms(rings) > 10 ** (most_db / 20) * rms(hit):
                 return start
         return following
 
