@@ -43,7 +43,7 @@ _SAME = 0.95  # correlation of the sounds of clusters that are one
 _SAME_S = 0.02  # two strokes of a cluster are never closer
 _SOFTEST, _SOFTEST_NEW = 0.04, 0.1  # gain of a stroke against the loudest of its cluster
 _MOST_CHOICES = 12  # clusters, the largest, that strokes may move to
-_HOPELESS, _TRUSTED, _TRUSTED_STROKE = 0.5, 0.7, 0.5  # proportions of strokes that the others predict
+_HOPELESS, _TRUSTED, _TRUSTED_STROKE = 0.5, 0.9, 0.5  # proportions of strokes that the others predict
 _PREDICTED_S = 0.3  # over which they must
 _COUPLED = 0.95  # correlation of the gains of clusters that nothing tells apart
 
@@ -86,8 +86,12 @@ class Clusters:
             return cls([], [], {})
         sounds = search.sounds
         if recording.n_channels > 1:
-            like = [np.zeros((recording.n_channels, sound.shape[1]), np.float32) for sound in sounds]
-            sounds = solved(recording.read(start, stop), search.strokes, like, rate, _LAST_ITERATIONS)
+            none = [np.zeros_like(sound) for sound in sounds]
+            by_channel = [
+                solved(channel[None], search.strokes, none, rate, _LAST_ITERATIONS)
+                for channel in recording.read(start, stop)
+            ]
+            sounds = [np.concatenate(own) for own in zip(*by_channel, strict=True)]
         strokes = search.repeats(start)
         by_event = zip(search.strokes.event, strokes, trusted, strict=True)
         return cls(sounds, strokes, {own[i]: stroke for i, stroke, is_sure in by_event if i >= 0 and is_sure})
@@ -288,9 +292,8 @@ class _Search:
 
     def _trusted(self) -> NDArray[np.bool_]:
         """Return of each stroke whether the others of its cluster predict it, as they do most of them."""
-        strokes, predicted = self.strokes, self._fit().predicted()
-        longer = Fit(self._mono, strokes, self.sounds, self._rate, _PREDICTED_S)
-        predicted = np.minimum(predicted, longer.predicted())
+        strokes = self.strokes
+        predicted = Fit(self._mono, strokes, self.sounds, self._rate, _PREDICTED_S).predicted()
         trusted = np.zeros(len(predicted), dtype=bool)
         coupled = self._coupled()
         for k in range(len(self.sounds)):

@@ -41,6 +41,7 @@ _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY"
 _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
 _ALONE_DB = -25.0  # the same where the hit alone is known, as it repeats
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_EMPTY_DB = -25.0  # a stem this far below the recording says that a stroke which repeats is of another class
 _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
@@ -214,7 +215,9 @@ class StemCutter(Cutter):
         if level <= 1e-6 or self._is_leak(cut, beginning):
             return None
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
-        faults = cut.faults + _ringing_fault(before, level) + _TOGETHER_FAULT * len(self._struck_together(cut))
+        faults = cut.faults + _ringing_fault(before, level)
+        if not repeat:
+            faults += _TOGETHER_FAULT * len(self._struck_together(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
@@ -267,7 +270,8 @@ class StemCutter(Cutter):
         for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
             own = _band_energies(self.recording.mixed(stem), self.sample_rate)
-            if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
+            least_db = _EMPTY_DB if self._repeat(cut) else _LEAK_DB
+            if own[strong].sum() < whole[strong].sum() * 10 ** (least_db / 10):
                 return False
         return True
 

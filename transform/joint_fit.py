@@ -21,6 +21,7 @@ PRE_S = 0.01  # of a sound before the place of its strokes
 _DOUBT, _DOUBT_S = 0.02, 0.15  # regularisation against the strokes' energy; it grows e-fold over this time
 _MOST_DOUBT, _EARLY_DOUBT = 50.0, 5.0  # how far it grows, and how large it is before a stroke
 _WINDOW_S = 0.085  # over which a stroke is compared with what the sounds explain
+_SMOOTH_BINS = 9  # of spectra that weigh what is predicted
 _SHELF_HZ, _LOWEST_WEIGHT = (
     1_000.0,
     0.2,
@@ -161,22 +162,19 @@ class Fit:
     def predicted(self) -> Floats:
         """Return the proportion (N,) of each stroke that is predicted without the moment at which it falls.
 
-        Leaving a stroke out of a least squares divides what it leaves by one less its own part in it. What falls
-        together with it is unexplained by its own part, too: a sound that is struck once explains anything.
-        The proportion is the lower of what is so of the spectrum as it is and weighted.
+        It is measured where its cluster's sound has its energy. Leaving a stroke out of a least squares divides
+        what it leaves by one less its own part in it. What falls together with it is unexplained by its own part,
+        too: a sound that is struck once explains anything.
         """
         strokes = self._strokes
         part = strokes.gain**2 / np.bincount(strokes.cluster, strokes.gain**2)[strokes.cluster]
-        learned = strokes._replace(gain=strokes.gain * part)
         own = self._flat[strokes.cluster] * strokes.gain[:, None].astype(np.float32)
         left = self._left_at(strokes.place)
-        doubtful = self._spectra_at(strokes.place, self._synthesised(learned))
-        lost = left + doubtful - own * part[:, None].astype(np.float32)
-        shares = []
-        for weight in (np.ones_like(self._weight), self._weight):
-            missing, whole = (_energies(x * weight, self._size) for x in (lost, left + own))
-            shares.append(1 - missing / np.maximum(whole, 1e-12) / np.maximum(1 - part, 1e-3) ** 2)
-        return np.asarray(np.minimum(*shares))
+        unsure = self._spectra_at(strokes.place, self._synthesised(strokes._replace(gain=strokes.gain * part)))
+        lost = left + unsure - own * part[:, None].astype(np.float32)
+        weight = np.sqrt(_smoothed(np.square(np.abs(self._flat))))
+        missing, whole = (_energies(x * weight[strokes.cluster], self._size) for x in (lost, left + own))
+        return np.asarray(1 - missing / np.maximum(whole, 1e-20) / np.maximum(1 - part, 1e-3) ** 2)
 
     def around(self, strokes: Strokes) -> NDArray[np.complexfloating]:
         """Return what is to be explained at strokes: what all of them leave there, and each stroke itself.
@@ -238,6 +236,14 @@ def windows(sound: Samples, starts: Indices, size: int) -> Samples:
     padded = np.pad(sound, size)
     inside = np.clip(starts + size, 0, len(padded) - size)
     return np.lib.stride_tricks.sliding_window_view(padded, size)[inside]
+
+
+def _smoothed(power: Floats) -> Floats:
+    """Return power spectra (N, bins) as moving sums over some bins, against the largest of each."""
+    half = _SMOOTH_BINS // 2
+    sums = np.cumsum(np.pad(power, ((0, 0), (half + 1, half)), mode="edge"), axis=1)
+    smooth = sums[:, _SMOOTH_BINS:] - sums[:, :-_SMOOTH_BINS]
+    return np.asarray(smooth.clip(0) / np.maximum(smooth.max(axis=1, keepdims=True), 1e-20))
 
 
 def _energies(spectra: NDArray[np.complexfloating], size: int) -> Floats:
