@@ -1,7 +1,7 @@
 """Clusters of like strokes: the one-shots that a recording repeats, solved for together.
 
-Loops made of samples play the same few sounds again and again. Strokes whose aligned waveforms correlate
-form a cluster, whatever sounds along with them, and the sounds of all clusters are solved for together. Places, gains
+Loops made of samples play the same few sounds again and again. Strokes whose aligned waveforms correlate are a
+cluster, whatever sounds along with them, and the sounds of all clusters are solved for together. Places, gains
 and clusters of the strokes are revised, and the sounds solved for again. A cluster is trusted where its other
 strokes predict each of them: that tells samples that repeat from a drum that is struck again.
 

@@ -163,8 +163,8 @@ class Fit:
         """Return the proportion (N,) of each stroke that is predicted without the moment at which it falls.
 
         It is measured where its cluster's sound has its energy. Leaving a stroke out of a least squares divides
-        what it leaves by one less its own part in it. What falls together with it is unexplained by its own part,
-        too: a sound that is struck once explains anything.
+        what it leaves by one less its own part in it. What falls together with it is unexplained by its own
+        part, too: a sound that is struck once explains anything.
         """
         strokes = self._strokes
         part = strokes.gain**2 / np.bincount(strokes.cluster, strokes.gain**2)[strokes.cluster]

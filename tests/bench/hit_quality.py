@@ -11,7 +11,6 @@ median of all hits.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,7 +149,8 @@ def _rendered(
         if stroke.drum_class == "HH":
             sound = _choked(sound, start, hats)
         audio[start : start + len(sound)] += sound
-    return Loop(name, np.float32(0.9 * audio / np.abs(audio).max()), tuple(strokes), tuple(used.values()))
+    audio *= 0.9 / np.abs(audio).max()
+    return Loop(name, audio.astype(np.float32), tuple(strokes), tuple(used.values()))
 
 
 def _choked(sound: Audio, start: int, hats: Sequence[int]) -> Audio:
@@ -226,4 +226,4 @@ def main(
 
 if __name__ == "__main__":
     guard_output()
-    sys.exit(typer.run(main))
+    typer.run(main)
