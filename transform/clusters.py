@@ -44,7 +44,8 @@ _SAME_S = 0.02  # two strokes of a cluster are never closer
 _SOFTEST, _SOFTEST_NEW = 0.04, 0.1  # gain of a stroke against the loudest of its cluster
 _MOST_CHOICES = 12  # clusters, the largest, that strokes may move to
 _HOPELESS, _TRUSTED, _TRUSTED_STROKE = 0.5, 0.9, 0.5  # proportions of strokes that the others predict
-_PREDICTED_S = 0.3  # over which they must
+_TRUSTED_EVENLY = 0.7  # of their attacks, with all highs
+_PREDICTED_S = 0.3  # over which strokes must be predicted
 _COUPLED = 0.95  # correlation of the gains of clusters that nothing tells apart
 
 
@@ -294,11 +295,14 @@ class _Search:
         """Return of each stroke whether the others of its cluster predict it, as they do most of them."""
         strokes = self.strokes
         predicted = Fit(self._mono, strokes, self.sounds, self._rate, _PREDICTED_S).predicted()
+        with_highs = self._fit().predicted(evenly=True)  # or a mean of strokes that differ would do
         trusted = np.zeros(len(predicted), dtype=bool)
         coupled = self._coupled()
         for k in range(len(self.sounds)):
             own = strokes.cluster == k
-            if own.sum() >= _FEWEST and not coupled[k] and np.median(predicted[own]) >= _TRUSTED:
+            if own.sum() < _FEWEST or coupled[k] or np.median(with_highs[own]) < _TRUSTED_EVENLY:
+                continue
+            if np.median(predicted[own]) >= _TRUSTED:
                 trusted |= own & (predicted >= _TRUSTED_STROKE)
         return trusted
 

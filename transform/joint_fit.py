@@ -159,12 +159,14 @@ class Fit:
         self._flat = np.fft.rfft(beginnings * self._fade)
         self._left = sound[0] - self._synthesised(strokes)
 
-    def predicted(self) -> Floats:
+    def predicted(self, *, evenly: bool = False) -> Floats:
         """Return the proportion (N,) of each stroke that is predicted without the moment at which it falls.
 
-        It is measured where its cluster's sound has its energy. Leaving a stroke out of a least squares divides
-        what it leaves by one less its own part in it. What falls together with it is unexplained by its own
-        part, too: a sound that is struck once explains anything.
+        Leaving a stroke out of a least squares divides what it leaves by one less its own part in it. What falls
+        together with it is unexplained by its own part, too: a sound that is struck once explains anything.
+
+        Args:
+            evenly: measure it in weighted spectra, highs and all, not where the cluster's sound has its energy.
         """
         strokes = self._strokes
         part = strokes.gain**2 / np.bincount(strokes.cluster, strokes.gain**2)[strokes.cluster]
@@ -172,8 +174,11 @@ class Fit:
         left = self._left_at(strokes.place)
         unsure = self._spectra_at(strokes.place, self._synthesised(strokes._replace(gain=strokes.gain * part)))
         lost = left + unsure - own * part[:, None].astype(np.float32)
-        weight = np.sqrt(_smoothed(np.square(np.abs(self._flat))))
-        missing, whole = (_energies(x * weight[strokes.cluster], self._size) for x in (lost, left + own))
+        if evenly:
+            weight = np.broadcast_to(self._weight, own.shape)
+        else:
+            weight = np.sqrt(_smoothed(np.square(np.abs(self._flat))))[strokes.cluster]
+        missing, whole = (_energies(x * weight, self._size) for x in (lost, left + own))
         return np.asarray(1 - missing / np.maximum(whole, 1e-20) / np.maximum(1 - part, 1e-3) ** 2)
 
     def around(self, strokes: Strokes) -> NDArray[np.complexfloating]:
