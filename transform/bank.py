@@ -88,6 +88,11 @@ class Bank:
             per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
         cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
+        return cls.of_cutter(cutter, per_set=per_set)
+
+    @classmethod
+    def of_cutter(cls, cutter: Cutter, *, per_set: int = 12) -> Bank:
+        """Return the hits that a cutter cuts out of its recording; `per_set` as `of_recording` has it."""
         candidates = cutter.candidates()
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
         cuts = [
@@ -100,9 +105,9 @@ class Bank:
         return cls(
             worthy,
             cutter.sound,
-            sample_rate=recording.sample_rate,
-            n_channels=recording.n_channels,
-            strength=Strength.of((event.drum_class, event.velocity) for event in events),
+            sample_rate=cutter.sample_rate,
+            n_channels=cutter.recording.n_channels,
+            strength=Strength.of((e.drum_class, e.velocity) for group in cutter.groups for e in group),
             strong_levels=_strong_band_levels([cut for own in candidates for cut in own], worthy),
         )
 

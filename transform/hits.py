@@ -3,8 +3,9 @@
 With stems every stroke is a hit of its class alone, and strokes that fall together are also one hit of all
 their classes: the recording itself as long as nothing else sounds, from the next stroke of another class on, or
 where others sound along, the stems of the hit. So a tail is as long as the drum rang, whatever was played over
-it. Without stems a hit is a slice, from its attack to the next onset of the recording, and strokes that fall
-together are one hit of several classes.
+it. Where a recording repeats a sound (transform/clusters.py), that sound stands for the stem. Without stems a
+hit is a slice, from its attack to the next onset of the recording, and strokes that fall together are one hit of
+several classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
+from transform.clusters import Clusters, Repeat
 from transform.events import ARTICULATIONS, CLASSES, DrumEvent
 from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
 from transform.signal import BlockCache, Samples, read_blocks
@@ -38,7 +40,9 @@ _SHORTEST_S = 0.02
 _EDGES_HZ = np.geomspace(40, 16_000, 17)  # of the bands by which a hit is compared with others of its class
 _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY": (12, 16)}
 _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
+_ALONE_DB = -25.0  # the same where the hit alone is known, as it repeats
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_EMPTY_DB = -25.0  # a stem this far below the recording says that a stroke which repeats is of another class
 _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
@@ -183,9 +187,18 @@ class Cutter:
 class StemCutter(Cutter):
     """Cuts the strokes of each class out of a recording and its stems, each for itself."""
 
-    def __init__(self, recording: Recording, events: Sequence[DrumEvent], stems: StemReader) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        events: Sequence[DrumEvent],
+        stems: StemReader,
+        clusters: Clusters | None = None,
+    ) -> None:
+        """Take a recording and its stems; what it repeats is found where it is not given."""
         super().__init__(recording, events)
         self._stems = _CachedStems(stems, max(1, recording.sample_rate // 2))
+        in_order = [event for group in self.groups for event in group]
+        self._clusters = clusters or Clusters.of_recording(recording, in_order)
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -196,9 +209,11 @@ class StemCutter(Cutter):
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
-        if len(cut.classes) > 1 and not self._holds_all(cut):
+        struck_along = bool(self._struck_together(cut))
+        repeat = self._repeat(cut)
+        if (len(cut.classes) > 1 or (repeat and struck_along)) and not self._holds_all(cut):
             return None
-        if len(self._struck_together(cut)):
+        if struck_along and not repeat:
             cut = replace(cut, attack=self._own_attack(cut))
         sound = self.sound(cut)
         beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
@@ -206,9 +221,23 @@ class StemCutter(Cutter):
         if level <= 1e-6 or self._is_leak(cut, beginning):
             return None
         before = self._own(cut, cut.attack - round(_BEFORE_S * self.sample_rate), cut.attack - self.lead)
-        faults = cut.faults + _ringing_fault(before, level) + _TOGETHER_FAULT * len(self._struck_together(cut))
+        faults = cut.faults + _ringing_fault(before, level)
+        if not repeat:
+            faults += _TOGETHER_FAULT * len(self._struck_together(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
+
+    def _cuts(self, i: int) -> Iterator[Cut]:
+        for cut in super()._cuts(i):
+            repeat = self._repeat(cut)
+            yield replace(cut, attack=repeat.attack, faults=0.0) if repeat else cut
+
+    def _repeat(self, cut: Cut) -> Repeat | None:
+        """Return the stroke of a hit that repeats a sound which the recording gives away, None of others."""
+        if len(cut.classes) > 1 or cut.flam_ms:
+            return None
+        event = next(event for event in self.groups[cut.group] if event.drum_class in cut.classes)
+        return self._clusters.stroke_of(event)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
         struck = frozenset(event.drum_class for event in self.groups[group])
@@ -224,7 +253,10 @@ class StemCutter(Cutter):
 
     def _last_sample(self, cut: Cut, drum_class: str) -> int:
         """Return where a class of a hit ends at the latest: at its next stroke, or when it has rung out."""
-        again = self._next_stroke(cut.group, (drum_class,)) - self.lead
+        repeat = self._repeat(cut)
+        again = (
+            self._clusters.end(repeat) if repeat else self._next_stroke(cut.group, (drum_class,)) - self.lead
+        )
         longest = cut.attack + round(LONGEST_S[drum_class] * self.sample_rate)
         return max(min(longest, again, self.recording.n_samples), cut.attack + 1)
 
@@ -234,7 +266,13 @@ class StemCutter(Cutter):
 
     def _own(self, cut: Cut, start: int, stop: int) -> Samples:
         """Return what a hit's classes sound like between two samples."""
-        return np.asarray(self._stems.read(start, stop, sorted(cut.classes)).sum(axis=0))
+        return self._own_classes(cut, sorted(cut.classes), start, stop)
+
+    def _own_classes(self, cut: Cut, classes: Sequence[str], start: int, stop: int) -> Samples:
+        """Return what some of a hit's classes sound like between two samples."""
+        if repeat := self._repeat(cut):
+            return self._clusters.sound(repeat, start, stop)
+        return np.asarray(self._stems.read(start, stop, classes).sum(axis=0))
 
     def _own_attack(self, cut: Cut) -> int:
         """Return where a stroke begins that others fall together with."""
@@ -251,7 +289,8 @@ class StemCutter(Cutter):
         for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
             own = _band_energies(self.recording.mixed(stem), self.sample_rate)
-            if own[strong].sum() < whole[strong].sum() * 10 ** (_LEAK_DB / 10):
+            least_db = _EMPTY_DB if self._repeat(cut) else _LEAK_DB
+            if own[strong].sum() < whole[strong].sum() * 10 ** (least_db / 10):
                 return False
         return True
 
@@ -269,7 +308,7 @@ class StemCutter(Cutter):
         until = min(self._clean_until(cut) - start, stop - start)
         sound = np.zeros((self.recording.n_channels, stop - start), dtype=np.float32)
         for c in cut.classes:
-            own = self._stems.read(start, self._last_sample(cut, c), (c,))[0]
+            own = self._own_classes(cut, (c,), start, self._last_sample(cut, c))
             own = with_end(own, self.sample_rate, self.lead, LONGEST_S[c])
             if own.shape[1] > sound.shape[1]:
                 sound = np.pad(sound, ((0, 0), (0, own.shape[1] - sound.shape[1])))
@@ -294,9 +333,10 @@ class StemCutter(Cutter):
         n_before = round(_BEFORE_S * self.sample_rate)
         before = self.recording.read(start - n_before, start) - self._own(cut, start - n_before, start)
         beginning = self.recording.read(cut.attack, cut.attack + round(LEVEL_S * self.sample_rate))
+        most_db = _ALONE_DB if self._repeat(cut) else _CLEAN_DB
         # The differences show a hat that rings into a kick.
         for rings, hit in ((before, beginning), (np.diff(before), np.diff(beginning))):
-            if rms(rings) > 10 ** (_CLEAN_DB / 20) * rms(hit):
+            if rms(rings) > 10 ** (most_db / 20) * rms(hit):
                 return start
         return following
 
