@@ -4,8 +4,8 @@ With stems every stroke is a hit of its class alone, and strokes that fall toget
 their classes: the recording itself as long as nothing else sounds, from the next stroke of another class on, or
 where others sound along, the stems of the hit. So a tail is as long as the drum rang, whatever was played over
 it. Where a recording repeats a sound (transform/clusters.py), that sound stands for the stem. Without stems a
-hit is a slice, from its attack to the next onset of the recording, and strokes that fall together are one hit of
-several classes.
+hit is a slice, from its attack to the next onset of the recording, and strokes that fall together are one hit
+of several classes.
 """
 
 from __future__ import annotations

@@ -162,8 +162,8 @@ class Fit:
     def predicted(self, *, evenly: bool = False) -> Floats:
         """Return the proportion (N,) of each stroke that is predicted without the moment at which it falls.
 
-        Leaving a stroke out of a least squares divides what it leaves by one less its own part in it. What falls
-        together with it is unexplained by its own part, too: a sound that is struck once explains anything.
+        Leaving a stroke out of a least squares divides what it leaves by one less its own part in it. What
+        falls together with it is unexplained by its own part, too: a sound struck once explains anything.
 
         Args:
             evenly: measure it in weighted spectra, highs and all, not where the cluster's sound has its energy.
