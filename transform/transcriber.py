@@ -29,7 +29,7 @@ from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache
 from transform.weights import load_net, require_numbers
 
-# Of a hat: open, struck with the foot; of a cymbal.
+# Of a hat: open, struck with the foot; of a cymbal; of a snare.
 ARTICULATIONS = ("open", "pedal", "ride", "sidestick")
 
 _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
@@ -275,13 +275,17 @@ class Transcriber:
 
 
 def _articulation(drum_class: str, likely: Mapping[str, float]) -> str:
-    """Return how a stroke of a class was struck, by the probabilities of its articulations; "" if unknown."""
+    """Return how a stroke of a class was struck, by the probabilities of its articulations; "" if unknown.
+
+    The network was trained as if either side of each were as frequent. Foot hats and side sticks are rarer than
+    what they are mistaken for, so more is demanded of them.
+    """
     if drum_class == "HH":
-        return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.5 else "closed"
+        return "open" if likely["open"] > 0.5 else "pedal" if likely.get("pedal", 0) > 0.7 else "closed"
     if drum_class == "CY" and "ride" in likely:
         return "ride" if likely["ride"] > 0.5 else "crash"
     if drum_class == "SD":
-        return "sidestick" if likely.get("sidestick", 0) > 0.5 else ""
+        return "sidestick" if likely.get("sidestick", 0) > 0.8 else ""
     return ""
 
 
