@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from transform.separator import StemReader
 
 _STRANGE_DB = 12.0  # a hit this far from the middle of its class is not trusted to be of it
-_SOFTEST_DB = -40.0  # against the loudest of its class: what is softer is a leak, too
+_SOFTEST_DB = -30.0  # against the loudest of its classes: what is softer is a leak, too
 _TRUSTED_FAULTS = 0.4  # a hit with so many more faults than the best of its classes is left out
+_FEW = 2  # hits of one kind
 _FEWEST = 5  # hits of each kind are retained even with so many more faults: strokes that repeat must differ
 _BEARABLE_FAULTS = 1.0
 _CLEAN_FAULTS = 0.3  # a hit with fewer is never left out for one with more
@@ -179,28 +180,44 @@ def _of_class(hits: Sequence[_AHit], drum_class: str) -> list[_AHit]:
 
 def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
     """Return the cuts to retain: clean, typical of their kind, and of all levels."""
-    by_kind: dict[tuple[frozenset[str], frozenset[str]], list[Cut]] = {}
+    by_set: dict[frozenset[str], list[Cut]] = {}
     for cut in cuts:
+        by_set.setdefault(cut.classes, []).append(cut)
+    return [cut for own in by_set.values() for cut in _worthy_of_set(own, per_set)]
+
+
+def _worthy_of_set(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
+    """Return the cuts of the same classes to retain, up to `per_set` of each kind.
+
+    A kind that was detected once or twice may be a mistake: its hits are compared with all of the set.
+    """
+    softest = max(cut.level for cut in cuts) * 10 ** (_SOFTEST_DB / 20)
+    loud = [cut for cut in cuts if cut.level >= softest]
+    by_kind: dict[object, list[Cut]] = {}
+    for cut in loud:
         by_kind.setdefault(cut.kind, []).append(cut)
+    judged = {kind: _judged(own, own if len(own) > _FEW else loud) for kind, own in by_kind.items()}
+    best = min(own[0].faults for own in judged.values())
     retained: list[Cut] = []
-    for members in by_kind.values():
-        softest = max(cut.level for cut in members) * 10 ** (_SOFTEST_DB / 20)
-        own = [cut for cut in members if cut.level >= softest]
-        middle = np.median([cut.timbre for cut in own], axis=0)
-        judged = [
-            replace(cut, faults=cut.faults + float(np.mean(np.abs(cut.timbre - middle))) / _STRANGE_DB)
-            for cut in own
-        ]
-        judged.sort(key=lambda cut: cut.faults)
+    for own in judged.values():
         trusted = [
             cut
-            for rank, cut in enumerate(judged)
-            if cut.faults <= judged[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
+            for rank, cut in enumerate(own)
+            if cut.faults <= own[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
+            and (len(own) > _FEW or cut.faults <= best + _BEARABLE_FAULTS)
         ]
         n_clean = sum(cut.faults < _CLEAN_FAULTS for cut in trusted)
         chosen = _spread(trusted[:n_clean], per_set, attrgetter("level"))
         retained += chosen + _spread(trusted[n_clean:], per_set - len(chosen), attrgetter("level"))
     return retained
+
+
+def _judged(cuts: Sequence[Cut], likes: Sequence[Cut]) -> list[Cut]:
+    """Return cuts with the fault of being unlike most of their likes, the best first."""
+    middle = np.median([cut.timbre for cut in likes], axis=0)
+    strange = [float(np.mean(np.abs(cut.timbre - middle))) / _STRANGE_DB for cut in cuts]
+    judged = [replace(cut, faults=cut.faults + own) for cut, own in zip(cuts, strange, strict=True)]
+    return sorted(judged, key=attrgetter("faults"))
 
 
 def _spread(cuts: Sequence[Cut], n: int, level: Callable[[Cut], float]) -> list[Cut]:
