@@ -152,11 +152,10 @@ def articulation_loss(logits: Tensor, targets: Targets) -> Tensor:
     n = logits.shape[1]
     truth, is_known = targets.articulation[:, :n], targets.is_known[:, :n]
     loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    sides = [
-        (loss * weight).sum(dim=(0, 2)) / weight.sum(dim=(0, 2)).clamp_min(1)
-        for weight in (is_known * truth, is_known * (1 - truth))
-    ]
-    return torch.stack(sides).mean()
+    weights = torch.stack((is_known * truth, is_known * (1 - truth)))  # (2, B, A, F)
+    n_strokes = weights.sum(dim=(1, 3))
+    sides = (loss * weights).sum(dim=(1, 3)) / n_strokes.clamp_min(1)
+    return sides.sum() / (n_strokes > 0).sum().clamp_min(1)
 
 
 def transcription_loss(logits: Tensor, targets: Targets, settings: TranscriberTraining) -> Tensor:

@@ -15,6 +15,7 @@ from training.score.transcriber import make_recordings
 from training.train import transcriber as module
 from training.train.reports import read_log
 from training.train.transcriber import (
+    articulation_loss,
     export_transcriber,
     make_targets,
     train_transcriber,
@@ -42,7 +43,7 @@ def test_a_stroke_is_a_triangle_around_its_onset():
     assert torch.equal(targets.near, (targets.onset > 0).float())
     assert targets.weight.all()
     is_known = {name: targets.is_known[0, a].nonzero()[:, 0].tolist() for a, name in enumerate(ARTICULATIONS)}
-    assert is_known == {"open": [4, 5, 6], "pedal": [4, 5, 6], "ride": []}
+    assert is_known == {"open": [4, 5, 6], "pedal": [4, 5, 6], "ride": [], "sidestick": [9, 10, 11]}
     assert targets.articulation[0].nonzero().tolist() == [[0, 4], [0, 5], [0, 6]]
     cymbals = targets_of(
         Stroke(0.05, "CY", "ride", 0.5), Stroke(0.1, "CY", "crash", 0.5), Stroke(0.15, "CY", "", 0.5)
@@ -157,6 +158,14 @@ def test_velocity_place_and_articulation_count_by_their_weights(small_training):
     assert loss(offset_error=0.5) - truth == pytest.approx(5.0 * (0.5 - 0.2 / 2), abs=1e-4)
     assert loss(open_logit=0.0) - truth == pytest.approx(0.1 * np.log(2) / 2, abs=1e-4)
     assert loss(open_logit=0.0, pedal_logit=0.0) - truth == pytest.approx(0.1 * np.log(2), abs=1e-4)
+
+
+def test_a_rare_articulation_weighs_as_much_as_what_it_is_mistaken_for():
+    strokes = [Stroke(0.02 + 0.04 * i, "SD", "sidestick" if i == 0 else "", 0.6) for i in range(4)]
+    targets = targets_of(*strokes)
+    logits = torch.zeros_like(targets.articulation)
+    logits[:, ARTICULATIONS.index("sidestick")] = -20.0  # none is ever found
+    assert float(articulation_loss(logits, targets)) == pytest.approx(20 / 2, rel=1e-3)
 
 
 def test_articulations_are_learned_alone_and_all_else_stays(tiny_pack, small_training, tmp_path):
