@@ -96,11 +96,7 @@ class Bank:
         """Return the hits that a cutter cuts out of its recording; `per_set` as `of_recording` has it."""
         candidates = cutter.candidates()
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
-        cuts = [
-            cut
-            for own in candidates
-            for cut in _spread(own[: _N_SURE * per_set], per_set + _N_SPARE, attrgetter("band_level"))
-        ]
+        cuts = [cut for own in candidates for cut in _most_promising(own, per_set)]
         found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
         worthy = _worthy(found, per_set)
         return cls(
@@ -176,6 +172,12 @@ def _of_class(hits: Sequence[_AHit], drum_class: str) -> list[_AHit]:
     """Return the hits of a class alone where there are some, else those that it dominates."""
     alone = [hit for hit in hits if hit.classes == {drum_class}]
     return alone or [hit for hit in hits if hit.dominant == drum_class]
+
+
+def _most_promising(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
+    """Return which candidates of a kind are separated; those of several drums are played less often."""
+    n = per_set if len(cuts[0].classes) == 1 else -(-per_set // 2)
+    return _spread(cuts[: _N_SURE * n], n + _N_SPARE, attrgetter("band_level"))
 
 
 def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Cut]:

@@ -204,6 +204,8 @@ class _Arranger:
         rng = np.random.default_rng(playing.seed)
         self._bank, self._playing = bank, playing
         self._covers: dict[object, tuple[frozenset[str], ...]] = {}
+        self._other_costs: dict[tuple[frozenset[str], str, str], float] = {}
+        self._nearest: dict[object, tuple[Hit, ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
         self._has_two_attacks = {classes for classes, hits in bank.sets.items() if _has_two_attacks(hits)}
@@ -253,18 +255,35 @@ class _Arranger:
         hits = self._bank.sets[classes]
         cost = self._faults[classes]
         for drum_class in classes & parts.keys():
-            requested = parts[drum_class].articulation
-            nearest = min(_articulation_cost(drum_class, requested, h.articulation(drum_class)) for h in hits)
-            cost += _OTHER_COST * (nearest - self._nearest(drum_class, requested))
+            cost += self._other_cost(classes, drum_class, parts[drum_class].articulation)
         if len(classes) > 1:
-            cost += _UNEVEN_COST * (min(self._unevenness_db(hit, parts) for hit in hits) > _EVEN_DB)
+            cost += _UNEVEN_COST * all(self._unevenness_db(hit, parts) > _EVEN_DB for hit in hits)
             cost += _TUNED_COST * bool(self._tunings and "TT" in classes)
         return cost
 
-    def _nearest(self, drum_class: str, requested: str) -> float:
-        """Return how near to the requested articulation of a class the nearest hit of the bank is."""
-        own = (hit for hit in self._bank.hits if drum_class in hit.classes)
-        return min(_articulation_cost(drum_class, requested, hit.articulation(drum_class)) for hit in own)
+    def _other_cost(self, classes: frozenset[str], drum_class: str, requested: str) -> float:
+        """Return what it costs that the bank has a hit nearer to the requested articulation than a set."""
+        key = classes, drum_class, requested
+        if key not in self._other_costs:
+            nearest = [
+                min(_articulation_cost(drum_class, requested, hit.articulation(drum_class)) for hit in hits)
+                for hits in (self._bank.sets[classes], [h for h in self._bank.hits if drum_class in h.classes])
+            ]
+            self._other_costs[key] = _OTHER_COST * (nearest[0] - nearest[1])
+        return self._other_costs[key]
+
+    def _nearest_hits(self, classes: frozenset[str], requested: Mapping[str, str]) -> tuple[Hit, ...]:
+        """Return the hits of a set that are nearest to the requested articulation of each class."""
+        key = classes, tuple(requested.items())
+        if key not in self._nearest:
+            hits = self._bank.sets[classes]
+            costs = [
+                sum(_articulation_cost(c, how, hit.articulation(c)) for c, how in requested.items())
+                for hit in hits
+            ]
+            least = min(costs) + 1e-9
+            self._nearest[key] = tuple(h for h, cost in zip(hits, costs, strict=True) if cost <= least)
+        return self._nearest[key]
 
     def _unevenness_db(self, hit: Hit, parts: Mapping[str, _Part]) -> float:
         """Return how far apart the gains are by which a hit's classes are to be turned up or down."""
@@ -284,9 +303,6 @@ class _Arranger:
         is_flam = any(part.event.flam_ms > 0 for part in own.values())
         full_level = self._bank.full_level[dominant_class(classes)]
 
-        def strangeness(hit: Hit) -> float:
-            return sum(_articulation_cost(c, p.articulation, hit.articulation(c)) for c, p in own.items())
-
         def unlikeness(hit: Hit) -> float:
             distance = 0.0
             if target is not None:
@@ -299,9 +315,7 @@ class _Arranger:
             since = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
-        hits = self._bank.sets[classes]
-        nearest = min(map(strangeness, hits))
-        hits = tuple(hit for hit in hits if strangeness(hit) <= nearest + 1e-9)
+        hits = self._nearest_hits(classes, {c: part.articulation for c, part in own.items()})
         if len(own) > 1 and (even := [h for h in hits if self._unevenness_db(h, own) <= _EVEN_DB]):
             hits = tuple(even)
         hit = min(hits, key=unlikeness)
