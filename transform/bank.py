@@ -191,22 +191,24 @@ def _worthy(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
 def _worthy_of_set(cuts: Sequence[Cut], per_set: int) -> list[Cut]:
     """Return the cuts of the same classes to retain, up to `per_set` of each kind.
 
-    A kind that was detected once or twice may be a mistake: its hits are compared with all of the set.
+    A kind that was detected once or twice may be a mistake: its hits are compared with all of the set. Toms are
+    measured, and unlike each other.
     """
     softest = max(cut.level for cut in cuts) * 10 ** (_SOFTEST_DB / 20)
     loud = [cut for cut in cuts if cut.level >= softest]
     by_kind: dict[object, list[Cut]] = {}
     for cut in loud:
         by_kind.setdefault(cut.kind, []).append(cut)
-    judged = {kind: _judged(own, own if len(own) > _FEW else loud) for kind, own in by_kind.items()}
+    few = {kind for kind, own in by_kind.items() if len(own) <= _FEW and "TT" not in own[0].classes}
+    judged = {kind: _judged(own, loud if kind in few else own) for kind, own in by_kind.items()}
     best = min(own[0].faults for own in judged.values())
     retained: list[Cut] = []
-    for own in judged.values():
+    for kind, own in judged.items():
         trusted = [
             cut
             for rank, cut in enumerate(own)
             if cut.faults <= own[0].faults + (_BEARABLE_FAULTS if rank < _FEWEST else _TRUSTED_FAULTS)
-            and (len(own) > _FEW or cut.faults <= best + _BEARABLE_FAULTS)
+            and (kind not in few or cut.faults <= best + _BEARABLE_FAULTS)
         ]
         n_clean = sum(cut.faults < _CLEAN_FAULTS for cut in trusted)
         chosen = _spread(trusted[:n_clean], per_set, attrgetter("level"))

@@ -11,6 +11,7 @@ network; here it is a joint least squares (docs/method.md).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,10 @@ class Clusters:
     ) -> None:
         """Take the sounds (C, T) of clusters, all strokes, and those of events whose cluster is trusted."""
         self._sounds, self._strokes, self._trusted = sounds, strokes, trusted
+        struck: dict[tuple[int, str], list[str]] = {}
+        for event, stroke in trusted.items():
+            struck.setdefault((stroke.cluster, event.drum_class), []).append(event.articulation)
+        self._articulations = {key: Counter(own).most_common(1)[0][0] for key, own in struck.items()}
 
     @classmethod
     def of_recording(cls, recording: Recording, events: Sequence[DrumEvent]) -> Clusters:
@@ -100,6 +105,11 @@ class Clusters:
     def stroke_of(self, event: DrumEvent) -> Repeat | None:
         """Return the stroke of an event, None where its cluster is not trusted."""
         return self._trusted.get(event)
+
+    def articulation_of(self, event: DrumEvent) -> str:
+        """Return how a stroke is struck: as most of its cluster are, where that is trusted."""
+        stroke = self._trusted.get(event)
+        return self._articulations[stroke.cluster, event.drum_class] if stroke else event.articulation
 
     def sound(self, stroke: Repeat, start: int, stop: int) -> Samples:
         """Return what a stroke alone sounds like, in samples [start, stop) of the recording, shape (C, T)."""
@@ -166,7 +176,7 @@ class _Search:
         attacks = [locate_attack(sound[0], self._rate, self._pre) for sound in self.sounds]
         begins = (self.strokes.place + (start - self._pre)).tolist()
         return [
-            Repeat(begin + attacks[cluster], begin, int(cluster), float(gain))
+            Repeat(max(0, begin + attacks[cluster]), begin, int(cluster), float(gain))
             for begin, cluster, gain in zip(begins, self.strokes.cluster, self.strokes.gain, strict=True)
         ]
 

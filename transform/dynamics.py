@@ -29,6 +29,7 @@ class Strength:
     overall: float
     by_class: Mapping[str, float]
     n_strokes: Mapping[str, int] = field(default_factory=dict)
+    is_flat: bool = False  # all are of one velocity, which says nothing
 
     @classmethod
     def of(cls, strokes: Iterable[tuple[str, float]]) -> Strength:
@@ -38,7 +39,9 @@ class Strength:
             velocities.setdefault(drum_class, []).append(velocity)
         overall = float(np.quantile([v for own in velocities.values() for v in own] or [1.0], STRONG))
         by_class = {c: float(np.quantile(velocities[c], STRONG)) for c in CLASSES if c in velocities}
-        return cls(overall, by_class, {c: len(velocities[c]) for c in by_class})
+        n_strokes = {c: len(velocities[c]) for c in by_class}
+        is_flat = len({v for own in velocities.values() for v in own}) == 1
+        return cls(overall, by_class, n_strokes, is_flat)
 
     @classmethod
     def flat(cls) -> Strength:
@@ -64,7 +67,7 @@ def velocity_scales(
         is_written: whether the velocities are somebody's intention (MIDI), not measured in a recording: what is
             soft throughout, but for the kick, then stays soft, and no class is made louder by more than 6 dB.
     """
-    common = source.overall / max(rhythm.overall, 0.5 * source.overall)
+    common = source.overall / (rhythm.overall if rhythm.is_flat else max(rhythm.overall, 0.5 * source.overall))
     scales = {}
     for drum_class, used in stand_ins.items():
         own = common
@@ -73,7 +76,7 @@ def velocity_scales(
         trust = balance * min(1.0, rhythm.n_strokes.get(drum_class, 0) / _FULL_TRUST)
         scale = math.exp((1 - trust) * math.log(common) + trust * math.log(own))
         # Nobody plays ghost notes on a kick: where its velocities are low, its pad was.
-        if is_written and drum_class != "KD":
+        if is_written and drum_class != "KD" and not rhythm.is_flat:
             is_ghost = rhythm.by_class.get(drum_class, 1.0) < _GHOST
             scale = min(scale, common if is_ghost else _MOST * common)
         scales[drum_class] = scale

@@ -11,7 +11,7 @@ of several classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,7 @@ class Hit:
     articulations: frozenset[str]  # that sound in it, as far as they are known
     faults: float  # how far it is from a clean and typical one, 0 for none: only to rank by
     flam_ms: float = 0.0  # between the two strokes of a flam; 0: it is none
+    levels: Mapping[str, float] = field(default_factory=dict)  # of strokes that fall together, apart, if known
 
     @property
     def dominant(self) -> str:
@@ -154,6 +155,10 @@ class Cutter:
         """Return the classes of each hit that a group could give, and where it is cut off at the latest."""
         return [(frozenset(event.drum_class for event in self.groups[group]), self._following(group))]
 
+    def _articulation(self, event: DrumEvent) -> str:
+        """Return how a stroke is struck."""
+        return event.articulation
+
     def _cuts(self, i: int) -> Iterator[Cut]:
         """Yield the candidates of a group."""
         attack, group = self.attacks[i], self.groups[i]
@@ -175,7 +180,7 @@ class Cutter:
                 attack=attack,
                 level=level,
                 velocities={c: max(e.velocity for e in group if e.drum_class == c) for c in classes},
-                articulations=frozenset(e.articulation for e in group if e.drum_class in classes) - {""},
+                articulations=frozenset(self._articulation(e) for e in group if e.drum_class in classes) - {""},
                 flam_ms=flam_ms if length_s > flam_ms / 1000 + _SHORTEST_S else 0.0,
                 faults=max(0.0, 1 - length_s / _FULL_S[first.drum_class]) + _ringing_fault(before, level),
                 group=i,
@@ -213,6 +218,8 @@ class StemCutter(Cutter):
         repeat = self._repeat(cut)
         if (len(cut.classes) > 1 or (repeat and struck_along)) and not self._holds_all(cut):
             return None
+        if len(cut.classes) > 1:
+            cut = replace(cut, levels=self._levels_apart(cut))
         if struck_along and not repeat:
             cut = replace(cut, attack=self._own_attack(cut))
         sound = self.sound(cut)
@@ -231,6 +238,9 @@ class StemCutter(Cutter):
         for cut in super()._cuts(i):
             repeat = self._repeat(cut)
             yield replace(cut, attack=repeat.attack, faults=0.0) if repeat else cut
+
+    def _articulation(self, event: DrumEvent) -> str:
+        return self._clusters.articulation_of(event)
 
     def _repeat(self, cut: Cut) -> Repeat | None:
         """Return the stroke of a hit that repeats a sound which the recording gives away, None of others."""
@@ -293,6 +303,13 @@ class StemCutter(Cutter):
             if own[strong].sum() < whole[strong].sum() * 10 ** (least_db / 10):
                 return False
         return True
+
+    def _levels_apart(self, cut: Cut) -> dict[str, float]:
+        """Return the level of each class of a hit, as its stem has it."""
+        stop = cut.attack + round(LEVEL_S * self.sample_rate)
+        classes = sorted(cut.classes)
+        stems = self._stems.read(cut.attack, stop, classes)
+        return {c: max(rms(stem), 1e-6) for c, stem in zip(classes, stems, strict=True)}
 
     def _is_leak(self, cut: Cut, beginning: Samples) -> bool:
         low, high = _STRONG_BANDS[cut.dominant]

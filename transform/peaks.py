@@ -10,7 +10,7 @@ from transform.signal import Samples
 
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)  # -1 dBTP, what streaming services ask for
 _TAPS, _PHASES = 24, 4
-_NEAR = 0.5  # of a threshold: what is nowhere so loud has no true peak above it
+_NEAR = 0.4  # of a threshold: what is nowhere so loud has no true peak above it
 _SAME_S = 0.005  # peaks closer than this are one
 
 
@@ -43,7 +43,8 @@ class PeakMeter:
         sound = np.concatenate((self._before, block), axis=1)
         self.sample_peak = max(self.sample_peak, float(np.abs(block).max(initial=0.0)))
         windows = np.lib.stride_tricks.sliding_window_view(sound, _TAPS, axis=1)
-        middle = np.abs(sound[:, _TAPS // 2 - 1 : _TAPS // 2 - 1 + windows.shape[1]]).max(axis=0)
+        levels_there = np.abs(sound[:, _TAPS // 2 - 1 : _TAPS // 2 + windows.shape[1]]).max(axis=0)
+        middle = np.maximum(levels_there[:-1], levels_there[1:])  # of the samples on either side
         loud = np.flatnonzero(middle > _NEAR * self._threshold)
         if len(loud):
             between = np.abs(windows[:, loud] @ self._filters).max(axis=(0, 2))

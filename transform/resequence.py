@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from transform.bank import Bank
-from transform.dynamics import Strength, velocity_scales
+from transform.dynamics import STRONG, Strength, velocity_scales
 from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
@@ -43,6 +44,7 @@ _CHOKE_S = 0.012
 _TUNED_BYTES = 16 * 2**20
 _AUDIBLE = 0.01  # of a hit's first peak: what is softer is no part of its attack
 _PEAK_S = 0.06  # a stroke's own peak lies no later
+_PART_OF_PEAK = 0.3  # of the loudest stroke around it: what is softer makes no peak
 _MOST_DOWN_DB = 3.0
 # Where the articulations of a class stand: the further apart two are, the less the one passes for the other.
 # A snare stroke of no name is a full one; else what is not known may be any.
@@ -65,6 +67,7 @@ _ARTICULATION_NAMES = {
     "bell": "ride bell",
 }
 _ANY_TOM_COST = 1.0  # of a tom that may be any, where a certain one is requested
+_UNCHOKED_COST = 3.0  # of an open hat in a hit with other drums: no later hat can choke it
 _TUNED_COST = 2.0  # of a tom that shall be tuned, in a hit with other drums
 _NO_FLAM_COST = 3.0  # of a stroke where a flam is requested
 _FLAM_COST = 0.7  # of a flam where a stroke is: some drums are recorded in no other way
@@ -204,13 +207,13 @@ class _Arranger:
         rng = np.random.default_rng(playing.seed)
         self._bank, self._playing = bank, playing
         self._covers: dict[object, tuple[frozenset[str], ...]] = {}
-        self._other_costs: dict[tuple[frozenset[str], str, str], float] = {}
+        self._nearest_costs: dict[tuple[str, str], float] = {}
         self._nearest: dict[object, tuple[Hit, ...]] = {}
         self._last_played: dict[Hit, int] = {}
         self._n_played = 0
         self._has_two_attacks = {classes for classes, hits in bank.sets.items() if _has_two_attacks(hits)}
         self._tie_break = {hit: float(rng.random()) for hit in bank.hits}
-        self._faults = {classes: bank.faults(classes) for classes in bank.sets}
+        self._usual_snare = _usual_articulation(bank, "SD")
         self._toms: Mapping[str, str] = {}  # of the source, by what the rhythm asks for
         self._tunings: Mapping[str, float] = {}  # in semitones, by what the rhythm asks for
 
@@ -225,6 +228,8 @@ class _Arranger:
         """Return the articulation in which a class plays an event, "" where any will do."""
         if event.drum_class != drum_class:
             return "closed" if drum_class == "HH" else ""  # a hat that stands in for another drum
+        if drum_class == "SD" and not event.articulation:
+            return self._usual_snare
         return self._toms.get(event.articulation, "") if drum_class == "TT" else event.articulation
 
     def placed(self, parts: Mapping[str, _Part]) -> Iterator[Placement]:
@@ -252,25 +257,27 @@ class _Arranger:
 
     def _set_cost(self, classes: frozenset[str], parts: Mapping[str, _Part]) -> float:
         """Return what it costs to play parts by the best hit of a set."""
-        hits = self._bank.sets[classes]
-        cost = self._faults[classes]
-        for drum_class in classes & parts.keys():
-            cost += self._other_cost(classes, drum_class, parts[drum_class].articulation)
+        requested = {c: parts[c].articulation for c in CLASSES if c in classes and c in parts}
+        hits = self._nearest_hits(classes, requested)
+        cost = min(hit.faults for hit in hits)
+        for drum_class, how in requested.items():
+            found = _articulation_cost(drum_class, how, hits[0].articulation(drum_class))
+            cost += _OTHER_COST * (found - self._nearest_cost(drum_class, how))
         if len(classes) > 1:
             cost += _UNEVEN_COST * all(self._unevenness_db(hit, parts) > _EVEN_DB for hit in hits)
             cost += _TUNED_COST * bool(self._tunings and "TT" in classes)
+            cost += _UNCHOKED_COST * (requested.get("HH") == "open")
         return cost
 
-    def _other_cost(self, classes: frozenset[str], drum_class: str, requested: str) -> float:
-        """Return what it costs that the bank has a hit nearer to the requested articulation than a set."""
-        key = classes, drum_class, requested
-        if key not in self._other_costs:
-            nearest = [
-                min(_articulation_cost(drum_class, requested, hit.articulation(drum_class)) for hit in hits)
-                for hits in (self._bank.sets[classes], [h for h in self._bank.hits if drum_class in h.classes])
-            ]
-            self._other_costs[key] = _OTHER_COST * (nearest[0] - nearest[1])
-        return self._other_costs[key]
+    def _nearest_cost(self, drum_class: str, requested: str) -> float:
+        """Return how near the bank's nearest hit of a class is to a requested articulation."""
+        key = drum_class, requested
+        if key not in self._nearest_costs:
+            own = (hit for hit in self._bank.hits if drum_class in hit.classes)
+            self._nearest_costs[key] = min(
+                _articulation_cost(drum_class, requested, hit.articulation(drum_class)) for hit in own
+            )
+        return self._nearest_costs[key]
 
     def _nearest_hits(self, classes: frozenset[str], requested: Mapping[str, str]) -> tuple[Hit, ...]:
         """Return the hits of a set that are nearest to the requested articulation of each class."""
@@ -291,10 +298,17 @@ class _Arranger:
         for drum_class in hit.classes & parts.keys():
             event, target, _ = parts[drum_class]
             matched_db = 0.0
-            if target is not None:
+            if target is not None and drum_class in hit.levels:
+                matched_db = self._matched_db(hit, drum_class, target)
+            elif target is not None:
                 matched_db = 20 * LEVEL_EXPONENT * math.log10(target / hit.velocities[drum_class])
             gains_db.append(matched_db + self._gain_db(event.drum_class))
         return max(gains_db) - min(gains_db) if min(gains_db) > -math.inf else math.inf
+
+    def _matched_db(self, hit: Hit, drum_class: str, target: float) -> float:
+        """Return the gain that makes a class of a hit as strong as a velocity."""
+        level = hit.levels.get(drum_class, hit.level)
+        return 20 * math.log10(self._bank.full_level[drum_class] * target**LEVEL_EXPONENT / level)
 
     def _choose(self, classes: frozenset[str], parts: Mapping[str, _Part]) -> tuple[Hit, float]:
         """Return a hit of a set, and the gain that makes it as strong as the part of its dominant class."""
@@ -315,7 +329,8 @@ class _Arranger:
             since = self._n_played - self._last_played.get(hit, -100)
             return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
-        hits = self._nearest_hits(classes, {c: part.articulation for c, part in own.items()})
+        requested = {c: parts[c].articulation for c in CLASSES if c in own}
+        hits = self._nearest_hits(classes, requested)
         if len(own) > 1 and (even := [h for h in hits if self._unevenness_db(h, own) <= _EVEN_DB]):
             hits = tuple(even)
         hit = min(hits, key=unlikeness)
@@ -323,7 +338,8 @@ class _Arranger:
         self._n_played += 1
         if target is None:
             return hit, 1.0
-        gain_db = 20 * math.log10(full_level * target**LEVEL_EXPONENT / hit.level)
+        leading = dominant_class(own)
+        gain_db = self._matched_db(hit, leading if leading in hit.levels else hit.dominant, target)
         return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
 
 
@@ -336,6 +352,17 @@ def _cost(
     cost += sum(_EXTRA_COST[c] for c in set(sounding) - set(parts))
     cost += _DOUBLE_COST * (len(sounding) - len(set(sounding)))
     return cost + sum(costs[classes] for classes in option)
+
+
+def _usual_articulation(bank: Bank, drum_class: str) -> str:
+    """Return how most strong hits of a class, within 6 dB of its strong level, are struck; "" if none is.
+
+    It is what a source has for that drum, whatever it was taken for.
+    """
+    own = [hit for hit in bank.sets.get(frozenset({drum_class}), ()) if hit.velocity > 0]
+    strong = [hit for hit in own if hit.level >= 0.5 * float(np.quantile([h.level for h in own], STRONG))]
+    found = Counter(hit.articulation(drum_class) for hit in strong)
+    return max(found, key=lambda name: (found[name], not name), default="")
 
 
 def _has_two_attacks(hits: Sequence[Hit]) -> bool:
@@ -425,14 +452,23 @@ class Arrangement:
         down_db = np.zeros(len(self._placements))
         reach = round(_PEAK_S * self.sample_rate)
         for at, over_db in peaks_db:
-            own = slice(bisect_left(self._attacks, at - reach), bisect_left(self._attacks, at + self._lead))
-            down_db[own] = np.maximum(down_db[own], min(_MOST_DOWN_DB, over_db))
+            near = range(bisect_left(self._attacks, at - reach), bisect_left(self._attacks, at + self._lead))
+            loudness = {i: self._loudness(self._placements[i], at) for i in near}
+            for i in near:
+                if loudness[i] >= _PART_OF_PEAK * max(loudness.values()):
+                    down_db[i] = max(down_db[i], min(_MOST_DOWN_DB, over_db))
         turned = copy(self)
         turned._placements = [
             replace(placement, gain=placement.gain * 10 ** (-db / 20)) if db else placement
             for placement, db in zip(self._placements, down_db.tolist(), strict=True)
         ]
         return turned, int(np.count_nonzero(down_db)), float(down_db.max(initial=0.0))
+
+    def _loudness(self, placement: Placement, at: int) -> float:
+        """Return the peak of a stroke around a sample of the take."""
+        begin = placement.attack - self._lead
+        around = self._whole(placement)[:, max(0, at - self._lead - begin) : max(0, at + self._lead - begin)]
+        return placement.gain * float(np.abs(around).max(initial=0.0))
 
     @property
     def n_samples(self) -> int:

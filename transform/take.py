@@ -53,7 +53,7 @@ class _Level:
         if self.n_down:
             strokes = "1 stroke is" if self.n_down == 1 else f"{self.n_down} strokes are"
             notes.append(f"{strokes} turned down, by up to {self.down_db:.2f} dB, so that nothing clips")
-        if self.gain_db < 0:
+        if self.gain_db < -0.005:
             notes.append(f"turned down by {-self.gain_db:.2f} dB so that nothing clips")
         if self.over_db > 0:
             notes.append(f"peaks are {self.over_db:.2f} dB over full scale, which floating point holds")

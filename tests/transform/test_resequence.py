@@ -373,3 +373,56 @@ def test_an_attack_at_the_beginning_of_a_take_is_whole():
     late = Arrangement(bank, [replace(placements[0], attack=RATE // 2)]).read(0, RATE)[0]
     assert np.abs(out).max() == pytest.approx(np.abs(late).max())
     assert np.argmax(np.abs(out)) - (np.argmax(np.abs(late)) - RATE // 2) <= 0.002 * RATE
+
+
+def hits_of(*strokes):
+    """Return a bank of silent hits; strokes are (classes, articulations, level, velocities, faults)."""
+    hits = [
+        Hit(
+            classes=frozenset(velocities),
+            attack=10_000 * i,
+            level=level,
+            velocities=velocities,
+            articulations=frozenset(how),
+            faults=faults,
+        )
+        for i, (velocities, how, level, faults) in enumerate(strokes)
+    ]
+    return Bank(hits, lambda hit: np.zeros((1, 4000), np.float32), sample_rate=RATE, n_channels=1)
+
+
+def test_an_open_hat_is_played_alone_where_a_later_hat_must_choke_it():
+    bank = hits_of(
+        ({"KD": 0.7}, (), 0.5, 0.3),
+        ({"HH": 0.7}, ("open",), 0.1, 0.3),
+        ({"HH": 0.7}, ("closed",), 0.1, 0.3),
+        ({"KD": 0.7, "HH": 0.7}, ("open",), 0.5, 0.0),
+        ({"KD": 0.7, "HH": 0.7}, ("closed",), 0.5, 0.0),
+    )
+    together = [
+        DrumEvent(0.0, "KD", 0.7),
+        DrumEvent(0.0, "HH", 0.7, "open"),
+        DrumEvent(0.2, "HH", 0.7, "closed"),
+    ]
+    placements = arrange(bank, together)
+    assert sorted("".join(p.hit.classes) for p in placements) == ["HH", "HH", "KD"]
+    (hat,) = (p for p in placements if p.hit.articulation("HH") == "open")
+    assert hat.stop == round(0.2 * RATE)
+
+
+def test_one_hit_of_a_set_must_be_clean_even_and_struck_as_requested():
+    bank = hits_of(
+        ({"KD": 0.7}, (), 0.5, 0.5),
+        ({"HH": 0.7}, ("closed",), 0.1, 0.5),
+        ({"KD": 0.7, "HH": 0.7}, ("pedal",), 0.5, 0.0),  # even, and not closed
+        ({"KD": 0.7, "HH": 0.2}, ("closed",), 0.5, 0.0),  # closed, and hardly a hat
+    )
+    placements = arrange(bank, [DrumEvent(0.0, "KD", 0.7), DrumEvent(0.0, "HH", 0.7, "closed")])
+    assert sorted("".join(p.hit.classes) for p in placements) == ["HH", "KD"]
+
+
+def test_the_snare_of_a_source_is_what_its_backbeats_are_whatever_they_were_taken_for():
+    strong = [({"SD": 0.8}, ("sidestick",), 0.5, 0.1)] * 4
+    bank = hits_of(*strong, ({"SD": 0.3}, (), 0.05, 0.1))
+    placements = arrange(bank, [DrumEvent(0.5 * i, "SD", 0.8) for i in range(4)])
+    assert {p.hit.level for p in placements} == {0.5}
