@@ -14,8 +14,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from functools import partial
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
