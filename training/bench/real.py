@@ -59,10 +59,10 @@ class RealItems:
                 f"{folder} holds {len(self._files)} recordings; each is to play the rhythms of two others",
                 hint="name a folder of three or more recordings, each with a CSV of its name",
             )
-        for annotations in (path.with_suffix(".csv") for path in self._files):
-            if not read_annotations(annotations):
+        for path in self._files:
+            if not read_annotations(path.with_suffix(".csv")):
                 raise AnnotationError(
-                    f"{annotations.name} holds no strokes, so its recording has no drums to measure",
+                    f"{path.stem}.csv holds no strokes, so its recording has no drums to measure",
                     hint="write a row for each stroke, or take both files out of the folder",
                 )
 
