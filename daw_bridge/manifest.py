@@ -82,6 +82,7 @@ class Manifest:
         self._file: FileIO | None = None
         self._is_new = False
         self._done: dict[str, Entry] = {}
+        self._left: dict[str, str] = {}  # hash of every file that a batch left, also of those it makes no more
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -163,19 +164,12 @@ class Manifest:
     def is_unchanged(self, path: Path) -> bool:
         """Return whether a file, a result or one beside it, is as a batch last left it."""
         name = self._name(path)
-        made = [
-            file["sha256"]
-            for entry in self._done.values()
-            for file in entry["finished"]
-            if file["path"] == name
-        ]
-        return bool(made) and self._files.sha256(name) == made[-1]
+        return name in self._left and self._files.sha256(name) == self._left[name]
 
     @property
     def outputs(self) -> list[Path]:
         """Where the results and what is beside them were put; not what lies behind a link by now."""
-        names = {name: None for entry in self._done.values() for name in _names_of(entry)}
-        return [self.folder / name for name in names if self._lies_there(name)]
+        return [self.folder / name for name in self._left if self._lies_there(name)]
 
     @property
     def entries(self) -> list[Entry]:
@@ -207,7 +201,7 @@ class Manifest:
             **entry,
         }
         self._write(line)
-        self._done[name] = line
+        self._remember(line)
         published: list[str] = []
         try:
             for about, file in zip(files, finished, strict=True):
@@ -280,6 +274,7 @@ class Manifest:
             OutputError: they are not all ours.
         """
         self._done.clear()
+        self._left.clear()
         path = self.folder / MANIFEST
         if os.fstat(file.fileno()).st_size > _MOST_BYTES:
             raise OutputError(f"{path} is larger than any that a batch writes", hint=_HINT)
@@ -294,11 +289,15 @@ class Manifest:
                 _log.debug("the cause", exc_info=err)
                 raise OutputError(f"{path} has a line that no batch wrote: line {number}", hint=_HINT) from err
             if entry["status"] == "done":
-                self._done[entry["output"]] = entry
+                self._remember(entry)
         rest = data[whole:]
         if rest and not (rest.startswith(_BEGIN) or (whole and _BEGIN.startswith(rest))):
             raise OutputError(f"{path} ends with a line that no batch wrote", hint=_HINT)
         return whole
+
+    def _remember(self, entry: Entry) -> None:
+        self._done[entry["output"]] = entry
+        self._left |= {file["path"]: file["sha256"] for file in entry["finished"]}
 
     def _check_staging(self) -> None:
         found = self._files.status(STAGING)
@@ -377,10 +376,6 @@ class Manifest:
     def _refused(self, err: OSError) -> OutputError:
         what = "a link, which is not followed" if err.errno == errno.ELOOP else "no plain file"
         return OutputError(f"{self.folder / MANIFEST} is {what}", hint=_HINT)
-
-
-def _names_of(entry: Entry) -> list[str]:
-    return [file["path"] for file in entry["finished"]]
 
 
 def _unwritable(path: Path, err: OSError) -> OutputError:

@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
@@ -38,6 +39,7 @@ from transform.events import (
     align,
     estimate_tempo,
 )
+from transform.kit_sources import open_origins
 from transform.midi import DRUM_CHANNEL, GM_NOTES, drums_of_notes, write_midi
 from transform.settings import RenderSettings
 from transform.take import Take
@@ -173,6 +175,7 @@ class _Renderer:
     order: Order
     progress: Progress | None
     _events: dict[str, list[DrumEvent]] = field(default_factory=dict)  # by item
+    _no_kit: dict[str, str] = field(default_factory=dict)  # why a file has no hits to lend, by file
     _given: Rhythm | None = None
 
     def take(self, pair: Pair, folder: Path) -> tuple[list[FinishedTake], Report]:
@@ -183,7 +186,7 @@ class _Renderer:
         with open_item(source) as recording:
             played = self._played(pair)
             _check_original(source, played.settings)
-            settings = self._with_kit(source, played.settings)
+            settings, kit_notes = self._with_kit(source, played.settings)
             take = self.redrummer.redrum(recording, played.rhythm, settings, progress=self.progress)
             name = f"{_plain_name(source) or recording.name}-redrum"
             files = TakeFiles(
@@ -197,7 +200,7 @@ class _Renderer:
         if played.how:
             others = (note for note in report["notes"] if not note.startswith("aligned "))
             report["notes"] = [played.how, *others]
-        report["notes"] += notes
+        report["notes"] += [*notes, *kit_notes]
         report["seconds"] = round(time.perf_counter() - began_s, 3)
         return made, report
 
@@ -222,16 +225,34 @@ class _Renderer:
         notes = tuple(_project_notes(self.job, source, played))
         yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
 
-    def _with_kit(self, source: Item, settings: RenderSettings) -> RenderSettings:
-        """Return settings by which the files of the other items on a source's track play, too, if requested."""
+    def _with_kit(self, source: Item, settings: RenderSettings) -> tuple[RenderSettings, list[str]]:
+        """Return settings by which the files of the other items on a source's track play, too, if requested.
+
+        A file without hits plays no part; there is a sentence on each.
+        """
         if not self.order.with_track:
-            return settings
-        others = (
+            return settings, []
+        others = dict.fromkeys(
             item.file
             for item in self.job.items
             if item is not source and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
         )
-        return replace(settings, kit_from=tuple(dict.fromkeys((*settings.kit_from, *others))))
+        added = [file for file in others if file not in settings.kit_from]
+        whys = {file: why for file in added if (why := self._why_no_kit(file))}
+        notes = [f"{Path(file).name} lends no hits: {why}" for file, why in whys.items()]
+        lending = (file for file in added if file not in whys)
+        return replace(settings, kit_from=(*settings.kit_from, *lending)), notes
+
+    def _why_no_kit(self, file: str) -> str:
+        """Return why a file has no hits to lend, "" where it has some."""
+        if file not in self._no_kit:
+            listen = partial(self.redrummer.listen, sensitivity=self.order.settings.sensitivity)
+            try:
+                list(open_origins([file], listen))
+                self._no_kit[file] = ""
+            except AudioError as err:
+                self._no_kit[file] = err.message.removesuffix(", which --kit-from names")
+        return self._no_kit[file]
 
     def _played(self, pair: Pair) -> _Played:
         source, settings = pair.source, self.order.settings

@@ -17,7 +17,7 @@ from transform.events import CLASS_NAMES, CLASSES
 from transform.hits import LEAD_S, Hit
 from transform.kit_names import check_kit_sources, shown
 from transform.listening import Listening
-from transform.one_shot_folder import read_hits
+from transform.one_shot_folder import left_out_notes, read_hits
 from transform.signal import BlockCache, Samples
 from transform.timbre import band_levels_db, distance_db
 
@@ -28,6 +28,9 @@ _COMPARED = ("KD", "SD", "TT", "HH")
 N_COMPARED = 3  # hits of a class, the loudest
 _CANCELS_DB = -20.0  # channels that lose so much in their mean are of opposite phase
 _CACHED_BYTES = 64 * 2**20
+# A class's gain is at most so far from that of the loudest hits: of a class that hardly sounds in one of two
+# recordings, the level of velocity 1 is a guess.
+_MOST_APART_DB = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +39,20 @@ class Origin:
 
     name: str
     bank: Bank
+    more: tuple[Bank, ...] = ()  # its hits of other sample rates or numbers of channels
+    notes: tuple[str, ...] = ()  # sentences on what could not be used
+
+    @property
+    def banks(self) -> tuple[Bank, ...]:
+        """All of its hits."""
+        return (self.bank, *self.more)
 
 
 def open_origins(paths: Iterable[str], listen: Callable[[Recording], Listening]) -> Iterator[Origin]:
     """Yield the origins of more hits.
 
     Args:
-        paths: recordings, and folders of one-shots.
+        paths: recordings, and folders of one-shots; what is named twice is taken once.
         listen: returns what is detected in a recording.
 
     Raises:
@@ -51,14 +61,21 @@ def open_origins(paths: Iterable[str], listen: Callable[[Recording], Listening])
     """
     paths = list(paths)
     check_kit_sources(paths)
+    taken: set[Path] = set()
     for path in map(Path, paths):
-        recordings = [path]
-        if path.is_dir():
-            found = read_hits(path)
-            yield from (Origin(path.name, bank) for bank in found.banks)
-            recordings = list(found.recordings)
-        for recording in recordings:
-            yield _recorded(Recording.open(recording), listen)
+        if path.resolve() in taken:
+            continue
+        taken.add(path.resolve())
+        if not path.is_dir():
+            yield _recorded(Recording.open(path), listen)
+            continue
+        found = read_hits(path)
+        recordings = [file for file in found.recordings if file.resolve() not in taken]
+        taken |= {file.resolve() for file in recordings}
+        origins = [Origin(path.name, found.banks[0], found.banks[1:])] if found.banks else []
+        origins += [_recorded(Recording.open(file), listen) for file in recordings]
+        notes = tuple(left_out_notes(path.name, found.left_out))
+        yield from (replace(origin, notes=notes if i == 0 else ()) for i, origin in enumerate(origins))
 
 
 def _recorded(recording: Recording, listen: Callable[[Recording], Listening]) -> Origin:
@@ -100,24 +117,30 @@ def joined(own: Bank, origins: Sequence[Origin], classes: Collection[str] = CLAS
 
 def _matched(own: Bank, origin: Origin, form: _Form) -> tuple[dict[Hit, Callable[[], Samples]], list[str]]:
     """Return the hits of an origin at the source's level, what reads each, and sentences on them."""
-    found = {hit: _measured(hit, origin.bank, form) for hits in origin.bank.sets.values() for hit in hits}
+    found = [
+        (hit, _measured(hit, bank, form), bank)
+        for bank in origin.banks
+        for hits in bank.sets.values()
+        for hit in hits
+    ]
     measured = Bank(
-        list(found.values()),
+        [at_form for _, at_form, _ in found],
         lambda hit: np.zeros((form.n_channels, 0), dtype=np.float32),
         sample_rate=form.sample_rate,
         n_channels=form.n_channels,
     )
     gains_db, usual_db = level_gains_db(own, measured)
     read_of: dict[Hit, Callable[[], Samples]] = {}
-    for hit, at_form in found.items():
+    for hit, at_form, bank in found:
         gain = np.float32(10 ** (gains_db.get(hit.dominant, usual_db) / 20))
 
-        def read(hit: Hit = hit, gain: np.float32 = gain) -> Samples:
-            return form.converted(hit, origin.bank) * gain
+        def read(hit: Hit = hit, bank: Bank = bank, gain: np.float32 = gain) -> Samples:
+            return form.converted(hit, bank) * gain
 
         read_of[replace(at_form, level=at_form.level * float(gain))] = read
-    note = f"{len(read_of)} more hits are from {shown(origin.name)}, at the source's level ({usual_db:+.1f} dB)"
-    return read_of, [note, *_doubts(own, origin, form)]
+    more = f"{len(read_of)} more hits are" if len(read_of) != 1 else "1 more hit is"
+    note = f"{more} from {shown(origin.name)}, at the source's level ({usual_db:+.1f} dB)"
+    return read_of, [note, *origin.notes, *_doubts(own, origin)]
 
 
 def _measured(hit: Hit, bank: Bank, form: _Form) -> Hit:
@@ -127,24 +150,31 @@ def _measured(hit: Hit, bank: Bank, form: _Form) -> Hit:
 
 
 def level_gains_db(own: Bank, other: Bank) -> tuple[dict[str, float], float]:
-    """Return the gains that bring the classes of a bank to the level of another, and the usual one, in dB."""
-    shared = [c for c in CLASSES if c in own.full_level and c in other.full_level]
-    gains_db = {c: 20 * float(np.log10(own.full_level[c] / other.full_level[c])) for c in shared}
-    if gains_db:
-        return gains_db, float(np.median(list(gains_db.values())))
-    strong = [
+    """Return the gains that bring the classes of a bank to the level of another, and the usual one, in dB.
+
+    The usual one is the median over the classes that both have; without any it brings the loudest hits to the
+    loudest of the other bank. No gain is further from that one than 12 dB.
+    """
+    loud = [
         np.quantile([hit.level for hits in bank.sets.values() for hit in hits], 0.9) for bank in (own, other)
     ]
-    return {}, 20 * float(np.log10(strong[0] / strong[1]))
+    loud_db = 20 * float(np.log10(loud[0] / loud[1]))
+    shared = [c for c in CLASSES if c in own.full_level and c in other.full_level]
+    found_db = {c: 20 * float(np.log10(own.full_level[c] / other.full_level[c])) for c in shared}
+    low_db, high_db = loud_db - _MOST_APART_DB, loud_db + _MOST_APART_DB
+    gains_db = {c: min(max(gain_db, low_db), high_db) for c, gain_db in found_db.items()}
+    return gains_db, float(np.median(list(gains_db.values()))) if gains_db else loud_db
 
 
-def _doubts(own: Bank, origin: Origin, form: _Form) -> list[str]:
+def _doubts(own: Bank, origin: Origin) -> list[str]:
     """Return a sentence if an origin is evidently another kit."""
     far = {}
     for drum_class in _COMPARED:
-        profiles = [class_profile(bank, drum_class) for bank in (own, origin.bank)]
-        if profiles[0] is not None and profiles[1] is not None:
-            far[drum_class] = distance_db(profiles[0], profiles[1])
+        profile = class_profile(own, drum_class)
+        found = [class_profile(bank, drum_class) for bank in origin.banks]
+        others = [other for other in found if other is not None]
+        if profile is not None and others:
+            far[drum_class] = distance_db(profile, np.mean(others, axis=0))
     if not far or np.mean(list(far.values())) <= _OTHER_KIT_DB:
         return []
     names = " and ".join(CLASS_NAMES[c] for c in sorted(far, key=lambda c: -far[c])[:2])

@@ -34,6 +34,7 @@ class FolderOfHits:
 
     banks: tuple[Bank, ...]  # of one-shots, one for each sample rate and number of channels
     recordings: tuple[Path, ...]  # files that it calls recordings
+    left_out: tuple[str, ...] = ()  # files that cannot be used, each with the reason
 
 
 def read_hits(folder: Path) -> FolderOfHits:
@@ -68,7 +69,16 @@ def read_hits(folder: Path) -> FolderOfHits:
             f"{shown(str(folder))} holds no one-shots that can be used{why}",
             hint="name its files by what is struck, such as snare-1.wav: see docs/training.md",
         )
-    return FolderOfHits(banks=tuple(_banks_of(shots)), recordings=tuple(recordings))
+    return FolderOfHits(banks=tuple(_banks_of(shots)), recordings=tuple(recordings), left_out=tuple(left_out))
+
+
+def left_out_notes(folder: str, left_out: Sequence[str]) -> list[str]:
+    """Return a sentence on the files of a folder that cannot be used, with the first one's reason."""
+    if not left_out:
+        return []
+    n = len(left_out)
+    files = f"{n} files of {shown(folder)} are" if n > 1 else f"1 file of {shown(folder)} is"
+    return [f"{files} left out ({left_out[0]})"]
 
 
 def banks_of_shots(shots: Iterable[tuple[Path, str, str]]) -> list[Bank]:

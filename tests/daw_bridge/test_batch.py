@@ -483,6 +483,26 @@ def test_stems_and_midi_belong_to_their_results(write):
     assert {name for name, found in files_in(".").items() if found != before.get(name)} <= {MANIFEST}
 
 
+def test_a_batch_knows_stems_and_midi_that_it_once_made(write):
+    write("a.wav")
+    arguments = ["batch", ".", "--rhythm", RHYTHM, "--out", ".", "--name", "{stem}-2", "--json"]
+    with_all = [*arguments, "--stems", "--midi"]
+    assert redrum(*with_all).exit_code == 0
+    stem = Path("a-2_stems/a-2_KD.wav")
+    (item,) = objects(redrum(*arguments, "--seed", 1))  # the stems are no recordings to be redrummed
+    assert item["output"] == "a-2.wav"
+    assert stem.is_file()
+    stem.write_bytes(b"mine")
+    refused = redrum(*with_all, "--seed", 1)
+    assert "a-2_KD.wav exists already" in refused.stderr
+    assert stem.read_bytes() == b"mine"
+    stem.unlink()
+    result = redrum(*with_all, "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    sounds = [soundfile.read(path, dtype="int16")[0].astype(int) for path in sorted(stem.parent.iterdir())]
+    assert np.array_equal(sum(sounds), soundfile.read("a-2.wav", dtype="int16")[0])
+
+
 def test_a_result_whose_stem_cannot_be_published_leaves_none_of_its_files(write, monkeypatch):
     write("a.wav")
     move = ConfinedFolder.move

@@ -75,6 +75,24 @@ def test_the_other_items_of_a_track_lend_their_hits(worlds, loop, redrummer, wri
     assert "is missing" in reports[2]["error"]
 
 
+def test_an_item_without_hits_lends_none_and_fails_no_take(worlds, loop, redrummer, write_wav, clicks):
+    silent, broken = write_wav("sil.wav", np.zeros(RATE)), loop.parent / "broken.wav"
+    broken.write_text("no sound")
+    more = write_wav("more.wav", clicks([0.2, 0.7], length_s=1.0))
+    items = [worlds.audio(path, 3.0 * i, 1.0) for i, path in enumerate((loop, silent, broken, more))]
+    world = worlds("rpp", [worlds.track("drums", *items)])
+    rhythm = Rhythm((DrumEvent(0.0, "KD", 0.9), DrumEvent(0.5, "KD", 0.9)), 1.0, None, "made")
+    reports = run(world, redrummer, rhythm=rhythm, with_track=True)
+    notes = reports[0]["notes"]
+    assert "sil.wav lends no hits: no drum hits are detected in sil" in notes
+    assert any(note.startswith("broken.wav lends no hits: ") for note in notes)
+    assert any("more hits are from more" in note for note in notes)
+    # What is named itself must hold hits.
+    named = replace(IN_A_DAW, kit_from=(str(silent),))
+    reports = run(world, redrummer, named, rhythm=rhythm, with_track=True)
+    assert "no drum hits are detected in sil, which --kit-from names" in reports[0]["error"]
+
+
 def test_a_rhythm_elsewhere_begins_with_the_take_on_the_beats(worlds, loop, redrummer):
     source = worlds.audio(loop, 10.0, 4.0, is_looped=True)
     rhythm = worlds.midi([(0, 36, 110, 9), (1.5, 36, 110, 9)], 1.0, 1.0, midi_beats=2.0)

@@ -1,5 +1,7 @@
 """More hits of a source's kit: their level, rate and channels, and what is said of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -12,7 +14,7 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, SettingsError
 from transform.events import DrumEvent
 from transform.hits import LEAD_S
-from transform.kit_sources import Origin, joined
+from transform.kit_sources import Origin, joined, level_gains_db, open_origins
 from transform.one_shot_folder import read_hits
 from transform.settings import RenderSettings
 from transform.timbre import band_levels_db, decay_db_s, distance_db
@@ -189,3 +191,55 @@ def test_timbre_and_decay_are_those_of_the_sound_at_any_rate(sample_rate):
     # exp(-t / 0.04 s) falls by 217 dB a second.
     assert decay_db_s(drum("KD", sample_rate)[None], sample_rate, 0) == pytest.approx(217, rel=0.1)
     assert decay_db_s(noise, sample_rate, 0) == pytest.approx(87, rel=0.25)
+
+
+def mixed_kit(folder):
+    """Write a folder whose only hat is stereo, 20 dB softer than its kick, and return its kick and hat."""
+    folder.mkdir()
+    kick, hat = drum("KD", level=0.9), 0.1 * drum("HH", level=0.9)
+    soundfile.write(folder / "kick.wav", kick, RATE, subtype="FLOAT")
+    soundfile.write(folder / "snare.wav", drum("SD", level=0.9), RATE, subtype="FLOAT")
+    soundfile.write(folder / "hat.wav", np.stack([hat, hat], axis=1), RATE, subtype="FLOAT")
+    return kick, hat
+
+
+def test_a_folder_of_several_formats_keeps_its_balance_and_is_one_origin(tmp_path):
+    mixed_kit(tmp_path / "kit")
+    own = bank_of([(0.5, "KD", 0.8), (1.0, "SD", 0.8)])
+    origins = list(open_origins([str(tmp_path / "kit")], None))
+    bank, notes = joined(own, origins)
+    (hat,) = bank.sets[frozenset({"HH"})]
+    kick = next(hit for hit in bank.sets[frozenset({"KD"})] if hit not in own.hits)
+    peaks = [np.abs(bank.sound(hit)).max() for hit in (hat, kick)]
+    assert 20 * np.log10(peaks[0] / peaks[1]) == pytest.approx(-20, abs=1)
+    assert [note.split(",")[0] for note in notes] == ["3 more hits are from kit"]
+
+
+def test_a_folder_named_twice_is_taken_once(tmp_path):
+    mixed_kit(tmp_path / "kit")
+    names = [str(tmp_path / "kit"), str(tmp_path / "kit" / ".." / "kit")]
+    assert len(list(open_origins(names, None))) == 1
+
+
+def test_files_that_cannot_be_used_are_counted_and_the_first_is_explained(tmp_path):
+    soundfile.write(tmp_path / "Snare.wav", drum("SD"), RATE)
+    soundfile.write(tmp_path / "Crash.wav", np.zeros(4800), RATE)
+    _, notes = joined(bank_of(OWN), list(open_origins([str(tmp_path)], None)))
+    assert notes[0].startswith("1 more hit is from ")
+    assert notes[1] == f"1 file of {tmp_path.name} is left out (Crash.wav: silence)"
+    (tmp_path / "Kick.wav").write_text("no sound")
+    _, notes = joined(bank_of(OWN), list(open_origins([str(tmp_path)], None)))
+    assert notes[1] == f"2 files of {tmp_path.name} are left out (Crash.wav: silence)"
+
+
+def test_a_class_that_hardly_sounds_in_one_of_two_gets_no_wild_gain():
+    # The only class that both have: a ghost note of the source that was taken for a full stroke.
+    recording, events = recording_of([(0.5, "KD", 0.8), (1.0, "KD", 0.8), (1.5, "SD", 0.02)])
+    own = Bank.of_recording(
+        recording, [replace(e, velocity=0.9) if e.drum_class == "SD" else e for e in events]
+    )
+    other = bank_of([(0.5, "SD", 0.8), (1.0, "HH", 0.8)], name="more")
+    assert 20 * np.log10(own.full_level["SD"] / other.full_level["SD"]) < -25
+    gains_db, usual_db = level_gains_db(own, other)
+    # The loudest hits are equally loud, within the differences of how bright they are.
+    assert gains_db["SD"] == usual_db == pytest.approx(-12, abs=1)

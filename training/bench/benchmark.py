@@ -465,7 +465,10 @@ def _memory(maker: ItemMaker, players: Players, n: int, progress: Progress | Non
 
 
 def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the items that a stopped run has scored; a line that was cut off by a crash is left out."""
+    """Return the items that a stopped run has scored; a line that was cut off by a crash is left out.
+
+    A run that was stopped before its first item has left nothing that another one could spoil.
+    """
     if not log.exists():
         return {}
     lines = []
@@ -476,10 +479,12 @@ def _read_items(log: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             _log.info("%s: a line cannot be read and is left out", log.name)
     hint = "begin anew with --overwrite, name another --out, or remove that file"
     try:
-        before = dict(lines[0]["run"]) if lines else {}
+        before = dict(lines[0]["run"])
         done = {str(line["item"]): dict(line) for line in lines[1:]}
     except (ValueError, TypeError, LookupError) as err:
         raise OutputError(f"{log} holds no items of a benchmark", hint=hint) from err
+    if not done:
+        return {}
     if changed := [name for name, value in run.items() if before.get(name) != value]:
         raise OutputError(f"{log} holds items of another run: another {', '.join(changed)}", hint=hint)
     return done

@@ -11,7 +11,14 @@ import numpy as np
 
 from training.bench.items import Audio, BenchItem
 from training.data.kits import SAMPLE_RATE
-from training.score.recordings import OTHER, Annotation, annotated_files, open_annotated
+from training.score.recordings import (
+    OTHER,
+    Annotation,
+    AnnotationError,
+    annotated_files,
+    open_annotated,
+    read_annotations,
+)
 from transform.errors import AudioError
 from transform.events import DrumEvent
 from transform.onsets import groups
@@ -44,6 +51,7 @@ class RealItems:
 
         Raises:
             AudioError: the folder is missing, or holds fewer than three recordings.
+            AnnotationError: the annotations of one are missing, wrong or none.
         """
         self._files = annotated_files(folder)
         if len(self._files) <= _N_NEXT:
@@ -51,6 +59,12 @@ class RealItems:
                 f"{folder} holds {len(self._files)} recordings; each is to play the rhythms of two others",
                 hint="name a folder of three or more recordings, each with a CSV of its name",
             )
+        for path in self._files:
+            if not read_annotations(path.with_suffix(".csv")):
+                raise AnnotationError(
+                    f"{path.stem}.csv holds no strokes, so its recording has no drums to measure",
+                    hint="write a row for each stroke, or take both files out of the folder",
+                )
 
     def __len__(self) -> int:
         return _N_NEXT * len(self._files)
@@ -60,7 +74,7 @@ class RealItems:
 
         Raises:
             AudioError: a recording cannot be read.
-            AnnotationError: its annotations are missing or wrong.
+            AnnotationError: its annotations go on after its end.
         """
         place, step = divmod(number, _N_NEXT)
         source, source_strokes, name = _opened(self._files[place])

@@ -417,6 +417,27 @@ def test_a_run_has_all_rows(bench):
     assert "redrum bench --data PACK --items 1 --seed 0" in table
 
 
+def test_a_run_that_failed_before_its_first_item_is_begun_anew(bench, tmp_path, monkeypatch):
+    def failing(item, *_):
+        raise AudioError("its annotations are wrong")
+
+    def made_up(item, *_):
+        systems = {"oracle": {"class_f_50": 1.0}}
+        made = {"kit": item.kit, "groove": item.groove, "source_groove": "", "systems": systems}
+        return made | {"material": "pairs", "separators": {}, "failures": {}}
+
+    monkeypatch.setattr(module, "_scored", failing)
+    with pytest.raises(AudioError, match="annotations are wrong"):
+        bench(n_pairs=1, n_loops=0)
+    monkeypatch.setattr(module, "_scored", made_up)
+    assert bench(n_pairs=1, n_loops=0, seed=5)["run"]["seed"] == 5
+    log = tmp_path / "out" / "items.jsonl"
+    log.write_text("my notes\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="holds no items of a benchmark"):
+        bench(n_pairs=1, n_loops=0)
+    assert log.read_text(encoding="utf-8") == "my notes\n"
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     scored = []

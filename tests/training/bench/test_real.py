@@ -84,3 +84,9 @@ def test_a_folder_of_two_recordings_or_wrong_annotations_is_one_sentence(folder)
     (folder / "c.wav").unlink()
     with pytest.raises(AudioError, match="holds 2 recordings"):
         RealItems(folder)
+
+
+def test_annotations_without_a_stroke_are_refused_before_anything_is_measured(folder):
+    (folder / "b.csv").write_text("onset_s,class,articulation\n")
+    with pytest.raises(AnnotationError, match=r"b\.csv holds no strokes"):
+        RealItems(folder)
