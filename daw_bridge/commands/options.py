@@ -77,12 +77,15 @@ Stems = Annotated[
     Path | None,
     option("DIR", "Also write each drum to a file: NAME_KD.wav, ..., that add up to the result.", False),
 ]
-Midi = Annotated[Path | None, option("OUT.mid", "Also write what plays, with articulations.", False)]
+Midi = Annotated[
+    Path | None,
+    option("OUT.mid", "Also write the rhythm as it is played: its drums, times, velocities.", False),
+]
 WithTrack = Annotated[
     bool, typer.Option("--kit-from-track", help="Also play hits of the other chosen items of an item's track.")
 ]
 WithStems = Annotated[bool, typer.Option("--stems", help="Also each drum by itself: five stems that add up.")]
-WithMidi = Annotated[bool, typer.Option("--midi", help="Also what plays, as MIDI with articulations.")]
+WithMidi = Annotated[bool, typer.Option("--midi", help="Also the rhythm as it is played, as MIDI.")]
 RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhythm_bpm"])]
 Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
