@@ -155,13 +155,19 @@ def _strong_levels(hits: Sequence[Hit], strength: Strength) -> dict[str, float]:
 
 
 def _strong_band_levels(candidates: Sequence[Cut], hits: Sequence[Cut]) -> dict[str, float]:
-    """Return the level of a class's strong strokes, by how strong the class's band is in the recording."""
+    """Return the level of a class's strong strokes, by how strong the class's band is in the recording.
+
+    A recording of a low sample rate may have nothing in a band: of that class it says nothing.
+    """
     levels = {}
     for drum_class in CLASSES:
-        if own := _of_class(hits, drum_class):
+        own = [hit for hit in _of_class(hits, drum_class) if hit.band_level > 0]
+        if own:
             all_levels = [cut.band_level for cut in _of_class(candidates, drum_class)]
             strong = float(np.quantile(all_levels, STRONG))
-            levels[drum_class] = float(np.median([hit.level * strong / hit.band_level for hit in own]))
+            levels[drum_class] = max(
+                1e-6, float(np.median([hit.level * strong / hit.band_level for hit in own]))
+            )
     return levels
 
 

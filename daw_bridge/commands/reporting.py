@@ -117,9 +117,9 @@ class Console:
         """Print the notes of a report, and where its picture and its page are."""
         for note in report["notes"]:
             self.echo(f"  {note}")
-        if stems := report.get("stems"):
-            for path in stems.values():
-                self.echo(f"  stem: {path if isinstance(path, str) else path['file']}")
+        for path in (report.get("stems") or {}).values():
+            if isinstance(path, str):  # of a take; `separate` prints its own with their levels
+                self.echo(f"  stem: {path}")
         for what, key in (("MIDI", "midi"), ("picture", "plot"), ("page", "page")):
             if report.get(key):
                 self.echo(f"  {what}: {report[key]}")

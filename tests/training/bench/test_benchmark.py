@@ -410,7 +410,7 @@ def test_a_run_has_all_rows(bench):
     for system in KIT_SYSTEMS:
         assert 0 < found["loops", system]["measures"]["given_back_db"]["mean"] < 60
     table = markdown(result)
-    assert table.count("| oracle |") == 4
+    assert table.count("| oracle |") == 6
     assert "| oracle | 0.00 (0.00 to 0.00) |" in table
     assert table.count("| ideal ratio mask |") == 1
     assert "Of the gain of the ideal ratio mask over the mixture: NMF, fixed templates " in table
