@@ -222,8 +222,7 @@ class StemCutter(Cutter):
             cut = replace(cut, levels=self._levels_apart(cut))
         if struck_along and not repeat:
             cut = replace(cut, attack=self._own_attack(cut))
-        sound = self.sound(cut)
-        beginning = sound[:, self.lead : self.lead + round(_TIMBRE_S * self.sample_rate)]
+        beginning = self._beginning(cut)
         level = beginning_level(beginning, self.sample_rate)
         if level <= 1e-6 or self._is_leak(cut, beginning):
             return None
@@ -238,6 +237,14 @@ class StemCutter(Cutter):
         for cut in super()._cuts(i):
             repeat = self._repeat(cut)
             yield replace(cut, attack=repeat.attack, faults=0.0) if repeat else cut
+
+    def _beginning(self, cut: Cut) -> Samples:
+        """Return the beginning of a hit, from its attack on: nothing longer is needed to judge it."""
+        stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
+        beginning = self._own(cut, cut.attack, stop)
+        if (until := min(stop, self._clean_until(cut))) > cut.attack:
+            beginning[:, : until - cut.attack] = self.recording.read(cut.attack, until)
+        return beginning
 
     def _articulation(self, event: DrumEvent) -> str:
         return self._clusters.articulation_of(event)
