@@ -130,10 +130,6 @@ class Bank:
             strong_levels=self._strong_levels,
         )
 
-    def faults(self, classes: frozenset[str]) -> float:
-        """Return the faults of the best hit of a set."""
-        return min(hit.faults for hit in self.sets[classes])
-
     def sound(self, hit: Hit) -> Samples:
         """Return a hit's sound, shape (C, T), with its lead, faded at both ends, its cut tail drawn out.
 

@@ -359,7 +359,7 @@ def _usual_articulation(bank: Bank, drum_class: str) -> str:
 
     It is what a source has for that drum, whatever it was taken for.
     """
-    own = [hit for hit in bank.sets.get(frozenset({drum_class}), ()) if hit.velocity > 0]
+    own = bank.sets.get(frozenset({drum_class}), ())
     strong = [hit for hit in own if hit.level >= 0.5 * float(np.quantile([h.level for h in own], STRONG))]
     found = Counter(hit.articulation(drum_class) for hit in strong)
     return max(found, key=lambda name: (found[name], not name), default="")

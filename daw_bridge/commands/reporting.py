@@ -111,15 +111,18 @@ class Console:
         if not self.is_reported(report, f"would be {report['source']} playing {report['rhythm']}"):
             self.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.echo(f"  {report['source']} playing {report['rhythm']}")
-            self.print_notes(report)
+            self.print_take(report)
+
+    def print_take(self, report: dict[str, Any]) -> None:
+        """Print the notes of a take's report, and where its stems and its other files are."""
+        self.print_notes(report)
+        for path in report.get("stems", {}).values():
+            self.echo(f"  stem: {path}")
 
     def print_notes(self, report: dict[str, Any]) -> None:
         """Print the notes of a report, and where its picture and its page are."""
         for note in report["notes"]:
             self.echo(f"  {note}")
-        for path in (report.get("stems") or {}).values():
-            if isinstance(path, str):  # of a take; `separate` prints its own with their levels
-                self.echo(f"  stem: {path}")
         for what, key in (("MIDI", "midi"), ("picture", "plot"), ("page", "page")):
             if report.get(key):
                 self.echo(f"  {what}: {report[key]}")

@@ -110,7 +110,7 @@ class TakeRequest:
         else:
             self.console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.console.echo(f"  {what}, playing {report['rhythm']}")
-            self.console.print_notes(report)
+            self.console.print_take(report)
 
 
 @dataclass(frozen=True, kw_only=True)
