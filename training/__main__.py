@@ -65,6 +65,7 @@ Begin = Annotated[
     Path | None, typer.Option("--preset", metavar="DIR", help="Begin with its weights, not at random.")
 ]
 BuiltOn = Annotated[Path, typer.Option("--preset", metavar="DIR", help="Its models are built on.")]
+WarmStart = Annotated[bool, typer.Option(help="Begin with the weights that the preset has of it.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")]
 Scored = Annotated[Path, typer.Option("--preset", metavar="DIR", help="A preset's folder.")]
 ScoreSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is other recordings.")]
@@ -207,13 +208,20 @@ def _train_transcriber(
 
 
 @_stage()
-def separator(data: Data, out: Out, preset: BuiltOn, *, common: StageOptions) -> None:
+def separator(
+    data: Data, out: Out, preset: BuiltOn, warm_start: WarmStart = False, *, common: StageOptions
+) -> None:
     """Train the separator: drum recording -> stems of five classes; the preset's transcriber guides it."""
     from training.train.separator import SeparatorTraining, export_separator, train_separator
+    from transform.separator import load_separator
 
-    settings, options = SeparatorTraining(**common.settings()), common.run_options()
-    guide = _preset(preset).weights("transcriber")
-    common.finish(train_separator(_pack(data), out, settings, transcriber=guide, **options), export_separator)
+    settings, options, base = SeparatorTraining(**common.settings()), common.run_options(), _preset(preset)
+    guide, begin = (
+        base.weights("transcriber"),
+        load_separator(base.weights("separator")) if warm_start else None,
+    )
+    run = train_separator(_pack(data), out, settings, transcriber=guide, begin=begin, **options)
+    common.finish(run, export_separator)
 
 
 @_stage(
@@ -252,9 +260,7 @@ def rhythm(
     data: Data,
     out: Out,
     preset: BuiltOn,
-    warm_start: Annotated[
-        bool, typer.Option(help="Begin with the weights of the preset's transformer.")
-    ] = False,
+    warm_start: WarmStart = False,
     *,
     common: StageOptions,
 ) -> None:

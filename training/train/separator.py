@@ -18,12 +18,18 @@ from torch.nn import functional
 
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
+from training.data.synthesis import (
+    SEGMENT_SAMPLES,
+    SynthesisSettings,
+    draw_tone,
+    render_batch_with_stems,
+    tone_response,
+)
 from training.data.transcription import mask_bands, with_errors
 from training.score.nmf import feature_templates
 from training.score.separator import make_mixtures, separation_scores
 from training.train.loop import Run, RunOptions, RunSettings, command_of, export_model, read_checkpoint, train
-from transform.errors import SettingsError
+from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, band_positions
 from transform.layers import fused
@@ -37,6 +43,7 @@ _POWER = 0.3  # of magnitudes, in the loss
 # Of the network in use: it is surer of its kits than of others. Mean SI-SDR on 24 validation recordings: 6.5
 # dB, with 1: 5.5, 0.6: 6.3, 0.5: 6.5.
 _CERTAINTY = 0.4
+_TONE_DB = 8.0  # standard deviation of the bumps of a stem's own tone curve
 _EVERY = 2  # one frame in so many is judged: windows overlap by three quarters
 
 
@@ -54,6 +61,7 @@ class SeparatorTraining(RunSettings):
     exchanged: float = 0.7  # proportion of a segment's stems that its second version has from another segment
     muted: float = 0.08  # proportion of stems that are silenced
     confused: float = 0.25  # probability that a class of a recording is given to another one
+    recoloured: float = 0.5  # proportion of stems that get a tone curve of their own
     model: SeparatorConfig = field(default_factory=SeparatorConfig)
     # Longer than the segments of others: templates are learned from each.
     synthesis: SynthesisSettings = field(
@@ -147,6 +155,7 @@ def train_separator(
     settings: SeparatorTraining,
     *,
     transcriber: Path,
+    begin: SeparatorNet | None = None,
     **options: Unpack[RunOptions],
 ) -> Path:
     """Train a separator as `loop.train` does, with its errors, and return the checkpoint.
@@ -156,13 +165,14 @@ def train_separator(
         out: the folder of the run.
         settings: of the run.
         transcriber: the weights of the transcriber that guides the separator.
+        begin: the weights that a new run begins with; None: random ones.
         options: how the run is carried out.
 
     Raises:
         PackError: the pack lacks what training or validation needs.
     """
     guide = load_transcriber(transcriber)
-    return train("separator", out, lambda device: _Run(pack, settings, guide, device), **options)
+    return train("separator", out, lambda device: _Run(pack, settings, guide, device, begin), **options)
 
 
 class _Run(Run):
@@ -172,7 +182,12 @@ class _Run(Run):
     net: SeparatorNet
 
     def __init__(
-        self, pack: Pack, settings: SeparatorTraining, transcriber: TranscriberNet, device: torch.device
+        self,
+        pack: Pack,
+        settings: SeparatorTraining,
+        transcriber: TranscriberNet,
+        device: torch.device,
+        begin: SeparatorNet | None = None,
     ) -> None:
         if transcriber.config.features != settings.model.features:
             raise SettingsError(
@@ -181,7 +196,10 @@ class _Run(Run):
         torch.manual_seed(settings.seed)
         net, kits = SeparatorNet(settings.model), kits_of(pack.kits, "train")
         net.prior.copy_(feature_templates(kits, settings.model.features))
+        if begin is not None:
+            _begin_with(net, begin)
         super().__init__("separator", net, settings, device, kits=kits, pack=pack)
+        self.average.config = replace(settings.model, certainty=_CERTAINTY)  # as it is exported
         self.transcriber = fused(transcriber).to(device).to(memory_format=torch.channels_last)
         self.features = DrumFeatures(settings.model.features).to(device)
         self.band_energies = BandEnergies(settings.model, device, every=_EVERY)
@@ -195,6 +213,7 @@ class _Run(Run):
         audio, stems = render_batch_with_stems(self.synthesiser.draw(settings.batch, rng))
         noise = (audio - stems.sum(dim=1)).repeat(2, 1)
         stems = torch.cat((stems, _exchanged(stems, rng, settings.exchanged)))
+        stems = _recoloured(stems, rng, settings.recoloured)
         sounds = torch.from_numpy(rng.random(stems.shape[:2]) >= settings.muted).to(stems.device)
         stems = stems * sounds[..., None]
         audio = stems.sum(dim=1) + noise
@@ -236,6 +255,27 @@ def _exchanged(stems: Tensor, rng: np.random.Generator, probability: float) -> T
             gain = float(10 ** (rng.uniform(-6, 6) / 20))
             out[item, c] = gain * stems[rng.integers(n_items), c]
     return out
+
+
+def _recoloured(stems: Tensor, rng: np.random.Generator, probability: float) -> Tensor:
+    """Return stems (B, 5, T), each with some probability through a tone curve of its own, at its own level."""
+    drawn = rng.random(stems.shape[:2]) < probability
+    n_fft = 2 * stems.shape[-1]
+    hz = torch.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE, device=stems.device).clamp_min(1.0)
+    out = stems.clone()
+    for item, c in np.argwhere(drawn):
+        stem = stems[item, c]
+        response = tone_response(draw_tone(rng, int(rng.integers(1, 4)), _TONE_DB), hz)
+        coloured = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)[: len(stem)]
+        out[item, c] = coloured * (stem.norm() / coloured.norm().clamp_min(1e-6))
+    return out
+
+
+def _begin_with(net: SeparatorNet, trained: SeparatorNet) -> None:
+    """Give a network trained weights; what the templates begin as is its own."""
+    if replace(trained.config, certainty=net.config.certainty) != net.config:
+        raise CheckpointError("the separator to begin with is of another shape", hint="leave out --warm-start")
+    net.load_state_dict(trained.state_dict() | {"prior": net.prior.clone()})
 
 
 def export_separator(checkpoint: Path, folder: Path) -> Path:
