@@ -97,10 +97,11 @@ class _Samples:
 class CodecReports:
     """Writes into the folder of a codec's run at validations."""
 
-    def __init__(self, folder: Path, originals: Sequence[Original]) -> None:
-        """Take the recordings, the first of which are written as sound; all of them probe the latents."""
+    def __init__(self, folder: Path, originals: Sequence[Original], shown: Sequence[Original]) -> None:
+        """Take the recordings that probe the latents, and those whose first are written as sound and drawn."""
         self._audio = [original.audio for original in originals]
-        self._samples = _Samples(folder, [{"original": audio} for audio in self._audio[:_N_SHOWN]])
+        self._shown = [original.audio for original in shown[:_N_SHOWN]]
+        self._samples = _Samples(folder, [{"original": audio} for audio in self._shown])
 
     def write(self, step: int, codec: Codec, terms: dict[str, float]) -> None:
         """Write what a codec makes of the recordings, its latents' divergence, and a step's loss terms."""
@@ -114,7 +115,7 @@ class CodecReports:
             "terms": terms,
         }
         _log.info("step %d: KL %.1f nats a frame, %d active channels", step, entry["kl"], entry["active"])
-        originals = self._audio[:_N_SHOWN]
+        originals = self._shown
         decoded = [round_trip(codec, audio) for audio in originals]
         picture = self._samples.write(step, decoded, "codec-latents.jsonl", entry)
 
