@@ -162,7 +162,7 @@ class _IstftHead(nn.Module):
     """Features (B, J, C) -> audio (B, J * hop): magnitude and phase of each bin of frames of four hops.
 
     From `noise_from_hz` on the phases are those of noise, and its magnitudes multiply the network's: phases of
-    noise cannot be foretold, and a network that tries makes a buzz of them (docs/method.md, decision 49).
+    noise cannot be foretold, and a network that tries makes a buzz of them (docs/method.md, decision 17).
     """
 
     edge: Tensor

@@ -182,7 +182,7 @@ def train_codec(
     """
     if begin is None and (settings.adversarial == 1 or settings.generator_alone) and not options.get("resume"):
         raise SettingsError(
-            "phase B alone, or a generator alone, needs a trained encoder",
+            "what leaves the encoder as it is needs a trained encoder",
             hint="name the codec to begin with by --preset",
         )
     return train("codec", out, lambda device: _Run(pack, out, settings, device, begin), **options)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ACTIVE = 0.01  # variance of a channel's mean over frames above which it is in use (Burda et al. 2016)
+_LEGEND_COLUMNS = 5
 _N_SHOWN = 4  # recordings or pairs that are written as sound
 
 
@@ -64,7 +65,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
             score_axes.plot(*zip(*points, strict=True), label=name, marker=".", **style)
         score_axes.set(ylabel="score on held-out kits", xlabel="step")
         if scores:
-            score_axes.legend(ncols=len(scores), fontsize="small")
+            score_axes.legend(ncols=min(len(scores), _LEGEND_COLUMNS), fontsize="x-small")
 
     return write_picture(picture, (8, 6), draw, dpi=120)
 
