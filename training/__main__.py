@@ -243,6 +243,19 @@ def codec(
             "[default: 0.25]",
         ),
     ] = None,
+    generator_alone: Annotated[
+        bool,
+        typer.Option(
+            "--generator-alone", help="The encoder of --preset stays, and transformers fit it; no phase B."
+        ),
+    ] = False,
+    noise_from: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            help="From there on sound is made as noise; 0: nowhere. [default: as in --preset, or 0]",
+        ),
+    ] = None,
     *,
     common: StageOptions,
 ) -> None:
@@ -250,8 +263,9 @@ def codec(
     from training.train.codec import codec_training, export_codec, train_codec
 
     options = common.run_options()
-    settings = codec_training(config, options["device"], **common.settings(adversarial=adversarial))
     begin = None if preset is None else _preset(preset)
+    changes = common.settings(adversarial=adversarial) | {"generator_alone": generator_alone}
+    settings = codec_training(config, options["device"], noise_from_hz=noise_from, begin=begin, **changes)
     common.finish(train_codec(_pack(data), out, settings, begin=begin, **options), export_codec)
 
 
