@@ -17,13 +17,14 @@ import numpy as np
 
 from transform.bank import Bank
 from transform.borrowing import borrowed
-from transform.cleaning import FADE_S, beginning_level, with_drawn_out_tail
+from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, without_swells
 from transform.clusters import Repeat
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
 from transform.engine import Drums, Redrummer
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
 from transform.hits import LEAD_S, LONGEST_S, Cut, StemCutter
 from transform.listening import Listening
+from transform.onsets import TOGETHER_S
 from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
 from transform.separator import StemReader
 from transform.settings import RenderSettings
@@ -35,6 +36,11 @@ _SAME_STROKE_S = 0.03  # a stroke that was detected as another class is no furth
 _MOST_GAIN = 10 ** (9 / 20)  # by which a stroke's own sound is turned up, as in takes
 _END_FADE_S = 0.02  # of what is taken out, where no other stroke follows
 _LEVEL_BLOCK_S = 0.01
+# When a sound that repeats is taken out, not the stem (tests/bench/edit_removal.py): strokes that always fall
+# together with others, or are always followed by them, are not told apart from these by repeating.
+_FEWEST_ALIKE = 5  # strokes that repeat it
+_MOST_ALONG = 0.7  # proportion of them that another class falls together with
+_MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
 _CACHED_BYTES = 96 * 2**20
 
 
@@ -87,6 +93,7 @@ class StrokeSounds:
         self._by_class = {
             c: [(a, k) for k, a in enumerate(self.attacks) if c in self.classes[k]] for c in CLASSES
         }
+        self._repeats: dict[int, Repeat | None] = {}
         self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
         self.guard = PeakGuard(recording, self.sound)
 
@@ -175,7 +182,7 @@ class StrokeSounds:
         return out * self._weights(k, patch.start, patch.stop)
 
     def _weights(self, k: int, start: int, stop: int) -> Samples:
-        """Return how far a stroke is taken out, (T,): the end of one and the next one's beginning add up to 1."""
+        """Return how far a stroke is taken out, (T,): an end and the next one's beginning add up to 1."""
         place = np.arange(start, stop, dtype=np.float64)
         rise = (place - (self.attacks[k] - self._lead)) / max(1, self._lead)
         if self._again(k) == stop:
@@ -192,10 +199,30 @@ class StrokeSounds:
         return np.asarray(stems.sum(axis=0))
 
     def _repeat(self, k: int) -> Repeat | None:
-        """Return the sound that a stroke repeats, where the recording gives it away."""
+        """Return the sound that a stroke repeats, where that holds nothing else."""
+        if k not in self._repeats:
+            self._repeats[k] = self._found_repeat(k)
+        return self._repeats[k]
+
+    def _found_repeat(self, k: int) -> Repeat | None:
         if self.events[k].flam_ms or len(self.classes[k]) > 1:
             return None
-        return self.cutter.clusters.stroke_of(self.events[k])
+        clusters = self.cutter.clusters
+        if (repeat := clusters.stroke_of(self.events[k])) is None:
+            return None
+        like = clusters.events_like(repeat)
+        if len(like) < _FEWEST_ALIKE:
+            return None
+        for others in (self._onsets_of(c) for c in CLASSES if c != self.strokes[k].drum_class):
+            n_along = sum(_has_near(others, event.onset_s, TOGETHER_S) for event in like)
+            if n_along > _MOST_ALONG * len(like):
+                return None
+        sound = clusters.sound(repeat, self.start(self.attacks[k]), self.stop(k))
+        swells = sound - without_swells(sound, self.rate, self._lead)
+        return repeat if rms(swells) <= 10 ** (_MOST_SWELLS_DB / 20) * rms(sound) else None
+
+    def _onsets_of(self, drum_class: str) -> list[float]:
+        return [self.events[k].onset_s for _, k in self._by_class[drum_class]]
 
     def _ringing(self, before: int | None, k: int, own: Samples) -> Samples:
         """Return what of a stroke's stem the stroke before it would be, had it rung on.
@@ -325,6 +352,11 @@ def _as_detected(
         events.append(event)
         classes.append(frozenset(own))
     return events, classes
+
+
+def _has_near(onsets_s: Sequence[float], onset_s: float, within_s: float) -> bool:
+    """Tell whether one of some onsets, in order, is near another."""
+    return bisect_left(onsets_s, onset_s - within_s) < bisect_right(onsets_s, onset_s + within_s)
 
 
 def _ended(sound: Samples, sample_rate: int) -> Samples:
