@@ -39,7 +39,7 @@ _LEVEL_BLOCK_S = 0.01
 # When a sound that repeats is taken out, not the stem (tests/bench/edit_removal.py): strokes that always fall
 # together with others, or are always followed by them, are not told apart from these by repeating.
 _FEWEST_ALIKE = 5  # strokes that repeat it
-_MOST_ALONG = 0.7  # proportion of them that another class falls together with
+_MOST_ALONG = 0.7  # proportion of them that a class which repeats nothing falls together with
 _MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
 _CACHED_BYTES = 96 * 2**20
 
@@ -213,7 +213,7 @@ class StrokeSounds:
         like = clusters.events_like(repeat)
         if len(like) < _FEWEST_ALIKE:
             return None
-        for others in (self._onsets_of(c) for c in CLASSES if c != self.strokes[k].drum_class):
+        for others in (self._unexplained(c) for c in CLASSES if c != self.strokes[k].drum_class):
             n_along = sum(_has_near(others, event.onset_s, TOGETHER_S) for event in like)
             if n_along > _MOST_ALONG * len(like):
                 return None
@@ -221,8 +221,10 @@ class StrokeSounds:
         swells = sound - without_swells(sound, self.rate, self._lead)
         return repeat if rms(swells) <= 10 ** (_MOST_SWELLS_DB / 20) * rms(sound) else None
 
-    def _onsets_of(self, drum_class: str) -> list[float]:
-        return [self.events[k].onset_s for _, k in self._by_class[drum_class]]
+    def _unexplained(self, drum_class: str) -> list[float]:
+        """Return the onsets of a class's strokes that repeat no sound of their own."""
+        events = (self.events[k] for _, k in self._by_class[drum_class])
+        return [event.onset_s for event in events if self.cutter.clusters.stroke_of(event) is None]
 
     def _ringing(self, before: int | None, k: int, own: Samples) -> Samples:
         """Return what of a stroke's stem the stroke before it would be, had it rung on.
