@@ -18,6 +18,7 @@ from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, Rhythm
 from transform.listening import Listening
+from transform.session_file import EditSession
 from transform.settings import RenderSettings
 from transform.strokes import Stroke, Strokes, in_order
 
@@ -119,6 +120,16 @@ class RecordingEditor:
             notes = tuple(nothing_plays(c) for c in CLASSES if any(s.drum_class == c for s in strokes))
         take = self._redrummer.play(drums, rhythm, settings) if strokes and drums.available else None
         return Replay(self.recording, strokes, take, length_s, notes)
+
+    def result(self, session: EditSession) -> Edited:
+        """Return what a session of this recording makes of it.
+
+        Raises:
+            RhythmError: there are more strokes in a replay than anybody plays.
+        """
+        if session.mode == "replay":
+            return self.replayed(session.played, session.length_s, session.detected)
+        return self.edited(Strokes(session.detected, session.played))
 
     def _sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
         """Return the sounds of what is in the recording, as it was corrected."""

@@ -123,7 +123,7 @@ def test_without_an_edit_the_file_holds_the_bytes_of_the_source(
 ):
     editor = beat(sample_rate, n_channels, subtype)
     edited = unedited(editor)
-    assert edited.write(tmp_path / "out.wav") == ()
+    assert edited.write(tmp_path / "out.wav") == (0, ())
     assert pcm_bytes(tmp_path / "out.wav") == pcm_bytes(editor.recording.path)
     assert edited.changed_from(unedited(editor)) == ()
 
@@ -378,8 +378,8 @@ def test_in_floating_point_nothing_is_turned_down(beat, tmp_path):
     edited = with_played(editor, Stroke("n", "SD", 0.2, snare.velocity))
     assert np.abs(whole(edited)).max() > 1.5
     assert edited.notes == ()
-    notes = edited.write(tmp_path / "out.wav", bit_depth="16")
-    assert any("turned down" in note for note in notes)
+    written = edited.write(tmp_path / "out.wav", bit_depth="16")
+    assert any("turned down" in note for note in written.notes)
     assert np.abs(soundfile.read(tmp_path / "out.wav")[0]).max() <= 1.0
 
 
