@@ -80,7 +80,7 @@ class RecordingEditor:
         Args:
             detected: what is in the recording; None: what was detected.
         """
-        _ = self._sounds_of(self.detected if detected is None else detected).drums
+        _ = self.sounds_of(self.detected if detected is None else detected).drums
 
     def edited(self, strokes: Strokes) -> Edited:
         """Return the recording with its strokes edited; no sound is computed before it is read.
@@ -88,7 +88,7 @@ class RecordingEditor:
         Raises:
             RhythmError: two strokes have one id.
         """
-        sounds = self._sounds_of(strokes.detected)
+        sounds = self.sounds_of(strokes.detected)
         return EditedRecording(sounds, in_order(strokes.played))
 
     def replayed(
@@ -114,7 +114,7 @@ class RecordingEditor:
         settings = replace(
             self._settings, align="seconds", length="rhythm", start_s=0.0, source_bpm=None, rhythm_bpm=None
         )
-        drums = self._sounds_of(self.detected if detected is None else detected).replay_drums
+        drums = self.sounds_of(self.detected if detected is None else detected).replay_drums
         notes: tuple[str, ...] = ()
         if not drums.available:
             notes = tuple(nothing_plays(c) for c in CLASSES if any(s.drum_class == c for s in strokes))
@@ -131,7 +131,7 @@ class RecordingEditor:
             return self.replayed(session.played, session.length_s, session.detected)
         return self.edited(Strokes(session.detected, session.played))
 
-    def _sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
+    def sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
         """Return the sounds of what is in the recording, as it was corrected."""
         strokes = in_order(detected)
         found = next((own for own in self._sounds if own.detected == strokes), None)

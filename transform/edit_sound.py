@@ -167,11 +167,11 @@ class StrokeSounds:
     def _taken_out(self, patch: TakenOut) -> Samples:
         k, gains = patch.index, dict(patch.before)
         out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
-        if (repeat := self._repeat(k)) is not None:
+        if (repeat := self.repeat(k)) is not None:
             clusters = self.cutter.clusters
             out += np.float32(patch.gain - 1) * clusters.sound(repeat, patch.start, patch.stop)
             for j, gain in gains.items():
-                if (earlier := self._repeat(j)) is not None:
+                if (earlier := self.repeat(j)) is not None:
                     out += np.float32(gain - 1) * clusters.sound(earlier, patch.start, patch.stop)
         else:
             own = self._stem(k, patch.start, patch.stop)
@@ -198,7 +198,7 @@ class StrokeSounds:
         stems = self.cutter.stems.read(start, stop, sorted(self.classes[k]))
         return np.asarray(stems.sum(axis=0))
 
-    def _repeat(self, k: int) -> Repeat | None:
+    def repeat(self, k: int) -> Repeat | None:
         """Return the sound that a stroke repeats, where that holds nothing else."""
         if k not in self._repeats:
             self._repeats[k] = self._found_repeat(k)
@@ -237,7 +237,7 @@ class StrokeSounds:
         none, start = np.zeros_like(own), self.start(self.attacks[k])
         if before is None or (begin := self.start(self.attacks[before])) >= start:
             return none
-        if (repeat := self._repeat(before)) is not None:
+        if (repeat := self.repeat(before)) is not None:
             rings = self.cutter.clusters.sound(repeat, start, start + own.shape[1])
         else:
             sound = self._stem(before, begin, start)

@@ -119,7 +119,7 @@ def render(
         _render_edits(place, edits, preset, (compute, existing, console), dry_run=dry_run)
         return
     if rhythm is None:
-        raise SettingsError("there is nothing to play", hint="give --rhythm RHYTHM, or --edits FILE")
+        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM, or --edits FILE")
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
