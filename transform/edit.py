@@ -30,8 +30,10 @@ _N_CORRECTIONS = 3  # of what was detected, whose sounds are cached
 class RecordingEditor:
     """A recording that was listened to once, ready to be edited. Not for use by several threads at once."""
 
-    def __init__(self, found: Listening, redrummer: Redrummer, settings: RenderSettings) -> None:
-        """Take what was detected at its attacks, with stems."""
+    def __init__(
+        self, found: Listening, stems: OpenStems, redrummer: Redrummer, settings: RenderSettings
+    ) -> None:
+        """Take what was detected, at its attacks, and its stems."""
         self.recording = found.recording
         inside = [event for event in found.events if event.onset_s < self.recording.duration_s]
         inside.sort(key=lambda event: (event.onset_s, event.drum_class))
@@ -39,7 +41,8 @@ class RecordingEditor:
             Stroke(f"d{i}", event.drum_class, float(event.onset_s), float(event.velocity), event.articulation)
             for i, event in enumerate(inside)
         )
-        self._found, self._redrummer, self._settings = replace(found, events=inside), redrummer, settings
+        self._found = replace(found, events=inside, separator=stems)
+        self._stems, self._redrummer, self._settings = stems, redrummer, settings
         self._sounds: list[StrokeSounds] = []  # of what was detected, as corrected lately, the newest first
 
     @classmethod
@@ -72,14 +75,15 @@ class RecordingEditor:
             )
         found = redrummer.listen(recording, sensitivity=settings.sensitivity, progress=progress)
         assert found.stems is not None
-        return cls(replace(found.at_attacks(), separator=OpenStems(found.stems)), redrummer, settings)
+        return cls(found.at_attacks(), OpenStems(found.stems, recording), redrummer, settings)
 
     def prepare(self, detected: Sequence[Stroke] | None = None) -> None:
-        """Cut the kit, which the first edit does otherwise.
+        """Separate a recording that is not long, and cut its kit: else the first edits do it, and take longer.
 
         Args:
             detected: what is in the recording; None: what was detected.
         """
+        self._stems.separate()
         _ = self.sounds_of(self.detected if detected is None else detected).drums
 
     def edited(self, strokes: Strokes) -> Edited:

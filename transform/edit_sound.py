@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from transform.audio import Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
 from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, without_swells
@@ -22,13 +23,13 @@ from transform.clusters import Repeat
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
 from transform.engine import Drums, Redrummer
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
-from transform.hits import LEAD_S, LONGEST_S, Cut, StemCutter
+from transform.hits import LEAD_S, LONGEST_S, CachedStems, Cut, StemCutter
 from transform.listening import Listening
 from transform.onsets import TOGETHER_S
 from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
 from transform.separator import StemReader
 from transform.settings import RenderSettings
-from transform.signal import BlockCache, Samples
+from transform.signal import BlockCache, Samples, overlapping_blocks
 from transform.strokes import Stroke
 from transform.velocity import LEVEL_EXPONENT
 
@@ -41,7 +42,9 @@ _LEVEL_BLOCK_S = 0.01
 _FEWEST_ALIKE = 5  # strokes that repeat it
 _MOST_ALONG = 0.7  # proportion of them that a class which repeats nothing falls together with
 _MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
-_CACHED_BYTES = 96 * 2**20
+_CACHED_BYTES = 96 * 2**20  # of patches
+_STEM_BYTES = 160 * 2**20  # more than a minute in stereo
+_BLOCK_S = 4
 
 
 def nothing_plays(drum_class: str) -> str:
@@ -58,14 +61,21 @@ def own_gain(before: Stroke, after: Stroke) -> float | None:
 
 
 class OpenStems:
-    """Stands for a separator that has separated a recording: all that is detected in it shares these stems."""
+    """Stands for a separator that has separated a recording: whatever is detected in it has these stems."""
 
-    def __init__(self, stems: StemReader) -> None:
-        self._stems = stems
+    def __init__(self, stems: StemReader, recording: Recording) -> None:
+        self._stems, self._recording = CachedStems(stems, recording.sample_rate, _STEM_BYTES), recording
 
     def open(self, *_: object) -> StemReader:
         """Return the stems."""
         return self._stems
+
+    def separate(self) -> None:
+        """Separate the recording if all of it is cached then."""
+        recording = self._recording
+        if 4 * recording.n_samples * recording.n_channels * len(CLASSES) <= _STEM_BYTES:
+            for block in overlapping_blocks(recording.n_samples, _BLOCK_S * recording.sample_rate):
+                self._stems.read(block.start, block.stop)
 
 
 class StrokeSounds:
@@ -150,9 +160,9 @@ class StrokeSounds:
         """Yield the earlier strokes of a stroke's class that may ring into it, the latest first."""
         own = self._by_class[self.strokes[k].drum_class]
         longest = round(LONGEST_S[self.strokes[k].drum_class] * self.rate)
-        for attack, j in reversed(own[: bisect_left(own, (self.attacks[k], -1))]):
-            if attack < self.attacks[k] - longest:
-                return
+        first = bisect_left(own, (self.attacks[k] - longest, -1))
+        last = bisect_left(own, (self.attacks[k], -1))
+        for _, j in reversed(own[first:last]):
             yield j
 
     # What they sound like

@@ -6,8 +6,8 @@ The loops of tests/bench/made_loops.py (four equal bars of one-shots) and of tes
 (one-shots that play grooves, and kits whose strokes differ) are transcribed, nothing is given. Each stroke that
 is detected within 20 ms of the truth is deleted, one at a time. Depth is the energy that the stroke truly adds
 in the touched region, over the energy of all by which the result differs there from the loop made without it:
-what is left of the stroke, and what is lost of others. "repeats": the sound that the recording repeats was taken
-out, not the stem.
+what is left of the stroke, and what is lost of others. "repeats": the sound that the recording repeats was
+taken out, not the stem.
 """
 
 from __future__ import annotations
