@@ -151,9 +151,8 @@ class StrokeSounds:
         later = [self.recording.n_samples + 1]
         for c in self.classes[k]:
             own = self._by_class[c]
-            later += [
-                attack for attack, _ in own[bisect_right(own, (self.attacks[k], len(self.strokes))) :][:1]
-            ]
+            following = bisect_right(own, (self.attacks[k], len(self.strokes)))
+            later += [attack for attack, _ in own[following : following + 1]]
         return min(later)
 
     def ringing_into(self, k: int) -> Iterator[int]:
