@@ -22,7 +22,7 @@ _BANDS_HZ = {
     "CY": (8_000.0, 18_000.0),
 }
 _LEVEL_S, _RISE_S = 0.093, 0.002
-_SPREAD = 0.75  # of velocities, against that of the levels: other drums are in them
+_BY_LEVEL, _BY_NETWORK = 0.6, 0.25  # how far either sets a stroke apart from the strong ones
 _STRONG = 0.9  # quantile of a class's strokes that keeps its transcribed velocity
 _SOFTEST = 0.02
 
@@ -32,6 +32,7 @@ def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) 
 
     The transcriber estimates how hard a class is struck on the whole, and hardly one stroke from the other: its
     strong strokes keep what is transcribed, and the level in the class's band sets the others apart from them.
+    What the network transcribes counts a little: it makes soft what it is not sure of.
     """
     levels = np.array([band_level(recording, event.drum_class, event.onset_s) for event in events])
     transcribed = np.array([event.velocity for event in events])
@@ -41,7 +42,8 @@ def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) 
         if not own.any() or (strong := float(np.quantile(levels[own], _STRONG))) <= 0:
             continue
         usual = float(np.quantile(transcribed[own], _STRONG))
-        measured[own] = usual * (levels[own] / strong) ** (_SPREAD / LEVEL_EXPONENT)
+        by_level = (levels[own] / strong) ** (_BY_LEVEL / LEVEL_EXPONENT)
+        measured[own] = usual * by_level * (transcribed[own] / usual) ** _BY_NETWORK
     return [
         replace(event, velocity=float(velocity))
         for event, velocity in zip(events, measured.clip(_SOFTEST, 1.0), strict=True)
