@@ -1,0 +1,267 @@
+"""Renders versions in the worker: the newest wins, an older one is given up, and only what changed is rendered.
+
+A version's sound is a row of blocks. Each has a stamp, the version in which it last changed; blocks are cached by
+number and stamp, so what an edit does not touch is there already, however far a version came that was given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from daw_bridge.editor.document import Document
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.worker import Priority, Worker
+from transform.errors import RedrumError
+from transform.signal import BlockCache, Samples, read_blocks
+from transform.strokes import Stroke, Strokes
+
+_CACHED_BYTES = 256 * 2**20  # of samples as they are played
+_PEAK_BYTES = 32 * 2**20
+_RUN_BLOCKS = 8  # that are read at once
+_EAGER_BLOCKS = 256  # of a version that are rendered before anybody asks: 95 s at 44.1 kHz; the others on request
+
+Regions = tuple[tuple[int, int], ...]  # samples [start, stop), in order
+
+
+class Edited(Protocol):
+    """A version's sound: see `transform.edit.Edited`."""
+
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def n_channels(self) -> int: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    def read(self, start: int, stop: int, /) -> Samples: ...
+    def changed_from(self, other: Any, /) -> Regions: ...
+    def hit(self, stroke_id: str, /) -> Samples: ...
+
+
+class Editor(Protocol):
+    """What makes sound of strokes: see `transform.edit.RecordingEditor`."""
+
+    @property
+    def detected(self) -> tuple[Stroke, ...]: ...
+    def edited(self, strokes: Strokes, /) -> Edited: ...
+    def replayed(self, strokes: tuple[Stroke, ...], length_s: float | None = None, /) -> Edited: ...
+
+
+class Outdated(Exception):
+    """A version is not the newest any more; `version` is."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"version {version} is the newest")
+        self.version = version
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What pages are notified of: a version that can be played."""
+
+    version: int
+    base: int | None  # the version before, that pages were notified of; None: this is the first
+    changed: Regions  # since then
+    n_samples: int
+    notes: tuple[str, ...]
+
+
+class _Request(NamedTuple):
+    version: int
+    document: Document
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version and its sound."""
+
+    version: int
+    document: Document
+    edited: Edited
+    stamps: tuple[int, ...]  # of each block, the version in which it last changed
+
+    def n_in(self, number: int) -> int:
+        """Return how many samples a block has."""
+        return min(BLOCK_SAMPLES, self.edited.n_samples - number * BLOCK_SAMPLES)
+
+
+class Renderer:
+    """Makes the newest version of a document sound."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        editor: Editor,
+        report: Callable[[Rendered], None],
+        fail: Callable[[int, RedrumError], None],
+    ) -> None:
+        """Begin without a version.
+
+        Args:
+            worker: where all is rendered.
+            editor: what makes sound of strokes; only the worker uses it.
+            report: called in the worker with what can be played.
+            fail: called in the worker with a version that cannot be made to sound, and why.
+        """
+        self._worker, self._editor, self._report, self._fail = worker, editor, report, fail
+        self._newest: _Request | None = None
+        self._current: _Version | None = None
+        self._reported: int | None = None
+        self._unreported: list[tuple[int, int]] = []
+        self._blocks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_CACHED_BYTES)
+        self._peaks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_PEAK_BYTES)
+
+    def request(self, version: int, document: Document) -> None:
+        """Have a version rendered, and give up an older one."""
+        self._newest = _Request(version, document)
+        self._worker.submit(Priority.RENDER, lambda: self._render(version))
+
+    def read(self, version: int, start: int, stop: int) -> Future[Samples]:
+        """Return samples [start, stop) of a version to come, as a page plays them: shape (1 or 2, T).
+
+        The result raises Outdated where another version is the newest, RedrumError where it makes no sound.
+        """
+        return self._worker.submit(Priority.SOUND, lambda: self._samples(self._version(version), start, stop))
+
+    def peaks(self, version: int, region: tuple[int, int], n_columns: int) -> Future[Samples]:
+        """Return peaks of a version to come, as `read` has it, shape (2, n): see `sound.columns`."""
+        return self._worker.submit(Priority.LONG, lambda: self._columns(version, region, n_columns))
+
+    def hit(self, version: int, stroke_id: str) -> Future[Samples]:
+        """Return a stroke's sound to come, as `read` has it."""
+        return self._worker.submit(
+            Priority.SOUND, lambda: monitored(self._version(version).edited.hit(stroke_id))
+        )
+
+    def whole(self, version: int) -> tuple[Edited, Iterator[Samples]]:
+        """Return a version's sound, and all of its blocks, with all channels; for tasks of the worker.
+
+        The blocks go on, whatever is edited meanwhile.
+
+        Raises:
+            Outdated: another version is the newest.
+            RedrumError: it makes no sound.
+        """
+        edited = self._version(version).edited
+        return edited, self._all_blocks(edited)
+
+    def _all_blocks(self, edited: Edited) -> Iterator[Samples]:
+        step = _RUN_BLOCKS * BLOCK_SAMPLES
+        for start in range(0, edited.n_samples, step):
+            self._worker.pause(Priority.LONG)
+            yield edited.read(start, min(start + step, edited.n_samples))
+
+    def _version(self, version: int) -> _Version:
+        """Return the newest version."""
+        assert self._newest is not None
+        if version != self._newest.version:
+            raise Outdated(self._newest.version)
+        if self._current is None or self._current.version != version:
+            self._current = self._made(self._newest)
+        return self._current
+
+    def _made(self, request: _Request) -> _Version:
+        """Return a version, of which nothing is rendered yet but what it shares with the one before."""
+        document, before = request.document, self._current
+        if document.mode == "edit":
+            edited = self._editor.edited(document.strokes)
+        else:
+            edited = self._editor.replayed(document.strokes.played, document.length_s)
+        n_blocks = -(-edited.n_samples // BLOCK_SAMPLES)
+        is_alike = (
+            before is not None
+            and before.document.mode == document.mode
+            and before.edited.n_samples == edited.n_samples
+        )
+        if before is None or not is_alike:
+            changed: Regions = ((0, edited.n_samples),)
+            stamps = [request.version] * n_blocks
+        else:
+            changed = edited.changed_from(before.edited)
+            stamps = list(before.stamps)
+            for number in _blocks_of(changed, n_blocks):
+                stamps[number] = request.version
+        self._unreported.extend(changed)
+        return _Version(request.version, document, edited, tuple(stamps))
+
+    def _render(self, version: int) -> None:
+        """Render what is new in a version, and report it; give it up where a newer one is there."""
+        try:
+            current = self._version(version)
+            fresh = [n for n, stamp in enumerate(current.stamps) if stamp == version][:_EAGER_BLOCKS]
+            for i in range(0, len(fresh), _RUN_BLOCKS):
+                self._block_run(current, fresh[i : i + _RUN_BLOCKS])
+                self._worker.pause(Priority.RENDER)
+                self._version(version)
+        except Outdated:
+            return
+        except RedrumError as err:
+            self._fail(version, err)
+            return
+        changed = _merged(self._unreported, current.edited.n_samples)
+        base, self._reported, self._unreported = self._reported, version, []
+        self._report(Rendered(version, base, changed, current.edited.n_samples, current.edited.notes))
+
+    def _samples(self, version: _Version, start: int, stop: int) -> Samples:
+        last = max(start, stop - 1) // BLOCK_SAMPLES
+        self._block_run(version, range(start // BLOCK_SAMPLES, last + 1))
+        return read_blocks(lambda n: self._block_run(version, [n])[0], BLOCK_SAMPLES, start, stop)
+
+    def _block_run(self, version: _Version, numbers: Iterable[int]) -> list[Samples]:
+        """Return blocks of a version; those that are missing and lie side by side are rendered together."""
+
+        def render(keys: list[tuple[int, int]]) -> Iterator[Samples]:
+            for first, n_blocks in _runs([number for number, _ in keys]):
+                start = first * BLOCK_SAMPLES
+                stop = min(start + n_blocks * BLOCK_SAMPLES, version.edited.n_samples)
+                samples = monitored(version.edited.read(start, stop))
+                for at in range(0, stop - start, BLOCK_SAMPLES):
+                    yield samples[:, at : at + BLOCK_SAMPLES].copy()
+
+        return self._blocks.get_all([(n, version.stamps[n]) for n in numbers], render)
+
+    def _columns(self, version: int, region: tuple[int, int], n_columns: int) -> Samples:
+        current = self._version(version)
+
+        def block_peaks(number: int) -> Samples:
+            self._worker.pause(Priority.LONG)
+            key = number, current.stamps[number]
+            return self._peaks.get(key, lambda _: coarse_peaks(self._block_run(current, [number])[0]))
+
+        return columns(lambda a, b: self._samples(current, a, b), block_peaks, region, n_columns)
+
+
+def _blocks_of(regions: Regions, n_blocks: int) -> Iterator[int]:
+    """Yield the numbers of the blocks that regions touch."""
+    for start, stop in regions:
+        if start < stop:
+            yield from range(max(0, start // BLOCK_SAMPLES), min(n_blocks, (stop - 1) // BLOCK_SAMPLES + 1))
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first of each run of following numbers, and how many follow each other, at most _RUN_BLOCKS."""
+    first, n = numbers[0], 1
+    for number in numbers[1:]:
+        if number == first + n and n < _RUN_BLOCKS:
+            n += 1
+        else:
+            yield first, n
+            first, n = number, 1
+    yield first, n
+
+
+def _merged(regions: list[tuple[int, int]], n_samples: int) -> Regions:
+    """Return regions in order, those that touch as one, inside of a sound."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted((max(0, a), min(b, n_samples)) for a, b in regions):
+        if start >= stop:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], stop)
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
