@@ -44,7 +44,9 @@ class Grid:
         if not BEATS_PER_BAR_RANGE[0] <= self.beats_per_bar <= BEATS_PER_BAR_RANGE[1]:
             raise RhythmError(f"a bar would have {self.beats_per_bar:g} beats", hint="give it 1 to 64")
         if not abs(self.downbeat_s) <= _LONGEST_S:
-            raise RhythmError(f"the downbeat would lie at {self.downbeat_s} s", hint="put it into the recording")
+            raise RhythmError(
+                f"the downbeat would lie at {self.downbeat_s} s", hint="put it into the recording"
+            )
         assert self.tempo_map  # raises RhythmError where it is none
 
     @cached_property
@@ -293,4 +295,3 @@ class History:
 def order(stroke: Stroke) -> tuple[float, int, str]:
     """Return what strokes are sorted by: onset, class, id."""
     return stroke.onset_s, CLASSES.index(stroke.drum_class), stroke.id
-

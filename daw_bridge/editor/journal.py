@@ -16,7 +16,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
-from daw_bridge.editor.document import FIELDS, LAYERS, Command, Document, FieldChange, Grid, History, StrokeChange
+from daw_bridge.editor.document import (
+    FIELDS,
+    LAYERS,
+    Command,
+    Document,
+    FieldChange,
+    Grid,
+    History,
+    StrokeChange,
+)
 from daw_bridge.file_lock import lock_file
 from daw_bridge.live.redrum_live.endpoint import make_folder, open_private
 from transform.errors import OutputError, RhythmError
@@ -99,7 +108,8 @@ class Journal:
             lock_file(self._file)
         except OSError as err:
             raise OutputError(
-                "this recording is open in another editor", hint="go on there, or close that page and wait a moment"
+                "this recording is open in another editor",
+                hint="go on there, or close that page and wait a moment",
             ) from err
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -128,7 +138,15 @@ class Journal:
                     self.history = self._begun(found)
                 else:
                     _take(self.history, found)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, RhythmError) as err:
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                IndexError,
+                AttributeError,
+                RecursionError,
+                RhythmError,
+            ) as err:
                 self._set_aside(end, err)
                 break
             end += len(line)
@@ -207,15 +225,15 @@ def _one_of(known: tuple[Any, ...], name: object) -> Any:
 
 
 def _document_json(document: Document) -> dict[str, Any]:
-    layers = {name: [[i, *_shape(s)] for i, s in document.layer(name).items()] for name in LAYERS}
+    layers: dict[str, Any] = {
+        name: [[i, *_shape(s)] for i, s in document.layer(name).items()] for name in LAYERS
+    }
     fields = {name: _value_json(name, getattr(document, name)) for name in FIELDS}
     return {"source_s": document.source_s, **fields, **layers}
 
 
 def _document_of(found: Mapping[str, Any]) -> Document:
-    layers: dict[str, Any] = {
-        name: {i: _stroke_of(i, shape) for i, *shape in found[name]} for name in LAYERS
-    }
+    layers: dict[str, Any] = {name: {i: _stroke_of(i, shape) for i, *shape in found[name]} for name in LAYERS}
     fields = {name: _value_of(name, found[name]) for name in FIELDS}
     return Document(source_s=float(found["source_s"]), **fields, **layers)
 

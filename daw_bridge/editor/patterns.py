@@ -123,7 +123,9 @@ def replace_rhythm(draft: Draft, rhythm: Rhythm, placing: Placing) -> None:
         draft.remove("played", stroke_id)
     for n, stroke in enumerate(_looped(place, length_s, prefix)):
         if n >= MOST_STROKES:
-            raise RhythmError(f"{rhythm.name} would be more than {MOST_STROKES:,} strokes", hint="take fewer bars")
+            raise RhythmError(
+                f"{rhythm.name} would be more than {MOST_STROKES:,} strokes", hint="take fewer bars"
+            )
         draft.put("played", stroke)
     draft.fields |= {"mode": "replay", "length_s": length_s, "grid": grid}
 
@@ -221,7 +223,9 @@ def _in_bars(draft: Draft, bar: int, n_bars: int, classes: frozenset[str]) -> li
     """Return what plays in bars, in order."""
     per_bar, grid = draft.grid.beats_per_bar, draft.grid
     begin, end = bar * per_bar - _ON_LINE_BEATS, (bar + n_bars) * per_bar - _ON_LINE_BEATS
-    inside = (s for s in draft.played.values() if s.drum_class in classes and begin <= grid.beat_at(s.onset_s) < end)
+    inside = (
+        s for s in draft.played.values() if s.drum_class in classes and begin <= grid.beat_at(s.onset_s) < end
+    )
     return sorted(inside, key=order)
 
 
@@ -282,7 +286,9 @@ def _in_seconds(rhythm: Rhythm) -> _Loop:
 
 def _strokes(rhythm: Rhythm) -> list[Stroke]:
     return [
-        Stroke(id="-", drum_class=e.drum_class, onset_s=e.onset_s, velocity=e.velocity, articulation=e.articulation)
+        Stroke(
+            id="-", drum_class=e.drum_class, onset_s=e.onset_s, velocity=e.velocity, articulation=e.articulation
+        )
         for e in strokes_of(rhythm.events, rhythm.length_s)
     ]
 
@@ -310,4 +316,3 @@ def _free_prefix(draft: Draft) -> str:
     while f"r{number}" in taken:
         number += 1
     return f"r{number}"
-

@@ -6,6 +6,7 @@ number and stamp, so what an edit does not touch is there already, however far a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,40 +16,46 @@ from daw_bridge.editor.document import Document
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
 from daw_bridge.editor.worker import Priority, Worker
 from transform.errors import RedrumError
-from transform.signal import BlockCache, Samples, read_blocks
+from transform.signal import BlockCache, Samples, Signal, read_blocks
 from transform.strokes import Stroke, Strokes
 
 _CACHED_BYTES = 256 * 2**20  # of samples as they are played
 _PEAK_BYTES = 32 * 2**20
 _RUN_BLOCKS = 8  # that are read at once
-_EAGER_BLOCKS = 256  # of a version that are rendered before anybody asks: 95 s at 44.1 kHz; the others on request
+_EAGER_BLOCKS = (
+    256  # of a version that are rendered before anybody asks: 95 s at 44.1 kHz; the others on request
+)
+_log = logging.getLogger(__name__)
 
 Regions = tuple[tuple[int, int], ...]  # samples [start, stop), in order
 
 
-class Edited(Protocol):
+class Edited(Signal, Protocol):
     """A version's sound: see `transform.edit.Edited`."""
 
     @property
-    def n_samples(self) -> int: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def n_channels(self) -> int: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-    def read(self, start: int, stop: int, /) -> Samples: ...
-    def changed_from(self, other: Any, /) -> Regions: ...
-    def hit(self, stroke_id: str, /) -> Samples: ...
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user, a sentence each."""
+
+    def changed_from(self, other: Any, /) -> Regions:
+        """Return where it differs from another version of the same length."""
+
+    def hit(self, stroke_id: str, /) -> Samples:
+        """Return the sound of a stroke."""
 
 
 class Editor(Protocol):
     """What makes sound of strokes: see `transform.edit.RecordingEditor`."""
 
     @property
-    def detected(self) -> tuple[Stroke, ...]: ...
-    def edited(self, strokes: Strokes, /) -> Edited: ...
-    def replayed(self, strokes: tuple[Stroke, ...], length_s: float | None = None, /) -> Edited: ...
+    def detected(self) -> tuple[Stroke, ...]:
+        """What is detected in the recording."""
+
+    def edited(self, strokes: Strokes, /) -> Edited:
+        """Return the recording in which strokes are elsewhere, gone or new."""
+
+    def replayed(self, strokes: tuple[Stroke, ...], length_s: float | None = None, /) -> Edited:
+        """Return the recording's kit playing strokes."""
 
 
 class Outdated(Exception):
@@ -127,6 +134,10 @@ class Renderer:
         """
         return self._worker.submit(Priority.SOUND, lambda: self._samples(self._version(version), start, stop))
 
+    def length(self, version: int) -> Future[int]:
+        """Return how many samples a version has, to come, as `read` has it."""
+        return self._worker.submit(Priority.SOUND, lambda: self._version(version).edited.n_samples)
+
     def peaks(self, version: int, region: tuple[int, int], n_columns: int) -> Future[Samples]:
         """Return peaks of a version to come, as `read` has it, shape (2, n): see `sound.columns`."""
         return self._worker.submit(Priority.LONG, lambda: self._columns(version, region, n_columns))
@@ -201,6 +212,10 @@ class Renderer:
             return
         except RedrumError as err:
             self._fail(version, err)
+            return
+        except Exception as err:  # a fault of ours ends neither the editor nor what is edited
+            _log.exception("version %d cannot be rendered", version)
+            self._fail(version, RedrumError(f"this cannot be rendered: {err!r}", hint="undo the last step"))
             return
         changed = _merged(self._unreported, current.edited.n_samples)
         base, self._reported, self._unreported = self._reported, version, []

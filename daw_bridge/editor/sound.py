@@ -14,7 +14,7 @@ _BIN_SAMPLES = 2**8  # of the coarse peaks
 
 
 def monitored(samples: Samples) -> Samples:
-    """Return samples (C, T) as two channels play them: of more than two, the odd and the even ones by their mean."""
+    """Return samples (C, T) in two channels at most: of more, the means of the odd and of the even ones."""
     if len(samples) <= 2:
         return samples
     return np.stack((samples[::2].mean(axis=0), samples[1::2].mean(axis=0)))

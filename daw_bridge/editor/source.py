@@ -47,7 +47,7 @@ class Source:
         if self.has_changed:
             raise AudioError(
                 f"{self.path.name} was changed or moved while it was edited; the edits are safe",
-                hint="put it back as it was, or end this and run redrum edit again: the old edits wait for the old file",
+                hint="put the old file back to go on, or run redrum edit again for the new one",
             )
 
     def monitored(self, start: int, stop: int) -> Samples:
