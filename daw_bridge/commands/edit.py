@@ -44,8 +44,8 @@ def edit(
 ) -> None:
     """Edit the rhythm inside a drum recording, on a page in the browser.
 
-    Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends ten
-    minutes after its last page was closed, or with Ctrl-C.
+    Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends
+    ten minutes after its last page was closed, or with Ctrl-C.
     """
     from daw_bridge.editor.editing import EditingSession
     from daw_bridge.editor.engine import PresetEngine

@@ -1,8 +1,8 @@
 """An editing session: one recording, its document and history, its journal, and what makes it sound.
 
-Every step counts once it is in the journal. Several pages may have the session open: a step made of another version
-than the newest is refused. What takes long is done in the worker, and its step is taken only if nothing was edited
-meanwhile.
+Every step counts once it is in the journal. Several pages may have the session open: a step made of another
+version than the newest is refused. What takes long is done in the worker, and its step is taken only if nothing
+was edited meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,7 +50,7 @@ class FirstRhythm:
     """A rhythm that plays from the beginning, and how it comes into the document."""
 
     read: Callable[[Engine], Rhythm]
-    placing: Placing = Placing()
+    placing: Placing = field(default_factory=Placing)
 
 
 class EditingSession:
@@ -80,7 +80,7 @@ class EditingSession:
         self._rendered: Rendered | None = None
 
     def start(self) -> Future[None]:
-        """Open the recording in the worker; the result to come is there once it is ready, or could not be opened."""
+        """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
         return self.worker.submit(Priority.LONG, self._open)
 
     def close(self) -> None:
@@ -252,7 +252,8 @@ class EditingSession:
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"
-            version = self._history.version
+            version, detected = self._history.version, self._history.document.strokes.detected
+        self.worker.submit(Priority.LONG, lambda: editor.prepare(detected))
         if self._rhythm is not None:
             rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
             version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
@@ -370,7 +371,7 @@ def changes_json(command: Command) -> dict[str, Any] | None:
         if change.layer != "estimated":
             place = changes["events" if change.layer == "played" else "detected"]
             place[change.id] = stroke_json(change.after) if change.after else None
-    for field in command.fields:
-        value = field.after
-        changes[field.field] = grid_json(value) if isinstance(value, Grid) else value
+    for field_change in command.fields:
+        value = field_change.after
+        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
     return changes

@@ -1,4 +1,4 @@
-"""What an editor gives out: sound, MIDI, a kit, a rhythm for the library, the session; below one folder alone."""
+"""What an editor gives out: sound, MIDI, a kit, a rhythm, the session; all of it below one folder."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ class Exports:
 
 
 def played_rhythm(document: Document, name: str) -> Rhythm:
-    """Return what plays as a rhythm that begins with the result, so that both stay together; on the grid's tempi."""
+    """Return what plays as a rhythm that begins with the result, so that both stay together."""
     grid = document.grid
     events = tuple(stroke.event() for stroke in document.strokes.played)
     tempo_map = _tempo_from(grid, 0.0)

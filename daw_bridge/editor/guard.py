@@ -1,8 +1,8 @@
 """Who is served: pages of this editor alone.
 
-Another web page may send requests here, another user may connect to the port, and a name may be made to lead here.
-So every request names this host, comes from this origin or from no page, and all but the page's own files bear the
-token. Nothing of a body is read before that.
+Another web page may send requests here, another user may connect to the port, and a name may be made to lead
+here. So every request names this host, comes from this origin or from no page, and all but the page's own files
+bear the token. Nothing of a body is read before that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from daw_bridge.editor.answers import error_answer
 
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-        "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -1,8 +1,8 @@
 """The journal of an editor: every command on disk before it counts, so that a kill loses nothing acknowledged.
 
-A journal is a file of JSON lines in the user's data folder, one for each recording, found by its hash: the document
-as it was at first, then a line for each step. A line is whole once it ends; a last one without its end was never
-acknowledged, and is dropped.
+A journal is a file of JSON lines in the user's data folder, one for each recording, found by its hash: the
+document as it was at first, then a line for each step. A line is whole once it ends; a last one without its end
+was never acknowledged, and is dropped.
 """
 
 from __future__ import annotations

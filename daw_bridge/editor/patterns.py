@@ -1,4 +1,4 @@
-"""Edits of many strokes at once: quantise, swing, humanise, repeat and clear bars; and a rhythm in their place."""
+"""Edits of many strokes at once: quantise, swing, humanise, repeat and clear bars; another rhythm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ON_LINE_BEATS = 1e-6
 
 
 def quantise(draft: Draft, edit: Fields) -> None:
-    """Move strokes towards the nearest line of a grid; of those of a class that fall together the loudest stays."""
+    """Move strokes towards the nearest line of a grid; of a class, of those that meet, the loudest stays."""
     step = edit.number("step_beats", *_STEPS_BEATS)
     strength = edit.number("strength", 0.0, 1.0, 1.0)
     grid, chosen = draft.grid, _chosen(draft, edit)
@@ -73,7 +73,7 @@ def clear(draft: Draft, edit: Fields) -> None:
 
 
 def repeat(draft: Draft, edit: Fields) -> None:
-    """Play bars again after them, in the place of what plays there; the ids of the copies begin with `prefix`."""
+    """Play bars again after them, in the place of what plays there; ids of copies begin with `prefix`."""
     bar, n_bars = edit.whole("bar", *_BARS), edit.whole("n_bars", 1, _BARS[1], 1)
     times, prefix = edit.whole("times", 1, _MOST_REPEATS), edit.id("prefix")
     classes = _classes(edit)
@@ -262,7 +262,8 @@ class _Loop:
 
 
 def _on_grid(rhythm: Rhythm, grid: Grid) -> _Loop:
-    assert rhythm.tempo_map is not None and rhythm.n_beats is not None
+    assert rhythm.tempo_map is not None
+    assert rhythm.n_beats is not None
     tempo_map, n_beats = rhythm.tempo_map, rhythm.n_beats
     strokes = [(tempo_map.beats_at(s.onset_s), s) for s in _strokes(rhythm)]
 

@@ -1,7 +1,7 @@
 """Renders versions in the worker: the newest wins, an older one is given up, and only what changed is rendered.
 
-A version's sound is a row of blocks. Each has a stamp, the version in which it last changed; blocks are cached by
-number and stamp, so what an edit does not touch is there already, however far a version came that was given up.
+A version's sound is a row of blocks. Each has a stamp, the version in which it last changed; blocks are cached
+by number and stamp, so what an edit does not touch is there already, also of a version that was given up.
 """
 
 from __future__ import annotations
@@ -54,8 +54,13 @@ class Editor(Protocol):
     def edited(self, strokes: Strokes, /) -> Edited:
         """Return the recording in which strokes are elsewhere, gone or new."""
 
-    def replayed(self, strokes: tuple[Stroke, ...], length_s: float | None = None, /) -> Edited:
-        """Return the recording's kit playing strokes."""
+    def replayed(
+        self, strokes: tuple[Stroke, ...], length_s: float | None, detected: tuple[Stroke, ...], /
+    ) -> Edited:
+        """Return the recording's kit, cut where strokes are detected, playing strokes."""
+
+    def prepare(self, detected: tuple[Stroke, ...], /) -> None:
+        """Compute what the first edit would wait for."""
 
 
 class Outdated(Exception):
@@ -178,10 +183,11 @@ class Renderer:
     def _made(self, request: _Request) -> _Version:
         """Return a version, of which nothing is rendered yet but what it shares with the one before."""
         document, before = request.document, self._current
+        strokes = document.strokes
         if document.mode == "edit":
-            edited = self._editor.edited(document.strokes)
+            edited = self._editor.edited(strokes)
         else:
-            edited = self._editor.replayed(document.strokes.played, document.length_s)
+            edited = self._editor.replayed(strokes.played, document.length_s, strokes.detected)
         n_blocks = -(-edited.n_samples // BLOCK_SAMPLES)
         is_alike = (
             before is not None
