@@ -15,6 +15,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -40,7 +41,8 @@ def listen_at(port: int) -> socket.socket:
     Raises:
         SettingsError: the port is taken, or not for this user.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named, or asyncio would let answers wait for those before to be confirmed, 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform == "win32":  # there another program could else take the same port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -83,6 +85,7 @@ class PageServer:
             )
         )
         self._is_to_end = False
+        self._look: Callable[[], object] = lambda: None  # wakes what looks whether it is time to end
 
     @property
     def n_asked(self) -> int:
@@ -92,6 +95,8 @@ class PageServer:
     def end(self) -> None:
         """Have it end; for other threads."""
         self._is_to_end = True
+        with suppress(RuntimeError):  # it has ended already
+            self._look()
 
     def run(self, when_ready: Callable[[], None], idle_s: float = IDLE_S) -> None:
         """Serve until no page has asked for so long, or until it is told to end.
@@ -126,10 +131,13 @@ class PageServer:
         """Notice when it is time to end, and when the recording's file changes."""
         while not self._uvicorn.started:
             await asyncio.sleep(0.01)
+        loop, is_woken = asyncio.get_running_loop(), asyncio.Event()
+        self._look = partial(loop.call_soon_threadsafe, is_woken.set)
         when_ready()
         failed_s, has_changed = 0.0, False
         while not (self._is_to_end or self._server.idle_s > idle_s or failed_s > _FAILED_S):
-            await asyncio.sleep(_LOOK_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_woken.wait(), _LOOK_S)
             if self._session.state == "failed":
                 failed_s += _LOOK_S
             if not has_changed and self._session.source.has_changed:
