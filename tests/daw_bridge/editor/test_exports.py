@@ -36,7 +36,11 @@ def test_wav_holds_what_plays_in_the_form_of_the_source(page, out):
     answer = export(page, "wav", "takes/new.wav")
     assert answer.status_code == 200, answer.text
     report = answer.json()
-    assert (report["path"], report["bit_depth"], report["duration_s"]) == (str(out / "takes/new.wav"), "16", LENGTH_S)
+    assert (report["path"], report["bit_depth"], report["duration_s"]) == (
+        str(out / "takes/new.wav"),
+        "16",
+        LENGTH_S,
+    )
     info = soundfile.info(out / "takes" / "new.wav")
     assert (info.samplerate, info.channels, info.subtype, info.frames) == (RATE, 2, "PCM_16", RATE * LENGTH_S)
     samples, _ = soundfile.read(out / "takes" / "new.wav", dtype="float32", always_2d=True)
@@ -77,7 +81,18 @@ def test_a_result_that_would_clip_is_float_and_says_so(page, out):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../up.wav", "/abs.wav", "a//b.wav", "a/../b.wav", ".hidden.wav", "a\0.wav", "x" * 300 + ".wav"],
+    [
+        "",
+        ".",
+        "..",
+        "../up.wav",
+        "/abs.wav",
+        "a//b.wav",
+        "a/../b.wav",
+        ".hidden.wav",
+        "a\0.wav",
+        "x" * 300 + ".wav",
+    ],
 )
 def test_a_path_that_leads_elsewhere_is_refused(page, tmp_path, name):
     before = sorted(tmp_path.rglob("*"))
@@ -121,10 +136,16 @@ def test_the_recording_itself_is_never_replaced(page, out, tmp_path):
 
 
 def test_midi_has_the_strokes_the_tempo_and_the_time_of_the_result(page, out):
-    page.post("document", version=0, grid={"tempo": [[0, 100], [4, 120]], "beats_per_bar": 3, "downbeat_s": 0.5})
+    page.post(
+        "document", version=0, grid={"tempo": [[0, 100], [4, 120]], "beats_per_bar": 3, "downbeat_s": 0.5}
+    )
     export(page, "midi", "a.mid")
     rhythm = read_midi(out / "a.mid")
-    assert [(e.drum_class, e.articulation) for e in rhythm.events][:3] == [("KD", ""), ("HH", "closed"), ("SD", "")]
+    assert [(e.drum_class, e.articulation) for e in rhythm.events][:3] == [
+        ("KD", ""),
+        ("HH", "closed"),
+        ("SD", ""),
+    ]
     assert [e.onset_s for e in rhythm.events] == pytest.approx([s.onset_s for s in FOUND], abs=1e-3)
     assert rhythm.beats_per_bar == 3
     # The tempo changes 4 beats after the downbeat: at 0.5 s + 2.4 s.

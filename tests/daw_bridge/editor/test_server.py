@@ -1,9 +1,9 @@
 import http.client
-
 import random
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import httpx
 import numpy as np
@@ -83,7 +83,9 @@ def test_an_edit_sounds_in_the_audio_of_its_version_and_nowhere_else(page):
     for start, stop in regions:
         touched[start:stop] = True
     assert np.array_equal(after[:, ~touched], source[:, ~touched])
-    expected = clicks([Stroke(**{**vars_of(s), "onset_s": 1.6}) if s.id == "d2" else s for s in FOUND], N_SAMPLES)
+    expected = clicks(
+        [Stroke(**{**vars_of(s), "onset_s": 1.6}) if s.id == "d2" else s for s in FOUND], N_SAMPLES
+    )
     assert np.abs(after - expected).max() < 1e-4
     block = page.samples(which="take", version=1, start=regions[1][0], stop=regions[1][1])
     assert np.array_equal(block, after[:, slice(*regions[1])])
@@ -98,7 +100,12 @@ def vars_of(stroke):
 
 def test_audio_of_another_version_than_the_newest_is_refused_with_the_newest(page):
     page.edit({"op": "delete", "id": "d2"})
-    for path, more in (("audio", {"which": "take"}), ("peaks", {"which": "take"}), ("hit", {"id": "d0"}), ("take.wav", {})):
+    for path, more in (
+        ("audio", {"which": "take"}),
+        ("peaks", {"which": "take"}),
+        ("hit", {"id": "d0"}),
+        ("take.wav", {}),
+    ):
         for version in (0, 2):
             answer = page.get(path, version=version, **more)
             assert answer.status_code == 409, path
@@ -419,10 +426,8 @@ def test_strangers_who_hold_connections_do_not_shut_pages_out(serve, loop, monke
     time.sleep(1)
     for stranger in strangers:  # all of them were let go
         stranger.settimeout(5)
-        try:
+        with suppress(ConnectionError):
             assert stranger.recv(1) == b""
-        except ConnectionError:
-            pass
         stranger.close()
 
 
@@ -431,7 +436,7 @@ def test_a_flood_before_the_token_is_read_by_nobody(page):
     head = f"POST /api/edits HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\nContent-Length: 1000000000\r\n\r\n"
     stranger.sendall(head.encode())
     n_sent = 0
-    with pytest.raises(OSError):
+    with suppress(ConnectionError):
         while n_sent < 200 * 2**20:
             n_sent += stranger.send(b" " * 2**16)
     assert n_sent < 50 * 2**20
@@ -495,7 +500,11 @@ def test_why_a_recording_cannot_be_opened_is_on_the_page_and_then_on_the_termina
     monkeypatch.setattr(serving, "_FAILED_S", 1.0)
     page = serve(loop(), FakeEngine(error=AudioError("a sample is NaN", hint="export it again")))
     session = page.session()
-    assert (session["state"], session["error"], session["hint"]) == ("failed", "a sample is NaN", "export it again")
+    assert (session["state"], session["error"], session["hint"]) == (
+        "failed",
+        "a sample is NaN",
+        "export it again",
+    )
     page.thread.join(10)
     assert page.error.message == "a sample is NaN"
 
