@@ -24,9 +24,7 @@ from transform.strokes import Stroke, Strokes
 _CACHED_BYTES = 256 * 2**20  # of samples as they are played
 _PEAK_BYTES = 32 * 2**20
 _RUN_BLOCKS = 8  # that are read at once
-_EAGER_BLOCKS = (
-    256  # of a version that are rendered before anybody asks: 95 s at 44.1 kHz; the others on request
-)
+_EAGER_BLOCKS = 256  # of a version that are rendered unrequested: 95 s at 44.1 kHz
 _log = logging.getLogger(__name__)
 
 Regions = tuple[tuple[int, int], ...]  # samples [start, stop), in order
