@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from daw_bridge.commands.analysis import extract, separate, transcribe
 from daw_bridge.commands.batch import batch
+from daw_bridge.commands.edit import edit
 from daw_bridge.commands.library import presets_app, rhythms_app
 from daw_bridge.commands.live import live_app
 from daw_bridge.commands.options import Device, Preset, option, option_groups
@@ -77,7 +78,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (demo, render, batch, transcribe, separate, extract):
+for command in (demo, render, edit, batch, transcribe, separate, extract):
     app.command()(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")

@@ -1,0 +1,121 @@
+"""The command `edit`: the rhythm inside a recording, in the browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import transform
+from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
+from daw_bridge.commands.reporting import Console, print_error, print_json
+from daw_bridge.render_job import OUT_FOLDER, check_preset
+
+if TYPE_CHECKING:
+    from daw_bridge.editor.editing import EditingSession, FirstRhythm
+
+DEMO_LOOP = "acoustic-rock-135bpm"
+
+
+@option_groups()
+def edit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="The drum recording; a demo loop without it.", show_default=False
+        ),
+    ] = "",
+    rhythm: Annotated[
+        str | None,
+        option(
+            "RHYTHM",
+            "What plays at first: a MIDI file, a recording or a name of `rhythms list`.",
+            "the recording's own",
+            complete=rhythm_names,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port of this machine; 0: any.")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address of the page.")
+    ] = False,
+    preset: Preset = "default",
+    *,
+    compute: Compute,
+    console: Console,
+) -> None:
+    """Edit the rhythm inside a drum recording, on a page in the browser.
+
+    Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends
+    ten minutes after its last page was closed, or with Ctrl-C.
+    """
+    from daw_bridge.editor.editing import EditingSession
+    from daw_bridge.editor.engine import PresetEngine
+    from daw_bridge.editor.source import Source
+    from transform.presets import user_folder
+
+    path = Path(source) if source else _demo_loop()
+    first = _first_rhythm(rhythm)
+    check_preset(preset, transform.RenderSettings().engine)
+    engine = PresetEngine(lambda: compute.load(preset))
+    session = EditingSession(Source(path), engine, user_folder() / "edits", first)
+    try:
+        opened = session.start()  # the models are loaded while the server begins
+        opened.add_done_callback(lambda _: _report_resumed(session, console))
+        _serve(session, path, port, console, has_browser=not no_browser)
+    finally:
+        session.close()
+
+
+def _serve(session: "EditingSession", path: Path, port: int, console: Console, *, has_browser: bool) -> None:
+    from daw_bridge.editor.exports import Exports
+    from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
+
+    with listen_at(port) as listener:
+        server = PageServer(session, Exports(session, OUT_FOLDER), listener)
+        browser = BrowserPage(server.url)
+
+        def show() -> None:
+            if console.as_json:
+                print_json({"url": server.url})
+            else:
+                console.echo(f"{path} is open at {server.url}")
+                console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
+            if has_browser:
+                browser.open(
+                    lambda: print_error("there is no browser to be opened", f"open {server.url} in one")
+                )
+
+        try:
+            server.run(show, browser.forget)
+        finally:
+            browser.forget()
+
+
+def _report_resumed(session: "EditingSession", console: Console) -> None:
+    if session.is_resumed and session.error is None:
+        console.echo("  it goes on where it was left; all of it can be undone")
+
+
+def _demo_loop() -> Path:
+    from transform.library import demo_recordings
+
+    return next(loop.path for loop in demo_recordings() if loop.name == DEMO_LOOP)
+
+
+def _first_rhythm(rhythm: str | None) -> "FirstRhythm | None":
+    """Return what plays at first.
+
+    Raises:
+        RhythmError: it is missing, or no drums are in it.
+    """
+    if rhythm is None:
+        return None
+    from daw_bridge.editor.editing import FirstRhythm
+    from transform.library import resolve_rhythm
+    from transform.midi import read_midi
+
+    found = resolve_rhythm(rhythm)
+    if found.is_midi:
+        written = read_midi(found.path)
+        return FirstRhythm(read=lambda engine: written)
+    transform.Recording.open(found.path).close()
+    return FirstRhythm(read=lambda engine: engine.rhythm_of(found.path, found.name))

@@ -1,0 +1,392 @@
+"""An editing session: one recording, its document and history, its journal, and what makes it sound.
+
+Every step counts once it is in the journal. Several pages may have the session open: a step made of another
+version than the newest is refused. What takes long is done in the worker, and its step is taken only if nothing
+was edited meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from daw_bridge.editor.document import Command, Document, Draft, Grid, History
+from daw_bridge.editor.edits import command_of
+from daw_bridge.editor.engine import Engine
+from daw_bridge.editor.journal import Journal, Step, grid_json
+from daw_bridge.editor.notices import Notices
+from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
+from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
+from daw_bridge.editor.source import Source
+from daw_bridge.editor.worker import Priority, Worker
+from transform.audio import Recording
+from transform.errors import AudioError, RedrumError
+from transform.events import Rhythm, estimate_tempo
+from transform.session_file import SourceFacts, stroke_json
+from transform.strokes import Stroke
+
+State = Literal["opening", "ready", "failed"]
+
+_MOST_CHANGES = 2000  # of strokes that an answer lists; after more a page loads all
+_USUAL_BPM = 120.0
+_WHOLE_BEATS = 0.03  # of a beat, by which a loop may miss a whole number of them
+_CLOSE_S = 5.0
+_PROGRESS_STEP = 0.01
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class NotReady(Exception):
+    """The recording is still being opened, or could not be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRhythm:
+    """A rhythm that plays from the beginning, and how it comes into the document."""
+
+    read: Callable[[Engine], Rhythm]
+    placing: Placing = field(default_factory=Placing)
+
+
+class EditingSession:
+    """What the pages of one recording share. Its methods may be called from any thread."""
+
+    def __init__(
+        self, source: Source, engine: Engine, journals: Path, rhythm: FirstRhythm | None = None
+    ) -> None:
+        """Prepare a session; `start` opens the recording.
+
+        Args:
+            source: the recording, for pages.
+            engine: the models; the worker alone uses them.
+            journals: the folder of all journals.
+            rhythm: what plays from the beginning; None: the recording itself.
+        """
+        self.source, self.notices, self.worker = source, Notices(), Worker()
+        self.state: State = "opening"
+        self.error: RedrumError | None = None
+        self.facts: SourceFacts | None = None
+        self.is_resumed = False
+        self.engine, self._journals, self._rhythm = engine, journals, rhythm
+        self._lock = threading.Lock()  # of all that follows
+        self._journal: Journal | None = None
+        self._history: History | None = None
+        self._renderer: Renderer | None = None
+        self._rendered: Rendered | None = None
+        self._notes: tuple[str, ...] = ()  # on the recording
+
+    def start(self) -> Future[None]:
+        """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
+        return self.worker.submit(Priority.LONG, self._open)
+
+    def close(self) -> None:
+        """End the session; what is acknowledged is on the disk already."""
+        self.notices.close()
+        self.worker.close(_CLOSE_S)
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
+        self.source.close()
+
+    # What pages read.
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that a page shows of the session."""
+        with self._lock:
+            history, rendered = self._history, self._rendered
+            facts: dict[str, Any] = {
+                "state": self.state,
+                "resumed": self.is_resumed,
+                "source": self._source_json(),
+                "source_changed": self.source.has_changed,
+                "rendered": rendered.version if rendered else None,
+                "notes": [*self._notes, *(rendered.notes if rendered else ())],
+            }
+            if self.error is not None:
+                facts |= {"error": self.error.message, "hint": self.error.hint}
+            if history is None:
+                return facts
+            document = history.document
+            facts |= self._step_json(history)
+        detected, played = document.strokes
+        return facts | {
+            "mode": document.mode,
+            "length_s": document.length_s,
+            "grid": grid_json(document.grid),
+            "tempo": document.grid.tempo[0][1],
+            "metre": document.grid.beats_per_bar,
+            "downbeat_s": document.grid.downbeat_s,
+            "sensitivity": dict(document.sensitivity),
+            "detected": [stroke_json(stroke) for stroke in detected],
+            "events": [stroke_json(stroke) for stroke in played],
+        }
+
+    def standing(self) -> dict[str, Any]:
+        """Return where the session stands, in a few words."""
+        with self._lock:
+            return {
+                "state": self.state,
+                "version": self._history.version if self._history else None,
+                "rendered": self._rendered.version if self._rendered else None,
+            }
+
+    def document(self, version: int) -> Document:
+        """Return the document of the newest version; Outdated for another, NotReady where there is none yet."""
+        with self._lock:
+            return self._checked(version).document
+
+    @property
+    def renderer(self) -> Renderer:
+        """What makes versions sound; NotReady where the recording is still being opened."""
+        if self._renderer is None:
+            raise NotReady
+        return self._renderer
+
+    # Steps. Each raises Outdated, NotReady, RhythmError, or OutputError where it cannot be stored.
+
+    def edit(self, version: int, edits: list[Any]) -> dict[str, Any]:
+        """Do edits of a page, all or none, and return the answer to it."""
+        return self._commit(version, lambda document: command_of(document, edits))
+
+    def undo(self, version: int) -> dict[str, Any]:
+        """Take the last step back; where there is none, nothing happens."""
+        return self._turn(version, "undo")
+
+    def redo(self, version: int) -> dict[str, Any]:
+        """Do again what was undone last; where there is nothing, nothing happens."""
+        return self._turn(version, "redo")
+
+    def change(self, version: int, change: Callable[[Draft], None]) -> dict[str, Any]:
+        """Do what changes a draft of the document."""
+
+        def command(document: Document) -> Command:
+            draft = Draft(document)
+            change(draft)
+            return draft.command()
+
+        return self._commit(version, command)
+
+    def change_settings(
+        self, version: int, mode: str | None, sensitivity: Mapping[str, float] | None
+    ) -> dict[str, Any]:
+        """Change the mode, and the sensitivity of lanes; another one has the recording transcribed again."""
+        document = self.document(version)
+        found: tuple[Stroke, ...] | None = None
+        requested = {c: v for c, v in {**document.sensitivity, **(sensitivity or {})}.items() if v}
+        if requested != dict(document.sensitivity):
+            found = self.long(lambda: self._detect(requested))
+
+        def change(draft: Draft) -> None:
+            if found is not None:
+                redetect(draft, found, requested)
+            if mode is not None:
+                change_mode(draft, mode)
+
+        return self.change(version, change)
+
+    def play_rhythm(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> dict[str, Any]:
+        """Let a rhythm play in the place of what plays; it is read in the worker."""
+        self.document(version)
+        rhythm = self.long(read)
+        return self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))
+
+    def long(self, task: Callable[[], _T]) -> _T:
+        """Return what a task gives that takes long, done in the worker between what is more urgent."""
+        return self.worker.submit(Priority.LONG, task).result()
+
+    def report(self, stage: str, fraction: float) -> None:
+        """Pass progress of a long task on; what is more urgent comes in between."""
+        rounded = round(fraction / _PROGRESS_STEP) * _PROGRESS_STEP
+        if (stage, rounded) != self._progress:
+            self._progress = stage, rounded
+            self.notices.publish("progress", stage=stage, fraction=round(rounded, 2))
+        self.worker.pause(Priority.LONG)
+
+    _progress: tuple[str, float] = ("", 0.0)
+
+    def open_source(self) -> Recording:
+        """Return the recording anew, for the worker.
+
+        Raises:
+            AudioError: it is another one by now, or cannot be read.
+        """
+        self.source.check()
+        return Recording.open(self.source.path)
+
+    # Opening.
+
+    def _open(self) -> None:
+        try:
+            self._open_all()
+        except RedrumError as err:
+            self._fail(err)
+        except InterruptedError:  # it is closed
+            return
+        except Exception as err:
+            _log.exception("the recording cannot be opened")
+            self._fail(
+                AudioError(
+                    f"{self.source.path.name} cannot be opened: {err!r}", hint="-v tells where it failed"
+                )
+            )
+
+    def _open_all(self) -> None:
+        recording = self.open_source()
+        facts = SourceFacts.of(recording)
+        journal = Journal(self._journals, facts.sha256)
+        with self._lock:
+            self.facts, self._journal = facts, journal
+            if journal.history is not None and journal.history.version:
+                self._history, self.is_resumed = journal.history, True
+        self.report("open", 0.0)
+        editor = self.engine.open(recording, self.report)
+        with self._lock:
+            if self._history is None:
+                grid = first_grid(recording, editor.detected)
+                document = Document.of_detection(editor.detected, recording.duration_s, grid)
+                self._history = journal.begin(document, recording.name)
+            self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
+            self._renderer.request(self._history.version, self._history.document)
+            self.state = "ready"
+            version, detected = self._history.version, self._history.document.strokes.detected
+        self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
+        self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
+        if self._rhythm is not None:
+            rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
+            version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
+        self.notices.publish("ready", version=version)
+
+    def _judge(self, recording: Recording, strokes: tuple[Stroke, ...]) -> None:
+        """Note what the user should read about the recording, and notify pages."""
+        nothing = f"no drum hits are detected in {recording.name}: draw strokes, or raise a lane's sensitivity"
+        notes = self.engine.doubts(recording) if strokes else (nothing,)
+        with self._lock:
+            self._notes = notes
+        self.notices.publish("noted", notes=list(notes))
+
+    def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
+        self.report("prepare", 0.0)
+        editor.prepare(detected)
+        self.report("prepare", 1.0)
+
+    def _fail(self, err: RedrumError) -> None:
+        with self._lock:
+            self.state, self.error = "failed", err
+        self.notices.publish("failed", error=err.message, hint=err.hint)
+
+    def _detect(self, sensitivity: Mapping[str, float]) -> tuple[Stroke, ...]:
+        with self.open_source() as recording:
+            return self.engine.detect(recording, sensitivity, self.report)
+
+    # Steps, as they are taken.
+
+    def _commit(self, version: int, command_of: Callable[[Document], Command]) -> dict[str, Any]:
+        with self._lock:
+            history = self._checked(version)
+            command = command_of(history.document)
+            if not command:
+                return self._step_json(history, Command())
+            self._record(history, "do", command)
+            history.do(command)
+            return self._taken(history, command)
+
+    def _turn(self, version: int, step: Literal["undo", "redo"]) -> dict[str, Any]:
+        with self._lock:
+            history = self._checked(version)
+            if not (history.can_undo if step == "undo" else history.can_redo):
+                return self._step_json(history, Command())
+            self._record(history, step)
+            return self._taken(history, history.undo() if step == "undo" else history.redo())
+
+    def _checked(self, version: int) -> History:
+        if self.state != "ready" or self._history is None:
+            raise NotReady
+        if version != self._history.version:
+            raise Outdated(self._history.version)
+        return self._history
+
+    def _record(self, history: History, step: Step, command: Command | None = None) -> None:
+        assert self._journal is not None
+        self._journal.record(history.version + 1, step, command)
+
+    def _taken(self, history: History, command: Command) -> dict[str, Any]:
+        """Have a step that is in the journal rendered, and return the answer to it."""
+        self.renderer.request(history.version, history.document)
+        answer = self._step_json(history, command)
+        self.notices.publish("version", **answer)
+        return answer
+
+    def _step_json(self, history: History, command: Command | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            "version": history.version,
+            "can_undo": history.can_undo,
+            "can_redo": history.can_redo,
+        }
+        return answer if command is None else answer | {"changes": changes_json(command)}
+
+    # What the renderer reports, in the worker.
+
+    def _take_rendered(self, rendered: Rendered) -> None:
+        with self._lock:
+            self._rendered = rendered
+        self.notices.publish(
+            "rendered",
+            version=rendered.version,
+            base=rendered.base,
+            changed=[list(region) for region in rendered.changed],
+            n_samples=rendered.n_samples,
+            notes=list(rendered.notes),
+        )
+
+    def _take_failed(self, version: int, err: RedrumError) -> None:
+        self.notices.publish("unrendered", version=version, error=err.message, hint=err.hint)
+
+    def _source_json(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            "name": source.name,
+            "path": str(source.path),
+            "sha256": self.facts.sha256 if self.facts else None,
+            "n_samples": source.n_samples,
+            "sample_rate": source.sample_rate,
+            "channels": source.n_channels,
+            "subtype": source.format.subtype,
+            "duration_s": source.duration_s,
+        }
+
+
+def first_grid(recording: Recording, strokes: tuple[Stroke, ...]) -> Grid:
+    """Return the grid that a recording begins with: at its stated tempo, else the estimated one, else 120 BPM.
+
+    The downbeat is the beginning of a loop of whole beats, else the first kick or the first stroke.
+    """
+    stated = recording.tempo_bpm()
+    estimate = None if stated else estimate_tempo([s.event() for s in strokes], recording.duration_s)
+    bpm = stated[0] if stated else estimate[0] if estimate else _USUAL_BPM
+    if not 10 <= bpm <= 1000:
+        bpm = _USUAL_BPM
+    n_beats = recording.duration_s * bpm / 60
+    if abs(n_beats - round(n_beats)) <= _WHOLE_BEATS or not strokes:
+        return Grid(((0.0, bpm),))
+    kicks = [stroke.onset_s for stroke in strokes if stroke.drum_class == "KD"]
+    return Grid(((0.0, bpm),), downbeat_s=min(kicks, default=min(stroke.onset_s for stroke in strokes)))
+
+
+def changes_json(command: Command) -> dict[str, Any] | None:
+    """Return what a command changed, as pages have it; None: so much that a page loads all."""
+    if len(command.strokes) > _MOST_CHANGES:
+        return None
+    changes: dict[str, Any] = {"events": {}, "detected": {}}
+    for change in command.strokes:
+        if change.layer != "estimated":
+            place = changes["events" if change.layer == "played" else "detected"]
+            place[change.id] = stroke_json(change.after) if change.after else None
+    for field_change in command.fields:
+        value = field_change.after
+        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
+    return changes

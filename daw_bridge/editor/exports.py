@@ -1,0 +1,249 @@
+"""What an editor gives out: sound, MIDI, a kit, a rhythm, the session; all of it below one folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from daw_bridge.editor.document import Document, Grid
+from daw_bridge.editor.editing import EditingSession
+from daw_bridge.render_job import check_ending, is_same_file
+from daw_bridge.take_report import depth_of
+from transform.audio import resolve_output
+from transform.confined import ConfinedFolder, is_link, parts_below
+from transform.errors import OutputError, RhythmError, SettingsError
+from transform.events import Rhythm, TempoMap
+from transform.files import write_bytes_atomic
+from transform.session_file import EditSession, write_session
+from transform.settings import RenderSettings
+
+WHAT = ("wav", "midi", "kit", "rhythm", "session")
+
+_LONGEST_NAME = 200
+_WHOLE_BEATS = 0.1  # of a beat, by which a rhythm may miss a whole number of them
+
+
+class Exists(OutputError):
+    """A result would replace what is there."""
+
+
+class Exports:
+    """Writes what a session gives out to its folder."""
+
+    def __init__(self, session: EditingSession, folder: Path) -> None:
+        """Prepare to write below a folder, which is made at the first export."""
+        self._session, self.folder = session, Path(os.path.abspath(folder))
+
+    def write(self, version: int, what: str, name: str, *, overwrite: bool) -> dict[str, Any]:
+        """Write one of WHAT, and return a report of it; nothing is left of what fails.
+
+        Args:
+            version: the newest.
+            what: to write.
+            name: of the file, or a kit's folder, below the session's, with `/` between its parts; of a rhythm
+                its name in the library.
+            overwrite: replace what is there; a rhythm is never replaced.
+
+        Raises:
+            Outdated, NotReady: as the session has it.
+            Exists: there is one already.
+            OutputError: it cannot be written, or the name leads through a link.
+            SettingsError: the name is none.
+            AudioError, RhythmError: there is nothing to write.
+        """
+        document = self._session.document(version)
+        if what in ("midi", "rhythm") and not document.played:
+            raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
+        if what == "rhythm":
+            return self._rhythm(document, name)
+        self._check(name, overwrite=overwrite)
+        if what == "kit":
+            return self._session.long(lambda: self._kit(document, name, overwrite))
+        if what == "wav":
+            return self._session.long(lambda: self._wav(version, name, overwrite))
+        if what == "midi":
+            return self._midi(document, name, overwrite)
+        return self._file(
+            name, (".json",), overwrite, lambda path: write_session(path, self.session_of(document))
+        )
+
+    def take(self, version: int) -> tuple[TemporaryDirectory[str], Path]:
+        """Return the whole result as a WAV file, in a temporary folder that its reader removes."""
+        folder = TemporaryDirectory(prefix="redrum-", ignore_cleanup_errors=True)
+        path = Path(folder.name) / "take.wav"
+        try:
+            self._session.long(lambda: self._write_sound(version, path))
+        except BaseException:
+            folder.cleanup()
+            raise
+        return folder, path
+
+    def session_of(self, document: Document) -> EditSession:
+        """Return what a session file holds."""
+        assert self._session.facts is not None
+        detected, played = document.strokes
+        return EditSession(
+            source=self._session.facts,
+            detected=detected,
+            played=played,
+            mode=document.mode,
+            bpm=document.grid.tempo[0][1],
+            beats_per_bar=document.grid.beats_per_bar,
+            downbeat_s=document.grid.downbeat_s,
+            length_s=document.length_s if document.mode == "replay" else None,
+            settings=RenderSettings(sensitivity=document.sensitivity),
+        )
+
+    def _wav(self, version: int, name: str, overwrite: bool) -> dict[str, Any]:
+        report: dict[str, Any] = {}
+
+        def write(path: Path) -> None:
+            report.update(self._write_sound(version, path))
+
+        resolve_output(Path(name), self._session.source.format, None)
+        return self._file(name, None, overwrite, write) | report
+
+    def _write_sound(self, version: int, path: Path) -> dict[str, Any]:
+        """Write the whole result, in the source's rate, channels and depth."""
+        session = self._session
+        session.source.check()
+        edited = session.renderer.whole(version)
+        written = edited.write(path, progress=lambda stage, fraction: session.report("export", fraction))
+        session.source.check()
+        _, subtype = resolve_output(path, session.source.format, None)
+        return {
+            "bit_depth": depth_of(subtype),
+            "duration_s": edited.n_samples / edited.sample_rate,
+            "notes": list(written.notes),
+        }
+
+    def _midi(self, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
+        from transform.midi import write_midi
+
+        data = write_midi(played_rhythm(document, self._session.source.name))
+        return self._file(name, (".mid", ".midi"), overwrite, lambda path: write_bytes_atomic(path, data))
+
+    def _kit(self, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
+        from transform.one_shots import save_kit
+
+        session, folder = self._session, self.folder / name
+        session.report("kit", 0.0)
+        with session.open_source() as recording:
+            bank = session.engine.bank_of(recording, document.strokes.detected)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            kit = save_kit(bank, folder, fmt=recording.format, name=recording.name, overwrite=overwrite)
+        return {
+            "what": "kit",
+            "path": str(folder),
+            "sfz": str(folder / kit.sfz),
+            "n_one_shots": len(kit.one_shots),
+        }
+
+    def _rhythm(self, document: Document, name: str) -> dict[str, Any]:
+        from transform.library import add_rhythm, list_rhythms
+        from transform.midi import write_midi
+
+        if name in {rhythm.name for rhythm in list_rhythms()}:
+            raise Exists(f"there is a rhythm called {name} already", hint="give another name")
+        data = write_midi(looped_rhythm(document, name))
+        with TemporaryDirectory(prefix="redrum-") as folder:
+            path = Path(folder) / "rhythm.mid"
+            path.write_bytes(data)
+            added = add_rhythm(path, name)
+        return {"what": "rhythm", "path": str(added.path), "name": name, "bpm": added.bpm, "beats": added.beats}
+
+    def _file(
+        self, name: str, endings: tuple[str, ...] | None, overwrite: bool, write: Callable[[Path], Any]
+    ) -> dict[str, Any]:
+        """Have a file written beside its place, move it there without following a link, and return a report."""
+        target = Path(name)
+        if endings is not None:
+            check_ending(target, endings)
+        confined = ConfinedFolder(self.folder)
+        temporary = f".redrum-{secrets.token_hex(8)}.part{target.suffix}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                write(self.folder / temporary)
+                confined.move(temporary, name, overwrite=overwrite)
+            finally:
+                with suppress(OSError):
+                    confined.remove(temporary)
+        except FileExistsError as err:
+            raise self._existing(name) from err
+        except OSError as err:
+            raise self._unwritable(name, err) from err
+        return {"path": str(self.folder / name)}
+
+    def _check(self, name: str, *, overwrite: bool) -> None:
+        """Raise an error now for a name that nothing could be written to later."""
+        try:
+            parts = parts_below(name)
+        except ValueError as err:
+            raise SettingsError(
+                f"{name[:_LONGEST_NAME]!r} is no place below {self.folder}", hint="give a name such as take.wav"
+            ) from err
+        if len(name) > _LONGEST_NAME or any(part.startswith(".") for part in parts):
+            raise SettingsError("this name is too long, or hidden", hint="give a name such as take.wav")
+        if is_link(self.folder):
+            raise OutputError(
+                f"{self.folder} is a link, which is not followed unasked",
+                hint="run redrum edit in another folder",
+            )
+        path = self.folder / name
+        if path.exists() and is_same_file(path, self._session.source.path):
+            raise Exists(f"{name} is the recording itself, which is never replaced", hint="give another name")
+        try:
+            ConfinedFolder(self.folder).check(name)
+        except OSError as err:
+            if not isinstance(err, FileNotFoundError):
+                raise self._unwritable(name, err) from err
+        if is_link(path):
+            raise OutputError(f"{name} is a link, which is not followed", hint="give another name")
+        if os.path.lexists(path) and not overwrite:
+            raise self._existing(name)
+
+    def _existing(self, name: str) -> Exists:
+        return Exists(f"{name} exists already in {self.folder}", hint="give another name, or replace it")
+
+    def _unwritable(self, name: str, err: OSError) -> OutputError:
+        return OutputError(
+            f"{name} cannot be written in {self.folder}: {err.strerror or err}",
+            hint="give another name, or make room",
+        )
+
+
+def played_rhythm(document: Document, name: str) -> Rhythm:
+    """Return what plays as a rhythm that begins with the result, so that both stay together."""
+    grid = document.grid
+    events = tuple(stroke.event() for stroke in document.strokes.played)
+    tempo_map = _tempo_from(grid, 0.0)
+    return Rhythm(events, document.length_s, tempo_map, name, grid.beats_per_bar)
+
+
+def looped_rhythm(document: Document, name: str) -> Rhythm:
+    """Return what plays as a rhythm that begins with the downbeat, of whole beats where it is nearly so long.
+
+    What plays before the downbeat comes at the end: a rhythm is a circle.
+    """
+    grid, length_s = document.grid, document.length_s
+    begin_s = grid.downbeat_s % length_s
+    n_beats = grid.beat_at(grid.downbeat_s + length_s)
+    whole = max(1, round(n_beats))
+    end_s = grid.time_of(whole) - grid.downbeat_s if abs(n_beats - whole) <= _WHOLE_BEATS else length_s
+    moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.strokes.played)
+    events = tuple(replace(event, onset_s=onset_s) for event, onset_s in moved if onset_s < end_s)
+    return Rhythm(events, end_s, grid.tempo_map, name, grid.beats_per_bar)
+
+
+def _tempo_from(grid: Grid, start_s: float) -> TempoMap:
+    """Return the tempo over the beats from a time on."""
+    start = grid.beat_at(start_s)
+    later = tuple((beat - start, bpm) for beat, bpm in grid.tempo if beat > start)
+    return TempoMap(((0.0, grid.tempo_map.bpm_at(max(start, 0.0))), *later))

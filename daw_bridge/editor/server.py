@@ -1,0 +1,397 @@
+"""The editor's server: what pages ask for, and what they get (docs/editor.md has the whole of it)."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from daw_bridge.editor.answers import error_answer, json_answer, json_text, samples_answer
+from daw_bridge.editor.document import Draft, Grid
+from daw_bridge.editor.editing import EditingSession, NotReady
+from daw_bridge.editor.edits import MOST_EDITS
+from daw_bridge.editor.exports import WHAT, Exists, Exports
+from daw_bridge.editor.fields import Fields, parse_json
+from daw_bridge.editor.notices import MOST_LISTENERS
+from daw_bridge.editor.patterns import Placing
+from daw_bridge.editor.renderer import Outdated
+from daw_bridge.editor.sound import BLOCK_SAMPLES, MOST_COLUMNS
+from daw_bridge.session import file_name
+from transform.errors import RedrumError, RhythmError, SettingsError
+from transform.events import ARTICULATIONS, CLASSES, Rhythm
+from transform.library import find_rhythm, list_rhythms
+
+PAGE = Path(__file__).with_name("page")
+
+_MOST_JSON_BYTES = 4 * 2**20
+_MOST_FILE_BYTES = 2**30  # of a rhythm that is dropped on the page
+_MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
+_MOST_VERSION = 2**53
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class TooLarge(Exception):
+    """A request has more bytes than are taken."""
+
+
+class EditorServer:
+    """Serves one session to its pages."""
+
+    def __init__(self, session: EditingSession, exports: Exports, page: Path = PAGE) -> None:
+        """Prepare to serve a session, and the page in a folder."""
+        self._session, self._exports, self._page = session, exports, page
+        self.requested_at_s = time.monotonic()
+        self.n_streams = 0
+        get, post = partial(self._route, method="GET"), partial(self._route, method="POST")
+        self.app = Starlette(
+            routes=[
+                get("/api/session", self._describe),
+                get("/api/events", self._events),
+                get("/api/audio", self._audio),
+                get("/api/peaks", self._peaks),
+                get("/api/hit", self._hit),
+                get("/api/rhythms", self._rhythms),
+                get("/api/take.wav", self._take),
+                post("/api/edits", self._edits),
+                post("/api/undo", self._undo),
+                post("/api/redo", self._redo),
+                post("/api/settings", self._settings),
+                post("/api/document", self._document),
+                post("/api/import", self._import),
+                post("/api/export", self._export),
+                Route("/{name:path}", self._own_file, methods=["GET"]),
+            ]
+        )
+
+    @property
+    def idle_s(self) -> float:
+        """How long no page has requested anything, and none listens."""
+        return 0.0 if self.n_streams else time.monotonic() - self.requested_at_s
+
+    def _route(self, path: str, handler: Handler, method: str) -> Route:
+        @wraps(handler)
+        async def answer(request: Request) -> Response:
+            self.requested_at_s = time.monotonic()
+            try:
+                return await handler(request)
+            except Exception as err:
+                return _answer_to(err)
+            finally:
+                self.requested_at_s = time.monotonic()
+
+        return Route(path, answer, methods=[method])
+
+    # What pages read.
+
+    async def _describe(self, request: Request) -> Response:
+        facts = await run_in_threadpool(self._session.describe)
+        about = {
+            "schema": 1,
+            "folder": str(self._exports.folder),
+            "classes": list(CLASSES),
+            "articulations": {c: list(names) for c, names in ARTICULATIONS.items()},
+            "block_samples": BLOCK_SAMPLES,
+        }
+        return json_answer(about | facts)
+
+    async def _events(self, request: Request) -> Response:
+        if self.n_streams >= MOST_LISTENERS:
+            return error_answer(429, "too many pages are open", "close one")
+        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        """Yield where the session stands, and then what happens."""
+        notices = self._session.notices
+        self.n_streams += 1
+        try:
+            queue = notices.listen()
+            yield json_text({"event": "state", **self._session.standing()})
+            async for notice in notices.received(queue):
+                yield json_text(notice)
+        finally:
+            self.n_streams -= 1
+            self.requested_at_s = time.monotonic()
+
+    async def _audio(self, request: Request) -> Response:
+        query = _query(request)
+        which, version = _which(query)
+        n_samples, rate = await self._extent(which, version)
+        start = query.whole("start", 0, n_samples, 0)
+        stop = query.whole("stop", start, n_samples, n_samples)
+        query.end()
+        if stop - start > _MOST_SAMPLES:
+            raise SettingsError(
+                f"{stop - start:,} samples are too many", hint=f"ask for {_MOST_SAMPLES:,} at most"
+            )
+        self._session.source.check()
+        if which == "source":
+            samples = await run_in_threadpool(self._session.source.monitored, start, stop)
+        else:
+            samples = await asyncio.wrap_future(self._session.renderer.read(version, start, stop))
+        return samples_answer(samples, sample_rate=rate, start=start, version=version)
+
+    async def _peaks(self, request: Request) -> Response:
+        query = _query(request)
+        which, version = _which(query)
+        n_samples, rate = await self._extent(which, version)
+        start = query.whole("start", 0, n_samples - 1, 0)
+        stop = query.whole("stop", start + 1, n_samples, n_samples)
+        n_columns = min(query.whole("columns", 1, MOST_COLUMNS, 1000), stop - start)
+        query.end()
+        self._session.source.check()
+        if which == "source":
+            peaks = await run_in_threadpool(self._session.source.peaks, start, stop, n_columns)
+        else:
+            peaks = await asyncio.wrap_future(self._session.renderer.peaks(version, (start, stop), n_columns))
+        return samples_answer(peaks, sample_rate=rate, start=start, stop=stop, version=version)
+
+    async def _hit(self, request: Request) -> Response:
+        query = _query(request)
+        version, stroke_id = query.whole("version", 0, _MOST_VERSION), query.id("id")
+        query.end()
+        self._session.document(version)
+        self._session.source.check()
+        samples = await asyncio.wrap_future(self._session.renderer.hit(version, stroke_id))
+        return samples_answer(samples, sample_rate=self._session.source.sample_rate, version=version)
+
+    async def _rhythms(self, request: Request) -> Response:
+        rhythms = await run_in_threadpool(list_rhythms)
+        names = ("name", "style", "bpm", "beats", "beats_per_bar", "licence", "author")
+        return json_answer({"rhythms": [{name: getattr(rhythm, name) for name in names} for rhythm in rhythms]})
+
+    async def _take(self, request: Request) -> Response:
+        query = _query(request)
+        version = query.whole("version", 0, _MOST_VERSION)
+        query.end()
+        self._session.document(version)
+        folder, path = await run_in_threadpool(self._exports.take, version)
+        return FileResponse(path, media_type="audio/wav", background=BackgroundTask(folder.cleanup))
+
+    async def _extent(self, which: str, version: int) -> tuple[int, int]:
+        """Return how long a sound is, in samples, and its rate; the version must be the newest of the take."""
+        source = self._session.source
+        if which == "source":
+            return source.n_samples, source.sample_rate
+        document = self._session.document(version)
+        if document.mode == "edit":
+            return source.n_samples, source.sample_rate
+        return await asyncio.wrap_future(self._session.renderer.length(version)), source.sample_rate
+
+    # Steps.
+
+    async def _edits(self, request: Request) -> Response:
+        fields = await _body(request)
+        version, edits = _version(fields), fields.list("edits", MOST_EDITS)
+        fields.end()
+        return json_answer(await run_in_threadpool(self._session.edit, version, edits))
+
+    async def _undo(self, request: Request) -> Response:
+        fields = await _body(request)
+        version = _version(fields)
+        fields.end()
+        return json_answer(await run_in_threadpool(self._session.undo, version))
+
+    async def _redo(self, request: Request) -> Response:
+        fields = await _body(request)
+        version = _version(fields)
+        fields.end()
+        return json_answer(await run_in_threadpool(self._session.redo, version))
+
+    async def _settings(self, request: Request) -> Response:
+        fields = await _body(request)
+        version = _version(fields)
+        mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
+        sensitivity = None
+        if "sensitivity" in fields:
+            lanes = Fields(fields.any("sensitivity"), "sensitivity")
+            sensitivity = {c: lanes.number(c, -1.0, 1.0) for c in CLASSES if c in lanes}
+            lanes.end()
+        fields.end()
+        change = partial(self._session.change_settings, version, mode, sensitivity)
+        return json_answer(await run_in_threadpool(change))
+
+    async def _document(self, request: Request) -> Response:
+        fields = await _body(request)
+        version = _version(fields)
+        if "rhythm" in fields:
+            rhythm, placing = find_rhythm(fields.text("rhythm", 200)), _placing(fields)
+            fields.end()
+            return await self._play(version, partial(_read_midi, rhythm.path, rhythm.name), placing)
+        change = _grid_change(fields)
+        fields.end()
+        return json_answer(await run_in_threadpool(self._session.change, version, change))
+
+    async def _import(self, request: Request) -> Response:
+        query = _query(request)
+        version = query.whole("version", 0, _MOST_VERSION)
+        name, placing = query.text("name", 200), _placing(query)
+        query.end()
+        with _temporary_folder() as folder:
+            path = folder / file_name(name)
+            await _store(request, path)
+            return await self._play(
+                version, partial(self._rhythm_in, path, Path(name).stem[:100] or "rhythm"), placing
+            )
+
+    async def _play(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> Response:
+        return json_answer(await run_in_threadpool(self._session.play_rhythm, version, read, placing))
+
+    def _rhythm_in(self, path: Path, name: str) -> Rhythm:
+        """Return the rhythm in a file that was dropped: MIDI, or a recording to transcribe."""
+        with path.open("rb") as file:
+            is_midi = file.read(4) == b"MThd" or path.suffix.lower() in (".mid", ".midi")
+        if is_midi:
+            return _read_midi(path, name)
+        self._session.report("transcribe rhythm", 0.0)
+        return self._session.engine.rhythm_of(path, name)
+
+    async def _export(self, request: Request) -> Response:
+        fields = await _body(request)
+        version, what = _version(fields), fields.choice("what", WHAT)
+        name, overwrite = fields.text("path", 1000), fields.flag("overwrite", False)
+        fields.end()
+        report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
+        return json_answer({"what": what, "version": version, **report})
+
+    # The page's own files.
+
+    async def _own_file(self, request: Request) -> Response:
+        name = request.path_params["name"] or "index.html"
+        found = {
+            path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()
+        }
+        if name not in found:
+            return error_answer(404, "there is no such page", "open /")
+        kind = _KINDS.get(found[name].suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(found[name].read_bytes(), headers={"Content-Type": kind})
+
+
+def _answer_to(err: Exception) -> Response:
+    """Return the answer to a request that failed; what is a fault of ours is raised again."""
+    if isinstance(err, Outdated):
+        return error_answer(409, "another page has edited this", "load it anew", version=err.version)
+    if isinstance(err, NotReady | CancelledError | InterruptedError):
+        return error_answer(503, "the recording is not open", "wait until it is")
+    if isinstance(err, TooLarge):
+        return error_answer(413, "this is too much at once", "send less")
+    if isinstance(err, ClientDisconnect):
+        return error_answer(400, "the request was broken off")
+    if not isinstance(err, RedrumError):
+        raise err
+    status = 409 if isinstance(err, Exists) else 400 if isinstance(err, RhythmError | SettingsError) else 422
+    return error_answer(status, err.message, err.hint)
+
+
+def _query(request: Request) -> Fields:
+    """Return the fields of a query, each there once; whole numbers in it are numbers."""
+    found: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in found:
+            raise SettingsError(f"{name[:100]} is given twice", hint="give it once")
+        is_number = value.isascii() and value.isdigit() and len(value) < 20 and name not in ("name", "id")
+        found[name] = int(value) if is_number else value
+    return Fields(found, "the request")
+
+
+async def _body(request: Request) -> Fields:
+    """Return the fields of a body in JSON."""
+    data = bytearray()
+    async for block in request.stream():
+        data += block
+        if len(data) > _MOST_JSON_BYTES:
+            raise TooLarge
+    return Fields(parse_json(bytes(data)), "the request")
+
+
+async def _store(request: Request, path: Path) -> None:
+    """Store a body in a file."""
+    n_bytes = 0
+    with path.open("xb") as file:
+        async for block in request.stream():
+            n_bytes += len(block)
+            if n_bytes > _MOST_FILE_BYTES:
+                raise TooLarge
+            await run_in_threadpool(file.write, block)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="redrum-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _version(fields: Fields) -> int:
+    return fields.whole("version", 0, _MOST_VERSION)
+
+
+def _which(query: Fields) -> tuple[str, int]:
+    """Return which sound is requested, and of which version."""
+    which = query.choice("which", ("source", "take"))
+    return which, query.whole("version", 0, _MOST_VERSION, *([0] if which == "source" else []))
+
+
+def _placing(fields: Fields) -> Placing:
+    tempo: Any = fields.choice("tempo", ("grid", "own"), "grid")
+    length: Any = fields.choice("length", ("source", "rhythm"), "rhythm")
+    return Placing(tempo=tempo, length=length)
+
+
+def _grid_change(fields: Fields) -> Callable[[Draft], None]:
+    """Return what changes the grid of a document: all of it, some of it, or one line of it."""
+    if "line" in fields:
+        line = Fields(fields.any("line"), "line")
+        beat, time_s = line.number("beat", -1e6, 1e6), line.number("time_s", -86_400.0, 86_400.0)
+        line.end()
+        return lambda draft: _set_grid(draft, draft.grid.with_line_at(beat, time_s))
+    given: dict[str, Any] = {}
+    grid = Fields(fields.any("grid"), "grid")
+    if "tempo" in grid:
+        given["tempo"] = tuple(_tempo_step(step) for step in grid.list("tempo", 10_000))
+    for name, low, high in (("beats_per_bar", 1.0, 64.0), ("downbeat_s", -86_400.0, 86_400.0)):
+        if name in grid:
+            given[name] = grid.number(name, low, high)
+    grid.end()
+    return lambda draft: _set_grid(draft, replace(draft.grid, **given))
+
+
+def _set_grid(draft: Draft, grid: Grid) -> None:
+    draft.fields["grid"] = grid
+
+
+def _tempo_step(step: object) -> tuple[float, float]:
+    if not isinstance(step, list) or len(step) != 2:
+        raise RhythmError("a tempo of the grid is not [beat, BPM]")
+    entry = Fields({"beat": step[0], "bpm": step[1]}, "a tempo of the grid")
+    return entry.number("beat", 0.0, 1e6), entry.number("bpm", 10.0, 1000.0)
+
+
+def _read_midi(path: Path, name: str) -> Rhythm:
+    from transform.midi import read_midi
+
+    return replace(read_midi(path), name=name)

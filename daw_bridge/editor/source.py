@@ -1,0 +1,77 @@
+"""The recording that is edited, as a page plays and draws it, and whether its file is still what it was."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from transform.audio import Recording
+from transform.errors import AudioError
+from transform.signal import BlockCache, Samples
+
+_CACHED_BYTES = 64 * 2**20  # of peaks
+
+
+class Source:
+    """A recording that several threads read; the renderer has one of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a recording.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        self.path = Path(os.path.abspath(path))
+        self._before = _state(self.path)
+        self._recording = Recording.open(self.path)
+        self.name, self.format = self._recording.name, self._recording.format
+        self.n_samples, self.sample_rate = self._recording.n_samples, self._recording.sample_rate
+        self.n_channels, self.duration_s = self._recording.n_channels, self._recording.duration_s
+        self._lock = threading.Lock()
+        self._peaks: BlockCache[int, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._recording.close()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file is another one by now, or gone."""
+        return _state(self.path) != self._before
+
+    def check(self) -> None:
+        """Raise AudioError if the file is another one by now, or gone."""
+        if self.has_changed:
+            raise AudioError(
+                f"{self.path.name} was changed or moved while it was edited; the edits are safe",
+                hint="put the old file back to go on, or run redrum edit again for the new one",
+            )
+
+    def monitored(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) as a page plays them, shape (1 or 2, T)."""
+        with self._lock:
+            return monitored(self._recording.read(start, stop))
+
+    def peaks(self, start: int, stop: int, n_columns: int) -> Samples:
+        """Return the lowest and highest samples in columns of a region, shape (2, n): see `sound.columns`."""
+        return columns(self.monitored, self._block_peaks, (start, stop), n_columns)
+
+    def _block_peaks(self, number: int) -> Samples:
+        with self._lock:  # block by block, so that others get in between
+            return self._peaks.get(number, self._read_peaks)
+
+    def _read_peaks(self, number: int) -> Samples:
+        start = number * BLOCK_SAMPLES
+        return coarse_peaks(monitored(self._recording.read(start, min(start + BLOCK_SAMPLES, self.n_samples))))
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with a file, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
