@@ -152,7 +152,8 @@ with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(Sys
 assert "render" in shown.getvalue()
 print(*sys.modules)
 """
-    assert not set(run_python(code)) & {"torch", "torchaudio", "matplotlib", "scipy", "reapy"}
+    heavy = {"torch", "torchaudio", "matplotlib", "scipy", "reapy", "starlette", "uvicorn"}
+    assert not set(run_python(code)) & heavy
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -15,7 +15,7 @@ import numpy as np
 from transform.audio import Recording
 from transform.dynamics import STRONG, Strength
 from transform.events import CLASSES, DrumEvent
-from transform.hits import Cut, Cutter, Hit, StemCutter
+from transform.hits import Cut, Cutter, Hit, cutter_of
 from transform.signal import Samples
 from transform.velocity import LEVEL_EXPONENT
 
@@ -88,8 +88,7 @@ class Bank:
             stems: its stems; None for plain slices.
             per_set: how many hits of the same classes, and of each tom, are retained at most.
         """
-        cutter = StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
-        return cls.of_cutter(cutter, per_set=per_set)
+        return cls.of_cutter(cutter_of(recording, events, stems), per_set=per_set)
 
     @classmethod
     def of_cutter(cls, cutter: Cutter, *, per_set: int = 12) -> Bank:

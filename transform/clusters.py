@@ -106,6 +106,10 @@ class Clusters:
         """Return the stroke of an event, None where its cluster is not trusted."""
         return self._trusted.get(event)
 
+    def events_like(self, stroke: Repeat) -> list[DrumEvent]:
+        """Return the events of a stroke's cluster, where that is trusted."""
+        return [event for event, other in self._trusted.items() if other.cluster == stroke.cluster]
+
     def articulation_of(self, event: DrumEvent) -> str:
         """Return how a stroke is struck: as most of its cluster are, where that is trusted."""
         stroke = self._trusted.get(event)

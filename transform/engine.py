@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from transform.events import (
     estimate_tempo,
     strokes_of,
 )
+from transform.hits import Cutter, cutter_of
 from transform.kit_sources import joined, open_origins
 from transform.latent import LatentArrangement, LatentModel, LatentOrder
 from transform.listening import Listening, listen
@@ -49,6 +50,16 @@ from transform.take import Take
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
+
+
+@dataclass(frozen=True, eq=False)
+class Drums:
+    """What can be played of a source."""
+
+    source: Listening
+    bank: Bank | None  # its hits; None where none are replayed
+    available: Collection[str]  # the classes that can be played
+    notes: tuple[str, ...] = ()  # sentences on where more hits are from
 
 
 class Redrummer:
@@ -184,7 +195,69 @@ class Redrummer:
         report("transcribe source", 0.0)
         detected = self._listen(settings, source)
         report("separate source", 0.0)
-        bank, available, kit_notes = self._drums(detected, settings, report)
+        return self.play(self.drums(detected, settings, report), rhythm, settings, progress=progress)
+
+    def drums(
+        self,
+        source: Listening,
+        settings: RenderSettings,
+        report: Progress = lambda stage, fraction: None,
+        cutter: Cutter | None = None,
+    ) -> Drums:
+        """Return what can be played of a source, and of the recordings of its kit that the settings name.
+
+        Args:
+            source: what is detected in it.
+            settings: of the takes.
+            report: called with "transcribe kit".
+            cutter: what cuts the source's hits; None: one that is made for it.
+
+        Raises:
+            AudioError: there are no drums in what is named for more of the kit, or one of them cannot be read.
+        """
+        is_latent, bank = settings.engine == "latent", None
+        if not is_latent or settings.attack == "original":
+            cutter = cutter or cutter_of(source.recording, source.events, source.stems)
+            bank = Bank.of_cutter(cutter)
+        if bank is not None and is_latent and not bank.classes:
+            bank = None  # nothing can be cut out: all of it is generated
+        available = {event.drum_class for event in source.events} if bank is None else bank.classes
+        if not (bank and available and settings.kit_from):
+            return Drums(source, bank, available)
+        report("transcribe kit", 0.0)
+        bank, notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
+        return Drums(source, bank, bank.classes, tuple(notes))
+
+    def play(
+        self,
+        drums: Drums,
+        rhythm: Rhythm | Recording,
+        settings: RenderSettings,
+        *,
+        progress: Progress | None = None,
+    ) -> Take:
+        """Return a source's drums playing a rhythm.
+
+        Args:
+            drums: as `drums` returns them, with these settings.
+            rhythm: what they play.
+            settings: of the take.
+            progress: called with "transcribe rhythm" and "render".
+
+        Raises:
+            AudioError: there are none.
+            RhythmError: there is nothing to play in the rhythm.
+            SettingsError: the settings need a tempo that is unknown.
+            CheckpointError: the preset lacks models of the latent engine that they select.
+        """
+        report = progress or (lambda stage, fraction: None)
+        detected, bank, available = drums.source, drums.bank, drums.available
+        source = detected.recording
+        if not available:
+            raise AudioError(
+                f"no drum hits are detected in {source.name}",
+                hint="give a drum recording, at a level where its hits stand out",
+            )
         report("transcribe rhythm", 0.0)
         played, target, notes = self._target(detected, rhythm, settings)
         report("render", 0.0)
@@ -193,23 +266,12 @@ class Redrummer:
         chosen = stand_ins(available, played.events)
         playing = _playing(settings, is_written=target is None)
         order = _order(detected, played, target, chosen, (settings, playing))
-        notes += [*kit_notes, *doubts(source.name, drum_confidence(source)), *lent, *stand_in_notes(chosen)]
+        notes += [*drums.notes, *doubts(source.name, drum_confidence(source)), *lent, *stand_in_notes(chosen)]
         if bank is not None:
             bank = bank.apart() if settings.separate_outputs else bank
             notes += articulation_notes(bank, played.events, chosen)
             notes += together_notes(bank) if settings.separate_outputs else []
         return self._take(bank, order, played, (settings, playing), tuple(notes))
-
-    def _drums(
-        self, source: Listening, settings: RenderSettings, report: Progress
-    ) -> tuple[Bank | None, Collection[str], list[str]]:
-        """Return the hits of the source's kit, as `_bank` has them, and sentences on where more are from."""
-        bank, available = _bank(source, settings)
-        if bank is None or not settings.kit_from:
-            return bank, available, []
-        report("transcribe kit", 0.0)
-        bank, notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
-        return bank, bank.classes, notes
 
     def _listen(self, settings: RenderSettings, recording: Recording) -> Listening:
         return self.listen(recording, sensitivity=settings.sensitivity)
@@ -290,27 +352,6 @@ def _n_samples(source: Recording, played: Rhythm, settings: RenderSettings) -> i
     if settings.length == "source":
         return source.n_samples
     return max(1, round(played.length_s * source.sample_rate))
-
-
-def _bank(source: Listening, settings: RenderSettings) -> tuple[Bank | None, Collection[str]]:
-    """Return the source's hits, None where none are replayed, and the classes that can be played.
-
-    Raises:
-        AudioError: there are none.
-    """
-    is_latent = settings.engine == "latent"
-    bank = None
-    if not is_latent or settings.attack == "original":
-        bank = Bank.of_recording(source.recording, source.events, source.stems)
-    if bank is not None and is_latent and not bank.classes:
-        bank = None  # nothing can be cut out: all of it is generated
-    available = {event.drum_class for event in source.events} if bank is None else bank.classes
-    if not available:
-        raise AudioError(
-            f"no drum hits are detected in {source.recording.name}",
-            hint="give a drum recording, at a level where its hits stand out",
-        )
-    return bank, available
 
 
 def _playing(settings: RenderSettings, *, is_written: bool) -> Playing:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -201,9 +201,9 @@ class StemCutter(Cutter):
     ) -> None:
         """Take a recording and its stems; what it repeats is found where it is not given."""
         super().__init__(recording, events)
-        self._stems = _CachedStems(stems, max(1, recording.sample_rate // 2))
+        self.stems = CachedStems(stems, max(1, recording.sample_rate // 2))
         in_order = [event for group in self.groups for event in group]
-        self._clusters = clusters or Clusters.of_recording(recording, in_order)
+        self.clusters = clusters or Clusters.of_recording(recording, in_order)
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []
         later: dict[str, int] = {}
@@ -211,6 +211,11 @@ class StemCutter(Cutter):
             self._again.append(later)
             later = later | {event.drum_class: attack for event in group}
         self._again.reverse()
+
+    def cut_of(self, event: DrumEvent) -> Cut | None:
+        """Return the candidate that is one of the events alone, None where nothing sounds there."""
+        cuts = self._cuts(self._group_of[event])
+        return next((cut for cut in cuts if cut.classes == {event.drum_class}), None)
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
@@ -233,6 +238,11 @@ class StemCutter(Cutter):
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
+    @cached_property
+    def _group_of(self) -> Mapping[DrumEvent, int]:
+        """The group of each event."""
+        return {event: i for i, group in enumerate(self.groups) for event in group}
+
     def _cuts(self, i: int) -> Iterator[Cut]:
         for cut in super()._cuts(i):
             repeat = self._repeat(cut)
@@ -247,14 +257,14 @@ class StemCutter(Cutter):
         return beginning
 
     def _articulation(self, event: DrumEvent) -> str:
-        return self._clusters.articulation_of(event)
+        return self.clusters.articulation_of(event)
 
     def _repeat(self, cut: Cut) -> Repeat | None:
         """Return the stroke of a hit that repeats a sound which the recording gives away, None of others."""
         if len(cut.classes) > 1 or cut.flam_ms:
             return None
         event = next(event for event in self.groups[cut.group] if event.drum_class in cut.classes)
-        return self._clusters.stroke_of(event)
+        return self.clusters.stroke_of(event)
 
     def _sets(self, group: int) -> list[tuple[frozenset[str], int]]:
         struck = frozenset(event.drum_class for event in self.groups[group])
@@ -271,9 +281,7 @@ class StemCutter(Cutter):
     def _last_sample(self, cut: Cut, drum_class: str) -> int:
         """Return where a class of a hit ends at the latest: at its next stroke, or when it has rung out."""
         repeat = self._repeat(cut)
-        again = (
-            self._clusters.end(repeat) if repeat else self._next_stroke(cut.group, (drum_class,)) - self.lead
-        )
+        again = self.clusters.end(repeat) if repeat else self._next_stroke(cut.group, (drum_class,)) - self.lead
         longest = cut.attack + round(LONGEST_S[drum_class] * self.sample_rate)
         return max(min(longest, again, self.recording.n_samples), cut.attack + 1)
 
@@ -288,8 +296,8 @@ class StemCutter(Cutter):
     def _own_classes(self, cut: Cut, classes: Sequence[str], start: int, stop: int) -> Samples:
         """Return what some of a hit's classes sound like between two samples."""
         if repeat := self._repeat(cut):
-            return self._clusters.sound(repeat, start, stop)
-        return np.asarray(self._stems.read(start, stop, classes).sum(axis=0))
+            return self.clusters.sound(repeat, start, stop)
+        return np.asarray(self.stems.read(start, stop, classes).sum(axis=0))
 
     def _own_attack(self, cut: Cut) -> int:
         """Return where a stroke begins that others fall together with."""
@@ -303,7 +311,7 @@ class StemCutter(Cutter):
         stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
         whole = _band_energies(self.recording.mono(cut.attack, stop), self.sample_rate)
         classes = sorted(cut.classes)
-        for drum_class, stem in zip(classes, self._stems.read(cut.attack, stop, classes), strict=True):
+        for drum_class, stem in zip(classes, self.stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
             own = _band_energies(self.recording.mixed(stem), self.sample_rate)
             least_db = _EMPTY_DB if self._repeat(cut) else _LEAK_DB
@@ -315,7 +323,7 @@ class StemCutter(Cutter):
         """Return the level of each class of a hit, as its stem has it."""
         stop = cut.attack + round(LEVEL_S * self.sample_rate)
         classes = sorted(cut.classes)
-        stems = self._stems.read(cut.attack, stop, classes)
+        stems = self.stems.read(cut.attack, stop, classes)
         return {c: max(rms(stem), 1e-6) for c, stem in zip(classes, stems, strict=True)}
 
     def _is_leak(self, cut: Cut, beginning: Samples) -> bool:
@@ -365,7 +373,12 @@ class StemCutter(Cutter):
         return following
 
 
-class _CachedStems:
+def cutter_of(recording: Recording, events: Sequence[DrumEvent], stems: StemReader | None) -> Cutter:
+    """Return what cuts the hits of a recording: plain slices where it has no stems."""
+    return StemCutter(recording, events, stems) if stems is not None else Cutter(recording, events)
+
+
+class CachedStems:
     """Stems that are read in blocks, the last ones cached: hits overlap."""
 
     def __init__(self, stems: StemReader, size: int) -> None:

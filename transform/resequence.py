@@ -31,6 +31,7 @@ from transform.velocity import LEVEL_EXPONENT
 
 PLAYED_TOGETHER_S = 0.006  # events of a rhythm closer than this may be played by one hit
 _GAIN_DB = (-24.0, 9.0)  # the most that a hit is turned down or up to match a velocity
+_ALIKE = 0.25  # octaves of velocity: hits so little apart take turns where strokes are played alone
 
 # What it costs that a hit also holds a class that the rhythm does not request; requested and missing costs 10.
 _EXTRA_COST = {"KD": 3.0, "SD": 4.0, "TT": 3.0, "HH": 1.2, "CY": 2.5}
@@ -181,6 +182,26 @@ def arrange(bank: Bank, events: Sequence[DrumEvent], playing: Playing | None = N
     return _choked(sorted(placements, key=lambda p: p.attack), bank.sample_rate)
 
 
+def play_alone(bank: Bank, event: DrumEvent, turn: int) -> Placement | None:
+    """Return what plays a stroke, whatever else plays, as strong as the source's strokes of its velocity.
+
+    Args:
+        bank: the source's hits.
+        event: in seconds of the take; its articulation is one of the source's.
+        turn: which of the hits that would do equally well plays it.
+
+    Returns:
+        The hit at its place; None where the bank has none.
+    """
+    used = stand_ins(bank.classes, [event]).get(event.drum_class)
+    if used is None:
+        return None
+    arranger = _Arranger(bank, Playing())
+    arranger.take_toms_by_name()
+    part = _Part(event, event.velocity, arranger.requested(used, event))
+    return arranger.placed_alone(used, part, turn)
+
+
 class _Part(NamedTuple):
     """A stroke that one of the source's classes is to play."""
 
@@ -224,6 +245,10 @@ class _Arranger:
         self._toms = by_rank(theirs, ours) if len(ours) > 1 else {}
         self._tunings = tunings(theirs) if self._playing.tunes_toms and len(ours) <= 1 else {}
 
+    def take_toms_by_name(self) -> None:
+        """Let each tom be played by the source's tom of its name, or the nearest."""
+        self._toms = {height: height for height in TOM_HEIGHTS}
+
     def requested(self, drum_class: str, event: DrumEvent) -> str:
         """Return the articulation in which a class plays an event, "" where any will do."""
         if event.drum_class != drum_class:
@@ -241,6 +266,17 @@ class _Arranger:
             attack = round(part.event.onset_s * self._bank.sample_rate)
             semitones = self._tunings.get(part.event.articulation, 0.0) if classes == {"TT"} else 0.0
             yield Placement(attack, hit, gain, semitones=semitones)
+
+    def placed_alone(self, drum_class: str, part: _Part, turn: int) -> Placement:
+        """Return the hit that plays one stroke by a class, `turn` counting round those alike."""
+        parts = {drum_class: part}
+        costs = {c: self._set_cost(c, parts) for c in self._bank.sets if drum_class in c}
+        classes = min(costs, key=lambda own: _cost((own,), parts, costs))
+        hits = self._nearest_hits(classes, {drum_class: part.articulation})
+        unlike = {hit: self._unlikeness(hit, classes, parts) for hit in hits}
+        alike = [hit for hit in hits if unlike[hit] <= min(unlike.values()) + _ALIKE]
+        hit = alike[turn % len(alike)]
+        return Placement(round(part.event.onset_s * self._bank.sample_rate), hit, self._gain(hit, parts))
 
     def _gain_db(self, drum_class: str) -> float:
         return self._playing.gain_db.get(drum_class, 0.0)
@@ -313,34 +349,43 @@ class _Arranger:
     def _choose(self, classes: frozenset[str], parts: Mapping[str, _Part]) -> tuple[Hit, float]:
         """Return a hit of a set, and the gain that makes it as strong as the part of its dominant class."""
         own = {c: parts[c] for c in classes & parts.keys()}
-        target = own[dominant_class(own)].target
-        is_flam = any(part.event.flam_ms > 0 for part in own.values())
-        full_level = self._bank.full_level[dominant_class(classes)]
 
-        def unlikeness(hit: Hit) -> float:
-            distance = 0.0
-            if target is not None:
-                distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
-            if is_flam and not hit.flam_ms:
-                distance += _NO_FLAM_COST
-            elif hit.flam_ms and not is_flam and classes not in self._has_two_attacks:
-                distance += _FLAM_COST
+        def cost(hit: Hit) -> float:
             # Round robin: a hit that was just played comes again after the others like it.
             since = self._n_played - self._last_played.get(hit, -100)
-            return distance + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
+            return self._unlikeness(hit, classes, own) + 0.35 / (1 + since) + 0.02 * self._tie_break[hit]
 
         requested = {c: parts[c].articulation for c in CLASSES if c in own}
         hits = self._nearest_hits(classes, requested)
         if len(own) > 1 and (even := [h for h in hits if self._unevenness_db(h, own) <= _EVEN_DB]):
             hits = tuple(even)
-        hit = min(hits, key=unlikeness)
+        hit = min(hits, key=cost)
         self._last_played[hit] = self._n_played
         self._n_played += 1
+        return hit, self._gain(hit, own)
+
+    def _unlikeness(self, hit: Hit, classes: frozenset[str], parts: Mapping[str, _Part]) -> float:
+        """Return how far a hit of a set is from what its parts ask for, in octaves of velocity."""
+        target = parts[dominant_class(parts)].target
+        is_flam = any(part.event.flam_ms > 0 for part in parts.values())
+        distance = 0.0
+        if target is not None:
+            full_level = self._bank.full_level[dominant_class(classes)]
+            distance = abs(math.log2(max(hit.level / full_level, 1e-4) ** (1 / LEVEL_EXPONENT) / target))
+        if is_flam and not hit.flam_ms:
+            distance += _NO_FLAM_COST
+        elif hit.flam_ms and not is_flam and classes not in self._has_two_attacks:
+            distance += _FLAM_COST
+        return distance
+
+    def _gain(self, hit: Hit, parts: Mapping[str, _Part]) -> float:
+        """Return the gain that makes a hit as strong as the part of its dominant class."""
+        leading = dominant_class(parts)
+        target = parts[leading].target
         if target is None:
-            return hit, 1.0
-        leading = dominant_class(own)
+            return 1.0
         gain_db = self._matched_db(hit, leading if leading in hit.levels else hit.dominant, target)
-        return hit, 10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20)
+        return float(10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20))
 
 
 def _cost(
@@ -463,6 +508,30 @@ class Arrangement:
             for placement, db in zip(self._placements, down_db.tolist(), strict=True)
         ]
         return turned, int(np.count_nonzero(down_db)), float(down_db.max(initial=0.0))
+
+    def changed_from(self, other: Arrangement) -> list[tuple[int, int]] | None:
+        """Return the regions, in samples, in which this differs from another arrangement of one bank.
+
+        None: it may differ anywhere.
+        """
+        if self._bank is not other._bank or self._period or other._period:
+            return None
+        changed = set(self._placements) ^ set(other._placements)
+        begins = ((placement, placement.attack - self._lead) for placement in changed)
+        return [(begin, begin + self._length(placement)) for placement, begin in begins]
+
+    def sound_of(self, attack: int, drum_class: str) -> Samples | None:
+        """Return what plays a class at a sample, or stands for it, shape (C, T); None where nothing does."""
+        near = slice(
+            bisect_left(self._attacks, attack - self._lead), bisect_left(self._attacks, attack + 2 * self._lead)
+        )
+        found = self._placements[near]
+        if not found:
+            return None
+        placement = min(
+            found, key=lambda p: (drum_class not in p.hit.classes, len(p.hit.classes), abs(p.attack - attack))
+        )
+        return self._sound(placement, 0, self._length(placement))
 
     def _loudness(self, placement: Placement, at: int) -> float:
         """Return the peak of a stroke around a sample of the take."""

@@ -24,7 +24,8 @@ from transform.audio import (
     resolve_output,
     write_audio,
 )
-from transform.events import CLASSES, DrumEvent, Rhythm
+from transform.errors import RhythmError
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.onsets import refine_onsets
 from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
 from transform.resequence import Arrangement
@@ -35,6 +36,7 @@ from transform.spool import SpoolFile
 
 _BLOCK_SAMPLES = 2**17
 _CUT_FADE_S = 0.005
+_MOMENT_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -141,6 +143,33 @@ class Take:
         out = zeros_outside(inside, start, stop, (self._n_parts * self.n_channels, self.n_samples))
         out *= gain
         return out.reshape(self._n_parts, self.n_channels, stop - start)
+
+    def changed_from(self, other: Take) -> list[tuple[int, int]] | None:
+        """Return the regions, in samples, in which this differs from another take of one kit; it renders both.
+
+        None: it may differ anywhere.
+        """
+        ours, theirs = self._levelled, other._levelled
+        playing = self._playing, other._playing
+        if not (isinstance(playing[0], Arrangement) and isinstance(playing[1], Arrangement)):
+            return None
+        if (self.n_samples, ours.gain_db, self._settings) != (other.n_samples, theirs.gain_db, other._settings):
+            return None
+        return playing[0].changed_from(playing[1])
+
+    def sound_of(self, event: DrumEvent) -> Samples:
+        """Return the sound that plays a stroke, shape (C, T), of what is generated a moment of all that sounds.
+
+        Raises:
+            RhythmError: nothing plays it.
+        """
+        attack = round(event.onset_s * self.sample_rate)
+        if not isinstance(self._arrangement, Arrangement):
+            return self.read(attack, attack + round(_MOMENT_S * self.sample_rate))
+        sound = self._arrangement.sound_of(attack, event.drum_class)
+        if sound is None:
+            raise RhythmError(f"nothing plays the {CLASS_NAMES[event.drum_class]} at {event.onset_s:.3f} s")
+        return sound
 
     def blocks(self, block_samples: int = _BLOCK_SAMPLES) -> Iterator[Samples]:
         """Return the take from beginning to end."""

@@ -11,7 +11,7 @@ from daw_bridge.commands.reporting import Console, print_error, print_json
 from daw_bridge.render_job import OUT_FOLDER, check_preset
 
 if TYPE_CHECKING:
-    from daw_bridge.editor.editing import FirstRhythm
+    from daw_bridge.editor.editing import EditingSession, FirstRhythm
 
 DEMO_LOOP = "acoustic-rock-135bpm"
 
@@ -49,20 +49,28 @@ def edit(
     """
     from daw_bridge.editor.editing import EditingSession
     from daw_bridge.editor.engine import PresetEngine
-    from daw_bridge.editor.exports import Exports
-    from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
     from daw_bridge.editor.source import Source
     from transform.presets import user_folder
 
     path = Path(source) if source else _demo_loop()
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
-    recording = Source(path)
-    session = EditingSession(
-        recording, PresetEngine(lambda: compute.load(preset)), user_folder() / "edits", first
-    )
+    engine = PresetEngine(lambda: compute.load(preset))
+    session = EditingSession(Source(path), engine, user_folder() / "edits", first)
     try:
-        server = PageServer(session, Exports(session, OUT_FOLDER), listen_at(port))
+        opened = session.start()  # the models are loaded while the server begins
+        opened.add_done_callback(lambda _: _report_resumed(session, console))
+        _serve(session, path, port, console, has_browser=not no_browser)
+    finally:
+        session.close()
+
+
+def _serve(session: "EditingSession", path: Path, port: int, console: Console, *, has_browser: bool) -> None:
+    from daw_bridge.editor.exports import Exports
+    from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
+
+    with listen_at(port) as listener:
+        server = PageServer(session, Exports(session, OUT_FOLDER), listener)
         browser = BrowserPage(server.url)
 
         def show() -> None:
@@ -70,19 +78,21 @@ def edit(
                 print_json({"url": server.url})
             else:
                 console.echo(f"{path} is open at {server.url}")
-                console.echo("  close the page or press Ctrl-C to end; edits are stored as they are made")
-            if not no_browser:
+                console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
+            if has_browser:
                 browser.open(
                     lambda: print_error("there is no browser to be opened", f"open {server.url} in one")
                 )
 
-        session.start()
         try:
-            server.run(show)
+            server.run(show, browser.forget)
         finally:
             browser.forget()
-    finally:
-        session.close()
+
+
+def _report_resumed(session: "EditingSession", console: Console) -> None:
+    if session.is_resumed and session.error is None:
+        console.echo("  it goes on where it was left; all of it can be undone")
 
 
 def _demo_loop() -> Path:

@@ -167,7 +167,9 @@ class Document:
         """
         layers: dict[str, dict[str, Stroke]] = {}
         for change in command.strokes:
-            strokes = layers.setdefault(change.layer, dict(self.layer(change.layer)))
+            if change.layer not in layers:
+                layers[change.layer] = dict(self.layer(change.layer))
+            strokes = layers[change.layer]
             if strokes.get(change.id) != change.before:
                 raise Mismatch(f"{change.layer} {change.id} is not as the command says")
             if change.after is None:

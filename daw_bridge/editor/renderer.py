@@ -214,7 +214,7 @@ class Renderer:
                 self._block_run(current, fresh[i : i + _RUN_BLOCKS])
                 self._worker.pause(Priority.RENDER)
                 self._version(version)
-        except Outdated:
+        except (Outdated, InterruptedError):  # a newer one is there, or the editor is closed
             return
         except RedrumError as err:
             self._fail(version, err)

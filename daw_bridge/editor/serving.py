@@ -15,7 +15,9 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -40,7 +42,8 @@ def listen_at(port: int) -> socket.socket:
     Raises:
         SettingsError: the port is taken, or not for this user.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named, or asyncio would let answers wait for those before to be confirmed, 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform == "win32":  # there another program could else take the same port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -57,6 +60,19 @@ def listen_at(port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """A server that lets pages go at once when the process is told to end."""
+
+    def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end = end
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal to end."""
+        self._end()
+        super().handle_exit(sig, frame)
+
+
 class PageServer:
     """Serves a session at an address that bears a token."""
 
@@ -68,7 +84,7 @@ class PageServer:
         self.url = f"http://127.0.0.1:{port}/#token={self._token}"
         self._server = EditorServer(session, exports)
         self._guard = Guard(self._server.app, self._token, port)
-        self._uvicorn = uvicorn.Server(
+        self._uvicorn = _Server(
             uvicorn.Config(
                 self._guard,
                 http=Connections,
@@ -80,24 +96,26 @@ class PageServer:
                 server_header=False,
                 h11_max_incomplete_event_size=_MOST_INCOMPLETE_BYTES,
                 timeout_graceful_shutdown=_END_S,
-            )
+            ),
+            self.end,
         )
         self._is_to_end = False
-
-    @property
-    def n_asked(self) -> int:
-        """How many requests of pages there were."""
-        return self._guard.n_proved
+        self._look: Callable[[], object] = lambda: None  # wakes what looks whether it is time to end
 
     def end(self) -> None:
         """Have it end; for other threads."""
         self._is_to_end = True
+        with suppress(RuntimeError):  # it has ended already
+            self._look()
 
-    def run(self, when_ready: Callable[[], None], idle_s: float = IDLE_S) -> None:
-        """Serve until no page has asked for so long, or until it is told to end.
+    def run(
+        self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float = IDLE_S
+    ) -> None:
+        """Serve until no page has asked for so long, or until `end` is called.
 
         Args:
             when_ready: called once pages are answered.
+            when_asked: called once a page has asked for the first time.
             idle_s: in seconds.
 
         Raises:
@@ -107,13 +125,13 @@ class PageServer:
         logger = logging.getLogger("uvicorn.error")  # what strangers send is no news
         logger.setLevel(logging.CRITICAL)
         logger.propagate = False
-        asyncio.run(self._run(when_ready, idle_s))
+        asyncio.run(self._run(when_ready, when_asked, idle_s))
         if self._session.error is not None:
             raise self._session.error
 
-    async def _run(self, when_ready: Callable[[], None], idle_s: float) -> None:
+    async def _run(self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float) -> None:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
-        watching = asyncio.create_task(self._watch(when_ready, idle_s))
+        watching = asyncio.create_task(self._watch(when_ready, when_asked, idle_s))
         try:
             await serving
         finally:
@@ -122,14 +140,22 @@ class PageServer:
             with suppress(asyncio.CancelledError):
                 await watching
 
-    async def _watch(self, when_ready: Callable[[], None], idle_s: float) -> None:
+    async def _watch(
+        self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float
+    ) -> None:
         """Notice when it is time to end, and when the recording's file changes."""
         while not self._uvicorn.started:
             await asyncio.sleep(0.01)
+        loop, is_woken = asyncio.get_running_loop(), asyncio.Event()
+        self._look = partial(loop.call_soon_threadsafe, is_woken.set)
         when_ready()
-        failed_s, has_changed = 0.0, False
+        failed_s, has_changed, is_asked = 0.0, False, False
         while not (self._is_to_end or self._server.idle_s > idle_s or failed_s > _FAILED_S):
-            await asyncio.sleep(_LOOK_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_woken.wait(), _LOOK_S)
+            if self._guard.n_proved and not is_asked:
+                is_asked = True
+                when_asked()
             if self._session.state == "failed":
                 failed_s += _LOOK_S
             if not has_changed and self._session.source.has_changed:

@@ -1,11 +1,8 @@
 """An editor without models: strokes are clicks, so that what an edit must sound like is known."""
 
-import asyncio
 import json
-import socket
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,7 +15,7 @@ from daw_bridge.editor.exports import Exports
 from daw_bridge.editor.serving import PageServer, listen_at
 from daw_bridge.editor.source import Source
 from transform.bank import Bank
-from transform.errors import AudioError
+from transform.errors import AudioError, RedrumError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.strokes import Stroke
 
@@ -159,13 +156,13 @@ class Client:
     def __init__(self, served):
         self.base, _, token = served.url.partition("/#token=")
         self.port = int(self.base.rpartition(":")[2])
-        self.token = token
+        self.token, self.error = token, None
         self.http = httpx.Client(base_url=self.base, headers={"Authorization": f"Bearer {token}"}, timeout=20)
 
-    def get(self, path, **query):
+    def get(self, path, /, **query):
         return self.http.get(f"/api/{path}", params=query)
 
-    def post(self, path, **body):
+    def post(self, path, /, **body):
         return self.http.post(f"/api/{path}", json=body)
 
     def session(self):
@@ -195,12 +192,18 @@ def serve(tmp_path, open_session):
     def serve_one(path, engine=None, rhythm=None, idle_s=600.0):
         session = open_session(path, engine, rhythm)
         server = PageServer(session, Exports(session, tmp_path / "out"), listen_at(0))
-        is_up = threading.Event()
-        thread = threading.Thread(target=server.run, args=(is_up.set, idle_s), daemon=True)
+        client, is_up, is_asked = Client(server), threading.Event(), threading.Event()
+
+        def run():
+            try:
+                server.run(is_up.set, is_asked.set, idle_s)
+            except RedrumError as err:
+                client.error = err
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         assert is_up.wait(10)
-        client = Client(server)
-        client.session_object, client.thread, client.server = session, thread, server
+        client.session_object, client.thread, client.server, client.is_asked = session, thread, server, is_asked
         running.append(client)
         return client
 

@@ -73,7 +73,9 @@ def random_command(chance, document):
             change_mode(draft, chance.choice(["edit", "replay"]))
         elif kind == 2:
             beat = chance.randrange(1, 9)
-            draft.fields["grid"] = draft.grid.with_line_at(beat, draft.grid.time_of(beat) + chance.uniform(-1, 1))
+            draft.fields["grid"] = draft.grid.with_line_at(
+                beat, draft.grid.time_of(beat) + chance.uniform(-1, 1)
+            )
         elif kind == 3:
             redetect(draft, chance.sample(FOUND, 3), {"SD": chance.uniform(-1, 1)})
         else:
@@ -153,8 +155,12 @@ def test_a_correction_never_changes_what_plays_apart_from_what_it_corrects(docum
 
 
 def test_a_correction_leaves_what_the_user_made_of_a_stroke(document):
-    edited = done(document, {"op": "move", "id": "d2", "onset_s": 2.5}, {"op": "set", "id": "d2", "velocity": 0.1})
-    corrected = done(edited, {"op": "relabel", "id": "d2", "class": "TT"}, {"op": "shift", "id": "d2", "onset_s": 0.9})
+    edited = done(
+        document, {"op": "move", "id": "d2", "onset_s": 2.5}, {"op": "set", "id": "d2", "velocity": 0.1}
+    )
+    corrected = done(
+        edited, {"op": "relabel", "id": "d2", "class": "TT"}, {"op": "shift", "id": "d2", "onset_s": 0.9}
+    )
     assert corrected.detected["d2"] == Stroke("d2", "TT", 0.9, 0.9)
     assert played(corrected, "d2") == Stroke("d2", "TT", 2.5, 0.1)
 
@@ -176,7 +182,10 @@ def test_a_dismissed_stroke_that_was_deleted_stays_silent_in_both_layers(documen
         ({"op": "add", "id": "a", "class": "KD", "onset_s": 4.5}, "onset_s of edit 1"),
         ({"op": "add", "id": "a", "class": "KD", "onset_s": True}, "onset_s of edit 1"),
         ({"op": "add", "id": "a", "class": "KD", "onset_s": 1, "velocity": 0}, "velocity of edit 1"),
-        ({"op": "add", "id": "a", "class": "KD", "onset_s": 1, "articulation": "open"}, "articulation of edit 1"),
+        (
+            {"op": "add", "id": "a", "class": "KD", "onset_s": 1, "articulation": "open"},
+            "articulation of edit 1",
+        ),
         ({"op": "add", "id": "a", "class": "KD", "onset_s": 1, "pan": 1}, "no field 'pan'"),
         ({"op": "add", "id": "a", "class": "KD"}, "lacks onset_s"),
         ({"op": "move", "id": "gone", "onset_s": 1}, "the stroke gone"),
@@ -216,7 +225,9 @@ def test_strokes_of_a_class_that_a_grid_brings_together_become_the_louder(docume
 
 def test_swing_delays_every_second_step_by_a_third(document):
     hats = [{"op": "add", "id": f"h{i}", "class": "CY", "onset_s": i * 0.25} for i in range(4)]
-    swung = done(done(document, *hats), {"op": "swing", "step_beats": 0.5, "amount": 1, "ids": ["h0", "h1", "h2", "h3"]})
+    swung = done(
+        done(document, *hats), {"op": "swing", "step_beats": 0.5, "amount": 1, "ids": ["h0", "h1", "h2", "h3"]}
+    )
     assert [played(swung, f"h{i}").onset_s for i in range(4)] == pytest.approx([0, 1 / 3, 0.5, 0.5 + 1 / 3])
 
 

@@ -53,7 +53,11 @@ def test_a_journal_cut_at_any_byte_gives_back_every_step_that_was_whole(tmp_path
     journal.close()
     data = journal.path.read_bytes()
     sizes = sorted(at)
-    cuts = {*sizes, *(chance.randrange(sizes[0], len(data)) for _ in range(100)), *range(sizes[-1] - 60, sizes[-1])}
+    cuts = {
+        *sizes,
+        *(chance.randrange(sizes[0], len(data)) for _ in range(100)),
+        *range(sizes[-1] - 60, sizes[-1]),
+    }
     for cut in sorted(cuts):
         journal.path.write_bytes(data[:cut])
         again = Journal(tmp_path, SHA256)
@@ -89,7 +93,8 @@ from pathlib import Path
 journal = Journal(Path(sys.argv[1]), sys.argv[2])
 history = journal.history
 while True:
-    command = command_of(history.document, [{"op": "move", "id": "d2", "onset_s": history.version % 1000 / 1000}])
+    move = {"op": "move", "id": "d2", "onset_s": history.version % 1000 / 1000}
+    command = command_of(history.document, [move])
     journal.record(history.version + 1, "do", command)
     history.do(command)
     print(history.version, flush=True)
@@ -108,7 +113,9 @@ def test_a_process_killed_at_any_moment_loses_nothing_acknowledged(tmp_path, doc
         )
         acknowledged = [int(editor.stdout.readline()) for _ in range(chance.randrange(1, 40))]
         editor.kill()
-        acknowledged += [int(line) for line in editor.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        acknowledged += [
+            int(line) for line in editor.stdout.read().splitlines(keepends=True) if line.endswith("\n")
+        ]
         editor.wait()
         editor.stdout.close()
         again = Journal(tmp_path, SHA256)

@@ -65,7 +65,9 @@ def test_only_touched_blocks_are_rendered_again_and_the_result_is_exact(scene):
     assert one.editor.n_read == N_SAMPLES + len(touched) * BLOCK_SAMPLES
     assert [(r.version, r.base) for r in one.rendered] == [(0, None), (1, 0)]
     assert one.rendered[0].changed == ((0, N_SAMPLES),)
-    assert one.rendered[1].changed == tuple((round(s * RATE), round(s * RATE) + len(CLICK)) for s in (1.0, 30.0))
+    assert one.rendered[1].changed == tuple(
+        (round(s * RATE), round(s * RATE) + len(CLICK)) for s in (1.0, 30.0)
+    )
     expected = clicks(one.documents[1].played.values(), N_SAMPLES)
     assert np.abs(one.renderer.read(1, 0, N_SAMPLES).result(10) - expected).max() < 1e-6
     n_read = one.editor.n_read

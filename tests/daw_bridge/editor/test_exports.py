@@ -1,0 +1,214 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from daw_bridge.editor.document import Grid
+from daw_bridge.editor.editing import first_grid
+from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE
+from transform.audio import Recording
+from transform.library import find_rhythm
+from transform.midi import read_midi
+from transform.one_shots import load_kit
+from transform.session_file import read_session
+from transform.strokes import Stroke
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def page(serve, loop, monkeypatch, tmp_path):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    return serve(loop(n_channels=2))
+
+
+def export(page, what, path, **more):
+    return page.post("export", version=page.session()["version"], what=what, path=path, **more)
+
+
+def test_wav_holds_what_plays_in_the_form_of_the_source(page, out):
+    page.edit({"op": "delete", "id": "d2"})
+    answer = export(page, "wav", "takes/new.wav")
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["path"], report["bit_depth"], report["duration_s"]) == (
+        str(out / "takes/new.wav"),
+        "16",
+        LENGTH_S,
+    )
+    info = soundfile.info(out / "takes" / "new.wav")
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (RATE, 2, "PCM_16", RATE * LENGTH_S)
+    samples, _ = soundfile.read(out / "takes" / "new.wav", dtype="float32", always_2d=True)
+    monitored = page.samples(which="take", version=1)
+    assert np.abs(samples.T - monitored).max() <= 2**-15
+    assert [p.name for p in out.iterdir()] == ["takes"]  # nothing unfinished is left
+
+
+def test_what_exists_is_replaced_only_where_that_is_requested(page, out):
+    out.mkdir()
+    (out / "mine.wav").write_text("mine")
+    for what, name in (("wav", "mine.wav"), ("midi", "mine.mid"), ("session", "mine.json"), ("kit", "mine")):
+        if what == "kit":
+            (out / name).mkdir()
+            (out / name / "thesis.txt").write_text("mine")
+        else:
+            (out / name).write_text("mine")
+        answer = export(page, what, name)
+        assert answer.status_code == 409, what
+        assert "exists already" in answer.json()["error"]
+    assert (out / "mine.wav").read_text() == "mine"
+    assert export(page, "wav", "mine.wav", overwrite=True).status_code == 200
+    assert soundfile.info(out / "mine.wav").frames == RATE * LENGTH_S
+    # A folder that is no kit is never replaced.
+    assert export(page, "kit", "mine", overwrite=True).status_code == 422
+    assert (out / "mine" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_result_that_would_clip_is_float_and_says_so(page, out):
+    loud = [{"op": "add", "id": f"n{i}", "class": "KD", "onset_s": 0.0, "velocity": 1.0} for i in range(8)]
+    page.edit(*loud)
+    report = export(page, "wav", "loud.wav").json()
+    assert report["bit_depth"] == "32f"
+    assert "over full scale" in report["notes"][-1]
+    samples, _ = soundfile.read(out / "loud.wav", dtype="float32", always_2d=True)
+    assert samples.max() == pytest.approx((8 + 0.8) * CLICK[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../up.wav",
+        "/abs.wav",
+        "a//b.wav",
+        "a/../b.wav",
+        ".hidden.wav",
+        "a\0.wav",
+        "x" * 300 + ".wav",
+    ],
+)
+def test_a_path_that_leads_elsewhere_is_refused(page, tmp_path, name):
+    before = sorted(tmp_path.rglob("*"))
+    assert export(page, "wav", name).status_code == 400
+    assert sorted(p for p in tmp_path.rglob("*") if p.name != "out") == before
+
+
+def test_a_path_of_another_ending_is_refused(page):
+    for what, name in (("wav", "a.mp3"), ("wav", "a"), ("midi", "a.wav"), ("session", "a.exe")):
+        assert export(page, what, name).status_code == 400, what
+
+
+@pytest.mark.parametrize("what", ["wav", "midi", "kit", "session"])
+def test_links_are_not_followed(page, out, tmp_path, what):
+    ending = {"wav": ".wav", "midi": ".mid", "session": ".json", "kit": ""}[what]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"target{ending}").write_text("mine")
+    out.mkdir()
+    (out / "way").symlink_to(tmp_path / "elsewhere")
+    (out / f"last{ending}").symlink_to(tmp_path / f"target{ending}")
+    for name in (f"way/x{ending}", f"last{ending}"):
+        assert export(page, what, name, overwrite=True).status_code == 422
+    assert (tmp_path / f"target{ending}").read_text() == "mine"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_an_output_folder_that_is_a_link_is_not_used(page, out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    out.symlink_to(tmp_path / "elsewhere")
+    assert export(page, "wav", "a.wav").status_code == 422
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_recording_itself_is_never_replaced(page, out, tmp_path):
+    out.mkdir()
+    os.link(tmp_path / "loop.wav", out / "loop.wav")
+    before = (tmp_path / "loop.wav").read_bytes()
+    answer = export(page, "wav", "loop.wav", overwrite=True)
+    assert answer.status_code == 409
+    assert (tmp_path / "loop.wav").read_bytes() == before
+
+
+def test_midi_has_the_strokes_the_tempo_and_the_time_of_the_result(page, out):
+    page.post(
+        "document", version=0, grid={"tempo": [[0, 100], [4, 120]], "beats_per_bar": 3, "downbeat_s": 0.5}
+    )
+    export(page, "midi", "a.mid")
+    rhythm = read_midi(out / "a.mid")
+    assert [(e.drum_class, e.articulation) for e in rhythm.events][:3] == [
+        ("KD", ""),
+        ("HH", "closed"),
+        ("SD", ""),
+    ]
+    assert [e.onset_s for e in rhythm.events] == pytest.approx([s.onset_s for s in FOUND], abs=1e-3)
+    assert rhythm.beats_per_bar == 3
+    # The tempo changes 4 beats after the downbeat: at 0.5 s + 2.4 s.
+    assert rhythm.tempo_map.seconds_at(rhythm.tempo_map.changes[1][0]) == pytest.approx(2.9, abs=1e-3)
+
+
+def test_a_rhythm_begins_with_the_downbeat_and_is_never_replaced(page):
+    page.post("document", version=0, grid={"tempo": [[0, 120]], "downbeat_s": 1.0})
+    answer = export(page, "rhythm", "my-groove")
+    assert (answer.json()["bpm"], answer.json()["beats"]) == (120, 8)
+    rhythm = read_midi(find_rhythm("my-groove").path)
+    placed = [(event.drum_class, round(event.onset_s, 2)) for event in rhythm.events]
+    assert placed == [("SD", 0.0), ("KD", 1.0), ("SD", 2.0), ("KD", 3.0), ("HH", 3.5)]
+    assert export(page, "rhythm", "my-groove", overwrite=True).status_code == 409
+    assert export(page, "rhythm", "hip-hop-bounce-140").status_code == 409
+    assert export(page, "rhythm", "../evil").status_code == 400
+
+
+def test_a_session_file_holds_what_plays_and_is_refused_for_another_source(page, out, loop):
+    page.edit({"op": "move", "id": "d2", "onset_s": 1.5}, {"op": "relabel", "id": "d3", "class": "TT"})
+    page.post("settings", version=1, sensitivity={"HH": -0.5})
+    answer = export(page, "session", "a.json")
+    assert answer.status_code == 200, answer.text
+    session = read_session(out / "a.json")
+    events = page.session()["events"]
+    assert [s.id for s in session.played] == [event["id"] for event in events]
+    assert Stroke("d2", "SD", 1.5, 0.9) in session.played
+    assert Stroke("d3", "TT", 2.0, 0.7) in session.detected
+    assert session.settings.sensitivity == {"HH": -0.5}
+    assert (session.mode, session.bpm) == ("edit", page.session()["tempo"])
+    assert json.loads((out / "a.json").read_text())["source"]["sha256"] == page.session()["source"]["sha256"]
+
+
+def test_a_kit_is_cut_where_strokes_are_detected_now(page, out):
+    page.edit({"op": "relabel", "id": "d1", "class": "CY"})
+    answer = export(page, "kit", "kits/mine")
+    assert answer.status_code == 200, answer.text
+    bank = load_kit(out / "kits" / "mine")
+    assert bank.classes == {"KD", "SD", "CY"}
+    assert (out / "kits" / "mine" / "loop.sfz").exists()
+    assert export(page, "kit", "kits/mine").status_code == 409
+    assert export(page, "kit", "kits/mine", overwrite=True).status_code == 200
+
+
+def test_an_outdated_export_is_refused(page, out):
+    page.edit({"op": "delete", "id": "d2"})
+    assert page.post("export", version=0, what="midi", path="a.mid").status_code == 409
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "length_s", "onsets", "grid"),
+    [
+        ("loop-120bpm", 4.0, [("SD", 0.1)], Grid(((0.0, 120.0),))),
+        ("loop-120bpm", 4.3, [("SD", 0.1), ("KD", 0.6)], Grid(((0.0, 120.0),), downbeat_s=0.6)),
+        ("loop-120bpm", 4.3, [("SD", 0.1)], Grid(((0.0, 120.0),), downbeat_s=0.1)),
+        ("loop", 4.0, [], Grid()),
+        ("loop", 8.0, [("KD", i * 0.6) for i in range(12)], Grid(((0.0, 100.0),))),
+    ],
+)
+def test_the_first_grid_is_at_the_stated_or_the_estimated_tempo(name, length_s, onsets, grid):
+    recording = Recording.from_samples(np.zeros(round(length_s * RATE)), RATE, name)
+    strokes = tuple(Stroke(f"d{i}", c, s, 0.8) for i, (c, s) in enumerate(onsets))
+    found = first_grid(recording, strokes)
+    assert found.tempo[0][1] == pytest.approx(grid.tempo[0][1], rel=0.01)
+    assert found.downbeat_s == grid.downbeat_s

@@ -1,0 +1,378 @@
+"""What an editor takes out of a recording and puts into it: the sounds of its strokes, each for itself.
+
+What is taken out of a stroke's time is its class's stem, or the sound that the recording repeats there (see
+transform/clusters.py), which leaves alone what sounds along. Where a stem is taken out, the stroke before it
+rings on, as it decayed, and never louder than what was there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from transform.bank import Bank
+from transform.borrowing import borrowed
+from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, without_swells
+from transform.clusters import Repeat
+from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
+from transform.engine import Drums, Redrummer
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent
+from transform.hits import LEAD_S, LONGEST_S, Cut, StemCutter
+from transform.listening import Listening
+from transform.onsets import TOGETHER_S
+from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
+from transform.separator import StemReader
+from transform.settings import RenderSettings
+from transform.signal import BlockCache, Samples
+from transform.strokes import Stroke
+from transform.velocity import LEVEL_EXPONENT
+
+_SAME_STROKE_S = 0.03  # a stroke that was detected as another class is no further away
+_MOST_GAIN = 10 ** (9 / 20)  # by which a stroke's own sound is turned up, as in takes
+_END_FADE_S = 0.02  # of what is taken out, where no other stroke follows
+_LEVEL_BLOCK_S = 0.01
+# When a sound that repeats is taken out, not the stem (tests/bench/edit_removal.py): strokes that always fall
+# together with others, or are always followed by them, are not told apart from these by repeating.
+_FEWEST_ALIKE = 5  # strokes that repeat it
+_MOST_ALONG = 0.7  # proportion of them that another class falls together with
+_MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
+_CACHED_BYTES = 96 * 2**20
+
+
+def nothing_plays(drum_class: str) -> str:
+    """Return a sentence on a class that nothing can play."""
+    return f"there is nothing in the source that could play the {CLASS_NAMES[drum_class]}"
+
+
+def own_gain(before: Stroke, after: Stroke) -> float | None:
+    """Return the gain that makes a stroke as strong as another; None: it is another sound, or too soft."""
+    if (before.drum_class, before.articulation) != (after.drum_class, after.articulation):
+        return None
+    gain = (after.velocity / before.velocity) ** LEVEL_EXPONENT
+    return gain if gain <= _MOST_GAIN else None
+
+
+class OpenStems:
+    """Stands for a separator that has separated a recording: all that is detected in it shares these stems."""
+
+    def __init__(self, stems: StemReader) -> None:
+        self._stems = stems
+
+    def open(self, *_: object) -> StemReader:
+        """Return the stems."""
+        return self._stems
+
+
+class StrokeSounds:
+    """The sounds of the strokes of a recording, as they were detected or corrected."""
+
+    def __init__(
+        self, detected: Listening, strokes: tuple[Stroke, ...], redrummer: Redrummer, settings: RenderSettings
+    ) -> None:
+        """Take strokes into use; nothing is cut before it is needed.
+
+        Args:
+            detected: what was detected by itself, at its attacks.
+            strokes: what is in the recording, by onset.
+            redrummer: makes a kit of the hits.
+            settings: of the kit.
+        """
+        recording = detected.recording
+        self.recording, self.rate, self.detected = recording, recording.sample_rate, strokes
+        self.strokes = tuple(s for s in strokes if round(s.onset_s * self.rate) < recording.n_samples)
+        self.index = {stroke.id: k for k, stroke in enumerate(self.strokes)}
+        self.events, self.classes = _as_detected(self.strokes, detected.events)
+        self._lead = round(LEAD_S * self.rate)
+        self.attacks = [self.sample(stroke) for stroke in self.strokes]
+        self._detected, self._redrummer, self._settings = detected, redrummer, settings
+        self._by_class = {
+            c: [(a, k) for k, a in enumerate(self.attacks) if c in self.classes[k]] for c in CLASSES
+        }
+        self._repeats: dict[int, Repeat | None] = {}
+        self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
+        self.guard = PeakGuard(recording, self.sound)
+
+    def sample(self, stroke: Stroke) -> int:
+        """Return the sample at which a stroke begins."""
+        return round(stroke.onset_s * self.rate)
+
+    @cached_property
+    def listening(self) -> Listening:
+        """The strokes as what is detected in the recording."""
+        return replace(self._detected, events=self.events)
+
+    @cached_property
+    def cutter(self) -> StemCutter:
+        """What cuts the strokes out of the recording and its stems."""
+        assert self.listening.stems is not None
+        return StemCutter(self.recording, self.events, self.listening.stems)
+
+    @cached_property
+    def drums(self) -> Drums:
+        """The kit of its hits, which plays what is put in."""
+        replayed = replace(self._settings, engine="resequence", attack="original", variation=0.0)
+        return self._redrummer.drums(self.listening, replayed, cutter=self.cutter)
+
+    @cached_property
+    def replay_drums(self) -> Drums:
+        """What plays replays."""
+        if self._settings.engine == "resequence":
+            return self.drums
+        return self._redrummer.drums(self.listening, self._settings, cutter=self.cutter)
+
+    # Where strokes are
+
+    def start(self, attack: int) -> int:
+        """Return where the touched region of a stroke begins."""
+        return max(0, attack - self._lead)
+
+    def stop(self, k: int) -> int:
+        """Return where a detected stroke ends: where its class is struck again, or has rung out."""
+        longest = max(LONGEST_S[c] for c in self.classes[k])
+        return min(self.attacks[k] + round(longest * self.rate), self.recording.n_samples, self._again(k))
+
+    def _again(self, k: int) -> int:
+        """Return the next attack of a stroke's classes; past the recording's end where there is none."""
+        later = [self.recording.n_samples + 1]
+        for c in self.classes[k]:
+            own = self._by_class[c]
+            later += [
+                attack for attack, _ in own[bisect_right(own, (self.attacks[k], len(self.strokes))) :][:1]
+            ]
+        return min(later)
+
+    def ringing_into(self, k: int) -> Iterator[int]:
+        """Yield the earlier strokes of a stroke's class that may ring into it, the latest first."""
+        own = self._by_class[self.strokes[k].drum_class]
+        longest = round(LONGEST_S[self.strokes[k].drum_class] * self.rate)
+        for attack, j in reversed(own[: bisect_left(own, (self.attacks[k], -1))]):
+            if attack < self.attacks[k] - longest:
+                return
+            yield j
+
+    # What they sound like
+
+    def sound(self, patch: Patch) -> Samples:
+        """Return what a patch adds to the recording, shape (C, stop - start), those used last cached."""
+        return self._patches.get(patch, self._computed)
+
+    def _computed(self, patch: Patch) -> Samples:
+        return self._taken_out(patch) if isinstance(patch, TakenOut) else self._put_in(patch)
+
+    def _taken_out(self, patch: TakenOut) -> Samples:
+        k, gains = patch.index, dict(patch.before)
+        out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
+        if (repeat := self._repeat(k)) is not None:
+            clusters = self.cutter.clusters
+            out += np.float32(patch.gain - 1) * clusters.sound(repeat, patch.start, patch.stop)
+            for j, gain in gains.items():
+                if (earlier := self._repeat(j)) is not None:
+                    out += np.float32(gain - 1) * clusters.sound(earlier, patch.start, patch.stop)
+        else:
+            own = self._stem(k, patch.start, patch.stop)
+            before = next(self.ringing_into(k), None)
+            ringing = self._ringing(before, k, own)
+            out += np.float32(patch.gain - 1) * (own - ringing)
+            out += np.float32(gains.get(before, 1.0) - 1) * ringing if before is not None else 0
+        return out * self._weights(k, patch.start, patch.stop)
+
+    def _weights(self, k: int, start: int, stop: int) -> Samples:
+        """Return how far a stroke is taken out, (T,): an end and the next one's beginning add up to 1."""
+        place = np.arange(start, stop, dtype=np.float64)
+        rise = (place - (self.attacks[k] - self._lead)) / max(1, self._lead)
+        if self._again(k) == stop:
+            fall = (stop - place) / max(1, self._lead)
+        elif stop < self.recording.n_samples:
+            fall = (stop - place) / round(_END_FADE_S * self.rate)
+        else:
+            fall = np.ones(len(place))
+        return np.asarray(np.clip(np.minimum(rise, fall), 0, 1), dtype=np.float32)
+
+    def _stem(self, k: int, start: int, stop: int) -> Samples:
+        """Return what the stems of a stroke's classes hold."""
+        stems = self.cutter.stems.read(start, stop, sorted(self.classes[k]))
+        return np.asarray(stems.sum(axis=0))
+
+    def _repeat(self, k: int) -> Repeat | None:
+        """Return the sound that a stroke repeats, where that holds nothing else."""
+        if k not in self._repeats:
+            self._repeats[k] = self._found_repeat(k)
+        return self._repeats[k]
+
+    def _found_repeat(self, k: int) -> Repeat | None:
+        if self.events[k].flam_ms or len(self.classes[k]) > 1:
+            return None
+        clusters = self.cutter.clusters
+        if (repeat := clusters.stroke_of(self.events[k])) is None:
+            return None
+        like = clusters.events_like(repeat)
+        if len(like) < _FEWEST_ALIKE:
+            return None
+        for others in (self._onsets_of(c) for c in CLASSES if c != self.strokes[k].drum_class):
+            n_along = sum(_has_near(others, event.onset_s, TOGETHER_S) for event in like)
+            if n_along > _MOST_ALONG * len(like):
+                return None
+        sound = clusters.sound(repeat, self.start(self.attacks[k]), self.stop(k))
+        swells = sound - without_swells(sound, self.rate, self._lead)
+        return repeat if rms(swells) <= 10 ** (_MOST_SWELLS_DB / 20) * rms(sound) else None
+
+    def _onsets_of(self, drum_class: str) -> list[float]:
+        return [self.events[k].onset_s for _, k in self._by_class[drum_class]]
+
+    def _ringing(self, before: int | None, k: int, own: Samples) -> Samples:
+        """Return what of a stroke's stem the stroke before it would be, had it rung on.
+
+        Args:
+            before: the stroke before.
+            k: the stroke.
+            own: the stem from where the stroke is taken out.
+        """
+        none, start = np.zeros_like(own), self.start(self.attacks[k])
+        if before is None or (begin := self.start(self.attacks[before])) >= start:
+            return none
+        if (repeat := self._repeat(before)) is not None:
+            rings = self.cutter.clusters.sound(repeat, start, start + own.shape[1])
+        else:
+            sound = self._stem(before, begin, start)
+            level = beginning_level(sound[:, self.attacks[before] - begin :], self.rate)
+            if level <= 1e-6:
+                return none
+            longest_s = LONGEST_S[self.strokes[before].drum_class]
+            drawn_out = with_drawn_out_tail(sound, self.rate, level, longest_s)[:, sound.shape[1] :]
+            rings = none
+            rings[:, : drawn_out.shape[1]] = _ended(drawn_out, self.rate)[:, : own.shape[1]]
+        return _never_louder(rings, own, self.rate)
+
+    def own_hit(self, k: int) -> Cut | None:
+        """Return a detected stroke as a hit; None where its stem holds none."""
+        cut = self.cutter.cut_of(self.events[k])
+        return self.cutter.hit(cut) if cut else None
+
+    def own_sound(self, k: int) -> Samples:
+        """Return what a detected stroke sounds like alone."""
+        hit = self.own_hit(k)
+        return self.cutter.sound(hit) if hit else self._stem(k, self.start(self.attacks[k]), self.stop(k))
+
+    def _put_in(self, patch: PutIn) -> Samples:
+        out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
+        sound = self.played(patch)
+        if sound is None:
+            return out
+        begin = self.sample(patch.stroke) - self._lead
+        sound = sound[:, patch.start - begin : patch.stop - begin].copy()
+        if sound.shape[1] == out.shape[1] and patch.stop < self.recording.n_samples:
+            sound = _ended(sound, self.rate)  # cut by the class's next stroke
+        out[:, : sound.shape[1]] = np.float32(patch.gain) * sound
+        return out
+
+    def played(self, patch: PutIn) -> Samples | None:
+        """Return what plays a stroke that is put in, with its lead, to its end; None where nothing can."""
+        stroke, k = patch.stroke, patch.origin
+        gain = own_gain(self.strokes[k], stroke) if k is not None else None
+        if k is not None and gain is not None and (hit := self.own_hit(k)):
+            return np.float32(gain) * self.cutter.sound(hit)
+        placement = self._placement(stroke)
+        return np.float32(placement.gain) * self._bank.sound(placement.hit) if placement else None
+
+    # What plays strokes that the recording has not
+
+    @cached_property
+    def _bank(self) -> Bank:
+        """Hits of single classes; where the settings say so, also of classes that are borrowed."""
+        assert self.drums.bank is not None
+        return (self._with_borrowed[0] if self._with_borrowed else self.drums.bank).apart()
+
+    @cached_property
+    def _with_borrowed(self) -> tuple[Bank, dict[str, str]] | None:
+        """The bank with borrowed classes, and a sentence for each; None where none are borrowed."""
+        bank = self.drums.bank
+        assert bank is not None
+        missing = [c for c in CLASSES if c not in bank.classes]
+        if self._settings.missing != "borrow" or not missing:
+            return None
+        bank, notes = borrowed(bank, missing)
+        return bank, dict(zip(missing, notes, strict=True))
+
+    def _placement(self, stroke: Stroke) -> Placement | None:
+        if self._settings.missing == "leave-out" and stroke.drum_class not in self._bank.classes:
+            return None
+        return play_alone(self._bank, stroke.event(), zlib.crc32(stroke.id.encode("ascii")))
+
+    def notes(self, patches: Iterable[Patch]) -> list[str]:
+        """Return a sentence for each way in which what is put in is not played as requested."""
+        events = [patch.stroke.event() for patch in patches if isinstance(patch, PutIn)]
+        if not events:
+            return []
+        requested = [c for c in CLASSES if any(event.drum_class == c for event in events)]
+        own = self.drums.bank.classes if self.drums.bank else frozenset()
+        missing = [c for c in requested if c not in own]
+        notes = list(self.drums.notes)
+        if self._with_borrowed:
+            notes += [self._with_borrowed[1][c] for c in missing]
+        elif self._settings.missing == "leave-out":
+            notes += [f"the source has no {CLASS_NAMES[c]}: that part is left out" for c in missing]
+        elif not own:
+            notes += [nothing_plays(c) for c in missing]
+        else:
+            notes += stand_in_notes(stand_ins(own, events))
+        chosen = stand_ins(self._bank.classes, events)
+        return notes + list(articulation_notes(self._bank, events, chosen))
+
+
+def _as_detected(
+    strokes: Sequence[Stroke], found: Sequence[DrumEvent]
+) -> tuple[list[DrumEvent], list[frozenset[str]]]:
+    """Return strokes as events, and the classes whose stems hold each of them.
+
+    A stroke at which only another class was detected is in the stem of that class, too.
+
+    Args:
+        strokes: by onset.
+        found: what was detected by itself, by onset.
+    """
+    original = {(event.onset_s, event.drum_class): event for event in found}
+    claimed = {(stroke.onset_s, stroke.drum_class) for stroke in strokes}
+    onsets = [event.onset_s for event in found]
+    events, classes = [], []
+    for stroke in strokes:
+        event, own = stroke.event(), {stroke.drum_class}
+        if (same := original.get((stroke.onset_s, stroke.drum_class))) is not None:
+            event = replace(event, flam_ms=same.flam_ms)
+        else:
+            near = slice(
+                bisect_left(onsets, stroke.onset_s - _SAME_STROKE_S),
+                bisect_right(onsets, stroke.onset_s + _SAME_STROKE_S),
+            )
+            own |= {e.drum_class for e in found[near] if (e.onset_s, e.drum_class) not in claimed}
+        events.append(event)
+        classes.append(frozenset(own))
+    return events, classes
+
+
+def _has_near(onsets_s: Sequence[float], onset_s: float, within_s: float) -> bool:
+    """Tell whether one of some onsets, in order, is near another."""
+    return bisect_left(onsets_s, onset_s - within_s) < bisect_right(onsets_s, onset_s + within_s)
+
+
+def _ended(sound: Samples, sample_rate: int) -> Samples:
+    """Return a sound with its end faded out."""
+    fade = min(sound.shape[1], round(FADE_S * sample_rate))
+    if fade:
+        sound[:, -fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return sound
+
+
+def _never_louder(sound: Samples, than: Samples, sample_rate: int) -> Samples:
+    """Return a sound turned down wherever its level is above that of another, both of shape (C, T)."""
+    size = max(1, round(_LEVEL_BLOCK_S * sample_rate))
+    n_blocks = -(-sound.shape[1] // size)
+    padded = (np.pad(x, ((0, 0), (0, n_blocks * size - x.shape[1]))) for x in (sound, than))
+    own, other = (np.square(x).reshape(len(x), n_blocks, size).sum(axis=(0, 2)) for x in padded)
+    gain = np.sqrt(np.minimum(1.0, other / np.maximum(own, 1e-20)))
+    middles = (np.arange(n_blocks) + 0.5) * size
+    return np.asarray(sound * np.interp(np.arange(sound.shape[1]), middles, gain).astype(np.float32))
