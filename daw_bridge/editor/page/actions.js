@@ -199,6 +199,7 @@ export class Actions extends EventTarget {
 
   setTempo(bpm) {
     if (bpm >= 10 && bpm <= 1000) this.setGrid({ tempo: [[0, bpm]] });
+    else this.say("A tempo is 10 to 1000 beats a minute.");
   }
 
   setDownbeat() {

@@ -3,8 +3,8 @@
 const LOWEST_HZ = 40;
 const HIGHEST_HZ = 18_000;
 const WINDOW_S = 0.023;
-const FLOOR_DB = -84;
-const CEILING_DB = -12;
+const FLOOR_DB = -78;
+const CEILING_DB = -15;
 const MOST_WINDOWS = 4; // of a column; the loudest counts
 
 const plans = new Map();

@@ -2,12 +2,18 @@
 
 import { sentence, stageName } from "./words.js";
 
+const MODES = { edit: "The recording, edited", replay: "Its kit plays a rhythm" };
+const HINTS = {
+  played: "Edits change what plays: click a stroke, drag it, double-click a lane to draw.",
+  detected: "Say what is in the recording: relabel, shift, dismiss, add. It changes how strokes are cut, not what plays.",
+};
 const MESSAGE_MS = 9000;
 
 const byId = (id) => document.getElementById(id);
 
 export class Status {
   #timer = 0;
+  #message = ""; // what just happened
   #closed = ""; // the notice that the user has closed
 
   constructor(actions) {
@@ -23,9 +29,10 @@ export class Status {
 
   /** Show a sentence for some seconds. */
   say(text) {
-    if (byId("message").textContent !== text) byId("message").textContent = text;
+    this.#message = text;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => (byId("message").textContent = ""), MESSAGE_MS);
+    if (text) this.#timer = setTimeout(() => this.say(""), MESSAGE_MS);
+    this.draw();
   }
 
   /** Show what is wrong until it is no more; null: it is no more. */
@@ -36,21 +43,21 @@ export class Status {
   }
 
   draw() {
-    const { doc, sound, view } = this.actions;
+    const { doc, sound } = this.actions;
     const [state, isBusy] = this.#state();
     const { body } = document;
-    if (byId("state").textContent !== state) byId("state").textContent = state;
+    show("state", state);
+    show("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
     body.toggleAttribute("data-busy", isBusy);
     body.toggleAttribute("data-trouble", this.isGone || doc.facts.state === "failed");
     body.dataset.state = this.isGone ? "gone" : doc.facts.state;
     body.dataset.version = doc.version ?? "";
     body.dataset.audioVersion = sound.version ?? "";
     body.dataset.audibleVersion = sound.audible ?? "";
-    const place = byId("version");
-    const text = doc.version === null ? "" : `Version ${doc.version}, ${count(doc.strokes("played").length, "stroke")}`;
-    if (place.textContent !== text) place.textContent = text;
+    const text = doc.version === null ? "" : `${MODES[doc.mode]}, ${count(doc.strokes("played").length, "stroke")}, version ${doc.version}`;
+    show("version", text);
     byId("no-drums").hidden = !(doc.isReady && !doc.strokes("detected").length && !doc.strokes("played").length);
-    this.#drawNotice(view);
+    this.#drawNotice();
   }
 
   /** Return what is going on in words, and whether the user waits for it. */
@@ -88,8 +95,13 @@ export class Status {
     const text = troubles.find(Boolean) || "";
     if (text !== this.#closed) this.#closed = "";
     byId("notice").hidden = !text || text === this.#closed;
-    if (byId("notice-text").textContent !== text) byId("notice-text").textContent = text;
+    show("notice-text", text);
   }
+}
+
+function show(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function count(n, noun) {

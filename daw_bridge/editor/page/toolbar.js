@@ -4,12 +4,6 @@ import { CLASS_NAMES, clock, midiVelocity, sourceFacts, strokeLabel } from "./wo
 
 const SENSITIVITY_WAIT_MS = 350; // after the last change of a slider
 
-const HINTS = {
-  edit: "The recording plays as it is, but for what you change.",
-  replay: "The recording's own kit plays this rhythm.",
-  detected: "Say what is in the recording: relabel, shift, dismiss or add. This changes how strokes are cut.",
-};
-
 /** Return the element of a test id. */
 export const control = (testId) => document.querySelector(`[data-testid="${testId}"]`);
 
@@ -99,7 +93,6 @@ export class Toolbar {
     for (const testId of ["export", "quantise", "downbeat"]) control(testId).disabled = !isReady;
     control("layer-played").setAttribute("aria-checked", String(layer === "played"));
     control("layer-detected").setAttribute("aria-checked", String(layer === "detected"));
-    text("layer-hint", layer === "detected" ? HINTS.detected : HINTS[doc.mode] || "");
     fill(control("tempo"), String(Math.round((60 / doc.grid.steps[0].pace) * 100) / 100));
     fill(control("metre"), String(doc.grid.beatsPerBar));
     for (const slider of document.querySelectorAll(".sensitivity")) {

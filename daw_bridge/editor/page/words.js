@@ -42,10 +42,11 @@ export function clock(timeS) {
   return `${minutes}:${seconds}.${String(ms % 1000).padStart(3, "0")}`;
 }
 
-/** Return an error as one or two sentences. */
+/** Return an error as one or two sentences; a first word that is a name stays as it is. */
 export function sentence(error) {
   const parts = [error.message ?? error.error, error.hint].filter(Boolean).map((text) => text.trim());
-  return parts.map((text) => text.charAt(0).toUpperCase() + text.slice(1)).join(". ") + ".";
+  const begun = parts.map((text) => (/^[a-z]+(?= |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text));
+  return `${begun.join(". ")}.`;
 }
 
 /** Return what a recording is: "44.1 kHz, stereo, 0:08.000". */
