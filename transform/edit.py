@@ -18,6 +18,7 @@ from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, Rhythm
 from transform.listening import Listening
+from transform.session_file import EditSession
 from transform.settings import RenderSettings
 from transform.strokes import Stroke, Strokes, in_order
 
@@ -29,8 +30,10 @@ _N_CORRECTIONS = 3  # of what was detected, whose sounds are cached
 class RecordingEditor:
     """A recording that was listened to once, ready to be edited. Not for use by several threads at once."""
 
-    def __init__(self, found: Listening, redrummer: Redrummer, settings: RenderSettings) -> None:
-        """Take what was detected at its attacks, with stems."""
+    def __init__(
+        self, found: Listening, stems: OpenStems, redrummer: Redrummer, settings: RenderSettings
+    ) -> None:
+        """Take what was detected, at its attacks, and its stems."""
         self.recording = found.recording
         inside = [event for event in found.events if event.onset_s < self.recording.duration_s]
         inside.sort(key=lambda event: (event.onset_s, event.drum_class))
@@ -38,7 +41,8 @@ class RecordingEditor:
             Stroke(f"d{i}", event.drum_class, float(event.onset_s), float(event.velocity), event.articulation)
             for i, event in enumerate(inside)
         )
-        self._found, self._redrummer, self._settings = replace(found, events=inside), redrummer, settings
+        self._found = replace(found, events=inside, separator=stems)
+        self._stems, self._redrummer, self._settings = stems, redrummer, settings
         self._sounds: list[StrokeSounds] = []  # of what was detected, as corrected lately, the newest first
 
     @classmethod
@@ -71,15 +75,16 @@ class RecordingEditor:
             )
         found = redrummer.listen(recording, sensitivity=settings.sensitivity, progress=progress)
         assert found.stems is not None
-        return cls(replace(found.at_attacks(), separator=OpenStems(found.stems)), redrummer, settings)
+        return cls(found.at_attacks(), OpenStems(found.stems, recording), redrummer, settings)
 
     def prepare(self, detected: Sequence[Stroke] | None = None) -> None:
-        """Cut the kit, which the first edit does otherwise.
+        """Separate a recording that is not long, and cut its kit: else the first edits do it, and take longer.
 
         Args:
             detected: what is in the recording; None: what was detected.
         """
-        _ = self._sounds_of(self.detected if detected is None else detected).drums
+        self._stems.separate()
+        _ = self.sounds_of(self.detected if detected is None else detected).drums
 
     def edited(self, strokes: Strokes) -> Edited:
         """Return the recording with its strokes edited; no sound is computed before it is read.
@@ -87,7 +92,7 @@ class RecordingEditor:
         Raises:
             RhythmError: two strokes have one id.
         """
-        sounds = self._sounds_of(strokes.detected)
+        sounds = self.sounds_of(strokes.detected)
         return EditedRecording(sounds, in_order(strokes.played))
 
     def replayed(
@@ -113,14 +118,24 @@ class RecordingEditor:
         settings = replace(
             self._settings, align="seconds", length="rhythm", start_s=0.0, source_bpm=None, rhythm_bpm=None
         )
-        drums = self._sounds_of(self.detected if detected is None else detected).replay_drums
+        drums = self.sounds_of(self.detected if detected is None else detected).replay_drums
         notes: tuple[str, ...] = ()
         if not drums.available:
             notes = tuple(nothing_plays(c) for c in CLASSES if any(s.drum_class == c for s in strokes))
         take = self._redrummer.play(drums, rhythm, settings) if strokes and drums.available else None
         return Replay(self.recording, strokes, take, length_s, notes)
 
-    def _sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
+    def result(self, session: EditSession) -> Edited:
+        """Return what a session of this recording makes of it.
+
+        Raises:
+            RhythmError: there are more strokes in a replay than anybody plays.
+        """
+        if session.mode == "replay":
+            return self.replayed(session.played, session.length_s, session.detected)
+        return self.edited(Strokes(session.detected, session.played))
+
+    def sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
         """Return the sounds of what is in the recording, as it was corrected."""
         strokes = in_order(detected)
         found = next((own for own in self._sounds if own.detected == strokes), None)

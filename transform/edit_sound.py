@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from transform.audio import Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
 from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, without_swells
@@ -22,13 +23,13 @@ from transform.clusters import Repeat
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
 from transform.engine import Drums, Redrummer
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
-from transform.hits import LEAD_S, LONGEST_S, Cut, StemCutter
+from transform.hits import LEAD_S, LONGEST_S, CachedStems, Cut, StemCutter
 from transform.listening import Listening
 from transform.onsets import TOGETHER_S
 from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
 from transform.separator import StemReader
 from transform.settings import RenderSettings
-from transform.signal import BlockCache, Samples
+from transform.signal import BlockCache, Samples, overlapping_blocks
 from transform.strokes import Stroke
 from transform.velocity import LEVEL_EXPONENT
 
@@ -39,9 +40,11 @@ _LEVEL_BLOCK_S = 0.01
 # When a sound that repeats is taken out, not the stem (tests/bench/edit_removal.py): strokes that always fall
 # together with others, or are always followed by them, are not told apart from these by repeating.
 _FEWEST_ALIKE = 5  # strokes that repeat it
-_MOST_ALONG = 0.7  # proportion of them that another class falls together with
+_MOST_ALONG = 0.7  # proportion of them that a class which repeats nothing falls together with
 _MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
-_CACHED_BYTES = 96 * 2**20
+_CACHED_BYTES = 96 * 2**20  # of patches
+_STEM_BYTES = 160 * 2**20  # more than a minute in stereo
+_BLOCK_S = 4
 
 
 def nothing_plays(drum_class: str) -> str:
@@ -58,14 +61,21 @@ def own_gain(before: Stroke, after: Stroke) -> float | None:
 
 
 class OpenStems:
-    """Stands for a separator that has separated a recording: all that is detected in it shares these stems."""
+    """Stands for a separator that has separated a recording: whatever is detected in it has these stems."""
 
-    def __init__(self, stems: StemReader) -> None:
-        self._stems = stems
+    def __init__(self, stems: StemReader, recording: Recording) -> None:
+        self._stems, self._recording = CachedStems(stems, recording.sample_rate, _STEM_BYTES), recording
 
     def open(self, *_: object) -> StemReader:
         """Return the stems."""
         return self._stems
+
+    def separate(self) -> None:
+        """Separate the recording if all of it is cached then."""
+        recording = self._recording
+        if 4 * recording.n_samples * recording.n_channels * len(CLASSES) <= _STEM_BYTES:
+            for block in overlapping_blocks(recording.n_samples, _BLOCK_S * recording.sample_rate):
+                self._stems.read(block.start, block.stop)
 
 
 class StrokeSounds:
@@ -150,9 +160,9 @@ class StrokeSounds:
         """Yield the earlier strokes of a stroke's class that may ring into it, the latest first."""
         own = self._by_class[self.strokes[k].drum_class]
         longest = round(LONGEST_S[self.strokes[k].drum_class] * self.rate)
-        for attack, j in reversed(own[: bisect_left(own, (self.attacks[k], -1))]):
-            if attack < self.attacks[k] - longest:
-                return
+        first = bisect_left(own, (self.attacks[k] - longest, -1))
+        last = bisect_left(own, (self.attacks[k], -1))
+        for _, j in reversed(own[first:last]):
             yield j
 
     # What they sound like
@@ -167,11 +177,11 @@ class StrokeSounds:
     def _taken_out(self, patch: TakenOut) -> Samples:
         k, gains = patch.index, dict(patch.before)
         out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
-        if (repeat := self._repeat(k)) is not None:
+        if (repeat := self.repeat(k)) is not None:
             clusters = self.cutter.clusters
             out += np.float32(patch.gain - 1) * clusters.sound(repeat, patch.start, patch.stop)
             for j, gain in gains.items():
-                if (earlier := self._repeat(j)) is not None:
+                if (earlier := self.repeat(j)) is not None:
                     out += np.float32(gain - 1) * clusters.sound(earlier, patch.start, patch.stop)
         else:
             own = self._stem(k, patch.start, patch.stop)
@@ -198,7 +208,7 @@ class StrokeSounds:
         stems = self.cutter.stems.read(start, stop, sorted(self.classes[k]))
         return np.asarray(stems.sum(axis=0))
 
-    def _repeat(self, k: int) -> Repeat | None:
+    def repeat(self, k: int) -> Repeat | None:
         """Return the sound that a stroke repeats, where that holds nothing else."""
         if k not in self._repeats:
             self._repeats[k] = self._found_repeat(k)
@@ -213,7 +223,7 @@ class StrokeSounds:
         like = clusters.events_like(repeat)
         if len(like) < _FEWEST_ALIKE:
             return None
-        for others in (self._onsets_of(c) for c in CLASSES if c != self.strokes[k].drum_class):
+        for others in (self._unexplained(c) for c in CLASSES if c != self.strokes[k].drum_class):
             n_along = sum(_has_near(others, event.onset_s, TOGETHER_S) for event in like)
             if n_along > _MOST_ALONG * len(like):
                 return None
@@ -221,8 +231,10 @@ class StrokeSounds:
         swells = sound - without_swells(sound, self.rate, self._lead)
         return repeat if rms(swells) <= 10 ** (_MOST_SWELLS_DB / 20) * rms(sound) else None
 
-    def _onsets_of(self, drum_class: str) -> list[float]:
-        return [self.events[k].onset_s for _, k in self._by_class[drum_class]]
+    def _unexplained(self, drum_class: str) -> list[float]:
+        """Return the onsets of a class's strokes that repeat no sound of their own."""
+        events = (self.events[k] for _, k in self._by_class[drum_class])
+        return [event.onset_s for event in events if self.cutter.clusters.stroke_of(event) is None]
 
     def _ringing(self, before: int | None, k: int, own: Samples) -> Samples:
         """Return what of a stroke's stem the stroke before it would be, had it rung on.
@@ -235,7 +247,7 @@ class StrokeSounds:
         none, start = np.zeros_like(own), self.start(self.attacks[k])
         if before is None or (begin := self.start(self.attacks[before])) >= start:
             return none
-        if (repeat := self._repeat(before)) is not None:
+        if (repeat := self.repeat(before)) is not None:
             rings = self.cutter.clusters.sound(repeat, start, start + own.shape[1])
         else:
             sound = self._stem(before, begin, start)

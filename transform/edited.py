@@ -6,12 +6,14 @@ depends on its stroke and on those of its class around it alone, so that an edit
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,6 +47,13 @@ from transform.take import Take
 
 _BLOCK_SAMPLES = 2**17
 _BELOW_FULL_SCALE = 0.9999
+
+
+class Written(NamedTuple):
+    """What was decided when a result was written."""
+
+    gain_db: float  # of the whole, so that nothing clips; 0 or less
+    notes: tuple[str, ...]  # all sentences for the user
 
 
 class Edited(ABC):
@@ -89,8 +98,8 @@ class Edited(ABC):
         overwrite: bool = False,
         bit_depth: str | None = None,
         progress: Progress | None = None,
-    ) -> tuple[str, ...]:
-        """Write it in the source's rate, channels and depth, whole or not at all, and return its notes.
+    ) -> Written:
+        """Write it in the source's rate, channels and depth, whole or not at all, and return what was decided.
 
         Args:
             path: its ending chooses the container.
@@ -208,20 +217,24 @@ class EditedRecording(Edited):
         overwrite: bool = False,
         bit_depth: str | None = None,
         progress: Progress | None = None,
-    ) -> tuple[str, ...]:
+    ) -> Written:
         """Write it in the source's rate, channels and depth, as `Edited` has it."""
         _, subtype = resolve_output(path, self.format, bit_depth)
         check_output(path, overwrite=overwrite)
         stored = EditedRecording(self._sounds, self._played, is_float=is_float(subtype))
-        gain, notes = np.float32(1), stored.notes
-        if not stored._is_float and (self.format.is_lossy or is_float(self.format.subtype)):
-            peak = max(float(np.abs(block).max()) for block in blocks_of(stored, _BLOCK_SAMPLES))
-            gain = np.float32(min(1.0, _BELOW_FULL_SCALE / max(peak, 1e-9)))
-            if gain < 1:
-                notes += (f"turned down by {-20 * np.log10(gain):.2f} dB so that nothing clips",)
+        gain_db, notes = stored._fitting_gain_db(), stored.notes
+        if gain_db < 0:
+            notes += (f"turned down by {-gain_db:.2f} dB so that nothing clips",)
         fmt = replace(self.format, subtype=subtype, is_lossy=False)
-        write_audio(path, _reported(stored, gain, progress), fmt, overwrite=overwrite)
-        return notes
+        write_audio(path, _reported(stored, gain_db, progress), fmt, overwrite=overwrite)
+        return Written(gain_db, notes)
+
+    def _fitting_gain_db(self) -> float:
+        """Return the gain with which it fits an integer format: below 0 where the recording itself does not."""
+        if self._is_float or not (self.format.is_lossy or is_float(self.format.subtype)):
+            return 0.0
+        peak = max(float(np.abs(block).max()) for block in blocks_of(self, _BLOCK_SAMPLES))
+        return 20 * math.log10(_BELOW_FULL_SCALE / peak) if peak > 1 else 0.0
 
     def _guarded(self, patch: Patch) -> Guarded:
         """Return a patch as it is played."""
@@ -283,19 +296,20 @@ class Replay(Edited):
         overwrite: bool = False,
         bit_depth: str | None = None,
         progress: Progress | None = None,
-    ) -> tuple[str, ...]:
+    ) -> Written:
         """Write it in the source's rate, channels and depth, as `Edited` has it."""
         if self._take is None:
             _, subtype = resolve_output(path, self.format, bit_depth)
             fmt = replace(self.format, subtype=subtype, is_lossy=False)
-            write_audio(path, _reported(self, np.float32(1), progress), fmt, overwrite=overwrite)
-        else:
-            self._take.write(path, overwrite=overwrite, bit_depth=bit_depth, progress=progress)
-        return self.notes
+            write_audio(path, _reported(self, 0.0, progress), fmt, overwrite=overwrite)
+            return Written(0.0, self.notes)
+        self._take.write(path, overwrite=overwrite, bit_depth=bit_depth, progress=progress)
+        return Written(self._take.gain_db(), self.notes)
 
 
-def _reported(signal: Edited, gain: np.float32, progress: Progress | None) -> Iterator[Samples]:
+def _reported(signal: Edited, gain_db: float, progress: Progress | None) -> Iterator[Samples]:
     """Yield a signal from beginning to end, turned down by a gain."""
+    gain = np.float32(10 ** (gain_db / 20))
     for place in overlapping_blocks(signal.n_samples, _BLOCK_SAMPLES):
         yield gain * signal.read(place.start, place.stop)
         if progress is not None:

@@ -201,7 +201,7 @@ class StemCutter(Cutter):
     ) -> None:
         """Take a recording and its stems; what it repeats is found where it is not given."""
         super().__init__(recording, events)
-        self.stems = CachedStems(stems, max(1, recording.sample_rate // 2))
+        self.stems = stems if isinstance(stems, CachedStems) else CachedStems(stems, recording.sample_rate)
         in_order = [event for group in self.groups for event in group]
         self.clusters = clusters or Clusters.of_recording(recording, in_order)
         # Where each class is struck again after each group.
@@ -381,11 +381,11 @@ def cutter_of(recording: Recording, events: Sequence[DrumEvent], stems: StemRead
 class CachedStems:
     """Stems that are read in blocks, the last ones cached: hits overlap."""
 
-    def __init__(self, stems: StemReader, size: int) -> None:
-        self._stems, self._size = stems, size
-        self._cache: BlockCache[tuple[int, str], Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)  # (C, T)
+    def __init__(self, stems: StemReader, sample_rate: int, n_bytes: int = _CACHED_BYTES) -> None:
+        self._stems, self._size = stems, max(1, sample_rate // 2)
+        self._cache: BlockCache[tuple[int, str], Samples] = BlockCache(_CACHED_BLOCKS, n_bytes)  # (C, T)
 
-    def read(self, start: int, stop: int, classes: Sequence[str]) -> Samples:
+    def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start)."""
 
         def block(number: int) -> Samples:

@@ -153,8 +153,10 @@ def level_gains_db(own: Bank, other: Bank) -> tuple[dict[str, float], float]:
     """Return the gains that bring the classes of a bank to the level of another, and the usual one, in dB.
 
     The usual one is the median over the classes that both have; without any it brings the loudest hits to the
-    loudest of the other bank. No gain is further from that one than 12 dB.
+    loudest of the other bank. No gain is further from that one than 12 dB. Without hits to compare it is 0 dB.
     """
+    if not own.hits:
+        return {}, 0.0
     loud = [
         np.quantile([hit.level for hits in bank.sets.values() for hit in hits], 0.9) for bank in (own, other)
     ]

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, SettingsError
+from transform.events import Rhythm, TempoMap
 from transform.files import read_bytes, sha256_of, write_bytes_atomic
 from transform.settings import RenderSettings, options_of
 from transform.signal import blocks_of
@@ -97,10 +98,24 @@ class EditSession:
         ):
             if value is not None and not least <= value <= most:
                 raise SettingsError(f"the {name} is {value}; it must lie between {least:g} and {most:g}")
-        end_s = self.source.duration_s
-        _check_strokes(self.detected, end_s, "detected")
-        is_longer = self.mode == "replay" and self.length_s is not None
-        _check_strokes(self.played, self.length_s or end_s if is_longer else end_s, "played")
+        _check_strokes(self.detected, self.source.duration_s, "detected")
+        _check_strokes(self.played, self._end_s, "played")
+
+    @property
+    def _end_s(self) -> float:
+        """Where what plays ends."""
+        length_s = self.length_s if self.mode == "replay" else None
+        return length_s or self.source.duration_s
+
+    def played_rhythm(self) -> Rhythm:
+        """Return what plays as a rhythm.
+
+        Raises:
+            RhythmError: it has more strokes than anybody plays.
+        """
+        tempo = TempoMap.constant(self.bpm) if self.bpm else None
+        events = tuple(stroke.event() for stroke in self.played)
+        return Rhythm(events, self._end_s, tempo, self.source.name, self.beats_per_bar)
 
     def check_source(self, recording: Recording) -> None:
         """Raise SettingsError unless this session is of a recording."""

@@ -1,9 +1,10 @@
 """The commands that let recordings play another rhythm: `demo` and `render`."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -26,6 +27,7 @@ from daw_bridge.commands.reporting import Console
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
 from transform.errors import SettingsError
+from transform.settings import options_of
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
 # performance, so that nothing would change.
@@ -79,14 +81,18 @@ def demo(
 def render(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
     rhythm: Annotated[
-        str,
+        str | None,
         option(
             "RHYTHM",
             "What to play: a MIDI file, a recording or a name of `rhythms list`.",
             False,
             complete=rhythm_names,
         ),
-    ],
+    ] = None,
+    edits: Annotated[
+        Path | None,
+        option("FILE", "Instead of a rhythm: a session of the editor, and what was edited in it.", False),
+    ] = None,
     output: Annotated[
         Path | None,
         option(
@@ -106,7 +112,14 @@ def render(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let a drum recording play another rhythm."""
+    """Let a drum recording play another rhythm, or its own as it was edited."""
+    if edits is not None:
+        _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
+        place = _Place(Path(source), output, midi, form.bit_depth)
+        _render_edits(place, edits, preset, (compute, existing, console), dry_run=dry_run)
+        return
+    if rhythm is None:
+        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM, or --edits FILE")
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
@@ -157,4 +170,62 @@ def render(
                 report=report,
             )
             report["page"] = str(write_page(page, [item], overwrite=existing.overwrite))
+    console.print_report(report)
+
+
+class _Place(NamedTuple):
+    """What is edited, and where the result goes."""
+
+    source: Path
+    output: Path | None
+    midi: Path | None
+    bit_depth: str | None
+
+
+def _check_alone_with_edits(
+    rhythm: str | None, given: Mapping[str, Any], beside: Mapping[str, Path | None], form: TakeForm
+) -> None:
+    """Raise SettingsError for what cannot be given beside a session, which has its own strokes and settings."""
+    options = options_of(transform.RenderSettings)
+    named = ["--rhythm"] if rhythm is not None else []
+    named += [f"--{options[name].name}" for name in given]
+    named += [name for name, path in beside.items() if path is not None]
+    named += ["--drum-map"] if form.drum_map != "auto" else []
+    if named:
+        raise SettingsError(
+            f"{named[0]} is given beside --edits, whose session says what plays, and how",
+            hint=f"leave out {' and '.join(named)}",
+        )
+
+
+def _render_edits(
+    place: _Place, edits: Path, preset: str, how: tuple[Compute, Existing, Console], *, dry_run: bool
+) -> None:
+    """Write a recording as it was edited in a session."""
+    from daw_bridge.edit_job import EditJob
+    from transform.session_file import read_session
+
+    compute, existing, console = how
+    with transform.Recording.open(place.source) as recording:
+        session = read_session(edits)
+        job = EditJob(
+            source=recording,
+            session=session,
+            output=place.output or default_place(OUT_FOLDER / f"{recording.name}_{edits.stem}.wav"),
+            inputs=(place.source, edits),
+            midi=place.midi,
+            overwrite=existing.overwrite,
+            bit_depth=place.bit_depth,
+        )
+        report: Report = {"source": str(place.source), "rhythm": str(edits), "output": str(job.output)}
+        if existing.skip_existing and job.output.exists():
+            console.print_report(report | {"skipped": True})
+            return
+        job.check()
+        if dry_run:
+            check_preset(preset, session.settings.engine)
+            console.print_report(report | {"engine": session.settings.engine, "dry_run": True})
+            return
+        with console.progress() as progress:
+            report |= job.run(compute.load(preset), progress)
     console.print_report(report)

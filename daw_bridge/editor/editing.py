@@ -21,7 +21,7 @@ from daw_bridge.editor.engine import Engine
 from daw_bridge.editor.journal import Journal, Step, grid_json
 from daw_bridge.editor.notices import Notices
 from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
-from daw_bridge.editor.renderer import Outdated, Rendered, Renderer
+from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
 from daw_bridge.editor.source import Source
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
@@ -78,6 +78,7 @@ class EditingSession:
         self._history: History | None = None
         self._renderer: Renderer | None = None
         self._rendered: Rendered | None = None
+        self._notes: tuple[str, ...] = ()  # on the recording
 
     def start(self) -> Future[None]:
         """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
@@ -104,7 +105,7 @@ class EditingSession:
                 "source": self._source_json(),
                 "source_changed": self.source.has_changed,
                 "rendered": rendered.version if rendered else None,
-                "notes": list(rendered.notes) if rendered else [],
+                "notes": [*self._notes, *(rendered.notes if rendered else ())],
             }
             if self.error is not None:
                 facts |= {"error": self.error.message, "hint": self.error.hint}
@@ -253,11 +254,25 @@ class EditingSession:
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"
             version, detected = self._history.version, self._history.document.strokes.detected
-        self.worker.submit(Priority.LONG, lambda: editor.prepare(detected))
+        self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
+        self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
         if self._rhythm is not None:
             rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
             version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
         self.notices.publish("ready", version=version)
+
+    def _judge(self, recording: Recording, strokes: tuple[Stroke, ...]) -> None:
+        """Note what the user should read about the recording, and notify pages."""
+        nothing = f"no drum hits are detected in {recording.name}: draw strokes, or raise a lane's sensitivity"
+        notes = self.engine.doubts(recording) if strokes else (nothing,)
+        with self._lock:
+            self._notes = notes
+        self.notices.publish("noted", notes=list(notes))
+
+    def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
+        self.report("prepare", 0.0)
+        editor.prepare(detected)
+        self.report("prepare", 1.0)
 
     def _fail(self, err: RedrumError) -> None:
         with self._lock:

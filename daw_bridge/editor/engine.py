@@ -14,11 +14,14 @@ from transform.audio import Progress, Recording
 from transform.errors import RhythmError
 from transform.events import Rhythm
 from transform.settings import RenderSettings
+from transform.signal import ComputedSignal
 from transform.strokes import Stroke
 
 if TYPE_CHECKING:
     from transform.bank import Bank
     from transform.engine import Redrummer
+
+_JUDGED_S = 60  # of a recording, by which it is judged whether it is drums
 
 
 class Engine(Protocol):
@@ -26,6 +29,9 @@ class Engine(Protocol):
 
     def open(self, recording: Recording, progress: Progress) -> Editor:
         """Return what edits a recording."""
+
+    def doubts(self, recording: Recording) -> tuple[str, ...]:
+        """Return a sentence where a recording hardly sounds like drums."""
 
     def detect(
         self, recording: Recording, sensitivity: Mapping[str, float], progress: Progress
@@ -53,6 +59,15 @@ class PresetEngine:
     def open(self, recording: Recording, progress: Progress) -> Editor:
         """Return what edits a recording."""
         return self._opened(recording, RenderSettings(), progress)
+
+    def doubts(self, recording: Recording) -> tuple[str, ...]:
+        """Return a sentence where the beginning of a recording hardly sounds like drums."""
+        from transform.transcriber import doubts, drum_confidence
+
+        n_samples = min(recording.n_samples, _JUDGED_S * recording.sample_rate)
+        beginning = ComputedSignal(recording.read, n_samples, recording.sample_rate, recording.n_channels)
+        judged = Recording.of_signal(beginning, recording.format, recording.name)
+        return tuple(doubts(recording.name, drum_confidence(judged)))
 
     def detect(
         self, recording: Recording, sensitivity: Mapping[str, float], progress: Progress

@@ -19,7 +19,7 @@ from daw_bridge.render_job import check_ending, is_same_file
 from daw_bridge.take_report import depth_of
 from transform.audio import BeyondFullScale, is_float, resolve_output, write_audio
 from transform.confined import ConfinedFolder, is_link, parts_below
-from transform.errors import OutputError, SettingsError
+from transform.errors import OutputError, RhythmError, SettingsError
 from transform.events import Rhythm, TempoMap
 from transform.files import write_bytes_atomic
 from transform.session_file import EditSession, write_session
@@ -61,6 +61,8 @@ class Exports:
             AudioError, RhythmError: there is nothing to write.
         """
         document = self._session.document(version)
+        if what in ("midi", "rhythm") and not document.played:
+            raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
             return self._rhythm(document, name)
         self._check(name, overwrite=overwrite)

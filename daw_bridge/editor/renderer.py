@@ -7,6 +7,8 @@ by number and stamp, so what an edit does not touch is there already, also of a 
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,12 +24,11 @@ from transform.strokes import Stroke, Strokes
 _CACHED_BYTES = 256 * 2**20  # of samples as they are played
 _PEAK_BYTES = 32 * 2**20
 _RUN_BLOCKS = 8  # that are read at once
-_EAGER_BLOCKS = (
-    256  # of a version that are rendered before anybody asks: 95 s at 44.1 kHz; the others on request
-)
+_EAGER_BLOCKS = 256  # of a version that are rendered unrequested: 95 s at 44.1 kHz
 _log = logging.getLogger(__name__)
 
 Regions = tuple[tuple[int, int], ...]  # samples [start, stop), in order
+_Key = tuple[int, int]  # of a block: its number and its stamp
 
 
 class Edited(Signal, Protocol):
@@ -82,6 +83,36 @@ class Rendered:
     notes: tuple[str, ...]
 
 
+class _Blocks:
+    """Rendered blocks, those used last, for several threads."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._left = n_bytes
+        self._blocks: OrderedDict[_Key, Samples] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def present(self, keys: Iterable[_Key]) -> dict[_Key, Samples]:
+        """Return those of some blocks that are here."""
+        with self._lock:
+            found = {key: self._blocks[key] for key in keys if key in self._blocks}
+            for key in found:
+                self._blocks.move_to_end(key)
+        return found
+
+    def found(self, keys: list[_Key]) -> list[Samples] | None:
+        """Return some blocks, None unless all are here."""
+        found = self.present(keys)
+        return [found[key] for key in keys] if len(found) == len(keys) else None
+
+    def put(self, key: _Key, block: Samples) -> None:
+        """Add a block; those that were used longest ago go."""
+        with self._lock:
+            self._blocks[key] = block
+            self._left -= block.nbytes
+            while self._left < 0:
+                self._left += self._blocks.popitem(last=False)[1].nbytes
+
+
 class _Request(NamedTuple):
     version: int
     document: Document
@@ -96,9 +127,10 @@ class _Version:
     edited: Edited
     stamps: tuple[int, ...]  # of each block, the version in which it last changed
 
-    def n_in(self, number: int) -> int:
-        """Return how many samples a block has."""
-        return min(BLOCK_SAMPLES, self.edited.n_samples - number * BLOCK_SAMPLES)
+    def keys(self, start: int, stop: int) -> list[_Key]:
+        """Return what blocks are cached by, number and stamp, of those that a region touches."""
+        last = min(max(start, stop - 1) // BLOCK_SAMPLES, len(self.stamps) - 1)
+        return [(n, self.stamps[n]) for n in range(min(start // BLOCK_SAMPLES, last), last + 1)]
 
 
 class Renderer:
@@ -124,7 +156,7 @@ class Renderer:
         self._current: _Version | None = None
         self._reported: int | None = None
         self._unreported: list[tuple[int, int]] = []
-        self._blocks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_CACHED_BYTES)
+        self._blocks = _Blocks(_CACHED_BYTES)
         self._peaks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_PEAK_BYTES)
 
     def request(self, version: int, document: Document) -> None:
@@ -136,7 +168,15 @@ class Renderer:
         """Return samples [start, stop) of a version to come, as a page plays them: shape (1 or 2, T).
 
         The result raises Outdated where another version is the newest, RedrumError where it makes no sound.
+        What is rendered already is there at once, whatever the worker does.
         """
+        current, newest = self._current, self._newest
+        if current is not None and newest is not None and current.version == version == newest.version:
+            found = self._blocks.found(current.keys(start, stop))
+            if found is not None:
+                future: Future[Samples] = Future()
+                future.set_result(_region(found, start, stop))
+                return future
         return self._worker.submit(Priority.SOUND, lambda: self._samples(self._version(version), start, stop))
 
     def length(self, version: int) -> Future[int]:
@@ -209,9 +249,9 @@ class Renderer:
         """Render what is new in a version, and report it; give it up where a newer one is there."""
         try:
             current = self._version(version)
-            fresh = [n for n, stamp in enumerate(current.stamps) if stamp == version][:_EAGER_BLOCKS]
+            fresh = [key for key in enumerate(current.stamps) if key[1] == version][:_EAGER_BLOCKS]
             for i in range(0, len(fresh), _RUN_BLOCKS):
-                self._block_run(current, fresh[i : i + _RUN_BLOCKS])
+                self._rendered(current, fresh[i : i + _RUN_BLOCKS])
                 self._worker.pause(Priority.RENDER)
                 self._version(version)
         except (Outdated, InterruptedError):  # a newer one is there, or the editor is closed
@@ -228,22 +268,21 @@ class Renderer:
         self._report(Rendered(version, base, changed, current.edited.n_samples, current.edited.notes))
 
     def _samples(self, version: _Version, start: int, stop: int) -> Samples:
-        last = max(start, stop - 1) // BLOCK_SAMPLES
-        self._block_run(version, range(start // BLOCK_SAMPLES, last + 1))
-        return read_blocks(lambda n: self._block_run(version, [n])[0], BLOCK_SAMPLES, start, stop)
+        return _region(self._rendered(version, version.keys(start, stop)), start, stop)
 
-    def _block_run(self, version: _Version, numbers: Iterable[int]) -> list[Samples]:
+    def _rendered(self, version: _Version, keys: list[_Key]) -> list[Samples]:
         """Return blocks of a version; those that are missing and lie side by side are rendered together."""
-
-        def render(keys: list[tuple[int, int]]) -> Iterator[Samples]:
-            for first, n_blocks in _runs([number for number, _ in keys]):
-                start = first * BLOCK_SAMPLES
-                stop = min(start + n_blocks * BLOCK_SAMPLES, version.edited.n_samples)
-                samples = monitored(version.edited.read(start, stop))
-                for at in range(0, stop - start, BLOCK_SAMPLES):
-                    yield samples[:, at : at + BLOCK_SAMPLES].copy()
-
-        return self._blocks.get_all([(n, version.stamps[n]) for n in numbers], render)
+        found = self._blocks.present(keys)
+        for first, n_blocks in _runs([key[0] for key in keys if key not in found]):
+            start = first * BLOCK_SAMPLES
+            stop = min(start + n_blocks * BLOCK_SAMPLES, version.edited.n_samples)
+            samples = monitored(version.edited.read(start, stop))
+            for n in range(n_blocks):
+                block = samples[:, n * BLOCK_SAMPLES : (n + 1) * BLOCK_SAMPLES].copy()
+                key = first + n, version.stamps[first + n]
+                found[key] = block
+                self._blocks.put(key, block)
+        return [found[key] for key in keys]
 
     def _columns(self, version: int, region: tuple[int, int], n_columns: int) -> Samples:
         current = self._version(version)
@@ -251,7 +290,7 @@ class Renderer:
         def block_peaks(number: int) -> Samples:
             self._worker.pause(Priority.LONG)
             key = number, current.stamps[number]
-            return self._peaks.get(key, lambda _: coarse_peaks(self._block_run(current, [number])[0]))
+            return self._peaks.get(key, lambda _: coarse_peaks(self._rendered(current, [key])[0]))
 
         return columns(lambda a, b: self._samples(current, a, b), block_peaks, region, n_columns)
 
@@ -265,14 +304,18 @@ def _blocks_of(regions: Regions, n_blocks: int) -> Iterator[int]:
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Yield the first of each run of following numbers, and how many follow each other, at most _RUN_BLOCKS."""
-    first, n = numbers[0], 1
-    for number in numbers[1:]:
-        if number == first + n and n < _RUN_BLOCKS:
-            n += 1
-        else:
-            yield first, n
-            first, n = number, 1
-    yield first, n
+    begin = 0
+    for end in range(1, len(numbers) + 1):
+        is_over = end == len(numbers) or numbers[end] != numbers[end - 1] + 1 or end - begin == _RUN_BLOCKS
+        if is_over:
+            yield numbers[begin], end - begin
+            begin = end
+
+
+def _region(blocks: list[Samples], start: int, stop: int) -> Samples:
+    """Return samples [start, stop) of the blocks that they touch."""
+    first = start // BLOCK_SAMPLES
+    return read_blocks(lambda n: blocks[n - first], BLOCK_SAMPLES, start, stop)
 
 
 def _merged(regions: list[tuple[int, int]], n_samples: int) -> Regions:

@@ -63,7 +63,7 @@ class EditorServer:
     def __init__(self, session: EditingSession, exports: Exports, page: Path = PAGE) -> None:
         """Prepare to serve a session, and the page in a folder."""
         self._session, self._exports, self._page = session, exports, page
-        self.asked_at_s = time.monotonic()
+        self.requested_at_s = time.monotonic()
         self.n_streams = 0
         get, post = partial(self._route, method="GET"), partial(self._route, method="POST")
         self.app = Starlette(
@@ -88,19 +88,19 @@ class EditorServer:
 
     @property
     def idle_s(self) -> float:
-        """How long no page has asked for anything, and none listens."""
-        return 0.0 if self.n_streams else time.monotonic() - self.asked_at_s
+        """How long no page has requested anything, and none listens."""
+        return 0.0 if self.n_streams else time.monotonic() - self.requested_at_s
 
     def _route(self, path: str, handler: Handler, method: str) -> Route:
         @wraps(handler)
         async def answer(request: Request) -> Response:
-            self.asked_at_s = time.monotonic()
+            self.requested_at_s = time.monotonic()
             try:
                 return await handler(request)
             except Exception as err:
                 return _answer_to(err)
             finally:
-                self.asked_at_s = time.monotonic()
+                self.requested_at_s = time.monotonic()
 
         return Route(path, answer, methods=[method])
 
@@ -133,7 +133,7 @@ class EditorServer:
                 yield json_text(notice)
         finally:
             self.n_streams -= 1
-            self.asked_at_s = time.monotonic()
+            self.requested_at_s = time.monotonic()
 
     async def _audio(self, request: Request) -> Response:
         query = _query(request)
@@ -351,7 +351,7 @@ def _version(fields: Fields) -> int:
 
 
 def _which(query: Fields) -> tuple[str, int]:
-    """Return which sound is asked for, and of which version."""
+    """Return which sound is requested, and of which version."""
     which = query.choice("which", ("source", "take"))
     return which, query.whole("version", 0, _MOST_VERSION, *([0] if which == "source" else []))
 

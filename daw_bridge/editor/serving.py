@@ -32,6 +32,7 @@ IDLE_S = 600.0  # without a page, after which the editor ends
 _LOOK_S = 0.5  # between two looks at whether it is time to end
 _FAILED_S = 10.0  # that a page has to load and show why the recording could not be opened
 _MOST_INCOMPLETE_BYTES = 64 * 2**10  # of the head of a request
+_KEEP_ALIVE_S = 75  # between two requests of a page's connection
 _END_S = 2  # that open requests may take at the end
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def listen_at(port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that lets pages go at once when the process is told to end."""
+    """A server that lets pages go at once when the process shall end."""
 
     def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
         super().__init__(config)
@@ -95,6 +96,7 @@ class PageServer:
                 proxy_headers=False,
                 server_header=False,
                 h11_max_incomplete_event_size=_MOST_INCOMPLETE_BYTES,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_END_S,
             ),
             self.end,
@@ -109,13 +111,13 @@ class PageServer:
             self._look()
 
     def run(
-        self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float = IDLE_S
+        self, when_ready: Callable[[], None], when_used: Callable[[], None], idle_s: float = IDLE_S
     ) -> None:
-        """Serve until no page has asked for so long, or until `end` is called.
+        """Serve until no page has made a request for so long, or until `end` is called.
 
         Args:
             when_ready: called once pages are answered.
-            when_asked: called once a page has asked for the first time.
+            when_used: called once a page has made its first request.
             idle_s: in seconds.
 
         Raises:
@@ -125,13 +127,13 @@ class PageServer:
         logger = logging.getLogger("uvicorn.error")  # what strangers send is no news
         logger.setLevel(logging.CRITICAL)
         logger.propagate = False
-        asyncio.run(self._run(when_ready, when_asked, idle_s))
+        asyncio.run(self._run(when_ready, when_used, idle_s))
         if self._session.error is not None:
             raise self._session.error
 
-    async def _run(self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float) -> None:
+    async def _run(self, when_ready: Callable[[], None], when_used: Callable[[], None], idle_s: float) -> None:
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
-        watching = asyncio.create_task(self._watch(when_ready, when_asked, idle_s))
+        watching = asyncio.create_task(self._watch(when_ready, when_used, idle_s))
         try:
             await serving
         finally:
@@ -141,7 +143,7 @@ class PageServer:
                 await watching
 
     async def _watch(
-        self, when_ready: Callable[[], None], when_asked: Callable[[], None], idle_s: float
+        self, when_ready: Callable[[], None], when_used: Callable[[], None], idle_s: float
     ) -> None:
         """Notice when it is time to end, and when the recording's file changes."""
         while not self._uvicorn.started:
@@ -149,13 +151,13 @@ class PageServer:
         loop, is_woken = asyncio.get_running_loop(), asyncio.Event()
         self._look = partial(loop.call_soon_threadsafe, is_woken.set)
         when_ready()
-        failed_s, has_changed, is_asked = 0.0, False, False
+        failed_s, has_changed, is_used = 0.0, False, False
         while not (self._is_to_end or self._server.idle_s > idle_s or failed_s > _FAILED_S):
             with suppress(TimeoutError):
                 await asyncio.wait_for(is_woken.wait(), _LOOK_S)
-            if self._guard.n_proved and not is_asked:
-                is_asked = True
-                when_asked()
+            if self._guard.n_proved and not is_used:
+                is_used = True
+                when_used()
             if self._session.state == "failed":
                 failed_s += _LOOK_S
             if not has_changed and self._session.source.has_changed:

@@ -55,6 +55,7 @@ class Loop:
     audio: Audio
     strokes: tuple[Stroke, ...]
     one_shots: tuple[Audio, ...]
+    parts: tuple[tuple[int, Audio], ...] = ()  # of each stroke: where it begins, and what it adds
 
     @cached_property
     def spectra(self) -> NDArray[np.complex64]:
@@ -135,7 +136,7 @@ def _rendered(
 ) -> Loop:
     """Return a loop in which each stroke is one of its voice's one-shots of about its strength."""
     gains = {c: 10 ** (rng.uniform(*_LEVEL_DB[c]) / 20) for c in CLASSES}
-    audio, used = np.zeros(length, dtype=np.float64), {}
+    audio, used, parts = np.zeros(length, dtype=np.float64), {}, []
     hats = sorted(round(s.onset_s * SAMPLE_RATE) for s in strokes if s.drum_class == "HH")
     for stroke in strokes:
         own = voices[stroke.drum_class, stroke.articulation]
@@ -148,9 +149,11 @@ def _rendered(
         sound = gains[stroke.drum_class] * stroke.velocity**_EXPONENT * samples[: length - start]
         if stroke.drum_class == "HH":
             sound = _choked(sound, start, hats)
+        parts.append((start, sound))
         audio[start : start + len(sound)] += sound
-    audio *= 0.9 / np.abs(audio).max()
-    return Loop(name, audio.astype(np.float32), tuple(strokes), tuple(used.values()))
+    gain = 0.9 / np.abs(audio).max()
+    placed = tuple((start, (gain * sound).astype(np.float32)) for start, sound in parts)
+    return Loop(name, (gain * audio).astype(np.float32), tuple(strokes), tuple(used.values()), placed)
 
 
 def _choked(sound: Audio, start: int, hats: Sequence[int]) -> Audio:

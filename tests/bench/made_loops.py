@@ -41,6 +41,7 @@ class Loop:
     kit: str
     audio: np.ndarray  # (T,)
     events: tuple[DrumEvent, ...]
+    parts: tuple[tuple[int, np.ndarray], ...] = ()  # of each event: where it begins, and what it adds, (T,)
 
 
 @dataclass
@@ -69,14 +70,17 @@ def made_loops(kits: Sequence[Kit]) -> Iterator[Loop]:
         audio = np.zeros(round(17 * BEAT_S * SAMPLE_RATE) + 3 * SAMPLE_RATE, dtype=np.float32)
         gains = {"KD": 0.5, "SD": 0.4, "HH": 0.15, "CY": 0.25}
         hats = [round(e.onset_s * SAMPLE_RATE) for e in events if e.drum_class == "HH"]
+        parts = []
         for event in events:
             sound = gains[event.drum_class] * shots[event.drum_class, event.articulation].samples.numpy()
             start = round(event.onset_s * SAMPLE_RATE)
             if event.drum_class == "HH" and (later := [hat for hat in hats if hat > start]):
                 sound = sound[: later[0] - start].copy()
                 sound[-200:] *= np.linspace(1, 0, len(sound[-200:]))
-            audio[start : start + len(sound)] += sound[: len(audio) - start]
-        yield Loop(kit.name, 0.8 * audio / np.abs(audio).max(), events)
+            parts.append((start, sound[: len(audio) - start]))
+            audio[start : start + len(sound)] += parts[-1][1]
+        gain = 0.8 / np.abs(audio).max()
+        yield Loop(kit.name, gain * audio, events, tuple((start, gain * sound) for start, sound in parts))
 
 
 def _pattern() -> tuple[DrumEvent, ...]:

@@ -104,6 +104,9 @@ class FakeEngine:
         self.editor = FakeEditor(recording, self.found, self.slow_s)
         return self.editor
 
+    def doubts(self, recording):
+        return ("hardly drums",) if "doubtful" in recording.name else ()
+
     def detect(self, recording, sensitivity, progress):
         ghost = Stroke("d0", "SD", 1.5, 0.2)
         return tuple(sorted((*self.found, ghost), key=lambda s: s.onset_s)) if sensitivity else self.found
@@ -192,18 +195,18 @@ def serve(tmp_path, open_session):
     def serve_one(path, engine=None, rhythm=None, idle_s=600.0):
         session = open_session(path, engine, rhythm)
         server = PageServer(session, Exports(session, tmp_path / "out"), listen_at(0))
-        client, is_up, is_asked = Client(server), threading.Event(), threading.Event()
+        client, is_up, is_used = Client(server), threading.Event(), threading.Event()
 
         def run():
             try:
-                server.run(is_up.set, is_asked.set, idle_s)
+                server.run(is_up.set, is_used.set, idle_s)
             except RedrumError as err:
                 client.error = err
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         assert is_up.wait(10)
-        client.session_object, client.thread, client.server, client.is_asked = session, thread, server, is_asked
+        client.session_object, client.thread, client.server, client.is_used = session, thread, server, is_used
         running.append(client)
         return client
 

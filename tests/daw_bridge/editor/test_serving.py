@@ -24,7 +24,7 @@ def runtime(tmp_path, monkeypatch):
 
 
 def opened(page, monkeypatch, is_open=True):
-    """Open a page, and return the address that the browser gets, and whether there was said to be none."""
+    """Open a page, and return the address that the browser gets, and whether `fail` is called."""
     got, is_called, failed = [], threading.Event(), threading.Event()
 
     def browse(address):
@@ -77,7 +77,7 @@ def test_a_runtime_folder_that_others_can_write_is_not_used(runtime, tmp_path, m
     page.forget()
 
 
-def test_no_browser_is_said(runtime, monkeypatch):
+def test_no_browser_is_reported(runtime, monkeypatch):
     page = BrowserPage(URL)
     opened(page, monkeypatch, is_open=False)
 
