@@ -1,7 +1,7 @@
 // The dialogs: what is exported, and the sheet of keys.
 
 import { KEYS } from "./keys.js";
-import { sentence } from "./words.js";
+import { sentence, sentences } from "./words.js";
 
 const ENDINGS = { wav: "_edited.wav", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
 
@@ -65,7 +65,7 @@ export class Dialogs {
       await this.doc.settle();
       const body = { version: this.doc.version, what, path: byId("export-name").value.trim(), overwrite };
       const written = await this.#api.post("export", body);
-      this.#report([`Written: ${written.path}.`, ...(written.notes || []).map((note) => sentence({ error: note }))].join(" "));
+      this.#report(`Written: ${written.path}. ${sentences(written.notes || [])}`);
     } catch (error) {
       const isThere = error.status === 409 && error.version === undefined;
       this.#report(sentence(error), isThere && what !== "rhythm");

@@ -14,7 +14,7 @@ import { Status } from "./status.js";
 import { Toolbar } from "./toolbar.js";
 import { View } from "./view.js";
 import { Overview, Wave } from "./wave.js";
-import { sentence } from "./words.js";
+import { sentence, sentences } from "./words.js";
 
 const LONGEST_FIRST_LOOP_S = 60; // a recording up to this long loops from the start
 const GONE = "The editor's server has ended or does not answer. Every edit that was stored is safe: run redrum edit for this recording again, and it goes on where you are.";
@@ -158,6 +158,7 @@ async function load() {
   } else {
     takeRendered();
   }
+  if (facts.notes.length) status.say(sentences(facts.notes));
   if (facts.source_changed) status.trouble("source", `${facts.source.name} was changed or moved while it was edited; the edits are safe.`);
 }
 
@@ -190,12 +191,15 @@ const handlers = {
     status.progress = null;
     await load();
   },
+  noted({ notes }) {
+    if (doc.strokes("detected").length) status.trouble("noted", sentences(notes));
+  },
   version: (step) => doc.receive(step),
   rendered(rendered) {
     status.progress = null;
     status.trouble("render", null);
     sound.take(rendered);
-    if (rendered.notes.length) status.say(rendered.notes.map((note) => sentence({ error: note })).join(" "));
+    if (rendered.notes.length) status.say(sentences(rendered.notes));
   },
   unrendered: (failure) => status.trouble("render", sentence(failure)),
   progress({ stage, fraction }) {

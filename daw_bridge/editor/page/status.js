@@ -91,6 +91,7 @@ export class Status {
       sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
       sound.error,
       this.troubles.get("edit"),
+      this.troubles.get("noted"),
     ];
     const text = troubles.find(Boolean) || "";
     if (text !== this.#closed) this.#closed = "";

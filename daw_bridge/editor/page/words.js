@@ -6,9 +6,10 @@ export const CLASS_NAMES = { KD: "kick", SD: "snare", TT: "tom", HH: "hi-hat", C
 
 const STAGES = {
   open: "Reading the recording",
-  listen: "Transcribing the recording",
   transcribe: "Transcribing the recording",
-  separate: "Separating the drums",
+  "transcribe source": "Transcribing the recording",
+  "separate source": "Separating the drums",
+  prepare: "Cutting the hits",
   "transcribe rhythm": "Transcribing the rhythm",
   export: "Writing the export",
   kit: "Cutting the kit",
@@ -47,6 +48,11 @@ export function sentence(error) {
   const parts = [error.message ?? error.error, error.hint].filter(Boolean).map((text) => text.trim());
   const begun = parts.map((text) => (/^[a-z]+(?= |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text));
   return `${begun.join(". ")}.`;
+}
+
+/** Return notes of the server in a row. */
+export function sentences(notes) {
+  return notes.map((error) => sentence({ error })).join(" ");
 }
 
 /** Return what a recording is: "44.1 kHz, stereo, 0:08.000". */
