@@ -34,6 +34,7 @@ export class Lanes {
     this.inView = this.#find(width);
     const shown = this.#shown();
     this.nHidden = this.inView.length - shown.length;
+    toggle(this.root, "data-dense", this.nHidden > 0);
     const ids = new Set(shown.map((stroke) => stroke.id));
     for (const [id, button] of this.#buttons) if (!ids.has(id)) this.#remove(id, button);
     const first = new Map();

@@ -31,9 +31,9 @@ const status = new Status(actions);
 const dialogs = new Dialogs(api, doc);
 const lanes = new Lanes(byId("lanes"), actions);
 const ruler = new Ruler({ ruler: byId("ruler"), lines: byId("lines"), loop: byId("loop-region"), time: byId("time") }, actions);
-const wave = new Wave(api, byId("wave"), view);
-const spectrum = new Spectrum(api, byId("spectrum"), view, byId("spectrum-note"));
 const overview = new Overview(api, byId("overview-wave"), view, byId("thumb"));
+const wave = new Wave(api, byId("wave"), view, overview);
+const spectrum = new Spectrum(api, byId("spectrum"), view, byId("spectrum-note"));
 const toolbar = new Toolbar(actions, dialogs);
 new Keys(actions, lanes, dialogs);
 

@@ -1,7 +1,6 @@
 // The ruler with bars, beats and the loop, and the lines of the grid over everything below it.
 
 import { cleared, colour } from "./canvas.js";
-import { CLASSES } from "./words.js";
 
 const LEAST_LINE_PX = 9; // between two lines of the grid
 const LEAST_NUMBER_PX = 44; // between two numbers of bars
@@ -55,12 +54,13 @@ export class Ruler {
     }
   }
 
-  #drawLines({ line }, { inView, nHidden }) {
+  #drawLines({ line, number }, { inView, nHidden }) {
     const { context, height } = cleared(this.lines);
     const { doc, view } = this.actions;
     for (const { timeS, isBeat, bar } of doc.grid.lines(view.startS, view.stopS, line)) {
-      context.fillStyle = colour(bar !== null ? "grid-bar" : isBeat ? "grid-beat" : "grid-part");
-      context.globalAlpha = bar !== null ? 0.75 : 0.6;
+      const isMain = bar !== null && (bar - 1) % number === 0;
+      context.fillStyle = colour(isMain ? "grid-bar" : isBeat ? "grid-beat" : "grid-part");
+      context.globalAlpha = isMain ? 0.75 : 0.6;
       context.fillRect(Math.round(view.xOf(timeS)), 0, 1, height);
     }
     context.globalAlpha = 1;
@@ -71,12 +71,19 @@ export class Ruler {
   #drawTicks(context, strokes) {
     const { view } = this.actions;
     const top = this.lines.getBoundingClientRect().top;
-    const lanes = [...this.time.querySelectorAll(".lane")].map((lane) => lane.getBoundingClientRect());
-    for (const stroke of strokes) {
-      const lane = lanes[CLASSES.indexOf(stroke.class)];
-      const height = (lane.height - 8) * stroke.velocity;
-      context.fillStyle = colour(stroke.class);
-      context.fillRect(Math.round(view.xOf(stroke.onset_s)), lane.bottom - top - 3 - height, 1, height);
+    for (const lane of this.time.querySelectorAll(".lane")) {
+      const { class: drumClass } = lane.dataset;
+      const { bottom, height } = lane.getBoundingClientRect();
+      const loudest = new Float32Array(view.widthPx + 2);
+      for (const stroke of strokes) {
+        const x = Math.round(view.xOf(stroke.onset_s));
+        if (stroke.class === drumClass && x >= 0) loudest[x] = Math.max(loudest[x], stroke.velocity);
+      }
+      context.fillStyle = colour(drumClass);
+      loudest.forEach((velocity, x) => {
+        const tall = (height - 8) * velocity;
+        if (tall) context.fillRect(x, bottom - top - 3 - tall, 1, tall);
+      });
     }
   }
 

@@ -3,8 +3,10 @@
 import { cleared, colour } from "./canvas.js";
 
 const MOST_COLUMNS = 8192; // that the server gives at once
-const WAIT_MS = 40; // after the last change of the view
-const MARGIN = 0.5; // of the view, that is fetched beyond either edge
+const WAIT_MS = 40; // after a change of the view
+const RETRY_MS = 800;
+const MARGIN = 1; // of the view, that is fetched beyond either edge
+const NEAR = 0.4; // of the view, that is there beyond either edge before more is fetched
 
 /** Peaks of a region of the recording, of which more are fetched as the view asks for them. */
 class Peaks {
@@ -30,35 +32,41 @@ class Peaks {
     this.#timer ||= setTimeout(() => this.#fetch(), this.found ? WAIT_MS : 0);
   }
 
+  /** Return whether all of a region is there, however coarse. */
+  covers(startS, stopS) {
+    const { found, source } = this;
+    const isIn = found && found.startS <= Math.max(0, startS) + 1e-6;
+    return isIn && found.stopS >= Math.min(stopS, source.duration_s) - 1e-6;
+  }
+
   #isThere(startS, stopS, perS) {
     if (!this.found) return false;
     const { found, source } = this;
-    const hasAll = found.startS <= startS + 1e-6 && found.stopS >= Math.min(stopS, source.duration_s) - 1e-6;
+    const spanS = stopS - startS;
+    if (!this.covers(startS - NEAR * spanS, stopS + NEAR * spanS)) return false;
     const has = found.low.length / (found.stopS - found.startS);
-    return hasAll && has > 0.6 * Math.min(perS, source.sample_rate) && (has < 4 * perS || found.low.length < 4096);
+    const most = Math.min(source.sample_rate, MOST_COLUMNS / ((1 + 2 * MARGIN) * spanS));
+    return has > 0.6 * Math.min(perS, most) && (has < 4 * perS || found.low.length < MOST_COLUMNS / 2);
   }
 
   async #fetch() {
-    const { startS, stopS, perS } = this.#requested;
+    const requested = this.#requested;
+    const { startS, stopS, perS } = requested;
     const { sample_rate: rate, n_samples: n } = this.source;
     const margin = MARGIN * (stopS - startS);
     const start = Math.max(0, Math.floor((startS - margin) * rate));
     const stop = Math.min(n, Math.ceil((stopS + margin) * rate));
     const columns = Math.max(1, Math.min(MOST_COLUMNS, stop - start, Math.ceil(((stop - start) / rate) * perS)));
+    let isBroken = false;
     try {
       const { channels } = await this.#api.samples("peaks", { which: "source", start, stop, columns });
       this.found = { startS: start / rate, stopS: stop / rate, low: channels[0], high: channels[1] };
       this.draw();
     } catch {
-      // The event stream reports what is wrong; a change of the view asks again.
+      isBroken = true; // the event stream reports what is wrong
     }
-    this.#timer = 0;
-    if (!this.#isThere(this.#requested.startS, this.#requested.stopS, this.#requested.perS)) this.#again();
-  }
-
-  #again() {
-    if (this.found && this.found.low.length >= MOST_COLUMNS) return;
-    this.#timer = setTimeout(() => this.#fetch(), 20 * WAIT_MS);
+    const isNew = requested !== this.#requested;
+    this.#timer = isBroken || isNew ? setTimeout(() => this.#fetch(), isBroken ? RETRY_MS : 0) : 0;
   }
 }
 
@@ -69,7 +77,6 @@ function drawPeaks({ context, width, height }, found, { startS, pxPerS }, fill) 
   const middle = height / 2;
   const scale = 0.94 * middle;
   context.fillStyle = fill;
-  context.beginPath();
   for (let x = 0; x < width; x++) {
     const first = Math.floor((startS + x / pxPerS - found.startS) * perS);
     const last = Math.max(first + 1, Math.floor((startS + (x + 1) / pxPerS - found.startS) * perS));
@@ -80,14 +87,14 @@ function drawPeaks({ context, width, height }, found, { startS, pxPerS }, fill) 
       top = Math.max(top, high[i]);
     }
     const y = middle - Math.min(1, top) * scale;
-    context.rect(x, y, 1, Math.max(1, middle - Math.max(-1, bottom) * scale - y));
+    context.fillRect(x, y, 1, Math.max(1, middle - Math.max(-1, bottom) * scale - y));
   }
-  context.fill();
 }
 
+/** The part in view; until its own peaks are there, those of the overview. */
 export class Wave {
-  constructor(api, canvas, view) {
-    Object.assign(this, { canvas, view });
+  constructor(api, canvas, view, overview) {
+    Object.assign(this, { canvas, view, overview });
     this.peaks = new Peaks(api, () => this.draw());
   }
 
@@ -100,7 +107,8 @@ export class Wave {
     const place = cleared(this.canvas);
     const { view } = this;
     this.peaks.request(view.startS, view.stopS, view.pxPerS * (window.devicePixelRatio || 1));
-    if (this.peaks.found) drawPeaks(place, this.peaks.found, view, colour("wave"));
+    const found = this.peaks.covers(view.startS, view.stopS) ? this.peaks.found : this.overview.peaks.found;
+    if (found) drawPeaks(place, found, view, colour("wave"));
   }
 }
 
