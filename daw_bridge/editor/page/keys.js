@@ -128,8 +128,7 @@ export class Keys {
 
   #leave() {
     const { actions, lanes } = this;
-    lanes.cancel();
-    if (!actions.selected) return;
+    if (lanes.cancel() || !actions.selected) return;
     const { lane } = actions;
     actions.select(null);
     lanes.focusLane(lane);

@@ -60,12 +60,13 @@ export class Lanes {
     this.lanes.get(drumClass).focus();
   }
 
-  /** Give a drag up. */
+  /** Give a drag up; false where there is none. */
   cancel() {
-    if (!this.#drag) return;
+    if (!this.#drag) return false;
     this.#drag = null;
     this.actions.preview = null;
     this.actions.changed();
+    return true;
   }
 
   // Buttons.

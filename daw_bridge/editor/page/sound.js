@@ -56,6 +56,7 @@ export class Sound extends EventTarget {
     };
     this.post({ do: "setLoop", loop: this.loop });
     this.#feed.fetch();
+    if (this.isPlaying) this.play();
   }
 
   get isOpen() {
@@ -95,8 +96,9 @@ export class Sound extends EventTarget {
   }
 
   async play() {
-    if (!this.#node) return;
-    this.isPlaying = true;
+    this.isPlaying = !this.error;
+    this.#changed();
+    if (!this.#node) return; // it plays once it is open
     if (this.positionS >= (this.loopS ? this.loopS[1] : this.lengthS) - 1e-4) this.seek(this.loopS ? this.loopS[0] : 0);
     this.post({ do: "play" });
     await this.#start();

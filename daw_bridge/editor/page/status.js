@@ -68,7 +68,7 @@ export class Status {
     if (facts.state === "failed") return ["The recording could not be opened", false];
     if (this.progress) {
       const { stage, fraction } = this.progress;
-      return [`${stageName(stage)}: ${Math.round(100 * fraction)} %`, true];
+      return [stageName(stage) + (fraction ? `: ${Math.round(100 * fraction)} %` : ""), true];
     }
     if (!doc.isReady) return ["Opening the recording", true];
     if (doc.nUnstored) return ["Storing the edit", true];

@@ -152,6 +152,14 @@ def open_page(chromium, serve, loop):
 # Opening.
 
 
+SHIFTS = """
+const [done, shifts] = [arguments[0], []];
+new PerformanceObserver((list) => shifts.push(...list.getEntries().map((entry) => entry.value)))
+  .observe({type: "layout-shift", buffered: true});
+setTimeout(() => done(shifts), 200);
+"""
+
+
 def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
     page = open_page()
     assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
@@ -165,6 +173,7 @@ def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
         drawn += "return new Set(new Uint32Array(d.buffer)).size"
         page.until(lambda p=picture, d=drawn: page.script(d, page.find(p)) > 1, f"the {picture} is drawn")
     assert page.script("return document.documentElement.scrollWidth <= innerWidth")
+    assert page.driver.execute_async_script(SHIFTS) == []
     lefts = [page.stroke(stroke.id).location["x"] - page.find("lane-KD").location["x"] for stroke in FOUND]
     assert lefts == pytest.approx([page.pixels(stroke.onset_s) for stroke in FOUND], abs=1)
 
@@ -202,6 +211,56 @@ def test_play_moves_the_playhead_and_is_not_silent_and_loops_without_end(open_pa
     assert any(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
     page.press(" ")
     page.until(lambda: page.find("play").get_attribute("aria-label") == "Play", "it has stopped")
+
+
+# Plays a ramp in the page's player, offline: every frame that comes out says which frame of the take it is.
+PLAYER = """
+const [loop, start, bar, nFrames, done] = arguments;
+const [rate, blockFrames, length, atS] = [8000, 1000, 8000, 0.128];
+const ramp = (gain) => [...Array(length / blockFrames).keys()].map((n) =>
+  [n, [Float32Array.from({length: blockFrames}, (_, i) => (gain * (n * blockFrames + i)) / length)]]);
+(async () => {
+  const context = new OfflineAudioContext(1, nFrames, rate);
+  await context.audioWorklet.addModule("player.js");
+  const options = {outputChannelCount: [1], numberOfInputs: 0, processorOptions: {blockFrames}};
+  const node = new AudioWorkletNode(context, "player", options);
+  node.connect(context.destination);
+  const answered = (event) => new Promise((resolve) =>
+    (node.port.onmessage = ({data}) => data.event === event && resolve(data)));
+  const stage = (version, gain, bars) => node.port.postMessage(
+    {do: "stage", version, nFrames: length, isWhole: true, blocks: ramp(gain), forget: [], bars});
+  stage(0, 1, []);
+  for (const message of [{do: "setLoop", loop}, {do: "seek", frame: start}]) node.port.postMessage(message);
+  const isReady = answered("position");
+  node.port.postMessage({do: "play"});
+  await isReady;
+  if (bar !== null) context.suspend(atS).then(async () => {
+    stage(1, -1, [bar]);
+    const isStaged = answered("position");
+    node.port.postMessage({do: "report"});
+    await isStaged;
+    context.resume();
+  });
+  done([...(await context.startRendering()).getChannelData(0)]);
+})();
+"""
+
+
+def test_a_loop_has_no_gap_of_one_sample(open_page):
+    page = open_page()
+    played = page.driver.execute_async_script(PLAYER, [3000, 5500], 2500, None, 10_000)
+    expected = [*range(2500, 5500), *range(3000, 5500), *range(3000, 5500), *range(3000, 5000)]
+    assert np.abs(np.array(played) - np.array(expected) / 8000).max() < 1e-6
+
+
+def test_a_new_version_begins_at_the_next_bar_with_a_short_cross_fade(open_page):
+    page = open_page()
+    bar, fade = 4000, 256
+    played = np.array(page.driver.execute_async_script(PLAYER, None, 2000, bar, 4000))
+    before, after = np.arange(2000, bar) / 8000, -np.arange(bar, 6000) / 8000
+    assert np.abs(played[:2000] - before).max() < 1e-6
+    assert np.abs(played[2000 + fade :] - after[fade:]).max() < 1e-6
+    assert np.abs(np.diff(played[2000 : 2000 + fade])).max() < 0.01  # from .5 to -.5 without a click
 
 
 def test_a_browser_without_sound_before_a_click_is_a_sentence_and_plays_after_one(open_page):
@@ -338,11 +397,23 @@ def test_quantise_tempo_and_sensitivity(open_page):
     page.find("tempo").send_keys(Keys.CONTROL + "a" + Keys.NULL + "90" + Keys.ENTER)
     page.until_version(3)
     assert page.session()["tempo"] == 90
+    page.drag(page.find("ruler"), round(page.pixels(0.5)), held=[Keys.SHIFT])  # where no bar line is
+    page.script("arguments[0].blur()", page.find("tempo"))
     slider = page.find("sensitivity-SD")
     slider.send_keys(Keys.ARROW_RIGHT * 3)
     page.until_version(4)
     assert page.session()["sensitivity"] == {"SD": pytest.approx(0.3)}
     assert ("SD", 1.5) in page.strokes()  # the ghost note that it detects then
+
+
+def test_shift_drags_a_bar_line(open_page):
+    page = open_page()
+    page.drag(page.find("ruler"), round(page.pixels(0.5)), held=[Keys.SHIFT])  # the second bar, in the middle
+    page.until_version(1)
+    (_, before), (beat, after) = page.session()["grid"]["tempo"]
+    assert beat == 4
+    assert before == pytest.approx(96, abs=1)  # four beats in 2.5 s instead of 2
+    assert after == pytest.approx(120, abs=0.1)
 
 
 def test_everything_by_keyboard_alone(open_page):
