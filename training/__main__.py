@@ -243,6 +243,19 @@ def codec(
             "[default: 0.25]",
         ),
     ] = None,
+    generator_alone: Annotated[
+        bool,
+        typer.Option(
+            "--generator-alone", help="The encoder of --preset stays, and transformers fit it; no phase B."
+        ),
+    ] = False,
+    noise_from: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            help="From there on sound is made as noise; 0: nowhere. [default: as in --preset, or 0]",
+        ),
+    ] = None,
     *,
     common: StageOptions,
 ) -> None:
@@ -250,8 +263,9 @@ def codec(
     from training.train.codec import codec_training, export_codec, train_codec
 
     options = common.run_options()
-    settings = codec_training(config, options["device"], **common.settings(adversarial=adversarial))
     begin = None if preset is None else _preset(preset)
+    changes = common.settings(adversarial=adversarial) | {"generator_alone": generator_alone}
+    settings = codec_training(config, options["device"], noise_from_hz=noise_from, begin=begin, **changes)
     common.finish(train_codec(_pack(data), out, settings, begin=begin, **options), export_codec)
 
 
@@ -446,27 +460,39 @@ def thresholds(
 
 @app.command()
 def score_separator(
-    data: Data,
     preset: Scored,
-    n: Annotated[int, typer.Option("--recordings", metavar="N", help="Synthetic recordings a side.")] = 60,
+    data: Annotated[Path | None, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Annotated recordings, as of `score`: what leaks into stems."),
+    ] = None,
+    n: Annotated[int, typer.Option("--synthetic", metavar="N", help="Synthetic recordings a side.")] = 60,
     seed: ScoreSeed = 2,
     write: Write = False,
 ) -> None:
-    """Score a preset's separator on kits and rhythms of each side, against baselines and the ideal mask."""
+    """Score a preset's separator on kits and rhythms of each side, or on annotated recordings."""
+    from training.score.leakage import leakage_table
     from training.score.separator import separation_tables
-    from transform.separator import Separator
-    from transform.transcriber import Transcriber
+    from transform.engine import Redrummer
 
-    loaded = _preset(preset)
-    transcriber = Transcriber.load(loaded.weights("transcriber"))
-    scored = Separator.load(loaded.weights("separator"))
-    found = separation_tables(transcriber, scored, _pack(data), n=n, seed=seed)
+    if (data is None) == (recordings is None):
+        raise SettingsError("there is nothing to score on", hint="give either --data or --recordings")
+    redrummer = Redrummer.load(_preset(preset).folder)
+    if recordings is not None:
+        rows = leakage_table(redrummer, recordings)
+        cells = {
+            row: {c: "-" if v is None else f"{v:.1f}" for c, v in own.items()} for row, own in rows.items()
+        }
+        _print_table(cells, 26)
+        return
+    assert data is not None
+    found = separation_tables(redrummer.transcriber, redrummer.separator, _pack(data), n=n, seed=seed)
     tables = {f"SI-SDR in dB, {side}": table for side, table in found.items()}
     for title, table in tables.items():
         typer.echo(title)
         _print_table({f"  {row}": cells for row, cells in table.items()}, 26)
     if write:
-        command = f"score-separator --data PACK --preset {preset.name} --recordings {n} --seed {seed}"
+        command = f"score-separator --data PACK --preset {preset.name} --synthetic {n} --seed {seed}"
         _write_scores(preset, "separator", command, tables)
 
 

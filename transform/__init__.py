@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transform.audio import Recording
+    from transform.edit import RecordingEditor
     from transform.engine import Redrummer
     from transform.errors import (
         AudioError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
     from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
     from transform.settings import RenderSettings
+    from transform.strokes import Stroke, Strokes
     from transform.take import Take
     from transform.transcriber import Transcriber
 
@@ -33,12 +35,15 @@ __all__ = [
     "DrumEvent",
     "OutputError",
     "Recording",
+    "RecordingEditor",
     "RedrumError",
     "Redrummer",
     "RenderSettings",
     "Rhythm",
     "RhythmError",
     "SettingsError",
+    "Stroke",
+    "Strokes",
     "Take",
     "TempoMap",
     "Transcriber",
@@ -53,12 +58,15 @@ _HOME_OF = {
     "DrumEvent": "events",
     "OutputError": "errors",
     "Recording": "audio",
+    "RecordingEditor": "edit",
     "RedrumError": "errors",
     "Redrummer": "engine",
     "RenderSettings": "settings",
     "Rhythm": "events",
     "RhythmError": "errors",
     "SettingsError": "errors",
+    "Stroke": "strokes",
+    "Strokes": "strokes",
     "Take": "take",
     "TempoMap": "events",
     "Transcriber": "transcriber",

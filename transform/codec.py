@@ -15,10 +15,12 @@ the result of one pass.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +29,7 @@ from transform.audio import SAMPLE_RATE
 from transform.codec_config import CodecConfig
 from transform.convnext import ConvNextEncoder, ConvNextGenerator
 from transform.errors import CheckpointError, DeviceError, SettingsError
+from transform.noise import Noise
 from transform.pqmf import Pqmf
 from transform.rave import RaveEncoder, RaveGenerator
 from transform.signal import Block
@@ -87,9 +90,13 @@ class GeneratorNet(nn.Module):
         """How many latent frames to either side of its own a sample depends on."""
         return self.trunk.context_frames
 
-    def forward(self, latents: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, latents: Tensor, first_frame: int = 0, noise: Noise | None = None) -> Tensor:
         """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
-        audio: Tensor = self.trunk(latents, first_frame)
+        return self.sounds(latents, (noise or Noise(),), first_frame)[0]
+
+    def sounds(self, latents: Tensor, noises: Sequence[Noise], first_frame: int = 0) -> list[Tensor]:
+        """Return the audio (B, F * hop) of latents with each noise, for little more than the time of one."""
+        audio: list[Tensor] = self.trunk(latents, first_frame, noises)
         return audio
 
 
@@ -117,7 +124,7 @@ class Codec:
             device: where they run.
             bfloat16: whether to compute in this coarser format, which is quicker on processors that have it.
         """
-        self.config = encoder.config
+        self.config = generator.config
         self._device = torch.device(device)
         self._encoder = encoder.eval().to(self._device)
         self._generator = generator.eval().to(self._device)
@@ -197,8 +204,16 @@ class Codec:
         return out
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, n_samples: int, *, first_frame: int = 0) -> Tensor:
+    def decode(
+        self, latents: Tensor, n_samples: int, *, first_frame: int = 0, noise: Noise | None = None
+    ) -> Tensor:
         """Return the audio (C, n_samples) of latents (C, D, F), the first of which is frame `first_frame`.
+
+        Args:
+            latents: of a recording, or of a region of one.
+            n_samples: that have so many frames.
+            first_frame: of the region.
+            noise: that a generator makes highs of; None: the same in all channels.
 
         Raises:
             SettingsError: so many samples do not fit the latents.
@@ -209,12 +224,15 @@ class Codec:
             raise SettingsError(
                 f"{n_samples} samples have {-(-n_samples // hop)} latent frames, not {n_frames}"
             )
-        out = torch.empty(len(latents), n_samples)
+        out, common = torch.empty(len(latents), n_samples), noise or Noise()
 
         def code(block: Block) -> None:
-            given = latents[..., block.begin : block.end].to(self._device)
+            given = self._at_once(latents[..., block.begin : block.end].to(self._device))
+            places = np.cumsum([0, *map(len, given)])
+            noises = [replace(common, first_channel=int(place)) for place in places[:-1]]
+            first = first_frame + block.begin
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-                made = [self._generator(some, first_frame + block.begin) for some in self._at_once(given)]
+                made = [self._generator(some, first, own) for some, own in zip(given, noises, strict=True)]
             regions = self._at_once(out[:, block.start * hop : block.stop * hop])
             for region, sound in zip(regions, made, strict=True):
                 region.copy_(sound[:, block.core.start * hop :][:, : region.shape[1]])

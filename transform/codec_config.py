@@ -1,6 +1,6 @@
 """The shape of the codec, and its two configurations: see `transform.codec`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transform.errors import SettingsError
 from transform.ranges import check_ranges
@@ -24,6 +24,9 @@ class CodecConfig:
     generator_blocks: tuple[int, ...] = (2, 7)
     head: str = "istft"  # of a "convnext" generator, at a hop of `head_hop`; "rave" of a "rave" generator
     head_hop: int = 128
+    # From here on an "istft" head makes magnitudes alone, phases are those of noise; 0: it makes all phases.
+    # An encoder fits generators with any: configurations that differ in nothing else are equal.
+    noise_from_hz: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -37,6 +40,7 @@ class CodecConfig:
             generator_blocks=(1, 64),
             head_hop=(16, 4096),
             hop=(64, 2**14),
+            noise_from_hz=(0, 20_000),
         )
         choices = {
             "encoder": ("convnext", "rave"),
@@ -50,6 +54,8 @@ class CodecConfig:
                 )
         if self.generator == "convnext" and self.head != "istft":
             raise SettingsError(f"a ConvNeXt generator has no {self.head} head", hint="its head is istft")
+        if self.noise_from_hz and self.head != "istft":
+            raise SettingsError(f"a {self.head} head has no noise_from_hz", hint="leave it at 0")
         if len(self.widths) != len(self.strides) + 1 or len(self.n_blocks) != len(self.widths):
             raise SettingsError("a codec has a width and a number of blocks before its strides and after each")
         if any(stride % 2 for stride in self.strides):

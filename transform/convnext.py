@@ -5,17 +5,21 @@ Their tensors are (B, F, C), which spares processors all copying between layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transform.audio import SAMPLE_RATE
 from transform.codec_config import CodecConfig
+from transform.noise import Noise, noise_spectra
 from transform.stft import N_HOPS, fft_size, synthesise
 
 _NARROW, _BLOCK_FRAMES = 64, 512  # channels of which there are so many frames that blocks fit a cache better
+_FADE_HZ = 690.0  # over which noise takes over from phases: eight bins of `hires`
 
 
 class _TimeConv(nn.Conv2d):
@@ -143,42 +147,71 @@ class ConvNextGenerator(nn.Module):
         self.slow = nn.Sequential(*(_ConvNextBlock(slow) for _ in range(n_slow)), nn.LayerNorm(slow))
         self.up = nn.Linear(slow, self.factor * fast)
         self.fast = nn.Sequential(*(_ConvNextBlock(fast) for _ in range(n_fast)), nn.LayerNorm(fast))
-        self.head = _IstftHead(fast, config.head_hop)
+        self.head = _IstftHead(fast, config.head_hop, config.noise_from_hz)
         self.context_frames = 3 + 3 * n_slow + -(-(3 * n_fast + self.head.context_frames) // self.factor) + 1
 
-    def forward(self, latents: Tensor, first_frame: int) -> Tensor:
-        """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
+    def forward(self, latents: Tensor, first_frame: int, noises: Sequence[Noise]) -> list[Tensor]:
+        """Return the audio of latents (B, D, F), the first of which is frame `first_frame`, with each noise."""
         x = self.up(self.slow(self.enter(latents.mT.contiguous())))
         x = x.unflatten(-1, (self.factor, -1)).flatten(1, 2)
-        audio: Tensor = self.head(self.fast(x), first_frame * self.factor)
+        audio: list[Tensor] = self.head(self.fast(x), first_frame * self.factor, noises)
         return audio
 
 
 class _IstftHead(nn.Module):
-    """Features (B, J, C) -> audio (B, J * hop): magnitude and phase of each bin of frames of four hops."""
+    """Features (B, J, C) -> audio (B, J * hop): magnitude and phase of each bin of frames of four hops.
+
+    From `noise_from_hz` on the phases are those of noise, and its magnitudes multiply the network's: phases of
+    noise cannot be foretold, and a network that tries makes a buzz of them (docs/method.md, decision 17).
+    """
 
     edge: Tensor
+    phased: Tensor
+    noisy: Tensor
 
-    def __init__(self, width: int, hop: int) -> None:
+    def __init__(self, width: int, hop: int, noise_from_hz: float) -> None:
         super().__init__()
         self.hop = hop
         self.context_frames = N_HOPS // 2
-        self.project = nn.Linear(width, 2 * (fft_size(hop) // 2 + 1))
+        n_bins = fft_size(hop) // 2 + 1
+        self.project = nn.Linear(width, 2 * n_bins)
         with torch.no_grad():  # what begins too loud unlearns everything else on its way down
-            self.project.bias[: fft_size(hop) // 2 + 1] = -3.0
+            self.project.bias[:n_bins] = -3.0
         # Where a recording begins and ends frames are missing; what is there is made louder instead.
         window = torch.hann_window(N_HOPS * hop).square().reshape(N_HOPS, hop)
         there = window.cumsum(dim=0)[: N_HOPS - 1].flatten() / window.sum(dim=0).repeat(N_HOPS - 1)
         self.register_buffer("edge", 1 / there[N_HOPS * hop // 2 - hop // 2 :], persistent=False)
+        # Powers, not amplitudes, add up to 1: a phase and a noise have nothing in common.
+        hz = torch.arange(n_bins) * (SAMPLE_RATE / fft_size(hop))
+        done = ((hz - noise_from_hz) / _FADE_HZ).clamp(0, 1) if noise_from_hz else 0 * hz
+        self.n_low, self.n_phased = int((done <= 0).sum()), int((done < 1).sum())
+        self.register_buffer("phased", torch.cos(math.pi / 2 * done)[: self.n_phased], persistent=False)
+        self.register_buffer("noisy", torch.sin(math.pi / 2 * done)[self.n_low :], persistent=False)
 
-    def forward(self, x: Tensor, first_frame: int) -> Tensor:
+    def forward(self, x: Tensor, first_frame: int, noises: Sequence[Noise]) -> list[Tensor]:
         with torch.autocast(x.device.type, enabled=False):  # phases are too coarse in eight bits
             level, phase = self.project(x.float()).chunk(2, dim=-1)
-            spectra = torch.polar(level.clamp_max(5.0).exp(), phase)
-            margin = (N_HOPS - 1) * self.hop // 2
-            audio = synthesise(spectra, self.hop)[:, margin:-margin]
-            n = min(len(self.edge), audio.shape[1])
-            gain = torch.ones_like(audio[0])
-            gain[:n] *= self.edge[:n]
-            gain[-n:] *= self.edge[:n].flip(0)
-            return audio * gain
+            magnitude = level.clamp_max(5.0).exp()
+            if not len(self.noisy):
+                return [self._audio(torch.polar(magnitude, phase))] * len(noises)
+            n = self.n_phased
+            low = torch.polar(magnitude[..., :n] * self.phased, phase[..., :n])
+            high = magnitude[..., self.n_low :] * self.noisy
+            return [self._audio(self._with_noise(low, high, first_frame, noise)) for noise in noises]
+
+    def _with_noise(self, low: Tensor, high: Tensor, first_frame: int, noise: Noise) -> Tensor:
+        """Return spectra (B, J, K) of those with phases, and of magnitudes that noise has instead."""
+        at = {"first_frame": first_frame, "hop": self.hop, "first_bin": self.n_low}
+        random = high * noise_spectra(high, noise, **at)
+        n_both = self.n_phased - self.n_low
+        both = low[..., self.n_low :] + random[..., :n_both]
+        return torch.cat((low[..., : self.n_low], both, random[..., n_both:]), dim=-1)
+
+    def _audio(self, spectra: Tensor) -> Tensor:
+        margin = (N_HOPS - 1) * self.hop // 2
+        audio = synthesise(spectra, self.hop)[:, margin:-margin]
+        n = min(len(self.edge), audio.shape[1])
+        gain = torch.ones_like(audio[0])
+        gain[:n] *= self.edge[:n]
+        gain[-n:] *= self.edge[:n].flip(0)
+        return audio * gain

@@ -151,9 +151,8 @@ class StrokeSounds:
         later = [self.recording.n_samples + 1]
         for c in self.classes[k]:
             own = self._by_class[c]
-            later += [
-                attack for attack, _ in own[bisect_right(own, (self.attacks[k], len(self.strokes))) :][:1]
-            ]
+            following = bisect_right(own, (self.attacks[k], len(self.strokes)))
+            later += [attack for attack, _ in own[following : following + 1]]
         return min(later)
 
     def ringing_into(self, k: int) -> Iterator[int]:
@@ -186,9 +185,10 @@ class StrokeSounds:
         else:
             own = self._stem(k, patch.start, patch.stop)
             before = next(self.ringing_into(k), None)
-            ringing = self._ringing(before, k, own)
+            ringing = self._ringing(before, k, own)  # of the stroke before, had this one not been
             out += np.float32(patch.gain - 1) * (own - ringing)
-            out += np.float32(gains.get(before, 1.0) - 1) * ringing if before is not None else 0
+            if before in gains:
+                out += np.float32(gains[before] - 1) * ringing
         return out * self._weights(k, patch.start, patch.stop)
 
     def _weights(self, k: int, start: int, stop: int) -> Samples:

@@ -341,12 +341,13 @@ def _put_in(sounds: StrokeSounds, played: Sequence[Stroke], taken_out: Sequence[
     gains: Mapping[int, float] = {patch.index: patch.gain for patch in taken_out}
     attacks: dict[str, list[int]] = {}
     for stroke in played:
-        attacks.setdefault(stroke.drum_class, []).append(sounds.sample(stroke))
+        attacks.setdefault(stroke.drum_class, []).append(sounds.sample(stroke))  # in order, as they are
     for stroke in played:
         k = sounds.index.get(stroke.id)
         if k is not None and gains.get(k, 1.0) > 0:
             continue
         attack, own = sounds.sample(stroke), attacks[stroke.drum_class]
-        again = own[bisect_right(own, attack) :][:1]
+        later = bisect_right(own, attack)
+        again = own[later : later + 1]
         end = attack + round(LONGEST_S[stroke.drum_class] * sounds.rate)
         yield PutIn(stroke, sounds.start(attack), min(end, sounds.recording.n_samples, *again), k)

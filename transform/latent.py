@@ -29,6 +29,7 @@ from transform.hits import LONGEST_S
 from transform.latent_bank import LatentBank, latent_bank
 from transform.layers import Placed
 from transform.listening import Listening
+from transform.noise import Noise
 from transform.presets import Preset
 from transform.resampling import Resampled
 from transform.resequence import PLAYED_TOGETHER_S
@@ -403,7 +404,16 @@ class LatentArrangement:
         self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
         read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
         self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
-        self._passes = [(one.gain, _Latents(model, one, self._n_frames)) for one in latent_passes(model, order)]
+        # Passes that sound together have noise of their own. It is drawn by the seed where latents are.
+        noise_seed = (seed if variation else 0) << 16
+        self._passes = [
+            (
+                one.gain,
+                _Latents(model, one, self._n_frames),
+                Noise(seed=noise_seed + number, coherence=one.bank.coherence),
+            )
+            for number, one in enumerate(latent_passes(model, order))
+        ]
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
         decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
@@ -438,9 +448,9 @@ class LatentArrangement:
         block = Block.of(first, last, context=codec.generator_context, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
         out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
-        for gain, latents in self._passes:
-            drawn = self._drawn(latents, block.begin, block.end)
-            sound = codec.decode(drawn, (block.end - block.begin) * hop, first_frame=block.begin)
+        for gain, latents, noise in self._passes:
+            drawn, length = self._drawn(latents, block.begin, block.end), (block.end - block.begin) * hop
+            sound = codec.decode(drawn, length, first_frame=block.begin, noise=noise)
             out += np.float32(gain) * sound[:, core].numpy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)

@@ -20,6 +20,7 @@ from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.hits import dominant_class
 from transform.listening import Listening
+from transform.noise import channel_coherence
 from transform.onsets import groups
 from transform.resampling import Resampled
 from transform.rhythm_transformer import ONSET_MEMORY_S, RhythmConfig, Source, rhythm_window, scale_velocities
@@ -41,6 +42,7 @@ class LatentBank(NamedTuple):
 
     source: Source  # of all its channels: their latents' mean
     channels: Tensor | None  # (C, D, S): of each channel; None where there is but one, or all are the same
+    coherence: tuple[float, ...] = (1.0,)  # of the channels, by octave from where the codec makes noise
 
 
 def latent_bank(
@@ -79,13 +81,14 @@ def latent_bank(
         rhythm.append(rhythm_window(config, activations, first, last)[..., index - first])
         block = Block.of(first, last, context=context, length=n_frames)
         regions.append(_Region(block.begin, block.end, index - block.begin))
-    mu = _encoded(codec, sound, regions)
+    mu, coherence = _encoded(codec, sound, regions)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     mask = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md,
     # decision 15); where there are several channels, these latents are attended to and never decoded.
-    return LatentBank(Source(mu.mean(dim=0, keepdim=True), r, mask), mu if len(mu) > 1 else None)
+    source_latents = Source(mu.mean(dim=0, keepdim=True), r, mask)
+    return LatentBank(source_latents, mu if len(mu) > 1 else None, coherence)
 
 
 class _Region(NamedTuple):
@@ -96,14 +99,15 @@ class _Region(NamedTuple):
     frames: Tensor  # to encode, counted from `begin`
 
 
-def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> Tensor:
-    """Return the latents (C, D, S) of the regions' frames of each channel.
+def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> tuple[Tensor, tuple[float, ...]]:
+    """Return the latents (C, D, S) of the regions' frames of each channel, and the channels' coherence.
 
     All frames come at the first gain, then all at the next.
     Channels that are the same everywhere are one: (1, D, S). Regions are encoded side by side, as many short
     ones take longer than a long one: what a frame depends on lies within its region.
     """
-    hop, together = codec.config.hop, []
+    hop, noise_from_hz, together = codec.config.hop, codec.config.noise_from_hz, []
+    read: list[Tensor] = []
     latents: list[list[Tensor]] = [[] for _ in GAINS]
     for number, region in enumerate(regions):
         together.append(region)
@@ -112,6 +116,7 @@ def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> Tens
         if following and n_frames + following[0].end - following[0].begin <= codec.block_frames:
             continue
         audio = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
+        read += [audio] if noise_from_hz else []
         audio = audio[:1] if bool((audio == audio[:1]).all()) else audio
         places = np.cumsum([0, *(s.end - s.begin for s in together)])
         frames = torch.cat([s.frames + int(place) for s, place in zip(together, places, strict=False)])
@@ -120,7 +125,8 @@ def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> Tens
         together = []
     every = [mu for turned in latents for mu in turned]
     n_coded = max(len(mu) for mu in every)
-    return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1)
+    coherence = channel_coherence(torch.cat(read, dim=1), SAMPLE_RATE, noise_from_hz) if read else (1.0,)
+    return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1), coherence
 
 
 def _encoded_signal(recording: Recording, classes: Collection[str], stems: StemReader | None) -> Signal:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from transform.codec_config import CodecConfig
+from transform.noise import Noise
 from transform.pqmf import Pqmf
 
 _NOISE_PERIOD = 16_384  # band samples after which the noise repeats
@@ -58,10 +61,13 @@ class RaveGenerator(nn.Module):
         )
         self.factor = config.hop // config.n_bands
 
-    def forward(self, latents: Tensor, first_frame: int) -> Tensor:
-        """Return the audio of latents (B, D, F), the first of which is frame `first_frame` of a recording."""
+    def forward(self, latents: Tensor, first_frame: int, noises: Sequence[Noise]) -> list[Tensor]:
+        """Return the audio of latents (B, D, F), the first of which is frame `first_frame`, as often as asked.
+
+        Its own noise follows from where it is in the recording alone.
+        """
         audio: Tensor = self.sounds(self.stack(self.enter(latents)), first_frame * self.factor)
-        return audio
+        return [audio] * len(noises)
 
 
 class _RaveStack(nn.Module):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transform.audio import SAMPLE_RATE, Recording
+from transform.beginnings import at_beginning
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
@@ -192,7 +193,9 @@ class Transcriber:
         if progress is not None:
             blocks = _reported(blocks, recording.duration_s * self.config.features.fps, progress)
         parts = [activations for _, activations in blocks]
-        return Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
+        found = Activations(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
+        probability = at_beginning(recording, found.probability, self.events(found), self.config.thresholds)
+        return found._replace(probability=probability)
 
     def events(self, activations: Activations) -> list[DrumEvent]:
         """Return the events that activations of a whole recording hold, sorted by onset.

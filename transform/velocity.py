@@ -13,26 +13,27 @@ from transform.events import CLASSES, DrumEvent
 LEVEL_EXPONENT = 1.6  # amplitude goes as velocity to this power: about what drum machines do
 
 # Where a class's strokes are compared with one another: chosen by the correlation with true velocities on
-# validation kits (docs/method.md, decision 31), as is the time over which their level is taken.
+# validation kits (docs/method.md, decision 31), as are the time over which their level is taken and the spread.
 _BANDS_HZ = {
-    "KD": (30.0, 120.0),
-    "SD": (1_500.0, 7_000.0),
+    "KD": (40.0, 330.0),
+    "SD": (330.0, 5_400.0),
     "TT": (70.0, 400.0),
-    "HH": (9_000.0, 18_000.0),
-    "CY": (4_000.0, 18_000.0),
+    "HH": (6_600.0, 12_000.0),
+    "CY": (8_000.0, 18_000.0),
 }
 _LEVEL_S, _RISE_S = 0.093, 0.002
+_SPREAD = 0.75  # of velocities, against that of the levels: other drums are in them
 _STRONG = 0.9  # quantile of a class's strokes that keeps its transcribed velocity
 _SOFTEST = 0.02
 
 
 def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the events, velocities being the geometric mean of those transcribed and those of their levels.
+    """Return the events with velocities measured by their levels.
 
-    The transcriber estimates how hard a class is struck on the whole, and hardly one stroke from the other; the
-    level in the class's band distinguishes them, but another drum may be in it.
+    The transcriber estimates how hard a class is struck on the whole, and hardly one stroke from the other: its
+    strong strokes keep what is transcribed, and the level in the class's band sets the others apart from them.
     """
-    levels = np.array([_band_level(recording, event) for event in events])
+    levels = np.array([band_level(recording, event.drum_class, event.onset_s) for event in events])
     transcribed = np.array([event.velocity for event in events])
     measured = transcribed.copy()
     for drum_class in CLASSES:
@@ -40,24 +41,24 @@ def with_measured_velocities(recording: Recording, events: Sequence[DrumEvent]) 
         if not own.any() or (strong := float(np.quantile(levels[own], _STRONG))) <= 0:
             continue
         usual = float(np.quantile(transcribed[own], _STRONG))
-        measured[own] = np.sqrt(transcribed[own] * usual * (levels[own] / strong) ** (1 / LEVEL_EXPONENT))
+        measured[own] = usual * (levels[own] / strong) ** (_SPREAD / LEVEL_EXPONENT)
     return [
         replace(event, velocity=float(velocity))
         for event, velocity in zip(events, measured.clip(_SOFTEST, 1.0), strict=True)
     ]
 
 
-def _band_level(recording: Recording, event: DrumEvent) -> float:
-    """Return the level of a stroke's beginning in the band of its class."""
+def band_level(recording: Recording, drum_class: str, onset_s: float) -> float:
+    """Return the level of what follows an onset, 93 ms of it, in the band of a class."""
     sample_rate = recording.sample_rate
     n_samples = 2 ** round(np.log2(_LEVEL_S * sample_rate))
     n_rise = round(_RISE_S * sample_rate)
-    start = round(event.onset_s * sample_rate) - n_rise
+    start = round(onset_s * sample_rate) - n_rise
     hit = recording.mono(start, start + n_samples)
     window = np.ones(n_samples)
     window[:n_rise] = np.linspace(0, 1, n_rise, endpoint=False)
     window[n_samples // 2 :] = np.cos(np.linspace(0, np.pi / 2, n_samples - n_samples // 2)) ** 2
-    low, high = _BANDS_HZ[event.drum_class]
+    low, high = _BANDS_HZ[drum_class]
     low = min(low, sample_rate / 4)  # of a recording that has no such band, its upper half
     spacing = sample_rate / n_samples
     band = slice(round(low / spacing), max(round(low / spacing) + 1, round(high / spacing)))

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from daw_bridge.editor.document import Document, Grid
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.render_job import check_ending, is_same_file
 from daw_bridge.take_report import depth_of
-from transform.audio import BeyondFullScale, is_float, resolve_output, write_audio
+from transform.audio import resolve_output
 from transform.confined import ConfinedFolder, is_link, parts_below
 from transform.errors import OutputError, RhythmError, SettingsError
 from transform.events import Rhythm, TempoMap
 from transform.files import write_bytes_atomic
 from transform.session_file import EditSession, write_session
 from transform.settings import RenderSettings
-from transform.signal import Samples
 
 WHAT = ("wav", "midi", "kit", "rhythm", "session")
 
@@ -113,33 +110,18 @@ class Exports:
         return self._file(name, None, overwrite, write) | report
 
     def _write_sound(self, version: int, path: Path) -> dict[str, Any]:
-        """Write the whole result, in the source's rate, channels and depth; in float where that would clip."""
+        """Write the whole result, in the source's rate, channels and depth."""
         session = self._session
         session.source.check()
-        edited, blocks = session.renderer.whole(version)
-        fmt = replace(session.source.format, is_lossy=False)
-        _, subtype = resolve_output(path, fmt, None)
-        notes = list(edited.notes)
-        try:
-            write_audio(path, _within_full_scale(self._reported(blocks, edited.n_samples), subtype), fmt)
-        except BeyondFullScale:
-            subtype = resolve_output(path, replace(fmt, subtype="FLOAT"), "32f")[1]
-            _, blocks = session.renderer.whole(version)
-            write_audio(path, self._reported(blocks, edited.n_samples), replace(fmt, subtype=subtype))
-            notes.append("peaks are over full scale, so the file is 32-bit float")
+        edited = session.renderer.whole(version)
+        written = edited.write(path, progress=lambda stage, fraction: session.report("export", fraction))
         session.source.check()
+        _, subtype = resolve_output(path, session.source.format, None)
         return {
             "bit_depth": depth_of(subtype),
             "duration_s": edited.n_samples / edited.sample_rate,
-            "notes": notes,
+            "notes": list(written.notes),
         }
-
-    def _reported(self, blocks: Iterable[Samples], n_samples: int) -> Iterator[Samples]:
-        done = 0
-        for block in blocks:
-            yield block
-            done += block.shape[1]
-            self._session.report("export", done / n_samples)
 
     def _midi(self, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
         from transform.midi import write_midi
@@ -265,11 +247,3 @@ def _tempo_from(grid: Grid, start_s: float) -> TempoMap:
     start = grid.beat_at(start_s)
     later = tuple((beat - start, bpm) for beat, bpm in grid.tempo if beat > start)
     return TempoMap(((0.0, grid.tempo_map.bpm_at(max(start, 0.0))), *later))
-
-
-def _within_full_scale(blocks: Iterable[Samples], subtype: str) -> Iterator[Samples]:
-    """Yield blocks; BeyondFullScale for one that an integer format would clip."""
-    for block in blocks:
-        if not is_float(subtype) and float(np.abs(block).max(initial=0.0)) > 1.0:
-            raise BeyondFullScale
-        yield block

@@ -12,11 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from daw_bridge.editor.document import Document
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
 from daw_bridge.editor.worker import Priority, Worker
+from transform.audio import Progress
 from transform.errors import RedrumError
 from transform.signal import BlockCache, Samples, Signal, read_blocks
 from transform.strokes import Stroke, Strokes
@@ -31,6 +33,14 @@ Regions = tuple[tuple[int, int], ...]  # samples [start, stop), in order
 _Key = tuple[int, int]  # of a block: its number and its stamp
 
 
+class Written(Protocol):
+    """What was decided when a result was written: see `transform.edited.Written`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All sentences for the user."""
+
+
 class Edited(Signal, Protocol):
     """A version's sound: see `transform.edit.Edited`."""
 
@@ -43,6 +53,9 @@ class Edited(Signal, Protocol):
 
     def hit(self, stroke_id: str, /) -> Samples:
         """Return the sound of a stroke."""
+
+    def write(self, path: Path, *, progress: Progress) -> Written:
+        """Write all of it in the source's rate, channels and depth, whole or not at all."""
 
 
 class Editor(Protocol):
@@ -193,23 +206,14 @@ class Renderer:
             Priority.SOUND, lambda: monitored(self._version(version).edited.hit(stroke_id))
         )
 
-    def whole(self, version: int) -> tuple[Edited, Iterator[Samples]]:
-        """Return a version's sound, and all of its blocks, with all channels; for tasks of the worker.
-
-        The blocks go on, whatever is edited meanwhile.
+    def whole(self, version: int) -> Edited:
+        """Return a version's sound, with all channels, for tasks of the worker; it stays as it is.
 
         Raises:
             Outdated: another version is the newest.
             RedrumError: it makes no sound.
         """
-        edited = self._version(version).edited
-        return edited, self._all_blocks(edited)
-
-    def _all_blocks(self, edited: Edited) -> Iterator[Samples]:
-        step = _RUN_BLOCKS * BLOCK_SAMPLES
-        for start in range(0, edited.n_samples, step):
-            self._worker.pause(Priority.LONG)
-            yield edited.read(start, min(start + step, edited.n_samples))
+        return self._version(version).edited
 
     def _version(self, version: int) -> _Version:
         """Return the newest version."""

@@ -104,7 +104,7 @@ def test_the_separator_joins_its_transcriber_in_a_preset(training, data_folder, 
     assert again.exit_code == 1
     assert "separator.pt exists" in again.stderr
 
-    scored = training("score-separator", "--data", pack, "--preset", preset, "--recordings", 1, "--write")
+    scored = training("score-separator", "--data", pack, "--preset", preset, "--synthetic", 1, "--write")
     assert scored.exit_code == 0, scored.stderr
     rows = [line.split("  ")[1] for line in scored.stdout.splitlines() if line.startswith("  ")]
     assert {"mixture", "separator", "ideal ratio mask"} <= set(rows)

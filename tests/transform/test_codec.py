@@ -7,6 +7,7 @@ from transform import codec as module
 from transform.codec import Codec, CodecNet, EncoderNet, GeneratorNet
 from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, DeviceError, SettingsError
+from transform.noise import Noise
 from transform.weights import config_from_json, config_to_json
 
 SMALL = CodecConfig(
@@ -17,8 +18,10 @@ SMALL = CodecConfig(
     generator_blocks=(1, 2),
 )
 SMALL_PAPER = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10, 12))
+SMALL_NOISE = replace(SMALL, noise_from_hz=2000.0)
 SHAPES = {
     "hires": SMALL,
+    "noise": SMALL_NOISE,
     "paper": SMALL_PAPER,
 }
 
@@ -159,7 +162,7 @@ def test_a_recording_that_begins_at_once_is_not_faded_in():
         head.project.bias.zero_()
         head.project.bias[:257] = -20
         head.project.bias[0] = 2  # a constant: bin 0 alone
-        sound = head(torch.zeros(1, 32, 8), 0)[0]
+        sound = head(torch.zeros(1, 32, 8), 0, [Noise()])[0][0]
     assert sound[:64].mean() == pytest.approx(float(sound[2000:2064].mean()), rel=0.5)
     assert sound.min() > 0
 
@@ -275,6 +278,7 @@ def test_a_stretch_in_the_middle_is_decoded_as_in_the_whole(net, audio):
         ({"widths": (4, 4)}, "a width"),
         ({"head_hop": 96}, "no multiple"),
         ({"head": "rave"}, "no rave head"),
+        ({"generator": "rave", "head": "rave", "noise_from_hz": 2000.0}, "no noise_from_hz"),
     ],
 )
 def test_impossible_shapes_are_refused(change, why):
@@ -285,3 +289,50 @@ def test_impossible_shapes_are_refused(change, why):
 def test_a_configuration_survives_its_header():
     for config in CONFIGURATIONS.values():
         assert config_from_json(config_to_json(config), CodecConfig) == config
+
+
+def with_noise(net, noise_from_hz):
+    generator = GeneratorNet(replace(net.config, noise_from_hz=noise_from_hz))
+    generator.load_state_dict(net.generator.state_dict())
+    return Codec(net.encoder, generator)
+
+
+def test_an_encoder_fits_generators_with_noise_and_without(tmp_path, audio):
+    torch.manual_seed(0)
+    net = CodecNet(SMALL)
+    encoder, _ = save_parts(net, tmp_path)
+    (tmp_path / "noise").mkdir()
+    net.config = SMALL_NOISE
+    _, generator = save_parts(net, tmp_path / "noise")
+    codec = Codec.load(encoder, generator)
+    assert codec.config.noise_from_hz == 2000
+    net.config = SMALL
+    expected = with_noise(net, 2000.0)
+    mu = codec.encode(audio).mu
+    assert torch.allclose(codec.decode(mu, 44_100), expected.decode(mu, 44_100), atol=0.02)
+
+
+def test_noise_changes_nothing_below_where_it_begins(audio):
+    torch.manual_seed(0)
+    net = CodecNet(SMALL)
+    mu = codec_of(net).encode(audio).mu
+    plain, noisy = (codec.decode(mu, 44_100) for codec in (codec_of(net), with_noise(net, 5000.0)))
+    power, change = (torch.fft.rfft(x).abs().square().mean(dim=0) for x in (plain, noisy - plain))
+    # Bin n is n Hz. Windows of 512 leak a little.
+    assert float(change[:4500].sum() / power[:4500].sum()) < 1e-3
+    assert float(change[6000:].sum() / power[6000:].sum()) > 0.5
+
+
+def test_noise_is_the_seeds_and_channels_have_it_in_common_or_not():
+    torch.manual_seed(0)
+    codec = with_noise(CodecNet(SMALL), 2000.0)
+    mu = torch.randn(1, 6, 40).expand(2, -1, -1)
+
+    def decoded(**noise):
+        return codec.decode(mu, 40 * 512, noise=Noise(**noise))
+
+    assert torch.equal(decoded(), codec.decode(mu, 40 * 512))
+    assert not torch.equal(decoded(), decoded(seed=1))
+    assert torch.equal(*decoded())
+    one, other = decoded(coherence=(0.0,))
+    assert not torch.allclose(one, other, atol=1e-3)

@@ -47,7 +47,7 @@ class FrameCodec:
     block_frames = 1000
 
     def __init__(self):
-        self.config = SimpleNamespace(hop=HOP, n_latents=HOP)
+        self.config = SimpleNamespace(hop=HOP, n_latents=HOP, noise_from_hz=0.0)
         self.n_encoded = 0
 
     def encode(self, audio, frames=None):
@@ -57,7 +57,7 @@ class FrameCodec:
         mu = mu if frames is None else mu[..., frames]
         return Encoded(mu, mu, mu.abs().amax(dim=1, keepdim=True).expand(-1, 8, -1))
 
-    def decode(self, latents, n_samples, *, first_frame=0):
+    def decode(self, latents, n_samples, *, first_frame=0, noise=None):
         return latents.mT.flatten(1)[:, :n_samples]
 
 
@@ -231,10 +231,10 @@ def test_where_nothing_can_be_cut_out_all_is_generated(played, monkeypatch):
         redrummer.redrum(source, rhythm_of(*WANTED), RenderSettings())
 
 
-def small_model(seed=0):
+def small_model(seed=0, noise_from_hz=0.0):
     """Return random networks as they are: each sample depends on all that it can depend on."""
     torch.manual_seed(seed)
-    net = CodecNet(SMALL)
+    net = CodecNet(replace(SMALL, noise_from_hz=noise_from_hz))
     codec = Codec(net.encoder, net.generator)
     config = replace(config_for(SMALL, codec.fingerprint), width=16, n_heads=2)
     return LatentModel(codec, sharpened(RhythmNet(config)))
@@ -264,10 +264,13 @@ def read_whole(arrangement, n_samples, n_channels=1):
     return out
 
 
-@pytest.mark.parametrize(("sample_rate", "variation"), [(44_100, 0.0), (48_000, 1.0)])
-def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variation):
+@pytest.mark.parametrize(
+    ("sample_rate", "variation", "noise_from_hz"),
+    [(44_100, 0.0, 0.0), (48_000, 1.0, 0.0), (44_100, 0.0, 2000.0)],
+)
+def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variation, noise_from_hz):
     source, _, _ = played(sample_rate=sample_rate, n_channels=2)
-    model = small_model()
+    model = small_model(noise_from_hz=noise_from_hz)
     events = rhythm_of(*WANTED).section(0, 9.0).events
 
     def arrangement():
@@ -281,6 +284,31 @@ def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variati
         parts[:, start:stop] = other.read(start, stop)
     np.testing.assert_allclose(parts, one, atol=1e-4)
     assert np.abs(one).max() > 1e-3
+
+
+def test_passes_have_noise_of_their_own_as_coherent_as_the_source(played, monkeypatch):
+    source, _, _ = played(n_channels=2)
+    model, given = small_model(noise_from_hz=2000.0), []
+    decode = model.codec.decode
+
+    def noting(latents, n_samples, *, first_frame, noise):
+        given.append(noise)
+        return decode(latents, n_samples, first_frame=first_frame, noise=noise)
+
+    monkeypatch.setattr(model.codec, "decode", noting)
+    order = order_of(source, rhythm_of(*WANTED).events, gain_db={"HH": -6.0})
+
+    def noises(**how):
+        given.clear()
+        LatentArrangement(model, order, **how).read(0, 1000)
+        return list(given)
+
+    one, other = noises()
+    assert one.seed != other.seed
+    (bank, _, _), _ = module.latent_passes(model, order)
+    assert one.coherence == other.coherence == bank.coherence
+    assert noises(seed=5) == [one, other]  # the seed is that of what varies
+    assert {noise.seed for noise in noises(seed=5, variation=0.5)}.isdisjoint({one.seed, other.seed})
 
 
 def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch):

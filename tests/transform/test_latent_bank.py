@@ -129,6 +129,18 @@ def test_channels_that_are_the_same_are_one(codec, monkeypatch):
     assert torch.allclose(bank.source.mu[0, :, : len(chosen)], every.mean(dim=0), atol=1e-4)
 
 
+def test_a_codec_with_noise_is_given_how_coherent_the_channels_are(codec):
+    torch.manual_seed(0)
+    net = CodecNet(replace(SMALL, noise_from_hz=2000.0))
+    noisy = Codec(net.encoder, net.generator)
+    one, other = noise(2.0), np.random.default_rng(1).standard_normal(2 * RATE).astype(np.float32) * 0.1
+    for sound, coherence in (((one, other), 0.0), ((one, 0.5 * one), 1.0), ((one, one), 1.0)):
+        recording = Recording.from_samples(np.stack(sound), RATE, "source")
+        detected = detected_in(recording, [DrumEvent(0.5, "KD", 0.5)])
+        assert latent_bank(noisy, CONFIG, detected).coherence == pytest.approx((coherence,) * 4, abs=0.1)
+        assert latent_bank(codec, CONFIG, detected).coherence == (1.0,)
+
+
 @pytest.mark.parametrize("sample_rate", [22_050, 48_000])
 def test_sources_of_other_rates_are_heard_at_the_models(recorded, codec, sample_rate):
     time_s = np.arange(3 * sample_rate) / sample_rate

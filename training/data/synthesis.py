@@ -326,7 +326,7 @@ class _Change:
         if self.tone:
             n_fft = 1 << (len(out) + 4096).bit_length()  # room for what rings before the attack
             hz = torch.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE, device=out.device).clamp_min(1.0)
-            out = torch.fft.irfft(torch.fft.rfft(out, n_fft) * tone_response(self.tone, hz), n_fft)[: len(out)]
+            out = torch.fft.irfft(torch.fft.rfft(out, n_fft) * _tone_response(self.tone, hz), n_fft)[: len(out)]
         return 0.9 * out / out.abs().max().clamp_min(1e-6)
 
 
@@ -337,7 +337,7 @@ def _draw_change(drum_class: str, rng: np.random.Generator) -> _Change:
         decay_s=float(np.exp(rng.uniform(np.log(0.04), np.log(0.6)))) if rng.random() < 0.3 else float("inf"),
         attack_db=float(rng.uniform(-6, 6)) if rng.random() < 0.3 else 0.0,
         drive=float(rng.uniform(0.5, 6.0)) if rng.random() < 0.12 else 0.0,
-        tone=draw_tone(rng, int(rng.integers(1, 4)), 6.0) if rng.random() < 0.6 else (),
+        tone=_draw_tone(rng, int(rng.integers(1, 4)), 6.0) if rng.random() < 0.6 else (),
     )
 
 
@@ -487,7 +487,7 @@ def draw_bus(rng: np.random.Generator) -> BusRecipe:
     def present(probability: float) -> bool:
         return bool(rng.random() < probability)
 
-    tone = draw_tone(rng, int(rng.integers(0, 5)), 4.0)
+    tone = _draw_tone(rng, int(rng.integers(0, 5)), 4.0)
     compressed, driven, in_room = present(0.5), present(0.3), present(0.6)
     return BusRecipe(
         room_gain=float(10 ** (rng.uniform(-30, 0) / 20)) if in_room else 0.0,
@@ -570,18 +570,17 @@ def _bus_response(bus: BusRecipe, n_fft: int, longest: int, device: torch.device
     if bus.comb_gain:
         response = response * (1 + bus.comb_gain * torch.exp(-2j * np.pi * hz * bus.comb_delay_s))
     cuts = 1 / torch.sqrt(1 + (bus.low_cut_hz / hz) ** 4) / torch.sqrt(1 + (hz / bus.high_cut_hz) ** 8)
-    return response * (tone_response(bus.tone, hz) * cuts)
+    return response * (_tone_response(bus.tone, hz) * cuts)
 
 
-def draw_tone(rng: np.random.Generator, n_bumps: int, deviation_db: float) -> ToneCurve:
-    """Return a tone curve of some bumps anywhere, whose gains have a standard deviation."""
+def _draw_tone(rng: np.random.Generator, n_bumps: int, deviation_db: float) -> ToneCurve:
     return tuple(
         (float(rng.normal(0, deviation_db)), float(rng.uniform(0.5, 9.8)), float(rng.uniform(0.5, 2.5)))
         for _ in range(n_bumps)
     )
 
 
-def tone_response(tone: ToneCurve, hz: Tensor) -> Tensor:
+def _tone_response(tone: ToneCurve, hz: Tensor) -> Tensor:
     """Return the amplitude response of a tone curve at frequencies above 0 Hz."""
     octaves = torch.log2(hz / 20.0)
     curve_db = torch.zeros_like(hz)

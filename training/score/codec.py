@@ -14,6 +14,7 @@ from training.data.pack import Pack
 from training.data.split import Split
 from training.score.measures import any_onset_f, high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
 from training.score.scores import cells, class_counts, mean_scores, pooled
+from training.score.texture import hiss_db, periodicity, speckle_db
 from training.score.transcriber import make_recordings, sides
 from training.train.losses import FRAME, SpectralLoss, envelope
 from transform.codec import Codec
@@ -23,6 +24,7 @@ from transform.transcriber import Transcriber
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
 
+_TEXTURE = {"periodicity": periodicity, "speckle_db": speckle_db, "hiss_db": hiss_db}
 _NEPER_DB = 20 / np.log(10)
 _ATTACK_FRAMES = 20  # of 1 ms, from the onset on
 _RISE_DB = 9.0  # of the level within 10 ms, that makes an attack in a recording of unknown onsets
@@ -102,21 +104,32 @@ def compare(decoded: Audio, original: Original, spectra: SpectralLoss) -> Scores
     - `si_sdr_db`: scale-invariant signal-to-distortion ratio;
     - `attack`: correlation of the envelopes, 1-ms frames, of the 20 ms from an onset on, mean over onsets;
     - `pre_echo_db`: how much louder than in the original the 10 ms before an onset are, against what follows;
-    - `high_db`: the absolute difference of the energy above 8 kHz.
+    - `averaged_db`: the log-mel distance of powers averaged over 5 bands and 3 frames, blind to speckle;
+    - `high_db`, `high_bias_db`: the difference of the energy above 8 kHz, absolute and signed, + is brighter;
+    - `periodicity`, `speckle_db`, `hiss_db`: see training/score/texture.py, and those of the original.
     """
     pair = [torch.from_numpy(np.ascontiguousarray(sound))[None] for sound in (decoded, original.audio)]
     pair = [torch.nn.functional.pad(sound, (0, -sound.shape[1] % 16)) for sound in pair]
     with torch.inference_mode():
         distances = spectra(*pair)
+    high_db = high_energy_db(decoded, original.audio)
     echoes = [pre_echo_db(sound, original.onsets_s) for sound in (decoded, original.audio)]
+    texture = {
+        f"{whose}{name}": measure(sound)
+        for name, measure in _TEXTURE.items()
+        for whose, sound in (("", decoded), ("original_", original.audio))
+    }
     return {
         "mel_db": log_mel_distance_db(decoded, original.audio),
+        "averaged_db": log_mel_distance_db(decoded, original.audio, averaged=True),
         "scales_db": float(distances["mel"]) * _NEPER_DB,
         "stft": float(distances["stft"]),
         "si_sdr_db": si_sdr_db(decoded, original.audio),
         "attack": attack_correlation(decoded, original.audio, original.onsets_s),
         "pre_echo_db": echoes[0] - echoes[1] if echoes[0] is not None and echoes[1] is not None else None,
-        "high_db": abs(high_energy_db(decoded, original.audio)),
+        "high_db": abs(high_db),
+        "high_bias_db": high_db,
+        **texture,
     }
 
 

@@ -14,6 +14,7 @@ from training.data.kits import SAMPLE_RATE
 from training.data.pack import Pack
 from training.data.split import Split
 from training.score.transcriber import AnnotatedRecording, make_recordings
+from transform.audio import Recording
 from transform.events import CLASSES
 from transform.transcriber import Transcriber
 
@@ -104,5 +105,6 @@ def score_cuts(transcriber: Transcriber, loops: list[CutLoop]) -> dict[str, dict
 def _found_at_beginning(transcriber: Transcriber, loop: CutLoop) -> set[str]:
     """Return the classes that are found in a loop's beginning."""
     until_s = _SILENCE_S - _WINDOW_S if loop.beginning == "silence" else _WINDOW_S
-    events = transcriber.events(transcriber.infer(loop.audio))
+    recording = Recording.from_samples(loop.audio.numpy(), SAMPLE_RATE)
+    events = transcriber.events(transcriber.activations(recording))
     return {e.drum_class for e in events if e.onset_s <= until_s}

@@ -2,7 +2,8 @@
 
 Phase A learns to code and decode, judged by spectra, attacks and the latents' divergence from noise, whose
 weight rises. In phase B the encoder stays as it is (the running average of phase A), and the generator goes on
-against discriminators, as in RAVE (Caillon and Esling 2021).
+against discriminators, as in RAVE (Caillon and Esling 2021). A generator may also be trained alone, from the
+weights of a preset, whose encoder then stays as it is from the first step on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -22,7 +23,7 @@ from training.card import note_configuration
 from training.data.kits import kits_of
 from training.data.pack import Pack
 from training.data.segments import SegmentCutter, Segments, SegmentSettings
-from training.score.codec import codec_scores, kit_originals
+from training.score.codec import codec_scores, kit_originals, loop_originals
 from training.score.scores import means
 from training.train.discriminators import (
     DiscriminatorConfig,
@@ -43,7 +44,7 @@ from training.train.loop import (
     submodule,
     train,
 )
-from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight, with_noises
 from training.train.reports import CodecReports
 from transform.codec import (
     Codec,
@@ -57,10 +58,15 @@ from transform.codec_config import CONFIGURATIONS, CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.files import write_text_atomic
 from transform.presets import Preset
-from transform.weights import config_from_json, config_to_json
+from transform.weights import config_from_json, config_to_json, fingerprint
 
 _log = logging.getLogger(__name__)
-_FOLLOWED = ("mel_db", "stft", "si_sdr_db", "attack", "pre_echo_db", "high_db")  # over a run
+_GENERATOR_ALONE = {"adversarial": 0.0, "learning_rate": 5e-4, "warm_up": 100, "validate_every": 250}
+_FOLLOWED = (  # over a run
+    *("mel_db", "averaged_db", "stft", "si_sdr_db", "attack", "pre_echo_db", "high_db", "high_bias_db"),
+    *("periodicity", "speckle_db", "hiss_db"),
+    *("original_periodicity", "original_speckle_db", "original_hiss_db"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,8 @@ class CodecTraining(RunSettings):
     kl_warm_up: float = 0.4  # proportion of phase A after which it has its last weight
     adversarial_weight: float = 1.0
     features_weight: float = 2.0
+    noise_weight: float = 3.0  # where highs are noise
+    generator_alone: bool = False  # the encoder stays as it begins
     pieces: SegmentSettings = field(default_factory=SegmentSettings)
     model: CodecConfig = field(default_factory=CodecConfig)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -110,21 +118,43 @@ class CodecTraining(RunSettings):
         return round(self.steps * (1 - self.adversarial))
 
 
-def codec_training(configuration: str, device: str, **changes: Any) -> CodecTraining:
-    """Return the settings for a configuration on a kind of device, with changes; processors get smaller steps.
+def codec_training(
+    configuration: str,
+    device: str,
+    *,
+    noise_from_hz: float | None = None,
+    begin: Preset | None = None,
+    **changes: Any,
+) -> CodecTraining:
+    """Return the settings for a configuration on a kind of device; processors get smaller steps.
+
+    Args:
+        configuration: its name.
+        device: "cpu", or another.
+        noise_from_hz: from where on highs are noise; None: as in the preset's codec, or the configuration.
+        begin: the preset that the run begins with.
+        changes: of settings.
 
     Raises:
+        CheckpointError: the preset has no codec.
         SettingsError: there is no such configuration.
     """
     if configuration not in CONFIGURATIONS:
         raise SettingsError(
             f"there is no configuration {configuration}", hint=f"there are {', '.join(CONFIGURATIONS)}"
         )
-    settings: dict[str, Any] = {"model": CONFIGURATIONS[configuration]}
+    model = CONFIGURATIONS[configuration]
+    if noise_from_hz is None and begin is not None:
+        noise_from_hz = load_generator(begin.weights("codec-generator")).config.noise_from_hz
+    if noise_from_hz is not None:
+        model = replace(model, noise_from_hz=noise_from_hz)
+    settings: dict[str, Any] = {"model": model}
     if configuration == "paper":
         settings["learning_rate"] = 2e-4  # at 1e-3 it learns nothing (docs/method.md, decision 48)
     if device == "cpu":
         settings |= {"batch": 8, "judged_samples": 16_384, "discriminators": DiscriminatorConfig(width=16)}
+    if changes.get("generator_alone"):
+        settings |= _GENERATOR_ALONE
     return CodecTraining(**(settings | changes))
 
 
@@ -148,11 +178,12 @@ def train_codec(
     Raises:
         CheckpointError: the checkpoint or the preset's codec is of another configuration.
         PackError: the pack lacks what training or validation needs.
-        SettingsError: all of it is phase B of random weights.
+        SettingsError: all of it is phase B of random weights, or the generator's training alone.
     """
-    if begin is None and settings.adversarial == 1 and not options.get("resume"):
+    if begin is None and (settings.adversarial == 1 or settings.generator_alone) and not options.get("resume"):
         raise SettingsError(
-            "phase B alone needs a trained encoder", hint="name the codec to begin with by --preset"
+            "what leaves the encoder as it is needs a trained encoder",
+            hint="name the codec to begin with by --preset",
         )
     return train("codec", out, lambda device: _Run(pack, out, settings, device, begin), **options)
 
@@ -174,14 +205,17 @@ class _Run(Run):
         torch.manual_seed(settings.seed)
         net = CodecNet(settings.model)
         super().__init__("codec", net, settings, device, kits=kits_of(pack.kits, "train"), pack=pack)
-        self.optimiser = _optimiser(self.net, settings)
+        self.net.encoder.requires_grad_(not settings.generator_alone)
+        self.optimiser = _optimiser(self.net.generator if settings.generator_alone else self.net, settings)
         self.adversary: _Adversary | None = None  # from phase B on
-        self.spectra = SpectralLoss().to(device)
+        self.spectra = SpectralLoss(settings.model.noise_from_hz).to(device)
         loops = [(name, samples.to(device)) for name, split, samples in pack.loops if split == "train"]
         self.cutter = SegmentCutter(self.synthesiser, loops, settings.pieces)
         self.unseen = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
         self.trained_on = kit_originals(pack, "train", n=-(-settings.n_validation // 2), seed=1, length_s=4.0)
-        self.out, self.reports = out, CodecReports(out, self.unseen)
+        # Those that are shown are of tier A: what trains is.
+        shown = [*loop_originals(pack, "train", n=2, length_s=4.0), *self.trained_on]
+        self.out, self.reports = out, CodecReports(out, self.unseen, shown)
         self.terms: dict[str, Tensor] = {}  # of the last step
         if begin is not None:
             self._begin_with(begin)
@@ -225,17 +259,17 @@ class _Run(Run):
         target, onsets = batch.audio.to(self.device), batch.onsets.to(self.device)
         settings = self.settings
         terms: dict[str, Tensor] = {}
+        is_frozen = settings.generator_alone or self.adversary is not None
         with torch.autocast(self.device.type, torch.bfloat16):
-            if self.adversary is None:
+            self.net.encoder.train(not is_frozen)
+            with torch.set_grad_enabled(not is_frozen):
                 encoded = self.net.encoder(target)
-            else:
-                self.net.encoder.eval()
-                with torch.no_grad():
-                    encoded = self.net.encoder(target)
-            output = self.net.generator(encoded.sample())
-        terms |= self.spectra(output, target) | attack_losses(output, target, onsets)
+            output, other = with_noises(self.net.generator, encoded.sample(), self.step)
+        terms |= self.spectra(output, target, other) | attack_losses(output, target, onsets, other)
         weights = settings.weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
-        if self.adversary is None:
+        if other is not None:
+            weights |= settings.weights("noise")
+        if not is_frozen:
             terms["kl"] = divergence(encoded).sum()
             weights["kl"] = divergence_weight(
                 self.step,
@@ -243,7 +277,7 @@ class _Run(Run):
                 last=settings.kl_last,
                 warm_up=round(settings.kl_warm_up * settings.adversarial_from),
             )
-        else:
+        if self.adversary is not None:
             judged = slice(settings.judged_samples)
             terms |= self.adversary.play(output[:, judged], target[:, judged], self.learning_rate())
             weights |= settings.weights("adversarial", "features")
@@ -267,9 +301,11 @@ class _Run(Run):
         return state
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
+        begun_with = config_to_json(config_from_json(state["config"], CodecConfig))  # an older one lacks fields
+        if begun_with != config_to_json(self.settings.model):
             raise CheckpointError(
-                f"{path} is of another configuration", hint="resume with the --config it was begun with"
+                f"{path} is of another configuration",
+                hint="resume with the --config, --noise-from and --preset it was begun with",
             )
         if "adversary" in state:
             self._begin_phase_b()
@@ -354,18 +390,24 @@ def _optimiser(net: nn.Module, settings: CodecTraining) -> torch.optim.AdamW:
 def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     """Write the averaged weights of a checkpoint into a preset's folder (fp16): encoder's, generator's file.
 
+    An encoder that is there already, the same to the bit, stays as it is.
+
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
     """
     state = read_checkpoint(checkpoint, "codec")
     config = config_from_json(state["config"], CodecConfig)
     names = "".join(f" --config {name}" for name, value in CONFIGURATIONS.items() if value == config)
+    if config.noise_from_hz:
+        names += f" --noise-from {config.noise_from_hz:g}"
+    if json.loads(state["settings"]).get("generator_alone"):
+        names += " --generator-alone --preset PRESET"
     command = command_of(state, "codec --data PACK --out RUN", options=names)
-    encoder = export_model(
-        submodule(state, "encoder"), EncoderNet(config), "codec-encoder", folder, command=command
-    )
-    generator = export_model(
-        submodule(state, "generator"), GeneratorNet(config), "codec-generator", folder, command=command
-    )
+    encoder, generator = EncoderNet(replace(config, noise_from_hz=0.0)), GeneratorNet(config)
+    trained, path = submodule(state, "encoder"), folder / "codec-encoder.safetensors"
+    encoder.load_state_dict(trained["average"])
+    if not (path.exists() and fingerprint(load_encoder(path)) == fingerprint(encoder)):
+        path = export_model(trained, encoder, "codec-encoder", folder, command=command)
+    made = export_model(submodule(state, "generator"), generator, "codec-generator", folder, command=command)
     note_configuration(folder, "paper" if config.encoder == "rave" else "hires")
-    return encoder, generator
+    return path, made

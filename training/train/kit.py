@@ -41,7 +41,7 @@ from training.score.kit import (
 from training.score.measures import Audio
 from training.train.codec import CodecTraining
 from training.train.loop import Run, RunOptions, RunSettings, half_cosine, open_run, train_until
-from training.train.losses import SpectralLoss, attack_losses
+from training.train.losses import SpectralLoss, attack_losses, with_noises
 from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
@@ -217,8 +217,10 @@ class _Run(Run):
         )
         self.average.eval()
         self.encoder = base.trained.encoder.to(device).eval()
-        self.spectra = SpectralLoss().to(device)
+        noise_from_hz = base.trained.generator.config.noise_from_hz
+        self.spectra = SpectralLoss(noise_from_hz).to(device)
         self._weights = CodecTraining().weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
+        self._weights |= CodecTraining().weights("noise") if noise_from_hz else {}
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]
@@ -261,8 +263,9 @@ class _Run(Run):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_coarse):
             with torch.no_grad():
                 latents = self.encoder(target).mu  # without noise, as in use
-            output = self.net(latents)
-        terms = self.spectra(output, target) | attack_losses(output, target, batch.onsets.to(self.device))
+            output, other = with_noises(self.net, latents, self.step)
+        terms = self.spectra(output, target, other)
+        terms |= attack_losses(output, target, batch.onsets.to(self.device), other)
         return torch.stack([weight * terms[name] for name, weight in self._weights.items()]).sum()
 
     def validate(self) -> dict[str, float]:

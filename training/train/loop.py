@@ -214,6 +214,8 @@ class Run(ABC):
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         averaged = self.average.state_dict()
         for name, value in self.net.state_dict().items():
+            if torch.equal(value, averaged[name]):
+                continue  # a mean of -0 would be 0: what is frozen would not stay to the bit
             if value.dtype.is_floating_point:
                 averaged[name].lerp_(value, 1 - decay)
             else:

@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data.kits import SAMPLE_RATE
-from transform.codec import Encoded
+from transform.codec import Encoded, GeneratorNet
 from transform.features import mel_filters
+from transform.noise import Noise
 from transform.pqmf import Pqmf
 from transform.rhythm_transformer import Transformed
 
 _MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  # by window
 _LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
 _BAND_WINDOWS = (64, 16)  # band samples, 1024 and 256 samples of audio
-_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged
+_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged, unless noise begins in them
+_NOISE_WINDOW, _NOISE_HOP = 512, 128  # of the spectra whose powers are averaged where highs are noise
+_AVERAGED = (3, 5)  # frames and bins
+_NOISE_FLOOR = 1e-9  # mean power of a sample, full scale being 1: -90 dB
 _FLOOR = 1e-4  # magnitudes are distinguished down to -80 dB of a full-scale sine
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
 FRAME = 44  # samples, 1 ms: the frames of envelopes
@@ -38,40 +42,87 @@ class SpectralLoss(nn.Module):
     the recording: so the waveform of the lowest bands is judged too. Above them it would only teach
     silence where noise cannot be predicted.
 
+    A generator whose highs are noise is judged by the distribution of what it makes (spectral energy distance,
+    Gritsenko et al., NeurIPS 2020): for outputs y1 and y2 with two noises half of
+    d(x, y1) + d(x, y2) - d(y1, y2). Below the noise they are the same, which leaves the distances above.
+    Relative errors, whose norm does not divide into bins, would reward highs that scatter the more the lows are
+    wrong: they are taken below the noise alone. "noise" compares logarithms of powers averaged over 5 bins and
+    3 frames, down to -90 dB.
+
     All use the same transforms, Hann windows every half of their length: segments are cut anywhere, so no
     sample always lies between two windows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noise_from_hz: float = 0.0) -> None:
+        """Take from where on outputs are noise; 0: nowhere."""
         super().__init__()
+        self.noise_from_hz = noise_from_hz
         self.pqmf = Pqmf()
+        band_hz = SAMPLE_RATE / 2 / self.pqmf.n_bands
+        self.n_phased = int(noise_from_hz // band_hz) if noise_from_hz else self.pqmf.n_bands
         for window, n_bands in _MEL_BANDS.items():
             self.register_buffer(f"mel_{window}", _filters(window, n_bands), persistent=False)
         for window in {*_MEL_BANDS, *_BAND_WINDOWS}:
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
-    def forward(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the terms "mel", "stft", "bands" and "wave" of an output (B, T); T is a multiple of 16."""
+    def forward(self, output: Tensor, target: Tensor, other: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the terms "mel", "stft", "bands" and "wave" of an output (B, T); T is a multiple of 16.
+
+        Args:
+            output: what is judged.
+            target: what it should be.
+            other: the same with another noise, where there is one; "noise" is then among the terms.
+        """
         mel, stft = output.new_zeros(()), output.new_zeros(())
         for window in _MEL_BANDS:
-            ours = self._magnitudes(output, window)
-            with torch.no_grad():
-                theirs = self._magnitudes(target, window)
+            ours, *fixed = self._compared(output, target, other, window)
             filters = getattr(self, f"mel_{window}")
-            mel = mel + _log_distance(ours @ filters, theirs @ filters)
+            mel = mel + _log_distance(ours @ filters, *(one @ filters for one in fixed))
             if window in _LINEAR_WINDOWS:
-                stft = stft + _relative_error(ours, theirs) + _log_distance(ours, theirs)
+                n = self._n_phased_bins(window, ours.shape[-1])
+                stft = stft + _relative_error(ours[..., :n], fixed[0][..., :n]) + _log_distance(ours, *fixed)
         bands = output.new_zeros(())
-        split, split_target = self.pqmf.analyse(output), self.pqmf.analyse(target)
+        split, split_target, *rest = (self.pqmf.analyse(x) for x in (output, target, other) if x is not None)
+        split_other, n = rest[0] if rest else None, self.n_phased
         for window in _BAND_WINDOWS:
-            ours, theirs = self._magnitudes(split, window), self._magnitudes(split_target, window)
-            bands = bands + _relative_error(ours, theirs) + _log_distance(ours, theirs)
-        return {
+            ours, *fixed = self._compared(split, split_target, split_other, window)
+            bands = bands + _relative_error(ours[:, :n], fixed[0][:, :n]) + _log_distance(ours, *fixed)
+        n = min(self.n_phased, _LOCKED)
+        terms = {
             "mel": mel / len(_MEL_BANDS),
             "stft": stft / len(_LINEAR_WINDOWS),
             "bands": bands / len(_BAND_WINDOWS),
-            "wave": _relative_error(split[:, :_LOCKED], split_target[:, :_LOCKED]),
+            "wave": _relative_error(split[:, :n], split_target[:, :n]),
         }
+        if other is not None:
+            terms["noise"] = self._noise_distance(output, target, other)
+        return terms
+
+    def _compared(self, output: Tensor, target: Tensor, other: Tensor | None, window: int) -> list[Tensor]:
+        """Return magnitudes of an output, and without gradients those of what it is compared with."""
+        ours = self._magnitudes(output, window)
+        with torch.no_grad():
+            return [ours, *(self._magnitudes(x, window) for x in (target, other) if x is not None)]
+
+    def _n_phased_bins(self, window: int, n_bins: int) -> int:
+        """Return how many of the bins of a window lie below the noise."""
+        return max(1, int(self.noise_from_hz * window / SAMPLE_RATE)) if self.noise_from_hz else n_bins
+
+    def _noise_distance(self, output: Tensor, target: Tensor, other: Tensor) -> Tensor:
+        """Return the energy distance of the logarithms of averaged powers above the noise's beginning."""
+        first = self._n_phased_bins(_NOISE_WINDOW, 0) + 1
+        window = getattr(self, f"window_{_NOISE_WINDOW}")
+
+        def levels(audio: Tensor) -> Tensor:
+            frames = audio.unfold(-1, _NOISE_WINDOW, _NOISE_HOP) * window
+            spectra = torch.fft.rfft(frames)[..., first:]
+            power = (spectra.real.square() + spectra.imag.square()) / window.square().sum()
+            return torch.log(functional.avg_pool2d(power, _AVERAGED, stride=1) + _NOISE_FLOOR)
+
+        ours = levels(output)
+        with torch.no_grad():
+            theirs, others = levels(target), levels(other)
+        return 0.5 * _energy((ours - theirs).abs().mean(), (ours - others).abs().mean())
 
     def _magnitudes(self, audio: Tensor, window: int) -> Tensor:
         """Return magnitudes (..., F, K) of audio (..., T); 1 is a full-scale sine in the middle of a bin."""
@@ -88,9 +139,20 @@ def _filters(window: int, n_bands: int) -> Tensor:
     return mel_filters(window, n_bands, 0.0, SAMPLE_RATE / 2)
 
 
-def _log_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return the mean absolute difference of magnitudes' natural logarithms."""
-    return (torch.log(ours + _FLOOR) - torch.log(theirs + _FLOOR)).abs().mean()
+def _log_distance(ours: Tensor, theirs: Tensor, others: Tensor | None = None) -> Tensor:
+    """Return the mean absolute difference of magnitudes' logarithms, or with others an energy distance."""
+    levels = torch.log(ours + _FLOOR)
+    distance = (levels - torch.log(theirs + _FLOOR)).abs().mean()
+    return distance if others is None else _energy(distance, (levels - torch.log(others + _FLOOR)).abs().mean())
+
+
+def _energy(to_target: Tensor, to_other: Tensor) -> Tensor:
+    """Return half of d(x, y1) + d(x, y2) - d(y1, y2), in expectation, with that half's gradient.
+
+    y2, of which nothing is learned, is y1 with another noise: by symmetry y1 has half of the gradient of
+    d(y1, y2), so that it counts once, and not a half.
+    """
+    return to_target - to_other + 0.5 * to_other.detach()
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -104,7 +166,9 @@ def _relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
     return ratio.mean()
 
 
-def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, Tensor]:
+def attack_losses(
+    output: Tensor, target: Tensor, onsets: Tensor, other: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the terms "attack" and "pre_echo" of an output (B, T), zero where no onset is known.
 
     "attack" is the mean absolute difference, in nepers, of the levels of 1-ms frames from 10 ms before each
@@ -115,6 +179,7 @@ def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, T
         output: what is judged.
         target: what it should be.
         onsets: known onsets (B, N) in samples; -1 stands for none.
+        other: the output with another noise, where there is one: "attack" is then an energy distance.
     """
     ours, theirs = envelope(output), envelope(target)
     n_frames = ours.shape[1]
@@ -125,13 +190,31 @@ def attack_losses(output: Tensor, target: Tensor, onsets: Tensor) -> dict[str, T
     item, place = torch.nonzero(is_known, as_tuple=True)
     frames = middle[item, place][:, None] + torch.arange(-_BEFORE - 1, _AFTER, device=onsets.device)
     found, goal = ours[item[:, None], frames], theirs[item[:, None], frames]  # (N, 31)
-    attack = 0.5 * (torch.log(found + _FLOOR**2) - torch.log(goal + _FLOOR**2)).abs()[:, 1:].mean()
+    levels = 0.5 * torch.log(found + _FLOOR**2)[:, 1:]
+    attack = (levels - 0.5 * torch.log(goal + _FLOOR**2)[:, 1:]).abs().mean()
+    if other is not None:
+        rival = envelope(other.detach())[item[:, None], frames]
+        attack = _energy(attack, (levels - 0.5 * torch.log(rival + _FLOOR**2)[:, 1:]).abs().mean())
     # The frame before the onset's is left out: the onset may be at its very beginning.
     before, goal_before = found[:, :_BEFORE].mean(dim=1), goal[:, :_BEFORE].mean(dim=1)
     masked = goal[:, _BEFORE + 1 :].mean(dim=1) * 10 ** (-_MASKED_DB / 10)
     allowed = torch.maximum(goal_before, masked) + _FLOOR**2
     pre_echo = functional.relu(torch.log10((before + _FLOOR**2) / allowed)).mean()
     return {"attack": attack, "pre_echo": pre_echo}
+
+
+def with_noises(
+    generator: GeneratorNet, latents: Tensor, step: int, first_frame: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Return the audio (B, T) of latents, and the same with another noise, where highs are noise.
+
+    Every step and every item has noise of its own.
+    """
+    if not generator.config.noise_from_hz:
+        return generator.sounds(latents, (Noise(),), first_frame)[0], None
+    noises = [Noise(seed=2 * step + k, coherence=(0.0,)) for k in range(2)]
+    output, other = generator.sounds(latents, noises, first_frame)
+    return output, other.detach()
 
 
 def envelope(audio: Tensor) -> Tensor:

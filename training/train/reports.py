@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ACTIVE = 0.01  # variance of a channel's mean over frames above which it is in use (Burda et al. 2016)
+_LEGEND_COLUMNS = 5
 _N_SHOWN = 4  # recordings or pairs that are written as sound
 
 
@@ -64,7 +65,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
             score_axes.plot(*zip(*points, strict=True), label=name, marker=".", **style)
         score_axes.set(ylabel="score on held-out kits", xlabel="step")
         if scores:
-            score_axes.legend(ncols=len(scores), fontsize="small")
+            score_axes.legend(ncols=min(len(scores), _LEGEND_COLUMNS), fontsize="x-small")
 
     return write_picture(picture, (8, 6), draw, dpi=120)
 
@@ -97,10 +98,11 @@ class _Samples:
 class CodecReports:
     """Writes into the folder of a codec's run at validations."""
 
-    def __init__(self, folder: Path, originals: Sequence[Original]) -> None:
-        """Take the recordings, the first of which are written as sound; all of them probe the latents."""
+    def __init__(self, folder: Path, originals: Sequence[Original], shown: Sequence[Original]) -> None:
+        """Take the recordings that probe the latents, and those whose first are written as sound and drawn."""
         self._audio = [original.audio for original in originals]
-        self._samples = _Samples(folder, [{"original": audio} for audio in self._audio[:_N_SHOWN]])
+        self._shown = [original.audio for original in shown[:_N_SHOWN]]
+        self._samples = _Samples(folder, [{"original": audio} for audio in self._shown])
 
     def write(self, step: int, codec: Codec, terms: dict[str, float]) -> None:
         """Write what a codec makes of the recordings, its latents' divergence, and a step's loss terms."""
@@ -114,7 +116,7 @@ class CodecReports:
             "terms": terms,
         }
         _log.info("step %d: KL %.1f nats a frame, %d active channels", step, entry["kl"], entry["active"])
-        originals = self._audio[:_N_SHOWN]
+        originals = self._shown
         decoded = [round_trip(codec, audio) for audio in originals]
         picture = self._samples.write(step, decoded, "codec-latents.jsonl", entry)
 

@@ -37,7 +37,7 @@ from training.train.loop import (
     submodule,
     train,
 )
-from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight
+from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight, with_noises
 from training.train.reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.codec_config import CodecConfig
@@ -56,7 +56,8 @@ from transform.transcriber import TranscriberNet, load_transcriber
 from transform.weights import config_from_json, config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
-_TERMS = ("mel", "stft", "bands", "attack", "pre_echo", "latents", "entropy", "diversity")  # of a fixed weight
+# Of a fixed weight; not every run has them all.
+_TERMS = ("mel", "stft", "bands", "noise", "attack", "pre_echo", "latents", "entropy", "diversity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class RhythmTraining(RunSettings):
     mel_weight: float = 1.0
     stft_weight: float = 1.0
     bands_weight: float = 0.7
+    noise_weight: float = 1.0  # where highs are noise
     attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
     latents_weight: float = 1.0
@@ -228,7 +230,7 @@ class RhythmRun(Run):
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
-        self.spectra = SpectralLoss().to(device)
+        self.spectra = SpectralLoss(trained.generator.config.noise_from_hz).to(device)
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
@@ -282,12 +284,12 @@ class RhythmRun(Run):
         settings = self.settings
         with torch.autocast(self.device.type, torch.bfloat16):
             out = self.net.transformer(pairs.source, pairs.target, with_attention=False)
-            output = self._decoded(out.sample(), first)
+            output, other = self._decoded(out.sample(), first)
         begin = first * settings.model.hop
         judged = slice(begin, begin + settings.judged_samples)
-        terms = self.spectra(output, pairs.audio[:, judged])
+        terms = self.spectra(output, pairs.audio[:, judged], other)
         # Onsets before what is judged become negative, which stands for none.
-        terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin)
+        terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin, other)
         terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
         if settings.entropy_weight or settings.diversity_weight:
@@ -304,13 +306,15 @@ class RhythmRun(Run):
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
 
-    def _decoded(self, latents: Tensor, first: int) -> Tensor:
-        """Return the sound that is judged, from frame `first` on, of latents (B, D, F)."""
+    def _decoded(self, latents: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+        """Return the sound of latents (B, D, F) that is judged, from frame `first` on; see `with_noises`."""
         hop, n_judged = self.settings.model.hop, self.settings.judged_samples
         context = self.net.generator.context_frames
         begin, end = max(0, first - context), first + n_judged // hop + context
-        sound: Tensor = self.net.generator(latents[..., begin:end], begin)
-        return sound[:, (first - begin) * hop :][:, :n_judged]
+        sounds = with_noises(self.net.generator, latents[..., begin:end], self.step, begin)
+        output, other = (None if x is None else x[:, (first - begin) * hop :][:, :n_judged] for x in sounds)
+        assert output is not None
+        return output, other
 
     def validate(self) -> dict[str, float]:
         """Return distances in dB of 80 mel bands, and how much of the attention finds what it should.

@@ -18,13 +18,7 @@ from torch.nn import functional
 
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.synthesis import (
-    SEGMENT_SAMPLES,
-    SynthesisSettings,
-    draw_tone,
-    render_batch_with_stems,
-    tone_response,
-)
+from training.data.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
 from training.data.transcription import mask_bands, with_errors
 from training.score.nmf import feature_templates
 from training.score.separator import make_mixtures, separation_scores
@@ -43,7 +37,6 @@ _POWER = 0.3  # of magnitudes, in the loss
 # Of the network in use: it is surer of its kits than of others. Mean SI-SDR on 24 validation recordings: 6.5
 # dB, with 1: 5.5, 0.6: 6.3, 0.5: 6.5.
 _CERTAINTY = 0.4
-_TONE_DB = 8.0  # standard deviation of the bumps of a stem's own tone curve
 _EVERY = 2  # one frame in so many is judged: windows overlap by three quarters
 
 
@@ -61,7 +54,6 @@ class SeparatorTraining(RunSettings):
     exchanged: float = 0.7  # proportion of a segment's stems that its second version has from another segment
     muted: float = 0.08  # proportion of stems that are silenced
     confused: float = 0.25  # probability that a class of a recording is given to another one
-    recoloured: float = 0.5  # proportion of stems that get a tone curve of their own
     model: SeparatorConfig = field(default_factory=SeparatorConfig)
     # Longer than the segments of others: templates are learned from each.
     synthesis: SynthesisSettings = field(
@@ -213,7 +205,6 @@ class _Run(Run):
         audio, stems = render_batch_with_stems(self.synthesiser.draw(settings.batch, rng))
         noise = (audio - stems.sum(dim=1)).repeat(2, 1)
         stems = torch.cat((stems, _exchanged(stems, rng, settings.exchanged)))
-        stems = _recoloured(stems, rng, settings.recoloured)
         sounds = torch.from_numpy(rng.random(stems.shape[:2]) >= settings.muted).to(stems.device)
         stems = stems * sounds[..., None]
         audio = stems.sum(dim=1) + noise
@@ -254,20 +245,6 @@ def _exchanged(stems: Tensor, rng: np.random.Generator, probability: float) -> T
         for item in np.flatnonzero(rng.random(n_items) < probability):
             gain = float(10 ** (rng.uniform(-6, 6) / 20))
             out[item, c] = gain * stems[rng.integers(n_items), c]
-    return out
-
-
-def _recoloured(stems: Tensor, rng: np.random.Generator, probability: float) -> Tensor:
-    """Return stems (B, 5, T), each with some probability through a tone curve of its own, at its own level."""
-    drawn = rng.random(stems.shape[:2]) < probability
-    n_fft = 2 * stems.shape[-1]
-    hz = torch.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE, device=stems.device).clamp_min(1.0)
-    out = stems.clone()
-    for item, c in np.argwhere(drawn):
-        stem = stems[item, c]
-        response = tone_response(draw_tone(rng, int(rng.integers(1, 4)), _TONE_DB), hz)
-        coloured = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)[: len(stem)]
-        out[item, c] = coloured * (stem.norm() / coloured.norm().clamp_min(1e-6))
     return out
 
 

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -14,9 +15,11 @@ from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.exports import Exports
 from daw_bridge.editor.serving import PageServer, listen_at
 from daw_bridge.editor.source import Source
+from transform.audio import write_audio
 from transform.bank import Bank
 from transform.errors import AudioError, RedrumError
 from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.signal import blocks_of
 from transform.strokes import Stroke
 
 RATE = 8000
@@ -63,6 +66,11 @@ class FakeEdited:
         ours, theirs = ({*s.taken, *s.put} for s in (self, other))
         starts = sorted(round(stroke.onset_s * RATE) for stroke in ours ^ theirs)
         return tuple((start, min(start + len(CLICK), self.n_samples)) for start in starts)
+
+    def write(self, path, *, progress):
+        progress("render", 0.5)
+        write_audio(path, blocks_of(self, 10_000), self.editor.recording.format)
+        return SimpleNamespace(notes=self.notes)
 
     def hit(self, stroke_id):
         if all(stroke.id != stroke_id for stroke in self.put + self.editor.detected):

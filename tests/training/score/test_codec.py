@@ -41,8 +41,12 @@ def beat(clicks):
 
 def test_a_perfect_codec_has_perfect_scores(beat):
     scores = codec_scores(Perfect(), [beat])[0]
+    for name in ("periodicity", "speckle_db", "hiss_db"):
+        assert scores.pop(name) == scores.pop(f"original_{name}")
     assert scores == {
         "mel_db": 0,
+        "averaged_db": 0,
+        "high_bias_db": 0,
         "scales_db": 0,
         "stft": 0,
         "si_sdr_db": 100,
@@ -131,6 +135,14 @@ def test_a_table_has_a_row_for_each_side(bench_pack):
     assert table["test kits"]["mel_db"].startswith(("0.00 (", "-0.00 ("))
     assert set(table["test kits"]) == {
         "mel_db",
+        "averaged_db",
+        "high_bias_db",
+        "periodicity",
+        "original_periodicity",
+        "speckle_db",
+        "original_speckle_db",
+        "hiss_db",
+        "original_hiss_db",
         "scales_db",
         "stft",
         "si_sdr_db",

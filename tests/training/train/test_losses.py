@@ -1,10 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight, envelope
-from transform.codec import Encoded
+from training.train.losses import (
+    SpectralLoss,
+    attack_losses,
+    divergence,
+    divergence_weight,
+    envelope,
+    with_noises,
+)
+from transform.codec import Encoded, GeneratorNet
+from transform.codec_config import CodecConfig
 
 ONSET = 11_000  # samples: frame 250 of 1 ms
 
@@ -144,3 +153,52 @@ def test_the_weight_of_the_divergence_rises_by_equal_ratios():
     weights = [divergence_weight(step, first=1e-6, last=5e-3, warm_up=100) for step in (0, 50, 100, 1000)]
     assert weights == pytest.approx([1e-6, math.sqrt(1e-6 * 5e-3), 5e-3, 5e-3])
     assert divergence_weight(0, first=1e-6, last=5e-3, warm_up=0) == pytest.approx(1e-6)
+
+
+def test_of_two_noises_the_loss_is_least_at_the_targets_mean_power():
+    # White noise is the target, and what is made is white noise of its own at a gain.
+    spectra, chance = SpectralLoss(2000.0), torch.Generator().manual_seed(0)
+    slopes = {"mel": [], "noise": []}
+    for gain_db in (-2.0, 0.0, 2.0):
+        target, output, other = 0.1 * torch.randn(3, 8, 16_384, generator=chance)
+        gain = torch.tensor(10 ** (gain_db / 20), requires_grad=True)
+        terms = spectra(gain * output, target, (gain * other).detach())
+        for name, found in slopes.items():
+            found.append(float(torch.autograd.grad(terms[name], gain, retain_graph=True)[0]))
+    for name, (soft, right, loud) in slopes.items():
+        assert soft < -0.1 < 0.1 < loud, name
+        assert abs(right) < 0.25 * min(-soft, loud), name
+
+
+def test_without_noise_two_outputs_are_judged_as_one(spectra, noise, stroke):
+    terms = SpectralLoss(21_000.0)(0.5 * noise, noise, 0.5 * noise)
+    alone = spectra(0.5 * noise, noise)
+    assert float(terms["mel"]) == pytest.approx(float(alone["mel"]))
+    assert float(terms["stft"]) == pytest.approx(float(alone["stft"]), rel=0.05)
+    onsets = torch.tensor(((ONSET, -1),))
+    one, two = (
+        attack_losses(0.5 * stroke, stroke, onsets),
+        attack_losses(0.5 * stroke, stroke, onsets, 0.5 * stroke),
+    )
+    assert float(one["attack"]) == pytest.approx(float(two["attack"]))
+
+
+def test_the_waveform_is_judged_below_the_noise_alone():
+    high, low = (torch.sin(2 * math.pi * hz * torch.arange(16_384) / 44_100)[None] for hz in (2400.0, 400.0))
+    for noise_from_hz, is_judged in ((0.0, True), (2000.0, False), (4000.0, True)):
+        wave = SpectralLoss(noise_from_hz)(low - high, low + high)["wave"]
+        assert (float(wave) > 0.5) == is_judged
+
+
+def test_a_training_step_has_two_noises_and_every_item_its_own():
+    torch.manual_seed(0)
+    config = CodecConfig(n_latents=4, widths=(4, 4, 4, 4, 4), generator_widths=(8, 8), generator_blocks=(1, 1))
+    latents = torch.randn(1, 4, 8).expand(2, -1, -1)
+    output, other = with_noises(GeneratorNet(replace(config, noise_from_hz=2000.0)), latents, step=3)
+    sounds = [*output, *other]
+    assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(sounds) for b in sounds[:i])
+    assert output.requires_grad
+    assert not other.requires_grad
+    output, other = with_noises(GeneratorNet(config), latents, step=3)
+    assert other is None
+    assert torch.equal(*output)

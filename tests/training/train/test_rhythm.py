@@ -214,7 +214,7 @@ def test_terms_are_what_they_are_called(whole):
 def test_the_generator_hears_latents_that_are_drawn_by_their_deviation(whole):
     run, (pairs, first) = whole
     decoded = []
-    run.net.generator.register_forward_pre_hook(lambda net, given: decoded.append(given[0].detach()))
+    run.net.generator.trunk.register_forward_pre_hook(lambda net, given: decoded.append(given[0].detach()))
     run.loss_of((pairs, first))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         out = run.net.transformer(pairs.source, pairs.target)
@@ -303,7 +303,8 @@ def test_what_is_decoded_lies_in_its_place(new_run):
         run.net.generator.eval()
         whole = run.net.generator(latents, 0)
         for first in (0, 20, 40):
-            part = run._decoded(latents, first)
+            part, other = run._decoded(latents, first)
+            assert other is None  # there is no noise in it
             assert torch.allclose(part, whole[:, first * 512 : first * 512 + 4096], atol=1e-4)
 
 
