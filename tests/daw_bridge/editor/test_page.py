@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from transform.errors import AudioError
 from transform.midi import read_midi
 from transform.strokes import Stroke
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the page is driven by selenium: pip install selenium")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="the page is driven by selenium: pip install selenium"
+)
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip(
-        "the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True
-    )
+    pytest.skip("the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True)
 
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -33,7 +34,13 @@ def chromium():
     """One browser for all tests; each has a page of its own."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for option in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1280,900"):
+    for option in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "disable-gpu",
+        "window-size=1280,900",
+    ):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(shutil.which("chromedriver"))
@@ -83,9 +90,12 @@ class Page:
     def strokes(self, drum_class=None):
         """Return the strokes on the page: (class, onset to the millisecond) in order of time."""
         found = self.script(
-            "return [...document.querySelectorAll('[data-testid=stroke]')].map(e => [e.dataset.class, +e.dataset.onset])"
+            "const strokes = [...document.querySelectorAll('[data-testid=stroke]')];"
+            "return strokes.map((stroke) => [stroke.dataset.class, Number(stroke.dataset.onset)])"
         )
-        return sorted(((c, round(s, 3)) for c, s in found if drum_class in (None, c)), key=lambda stroke: stroke[1])
+        return sorted(
+            ((c, round(s, 3)) for c, s in found if drum_class in (None, c)), key=lambda stroke: stroke[1]
+        )
 
     def stroke(self, stroke_id):
         return self.driver.find_element(By.CSS_SELECTOR, f'[data-testid="stroke"][data-id="{stroke_id}"]')
@@ -108,7 +118,9 @@ class Page:
         chain = ActionChains(self.driver, duration=20)
         for key in held:
             chain.key_down(key)
-        chain.click_and_hold(element).move_by_offset(dx // 2, dy // 2).move_by_offset(dx - dx // 2, dy - dy // 2)
+        chain.click_and_hold(element).move_by_offset(dx // 2, dy // 2).move_by_offset(
+            dx - dx // 2, dy - dy // 2
+        )
         chain.release()
         for key in held:
             chain.key_up(key)
@@ -169,7 +181,9 @@ def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
         assert page.stroke(stroke.id).find_element(By.XPATH, "..") == page.find(f"lane-{stroke.drum_class}")
     assert page.driver.title == "loop - Redrum"
     for picture in ("waveform", "spectrogram"):
-        drawn = "const c = arguments[0]; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        drawn = (
+            "const c = arguments[0]; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        )
         drawn += "return new Set(new Uint32Array(d.buffer)).size"
         page.until(lambda p=picture, d=drawn: page.script(d, page.find(p)) > 1, f"the {picture} is drawn")
     assert page.script("return document.documentElement.scrollWidth <= innerWidth")
@@ -202,13 +216,14 @@ def test_play_moves_the_playhead_and_is_not_silent_and_loops_without_end(open_pa
     start, stop = 2.0, 2.25
     region = "const {start, stop} = arguments[0].dataset; return [+start, +stop]"
     page.until(
-        lambda: page.script(region, page.find("loop-region")) == pytest.approx([start, stop], abs=0.001), "a loop"
+        lambda: page.script(region, page.find("loop-region")) == pytest.approx([start, stop], abs=0.001),
+        "a loop",
     )
     page.until(lambda: start <= page.playhead["seconds"] <= stop + 0.05, "the playhead is in the loop")
     seen = [page.playhead["seconds"] for _ in range(40)]
     assert min(seen) >= start - 0.05
     assert max(seen) <= stop + 0.05
-    assert any(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(seen))
     page.press(" ")
     page.until(lambda: page.find("play").get_attribute("aria-label") == "Play", "it has stopped")
 
@@ -345,7 +360,9 @@ def test_velocity_articulation_and_delete(open_page):
     page.click("delete")
     page.until_version(3)
     assert page.strokes("SD") == [("SD", 3.0)]
-    assert [event["id"] for event in page.session()["detected"]] == [s.id for s in FOUND]  # it is in the recording
+    assert [event["id"] for event in page.session()["detected"]] == [
+        s.id for s in FOUND
+    ]  # it is in the recording
 
 
 def test_a_misdetected_stroke_is_corrected_apart_from_what_plays(open_page):
@@ -463,7 +480,9 @@ def test_export_writes_each_kind_and_replaces_nothing_unasked(open_page, tmp_pat
         page.click(f"export-{what}")
         page.find("export-name").clear()
         page.find("export-name").send_keys(name + Keys.ENTER)
-        page.until(lambda n=name: f"Written: {tmp_path / 'out' / n}" in page.text("export-result"), "it is written")
+        page.until(
+            lambda n=name: f"Written: {tmp_path / 'out' / n}" in page.text("export-result"), "it is written"
+        )
     assert len(read_midi(tmp_path / "out" / "new.mid").events) == len(FOUND) - 1
     assert len(json.loads((tmp_path / "out" / "new.json").read_text())["played"]) == len(FOUND) - 1
     assert list((tmp_path / "out" / "kit").glob("*.sfz"))
@@ -530,7 +549,7 @@ def test_a_recording_without_drums_says_what_can_be_done(open_page, loop):
     assert not page.driver.find_element(By.ID, "no-drums").is_displayed()
 
 
-def test_six_channels_are_said_to_be_monitored_in_stereo(open_page, loop):
+def test_the_page_says_that_six_channels_are_monitored_in_stereo(open_page, loop):
     page = open_page(loop("wide.wav", n_channels=6))
     assert "6 channels, monitored in stereo" in page.driver.find_element(By.ID, "facts").text
     page.click("play")
@@ -538,7 +557,9 @@ def test_six_channels_are_said_to_be_monitored_in_stereo(open_page, loop):
 
 
 def test_a_recording_that_cannot_be_opened_is_a_sentence(open_page):
-    page = open_page(engine=FakeEngine(error=AudioError("there is only noise", hint="try another")), version=None)
+    page = open_page(
+        engine=FakeEngine(error=AudioError("there is only noise", hint="try another")), version=None
+    )
     page.until(lambda: "There is only noise. Try another." in page.text("notice"), "the page says why")
 
 
