@@ -1,0 +1,30 @@
+// A canvas that is as sharp as the screen, and the colours of the present theme.
+
+/** Fit a canvas to its place on the page, clear it, and return its context with its size in CSS pixels. */
+export function cleared(canvas) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const scale = window.devicePixelRatio || 1;
+  const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
+  if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
+  const context = canvas.getContext("2d");
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width, height };
+}
+
+let cache = null;
+
+/** Return a colour of the style sheet by the name of its property, without the dashes. */
+export function colour(name) {
+  cache ??= new Map();
+  if (!cache.has(name)) cache.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return cache.get(name);
+}
+
+/** Call a function whenever the theme changes. */
+export function onTheme(change) {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    cache = null;
+    change();
+  });
+}

@@ -1,0 +1,96 @@
+// Computes tiles of a spectrogram, apart from the page: levels in dB over time, on a logarithmic scale of frequency.
+
+const LOWEST_HZ = 40;
+const HIGHEST_HZ = 18_000;
+const WINDOW_S = 0.023;
+const FLOOR_DB = -78;
+const CEILING_DB = -15;
+const MOST_WINDOWS = 4; // of a column; the loudest counts
+
+const plans = new Map();
+
+onmessage = ({ data }) => {
+  const { channels, sampleRate, hop, nColumns, nRows, lead, key } = data;
+  const plan = planOf(sampleRate, nRows);
+  const mono = mixed(channels);
+  const levels = new Uint8Array(nColumns * nRows);
+  for (let column = 0; column < nColumns; column++) {
+    const rows = levelsOf(mono, lead + column * hop, hop, plan);
+    for (let row = 0; row < nRows; row++) levels[(nRows - 1 - row) * nColumns + column] = rows[row];
+  }
+  postMessage({ key, levels, nColumns, nRows }, [levels.buffer]);
+};
+
+/** Return the levels of a column, 0 to 255, the lowest frequency first. */
+function levelsOf(mono, start, hop, plan) {
+  const { size, rows, power } = plan;
+  const nWindows = Math.max(1, Math.min(MOST_WINDOWS, Math.round(hop / size)));
+  power.fill(0);
+  for (let i = 0; i < nWindows; i++) {
+    addPower(mono, Math.round(start + ((i + 0.5) / nWindows) * hop - size / 2), plan);
+  }
+  return rows.map(([first, last]) => {
+    let most = 0;
+    for (let bin = first; bin <= last; bin++) most = Math.max(most, power[bin]);
+    const db = 10 * Math.log10(most + 1e-12);
+    return Math.max(0, Math.min(255, (255 * (db - FLOOR_DB)) / (CEILING_DB - FLOOR_DB)));
+  });
+}
+
+/** Let `power` be at least the power of one window in each bin; 1 is a sine at full scale. */
+function addPower(mono, start, { size, window, real, imaginary, power, reversed, cosines, sines }) {
+  for (let i = 0; i < size; i++) {
+    real[reversed[i]] = (mono[start + i] || 0) * window[i];
+    imaginary[i] = 0;
+  }
+  for (let half = 1; half < size; half *= 2) {
+    const step = size / (2 * half);
+    for (let block = 0; block < size; block += 2 * half) {
+      for (let k = 0; k < half; k++) {
+        const [a, b] = [block + k, block + k + half];
+        const [c, s] = [cosines[k * step], sines[k * step]];
+        const [re, im] = [real[b] * c + imaginary[b] * s, imaginary[b] * c - real[b] * s];
+        real[b] = real[a] - re;
+        imaginary[b] = imaginary[a] - im;
+        real[a] += re;
+        imaginary[a] += im;
+      }
+    }
+  }
+  for (let bin = 0; bin < power.length; bin++) {
+    power[bin] = Math.max(power[bin], real[bin] ** 2 + imaginary[bin] ** 2);
+  }
+}
+
+/** Return what a transform of this rate needs. */
+function planOf(sampleRate, nRows) {
+  const key = `${sampleRate}/${nRows}`;
+  if (plans.has(key)) return plans.get(key);
+  const size = 2 ** Math.max(7, Math.round(Math.log2(WINDOW_S * sampleRate)));
+  const bits = Math.log2(size);
+  const index = Array.from({ length: size }, (_, i) => i);
+  const reverse = (i) => index.slice(0, bits).reduce((found, bit) => found | (((i >> bit) & 1) << (bits - 1 - bit)), 0);
+  const top = Math.min(HIGHEST_HZ, sampleRate / 2);
+  const binOf = (row) => (LOWEST_HZ * (top / LOWEST_HZ) ** (row / nRows) * size) / sampleRate;
+  const plan = {
+    size,
+    window: Float32Array.from(index, (i) => (2 / size) * (1 - Math.cos((2 * Math.PI * i) / size))),
+    reversed: Uint16Array.from(index, reverse),
+    cosines: Float32Array.from(index.slice(0, size / 2), (i) => Math.cos((2 * Math.PI * i) / size)),
+    sines: Float32Array.from(index.slice(0, size / 2), (i) => Math.sin((2 * Math.PI * i) / size)),
+    real: new Float32Array(size),
+    imaginary: new Float32Array(size),
+    power: new Float32Array(size / 2),
+    rows: Array.from({ length: nRows }, (_, row) => {
+      const first = Math.min(Math.round(binOf(row)), size / 2 - 1);
+      return [first, Math.min(Math.max(first, Math.round(binOf(row + 1)) - 1), size / 2 - 1)];
+    }),
+  };
+  plans.set(key, plan);
+  return plan;
+}
+
+function mixed(channels) {
+  if (channels.length === 1) return channels[0];
+  return channels[0].map((sample, i) => (sample + channels[1][i]) / 2);
+}

@@ -1,0 +1,110 @@
+// The state of everything in words: what is going on, what just happened, and what is wrong.
+
+import { sentence, stageName } from "./words.js";
+
+const MODES = { edit: "The recording, edited", replay: "Its kit plays a rhythm" };
+const HINTS = {
+  played: "Edits change what plays: click a stroke, drag it, double-click a lane to draw.",
+  detected: "Say what is in the recording: relabel, shift, dismiss, add. It changes how strokes are cut, not what plays.",
+};
+const MESSAGE_MS = 9000;
+
+const byId = (id) => document.getElementById(id);
+
+export class Status {
+  #timer = 0;
+  #message = ""; // what just happened
+  #closed = ""; // the notice that the user has closed
+
+  constructor(actions) {
+    this.actions = actions;
+    this.isGone = false; // the server does not answer
+    this.progress = null; // {stage, fraction} of what takes long
+    this.troubles = new Map(); // sentences by what they are about
+    byId("notice-close").addEventListener("click", () => {
+      this.#closed = byId("notice-text").textContent;
+      this.draw();
+    });
+  }
+
+  /** Show a sentence for some seconds. */
+  say(text) {
+    this.#message = text;
+    clearTimeout(this.#timer);
+    if (text) this.#timer = setTimeout(() => this.say(""), MESSAGE_MS);
+    this.draw();
+  }
+
+  /** Show what is wrong until it is no more; null: it is no more. */
+  trouble(about, text) {
+    if (text) this.troubles.set(about, text);
+    else this.troubles.delete(about);
+    this.draw();
+  }
+
+  draw() {
+    const { doc, sound } = this.actions;
+    const [state, isBusy] = this.#state();
+    const { body } = document;
+    show("state", state);
+    show("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
+    body.toggleAttribute("data-busy", isBusy);
+    body.toggleAttribute("data-trouble", this.isGone || doc.facts.state === "failed");
+    body.dataset.state = this.isGone ? "gone" : doc.facts.state;
+    body.dataset.version = doc.version ?? "";
+    body.dataset.audioVersion = sound.version ?? "";
+    body.dataset.audibleVersion = sound.audible ?? "";
+    const text = doc.version === null ? "" : `${MODES[doc.mode]}, ${count(doc.strokes("played").length, "stroke")}, version ${doc.version}`;
+    show("version", text);
+    byId("no-drums").hidden = !(doc.isReady && !doc.strokes("detected").length && !doc.strokes("played").length);
+    this.#drawNotice();
+  }
+
+  /** Return what is going on in words, and whether the user waits for it. */
+  #state() {
+    const { doc, sound } = this.actions;
+    const { facts } = doc;
+    if (this.isGone) return ["The editor's server does not answer", false];
+    if (facts.state === "failed") return ["The recording could not be opened", false];
+    if (this.progress) {
+      const { stage, fraction } = this.progress;
+      return [stageName(stage) + (fraction ? `: ${Math.round(100 * fraction)} %` : ""), true];
+    }
+    if (!doc.isReady) return ["Opening the recording", true];
+    if (doc.nUnstored) return ["Storing the edit", true];
+    if (this.troubles.has("render")) return ["This version cannot be rendered", false];
+    if (sound.rendered === null || sound.rendered < doc.version) return [`Rendering version ${doc.version}`, true];
+    if (sound.isPlaying && sound.isWaiting) return ["Waiting for sound", true];
+    if (sound.isPlaying && sound.which === "take" && sound.audible !== null && sound.audible < sound.version) {
+      return [`Version ${sound.version} begins at the next bar`, false];
+    }
+    return [sound.which === "source" ? "The source is audible" : "Ready; every edit is stored", false];
+  }
+
+  #drawNotice() {
+    const { doc, sound } = this.actions;
+    const troubles = [
+      this.isGone && this.troubles.get("server"),
+      doc.facts.state === "failed" && sentence(doc.facts),
+      this.troubles.get("source"),
+      this.troubles.get("render"),
+      sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
+      sound.error,
+      this.troubles.get("edit"),
+      this.troubles.get("noted"),
+    ];
+    const text = troubles.find(Boolean) || "";
+    if (text !== this.#closed) this.#closed = "";
+    byId("notice").hidden = !text || text === this.#closed;
+    show("notice-text", text);
+  }
+}
+
+function show(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function count(n, noun) {
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,155 @@
+// The controls around the lanes: transport, history, layers, grid, sensitivities, and the selected stroke.
+
+import { CLASS_NAMES, clock, midiVelocity, sourceFacts, strokeLabel } from "./words.js";
+
+const SENSITIVITY_WAIT_MS = 350; // after the last change of a slider
+
+/** Return the element of a test id. */
+export const control = (testId) => document.querySelector(`[data-testid="${testId}"]`);
+
+const byId = (id) => document.getElementById(id);
+
+export class Toolbar {
+  constructor(actions, dialogs) {
+    this.actions = actions;
+    this.#bindButtons(dialogs);
+    this.#bindFields();
+    // A button that was clicked by a pointer gives the keyboard back, so that Space plays.
+    document.addEventListener("click", (event) => {
+      const button = event.target.closest(".top button, .bar button, .inspector button");
+      if (button && event.detail > 0) button.blur();
+    });
+  }
+
+  #bindButtons(dialogs) {
+    const { actions } = this;
+    const { view } = actions;
+    const clicks = {
+      "to-start": () => actions.goToStart(),
+      play: () => actions.togglePlay(),
+      loop: () => actions.toggleLoop(),
+      ab: () => actions.toggleSource(),
+      undo: () => actions.undo(),
+      redo: () => actions.redo(),
+      export: () => dialogs.openExport(),
+      help: () => dialogs.openHelp(),
+      quantise: () => actions.quantise(),
+      downbeat: () => actions.setDownbeat(),
+      "layer-played": () => actions.setLayer("played"),
+      "layer-detected": () => actions.setLayer("detected"),
+      "zoom-in": () => view.zoom(1.5),
+      "zoom-out": () => view.zoom(1 / 1.5),
+      "zoom-all": () => view.showAll(),
+      "play-hit": () => actions.playHit(actions.selectedId),
+      delete: () => actions.remove(),
+    };
+    for (const [testId, click] of Object.entries(clicks)) control(testId).addEventListener("click", click);
+  }
+
+  #bindFields() {
+    const { actions } = this;
+    const changes = {
+      snap: (field) => (actions.snapBeats = Number(field.value)),
+      tempo: (field) => actions.setTempo(Number(field.value)),
+      metre: (field) => field.value >= 1 && field.value <= 64 && actions.setGrid({ beats_per_bar: Number(field.value) }),
+      "stroke-class": (field) => actions.relabel(field.value),
+      "stroke-articulation": (field) => actions.setArticulation(field.value),
+      "stroke-velocity": (field) => actions.setVelocity(actions.selectedId, Number(field.value) / 127),
+    };
+    for (const [testId, change] of Object.entries(changes)) {
+      const field = control(testId);
+      field.addEventListener("change", () => {
+        change(field);
+        actions.changed();
+      });
+      field.addEventListener("keydown", (event) => event.key === "Enter" && field.blur());
+    }
+    for (const slider of document.querySelectorAll(".sensitivity")) {
+      let timer = 0;
+      slider.addEventListener("input", () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => actions.setSensitivity(slider.dataset.class, Number(slider.value)), SENSITIVITY_WAIT_MS);
+      });
+    }
+  }
+
+  /** Show the state of everything but the playhead. */
+  draw() {
+    const { actions } = this;
+    const { doc, sound, layer } = actions;
+    const { source } = doc.facts;
+    text("name", source ? source.name : "Redrum");
+    text("facts", source ? sourceFacts(source) : "Opening the recording");
+    document.title = source ? `${source.name} - Redrum` : "Redrum";
+    document.body.toggleAttribute("data-playing", sound.isPlaying);
+    document.body.dataset.layer = layer;
+    const isReady = doc.isReady;
+    pressed("loop", Boolean(sound.loopS));
+    pressed("ab", sound.which === "source");
+    control("ab").setAttribute("aria-label", `A/B: ${sound.which === "take" ? "the edited version" : "the source"} plays`);
+    control("play").setAttribute("aria-label", sound.isPlaying ? "Pause" : "Play");
+    control("undo").disabled = !isReady || !doc.canUndo;
+    control("redo").disabled = !isReady || !doc.canRedo;
+    for (const testId of ["export", "quantise", "downbeat"]) control(testId).disabled = !isReady;
+    control("layer-played").setAttribute("aria-checked", String(layer === "played"));
+    control("layer-detected").setAttribute("aria-checked", String(layer === "detected"));
+    fill(control("tempo"), String(Math.round((60 / doc.grid.steps[0].pace) * 100) / 100));
+    fill(control("metre"), String(doc.grid.beatsPerBar));
+    for (const slider of document.querySelectorAll(".sensitivity")) {
+      slider.disabled = !isReady;
+      fill(slider, String(doc.sensitivity?.[slider.dataset.class] ?? 0));
+    }
+    this.#drawStroke();
+  }
+
+  /** Show where the playhead is. */
+  drawPosition() {
+    const { doc, sound } = this.actions;
+    const timeS = sound.positionS;
+    text("counter", doc.grid.counter(timeS));
+    text("clock", clock(timeS));
+  }
+
+  #drawStroke() {
+    const { actions } = this;
+    const stroke = actions.preview ?? actions.selected;
+    const isPlayed = actions.layer === "played";
+    for (const testId of ["stroke-class", "stroke-articulation", "play-hit", "delete"]) control(testId).disabled = !stroke;
+    control("stroke-velocity").disabled = !stroke || !isPlayed;
+    text("delete-label", isPlayed ? "Delete" : "Dismiss");
+    if (!stroke) {
+      text("stroke-name", "No stroke selected");
+      text("stroke-place", "");
+      return;
+    }
+    const { grid, facts } = actions.doc;
+    const { text: place, offMs } = grid.position(stroke.onset_s);
+    const off = Math.abs(offMs) < 0.5 ? "on the grid" : `${Math.abs(offMs).toFixed(0)} ms ${offMs > 0 ? "late" : "early"}`;
+    text("stroke-name", strokeLabel(stroke, grid).split(",")[0]);
+    text("stroke-place", `${place}, ${off}, ${clock(stroke.onset_s)}`);
+    fill(control("stroke-class"), stroke.class);
+    fillArticulations(control("stroke-articulation"), stroke.class, facts.articulations[stroke.class]);
+    fill(control("stroke-articulation"), stroke.articulation);
+    fill(control("stroke-velocity"), String(midiVelocity(stroke.velocity)));
+  }
+}
+
+function fillArticulations(field, drumClass, names) {
+  if (field.dataset.class === drumClass) return;
+  field.dataset.class = drumClass;
+  field.replaceChildren(...names.map((name) => new Option(name || `plain ${CLASS_NAMES[drumClass]}`, name)));
+}
+
+/** Set a field that nobody is typing in. */
+function fill(field, value) {
+  if (field.value !== value && field !== document.activeElement) field.value = value;
+}
+
+function pressed(testId, isPressed) {
+  control(testId).setAttribute("aria-pressed", String(isPressed));
+}
+
+function text(id, value) {
+  const element = byId(id);
+  if (element.textContent !== value) element.textContent = value;
+}

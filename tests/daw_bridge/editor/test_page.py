@@ -1,0 +1,573 @@
+"""The editor's page in a real browser: Debian's chromium and chromium-driver, driven by selenium."""
+
+import json
+import shutil
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, clicks
+from transform.errors import AudioError
+from transform.midi import read_midi
+from transform.strokes import Stroke
+
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="the page is driven by selenium: pip install selenium"
+)
+if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    pytest.skip("the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True)
+
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+
+WAIT_S = 15
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests; each has a page of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for option in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "disable-gpu",
+        "window-size=1280,900",
+    ):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """What a user sees and does."""
+
+    def __init__(self, driver, client):
+        self.driver, self.client = driver, client
+        driver.get("about:blank")
+        driver.get(client.server.url)
+
+    def find(self, test_id):
+        return self.driver.find_element(By.CSS_SELECTOR, f'[data-testid="{test_id}"]')
+
+    def text(self, test_id):
+        return self.find(test_id).text
+
+    def click(self, test_id):
+        self.find(test_id).click()
+
+    def script(self, text, *arguments):
+        return self.driver.execute_script(text, *arguments)
+
+    @property
+    def body(self):
+        return self.script("return {...document.body.dataset}")
+
+    @property
+    def playhead(self):
+        found = self.script("return {...document.querySelector('[data-testid=playhead]').dataset}")
+        return {name: float(value) for name, value in found.items() if name != "testid"}
+
+    def until(self, is_so, what):
+        """Wait until something is so."""
+        waiting = WebDriverWait(self.driver, WAIT_S, 0.05, [StaleElementReferenceException])
+        return waiting.until(lambda _: is_so(), f"{what}; {self.body}; {self.text('status')}")
+
+    def until_version(self, version):
+        """Wait until a version is in the page's buffer."""
+        self.until(lambda: self.body.get("audioVersion") == str(version), f"version {version} is in the buffer")
+
+    def strokes(self, drum_class=None):
+        """Return the strokes on the page: (class, onset to the millisecond) in order of time."""
+        found = self.script(
+            "const strokes = [...document.querySelectorAll('[data-testid=stroke]')];"
+            "return strokes.map((stroke) => [stroke.dataset.class, Number(stroke.dataset.onset)])"
+        )
+        return sorted(
+            ((c, round(s, 3)) for c, s in found if drum_class in (None, c)), key=lambda stroke: stroke[1]
+        )
+
+    def stroke(self, stroke_id):
+        return self.driver.find_element(By.CSS_SELECTOR, f'[data-testid="stroke"][data-id="{stroke_id}"]')
+
+    def pixels(self, seconds):
+        """Return how wide so many seconds are."""
+        return self.find("lane-KD").size["width"] * seconds / LENGTH_S
+
+    def press(self, *keys, held=()):
+        chain = ActionChains(self.driver)
+        for key in held:
+            chain.key_down(key)
+        for key in keys:
+            chain.send_keys(key)
+        for key in held:
+            chain.key_up(key)
+        chain.perform()
+
+    def drag(self, element, dx, dy=0, held=()):
+        chain = ActionChains(self.driver, duration=20)
+        for key in held:
+            chain.key_down(key)
+        chain.click_and_hold(element).move_by_offset(dx // 2, dy // 2).move_by_offset(
+            dx - dx // 2, dy - dy // 2
+        )
+        chain.release()
+        for key in held:
+            chain.key_up(key)
+        chain.perform()
+
+    def double_click_at(self, lane, seconds):
+        x = round(self.pixels(seconds) - self.find(lane).size["width"] / 2)
+        ActionChains(self.driver).move_to_element_with_offset(self.find(lane), x, 0).double_click().perform()
+
+    def session(self):
+        return self.client.session()
+
+    def events(self):
+        """Return what plays on the server: (class, onset to the millisecond) in order of time."""
+        return [(event["class"], round(event["onset_s"], 3)) for event in self.session()["events"]]
+
+    def is_focused(self, element):
+        return self.driver.switch_to.active_element == element
+
+
+@pytest.fixture
+def open_page(chromium, serve, loop):
+    """Return a function that opens the page of a recording, and waits until its sound is there."""
+    pages = []
+
+    def open_one(path=None, engine=None, version=0):
+        client = serve(path or loop(n_channels=2), engine)
+        page = Page(chromium, client)
+        pages.append(page)
+        if version is not None:
+            page.until_version(version)
+        return page
+
+    yield open_one
+    complaints = [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
+    chromium.get("about:blank")
+    faults = [entry["message"] for entry in complaints if "Failed to load resource" not in entry["message"]]
+    assert not faults  # no script fails, and the content security policy forbids nothing that the page needs
+
+
+# Opening.
+
+
+SHIFTS = """
+const [done, shifts] = [arguments[0], []];
+new PerformanceObserver((list) => shifts.push(...list.getEntries().map((entry) => entry.value)))
+  .observe({type: "layout-shift", buffered: true});
+setTimeout(() => done(shifts), 200);
+"""
+
+
+def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
+    page = open_page()
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    assert page.stroke("d2").get_attribute("aria-label") == "snare at 1.3.1, velocity 114"
+    assert page.stroke("d1").get_attribute("aria-label") == "hi-hat (closed) at 1.2.1, velocity 51"
+    for stroke in FOUND:
+        assert page.stroke(stroke.id).find_element(By.XPATH, "..") == page.find(f"lane-{stroke.drum_class}")
+    assert page.driver.title == "loop - Redrum"
+    for picture in ("waveform", "spectrogram"):
+        drawn = (
+            "const c = arguments[0]; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        )
+        drawn += "return new Set(new Uint32Array(d.buffer)).size"
+        page.until(lambda p=picture, d=drawn: page.script(d, page.find(p)) > 1, f"the {picture} is drawn")
+    assert page.script("return document.documentElement.scrollWidth <= innerWidth")
+    assert page.driver.execute_async_script(SHIFTS) == []
+    lefts = [page.stroke(stroke.id).location["x"] - page.find("lane-KD").location["x"] for stroke in FOUND]
+    assert lefts == pytest.approx([page.pixels(stroke.onset_s) for stroke in FOUND], abs=1)
+
+
+def test_without_its_token_the_page_shows_nothing_and_says_so(open_page, chromium):
+    page = open_page()
+    for fragment, words in (("", "lacks its token"), ("#token=wrong", "token is missing or wrong")):
+        chromium.get("about:blank")
+        chromium.get(page.client.base + "/" + fragment)
+        page.until(lambda w=words: w in page.text("notice"), f"the page says that it {words}")
+        assert page.strokes() == []
+
+
+# Sound.
+
+
+def test_play_moves_the_playhead_and_is_not_silent_and_loops_without_end(open_page):
+    page = open_page()
+    before = page.playhead["context"]
+    page.click("play")
+    page.until(lambda: page.playhead["seconds"] > 0.2, "the playhead moves")
+    page.until(lambda: page.playhead["peak"] > 0.1, "a stroke is in the buffer that plays")
+    assert page.playhead["context"] > before
+    assert page.find("play").get_attribute("aria-label") == "Pause"
+    page.drag(page.find("ruler"), round(page.pixels(0.25)))
+    start, stop = 2.0, 2.25
+    region = "const {start, stop} = arguments[0].dataset; return [+start, +stop]"
+    page.until(
+        lambda: page.script(region, page.find("loop-region")) == pytest.approx([start, stop], abs=0.001),
+        "a loop",
+    )
+    page.until(lambda: start <= page.playhead["seconds"] <= stop + 0.05, "the playhead is in the loop")
+    seen = [page.playhead["seconds"] for _ in range(40)]
+    assert min(seen) >= start - 0.05
+    assert max(seen) <= stop + 0.05
+    assert any(later < earlier for earlier, later in pairwise(seen))
+    page.press(" ")
+    page.until(lambda: page.find("play").get_attribute("aria-label") == "Play", "it has stopped")
+
+
+# Plays a ramp in the page's player, offline: every frame that comes out says which frame of the take it is.
+PLAYER = """
+const [loop, start, bar, nFrames, done] = arguments;
+const [rate, blockFrames, length, atS] = [8000, 1000, 8000, 0.128];
+const ramp = (gain) => [...Array(length / blockFrames).keys()].map((n) =>
+  [n, [Float32Array.from({length: blockFrames}, (_, i) => (gain * (n * blockFrames + i)) / length)]]);
+(async () => {
+  const context = new OfflineAudioContext(1, nFrames, rate);
+  await context.audioWorklet.addModule("player.js");
+  const options = {outputChannelCount: [1], numberOfInputs: 0, processorOptions: {blockFrames}};
+  const node = new AudioWorkletNode(context, "player", options);
+  node.connect(context.destination);
+  const answered = (event) => new Promise((resolve) =>
+    (node.port.onmessage = ({data}) => data.event === event && resolve(data)));
+  const stage = (version, gain, bars) => node.port.postMessage(
+    {do: "stage", version, nFrames: length, isWhole: true, blocks: ramp(gain), forget: [], bars});
+  stage(0, 1, []);
+  for (const message of [{do: "setLoop", loop}, {do: "seek", frame: start}]) node.port.postMessage(message);
+  const isReady = answered("position");
+  node.port.postMessage({do: "play"});
+  await isReady;
+  if (bar !== null) context.suspend(atS).then(async () => {
+    stage(1, -1, [bar]);
+    const isStaged = answered("position");
+    node.port.postMessage({do: "report"});
+    await isStaged;
+    context.resume();
+  });
+  done([...(await context.startRendering()).getChannelData(0)]);
+})();
+"""
+
+
+def test_a_loop_has_no_gap_of_one_sample(open_page):
+    page = open_page()
+    played = page.driver.execute_async_script(PLAYER, [3000, 5500], 2500, None, 10_000)
+    expected = [*range(2500, 5500), *range(3000, 5500), *range(3000, 5500), *range(3000, 5000)]
+    assert np.abs(np.array(played) - np.array(expected) / 8000).max() < 1e-6
+
+
+def test_a_new_version_begins_at_the_next_bar_with_a_short_cross_fade(open_page):
+    page = open_page()
+    bar, fade = 4000, 256
+    played = np.array(page.driver.execute_async_script(PLAYER, None, 2000, bar, 4000))
+    before, after = np.arange(2000, bar) / 8000, -np.arange(bar, 6000) / 8000
+    assert np.abs(played[:2000] - before).max() < 1e-6
+    assert np.abs(played[2000 + fade :] - after[fade:]).max() < 1e-6
+    assert np.abs(np.diff(played[2000 : 2000 + fade])).max() < 0.01  # from .5 to -.5 without a click
+
+
+def test_a_browser_without_sound_before_a_click_is_a_sentence_and_plays_after_one(open_page):
+    page = open_page()
+    page.script("arguments[0].click()", page.find("play"))  # a script's click lets no sound begin
+    page.until(lambda: "no sound begin" in page.text("notice"), "the page says why it is silent")
+    page.click("position")
+    page.until(lambda: page.playhead["peak"] > 0.01, "it plays after a click")
+    assert not page.find("notice").is_displayed()
+
+
+def test_ab_plays_the_source(open_page):
+    page = open_page()
+    page.client.edit(*({"op": "delete", "id": stroke.id} for stroke in FOUND))
+    page.until_version(1)
+    page.click("play")
+    page.until(lambda: page.playhead["seconds"] > 0.3, "the playhead moves")
+    time.sleep(0.3)
+    assert page.playhead["peak"] < 1e-3  # every stroke is taken out
+    page.click("ab")
+    assert page.find("ab").get_attribute("aria-pressed") == "true"
+    page.until(lambda: page.playhead["peak"] > 0.1, "the source is audible")
+    page.press("a")
+    assert page.find("ab").get_attribute("aria-pressed") == "false"
+
+
+# Editing.
+
+
+def test_click_selects_a_stroke_and_plays_its_hit(open_page):
+    page = open_page()
+    page.script(
+        "window.hits = 0; const start = AudioBufferSourceNode.prototype.start;"
+        "AudioBufferSourceNode.prototype.start = function (...a) {"
+        " hits += Math.max(...this.buffer.getChannelData(0)) > 0.1; return start.apply(this, a); }"
+    )
+    page.stroke("d2").click()
+    page.until(lambda: page.script("return hits") == 1, "the hit plays")
+    assert "snare at 1.3.1" in page.text("inspector")
+    assert page.find("stroke-velocity").get_attribute("value") == "114"
+    assert page.session()["version"] == 0
+
+
+def test_drag_moves_a_stroke_along_the_grid_or_freely_or_to_another_lane(open_page):
+    page = open_page()
+    page.drag(page.stroke("d2"), round(page.pixels(0.52)))
+    page.until_version(1)
+    assert ("SD", 1.5) in page.events()
+    assert ("SD", 1.5) in page.strokes()
+    page.drag(page.stroke("d2"), round(page.pixels(0.20)), held=[Keys.ALT])
+    page.until_version(2)
+    free = page.session()["events"][2]["onset_s"]
+    assert free == pytest.approx(1.7, abs=0.01)
+    assert free != pytest.approx(1.75, abs=0.01)
+    down = page.find("lane-TT").location["y"] - page.find("lane-SD").location["y"]
+    page.drag(page.stroke("d4"), 0, down)
+    page.until_version(3)
+    assert ("TT", 3.0) in page.events()
+    assert page.stroke("d4").find_element(By.XPATH, "..") == page.find("lane-TT")
+
+
+def test_double_click_draws_and_the_take_sounds_there(open_page):
+    page = open_page()
+    page.double_click_at("lane-TT", 1.52)
+    page.until_version(1)
+    assert ("TT", 1.5) in page.events()
+    assert page.strokes("TT") == [("TT", 1.5)]
+    expected = clicks([*FOUND, Stroke("new", "TT", 1.5, 0.8)], round(LENGTH_S * RATE), 2)
+    assert np.abs(page.client.samples(which="take", version=1) - expected).max() < 1e-4
+
+
+def test_velocity_articulation_and_delete(open_page):
+    page = open_page()
+    height = page.find("lane-SD").size["height"]
+    page.drag(page.stroke("d2"), 0, height // 4, held=[Keys.SHIFT])
+    page.until_version(1)
+    assert page.session()["events"][2]["velocity"] == pytest.approx(0.9 - 0.25, abs=0.03)
+    page.find("stroke-articulation").send_keys("rim")
+    page.until_version(2)
+    assert page.session()["events"][2]["articulation"] == "rim"
+    assert "snare (rim)" in page.stroke("d2").get_attribute("aria-label")
+    page.click("delete")
+    page.until_version(3)
+    assert page.strokes("SD") == [("SD", 3.0)]
+    assert [event["id"] for event in page.session()["detected"]] == [
+        s.id for s in FOUND
+    ]  # it is in the recording
+
+
+def test_a_misdetected_stroke_is_corrected_apart_from_what_plays(open_page):
+    page = open_page()
+    page.click("layer-detected")
+    page.stroke("d1").click()
+    page.find("stroke-class").send_keys("cymbal")
+    page.until_version(1)
+    session = page.session()
+    corrected = next(stroke for stroke in session["detected"] if stroke["id"] == "d1")
+    assert corrected["class"] == "CY"
+    assert np.array_equal(page.client.samples(which="take", version=1), page.client.samples(which="source"))
+    assert page.strokes("CY") == [("CY", 0.5)]
+    page.stroke("d3").click()
+    page.click("delete")
+    page.until_version(2)
+    session = page.session()
+    assert all("d3" not in [s["id"] for s in session[layer]] for layer in ("detected", "events"))
+    assert np.array_equal(page.client.samples(which="take", version=2), page.client.samples(which="source"))
+    page.stroke("d2").click()
+    assert not page.find("stroke-velocity").is_enabled()
+
+
+def test_undo_and_redo(open_page):
+    page = open_page()
+    assert not page.find("undo").is_enabled()
+    page.stroke("d2").click()
+    page.click("delete")
+    page.until_version(1)
+    page.click("undo")
+    page.until_version(2)
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    assert not page.find("undo").is_enabled()
+    page.click("redo")
+    page.until_version(3)
+    assert page.strokes("SD") == [("SD", 3.0)]
+    page.press("z", held=[Keys.CONTROL])
+    page.until_version(4)
+    assert page.strokes("SD") == [("SD", 1.0), ("SD", 3.0)]
+
+
+def test_quantise_tempo_and_sensitivity(open_page):
+    page = open_page()
+    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.04})
+    page.until_version(1)
+    page.click("quantise")
+    page.until_version(2)
+    assert ("SD", 1.0) in page.events()
+    page.find("tempo").send_keys(Keys.CONTROL + "a" + Keys.NULL + "90" + Keys.ENTER)
+    page.until_version(3)
+    assert page.session()["tempo"] == 90
+    page.drag(page.find("ruler"), round(page.pixels(0.5)), held=[Keys.SHIFT])  # where no bar line is
+    page.script("arguments[0].blur()", page.find("tempo"))
+    slider = page.find("sensitivity-SD")
+    slider.send_keys(Keys.ARROW_RIGHT * 3)
+    page.until_version(4)
+    assert page.session()["sensitivity"] == {"SD": pytest.approx(0.3)}
+    assert ("SD", 1.5) in page.strokes()  # the ghost note that it detects then
+
+
+def test_shift_drags_a_bar_line(open_page):
+    page = open_page()
+    page.drag(page.find("ruler"), round(page.pixels(0.5)), held=[Keys.SHIFT])  # the second bar, in the middle
+    page.until_version(1)
+    (_, before), (beat, after) = page.session()["grid"]["tempo"]
+    assert beat == 4
+    assert before == pytest.approx(96, abs=1)  # four beats in 2.5 s instead of 2
+    assert after == pytest.approx(120, abs=0.1)
+
+
+def test_everything_by_keyboard_alone(open_page):
+    page = open_page()
+    page.press("3")
+    assert page.is_focused(page.find("lane-TT"))
+    page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "p")  # two sixteenths on, draw
+    page.until_version(1)
+    assert page.strokes("TT") == [("TT", 0.25)]
+    page.press(Keys.ARROW_RIGHT, held=[Keys.SHIFT])
+    page.until_version(2)
+    page.press(Keys.ARROW_UP, held=[Keys.SHIFT])
+    page.until_version(3)
+    page.press("o")
+    page.until_version(4)
+    drawn = next(event for event in page.session()["events"] if event["class"] == "TT")
+    assert (round(drawn["onset_s"], 3), drawn["articulation"]) == (0.375, "floor")
+    assert drawn["velocity"] == pytest.approx((102 + 5) / 127)
+    page.press(Keys.ARROW_UP, Keys.ARROW_RIGHT)  # to the nearest snare, and the next
+    assert page.driver.switch_to.active_element.get_attribute("data-id") == "d4"
+    page.press(Keys.DELETE)
+    page.until_version(5)
+    assert page.strokes("SD") == [("SD", 1.0)]
+    assert page.driver.switch_to.active_element.get_attribute("data-id") == "d2"
+    page.press("w")
+    page.press("2", held=[Keys.SHIFT])  # it is a snare already
+    page.press("4", held=[Keys.SHIFT])
+    page.until_version(6)
+    assert next(s for s in page.session()["detected"] if s["id"] == "d2")["class"] == "HH"
+    page.press(Keys.ESCAPE, " ")
+    page.until(lambda: page.playhead["peak"] > 0.1, "it plays")
+    page.press(" ", "e")
+    assert page.find("export-dialog").is_displayed()
+    page.press(Keys.ESCAPE)
+    assert not page.find("export-dialog").is_displayed()
+
+
+# Out, back, and beside.
+
+
+def test_export_writes_each_kind_and_replaces_nothing_unasked(open_page, tmp_path):
+    page = open_page()
+    page.client.edit({"op": "delete", "id": "d2"})
+    page.until_version(1)
+    page.click("export")
+    for what, name in (("midi", "new.mid"), ("session", "new.json"), ("kit", "kit"), ("wav", "new.wav")):
+        page.click(f"export-{what}")
+        page.find("export-name").clear()
+        page.find("export-name").send_keys(name + Keys.ENTER)
+        page.until(
+            lambda n=name: f"Written: {tmp_path / 'out' / n}" in page.text("export-result"), "it is written"
+        )
+    assert len(read_midi(tmp_path / "out" / "new.mid").events) == len(FOUND) - 1
+    assert len(json.loads((tmp_path / "out" / "new.json").read_text())["played"]) == len(FOUND) - 1
+    assert list((tmp_path / "out" / "kit").glob("*.sfz"))
+    samples, rate = soundfile.read(tmp_path / "out" / "new.wav", always_2d=True, dtype="float32")
+    assert rate == RATE
+    assert np.abs(samples.T - page.client.samples(which="take", version=1)).max() < 1e-4
+    before = (tmp_path / "out" / "new.wav").stat()
+    page.click("export-write")
+    page.until(lambda: "exists already" in page.text("export-result"), "nothing is replaced unasked")
+    assert (tmp_path / "out" / "new.wav").stat() == before
+    page.click("export-replace")
+    page.until(lambda: "Written" in page.text("export-result"), "it is replaced once that is requested")
+
+
+def test_reload_in_mid_edit_loses_nothing(open_page):
+    page = open_page()
+    page.double_click_at("lane-CY", 2.5)
+    ActionChains(page.driver).click_and_hold(page.stroke("d2")).move_by_offset(60, 0).perform()
+    page.driver.refresh()  # at once after the edit, and with a stroke in the hand
+    page.until_version(1)
+    assert page.strokes("CY") == [("CY", 2.5)]
+    assert page.strokes("SD") == [("SD", 1.0), ("SD", 3.0)]
+    ActionChains(page.driver).release().perform()
+    page.click("undo")
+    page.until_version(2)
+    assert page.strokes("CY") == []
+
+
+def test_another_tab_is_followed_and_an_edit_on_its_newest_version_is_made(open_page):
+    page = open_page()
+    page.client.edit({"op": "delete", "id": "d1"})
+    page.until(lambda: page.strokes("HH") == [], "the other tab's edit shows")
+    assert "Another tab" in page.text("message")
+    # The page has not been notified of the next one when it sends its own.
+    page.script(
+        "const real = window.fetch; window.fetch = async (url, options) => {"
+        " if (String(url).endsWith('/edits') && !window.sent) { window.sent = true;"
+        "  const body = JSON.parse(options.body); body.version -= 1;"
+        "  return real(url, {...options, body: JSON.stringify(body)}); } return real(url, options); }"
+    )
+    page.stroke("d2").click()
+    page.click("delete")
+    page.until_version(2)
+    assert "made on its newest version" in page.text("message")
+    assert page.strokes() == [("KD", 0.0), ("KD", 2.0), ("SD", 3.0)]
+
+
+def test_a_server_that_ends_is_a_sentence(open_page):
+    page = open_page()
+    page.client.server.end()
+    page.until(lambda: "run redrum edit" in page.text("notice"), "the page says so")
+    assert "does not answer" in page.text("status")
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+
+
+# What is no usual recording.
+
+
+def test_a_recording_without_drums_says_what_can_be_done(open_page, loop):
+    page = open_page(loop("rain.wav", found=()), FakeEngine(found=()))
+    assert "No drums were detected" in page.driver.find_element(By.ID, "no-drums").text
+    page.double_click_at("lane-SD", 1.0)
+    page.until_version(1)
+    assert not page.driver.find_element(By.ID, "no-drums").is_displayed()
+
+
+def test_the_page_says_that_six_channels_are_monitored_in_stereo(open_page, loop):
+    page = open_page(loop("wide.wav", n_channels=6))
+    assert "6 channels, monitored in stereo" in page.driver.find_element(By.ID, "facts").text
+    page.click("play")
+    page.until(lambda: page.playhead["peak"] > 0.1, "it plays")
+
+
+def test_a_recording_that_cannot_be_opened_is_a_sentence(open_page):
+    page = open_page(
+        engine=FakeEngine(error=AudioError("there is only noise", hint="try another")), version=None
+    )
+    page.until(lambda: "There is only noise. Try another." in page.text("notice"), "the page says why")
+
+
+def test_of_five_thousand_strokes_five_hundred_are_buttons(open_page, loop):
+    many = tuple(Stroke(f"d{i}", ("KD", "SD", "TT", "HH", "CY")[i % 5], i / 1300, 0.5) for i in range(5000))
+    page = open_page(loop("many.wav", found=FOUND), FakeEngine(found=many))
+    assert len(page.strokes()) == 500
+    assert "5,000 strokes are in view" in page.text("message")
+    for _ in range(7):
+        page.press("+")
+    page.until(lambda: 0 < len(page.strokes()) < 500, "all that are in view are buttons")
