@@ -105,6 +105,7 @@ class EditingSession:
                 "source": self._source_json(),
                 "source_changed": self.source.has_changed,
                 "rendered": rendered.version if rendered else None,
+                "rendered_samples": rendered.n_samples if rendered else None,
                 "notes": [*self._notes, *(rendered.notes if rendered else ())],
             }
             if self.error is not None:
@@ -245,6 +246,7 @@ class EditingSession:
                 self._history, self.is_resumed = journal.history, True
         self.report("open", 0.0)
         editor = self.engine.open(recording, self.report)
+        self.report("open", 1.0)
         with self._lock:
             if self._history is None:
                 grid = first_grid(recording, editor.detected)

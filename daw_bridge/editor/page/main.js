@@ -166,8 +166,7 @@ async function load() {
 function takeRendered() {
   const { facts } = doc;
   if (!doc.isReady || facts.rendered === null || facts.rendered !== facts.version) return;
-  const guess = facts.mode === "edit" ? facts.source.n_samples : Math.round(facts.length_s * facts.source.sample_rate);
-  sound.take({ version: facts.rendered, base: null, changed: [], n_samples: facts.rendered_samples ?? guess });
+  sound.take({ version: facts.rendered, base: null, changed: [], n_samples: facts.rendered_samples });
 }
 
 function lose() {
