@@ -28,7 +28,7 @@ def network(first, *, at=1):
 
 
 @pytest.mark.parametrize(
-    ("level", "probability", "is_struck"), [(0.8, 0.25, True), (0.8, 0.02, False), (0.1, 0.5, False)]
+    ("level", "probability", "is_struck"), [(0.8, 0.28, True), (0.8, 0.02, False), (0.1, 0.5, False)]
 )
 def test_a_first_stroke_is_as_loud_as_the_others(level, probability, is_struck):
     found = at_beginning(kicks(level), network(probability), LATER, THRESHOLDS)
@@ -48,6 +48,23 @@ def test_without_others_the_network_is_sure_or_there_is_none():
     loop = kicks(0.8)
     assert at_beginning(loop, network(0.7), [], THRESHOLDS)[0, 1] > THRESHOLDS[0]
     assert at_beginning(loop, network(0.38), [], THRESHOLDS)[0, 1] < THRESHOLDS[0]
+
+
+def test_what_rises_from_silence_is_as_the_network_has_it():
+    loop = kicks(0.1).read(0, 2 * RATE)[0]
+    late = Recording.from_samples(np.concatenate((np.zeros(round(0.02 * RATE), np.float32), loop)), RATE)
+    given = network(0.5, at=3)
+    assert np.array_equal(at_beginning(late, given, LATER, THRESHOLDS), given)
+    assert at_beginning(kicks(0.1), given, LATER, THRESHOLDS)[0, 3] < THRESHOLDS[0]
+
+
+def test_a_cymbal_is_not_made_of_what_is_loud_in_its_band():
+    given = network(0.001)
+    given[4, 1] = 0.28  # just below its threshold
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
+    crashes = [DrumEvent(onset_s, "CY", 0.8) for onset_s in (0.5, 1.0)]
+    found = at_beginning(Recording.from_samples(noise, RATE), given, crashes, THRESHOLDS)
+    assert np.array_equal(found[4], given[4])
 
 
 def test_recordings_of_a_frame():
