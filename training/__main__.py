@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -376,8 +376,7 @@ def score(
     write: Write = False,
 ) -> None:
     """Score a preset's transcriber on a pack's kits and rhythms, or on annotated recordings."""
-    if (data is None) == (recordings is None):
-        raise SettingsError("there is nothing to score on", hint="give either --data or --recordings")
+    _check_scored(data, recordings, write)
     weights = _preset(preset).weights("transcriber")
     if recordings is not None:
         _score_recordings(recordings, weights)
@@ -413,11 +412,29 @@ def _score_recordings(folder: Path, weights: Path) -> None:
     if scores.tracks:
         for line in report(scores):
             typer.echo(line.rstrip())
-    for err in scores.left_out:
+    _name_left_out(scores.left_out)
+
+
+def _check_scored(data: Path | None, recordings: Path | None, write: bool) -> None:
+    """Refuse what `score` and `score-separator` cannot do with their options.
+
+    Raises:
+        SettingsError: there is nothing to score on, or both, or scores of recordings are to be written.
+    """
+    if (data is None) == (recordings is None):
+        what = "is nothing" if data is None else "are two things"
+        raise SettingsError(f"there {what} to score on", hint="give either --data or --recordings")
+    if recordings is not None and write:
+        raise SettingsError("--write is for scores on a pack", hint="leave it out, or give --data")
+
+
+def _name_left_out(left_out: Sequence[RedrumError]) -> None:
+    """Print a sentence about each file that could not be scored, and end with 1 if there are any."""
+    for err in left_out:
         typer.echo(f"redrum: {err.message}", err=True)
         if err.hint:
             typer.echo(f"  {err.hint}", err=True)
-    if scores.left_out:
+    if left_out:
         raise typer.Exit(1)
 
 
@@ -475,15 +492,18 @@ def score_separator(
     from training.score.separator import separation_tables
     from transform.engine import Redrummer
 
-    if (data is None) == (recordings is None):
-        raise SettingsError("there is nothing to score on", hint="give either --data or --recordings")
+    _check_scored(data, recordings, write)
     redrummer = Redrummer.load(_preset(preset).folder)
     if recordings is not None:
-        rows = leakage_table(redrummer, recordings)
+        rows, left_out = leakage_table(redrummer, recordings)
         cells = {
             row: {c: "-" if v is None else f"{v:.1f}" for c, v in own.items()} for row, own in rows.items()
         }
+        typer.echo(
+            "dB: stems before their own strokes against after them; the recording playing its own rhythm"
+        )
         _print_table(cells, 26)
+        _name_left_out(left_out)
         return
     assert data is not None
     found = separation_tables(redrummer.transcriber, redrummer.separator, _pack(data), n=n, seed=seed)

@@ -13,9 +13,10 @@ import numpy as np
 
 from training.data.kits import SAMPLE_RATE
 from training.score.measures import log_mel_distance_db
-from training.score.recordings import Annotation, annotated_files, open_annotated
+from training.score.recordings import Annotation, judge_folder
 from transform.audio import Recording, Samples
 from transform.engine import Redrummer
+from transform.errors import RedrumError
 from transform.events import CLASSES
 from transform.settings import RenderSettings
 
@@ -49,24 +50,24 @@ def leakage_db(stem: Samples, onsets_s: Sequence[float], sample_rate: int) -> fl
     return float(np.median(levels)) if len(levels) >= _FEWEST else None
 
 
-def leakage_table(redrummer: Redrummer, folder: Path) -> dict[str, Row]:
-    """Return a row for each annotated recording of a folder, and one of their means.
+def leakage_table(redrummer: Redrummer, folder: Path) -> tuple[dict[str, Row], list[RedrumError]]:
+    """Return a row for each annotated recording of a folder, and one of their means; and what was left out.
 
     Columns are the leakage of each class's stem, its mean, and "own rhythm": the log-mel distance between the
     recording and itself, redrummed with the rhythm that is detected in it, in dB.
 
     Raises:
-        AudioError: the folder is missing or holds no audio file, or one cannot be read.
-        AnnotationError: the annotations of one are missing or wrong.
+        AudioError: the folder is missing or holds no audio file.
     """
-    table: dict[str, Row] = {}
-    for path in annotated_files(folder):
-        with open_annotated(path) as (recording, annotations):
-            mono = np.concatenate(list(recording.mono_blocks(SAMPLE_RATE)))[: round(LONGEST_S * SAMPLE_RATE)]
-        table[path.name] = _row(redrummer, Recording.from_samples(mono, SAMPLE_RATE, path.stem), annotations)
+
+    def judge(recording: Recording, annotations: Sequence[Annotation]) -> Row:
+        mono = np.concatenate(list(recording.mono_blocks(SAMPLE_RATE)))[: round(LONGEST_S * SAMPLE_RATE)]
+        return _row(redrummer, Recording.from_samples(mono, SAMPLE_RATE, recording.name), annotations)
+
+    table, left_out = judge_folder(folder, judge)
     columns = (*CLASSES, "mean", "own rhythm")
     found = {column: [v for row in table.values() if (v := row[column]) is not None] for column in columns}
-    return table | {"all recordings": {c: float(np.mean(v)) if v else None for c, v in found.items()}}
+    return table | {"all recordings": {c: float(np.mean(v)) if v else None for c, v in found.items()}}, left_out
 
 
 def _row(redrummer: Redrummer, recording: Recording, annotations: Sequence[Annotation]) -> Row:

@@ -10,15 +10,18 @@ import csv
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TypeVar
 
 from training.score.scores import Counts, class_counts, matched_pairs, pooled
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError
 from transform.events import CLASSES, DrumEvent
+from transform.files import open_plain
 from transform.transcriber import Transcriber
 
 OTHER = "OT"
@@ -26,8 +29,10 @@ NOTHING = "-"  # in a confusion table: missed (as a column) or invented (as a ro
 WINDOW_S = 0.05
 _COLUMNS = ("onset_s", "class")
 _AUDIO_ENDINGS = (".wav", ".flac", ".aif", ".aiff", ".mp3", ".ogg", ".opus", ".caf")
-_CSV_HINT = "write a header onset_s,class[,articulation] and a row a stroke, onsets in seconds"
+_CSV_HINT = "write a header onset_s,class[,articulation] and a row a stroke, commas between, times in seconds"
+_MOST_SHOWN = 40  # characters of what is wrong
 
+_Judged = TypeVar("_Judged")
 Confusion = Counter[tuple[str, str]]  # (class of the truth, class that was detected)
 
 
@@ -63,8 +68,8 @@ NO_TRACK = TrackScore({c: Counts() for c in CLASSES}, Counter())
 class FolderScore:
     """The scores of a folder's recordings by name, and a sentence about each that could not be scored."""
 
-    tracks: dict[str, TrackScore] = field(default_factory=dict)
-    left_out: list[RedrumError] = field(default_factory=list)
+    tracks: dict[str, TrackScore]
+    left_out: list[RedrumError]
 
     @property
     def pooled(self) -> TrackScore:
@@ -107,44 +112,69 @@ def open_annotated(path: Path) -> Iterator[tuple[Recording, list[Annotation]]]:
         yield recording, annotations
 
 
+def judge_folder(
+    folder: Path, judge: Callable[[Recording, list[Annotation]], _Judged]
+) -> tuple[dict[str, _Judged], list[RedrumError]]:
+    """Return what is found in annotated recordings of a folder, by name, and what is wrong with other files.
+
+    Args:
+        folder: audio files, each with a CSV file beside it.
+        judge: is given a recording and its strokes.
+
+    Raises:
+        AudioError: the folder is missing or holds no audio file.
+    """
+    audio = annotated_files(folder)
+    found: dict[str, _Judged] = {}
+    left_out: list[RedrumError] = []
+    stems = {path.stem for path in audio}
+    for path in sorted(folder.glob("[!.]*")):
+        if path.suffix.lower() == ".csv" and path.stem not in stems:
+            left_out.append(AnnotationError(f"{path.name} has no audio file of its name beside it"))
+    for path in audio:
+        try:
+            with open_annotated(path) as (recording, annotations):
+                found[path.name] = judge(recording, annotations)
+        except RedrumError as err:
+            left_out.append(err)
+    return found, left_out
+
+
 def score_folder(transcriber: Transcriber, folder: Path) -> FolderScore:
     """Return the scores of every recording of a folder that has annotations; the others are named.
 
     Raises:
         AudioError: the folder is missing or holds no audio file.
     """
-    audio = annotated_files(folder)
-    result = FolderScore()
-    stems = {path.stem for path in audio}
-    for path in sorted(folder.glob("[!.]*")):
-        if path.suffix.lower() == ".csv" and path.stem not in stems:
-            result.left_out.append(AnnotationError(f"{path.name} has no audio file of its name beside it"))
-    for path in audio:
-        try:
-            with open_annotated(path) as (recording, annotations):
-                events = transcriber.events(transcriber.activations(recording))
-            result.tracks[path.name] = score_events(annotations, events)
-        except RedrumError as err:
-            result.left_out.append(err)
-    return result
+
+    def judge(recording: Recording, annotations: list[Annotation]) -> TrackScore:
+        return score_events(annotations, transcriber.events(transcriber.activations(recording)))
+
+    return FolderScore(*judge_folder(folder, judge))
 
 
 def read_annotations(path: Path) -> list[Annotation]:
     """Return the strokes of a CSV file, sorted by onset, whatever the order of its rows.
 
     Raises:
-        AnnotationError: it is missing, lacks its columns, or has a row that is no stroke.
+        AnnotationError: it is missing, lacks its columns, holds no stroke, or has a row that is none.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with TextIOWrapper(open_plain(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if not set(_COLUMNS) <= set(reader.fieldnames or ()):
                 raise AnnotationError(f"{path.name} does not begin with onset_s,class", hint=_CSV_HINT)
-            return sorted(_annotation(row, f"{path.name}, line {reader.line_num}") for row in reader)
+            strokes = sorted(_annotation(row, f"{path.name}, line {reader.line_num}") for row in reader)
     except FileNotFoundError as err:
         raise AnnotationError(f"{path.name} is missing: its recording has no annotations") from err
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise AnnotationError(f"{path.name} is no CSV file that can be read", hint=_CSV_HINT) from err
+    if not strokes:
+        raise AnnotationError(
+            f"{path.name} holds no strokes, so its recording has no drums to measure",
+            hint="write a row for each stroke, or take both files out of the folder",
+        )
+    return strokes
 
 
 def _annotation(row: Mapping[str, str | None], where: str) -> Annotation:
@@ -154,10 +184,11 @@ def _annotation(row: Mapping[str, str | None], where: str) -> Annotation:
     except ValueError:
         onset_s = math.nan
     if not 0 <= onset_s < math.inf:
-        raise AnnotationError(f"{where}: {text!r} is no time", hint="give seconds, 0 or more")
+        raise AnnotationError(f"{where}: {text[:_MOST_SHOWN]!r} is no time", hint="give seconds, 0 or more")
     if drum_class not in (*CLASSES, OTHER):
         raise AnnotationError(
-            f"{where}: there is no class {drum_class!r}", hint=f"the classes are {', '.join(CLASSES)}, {OTHER}"
+            f"{where}: there is no class {drum_class[:_MOST_SHOWN]!r}",
+            hint=f"the classes are {', '.join(CLASSES)}, {OTHER}",
         )
     return Annotation(onset_s, drum_class, (row.get("articulation") or "").strip())
 

@@ -84,7 +84,8 @@ def test_precision_and_recall():
 def test_rows_may_come_in_any_order_and_without_articulations(tmp_path):
     made = annotations(tmp_path, "1.5,SD", "0.25,KD", header="onset_s,class")
     assert [(a.onset_s, a.drum_class, a.articulation) for a in made] == [(0.25, "KD", ""), (1.5, "SD", "")]
-    assert annotations(tmp_path) == []
+    with pytest.raises(AnnotationError, match=r"track\.csv holds no strokes"):
+        annotations(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_each_recording_of_a_folder_is_scored_and_what_cannot_be_is_named(untrai
     write_track(tmp_path, "wrong.wav", "0.5,XX\n")
     write_track(tmp_path, "late.wav", "7.5,KD\n")
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    (tmp_path / "broken.csv").write_text("onset_s,class\n", encoding="utf-8")
+    (tmp_path / "broken.csv").write_text("onset_s,class\n0.5,KD\n", encoding="utf-8")
     (tmp_path / "alone.csv").write_text("onset_s,class\n", encoding="utf-8")
     (tmp_path / "notes.txt").write_text("anything", encoding="utf-8")
     score = score_folder(untrained, tmp_path)
@@ -159,7 +160,7 @@ def test_a_folder_without_recordings_is_a_sentence(untrained, tmp_path):
 def test_the_report_has_every_recording_and_all_of_them(tmp_path):
     first = score_events(annotations(tmp_path, "0.5,KD"), found((0.5, "KD"), (0.9, "SD")))
     second = score_events(annotations(tmp_path, "0.5,KD"), [])
-    score = FolderScore({"a.wav": first, "b.wav": second})
+    score = FolderScore({"a.wav": first, "b.wav": second}, [])
     assert pooled(score.pooled.counts) == Counts(1, 2, 2)
     lines = [line.split() for line in report(score)]
     rows = {line[0]: line for line in lines if line}
