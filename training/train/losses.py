@@ -27,6 +27,7 @@ _NOISE_WINDOW, _NOISE_HOP = 512, 128  # of the spectra whose powers are averaged
 _AVERAGED = (3, 5)  # frames and bins
 _NOISE_FLOOR = 1e-9  # mean power of a sample, full scale being 1: -90 dB
 _FLOOR = 1e-4  # magnitudes are distinguished down to -80 dB of a full-scale sine
+_CUT_WIDTH = 0.2  # of the frequency below which a waveform is judged: there the response falls to 0
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
 FRAME = 44  # samples, 1 ms: the frames of envelopes
 _BEFORE, _AFTER = 10, 20  # frames of an envelope around an onset
@@ -86,13 +87,17 @@ class SpectralLoss(nn.Module):
         split_other, n = rest[0] if rest else None, self.n_phased
         for window in _BAND_WINDOWS:
             ours, *fixed = self._compared(split, split_target, split_other, window)
-            bands = bands + _relative_error(ours[:, :n], fixed[0][:, :n]) + _log_distance(ours, *fixed)
-        n = min(self.n_phased, _LOCKED)
+            bands = bands + _log_distance(ours, *fixed)
+            if n:
+                bands = bands + _relative_error(ours[:, :n], fixed[0][:, :n])
+        locked = [x[:, : min(n, _LOCKED)] for x in (split, split_target)]
+        if not n:  # noise begins in the lowest band
+            locked = [_below(x, self.noise_from_hz)[:, None] for x in (output, target)]
         terms = {
             "mel": mel / len(_MEL_BANDS),
             "stft": stft / len(_LINEAR_WINDOWS),
             "bands": bands / len(_BAND_WINDOWS),
-            "wave": _relative_error(split[:, :n], split_target[:, :n]),
+            "wave": _relative_error(*locked),
         }
         if other is not None:
             terms["noise"] = self._noise_distance(output, target, other)
@@ -132,6 +137,15 @@ class SpectralLoss(nn.Module):
         halves = padded.reshape(*audio.shape[:-1], -1, half)
         spectra = torch.fft.rfft(torch.cat((halves[..., :-1, :], halves[..., 1:, :]), dim=-1) * shape)
         return torch.sqrt(spectra.real.square() + spectra.imag.square() + 1e-2 * _FLOOR**2)
+
+
+def _below(audio: Tensor, cut_hz: float) -> Tensor:
+    """Return audio (B, T) without what lies above a frequency."""
+    spectra = torch.fft.rfft(audio, 2 * audio.shape[-1])
+    hz = torch.fft.rfftfreq(2 * audio.shape[-1], 1 / SAMPLE_RATE, device=audio.device)
+    response = ((cut_hz - hz) / (_CUT_WIDTH * cut_hz)).clamp(0, 1)
+    sound: Tensor = torch.fft.irfft(spectra * response, 2 * audio.shape[-1])
+    return sound[..., : audio.shape[-1]]
 
 
 @cache

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from training.train import losses
 from training.train.losses import (
     SpectralLoss,
     attack_losses,
@@ -202,3 +203,15 @@ def test_a_training_step_has_two_noises_and_every_item_its_own():
     output, other = with_noises(GeneratorNet(config), latents, step=3)
     assert other is None
     assert torch.equal(*output)
+
+
+def test_noise_may_begin_in_the_lowest_band():
+    loss = SpectralLoss(1_000.0)
+    time_s = torch.arange(16_384) / 44_100
+    low = torch.sin(2 * math.pi * 200 * time_s)[None]
+    high, other = (torch.randn(1, 16_384, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    high, other = (0.1 * (x - losses._below(x, 1_200.0)) for x in (high, other))
+    terms = loss(low + high, low + other, low + other)
+    assert all(bool(value.isfinite()) for value in terms.values())
+    assert float(terms["wave"]) < 0.01  # the noise is not judged by its waveform
+    assert float(loss(0.5 * low + high, low + other, low + other)["wave"]) == pytest.approx(0.5, abs=0.05)
