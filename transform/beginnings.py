@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from transform.audio import Recording
 from transform.events import CLASSES, DrumEvent
@@ -45,7 +46,7 @@ def at_beginning(
         first = row[:_FRAMES]
         if first.max() < row[_FRAMES : 2 * _FRAMES].max(initial=0.0):
             continue  # what follows is the stroke
-        over = float(_log_odds(first.max()) - _log_odds(np.float64(threshold)))
+        over = float(_log_odds(first.max()) - _log_odds(threshold))
         likely = _AT_LEAST + _BY_NETWORK * over
         if over < 0 and (drum_class == "CY" or likely + _BY_DB * _LEVELS_DB[1] <= 0):
             continue  # it is none, whatever its level
@@ -70,6 +71,6 @@ def _level_db(recording: Recording, drum_class: str, others_s: Sequence[float]) 
     return float(np.clip(20 * np.log10(max(first, 1e-9) / max(usual, 1e-9)), *_LEVELS_DB))
 
 
-def _log_odds(probability: np.ndarray) -> np.ndarray:
+def _log_odds(probability: npt.ArrayLike) -> np.ndarray:
     clipped = np.clip(probability, 1e-3, 1 - 1e-3)
     return np.asarray(np.log(clipped / (1 - clipped)))
