@@ -67,7 +67,7 @@ Begin = Annotated[
 BuiltOn = Annotated[Path, typer.Option("--preset", metavar="DIR", help="Its models are built on.")]
 WarmStart = Annotated[bool, typer.Option(help="Begin with the weights that the preset has of it.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Of the new preset. [default: the folder's]")]
-Scored = Annotated[Path, typer.Option("--preset", metavar="DIR", help="A preset's folder.")]
+Scored = Annotated[Path, typer.Option("--preset", metavar="NAME|DIR", help="A preset, or its folder.")]
 ScoreSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is other recordings.")]
 Write = Annotated[bool, typer.Option("--write", help="Write the scores into the preset and its card.")]
 
@@ -365,7 +365,7 @@ def preset(
 
 @app.command()
 def score(
-    preset: Scored,
+    preset: Scored = Path("default"),
     data: Annotated[Path | None, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")] = None,
     recordings: Annotated[
         Path | None,
@@ -477,7 +477,7 @@ def thresholds(
 
 @app.command()
 def score_separator(
-    preset: Scored,
+    preset: Scored = Path("default"),
     data: Annotated[Path | None, typer.Option(metavar="PACKDIR", help="A folder that `pack` made.")] = None,
     recordings: Annotated[
         Path | None,
