@@ -129,7 +129,7 @@ def test_the_newcomers_walk_leads_to_files_that_are_there():
     tasks = [line.split("|")[2] for line in walk.splitlines() if line.startswith("| ") and "---" not in line][
         1:
     ]
-    assert len(tasks) == 10
+    assert len(tasks) >= 10
     for opened in tasks:
         named = re.findall(r"`([a-z_]+/[\w/.*]+\.\w+)`", opened)
         assert 1 <= len(named) <= 3
