@@ -21,7 +21,7 @@ from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import atomic_file
 from transform.latent import MODELS, LatentModel, LatentOrder, latent_passes
-from transform.latent_bank import GAINS
+from transform.alignment import GAINS
 from transform.library import demo_recordings
 from transform.listening import Listening, listen
 from transform.presets import Preset, load_preset
