@@ -1,8 +1,8 @@
 """Which strokes of a source's low drums are encoded once more, at which places within a frame, and how loud.
 
-A rhythm asks for few places: eight to a frame, and only of those classes and velocities that it plays there
-(docs/method.md, decision 18). For each the strokes of the source are taken that come nearest to its velocity, as
-they are or turned down. Their number is bounded: what an encoder has to do is the same for a bar and for an hour.
+A rhythm needs few of them: only the places, classes and velocities that it plays (docs/method.md, decision 18).
+For each the strokes of the source are taken that come nearest to its velocity, as they are or turned down. Their
+number is bounded: what an encoder has to do is the same for a bar and for an hour.
 """
 
 from __future__ import annotations
@@ -22,8 +22,15 @@ from transform.events import DrumEvent
 from transform.hits import dominant_class
 from transform.onsets import groups
 from transform.placing import LOW, N_PLACING, Places, source_placing
-from transform.rhythm_transformer import ACTIVATION_HOP, ONSET_MEMORY_S, PEAK, RhythmConfig
-from transform.rhythm_transformer import activations_of_events, rhythm_frames, scale_velocities
+from transform.rhythm_transformer import (
+    ACTIVATION_HOP,
+    ONSET_MEMORY_S,
+    PEAK,
+    RhythmConfig,
+    activations_of_events,
+    rhythm_frames,
+    scale_velocities,
+)
 from transform.velocity import LEVEL_EXPONENT
 
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
@@ -59,7 +66,7 @@ def copy_frames(places: Places) -> int:
 
 
 def low_strokes(events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the strokes of low drums in order, one for those that fall together: that of the dominant class."""
+    """Return the strokes of low drums in order; of those that fall together that of the dominant class."""
     found = groups([event for event in events if event.drum_class in LOW])
     return [
         next(e for e in group if e.drum_class == dominant_class({e.drum_class for e in group}))

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from transform.alignment import (
     GAINS,
-    Copy,
     copied_rhythm,
     first_sample,
     low_strokes,

@@ -54,8 +54,7 @@ class Places(NamedTuple):
 def rhythm_placing(places: Places, events: Sequence[DrumEvent], first: int, last: int) -> Tensor:
     """Return the channels (1, 6, last - first) of frames of a rhythm.
 
-    A stroke rules from the frame before its attack on, which tells of it already, unless the stroke of its
-    class before still rules there.
+    A stroke rules from the frame before its attack on: what is there leads to it, whatever still rings.
 
     Args:
         places: the grid.
@@ -72,7 +71,7 @@ def rhythm_placing(places: Places, events: Sequence[DrumEvent], first: int, last
         if begin >= end:
             continue
         c = LOW.index(event.drum_class)
-        own = slice(begin - first + int(begin < frame and bool(out[0, c, begin - first])), end - first)
+        own = slice(begin - first, end - first)
         out[0, c, own], out[0, len(LOW) + c, own] = place, frame + 1
     return out
 

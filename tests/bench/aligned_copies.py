@@ -52,7 +52,9 @@ class Keys(NamedTuple):
     hit: NDArray[np.int64]  # (S,): the stroke that it is of; -1 for none
 
     def with_more(self, other: Keys) -> Keys:
-        return Keys(torch.cat((self.mu, other.mu)), *(np.concatenate(p) for p in zip(self[1:], other[1:])))
+        return Keys(
+            torch.cat((self.mu, other.mu)), *(np.concatenate(p) for p in zip(self[1:], other[1:], strict=True))
+        )
 
 
 def low_onsets(events: Sequence[DrumEvent]) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Measure what becomes of a drum when latents of its different strokes are averaged, as attention averages them.
+"""Measure what becomes of a drum when latents of its different strokes are averaged, as attention does.
 
     python tests/bench/average_hits.py --data PACK --preset default
 

@@ -335,25 +335,27 @@ class PairMaker:
     def _recorded_placing(self, region: Region) -> Tensor:
         """Return the places (6, S) of a source's frames at all gains; at each gain a stroke is a hit."""
         n_frames = len(region.audio) // self.config.hop
-        return recorded_placing(places_of(self.config), low_strokes(_events(region)), np.arange(n_frames))[0]
+        return recorded_placing(
+            places_of(self.config), low_strokes(_played(region.strokes)), np.arange(n_frames)
+        )[0]
 
     def _copies(self, source: Region, answers: Sequence[Region]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return latents (D, S), r with places (R + 6, S) and mask (S,) of a source's strokes at other places."""
+        """Return latents (D, S), r with places (R + 6, S) and mask (S,) of strokes at other places."""
         config, places = self.config, places_of(self.config)
-        events, context, n = _events(source), self._encoder.context_frames, copy_frames(places)
+        events, context, n = _played(source.strokes), self._encoder.context_frames, copy_frames(places)
         strokes = low_strokes(events)
-        requested = [event for answer in answers for event in low_strokes(_events(answer))]
+        requested = [event for answer in answers for event in low_strokes(_played(answer.strokes))]
         n_most = self.settings.copies
         copies = requested_copies(places, strokes, requested, most=n_most)
         cuts = torch.zeros(n_most, (2 * context + n) * places.hop)
         rhythm = torch.zeros(config.n_rhythm + config.n_placing, n_most, n)
         mask = torch.zeros(n_most, n, dtype=torch.bool)
-        for k, copy in enumerate(copies):
-            start = first_sample(places, strokes[copy.stroke], copy.place) - context * places.hop
+        for k, one in enumerate(copies):
+            start = first_sample(places, strokes[one.stroke], one.place) - context * places.hop
             skip, sound = max(0, -start), source.audio[max(0, start) :][: cuts.shape[1] - max(0, -start)]
-            cuts[k, skip : skip + len(sound)] = GAINS[copy.gain] * sound.cpu()
-            mask[k, : usable_frames(places, strokes, copy)] = True
-            rhythm[:, k] = copied_rhythm(config, events, strokes, copy)[0] * mask[k]
+            cuts[k, skip : skip + len(sound)] = GAINS[one.gain] * sound.cpu()
+            mask[k, : usable_frames(places, strokes, one)] = True
+            rhythm[:, k] = copied_rhythm(config, events, strokes, one)[0] * mask[k]
         frames = torch.arange(context, context + n, device=self._device)
         mu = torch.zeros(config.n_latents, n_most, n, device=self._device)
         if copies:
@@ -425,14 +427,9 @@ class PairMaker:
 
 
 def _played(strokes: Sequence[Stroke]) -> list[DrumEvent]:
-    """Return strokes as events in order, without the first strokes of flams."""
-    played = sorted(stroke for stroke in strokes if not stroke.is_grace)
+    """Return strokes as events in order, without what rings in from before and the first strokes of flams."""
+    played = sorted(stroke for stroke in strokes if stroke.onset_s >= 0 and not stroke.is_grace)
     return [DrumEvent(s.onset_s, s.drum_class, s.velocity) for s in played]
-
-
-def _events(region: Region) -> list[DrumEvent]:
-    """Return what a region plays from its beginning on."""
-    return [event for event in _played(region.strokes) if event.onset_s >= 0]
 
 
 def _unplaced(config: RhythmConfig, rhythm: Tensor) -> Tensor:
