@@ -1,8 +1,8 @@
 """Which strokes of a source's low drums are encoded once more, at which places within a frame, and how loud.
 
 A rhythm needs few of them: only the places, classes and velocities that it plays (docs/method.md, decision 18).
-For each the strokes of the source are taken that come nearest to its velocity, as they are or turned down. Their
-number is bounded: what an encoder has to do is the same for a bar and for an hour.
+For each the strokes of the source are taken that come nearest to its velocity, as they are or turned down.
+Their number is bounded: what an encoder has to do is the same for a bar and for an hour.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def first_sample(places: Places, stroke: DrumEvent, place: int) -> int:
 def copied_rhythm(
     config: RhythmConfig, events: Sequence[DrumEvent], strokes: Sequence[DrumEvent], copy: Copy
 ) -> Tensor:
-    """Return r with its places (1, R + 6, F) of the frames of a copy; frames of the next low stroke rule nothing.
+    """Return r with its places (1, R + 6, F) of the frames of a copy, be they usable or not.
 
     Args:
         config: the transformer's.

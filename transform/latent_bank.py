@@ -64,7 +64,7 @@ def latent_bank(
     apart: Collection[str] | None = None,
     rhythm: Sequence[DrumEvent] = (),
 ) -> LatentBank:
-    """Return the frames of a source that may be copied: all at the first gain, then all at the next, then copies.
+    """Return the frames of a source that may be copied: all at each gain in turn, then copies.
 
     Args:
         codec: encodes them.

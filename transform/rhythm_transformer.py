@@ -693,7 +693,7 @@ class RhythmNet(nn.Module):
         return rhythm[:, : self.config.n_rhythm]
 
     def rules(self, rhythm: Tensor, placing: Tensor) -> Rules:
-        """Return which keys with these places (B, 6, keys) frames of a target's rhythm (B, R + 6, F) may copy."""
+        """Return which keys with places (B, 6, keys) frames of a target's rhythm (B, R + 6, F) may copy."""
         heads = [[c for c in _sought(head) if c in LOW] for head in range(self.config.n_heads)]
         return Rules.of(rhythm[:, self.config.n_rhythm :].float(), placing.float(), heads)
 

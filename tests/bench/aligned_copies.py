@@ -93,7 +93,7 @@ class Copier:
         yield "oracle through the codec", round_trip(self._codec, self._item.oracle)
         recorded = self._as_recorded()
         yield "as recorded", self._copied(recorded)
-        for n_places in (8, self._hop):
+        for n_places in (8, 16, self._hop):
             places = self._places(self._hop // n_places)
             every = recorded.with_more(self._aligned(sorted(set(places))))
             name = "very samples" if n_places == self._hop else f"{n_places} places"
