@@ -83,7 +83,7 @@ def recorded_placing(places: Places, strokes: Sequence[DrumEvent], frames: NDArr
         frames: which of its frames, at least one, in order.
     """
     found = source_placing(places, strokes, int(frames[-1]) + 1)[..., torch.from_numpy(frames)]
-    place, number = found.split(len(LOW), dim=1)
+    place, number = found[:, : len(LOW)], found[:, len(LOW) :]
     hits = [
         torch.where(number > 0, 1 + k + len(GAINS) * (number - 1), torch.zeros(())) for k in range(len(GAINS))
     ]
@@ -148,7 +148,8 @@ def copied_rhythm(
     heights, widths = ([value] * len(near) for value in PEAK)
     n_frames = (before + n) * config.hop // ACTIVATION_HOP + 1
     written = activations_of_events(near, n_frames, heights=heights, widths=widths)
-    r = rhythm_frames(config, *(torch.from_numpy(x)[None] for x in written[:3]), n_frames=before + n)
+    probability, velocity, offset, _ = (torch.from_numpy(x)[None] for x in written)
+    r = rhythm_frames(config, probability, velocity, offset, before + n)
     r = scale_velocities(config, r[..., before:], GAINS[copy.gain] ** (1 / LEVEL_EXPONENT))
     placing = torch.zeros(1, N_PLACING, n)
     c = LOW.index(stroke.drum_class)

@@ -75,36 +75,12 @@ def latent_bank(
         rhythm: the strokes that are to be played, of the source's classes: what a transformer that has places
             gets strokes of low drums for.
     """
-    recording, hop = source.recording, config.hop
-    stems = source.stems if apart is not None else None
-    own = CLASSES if apart is None or stems is None else apart
-    n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
-    sound = Resampled(_encoded_signal(recording, own, stems), SAMPLE_RATE)
-    events = [event for event in source.events if event.drum_class in own]
-    chosen = chosen_frames(events, n_frames, hop)
-
-    def activations(begin: int, end: int) -> Activations:
-        return source.activations_of(begin, end, classes=own)
-
-    regions, parts = [], []
-    context = codec.encoder_context
-    for first, last in _runs(chosen, 2 * context + 1):
-        index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-        parts.append(rhythm_window(config, activations, first, last)[..., index - first])
-        block = Block.of(first, last, context=context, length=n_frames)
-        regions.append(_Region(block.begin * hop, block.end - block.begin, index - block.begin))
-    mu, coherence = _encoded(codec, sound, regions, GAINS)
-    r = torch.cat(parts, dim=-1)
-    r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
-    if config.n_places:
-        strokes = low_strokes(events)
-        r = torch.cat((r, recorded_placing(places_of(config), strokes, chosen)), dim=1)
-        copies = _copies(codec, config, source, strokes, rhythm)
-        if copies.regions:
-            more, _ = _encoded(codec, sound, copies.regions, (1.0,))
-            n_coded = max(len(mu), len(more))
-            mu = torch.cat([x.expand(n_coded, -1, -1) for x in (mu, more)], dim=-1)
-            r = torch.cat((r, copies.rhythm), dim=-1)
+    maker = _BankMaker(codec, config, source, apart)
+    mu, r, coherence = maker.recorded()
+    if config.n_places and (copies := maker.copies(rhythm)) is not None:
+        n_coded = max(len(mu), len(copies[0]))
+        mu = torch.cat([x.expand(n_coded, -1, -1) for x in (mu, copies[0])], dim=-1)
+        r = torch.cat((r, copies[1]), dim=-1)
     mask = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md,
     # decision 15); where there are several channels, these latents are attended to and never decoded.
@@ -112,35 +88,63 @@ def latent_bank(
     return LatentBank(source_latents, mu if len(mu) > 1 else None, coherence)
 
 
-class _Copies(NamedTuple):
-    """Strokes that are encoded once more."""
+class _BankMaker:
+    """Encodes a source, or stems of it, as recorded and once more."""
 
-    regions: list[_Region]
-    rhythm: Tensor  # (1, R + 6, S): of their frames
+    def __init__(
+        self, codec: Codec, config: RhythmConfig, source: Listening, apart: Collection[str] | None
+    ) -> None:
+        stems = source.stems if apart is not None else None
+        self._codec, self._config, self._source = codec, config, source
+        self._own = CLASSES if apart is None or stems is None else apart
+        self._sound = Resampled(_encoded_signal(source.recording, self._own, stems), SAMPLE_RATE)
+        self._events = [event for event in source.events if event.drum_class in self._own]
 
+    def recorded(self) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+        """Return latents (C, D, S), r (1, R, S) and the channels' coherence of the source as recorded."""
+        recording, config, context = self._source.recording, self._config, self._codec.encoder_context
+        n_samples = max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate))
+        n_frames = -(-n_samples // config.hop)
+        chosen = chosen_frames(self._events, n_frames, config.hop)
+        regions, parts = [], []
+        for first, last in _runs(chosen, 2 * context + 1):
+            index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
+            parts.append(rhythm_window(config, self._activations, first, last)[..., index - first])
+            block = Block.of(first, last, context=context, length=n_frames)
+            regions.append(_Region(block.begin * config.hop, block.end - block.begin, index - block.begin))
+        mu, coherence = _encoded(self._codec, self._sound, regions, GAINS)
+        r = torch.cat(parts, dim=-1)
+        r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
+        if config.n_places:
+            placing = recorded_placing(places_of(config), low_strokes(self._events), chosen)
+            r = torch.cat((r, placing), dim=1)
+        return mu, r, coherence
 
-def _copies(
-    codec: Codec,
-    config: RhythmConfig,
-    source: Listening,
-    strokes: Sequence[DrumEvent],
-    rhythm: Sequence[DrumEvent],
-) -> _Copies:
-    """Return the strokes of a source that a rhythm needs at other places, at their attacks in the sound."""
-    places, context, recording = places_of(config), codec.encoder_context, source.recording
-    copies = requested_copies(places, strokes, rhythm)
-    exact = list(strokes)
-    for k in {copy.stroke for copy in copies}:
-        attack = attack_of(recording, strokes[k].onset_s)
-        exact[k] = replace(strokes[k], onset_s=attack / recording.sample_rate)
-    regions, parts = [], []
-    for copy in copies:
-        n = usable_frames(places, exact, copy)
-        start = first_sample(places, exact[copy.stroke], copy.place) - context * places.hop
-        frames = torch.arange(context, context + n)
-        regions.append(_Region(start, 2 * context + n, frames, GAINS[copy.gain]))
-        parts.append(copied_rhythm(config, source.events, exact, copy)[..., :n])
-    return _Copies(regions, torch.cat(parts, dim=-1) if parts else torch.zeros(0))
+    def copies(self, rhythm: Sequence[DrumEvent]) -> tuple[Tensor, Tensor] | None:
+        """Return latents and r of the strokes that a rhythm needs at other places; None where it needs none."""
+        places, context, recording = (
+            places_of(self._config),
+            self._codec.encoder_context,
+            self._source.recording,
+        )
+        strokes = low_strokes(self._events)
+        copies = requested_copies(places, strokes, rhythm)
+        for k in {copy.stroke for copy in copies}:
+            attack = attack_of(recording, strokes[k].onset_s)
+            strokes[k] = replace(strokes[k], onset_s=attack / recording.sample_rate)
+        regions, parts = [], []
+        for copy in copies:
+            n = usable_frames(places, strokes, copy)
+            start = first_sample(places, strokes[copy.stroke], copy.place) - context * places.hop
+            frames = torch.arange(context, context + n)
+            regions.append(_Region(start, 2 * context + n, frames, GAINS[copy.gain]))
+            parts.append(copied_rhythm(self._config, self._events, strokes, copy)[..., :n])
+        if not regions:
+            return None
+        return _encoded(self._codec, self._sound, regions, (1.0,))[0], torch.cat(parts, dim=-1)
+
+    def _activations(self, begin: int, end: int) -> Activations:
+        return self._source.activations_of(begin, end, classes=self._own)
 
 
 class _Region(NamedTuple):

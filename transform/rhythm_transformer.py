@@ -557,7 +557,7 @@ class Keys(NamedTuple):
     def on(self, device: torch.device) -> Keys:
         """Return the keys on a device."""
         assert self.rules is None
-        return Keys(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
+        return Keys(*(x.to(device) if isinstance(x, Tensor) else x for x in self))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=8)

@@ -46,6 +46,7 @@ from transform.errors import CheckpointError, SettingsError
 from transform.placing import Rules
 from transform.presets import Preset
 from transform.rhythm_transformer import (
+    Attention,
     RhythmConfig,
     RhythmNet,
     Source,
@@ -255,7 +256,7 @@ class RhythmRun(Run):
         if change is not None:
             change(net.transformer)
         if settings.first_delta:
-            torch.nn.init.constant_(net.transformer.blocks[0].attention.delta, settings.first_delta)
+            _attention_of(net.transformer.blocks[0]).delta.data.fill_(settings.first_delta)
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
@@ -532,11 +533,17 @@ def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
     )
 
 
+def _attention_of(block: nn.Module) -> Attention:
+    assert isinstance(block.attention, Attention)
+    return block.attention
+
+
 def _scalars(net: RhythmNet) -> list[tuple[nn.Parameter, float]]:
     """Return the learned scales of equation 2 and the layers, and what steps are proportional to."""
     found: list[tuple[nn.Parameter, float]] = []
     for block in net.blocks:
-        attention = block.attention
+        attention = _attention_of(block)
+        assert isinstance(block.alpha_logit, nn.Parameter)
         found += [(p, 1.0) for p in (attention.gamma, attention.distances, block.alpha_logit)]
         found.append((attention.delta, max(1.0, float(attention.delta.detach().abs().mean()))))
     return found
