@@ -25,8 +25,6 @@ from transform.events import DrumEvent
 LOW = ("KD", "SD", "TT")
 N_PLACING = 2 * len(LOW)  # channels
 RULE_S = 0.35  # how long a low drum rules after its attack
-_ABSENT = -12.0  # nats below a frame's best key: what a hit without a key for the frame has
-_EXCLUDED = -60.0  # nats below the others, which leaves nothing
 
 
 class Places(NamedTuple):
@@ -128,23 +126,6 @@ class Rules(NamedTuple):
             strokes.append(torch.where(is_ruled, stroke, 0))
         hit = available[:, n:].amax(dim=1)
         return cls(torch.stack(permitted, dim=1), *(_numbered(x) for x in (torch.stack(strokes, dim=1), hit)))
-
-    def applied(self, logits: Tensor) -> Tensor:
-        """Return logits (B, H, F, keys) with keys that are not permitted masked, and hits that agree.
-
-        That all frames of a stroke come from one hit is as probable, for each hit, as the product over its
-        frames of how much of the frame's attention the hit has.
-        """
-        masked = logits.masked_fill(~self.permitted, -torch.inf)
-        members = torch.nn.functional.one_hot(self.hit)[..., 1:].to(logits.dtype)  # (B, keys, hits)
-        if not members.shape[-1]:
-            return masked
-        weight = torch.exp(masked - masked.amax(dim=-1, keepdim=True))
-        evidence = torch.log((weight @ members[:, None]).clamp_min(torch.e**_ABSENT))  # (B, H, F, hits)
-        frames = torch.nn.functional.one_hot(self.stroke).to(logits.dtype)  # (B, H, F, 1 + strokes)
-        chosen = torch.log_softmax(frames.mT @ evidence, dim=-1).clamp_min(_EXCLUDED)
-        share = frames[..., 1:] @ chosen[:, :, 1:]  # (B, H, F, hits): 0 where no low drum rules
-        return masked + share @ members.mT[:, None]
 
     def by_hit(self, attention: Tensor, head: int = 0) -> Tensor:
         """Return how much of each hit a head's attention (B, F, keys) has in each stroke, (B, strokes, hits).

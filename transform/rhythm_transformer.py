@@ -396,7 +396,7 @@ class Attention(nn.Module):
             if keys.mask is not None:
                 logits = logits.masked_fill_(~keys.mask[:, None, None], -torch.inf)
             if keys.rules is not None:
-                logits = keys.rules.applied(logits)
+                logits = logits.masked_fill(~keys.rules.permitted, -torch.inf)
             return _softmax(logits)
 
     def key(self, keys: Keys) -> Tensor:

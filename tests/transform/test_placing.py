@@ -98,28 +98,26 @@ def test_a_place_that_no_stroke_has_rules_nothing():
     assert not rules.stroke.any()
 
 
-def test_all_frames_of_a_stroke_come_from_one_hit():
-    # Hit 1 is the best for the first frame by a little, hit 2 for the second by much.
-    keys = channels(("KD", 2, 1), ("KD", 2, 2), ("KD", 2, 1), ("KD", 2, 2), None)
-    requested = channels(("KD", 2, 4), ("KD", 2, 4), None)
+def test_attention_is_counted_by_stroke_and_hit():
+    keys = channels(("KD", 2, 1), ("KD", 2, 4), ("KD", 2, 1), None)
+    requested = channels(("KD", 2, 6), ("KD", 2, 6), ("KD", 2, 9), None)
     rules = Rules.of(requested, keys, HEADS[:1])
-    logits = torch.tensor([[2.0, 1.0, -9, -9, -9], [-9, -9, 0.0, 8.0, -9], [0.0, 0, 0, 0, 1]])
-    attention = torch.softmax(rules.applied(logits[None, None]), dim=-1)[0, 0]
-    assert attention.argmax(dim=-1).tolist() == [1, 3, 4]
-    assert attention[0, 1] > 0.99
-    mass = rules.by_hit(attention[None])
-    assert mass.shape == (1, 1, 2)
-    assert mass[0, 0].tolist() == pytest.approx([0, 2], abs=0.02)
+    attention = torch.tensor([[0.5, 0.2, 0.3, 0], [0, 0.4, 0, 0.6], [0, 1.0, 0, 0], [0, 0, 0.5, 0.5]])
+    by_hit = rules.by_hit(attention[None])
+    assert torch.allclose(by_hit, torch.tensor([[[0.8, 0.6], [0.0, 1.0]]]))  # (1, strokes, hits)
 
 
 def test_items_of_a_batch_do_not_disturb_each_other():
-    torch.manual_seed(0)
-    one = channels(("KD", 2, 3), ("KD", 2, 3), None), channels(("KD", 2, 1), ("KD", 2, 5), None)
-    other = channels(("SD", 1, 8), None, None), channels(("SD", 1, 2), ("SD", 1, 9), None)
-    logits = torch.randn(2, 3, 3, 3)
-    both = Rules.of(*(torch.cat(pair) for pair in zip(one, other, strict=True)), HEADS).applied(logits)
+    one = channels(("KD", 2, 3), ("KD", 2, 3), None), channels(("KD", 2, 1), ("KD", 5, 5), None)
+    other = channels(("SD", 1, 8), None, None), channels(("SD", 1, 2), ("SD", 3, 9), None)
+    both = Rules.of(*(torch.cat(pair) for pair in zip(one, other, strict=True)), HEADS)
+    attention = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    every = both.by_hit(attention)
     for k, alone in enumerate((one, other)):
-        assert torch.allclose(Rules.of(*alone, HEADS).applied(logits[k : k + 1])[0], both[k], atol=1e-5)
+        rules = Rules.of(*alone, HEADS)
+        assert torch.equal(rules.permitted[0], both.permitted[k])
+        counted = every[k][every[k].sum(dim=1) > 0]
+        assert torch.allclose(counted[:, counted.sum(dim=0) > 0], rules.by_hit(attention[k : k + 1])[0])
 
 
 # Which strokes are encoded once more.
