@@ -19,6 +19,7 @@ from torch import Tensor
 
 from transform.alignment import (
     GAINS,
+    context_of_copies,
     copied_rhythm,
     first_sample,
     low_strokes,
@@ -122,11 +123,8 @@ class _BankMaker:
 
     def copies(self, rhythm: Sequence[DrumEvent]) -> tuple[Tensor, Tensor] | None:
         """Return latents and r of the strokes that a rhythm needs at other places; None where it needs none."""
-        places, context, recording = (
-            places_of(self._config),
-            self._codec.encoder_context,
-            self._source.recording,
-        )
+        places, recording = places_of(self._config), self._source.recording
+        context = context_of_copies(self._codec.encoder_context)
         strokes = low_strokes(self._events)
         copies = requested_copies(places, strokes, rhythm)
         for k in {copy.stroke for copy in copies}:

@@ -179,7 +179,7 @@ def test_with_places_low_drums_begin_to_a_fraction_of_a_frame(played, model):
         )
         (sound,) = whole(with_places.redrum(source, rhythm, settings_of()))
         errors[n_places] = onset_errors_s(sound, [onset / RATE for onset in onsets]) * RATE
-    assert np.abs(errors[8]).max() <= 16  # between two places there are 32 samples
+    assert np.abs(errors[8]).max() < 32  # between two places there are 32 samples
     assert np.abs(errors[0]).max() > 32
     # What is played is the source's own kick, all of it from one stroke.
     own = burst("KD")[: 16 * HOP]

@@ -38,6 +38,7 @@ from training.data.transcription import FrozenTranscriber
 from transform.alignment import (
     GAINS,
     MOST_COPIES,
+    context_of_copies,
     copied_rhythm,
     copy_frames,
     first_sample,
@@ -342,7 +343,8 @@ class PairMaker:
     def _copies(self, source: Region, answers: Sequence[Region]) -> tuple[Tensor, Tensor, Tensor]:
         """Return latents (D, S), r with places (R + 6, S) and mask (S,) of strokes at other places."""
         config, places = self.config, places_of(self.config)
-        events, context, n = _played(source.strokes), self._encoder.context_frames, copy_frames(places)
+        events, n = _played(source.strokes), copy_frames(places)
+        context = context_of_copies(self._encoder.context_frames)
         strokes = low_strokes(events)
         requested = [event for answer in answers for event in low_strokes(_played(answer.strokes))]
         n_most = self.settings.copies
