@@ -100,7 +100,7 @@ def _beginning(transcriber: Transcriber, recording: Recording) -> Listening:
 
 
 def _at_any_gain(attention: Attention, n_source: int) -> Attention:
-    """Return attention to a bank as attention (F, S + 1) to the source's S frames, copies at places left out."""
+    """Return attention to a bank as attention (F, S + 1) to the source's S frames, copies left out."""
     recorded = attention[:, : n_source * len(GAINS)]
     frames = recorded.reshape(len(attention), len(GAINS), -1).sum(axis=1)
     return np.concatenate((frames, attention[:, -1:]), axis=1)
