@@ -196,7 +196,10 @@ def _require_shapes(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _checked(values: dict[str, Any], make_config: Callable[..., Any]) -> dict[str, Any]:
-    """Return a configuration's values, lists as tuples, of the kinds of their defaults, no count below 1."""
+    """Return a configuration's values, lists as tuples, of the kinds of their defaults.
+
+    No count is below 1, but where the default is 0.
+    """
     checked = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in checked.items():
         default = getattr(make_config, key, None)
@@ -210,4 +213,4 @@ def _is_alike(value: Any, default: Any) -> bool:
         return isinstance(value, tuple) and all(_is_alike(one, default[0]) for one in value)
     if isinstance(default, float):
         return isinstance(value, int | float) and math.isfinite(value) and not isinstance(value, bool)
-    return type(value) is type(default) and (type(value) is not int or value > 0)
+    return type(value) is type(default) and (type(value) is not int or value >= min(1, default))

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from training.data.synthesis import SEGMENT_SAMPLES
 from training.picture import show_attention
+from transform.alignment import GAINS
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import atomic_file
 from transform.latent import MODELS, LatentModel, LatentOrder, latent_passes
-from transform.latent_bank import GAINS
 from transform.library import demo_recordings
 from transform.listening import Listening, listen
 from transform.presets import Preset, load_preset
@@ -81,11 +81,12 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
     (part,) = latent_passes(model, order)
     n_frames = -(-round(other.recording.duration_s * SAMPLE_RATE) // model.config.hop)
     out = net(part.bank.source, part.rhythm.target(0, n_frames))
+    n_source = -(-round(own.recording.duration_s * SAMPLE_RATE) // model.config.hop)
     layers = [layer[0].mean(dim=0).numpy() for layer in out.layers]
     return Attended(
-        _at_any_gain(layers[0]),
+        _at_any_gain(layers[0], n_source),
         tuple(layers[1:]),
-        _at_any_gain(out.attention[0].numpy()),
+        _at_any_gain(out.attention[0].numpy(), n_source),
         model.config.hop / SAMPLE_RATE,
         own.events,
         other.events,
@@ -98,9 +99,10 @@ def _beginning(transcriber: Transcriber, recording: Recording) -> Listening:
     return listen(Recording.from_samples(samples, recording.sample_rate, recording.name), transcriber)
 
 
-def _at_any_gain(attention: Attention) -> Attention:
-    """Return attention (F, S * gains + 1) to a bank as attention (F, S + 1) to the source's frames."""
-    frames = attention[:, :-1].reshape(len(attention), len(GAINS), -1).sum(axis=1)
+def _at_any_gain(attention: Attention, n_source: int) -> Attention:
+    """Return attention to a bank as attention (F, S + 1) to the source's S frames, copies left out."""
+    recorded = attention[:, : n_source * len(GAINS)]
+    frames = recorded.reshape(len(attention), len(GAINS), -1).sum(axis=1)
     return np.concatenate((frames, attention[:, -1:]), axis=1)
 
 

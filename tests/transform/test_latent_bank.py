@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from transform.alignment import GAINS
 from transform.audio import Recording
 from transform.codec import Codec, CodecNet
 from transform.codec_config import CodecConfig
 from transform.events import CLASSES, DrumEvent
-from transform.latent_bank import GAINS, chosen_frames, latent_bank
+from transform.latent_bank import chosen_frames, latent_bank
 from transform.listening import Listening
 from transform.rhythm_transformer import RhythmConfig, activations_of_events, rhythm_frames
 
@@ -160,11 +161,11 @@ def test_of_stems_only_the_wanted_are_there(recorded, codec):
     recording, stems = recorded(strokes, 2.0)
     separator = SimpleNamespace(open=lambda *_: stems)
     detected = detected_in(recording, [DrumEvent(t, c, 0.5) for t, c, _ in strokes], separator)
-    bank = latent_bank(codec, CONFIG, detected, classes={"KD"}, is_apart=True)
+    bank = latent_bank(codec, CONFIG, detected, apart={"KD"})
     alone = torch.from_numpy(stems.stems[CLASSES.index("KD")])
     assert torch.allclose(bank.source.mu.chunk(3, dim=-1)[0], codec.encode(alone).mu, atol=1e-5)
     hats = CLASSES.index("HH")
     assert not bank.source.rhythm[:, hats].any()
     assert bank.source.rhythm[:, CLASSES.index("KD")].any()
-    mixed = latent_bank(codec, CONFIG, detected, classes={"KD"})
+    mixed = latent_bank(codec, CONFIG, detected)
     assert mixed.source.rhythm[:, hats].any()  # they sound in the recording, so that must be known

@@ -27,11 +27,11 @@ from transform.codec import Codec
 from transform.engine import Redrummer
 from transform.errors import RedrumError, SettingsError
 from transform.events import DrumEvent, Rhythm
-from transform.latent import MODELS, PEAK
+from transform.latent import MODELS
 from transform.one_shots import load_kit, save_kit
 from transform.presets import Preset
 from transform.resequence import Arrangement, arrange
-from transform.rhythm_transformer import ACTIVATION_HOP, activations_of_events
+from transform.rhythm_transformer import ACTIVATION_HOP, PEAK, activations_of_events
 from transform.settings import RenderSettings
 from transform.transcriber import Activations, Transcriber
 

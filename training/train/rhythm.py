@@ -18,10 +18,11 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
+from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded, target_attention
 from training.data.scenes import SceneStock
 from training.data.synthesis import SegmentRecipe
 from training.score.measures import log_mel_distance_db
@@ -42,8 +43,10 @@ from training.train.reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
+from transform.placing import Rules
 from transform.presets import Preset
 from transform.rhythm_transformer import (
+    Attention,
     RhythmConfig,
     RhythmNet,
     Source,
@@ -57,7 +60,7 @@ from transform.weights import config_from_json, config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
 # Of a fixed weight; not every run has them all.
-_TERMS = ("mel", "stft", "bands", "noise", "attack", "pre_echo", "latents", "entropy", "diversity")
+_TERMS = ("mel", "stft", "bands", "noise", "attack", "pre_echo", "latents", "choice", "entropy", "diversity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,10 @@ class RhythmTraining(RunSettings):
     n_validation: int = 16
     fuser_rate: float = 0.5  # of the learning rate, for the fusers
     generator_rate: float = 0.05  # for the generator
+    # For gamma, delta, alpha and B_rel, delta in proportion to its size: at the rate of weights it would stay
+    # where it begins. 0: they have the rate of all others.
+    scalar_rate: float = 0.0
+    first_delta: float = 0.0  # delta of the first layer, at first; 0: as the transformer begins
     generator_from: int = 6000  # the step from which it learns
     stock: int = 256  # scenes that batches are drawn from
     first_scenes: int = 16  # in stock at the first step
@@ -86,6 +93,7 @@ class RhythmTraining(RunSettings):
     attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
     latents_weight: float = 1.0
+    choice_weight: float = 0.0  # which hit a stroke is copied from, where there are places
     entropy_weight: float = 0.0
     diversity_weight: float = 0.0
     cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
@@ -106,6 +114,9 @@ class RhythmTraining(RunSettings):
             )
         if self.judged_samples > self.synthesis.n_samples:
             raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
+        for name in ("scalar_rate", "first_delta", "choice_weight"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1000")
 
 
 @dataclass(frozen=True)
@@ -144,14 +155,29 @@ def load_transformer(preset: Preset) -> RhythmNet:
     return load_rhythm(rhythm, Codec(encoder, generator))
 
 
-def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTraining:
+def rhythm_training(
+    trained: Trained, device: str, *, n_places: int = 0, banks: float | None = None, **changes: Any
+) -> RhythmTraining:
     """Return the settings that go with a codec on a kind of device, with changes.
+
+    Args:
+        trained: what stage 2 builds on.
+        device: that it is trained on.
+        n_places: to a frame, at which low drums are encoded (decision 18); 0: as they lie in the source.
+        banks: proportion of sources that are banks, not segments; None: as the codec has it.
+        changes: of other settings.
 
     Processors judge an eighth of each segment's sound, and make a scene every fourth step. On the paper's codec
     all is as in the paper: heads are made to differ, the learning rate stays, half of the sources are segments.
+
+    Raises:
+        SettingsError: a setting is out of its range, or the codec's transformer can have no places.
     """
     codec = trained.encoder.config
-    settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
+    model = replace(config_for(codec, fingerprint(trained.encoder)), n_places=n_places)
+    settings: dict[str, Any] = {"model": model}
+    if n_places:
+        settings |= {"choice_weight": 0.1, "scalar_rate": 4.0}
     if codec.encoder == "rave":
         settings |= {"pairs": PairSettings(banks=0.5), "learning_rate": 2e-4, "is_falling": False}
         settings |= {"entropy_weight": 0.01, "diversity_weight": 0.01, "kl_last": 5e-3, "generator_from": 3000}
@@ -159,6 +185,8 @@ def rhythm_training(trained: Trained, device: str, **changes: Any) -> RhythmTrai
         settings |= {"judged_samples": 16_384}
     else:
         settings |= {"judged_samples": 131_072, "scene_every": 1}
+    if banks is not None:
+        settings |= {"pairs": PairSettings(banks=banks)}
     return RhythmTraining(**(settings | changes))
 
 
@@ -227,6 +255,8 @@ class RhythmRun(Run):
         net.transformer.silence.data.copy_(self.maker.silence)
         if change is not None:
             change(net.transformer)
+        if settings.first_delta:
+            _attention_of(net.transformer.blocks[0]).delta.data.fill_(settings.first_delta)
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
@@ -292,6 +322,8 @@ class RhythmRun(Run):
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin, other)
         terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
+        if settings.choice_weight and (rules := self._rules(pairs)) is not None:
+            terms["choice"] = choice_loss(out.layers[0][:, 0], self._nearest(pairs), rules)
         if settings.entropy_weight or settings.diversity_weight:
             terms |= head_losses(out.layers, settings.choices)
         weights = settings.weights(*_TERMS)
@@ -305,6 +337,20 @@ class RhythmRun(Run):
             weights["cycle"] = settings.cycle_weight * min(1.0, 2 * self.step / settings.steps)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
+
+    def _rules(self, pairs: Pairs) -> Rules | None:
+        """Return what may be copied, None where pairs have no places."""
+        n_rhythm = self.settings.model.n_rhythm
+        if not self.settings.model.n_places or pairs.recoverable is not None:
+            return None
+        placing = functional.pad(pairs.source.rhythm[:, n_rhythm:], (0, 1))
+        rules: Rules = self.net.transformer.rules(pairs.target.rhythm, placing)
+        return rules
+
+    @torch.no_grad()
+    def _nearest(self, pairs: Pairs) -> Tensor:
+        """Return where latents of pseudo-targets are best copied from, shape (B, F, S + 1)."""
+        return target_attention(pairs.latents, pairs.source.mu, self.maker.silence, pairs.source.mask)
 
     def _decoded(self, latents: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
         """Return the sound of latents (B, D, F) that is judged, from frame `first` on; see `with_noises`."""
@@ -336,6 +382,9 @@ class RhythmRun(Run):
             if name != "transcribed":
                 continue
             found = folded(attention, pairs.is_silent)
+            if (rules := self._rules(pairs)) is not None:
+                first = torch.cat([out.layers[0][:, 0] for out in outs])
+                scores["one_hit"] = round(largest_share(rules.by_hit(first)), 4)
             scores["accuracy"] = round(attention_accuracy(found, self.maker.target_attention(pairs)), 4)
             self.reports.write(self.step, made, attention, self._entry())
         return scores
@@ -348,6 +397,7 @@ class RhythmRun(Run):
             "alpha": [round(value, 4) for value in self.average.transformer.alphas().tolist()],
             "gamma": [[round(value, 4) for value in block.attention.gamma.tolist()] for block in blocks],
             "delta": [[round(value, 4) for value in block.attention.delta.tolist()] for block in blocks],
+            "b_rel": [round(float(block.attention.distances.detach().abs().mean()), 4) for block in blocks],
         }
 
     @torch.inference_mode()
@@ -365,7 +415,7 @@ class RhythmRun(Run):
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint of the same codec."""
-        if json.loads(state["config"]) != json.loads(config_to_json(self.settings.model)):
+        if config_from_json(state["config"], RhythmConfig) != self.settings.model:
             raise CheckpointError(
                 f"{path} was trained on another codec, or in another shape",
                 hint="resume with the preset it was begun with",
@@ -386,6 +436,31 @@ def latent_loss(mu: Tensor, target: Tensor, deviation: Tensor) -> Tensor:
     """
     error = ((mu.float() - target) / deviation[:, None]).square().mean(dim=1)
     return torch.log1p(error).mean()
+
+
+def choice_loss(attention: Tensor, truth: Tensor, rules: Rules) -> Tensor:
+    """Return how unlikely attention makes the hits that strokes of low drums are best copied from, in nats.
+
+    Args:
+        attention: of the head that copies whole frames, shape (B, F, S + 1).
+        truth: where frames are best copied from, the same shape; it counts where the rules permit it.
+        rules: which frames are of one stroke, and which keys of one hit.
+    """
+    ours, theirs = rules.by_hit(attention.float()), rules.by_hit(truth * rules.permitted[:, 0])
+    total = theirs.sum(dim=-1)
+    likely = torch.log(ours / ours.sum(dim=-1, keepdim=True).clamp_min(1e-6) + 1e-6)
+    cost = -(theirs / total[..., None].clamp_min(1e-6) * likely).sum(dim=-1)
+    has_answer = total > 1e-3
+    return (cost * has_answer).sum() / has_answer.sum().clamp_min(1)
+
+
+def largest_share(by_hit: Tensor) -> float:
+    """Return the mean over strokes of the proportion of the hit that has the most, given (B, strokes, hits)."""
+    if not by_hit.numel():
+        return 1.0
+    total = by_hit.sum(dim=-1)
+    shares = by_hit.amax(dim=-1)[total > 1e-3] / total[total > 1e-3]
+    return float(shares.mean()) if len(shares) else 1.0
 
 
 def attention_accuracy(attention: Tensor, target: Tensor) -> float:
@@ -444,16 +519,34 @@ def _validation(
 def _optimiser(net: _Stage, settings: RhythmTraining) -> torch.optim.Adam:
     """Return Adam with a rate for each part; in the paper, fusers learn more slowly, the generator hardly."""
     fusers = [*net.transformer.fuse_r.parameters(), *net.transformer.fuse_a.parameters()]
-    apart = {id(parameter) for parameter in fusers}
+    scalars = _scalars(net.transformer) if settings.scalar_rate else []
+    apart = {id(parameter) for parameter in (*fusers, *(p for p, _ in scalars))}
     others = [p for p in net.transformer.parameters() if id(p) not in apart]
     return torch.optim.Adam(
         [
             {"params": others, "factor": 1.0},
             {"params": fusers, "factor": settings.fuser_rate},
             {"params": list(net.generator.parameters()), "factor": settings.generator_rate},
+            *({"params": [p], "factor": settings.scalar_rate * size} for p, size in scalars),
         ],
         settings.learning_rate,
     )
+
+
+def _attention_of(block: nn.Module) -> Attention:
+    assert isinstance(block.attention, Attention)
+    return block.attention
+
+
+def _scalars(net: RhythmNet) -> list[tuple[nn.Parameter, float]]:
+    """Return the learned scales of equation 2 and the layers, and what steps are proportional to."""
+    found: list[tuple[nn.Parameter, float]] = []
+    for block in net.blocks:
+        attention = _attention_of(block)
+        assert isinstance(block.alpha_logit, nn.Parameter)
+        found += [(p, 1.0) for p in (attention.gamma, attention.distances, block.alpha_logit)]
+        found.append((attention.delta, max(1.0, float(attention.delta.detach().abs().mean()))))
+    return found
 
 
 def export_rhythm(checkpoint: Path, folder: Path) -> list[Path]:
