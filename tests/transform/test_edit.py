@@ -397,7 +397,7 @@ EDITS = st.lists(
     st.tuples(
         st.sampled_from(["move", "set", "delete", "add", "relabel"]),
         st.integers(0, 10),
-        st.floats(0, 1.99),
+        st.floats(0, 1.99, allow_subnormal=False),
         st.floats(0.05, 1.0),
         st.sampled_from(CLASSES),
     ),

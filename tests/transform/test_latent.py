@@ -10,14 +10,15 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from training.score.measures import log_mel_distance_db
+from transform import engine
 from transform import latent as module
 from transform.audio import AudioFormat, Recording
-from transform.bank import Bank
 from transform.codec import Codec, CodecNet, Encoded
 from transform.codec_config import CodecConfig
 from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.hits import cutter_of
 from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
 from transform.library import demo_recordings
 from transform.listening import Listening
@@ -246,8 +247,7 @@ def test_strokes_begin_as_the_sources_own_hits_and_ring_as_the_mean_of_both(play
 
 def test_where_nothing_can_be_cut_out_all_is_generated(played, monkeypatch):
     source, _, redrummer = played()
-    cut = Bank.of_recording
-    monkeypatch.setattr(Bank, "of_recording", lambda recording, events, stems: cut(recording, [], stems))
+    monkeypatch.setattr(engine, "cutter_of", lambda recording, events, stems: cutter_of(recording, [], stems))
     original, none = (
         whole(redrummer.redrum(source, rhythm_of(*WANTED), settings_of(attack=name)))
         for name in ("original", "none")

@@ -155,10 +155,12 @@ def test_take_wav_of_no_edit_is_the_source_to_the_byte(serve, loop, tmp_path, su
 def test_two_tabs_never_lose_an_edit(page):
     """Each tab draws strokes on the version that it has, and refreshes when it is refused."""
     n_each, refused = 15, []
+    opened = threading.Barrier(2)
 
     def tab(name):
         own = httpx.Client(base_url=page.base, headers=page.http.headers, timeout=20)
         version = own.get("/api/session").json()["version"]
+        opened.wait(20)  # both have the first version, and one of them is too late
         for i in range(n_each):
             edit = {"op": "add", "id": f"{name}{i}", "class": "TT", "onset_s": 0.1 + 0.1 * i}
             while True:
