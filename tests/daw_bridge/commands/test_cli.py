@@ -27,6 +27,7 @@ from daw_bridge import batch
 from daw_bridge.commands.cli import app
 from daw_bridge.commands.render import DEMO_RHYTHMS
 from daw_bridge.commands.reporting import progress
+from daw_bridge.editor.serving import BrowserPage, PageServer
 from training.card import describe_model
 from training.train import kit as train_kit
 from training.train import kit_preset
@@ -1172,7 +1173,16 @@ def a_quick_kit(here, loop, line, monkeypatch):
         monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
 
 
-@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit")
+@pytest.fixture
+def an_editor_that_ends(line, monkeypatch):
+    """An editor that no page asks for anything, and that ends soon."""
+    if line.startswith("redrum edit"):
+        run = PageServer.run
+        monkeypatch.setattr(PageServer, "run", lambda server, *when: run(server, *when, idle_s=0.5))
+        monkeypatch.setattr(BrowserPage, "open", lambda page, failed: None)
+
+
+@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit", "an_editor_that_ends")
 @pytest.mark.parametrize(
     "line",
     [pytest.param(line, marks=pytest.mark.slow) if "train kit" in line else line for line in COMMANDS],
