@@ -38,7 +38,14 @@ from training.train.loop import (
     submodule,
     train,
 )
-from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight, with_noises
+from training.train.losses import (
+    SpectralLoss,
+    attack_losses,
+    divergence,
+    divergence_weight,
+    lows_loss,
+    with_noises,
+)
 from training.train.reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.codec_config import CodecConfig
@@ -60,7 +67,19 @@ from transform.weights import config_from_json, config_to_json, fingerprint
 
 _AT_ONCE = 4  # validation pairs in a pass
 # Of a fixed weight; not every run has them all.
-_TERMS = ("mel", "stft", "bands", "noise", "attack", "pre_echo", "latents", "choice", "entropy", "diversity")
+_TERMS = (
+    "mel",
+    "stft",
+    "bands",
+    "noise",
+    "attack",
+    "pre_echo",
+    "lows",
+    "latents",
+    "choice",
+    "entropy",
+    "diversity",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +111,7 @@ class RhythmTraining(RunSettings):
     noise_weight: float = 1.0  # where highs are noise
     attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
+    lows_weight: float = 0.0  # the waveform of the lows, where there are places
     latents_weight: float = 1.0
     choice_weight: float = 0.0  # which hit a stroke is copied from, where there are places
     entropy_weight: float = 0.0
@@ -177,7 +197,7 @@ def rhythm_training(
     model = replace(config_for(codec, fingerprint(trained.encoder)), n_places=n_places)
     settings: dict[str, Any] = {"model": model}
     if n_places:
-        settings |= {"choice_weight": 0.1, "scalar_rate": 4.0}
+        settings |= {"choice_weight": 0.1, "lows_weight": 1.0, "scalar_rate": 4.0}
     if codec.encoder == "rave":
         settings |= {"pairs": PairSettings(banks=0.5), "learning_rate": 2e-4, "is_falling": False}
         settings |= {"entropy_weight": 0.01, "diversity_weight": 0.01, "kl_last": 5e-3, "generator_from": 3000}
@@ -320,6 +340,8 @@ class RhythmRun(Run):
         terms = self.spectra(output, pairs.audio[:, judged], other)
         # Onsets before what is judged become negative, which stands for none.
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin, other)
+        if settings.lows_weight:
+            terms["lows"] = lows_loss(output, pairs.audio[:, judged])
         terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
         if settings.choice_weight and (rules := self._rules(pairs)) is not None:
