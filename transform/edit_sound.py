@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -18,12 +18,12 @@ import numpy as np
 from transform.audio import Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
-from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, without_swells
+from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, with_end, without_swells
 from transform.clusters import Repeat
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
 from transform.engine import Drums, Redrummer
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent
-from transform.hits import LEAD_S, LONGEST_S, CachedStems, Cut, StemCutter
+from transform.hits import LEAD_S, LONGEST_S, CachedStems, StemCutter
 from transform.listening import Listening
 from transform.onsets import TOGETHER_S
 from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
@@ -37,6 +37,7 @@ _SAME_STROKE_S = 0.03  # a stroke that was detected as another class is no furth
 _MOST_GAIN = 10 ** (9 / 20)  # by which a stroke's own sound is turned up, as in takes
 _END_FADE_S = 0.02  # of what is taken out, where no other stroke follows
 _LEVEL_BLOCK_S = 0.01
+_SILENT = 1e-6  # level of a stroke whose stems hold nothing
 # When a sound that repeats is taken out, not the stem (tests/bench/edit_removal.py): strokes that always fall
 # together with others, or are always followed by them, are not told apart from these by repeating.
 _FEWEST_ALIKE = 5  # strokes that repeat it
@@ -104,6 +105,7 @@ class StrokeSounds:
             c: [(a, k) for k, a in enumerate(self.attacks) if c in self.classes[k]] for c in CLASSES
         }
         self._repeats: dict[int, Repeat | None] = {}
+        self._stems_of: dict[int, frozenset[str]] = {}
         self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
         self.guard = PeakGuard(recording, self.sound)
 
@@ -175,37 +177,77 @@ class StrokeSounds:
 
     def _taken_out(self, patch: TakenOut) -> Samples:
         k, gains = patch.index, dict(patch.before)
-        out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
+        own, before = self._apart(k, patch.start, patch.stop, gains)
+        out = np.float32(patch.gain - 1) * own
+        for j, rings in before.items():
+            out += np.float32(gains[j] - 1) * rings
+        return out * self._weights(k, patch.start, patch.stop)
+
+    def _apart(
+        self, k: int, start: int, stop: int, among: Collection[int] = ()
+    ) -> tuple[Samples, dict[int, Samples]]:
+        """Return what a stroke is in samples [start, stop) of the recording, and what rings there of others.
+
+        Args:
+            k: the stroke.
+            start: where it begins, with its lead.
+            stop: a later sample.
+            among: which strokes of its class before it are returned where they ring into it.
+        """
         if (repeat := self.repeat(k)) is not None:
             clusters = self.cutter.clusters
-            out += np.float32(patch.gain - 1) * clusters.sound(repeat, patch.start, patch.stop)
-            for j, gain in gains.items():
-                if (earlier := self.repeat(j)) is not None:
-                    out += np.float32(gain - 1) * clusters.sound(earlier, patch.start, patch.stop)
-        else:
-            own = self._stem(k, patch.start, patch.stop)
-            before = next(self.ringing_into(k), None)
-            ringing = self._ringing(before, k, own)  # of the stroke before, had this one not been
-            out += np.float32(patch.gain - 1) * (own - ringing)
-            if before in gains:
-                out += np.float32(gains[before] - 1) * ringing
-        return out * self._weights(k, patch.start, patch.stop)
+            rings = {j: self.repeat(j) for j in among}
+            before = {j: clusters.sound(own, start, stop) for j, own in rings.items() if own is not None}
+            return clusters.sound(repeat, start, stop), before
+        own = self._stem(k, start, stop)
+        last = next(self.ringing_into(k), None)
+        rings_on = self._ringing(last, k, own)  # of the stroke before, had this one not been
+        return own - rings_on, {last: rings_on} if last is not None and last in among else {}
 
     def _weights(self, k: int, start: int, stop: int) -> Samples:
         """Return how far a stroke is taken out, (T,): an end and the next one's beginning add up to 1."""
         place = np.arange(start, stop, dtype=np.float64)
         rise = (place - (self.attacks[k] - self._lead)) / max(1, self._lead)
-        if self._again(k) == stop:
-            fall = (stop - place) / max(1, self._lead)
+        if (end := self._next_in_stems(k, stop)) is not None:
+            fall = (end - place) / max(1, self._lead)
         elif stop < self.recording.n_samples:
             fall = (stop - place) / round(_END_FADE_S * self.rate)
         else:
             fall = np.ones(len(place))
         return np.asarray(np.clip(np.minimum(rise, fall), 0, 1), dtype=np.float32)
 
+    def _next_in_stems(self, k: int, stop: int) -> int | None:
+        """Return where the next stroke in its stems cuts a stroke, at `stop` at the latest; None: nowhere."""
+        first = bisect_right(self.attacks, self.attacks[k] + round(TOGETHER_S * self.rate))
+        for j in range(first, bisect_left(self.attacks, stop)):
+            if self.repeat(k) is None and not self.stems_of(k).isdisjoint(self.stems_of(j)):
+                return self.attacks[j]
+        return stop if self._again(k) == stop else None
+
+    def stems_of(self, k: int) -> frozenset[str]:
+        """Return the classes whose stems hold a stroke.
+
+        Where the separator disagrees with what was detected, its class's stem holds none of it: it is in the
+        stems that grow louder there, of classes that nothing is struck of.
+        """
+        if k not in self._stems_of:
+            self._stems_of[k] = self.classes[k] | self._elsewhere(k)
+        return self._stems_of[k]
+
+    def _elsewhere(self, k: int) -> frozenset[str]:
+        """Return the classes in whose stems a stroke is that its own stems do not hold."""
+        together = round(TOGETHER_S * self.rate)
+        attack = self.attacks[k]
+        near = slice(
+            bisect_left(self.attacks, attack - together), bisect_right(self.attacks, attack + together)
+        )
+        struck = frozenset().union(*self.classes[near])
+        following = self.attacks[near.stop : near.stop + 1] or [self.recording.n_samples]
+        return self.cutter.rising(attack, following[0], self.classes[k], set(CLASSES) - struck)
+
     def _stem(self, k: int, start: int, stop: int) -> Samples:
-        """Return what the stems of a stroke's classes hold."""
-        stems = self.cutter.stems.read(start, stop, sorted(self.classes[k]))
+        """Return what the stems of a stroke hold."""
+        stems = self.cutter.stems.read(start, stop, sorted(self.stems_of(k)))
         return np.asarray(stems.sum(axis=0))
 
     def repeat(self, k: int) -> Repeat | None:
@@ -252,7 +294,7 @@ class StrokeSounds:
         else:
             sound = self._stem(before, begin, start)
             level = beginning_level(sound[:, self.attacks[before] - begin :], self.rate)
-            if level <= 1e-6:
+            if level <= _SILENT:
                 return none
             longest_s = LONGEST_S[self.strokes[before].drum_class]
             drawn_out = with_drawn_out_tail(sound, self.rate, level, longest_s)[:, sound.shape[1] :]
@@ -260,25 +302,32 @@ class StrokeSounds:
             rings[:, : drawn_out.shape[1]] = _ended(drawn_out, self.rate)[:, : own.shape[1]]
         return _never_louder(rings, own, self.rate)
 
-    def own_hit(self, k: int) -> Cut | None:
-        """Return a detected stroke as a hit; None where its stem holds none."""
-        cut = self.cutter.cut_of(self.events[k])
-        return self.cutter.hit(cut) if cut else None
-
     def own_sound(self, k: int) -> Samples:
-        """Return what a detected stroke sounds like alone."""
-        hit = self.own_hit(k)
-        return self.cutter.sound(hit) if hit else self._stem(k, self.start(self.attacks[k]), self.stop(k))
+        """Return what a detected stroke sounds like alone, with its lead: what is taken out of the recording.
+
+        Where it was cut in mid-ring it rings on, as hits do.
+        """
+        attack, longest_s = self.attacks[k], LONGEST_S[self.strokes[k].drum_class]
+        if (repeat := self.repeat(k)) is not None:
+            stop = min(self.cutter.clusters.end(repeat), attack + round(longest_s * self.rate))
+        else:
+            stop = self._next_in_stems(k, self.stop(k)) or self.stop(k)
+        start = attack - self._lead
+        begun = self._lead + round(self.events[k].flam_ms / 1000 * self.rate)
+        sound = without_swells(self._apart(k, start, stop)[0], self.rate, begun)
+        sound = with_end(sound, self.rate, self._lead, longest_s)
+        sound[:, : self._lead] *= self._weights(k, start, attack)
+        return sound
 
     def _put_in(self, patch: PutIn) -> Samples:
         out = np.zeros((self.recording.n_channels, patch.stop - patch.start), dtype=np.float32)
-        sound = self.played(patch)
-        if sound is None:
+        played = self.played(patch)
+        if played is None:
             return out
         begin = self.sample(patch.stroke) - self._lead
-        sound = sound[:, patch.start - begin : patch.stop - begin].copy()
-        if sound.shape[1] == out.shape[1] and patch.stop < self.recording.n_samples:
-            sound = _ended(sound, self.rate)  # cut by the class's next stroke
+        sound = played[:, patch.start - begin : patch.stop - begin].copy()
+        if played.shape[1] > patch.stop - begin:
+            sound = _ended(sound, self.rate)  # cut by the class's next stroke, or by the recording's end
         out[:, : sound.shape[1]] = np.float32(patch.gain) * sound
         return out
 
@@ -286,8 +335,10 @@ class StrokeSounds:
         """Return what plays a stroke that is put in, with its lead, to its end; None where nothing can."""
         stroke, k = patch.stroke, patch.origin
         gain = own_gain(self.strokes[k], stroke) if k is not None else None
-        if k is not None and gain is not None and (hit := self.own_hit(k)):
-            return np.float32(gain) * self.cutter.sound(hit)
+        if k is not None and gain is not None:
+            own = self.own_sound(k)
+            if beginning_level(own[:, self._lead :], self.rate) > _SILENT:
+                return np.float32(gain) * own
         placement = self._placement(stroke)
         return np.float32(placement.gain) * self._bank.sound(placement.hit) if placement else None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,7 @@ _STRONG_BANDS = {"KD": (0, 3), "SD": (4, 13), "TT": (1, 7), "HH": (13, 16), "CY"
 _CLEAN_DB = -8.0  # what else rings at an attack may be this loud, and the recording is still taken
 _ALONE_DB = -25.0  # the same where the hit alone is known, as it repeats
 _LEAK_DB = -12.0  # a stem this far below the recording, in the strong bands of its class, holds no hit
+_RISE_DB = 3.0  # by which a stem grows louder that holds another class's stroke
 _EMPTY_DB = -25.0  # a stem this far below the recording says that a stroke which repeats is of another class
 _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
@@ -212,10 +213,37 @@ class StemCutter(Cutter):
             later = later | {event.drum_class: attack for event in group}
         self._again.reverse()
 
-    def cut_of(self, event: DrumEvent) -> Cut | None:
-        """Return the candidate that is one of the events alone, None where nothing sounds there."""
-        cuts = self._cuts(self._group_of[event])
-        return next((cut for cut in cuts if cut.classes == {event.drum_class}), None)
+    def rising(self, attack: int, following: int, own: Iterable[str], others: Iterable[str]) -> frozenset[str]:
+        """Return the classes in whose stems a stroke is that its own do not hold; none where they hold it.
+
+        Args:
+            attack: of the stroke.
+            following: the next attack.
+            own: its classes.
+            others: classes that nothing is struck of at that time.
+        """
+        stop = min(attack + round(_TIMBRE_S * self.sample_rate), following - self.lead)
+        if stop <= attack:
+            return frozenset()
+        whole = _band_energies(self.recording.mono(attack, stop), self.sample_rate)
+
+        def holds(drum_class: str, stem: Samples) -> bool:
+            energies = _band_energies(self.recording.mixed(stem), self.sample_rate)
+            strong = slice(*_STRONG_BANDS[drum_class])
+            return bool(energies[strong].sum() >= whole[strong].sum() * 10 ** (_LEAK_DB / 10))
+
+        def read(classes: Iterable[str], start: int, stop: int) -> Iterator[tuple[str, Samples]]:
+            names = sorted(classes)
+            return zip(names, self.stems.read(start, stop, names), strict=True)
+
+        if any(holds(*stem) for stem in read(own, attack, stop)):
+            return frozenset()
+        before = dict(read(others, attack - round(_BEFORE_S * self.sample_rate), attack - self.lead))
+        return frozenset(
+            c
+            for c, stem in read(others, attack, stop)
+            if holds(c, stem) and rms(stem) > 10 ** (_RISE_DB / 20) * rms(before[c])
+        )
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds alone; None where the stem holds no stroke."""
@@ -237,11 +265,6 @@ class StemCutter(Cutter):
             faults += _TOGETHER_FAULT * len(self._struck_together(cut))
         timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
-
-    @cached_property
-    def _group_of(self) -> Mapping[DrumEvent, int]:
-        """The group of each event."""
-        return {event: i for i, group in enumerate(self.groups) for event in group}
 
     def _cuts(self, i: int) -> Iterator[Cut]:
         for cut in super()._cuts(i):

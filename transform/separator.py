@@ -264,8 +264,8 @@ class Separator:
 class Stems:
     """The stems of a recording, read region by region in memory that does not grow with its length.
 
-    They are the recording's own spectra, masked, in windows of 40 ms every 10 ms; the last stem is the rest, so
-    that they add up to the recording.
+    They are the recording's own spectra, masked, in windows of 40 ms every 10 ms. They add up to the recording
+    but for rounding, and a stem is the same to the bit whichever are read with it.
     """
 
     def __init__(self, separator: Separator, recording: Recording, probability: np.ndarray) -> None:
@@ -300,8 +300,6 @@ class Stems:
         origin = (first - N_HOPS // 2) * hop
         audio = torch.from_numpy(self.recording.read(origin, (last + N_HOPS // 2) * hop))
         chosen = [CLASSES.index(drum_class) for drum_class in classes]
-        has_all = chosen == list(range(len(CLASSES)))
-        masked = chosen[:-1] if has_all else chosen
         out = audio.new_zeros((len(chosen), *audio.shape))
 
         def analysed(frames: tuple[int, int]) -> Tensor:
@@ -312,12 +310,9 @@ class Stems:
             place = slice(block.start * hop, (block.stop + N_HOPS - 1) * hop)
             frames = first + block.start, first + block.stop
             spectra = self._spectra.get(frames, analysed)
-            for stem, mask in zip(out, self._masks_at(*frames, masked), strict=False):
+            for stem, mask in zip(out, self._masks_at(*frames, chosen), strict=True):
                 stem[:, place] += synthesise(spectra * mask, hop)
-        target = slice(start - origin, stop - origin)
-        stems = out[..., target]
-        if has_all:
-            stems[-1] = audio[:, target] - stems[:-1].sum(dim=0)
+        stems = out[..., start - origin : stop - origin]
         stems[..., : max(0, -start)] = 0
         stems[..., max(0, self.recording.n_samples - start) :] = 0
         return stems.numpy()

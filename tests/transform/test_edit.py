@@ -225,6 +225,55 @@ def test_a_moved_stroke_sounds_where_it_was_moved_to_and_there_alone(beat):
     assert energy_at(out[:, at : at + n], "SD") < 0.01 * energy_at(source[:, at : at + n], "SD")
 
 
+@pytest.mark.parametrize(("onset_s", "drum_class"), [(0.1, "HH"), (0.6, "SD"), (0.85, "KD"), (1.1, "CY")])
+def test_what_is_put_in_is_what_was_taken_out_to_the_sample(beat, onset_s, drum_class):
+    editor = beat()
+    stroke = stroke_at(editor, onset_s, drum_class)
+    source = whole(unedited(editor))
+    taken_out = source - whole(with_played(editor, without=[stroke.id]))
+    moved = with_played(editor, replace(stroke, onset_s=stroke.onset_s + 0.03))
+    put_in = whole(moved) - whole(with_played(editor, without=[stroke.id]))
+    later, at, n = round(0.03 * RATE), round(stroke.onset_s * RATE), round(0.08 * RATE)
+    np.testing.assert_allclose(
+        put_in[:, at + later : at + later + n], taken_out[:, at : at + n], atol=0.02 * np.abs(taken_out).max()
+    )
+
+
+def test_a_stroke_in_another_stem_than_its_classs_is_taken_out_and_put_in_whole(recorded):
+    tom, bass = tone_burst(HZ["TT"], 0.4), tone_burst(HZ["KD"], 0.3)
+    crash = tone_burst(HZ["CY"], 0.1, 1.2, 0.5)
+    parts = [(0.2, "CY", crash), (0.5, "TT", tom), (0.9, "KD", bass)]
+    made, stems = recorded(parts, 1.5)
+    events = [DrumEvent(0.2, "CY", 0.8), DrumEvent(0.5, "SD", 0.8), DrumEvent(0.9, "KD", 0.8)]
+    editor = editor_of(made, stems, events)
+    source, deleted = whole(unedited(editor)), whole(with_played(editor, without=["d1"]))
+    region, there = (slice(round(t * RATE), round((t + 0.15) * RATE)) for t in (0.5, 0.7))
+    assert energy_at(deleted[:, region], "TT") < 1e-3 * energy_at(source[:, region], "TT")
+    assert energy_at(deleted[:, region], "CY") == pytest.approx(energy_at(source[:, region], "CY"), rel=0.02)
+    moved = whole(with_played(editor, replace(editor.detected[1], onset_s=0.7)))
+    assert energy_at(moved[:, region], "TT") < 1e-3 * energy_at(source[:, region], "TT")
+    assert energy_at(moved[:, there], "TT") == pytest.approx(energy_at(source[:, region], "TT"), rel=0.05)
+    assert energy_at(moved[:, there], "CY") == pytest.approx(energy_at(source[:, there], "CY"), rel=0.05)
+
+
+def test_a_tom_that_rings_on_is_cut_by_a_snare_in_its_stem(recorded):
+    parts = [(0.2, "TT", tone_burst(HZ["TT"], 0.4, 1.2, 0.3)), (0.6, "TT", tone_burst(HZ["TT"], 0.4))]
+    made, stems = recorded(parts, 1.5)
+    editor = editor_of(made, stems, [DrumEvent(0.2, "TT", 0.8), DrumEvent(0.6, "SD", 0.8)])
+    source, deleted = whole(unedited(editor)), whole(with_played(editor, without=["d0"]))
+    kept = slice(round(0.6 * RATE), round(0.75 * RATE))
+    np.testing.assert_array_equal(deleted[:, kept], source[:, kept])
+    assert np.abs(deleted[:, : round(0.59 * RATE)]).max() < 0.005
+
+
+def test_what_the_end_cuts_off_ends_softly(recorded):
+    made, stems = recorded([(0.2, "CY", decaying_noise(RATE, 0.4, 1.5))], 2.0)
+    editor = editor_of(made, stems, [DrumEvent(0.2, "CY", 0.8)])
+    out = whole(with_played(editor, Stroke("n", "CY", 1.9, 0.8), without=["d0"]))
+    assert np.abs(out[:, round(1.95 * RATE) :][:, :1000]).max() > 0.1
+    assert np.abs(out[:, -3:]).max() < 0.01
+
+
 @pytest.mark.parametrize("velocity", [0.2, 0.4, 1.0])
 def test_a_velocity_is_a_gain_of_the_strokes_own_sound(beat, velocity):
     editor = beat()
