@@ -303,6 +303,8 @@ def rhythm(
     changes = common.settings(
         banks=banks, first_delta=first_delta, scalar_rate=scalar_rate, choice_weight=choice_weight
     )
+    if warm_start:
+        changes["learning_rate"] = stage.WARM_RATE
     settings = stage.rhythm_training(trained, options["device"], n_places=places, **changes)
     checkpoint = stage.train_rhythm(_pack(data), out, settings, trained, begin=begin, **options)
     common.finish(checkpoint, stage.export_rhythm)

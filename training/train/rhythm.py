@@ -65,6 +65,7 @@ from transform.rhythm_transformer import (
 from transform.transcriber import TranscriberNet, load_transcriber
 from transform.weights import config_from_json, config_to_json, fingerprint
 
+WARM_RATE = 2e-4  # of a trained transformer: at the rate of a new one it first unlearns what it knows
 _AT_ONCE = 4  # validation pairs in a pass
 # Of a fixed weight; not every run has them all.
 _TERMS = (
