@@ -22,11 +22,13 @@ from transform.rhythm_transformer import Transformed
 _MEL_BANDS = {2048: 320, 1024: 160, 512: 80, 256: 40, 128: 20, 64: 10, 32: 5}  # by window
 _LINEAR_WINDOWS = (2048, 1024, 512, 256, 128)
 _BAND_WINDOWS = (64, 16)  # band samples, 1024 and 256 samples of audio
-_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged, unless noise begins in them
+_LOCKED = 2  # of the bands, below 2.8 kHz: their waveform is judged of generators that foretell all phases
 _NOISE_WINDOW, _NOISE_HOP = 512, 128  # of the spectra whose powers are averaged where highs are noise
 _AVERAGED = (3, 5)  # frames and bins
 _NOISE_FLOOR = 1e-9  # mean power of a sample, full scale being 1: -90 dB
 _FLOOR = 1e-4  # magnitudes are distinguished down to -80 dB of a full-scale sine
+_WAVE_HZ = 700.0  # up to here the waveform is judged of generators that make noise: above it taught silence
+_POWER_HZ = 500.0  # from here on their powers are judged
 _LOW_HZ = 300.0  # below it only the bodies of low drums sound, whose phase an attack rules
 _CUT_WIDTH = 0.2  # of the frequency below which a waveform is judged: there the response falls to 0
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
@@ -49,7 +51,8 @@ class SpectralLoss(nn.Module):
     d(x, y1) + d(x, y2) - d(y1, y2). Below the noise they are the same, which leaves the distances above.
     Relative errors, whose norm does not divide into bins, would reward highs that scatter the more the lows are
     wrong: they are taken below the noise alone. "noise" compares logarithms of powers averaged over 5 bins and
-    3 frames, down to -90 dB.
+    3 frames, down to -90 dB, from 500 Hz on, those below the noise as a whole weighing as much as those in it.
+    Between 500 Hz and the noise snares and toms are half noise: judged by its waveform it became 6 dB too soft.
 
     All use the same transforms, Hann windows every half of their length: segments are cut anywhere, so no
     sample always lies between two windows.
@@ -91,9 +94,9 @@ class SpectralLoss(nn.Module):
             bands = bands + _log_distance(ours, *fixed)
             if n:
                 bands = bands + _relative_error(ours[:, :n], fixed[0][:, :n])
-        locked = [x[:, : min(n, _LOCKED)] for x in (split, split_target)]
-        if not n:  # noise begins in the lowest band
-            locked = [_below(x, self.noise_from_hz)[:, None] for x in (output, target)]
+        locked = [x[:, :_LOCKED] for x in (split, split_target)]
+        if self.noise_from_hz:
+            locked = [_below(x, min(_WAVE_HZ, self.noise_from_hz))[:, None] for x in (output, target)]
         terms = {
             "mel": mel / len(_MEL_BANDS),
             "stft": stft / len(_LINEAR_WINDOWS),
@@ -115,20 +118,26 @@ class SpectralLoss(nn.Module):
         return max(1, int(self.noise_from_hz * window / SAMPLE_RATE)) if self.noise_from_hz else n_bins
 
     def _noise_distance(self, output: Tensor, target: Tensor, other: Tensor) -> Tensor:
-        """Return the energy distance of the logarithms of averaged powers above the noise's beginning."""
-        first = self._n_phased_bins(_NOISE_WINDOW, 0) + 1
+        """Return the distance of the logarithms of averaged powers: an energy distance where there is noise."""
+        first, noise = (int(hz * _NOISE_WINDOW / SAMPLE_RATE) for hz in (_POWER_HZ, self.noise_from_hz))
+        first, noise = 1 + min(first, noise), 1 + noise
         window = getattr(self, f"window_{_NOISE_WINDOW}")
 
-        def levels(audio: Tensor) -> Tensor:
+        def levels(audio: Tensor, begin: int, end: int | None = None) -> Tensor:
             frames = audio.unfold(-1, _NOISE_WINDOW, _NOISE_HOP) * window
-            spectra = torch.fft.rfft(frames)[..., first:]
+            spectra = torch.fft.rfft(frames)[..., begin:end]
             power = (spectra.real.square() + spectra.imag.square()) / window.square().sum()
             return torch.log(functional.avg_pool2d(power, _AVERAGED, stride=1) + _NOISE_FLOOR)
 
-        ours = levels(output)
+        ours = levels(output, noise)
         with torch.no_grad():
-            theirs, others = levels(target), levels(other)
-        return 0.5 * _energy((ours - theirs).abs().mean(), (ours - others).abs().mean())
+            theirs, others = levels(target, noise), levels(other, noise)
+        distance = _energy((ours - theirs).abs().mean(), (ours - others).abs().mean())
+        if noise - first >= _AVERAGED[1]:
+            with torch.no_grad():
+                theirs = levels(target, first, noise)
+            distance = distance + (levels(output, first, noise) - theirs).abs().mean()
+        return 0.5 * distance
 
     def _magnitudes(self, audio: Tensor, window: int) -> Tensor:
         """Return magnitudes (..., F, K) of audio (..., T); 1 is a full-scale sine in the middle of a bin."""
