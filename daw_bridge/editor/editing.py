@@ -152,7 +152,7 @@ class EditingSession:
 
     def edit(self, version: int, edits: list[Any]) -> dict[str, Any]:
         """Do edits of a page, all or none, and return the answer to it."""
-        return self._commit(version, lambda document: command_of(document, edits))
+        return self._commit(version, lambda history: command_of(history.document, edits, history.known_ids))
 
     def undo(self, version: int) -> dict[str, Any]:
         """Take the last step back; where there is none, nothing happens."""
@@ -165,8 +165,8 @@ class EditingSession:
     def change(self, version: int, change: Callable[[Draft], None]) -> dict[str, Any]:
         """Do what changes a draft of the document."""
 
-        def command(document: Document) -> Command:
-            draft = Draft(document)
+        def command(history: History) -> Command:
+            draft = Draft(history.document, history.known_ids)
             change(draft)
             return draft.command()
 
@@ -287,10 +287,10 @@ class EditingSession:
 
     # Steps, as they are taken.
 
-    def _commit(self, version: int, command_of: Callable[[Document], Command]) -> dict[str, Any]:
+    def _commit(self, version: int, command_of: Callable[[History], Command]) -> dict[str, Any]:
         with self._lock:
             history = self._checked(version)
-            command = command_of(history.document)
+            command = command_of(history)
             if not command:
                 return self._step_json(history, Command())
             self._record(history, "do", command)
