@@ -128,8 +128,9 @@ class Document:
     """The state of an editor. Strokes of one id in two layers are the same stroke.
 
     `estimated` is what the transcriber finds, at the present sensitivity or, where the user has made something
-    of it, at an earlier one; `detected` is what the user has made of that, `played` what plays. In the mode "edit" what plays is as long as the recording, and a detected stroke
-    that is not played is taken out; in the mode "replay" the strokes that are played make a sound of their own.
+    of it, at an earlier one; `detected` is what the user has made of that, `played` what plays. In the mode
+    "edit" what plays is as long as the recording, and a detected stroke that is not played is taken out; in the
+    mode "replay" the strokes that are played make a sound of their own.
     """
 
     source_s: float  # length of the recording
@@ -250,7 +251,8 @@ class Draft:
         is_here = any(stroke_id in self.layers[x] or (x, stroke_id) in self._touched for x in LAYERS)
         if not is_here and stroke_id not in self._known:
             raise RhythmError(
-                f"{what} is about the stroke {stroke_id}, which has never been there", hint="load the page again"
+                f"{what} is about the stroke {stroke_id}, which has never been there",
+                hint="load the page again",
             )
 
     def command(self) -> Command:

@@ -37,6 +37,10 @@ _USUAL_BPM = 120.0
 _WHOLE_BEATS = 0.03  # of a beat, by which a loop may miss a whole number of them
 _CLOSE_S = 5.0
 _PROGRESS_STEP = 0.01
+_LEFT_OUT = (
+    "--rhythm was not applied, because the edits of last time go on: to have it play, undo them all and start "
+    "with --rhythm again"
+)
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -65,13 +69,14 @@ class EditingSession:
             source: the recording, for pages.
             engine: the models; the worker alone uses them.
             journals: the folder of all journals.
-            rhythm: what plays from the beginning; None: the recording itself.
+            rhythm: what plays from the beginning, unless there are edits to go on with; None: the recording.
         """
         self.source, self.notices, self.worker = source, Notices(), Worker()
         self.state: State = "opening"
         self.error: RedrumError | None = None
         self.facts: SourceFacts | None = None
         self.is_resumed = False
+        self.opening: tuple[str, ...] = ()  # sentences on what became of earlier edits
         self.engine, self._journals, self._rhythm = engine, journals, rhythm
         self._lock = threading.Lock()  # of all that follows
         self._journal: Journal | None = None
@@ -102,6 +107,7 @@ class EditingSession:
             facts: dict[str, Any] = {
                 "state": self.state,
                 "resumed": self.is_resumed,
+                "opening": list(self.opening),
                 "source": self._source_json(),
                 "source_changed": self.source.has_changed,
                 "rendered": rendered.version if rendered else None,
@@ -240,10 +246,14 @@ class EditingSession:
         recording = self.open_source()
         facts = SourceFacts.of(recording)
         journal = Journal(self._journals, facts.sha256)
+        history = journal.history
         with self._lock:
             self.facts, self._journal = facts, journal
-            if journal.history is not None and journal.history.version:
-                self._history, self.is_resumed = journal.history, True
+            if history is not None and history.version:
+                self._history, self.is_resumed = history, True
+            is_edited = self._history is not None and self._history.can_undo
+            is_left_out = is_edited and self._rhythm is not None
+            self.opening = tuple(filter(None, (journal.damage, _LEFT_OUT if is_left_out else "")))
         self.report("open", 0.0)
         editor = self.engine.open(recording, self.report)
         self.report("open", 1.0)
@@ -258,7 +268,7 @@ class EditingSession:
             version, detected = self._history.version, self._history.document.strokes.detected
         self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
         self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
-        if self._rhythm is not None:
+        if self._rhythm is not None and not is_edited:
             rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
             version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
         self.notices.publish("ready", version=version)

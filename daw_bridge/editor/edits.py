@@ -24,8 +24,8 @@ def command_of(document: Document, edits: Sequence[object], known: Collection[st
         known: the ids of all strokes that have ever been in the document.
 
     Raises:
-        RhythmError: an edit is none, is about a stroke that has never been there, or would make what no document
-            may hold. None of them is done then.
+        RhythmError: an edit is none, is about a stroke that has never been there, or would make what no
+            document may hold. None of them is done then.
     """
     draft = Draft(document, known)
     for number, found in enumerate(edits, start=1):

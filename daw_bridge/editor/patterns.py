@@ -183,9 +183,7 @@ def _touched(draft: Draft) -> set[str]:
     return {
         i
         for i, stroke in estimated.items()
-        if not _is_own(i)
-        or detected.get(i) != stroke
-        or not (is_other_rhythm or played.get(i) == stroke)
+        if not _is_own(i) or detected.get(i) != stroke or not (is_other_rhythm or played.get(i) == stroke)
     }
 
 

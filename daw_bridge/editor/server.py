@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mimetypes
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -43,12 +45,16 @@ _MOST_JSON_BYTES = 4 * 2**20
 _MOST_FILE_BYTES = 2**30  # of a rhythm that is dropped on the page
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
 _MOST_VERSION = 2**53
+_LONGEST_SHOWN = 100  # characters of what a stranger sent
+_SEE = "docs/editor.md lists what is served"
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -83,7 +89,8 @@ class EditorServer:
                 post("/api/import", self._import),
                 post("/api/export", self._export),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
-            ]
+            ],
+            exception_handlers={HTTPException: _refuse, Exception: _report_fault},
         )
 
     @property
@@ -280,6 +287,8 @@ class EditorServer:
 
     async def _own_file(self, request: Request) -> Response:
         name = request.path_params["name"] or "index.html"
+        if name.startswith("api/"):
+            raise HTTPException(405)
         found = {
             path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()
         }
@@ -287,6 +296,23 @@ class EditorServer:
             return error_answer(404, "there is no such page", "open /")
         kind = _KINDS.get(found[name].suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(found[name].read_bytes(), headers={"Content-Type": kind})
+
+
+async def _refuse(request: Request, err: Exception) -> Response:
+    """Answer a request that no route takes: of another method than its path has, or of no path."""
+    assert isinstance(err, HTTPException)
+    path = request.url.path
+    if all(route.path != path for route in request.app.routes):
+        return error_answer(404, f"there is no {path[:_LONGEST_SHOWN]}", _SEE)
+    answer = error_answer(err.status_code, f"{request.method[:_LONGEST_SHOWN]} is not taken here", _SEE)
+    answer.headers.update(err.headers or {})
+    return answer
+
+
+async def _report_fault(request: Request, err: Exception) -> Response:
+    """Answer a request that a fault of ours kept from being answered."""
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=err)
+    return error_answer(500, f"this failed: {err!r}", "load the page again; what was stored is safe")
 
 
 def _answer_to(err: Exception) -> Response:
@@ -310,7 +336,7 @@ def _query(request: Request) -> Fields:
     found: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name in found:
-            raise SettingsError(f"{name[:100]} is given twice", hint="give it once")
+            raise SettingsError(f"{name[:_LONGEST_SHOWN]} is given twice", hint="give it once")
         is_number = value.isascii() and value.isdigit() and len(value) < 20 and name not in ("name", "id")
         found[name] = int(value) if is_number else value
     return Fields(found, "the request")

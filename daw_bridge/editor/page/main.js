@@ -158,6 +158,7 @@ async function load() {
   } else {
     takeRendered();
   }
+  status.trouble("opening", facts.opening.length ? sentences(facts.opening) : null);
   if (facts.notes.length) status.say(sentences(facts.notes));
   if (facts.source_changed) status.trouble("source", `${facts.source.name} was changed or moved while it was edited; the edits are safe.`);
 }

@@ -14,7 +14,7 @@ const byId = (id) => document.getElementById(id);
 export class Status {
   #timer = 0;
   #message = ""; // what just happened
-  #closed = ""; // the notice that the user has closed
+  #closed = new Set(); // notices that the user has closed
 
   constructor(actions) {
     this.actions = actions;
@@ -22,7 +22,7 @@ export class Status {
     this.progress = null; // {stage, fraction} of what takes long
     this.troubles = new Map(); // sentences by what they are about
     byId("notice-close").addEventListener("click", () => {
-      this.#closed = byId("notice-text").textContent;
+      this.#closed.add(byId("notice-text").textContent);
       this.draw();
     });
   }
@@ -37,6 +37,7 @@ export class Status {
 
   /** Show what is wrong until it is no more; null: it is no more. */
   trouble(about, text) {
+    if (text !== this.troubles.get(about)) this.#closed.delete(this.troubles.get(about));
     if (text) this.troubles.set(about, text);
     else this.troubles.delete(about);
     this.draw();
@@ -91,11 +92,11 @@ export class Status {
       sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
       sound.error,
       this.troubles.get("edit"),
+      this.troubles.get("opening"),
       this.troubles.get("noted"),
     ];
-    const text = troubles.find(Boolean) || "";
-    if (text !== this.#closed) this.#closed = "";
-    byId("notice").hidden = !text || text === this.#closed;
+    const text = troubles.find((trouble) => trouble && !this.#closed.has(trouble)) || "";
+    byId("notice").hidden = !text;
     show("notice-text", text);
   }
 }

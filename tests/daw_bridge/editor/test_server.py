@@ -1,4 +1,5 @@
 import http.client
+import json
 import random
 import re
 import socket
@@ -349,6 +350,43 @@ def test_the_page_itself_needs_no_token_and_runs_nothing_but_its_own_files(page)
         assert raw(page, method, path, [host])[0] == expected, path
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/session", 405),
+        ("GET", "/api/edits", 405),
+        ("DELETE", "/api/edits", 405),
+        ("BREW", "/api/edits", 405),
+        ("GET", "/api/nothing", 404),
+        ("POST", "/api/nothing", 404),
+        ("POST", "/api/edits/", 404),
+        ("GET", "/api/edits/", 404),
+        ("GET", "/api/", 404),
+        ("GET", "/nothing", 404),
+        ("PUT", "/index.html", 405),
+    ],
+)
+def test_what_is_not_there_is_answered_in_json_too(page, method, path, status):
+    answer = page.http.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert answer.json()["error"]
+
+
+def test_what_is_no_http_and_what_is_our_fault_are_answered_in_json_too(page, monkeypatch, caplog):
+    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as stranger:
+        stranger.sendall(b"nonsense\r\n\r\n")
+        with stranger.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body) == {"error": "this is no HTTP request", "hint": ""}
+    monkeypatch.setattr(page.session_object, "undo", lambda version: 1 / 0)
+    answer = page.post("undo", version=0)
+    assert answer.status_code == 500
+    assert "division by zero" in answer.json()["error"]
+    assert "POST /api/undo failed" in caplog.text
+    assert page.session()["version"] == 0
+
+
 def test_the_page_holds_no_script_or_style_within_and_names_nothing_elsewhere():
     page = PAGE
     for path in page.rglob("*.html"):
@@ -492,6 +530,40 @@ def test_a_rhythm_that_was_named_plays_from_the_beginning_and_can_be_undone(serv
     assert (session["version"], session["mode"]) == (1, "replay")
     page.post("undo", version=1)
     assert page.session()["mode"] == "edit"
+
+
+def test_a_rhythm_that_was_named_never_replaces_edits(serve, loop):
+    first = FirstRhythm(read=lambda engine: engine.rhythm_of(None, "groove"))
+    page = serve(loop())
+    assert page.session()["opening"] == []
+    page.edit({"op": "delete", "id": "d2"})
+    before = page.session()
+    page.session_object._journal.close()
+    again = serve(loop(), rhythm=first)
+    session = again.session()
+    assert (session["mode"], session["version"], session["events"]) == ("edit", 1, before["events"])
+    (sentence,) = session["opening"]
+    assert sentence.startswith("--rhythm was not applied, because the edits of last time go on")
+    again.post("undo", version=1)
+    again.session_object._journal.close()
+    session = serve(loop(), rhythm=first).session()
+    assert (session["mode"], session["opening"]) == ("replay", [])
+
+
+def test_a_journal_that_was_damaged_is_told_to_the_page(serve, loop):
+    page = serve(loop())
+    for stroke_id in ("d2", "d3"):
+        page.edit({"op": "delete", "id": stroke_id})
+    journal = page.session_object._journal
+    journal.close()
+    data = journal.path.read_bytes()
+    journal.path.write_bytes(data[:-9] + b"0" + data[-8:])
+    session = serve(loop()).session()
+    assert (session["state"], session["version"], session["resumed"]) == ("ready", 1, True)
+    (sentence,) = session["opening"]
+    assert "is damaged: of its steps the first 1 came back" in sentence
+    beside = Path(sentence.rpartition(" ")[2])
+    assert data.splitlines(keepends=True)[2][:20] == beside.read_bytes()[:20]
 
 
 def test_silence_opens_without_strokes_and_takes_those_that_are_drawn(serve, loop):
