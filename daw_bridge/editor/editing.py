@@ -283,7 +283,7 @@ class EditingSession:
 
     def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
         self.report("prepare", 0.0)
-        editor.prepare(detected)
+        editor.prepare(detected, lambda stage, fraction: self.report("prepare", fraction))
         self.report("prepare", 1.0)
 
     def _fail(self, err: RedrumError) -> None:

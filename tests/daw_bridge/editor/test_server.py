@@ -17,7 +17,7 @@ from daw_bridge.editor.editing import FirstRhythm
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
-from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEngine, clicks
+from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.midi import write_midi
 from transform.strokes import Stroke
@@ -645,6 +645,21 @@ def test_a_signal_of_life_comes_while_nothing_happens(page, monkeypatch):
     stream, notices = page.listen()
     until(notices, "alive")
     stream.__exit__(None, None, None)
+
+
+def test_an_edit_sounds_before_all_is_prepared(serve, loop, monkeypatch):
+    monkeypatch.setattr(FakeEditor, "n_pieces", 200)  # 10 s
+    page = serve(loop())
+    stream, notices = page.listen()
+    answer = page.edit({"op": "delete", "id": "d2"})
+    assert until(notices, "rendered", version=1)["version"] == 1
+    assert answer.json()["version"] == 1
+    fractions = [until(notices, "progress", stage="prepare")["fraction"] for _ in range(2)]
+    assert fractions[0] < fractions[1] < 0.9
+    stream.__exit__(None, None, None)
+    began_s = time.perf_counter()
+    page.session_object.close()  # nor does the end wait for it
+    assert time.perf_counter() - began_s < 2
 
 
 def test_edits_sound_quickly(serve, loop):
