@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from transform.errors import RhythmError
-from transform.events import CLASSES, TempoMap
+from transform.events import CLASSES, MOST_TEMPI, TempoMap
 from transform.strokes import MOST_STROKES, Stroke, Strokes
 
 Mode = Literal["edit", "replay"]
@@ -23,7 +23,6 @@ FIELDS = ("mode", "length_s", "grid", "sensitivity")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
 BEATS_PER_BAR_RANGE = (1.0, 64.0)
-MOST_TEMPI = 10_000  # changes of a grid's tempo
 _LONGEST_S = 86_400.0  # before the downbeat
 
 

@@ -38,6 +38,7 @@ from daw_bridge.session import file_name
 from transform.errors import RedrumError, RhythmError, SettingsError
 from transform.events import ARTICULATIONS, CLASSES, Rhythm
 from transform.library import find_rhythm, list_rhythms
+from transform.terminal import printable
 
 PAGE = Path(__file__).with_name("page")
 
@@ -254,14 +255,13 @@ class EditorServer:
     async def _import(self, request: Request) -> Response:
         query = _query(request)
         version = query.whole("version", 0, _MOST_VERSION)
-        name, placing = query.text("name", 200), _placing(query)
+        name, placing = printable(query.text("name", 200, "")), _placing(query)
         query.end()
         with _temporary_folder() as folder:
             path = folder / file_name(name)
             await _store(request, path)
-            return await self._play(
-                version, partial(self._rhythm_in, path, Path(name).stem[:100] or "rhythm"), placing
-            )
+            read = partial(self._rhythm_in, path, Path(name).stem[:_LONGEST_SHOWN] or "rhythm")
+            return await self._play(version, read, placing)
 
     async def _play(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> Response:
         return json_answer(await run_in_threadpool(self._session.play_rhythm, version, read, placing))

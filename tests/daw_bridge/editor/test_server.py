@@ -238,6 +238,16 @@ def test_midi_and_audio_are_imported(page, loop, name):
     assert events == [("KD", 0), ("SD", pytest.approx(0.5, abs=1e-3))]
 
 
+@pytest.mark.parametrize("name", [None, "", "CON.mid", "a/b\u202e.mid", "..", "\x00", "noending"])
+def test_what_a_rhythm_is_called_does_not_matter(page, name):
+    data = write_midi(FakeEngine().rhythm_of(None, "groove"))
+    query = {"version": 0} if name is None else {"version": 0, "name": name}
+    assert page.http.post("/api/import", params=query, content=data).json()["version"] == 1
+    refused = page.http.post("/api/import", params=query | {"version": 1}, content=b"MThd nonsense")
+    assert refused.status_code == 400
+    assert refused.json()["error"].isprintable()
+
+
 def test_what_is_no_midi_is_refused_with_a_sentence(page):
     answer = page.http.post("/api/import", params={"version": 0, "name": "a.mid"}, content=b"MThd nonsense")
     assert answer.status_code == 400
