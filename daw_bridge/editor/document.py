@@ -23,7 +23,7 @@ FIELDS = ("mode", "length_s", "grid", "sensitivity")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
 BEATS_PER_BAR_RANGE = (1.0, 64.0)
-_LONGEST_S = 86_400.0  # before the downbeat
+LONGEST_S = 86_400.0  # before the downbeat
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Grid:
                 raise RhythmError(f"a tempo would be {bpm:g} BPM", hint="stay within 10 to 1000 BPM")
         if not BEATS_PER_BAR_RANGE[0] <= self.beats_per_bar <= BEATS_PER_BAR_RANGE[1]:
             raise RhythmError(f"a bar would have {self.beats_per_bar:g} beats", hint="give it 1 to 64")
-        if not abs(self.downbeat_s) <= _LONGEST_S:
+        if not abs(self.downbeat_s) <= LONGEST_S:
             raise RhythmError(
                 f"the downbeat would lie at {self.downbeat_s} s", hint="put it into the recording"
             )

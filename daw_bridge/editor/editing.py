@@ -22,19 +22,17 @@ from daw_bridge.editor.journal import Journal, Step, grid_json
 from daw_bridge.editor.notices import Notices
 from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
 from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
-from daw_bridge.editor.source import Source
+from daw_bridge.editor.source import Source, first_grid
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError
-from transform.events import Rhythm, estimate_tempo
+from transform.events import Rhythm
 from transform.session_file import SourceFacts, stroke_json
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
 
 _MOST_CHANGES = 2000  # of strokes that an answer lists; after more a page loads all
-_USUAL_BPM = 120.0
-_WHOLE_BEATS = 0.03  # of a beat, by which a loop may miss a whole number of them
 _CLOSE_S = 5.0
 _PROGRESS_STEP = 0.01
 _LEFT_OUT = (
@@ -246,32 +244,44 @@ class EditingSession:
         recording = self.open_source()
         facts = SourceFacts.of(recording)
         journal = Journal(self._journals, facts.sha256)
-        history = journal.history
         with self._lock:
             self.facts, self._journal = facts, journal
-            if history is not None and history.version:
-                self._history, self.is_resumed = history, True
-            is_edited = self._history is not None and self._history.can_undo
-            is_left_out = is_edited and self._rhythm is not None
-            self.opening = tuple(filter(None, (journal.damage, _LEFT_OUT if is_left_out else "")))
+            self._resume(journal)
         self.report("open", 0.0)
         editor = self.engine.open(recording, self.report)
         self.report("open", 1.0)
+        rhythm = self._rhythm.read(self.engine) if self._rhythm else None
         with self._lock:
             if self._history is None:
                 grid = first_grid(recording, editor.detected)
                 document = Document.of_detection(editor.detected, recording.duration_s, grid)
                 self._history = journal.begin(document, recording.name)
+            if self._rhythm is not None and rhythm is not None:
+                self._begin_with(self._history, rhythm, self._rhythm.placing)
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"
             version, detected = self._history.version, self._history.document.strokes.detected
         self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
         self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
-        if self._rhythm is not None and not is_edited:
-            rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
-            version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
         self.notices.publish("ready", version=version)
+
+    def _resume(self, journal: Journal) -> None:
+        """Go on with the history of a journal, where it has steps; then no rhythm takes the place of edits."""
+        if journal.history is not None and journal.history.version:
+            self._history, self.is_resumed = journal.history, True
+        left_out = ""
+        if self._rhythm is not None and self._history is not None and self._history.can_undo:
+            self._rhythm, left_out = None, _LEFT_OUT
+        self.opening = tuple(filter(None, (journal.damage, left_out)))
+
+    def _begin_with(self, history: History, rhythm: Rhythm, placing: Placing) -> None:
+        """Let a rhythm play as the first step, which can be undone."""
+        draft = Draft(history.document, history.known_ids)
+        replace_rhythm(draft, rhythm, placing)
+        if command := draft.command():
+            self._record(history, "do", command)
+            history.do(command)
 
     def _judge(self, recording: Recording, strokes: tuple[Stroke, ...]) -> None:
         """Note what the user should read about the recording, and notify pages."""
@@ -370,23 +380,6 @@ class EditingSession:
             "subtype": source.format.subtype,
             "duration_s": source.duration_s,
         }
-
-
-def first_grid(recording: Recording, strokes: tuple[Stroke, ...]) -> Grid:
-    """Return the grid that a recording begins with: at its stated tempo, else the estimated one, else 120 BPM.
-
-    The downbeat is the beginning of a loop of whole beats, else the first kick or the first stroke.
-    """
-    stated = recording.tempo_bpm()
-    estimate = None if stated else estimate_tempo([s.event() for s in strokes], recording.duration_s)
-    bpm = stated[0] if stated else estimate[0] if estimate else _USUAL_BPM
-    if not 10 <= bpm <= 1000:
-        bpm = _USUAL_BPM
-    n_beats = recording.duration_s * bpm / 60
-    if abs(n_beats - round(n_beats)) <= _WHOLE_BEATS or not strokes:
-        return Grid(((0.0, bpm),))
-    kicks = [stroke.onset_s for stroke in strokes if stroke.drum_class == "KD"]
-    return Grid(((0.0, bpm),), downbeat_s=min(kicks, default=min(stroke.onset_s for stroke in strokes)))
 
 
 def changes_json(command: Command) -> dict[str, Any] | None:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -25,14 +24,24 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from daw_bridge.editor.answers import error_answer, json_answer, json_text, samples_answer
-from daw_bridge.editor.document import Draft, Grid
 from daw_bridge.editor.editing import EditingSession, NotReady
 from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
-from daw_bridge.editor.fields import Fields, parse_json
+from daw_bridge.editor.fields import Fields
 from daw_bridge.editor.notices import MOST_LISTENERS
 from daw_bridge.editor.patterns import Placing
 from daw_bridge.editor.renderer import Outdated
+from daw_bridge.editor.requests import (
+    LONGEST_SHOWN,
+    TooLarge,
+    body_of,
+    grid_change,
+    placing_of,
+    query_of,
+    store_body,
+    version_of,
+    which_of,
+)
 from daw_bridge.editor.sound import BLOCK_SAMPLES, MOST_COLUMNS
 from daw_bridge.session import file_name
 from transform.errors import RedrumError, RhythmError, SettingsError
@@ -42,11 +51,7 @@ from transform.terminal import printable
 
 PAGE = Path(__file__).with_name("page")
 
-_MOST_JSON_BYTES = 4 * 2**20
-_MOST_FILE_BYTES = 2**30  # of a rhythm that is dropped on the page
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
-_MOST_VERSION = 2**53
-_LONGEST_SHOWN = 100  # characters of what a stranger sent
 _SEE = "docs/editor.md lists what is served"
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -58,10 +63,6 @@ _KINDS = {
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class TooLarge(Exception):
-    """A request has more bytes than are taken."""
 
 
 class EditorServer:
@@ -144,8 +145,8 @@ class EditorServer:
             self.requested_at_s = time.monotonic()
 
     async def _audio(self, request: Request) -> Response:
-        query = _query(request)
-        which, version = _which(query)
+        query = query_of(request)
+        which, version = which_of(query)
         n_samples, rate = await self._extent(which, version)
         start = query.whole("start", 0, n_samples, 0)
         stop = query.whole("stop", start, n_samples, n_samples)
@@ -162,8 +163,8 @@ class EditorServer:
         return samples_answer(samples, sample_rate=rate, start=start, version=version)
 
     async def _peaks(self, request: Request) -> Response:
-        query = _query(request)
-        which, version = _which(query)
+        query = query_of(request)
+        which, version = which_of(query)
         n_samples, rate = await self._extent(which, version)
         start = query.whole("start", 0, n_samples - 1, 0)
         stop = query.whole("stop", start + 1, n_samples, n_samples)
@@ -177,8 +178,8 @@ class EditorServer:
         return samples_answer(peaks, sample_rate=rate, start=start, stop=stop, version=version)
 
     async def _hit(self, request: Request) -> Response:
-        query = _query(request)
-        version, stroke_id = query.whole("version", 0, _MOST_VERSION), query.id("id")
+        query = query_of(request)
+        version, stroke_id = version_of(query), query.id("id")
         query.end()
         self._session.document(version)
         self._session.source.check()
@@ -191,8 +192,8 @@ class EditorServer:
         return json_answer({"rhythms": [{name: getattr(rhythm, name) for name in names} for rhythm in rhythms]})
 
     async def _take(self, request: Request) -> Response:
-        query = _query(request)
-        version = query.whole("version", 0, _MOST_VERSION)
+        query = query_of(request)
+        version = version_of(query)
         query.end()
         self._session.document(version)
         folder, path = await run_in_threadpool(self._exports.take, version)
@@ -211,26 +212,26 @@ class EditorServer:
     # Steps.
 
     async def _edits(self, request: Request) -> Response:
-        fields = await _body(request)
-        version, edits = _version(fields), fields.list("edits", MOST_EDITS)
+        fields = await body_of(request)
+        version, edits = version_of(fields), fields.list("edits", MOST_EDITS)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.edit, version, edits))
 
     async def _undo(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.undo, version))
 
     async def _redo(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.redo, version))
 
     async def _settings(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
         sensitivity = None
         if "sensitivity" in fields:
@@ -242,25 +243,25 @@ class EditorServer:
         return json_answer(await run_in_threadpool(change))
 
     async def _document(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         if "rhythm" in fields:
-            rhythm, placing = find_rhythm(fields.text("rhythm", 200)), _placing(fields)
+            rhythm, placing = find_rhythm(fields.text("rhythm", 200)), placing_of(fields)
             fields.end()
             return await self._play(version, partial(_read_midi, rhythm.path, rhythm.name), placing)
-        change = _grid_change(fields)
+        change = grid_change(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.change, version, change))
 
     async def _import(self, request: Request) -> Response:
-        query = _query(request)
-        version = query.whole("version", 0, _MOST_VERSION)
-        name, placing = printable(query.text("name", 200, "")), _placing(query)
+        query = query_of(request)
+        version = version_of(query)
+        name, placing = printable(query.text("name", 200, "")), placing_of(query)
         query.end()
         with _temporary_folder() as folder:
             path = folder / file_name(name)
-            await _store(request, path)
-            read = partial(self._rhythm_in, path, Path(name).stem[:_LONGEST_SHOWN] or "rhythm")
+            await store_body(request, path)
+            read = partial(self._rhythm_in, path, Path(name).stem[:LONGEST_SHOWN] or "rhythm")
             return await self._play(version, read, placing)
 
     async def _play(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> Response:
@@ -276,8 +277,8 @@ class EditorServer:
         return self._session.engine.rhythm_of(path, name)
 
     async def _export(self, request: Request) -> Response:
-        fields = await _body(request)
-        version, what = _version(fields), fields.choice("what", WHAT)
+        fields = await body_of(request)
+        version, what = version_of(fields), fields.choice("what", WHAT)
         name, overwrite = fields.text("path", 1000), fields.flag("overwrite", False)
         fields.end()
         report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
@@ -303,8 +304,8 @@ async def _refuse(request: Request, err: Exception) -> Response:
     assert isinstance(err, HTTPException)
     path = request.url.path
     if all(route.path != path for route in request.app.routes):
-        return error_answer(404, f"there is no {path[:_LONGEST_SHOWN]}", _SEE)
-    answer = error_answer(err.status_code, f"{request.method[:_LONGEST_SHOWN]} is not taken here", _SEE)
+        return error_answer(404, f"there is no {path[:LONGEST_SHOWN]}", _SEE)
+    answer = error_answer(err.status_code, f"{request.method[:LONGEST_SHOWN]} is not taken here", _SEE)
     answer.headers.update(err.headers or {})
     return answer
 
@@ -331,38 +332,6 @@ def _answer_to(err: Exception) -> Response:
     return error_answer(status, err.message, err.hint)
 
 
-def _query(request: Request) -> Fields:
-    """Return the fields of a query, each there once; whole numbers in it are numbers."""
-    found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
-        if name in found:
-            raise SettingsError(f"{name[:_LONGEST_SHOWN]} is given twice", hint="give it once")
-        is_number = value.isascii() and value.isdigit() and len(value) < 20 and name not in ("name", "id")
-        found[name] = int(value) if is_number else value
-    return Fields(found, "the request")
-
-
-async def _body(request: Request) -> Fields:
-    """Return the fields of a body in JSON."""
-    data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > _MOST_JSON_BYTES:
-            raise TooLarge
-    return Fields(parse_json(bytes(data)), "the request")
-
-
-async def _store(request: Request, path: Path) -> None:
-    """Store a body in a file."""
-    n_bytes = 0
-    with path.open("xb") as file:
-        async for block in request.stream():
-            n_bytes += len(block)
-            if n_bytes > _MOST_FILE_BYTES:
-                raise TooLarge
-            await run_in_threadpool(file.write, block)
-
-
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="redrum-"))
@@ -370,51 +339,6 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _version(fields: Fields) -> int:
-    return fields.whole("version", 0, _MOST_VERSION)
-
-
-def _which(query: Fields) -> tuple[str, int]:
-    """Return which sound is requested, and of which version."""
-    which = query.choice("which", ("source", "take"))
-    return which, query.whole("version", 0, _MOST_VERSION, *([0] if which == "source" else []))
-
-
-def _placing(fields: Fields) -> Placing:
-    tempo: Any = fields.choice("tempo", ("grid", "own"), "grid")
-    length: Any = fields.choice("length", ("source", "rhythm"), "rhythm")
-    return Placing(tempo=tempo, length=length)
-
-
-def _grid_change(fields: Fields) -> Callable[[Draft], None]:
-    """Return what changes the grid of a document: all of it, some of it, or one line of it."""
-    if "line" in fields:
-        line = Fields(fields.any("line"), "line")
-        beat, time_s = line.number("beat", -1e6, 1e6), line.number("time_s", -86_400.0, 86_400.0)
-        line.end()
-        return lambda draft: _set_grid(draft, draft.grid.with_line_at(beat, time_s))
-    given: dict[str, Any] = {}
-    grid = Fields(fields.any("grid"), "grid")
-    if "tempo" in grid:
-        given["tempo"] = tuple(_tempo_step(step) for step in grid.list("tempo", 10_000))
-    for name, low, high in (("beats_per_bar", 1.0, 64.0), ("downbeat_s", -86_400.0, 86_400.0)):
-        if name in grid:
-            given[name] = grid.number(name, low, high)
-    grid.end()
-    return lambda draft: _set_grid(draft, replace(draft.grid, **given))
-
-
-def _set_grid(draft: Draft, grid: Grid) -> None:
-    draft.fields["grid"] = grid
-
-
-def _tempo_step(step: object) -> tuple[float, float]:
-    if not isinstance(step, list) or len(step) != 2:
-        raise RhythmError("a tempo of the grid is not [beat, BPM]")
-    entry = Fields({"beat": step[0], "bpm": step[1]}, "a tempo of the grid")
-    return entry.number("beat", 0.0, 1e6), entry.number("bpm", 10.0, 1000.0)
 
 
 def _read_midi(path: Path, name: str) -> Rhythm:

@@ -1,5 +1,6 @@
 // The state of everything in words: what is going on, what just happened, and what is wrong.
 
+import { byId, setText } from "./dom.js";
 import { sentence, stageName } from "./words.js";
 
 const MODES = { edit: "The recording, edited", replay: "Its kit plays a rhythm" };
@@ -8,8 +9,6 @@ const HINTS = {
   detected: "Say what is in the recording: relabel, shift, dismiss, add. It changes how strokes are cut, not what plays.",
 };
 const MESSAGE_MS = 9000;
-
-const byId = (id) => document.getElementById(id);
 
 export class Status {
   #timer = 0;
@@ -47,8 +46,8 @@ export class Status {
     const { doc, sound } = this.actions;
     const [state, isBusy] = this.#state();
     const { body } = document;
-    show("state", state);
-    show("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
+    setText("state", state);
+    setText("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
     body.toggleAttribute("data-busy", isBusy);
     body.toggleAttribute("data-trouble", this.isGone || doc.facts.state === "failed");
     body.dataset.state = this.isGone ? "gone" : doc.facts.state;
@@ -56,7 +55,7 @@ export class Status {
     body.dataset.audioVersion = sound.version ?? "";
     body.dataset.audibleVersion = sound.audible ?? "";
     const text = doc.version === null ? "" : `${MODES[doc.mode]}, ${count(doc.strokes("played").length, "stroke")}, version ${doc.version}`;
-    show("version", text);
+    setText("version", text);
     byId("no-drums").hidden = !(doc.isReady && !doc.strokes("detected").length && !doc.strokes("played").length);
     this.#drawNotice();
   }
@@ -97,13 +96,8 @@ export class Status {
     ];
     const text = troubles.find((trouble) => trouble && !this.#closed.has(trouble)) || "";
     byId("notice").hidden = !text;
-    show("notice-text", text);
+    setText("notice-text", text);
   }
-}
-
-function show(id, text) {
-  const element = byId(id);
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function count(n, noun) {

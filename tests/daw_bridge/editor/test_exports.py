@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from daw_bridge.editor.document import Grid
-from daw_bridge.editor.editing import first_grid
+from daw_bridge.editor.source import first_grid
 from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE
 from transform.audio import Recording
 from transform.library import find_rhythm

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from daw_bridge.editor import document, guard, serving
-from daw_bridge.editor.editing import FirstRhythm
+from daw_bridge.editor.editing import EditingSession, FirstRhythm, NotReady
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
+from daw_bridge.editor.source import Source
 from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.midi import write_midi
@@ -540,6 +541,25 @@ def test_a_rhythm_that_was_named_plays_from_the_beginning_and_can_be_undone(serv
     assert (session["version"], session["mode"]) == (1, "replay")
     page.post("undo", version=1)
     assert page.session()["mode"] == "edit"
+
+
+def test_nobody_edits_before_the_rhythm_that_was_named_plays(serve, loop):
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def read(engine):
+        has_begun.set()
+        assert may_end.wait(10)
+        return engine.rhythm_of(None, "groove")
+
+    session = EditingSession(Source(loop()), FakeEngine(), loop().parent / "edits", FirstRhythm(read=read))
+    opened = session.start()
+    assert has_begun.wait(10)
+    with pytest.raises(NotReady):
+        session.edit(0, [{"op": "delete", "id": "d2"}])
+    may_end.set()
+    opened.result(10)
+    assert (session.state, session.describe()["version"], session.describe()["mode"]) == ("ready", 1, "replay")
+    session.close()
 
 
 def test_a_rhythm_that_was_named_never_replaces_edits(serve, loop):
