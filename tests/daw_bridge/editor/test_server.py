@@ -551,7 +551,8 @@ def test_nobody_edits_before_the_rhythm_that_was_named_plays(serve, loop):
         assert may_end.wait(10)
         return engine.rhythm_of(None, "groove")
 
-    session = EditingSession(Source(loop()), FakeEngine(), loop().parent / "edits", FirstRhythm(read=read))
+    path = loop()
+    session = EditingSession(Source(path), FakeEngine(), path.parent / "edits", FirstRhythm(read=read))
     opened = session.start()
     assert has_begun.wait(10)
     with pytest.raises(NotReady):
