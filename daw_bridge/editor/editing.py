@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from daw_bridge.editor.document import Command, Document, Draft, Grid, History
+from daw_bridge.editor.answers import changes_json
+from daw_bridge.editor.document import Command, Document, Draft, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
 from daw_bridge.editor.journal import Journal, Step, grid_json
@@ -32,7 +33,6 @@ from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
 
-_MOST_CHANGES = 2000  # of strokes that an answer lists; after more a page loads all
 _CLOSE_S = 5.0
 _PROGRESS_STEP = 0.01
 _LEFT_OUT = (
@@ -206,11 +206,14 @@ class EditingSession:
 
     def report(self, stage: str, fraction: float) -> None:
         """Pass progress of a long task on; what is more urgent comes in between."""
+        self._publish_progress(stage, fraction)
+        self.worker.pause(Priority.LONG)
+
+    def _publish_progress(self, stage: str, fraction: float) -> None:
         rounded = round(fraction / _PROGRESS_STEP) * _PROGRESS_STEP
         if (stage, rounded) != self._progress:
             self._progress = stage, rounded
             self.notices.publish("progress", stage=stage, fraction=round(rounded, 2))
-        self.worker.pause(Priority.LONG)
 
     _progress: tuple[str, float] = ("", 0.0)
 
@@ -263,7 +266,7 @@ class EditingSession:
             self.state = "ready"
             version, detected = self._history.version, self._history.document.strokes.detected
         self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
-        self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
+        self.worker.submit(Priority.AHEAD, lambda: self._prepare(editor, detected))
         self.notices.publish("ready", version=version)
 
     def _resume(self, journal: Journal) -> None:
@@ -292,9 +295,13 @@ class EditingSession:
         self.notices.publish("noted", notes=list(notes))
 
     def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
-        self.report("prepare", 0.0)
-        editor.prepare(detected, lambda stage, fraction: self.report("prepare", fraction))
-        self.report("prepare", 1.0)
+        def report(stage: str, fraction: float) -> None:
+            self._publish_progress("prepare", fraction)
+            self.worker.pause(Priority.AHEAD)
+
+        report("cut kit", 0.0)
+        editor.prepare(detected, report)
+        report("cut kit", 1.0)
 
     def _fail(self, err: RedrumError) -> None:
         with self._lock:
@@ -380,18 +387,3 @@ class EditingSession:
             "subtype": source.format.subtype,
             "duration_s": source.duration_s,
         }
-
-
-def changes_json(command: Command) -> dict[str, Any] | None:
-    """Return what a command changed, as pages have it; None: so much that a page loads all."""
-    if len(command.strokes) > _MOST_CHANGES:
-        return None
-    changes: dict[str, Any] = {"events": {}, "detected": {}}
-    for change in command.strokes:
-        if change.layer != "estimated":
-            place = changes["events" if change.layer == "played" else "detected"]
-            place[change.id] = stroke_json(change.after) if change.after else None
-    for field_change in command.fields:
-        value = field_change.after
-        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
-    return changes

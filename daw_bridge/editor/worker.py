@@ -22,6 +22,7 @@ class Priority(IntEnum):
     SOUND = 0  # a page waits for samples
     RENDER = 1  # a version
     LONG = 2  # what takes seconds: exports, transcriptions
+    AHEAD = 3  # what nobody waits for yet
 
 
 class Worker:

@@ -678,7 +678,7 @@ def test_a_signal_of_life_comes_while_nothing_happens(page, monkeypatch):
     stream.__exit__(None, None, None)
 
 
-def test_an_edit_sounds_before_all_is_prepared(serve, loop, monkeypatch):
+def test_edits_and_exports_do_not_wait_until_all_is_prepared(serve, loop, monkeypatch):
     monkeypatch.setattr(FakeEditor, "n_pieces", 200)  # 10 s
     page = serve(loop())
     stream, notices = page.listen()
@@ -687,6 +687,8 @@ def test_an_edit_sounds_before_all_is_prepared(serve, loop, monkeypatch):
     assert answer.json()["version"] == 1
     fractions = [until(notices, "progress", stage="prepare")["fraction"] for _ in range(2)]
     assert fractions[0] < fractions[1] < 0.9
+    assert page.post("export", version=1, what="wav", path="a.wav").status_code == 200
+    assert until(notices, "progress", stage="prepare")["fraction"] < 0.9
     stream.__exit__(None, None, None)
     began_s = time.perf_counter()
     page.session_object.close()  # nor does the end wait for it
