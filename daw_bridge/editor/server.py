@@ -92,7 +92,7 @@ class EditorServer:
                 post("/api/export", self._export),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _refuse, Exception: _report_fault},
+            exception_handlers={HTTPException: _refuse, Exception: _fault},
         )
 
     @property
@@ -107,7 +107,7 @@ class EditorServer:
             try:
                 return await handler(request)
             except Exception as err:
-                return _answer_to(err)
+                return _answer_to(request, err)
             finally:
                 self.requested_at_s = time.monotonic()
 
@@ -310,14 +310,14 @@ async def _refuse(request: Request, err: Exception) -> Response:
     return answer
 
 
-async def _report_fault(request: Request, err: Exception) -> Response:
-    """Answer a request that a fault of ours kept from being answered."""
+def _fault(request: Request, err: Exception) -> Response:
+    """Return the answer to a request that a fault of ours kept from being answered."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=err)
     return error_answer(500, f"this failed: {err!r}", "load the page again; what was stored is safe")
 
 
-def _answer_to(err: Exception) -> Response:
-    """Return the answer to a request that failed; what is a fault of ours is raised again."""
+def _answer_to(request: Request, err: Exception) -> Response:
+    """Return the answer to a request that failed."""
     if isinstance(err, Outdated):
         return error_answer(409, "another page has edited this", "load it anew", version=err.version)
     if isinstance(err, NotReady | CancelledError | InterruptedError):
@@ -327,7 +327,7 @@ def _answer_to(err: Exception) -> Response:
     if isinstance(err, ClientDisconnect):
         return error_answer(400, "the request was broken off")
     if not isinstance(err, RedrumError):
-        raise err
+        return _fault(request, err)
     status = 409 if isinstance(err, Exists) else 400 if isinstance(err, RhythmError | SettingsError) else 422
     return error_answer(status, err.message, err.hint)
 
