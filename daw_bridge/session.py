@@ -22,6 +22,7 @@ import numpy as np
 from transform.errors import DawError, SettingsError
 from transform.events import CLASS_NAMES, CLASSES, POSSIBLE_BPM, TempoMap
 from transform.files import atomic_files
+from transform.names import is_device
 
 MIDI = "MIDI"  # the part of a take that is no sound
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
@@ -458,7 +459,8 @@ def short_name(name: str) -> str:
 def file_name(name: str) -> str:
     """Return a name that every file system takes."""
     clean = "".join("_" if char in '<>:"/\\|?*' or ord(char) < 32 else char for char in name)
-    return clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
+    clean = clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
+    return f"_{clean}" if is_device(clean) else clean
 
 
 def chooser(tracks: str, items: Sequence[str]) -> Callable[[int, Item, str], bool]:

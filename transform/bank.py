@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.dynamics import STRONG, Strength
 from transform.events import CLASSES, DrumEvent
 from transform.hits import Cut, Cutter, Hit, cutter_of
@@ -91,12 +91,25 @@ class Bank:
         return cls.of_cutter(cutter_of(recording, events, stems), per_set=per_set)
 
     @classmethod
-    def of_cutter(cls, cutter: Cutter, *, per_set: int = 12) -> Bank:
-        """Return the hits that a cutter cuts out of its recording; `per_set` as `of_recording` has it."""
+    def of_cutter(
+        cls,
+        cutter: Cutter,
+        *,
+        per_set: int = 12,
+        report: Progress = lambda stage, fraction: None,
+    ) -> Bank:
+        """Return the hits that a cutter cuts out of its recording; `per_set` as `of_recording` has it.
+
+        Between two hits `report` is called with "cut kit" and the fraction done.
+        """
         candidates = cutter.candidates()
         # Separated is only what promises best; in order, so that stems are read from beginning to end.
         cuts = [cut for own in candidates for cut in _most_promising(own, per_set)]
-        found = [hit for cut in sorted(cuts, key=lambda cut: cut.attack) if (hit := cutter.hit(cut))]
+        found: list[Cut] = []
+        for number, cut in enumerate(sorted(cuts, key=lambda cut: cut.attack)):
+            report("cut kit", number / len(cuts))
+            if (hit := cutter.hit(cut)) is not None:
+                found.append(hit)
         worthy = _worthy(found, per_set)
         return cls(
             worthy,

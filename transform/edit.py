@@ -77,14 +77,20 @@ class RecordingEditor:
         assert found.stems is not None
         return cls(found.at_attacks(), OpenStems(found.stems, recording), redrummer, settings)
 
-    def prepare(self, detected: Sequence[Stroke] | None = None) -> None:
+    def prepare(self, detected: Sequence[Stroke] | None = None, progress: Progress | None = None) -> None:
         """Separate a recording that is not long, and cut its kit: else the first edits do it, and take longer.
 
         Args:
             detected: what is in the recording; None: what was detected.
+            progress: called often, with "separate" or "cut kit" and the fraction done; it may edit the
+                recording, and waits for no more than that edit needs.
         """
-        self._stems.separate()
-        _ = self.sounds_of(self.detected if detected is None else detected).drums
+        report = progress or (lambda stage, fraction: None)
+        sounds = self.sounds_of(self.detected if detected is None else detected)
+        report("cut kit", 0.0)
+        _ = sounds.cutter  # which every edit needs
+        self._stems.separate(report)
+        sounds.prepare(report)
 
     def edited(self, strokes: Strokes) -> Edited:
         """Return the recording with its strokes edited; no sound is computed before it is read.

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
 from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, with_end, without_swells
@@ -71,11 +71,12 @@ class OpenStems:
         """Return the stems."""
         return self._stems
 
-    def separate(self) -> None:
-        """Separate the recording if all of it is cached then."""
+    def separate(self, report: Progress) -> None:
+        """Separate the recording if all of it is cached then; `report` is called between blocks."""
         recording = self._recording
         if 4 * recording.n_samples * recording.n_channels * len(CLASSES) <= _STEM_BYTES:
             for block in overlapping_blocks(recording.n_samples, _BLOCK_S * recording.sample_rate):
+                report("separate", block.start / recording.n_samples)
                 self._stems.read(block.start, block.stop)
 
 
@@ -104,6 +105,7 @@ class StrokeSounds:
         self._by_class = {
             c: [(a, k) for k, a in enumerate(self.attacks) if c in self.classes[k]] for c in CLASSES
         }
+        self._drums: Drums | None = None
         self._repeats: dict[int, Repeat | None] = {}
         self._stems_of: dict[int, frozenset[str]] = {}
         self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
@@ -124,11 +126,19 @@ class StrokeSounds:
         assert self.listening.stems is not None
         return StemCutter(self.recording, self.events, self.listening.stems)
 
-    @cached_property
+    @property
     def drums(self) -> Drums:
         """The kit of its hits, which plays what is put in."""
+        if self._drums is None:
+            self.prepare()
+        assert self._drums is not None
+        return self._drums
+
+    def prepare(self, report: Progress = lambda stage, fraction: None) -> None:
+        """Cut the kit; `report` is called between hits, and may use it meanwhile."""
         replayed = replace(self._settings, engine="resequence", attack="original", variation=0.0)
-        return self._redrummer.drums(self.listening, replayed, cutter=self.cutter)
+        drums = self._redrummer.drums(self.listening, replayed, report, cutter=self.cutter)
+        self._drums = self._drums or drums
 
     @cached_property
     def replay_drums(self) -> Drums:

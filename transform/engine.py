@@ -209,7 +209,7 @@ class Redrummer:
         Args:
             source: what is detected in it.
             settings: of the takes.
-            report: called with "transcribe kit".
+            report: called with "cut kit" and "transcribe kit".
             cutter: what cuts the source's hits; None: one that is made for it.
 
         Raises:
@@ -218,7 +218,7 @@ class Redrummer:
         is_latent, bank = settings.engine == "latent", None
         if not is_latent or settings.attack == "original":
             cutter = cutter or cutter_of(source.recording, source.events, source.stems)
-            bank = Bank.of_cutter(cutter)
+            bank = Bank.of_cutter(cutter, report=report)
         if bank is not None and is_latent and not bank.classes:
             bank = None  # nothing can be cut out: all of it is generated
         available = {event.drum_class for event in source.events} if bank is None else bank.classes

@@ -47,6 +47,7 @@ MOST_EVENTS = 4_000_000  # of a rhythm, however often it is looped
 _DENSEST_HZ, _DENSEST = 1000, 100  # events a second, and in no time at all
 
 POSSIBLE_BPM = (1e-3, 1e9)  # MIDI's are 3.6 to 60 million
+MOST_TEMPI = 10_000  # changes of a tempo
 MOST_BEATS = 1e9
 
 TEMPO_RANGE_BPM = (70.0, 180.0)
@@ -159,6 +160,11 @@ class TempoMap:
     def bpm_at(self, beats: float) -> float:
         """Return the tempo that holds at a position in beats."""
         return self.changes[max(bisect_right(self.changes, beats, key=itemgetter(0)) - 1, 0)][1]
+
+    def starting_at(self, beat: float) -> TempoMap:
+        """Return the map whose beat 0 is another beat of this one, which may lie before its beginning."""
+        later = tuple((change - beat, bpm) for change, bpm in self.changes if change > max(beat, 0.0))
+        return TempoMap(((0.0, self.bpm_at(max(beat, 0.0))), *later))
 
     def beats_between(self, begin: float, end: float) -> list[float]:
         """Return where the tempo changes after one position in beats and before another."""

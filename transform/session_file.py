@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, SettingsError
-from transform.events import Rhythm, TempoMap
+from transform.events import MOST_TEMPI, Rhythm, TempoMap
 from transform.files import read_bytes, sha256_of, write_bytes_atomic
 from transform.settings import RenderSettings, options_of
 from transform.signal import blocks_of
@@ -72,17 +73,17 @@ class SourceFacts:
 class EditSession:
     """What an editor was left with.
 
-    In the file, `bpm` is called tempo and `beats_per_bar` metre, and a stroke has id, class, onset_s, velocity
-    and articulation.
+    In the file `beats_per_bar` is called metre, a tempo that never changes is a number, and a stroke has id,
+    class, onset_s, velocity and articulation.
     """
 
     source: SourceFacts
     detected: tuple[Stroke, ...]
     played: tuple[Stroke, ...]
     mode: Mode = "edit"
-    bpm: float | None = None  # None: not known
+    tempo: tuple[tuple[float, float], ...] | None = None  # (beat, BPM), each until the next; None: not known
     beats_per_bar: float = 4.0
-    downbeat_s: float = 0.0  # where the first bar begins; it may lie before the recording
+    downbeat_s: float = 0.0  # where beat 0 is, of the first bar; it may lie before the recording
     length_s: float | None = None  # of a replay; None: the source's
     settings: RenderSettings = field(default_factory=RenderSettings)
 
@@ -90,16 +91,24 @@ class EditSession:
         """Raise RhythmError or SettingsError for what no session has."""
         if self.mode not in get_args(Mode):
             raise SettingsError(f"the mode is {self.mode!r:.80}; it must be edit or replay")
+        if len(self.tempo or ()) > MOST_TEMPI:
+            raise SettingsError(f"the tempo changes more than {MOST_TEMPI:,} times")
         for name, value, (least, most) in (
-            ("tempo", self.bpm, _BPM),
+            *(("tempo", bpm, _BPM) for _, bpm in self.tempo or ()),
             ("metre", self.beats_per_bar, _METRES),
             ("downbeat", self.downbeat_s, (-_LONGEST_S, _LONGEST_S)),
             ("length", self.length_s, (1e-3, _LONGEST_S)),
         ):
             if value is not None and not least <= value <= most:
                 raise SettingsError(f"the {name} is {value}; it must lie between {least:g} and {most:g}")
+        assert self.tempo_map is None or self.tempo_map.changes  # raises RhythmError where it is none
         _check_strokes(self.detected, self.source.duration_s, "detected")
         _check_strokes(self.played, self._end_s, "played")
+
+    @cached_property
+    def tempo_map(self) -> TempoMap | None:
+        """The tempo over beats, from the downbeat on; None where it is not known."""
+        return None if self.tempo is None else TempoMap(self.tempo)
 
     @property
     def _end_s(self) -> float:
@@ -108,22 +117,34 @@ class EditSession:
         return length_s or self.source.duration_s
 
     def played_rhythm(self) -> Rhythm:
-        """Return what plays as a rhythm.
+        """Return what plays as a rhythm that begins with the result, so that both stay together.
 
         Raises:
             RhythmError: it has more strokes than anybody plays.
         """
-        tempo = TempoMap.constant(self.bpm) if self.bpm else None
+        tempo_map = self.tempo_map
+        if tempo_map is not None:
+            tempo_map = tempo_map.starting_at(tempo_map.beats_at(-self.downbeat_s))
         events = tuple(stroke.event() for stroke in self.played)
-        return Rhythm(events, self._end_s, tempo, self.source.name, self.beats_per_bar)
+        return Rhythm(events, self._end_s, tempo_map, self.source.name, self.beats_per_bar)
 
     def check_source(self, recording: Recording) -> None:
         """Raise SettingsError unless this session is of a recording."""
-        if SourceFacts.of(recording).sha256 != self.source.sha256:
+        source, facts = self.source, SourceFacts.of(recording)
+        if facts.sha256 != source.sha256:
             raise SettingsError(
-                f"the session was made of another recording, {self.source.name!r}, not of {recording.name!r}",
+                f"the session was made of another recording, {source.name!r}, not of {recording.name!r}",
                 hint="give the recording that was edited, unchanged",
             )
+        for what, stated, found in (
+            ("samples", source.n_samples, facts.n_samples),
+            ("samples a second", source.sample_rate, facts.sample_rate),
+        ):
+            if stated != found:
+                raise SettingsError(
+                    f"the session says that {recording.name!r} has {stated:,} {what}; it has {found:,}",
+                    hint=_AGAIN,
+                )
 
 
 def read_session(path: Path) -> EditSession:
@@ -133,7 +154,8 @@ def read_session(path: Path) -> EditSession:
         SettingsError: it cannot be read, is no session, is damaged or of a newer version.
     """
     try:
-        data = json.loads(read_bytes(path, most=_MOST_BYTES), parse_constant=_refused)
+        text = read_bytes(path, most=_MOST_BYTES)
+        data = json.loads(text, parse_constant=_refused, object_pairs_hook=_without_repeats)
         return _session_of(data)
     except OSError as err:
         raise SettingsError(
@@ -166,7 +188,7 @@ def session_json(session: EditSession) -> dict[str, Any]:
         "schema": SCHEMA,
         "source": {f.name: getattr(source, f.name) for f in fields(source)},
         "mode": session.mode,
-        "tempo": session.bpm,
+        "tempo": _tempo_json(session.tempo),
         "metre": session.beats_per_bar,
         "downbeat_s": session.downbeat_s,
         "length_s": session.length_s,
@@ -210,9 +232,9 @@ def stroke_of(data: object) -> Stroke:
 
 def _session_of(data: object) -> EditSession:
     schema = _object(data, "a session").get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if type(schema) is int and schema > SCHEMA:
         raise SettingsError("it is of a newer version of Redrum", hint="update Redrum")
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:  # true is 1, too
         raise ValueError("it states no version that is known")
     entry = _object(data, "a session", _KEYS)
     return EditSession(
@@ -220,12 +242,28 @@ def _session_of(data: object) -> EditSession:
         mode=cast(Mode, _text(entry.get("mode", "edit"), "the mode")),
         detected=_strokes_of(entry.get("detected"), "detected"),
         played=_strokes_of(entry.get("played"), "played"),
-        bpm=_number_or_none(entry.get("tempo"), "the tempo"),
+        tempo=_tempo_of(entry.get("tempo")),
         beats_per_bar=_number(entry.get("metre", 4.0), "the metre"),
         downbeat_s=_number(entry.get("downbeat_s", 0.0), "the downbeat"),
         length_s=_number_or_none(entry.get("length_s"), "the length"),
         settings=_settings_of(entry.get("settings", {})),
     )
+
+
+def _tempo_json(tempo: Sequence[tuple[float, float]] | None) -> object:
+    """Return a tempo as files have it: a number where it never changes."""
+    return tempo[0][1] if tempo is not None and len(tempo) == 1 else tempo
+
+
+def _tempo_of(data: object) -> tuple[tuple[float, float], ...] | None:
+    """Return the tempo of a session, which may be a number, a list of [beat, BPM], or not known."""
+    if data is None:
+        return None
+    if not isinstance(data, list):
+        return ((0.0, _number(data, "the tempo")),)
+    if len(data) > MOST_TEMPI or not all(isinstance(change, list) and len(change) == 2 for change in data):
+        raise ValueError(f"the tempo is no list of at most {MOST_TEMPI:,} changes [beat, BPM]")
+    return tuple((_number(beat, "a beat of the tempo"), _number(bpm, "a tempo")) for beat, bpm in data)
 
 
 def _source_of(data: object) -> SourceFacts:
@@ -316,6 +354,14 @@ def _whole(value: object, what: str, limits: tuple[int, int]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not limits[0] <= value <= limits[1]:
         raise ValueError(f"{what} is no whole number between {limits[0]} and {limits[1]}")
     return value
+
+
+def _without_repeats(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which no entry is there twice: readers differ on which one counts."""
+    found = dict(entries)
+    if len(found) < len(entries):
+        raise ValueError("an object in it has an entry twice")
+    return found
 
 
 def _refused(constant: str) -> float:

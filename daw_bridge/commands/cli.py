@@ -5,8 +5,10 @@ commands, so that `redrum --help` answers at once.
 """
 
 import logging
+import os
 import signal
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
 from daw_bridge.devices import resolve_device
+from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
 from transform.errors import RedrumError, SettingsError
 from transform.terminal import guard_output
@@ -90,7 +93,15 @@ def main() -> None:
     """Run the command `redrum`."""
     guard_output()
     _end_tidily()
-    app(prog_name="redrum")
+    try:
+        app(prog_name="redrum")
+    except SystemExit as end:
+        if any(thread.name == RENDERER for thread in threading.enumerate()):
+            # What it computes cannot be interrupted, and PyTorch aborts where Python ends under it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
 
 
 def _end_tidily() -> None:

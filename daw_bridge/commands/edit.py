@@ -1,5 +1,7 @@
 """The command `edit`: the rhythm inside a recording, in the browser."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,13 +61,22 @@ def edit(
     session = EditingSession(Source(path), engine, user_folder() / "edits", first)
     try:
         opened = session.start()  # the models are loaded while the server begins
-        opened.add_done_callback(lambda _: _report_resumed(session, console))
-        _serve(session, path, port, console, has_browser=not no_browser)
+
+        def show(url: str) -> None:
+            if console.as_json:
+                print_json({"url": url})
+                return
+            console.echo(f"{path} is open at {url}")
+            console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
+            opened.add_done_callback(lambda _: _report_opened(session, console))
+
+        _serve(session, port, show, has_browser=not no_browser)
     finally:
-        session.close()
+        with suppress(KeyboardInterrupt):  # it ends already
+            session.close()
 
 
-def _serve(session: "EditingSession", path: Path, port: int, console: Console, *, has_browser: bool) -> None:
+def _serve(session: "EditingSession", port: int, show: Callable[[str], None], *, has_browser: bool) -> None:
     from daw_bridge.editor.exports import Exports
     from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
 
@@ -73,26 +84,27 @@ def _serve(session: "EditingSession", path: Path, port: int, console: Console, *
         server = PageServer(session, Exports(session, OUT_FOLDER), listener)
         browser = BrowserPage(server.url)
 
-        def show() -> None:
-            if console.as_json:
-                print_json({"url": server.url})
-            else:
-                console.echo(f"{path} is open at {server.url}")
-                console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
+        def begin() -> None:
+            show(server.url)
             if has_browser:
                 browser.open(
                     lambda: print_error("there is no browser to be opened", f"open {server.url} in one")
                 )
 
         try:
-            server.run(show, browser.forget)
+            server.run(begin, browser.forget)
         finally:
             browser.forget()
 
 
-def _report_resumed(session: "EditingSession", console: Console) -> None:
-    if session.is_resumed and session.error is None:
+def _report_opened(session: "EditingSession", console: Console) -> None:
+    """Print what became of earlier edits, once that is known."""
+    if session.state != "ready":
+        return
+    if session.is_resumed:
         console.echo("  it goes on where it was left; all of it can be undone")
+    for sentence in session.opening:
+        console.echo(f"  {sentence}")
 
 
 def _demo_loop() -> Path:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
+from daw_bridge.editor.document import Command, Grid
+from daw_bridge.editor.journal import grid_json
+from transform.session_file import stroke_json
 from transform.signal import Samples
+
+_MOST_CHANGES = 2000  # of strokes that an answer lists; after more a page loads all
 
 
 def json_text(found: Mapping[str, Any]) -> bytes:
@@ -33,3 +38,18 @@ def samples_answer(samples: Samples, **about: int) -> Response:
     headers = {f"Redrum-{name.replace('_', '-').title()}": str(value) for name, value in facts.items()}
     data = np.ascontiguousarray(samples, dtype="<f4").tobytes()
     return Response(data, headers=headers, media_type="application/octet-stream")
+
+
+def changes_json(command: Command) -> dict[str, Any] | None:
+    """Return what a command changed, as pages have it; None: so much that a page loads all."""
+    if len(command.strokes) > _MOST_CHANGES:
+        return None
+    changes: dict[str, Any] = {"events": {}, "detected": {}}
+    for change in command.strokes:
+        if change.layer != "estimated":
+            place = changes["events" if change.layer == "played" else "detected"]
+            place[change.id] = stroke_json(change.after) if change.after else None
+    for field_change in command.fields:
+        value = field_change.after
+        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
+    return changes

@@ -7,13 +7,13 @@ a disk or a sound.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from transform.errors import RhythmError
-from transform.events import CLASSES, TempoMap
+from transform.events import CLASSES, MOST_TEMPI, TempoMap
 from transform.strokes import MOST_STROKES, Stroke, Strokes
 
 Mode = Literal["edit", "replay"]
@@ -23,8 +23,7 @@ FIELDS = ("mode", "length_s", "grid", "sensitivity")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
 BEATS_PER_BAR_RANGE = (1.0, 64.0)
-MOST_TEMPI = 10_000  # changes of a grid's tempo
-_LONGEST_S = 86_400.0  # before the downbeat
+LONGEST_S = 86_400.0  # before the downbeat
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Grid:
                 raise RhythmError(f"a tempo would be {bpm:g} BPM", hint="stay within 10 to 1000 BPM")
         if not BEATS_PER_BAR_RANGE[0] <= self.beats_per_bar <= BEATS_PER_BAR_RANGE[1]:
             raise RhythmError(f"a bar would have {self.beats_per_bar:g} beats", hint="give it 1 to 64")
-        if not abs(self.downbeat_s) <= _LONGEST_S:
+        if not abs(self.downbeat_s) <= LONGEST_S:
             raise RhythmError(
                 f"the downbeat would lie at {self.downbeat_s} s", hint="put it into the recording"
             )
@@ -127,9 +126,10 @@ class Mismatch(ValueError):
 class Document:
     """The state of an editor. Strokes of one id in two layers are the same stroke.
 
-    `estimated` is what the transcriber finds at the present sensitivity, `detected` what the user has made of
-    that, `played` what plays. In the mode "edit" what plays is as long as the recording, and a detected stroke
-    that is not played is taken out; in the mode "replay" the strokes that are played make a sound of their own.
+    `estimated` is what the transcriber finds, at the present sensitivity or, where the user has made something
+    of it, at an earlier one; `detected` is what the user has made of that, `played` what plays. In the mode
+    "edit" what plays is as long as the recording, and a detected stroke that is not played is taken out; in the
+    mode "replay" the strokes that are played make a sound of their own.
     """
 
     source_s: float  # length of the recording
@@ -204,8 +204,9 @@ class Document:
 class Draft:
     """A document while a command is being made; what it holds is what the command will leave."""
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
+    def __init__(self, document: Document, known: Collection[str] = ()) -> None:
+        """Begin with a document; `known` are the ids of all strokes that have ever been in it."""
+        self.document, self._known = document, known
         self.layers = {name: dict(document.layer(name)) for name in LAYERS}
         self.fields = {name: getattr(document, name) for name in FIELDS}
         self._touched: dict[tuple[Layer, str], None] = {}
@@ -236,6 +237,23 @@ class Draft:
         if self.layers[layer].pop(stroke_id, None) is not None:
             self._touched[layer, stroke_id] = None
 
+    def known_ids(self) -> Iterator[str]:
+        """Yield the ids of all strokes that have ever been there, some of them more than once."""
+        yield from self._known
+        for name in LAYERS:
+            yield from self.document.layer(name)
+        for _, stroke_id in self._touched:
+            yield stroke_id
+
+    def check_known(self, stroke_id: str, what: str) -> None:
+        """Raise RhythmError for the id of a stroke that has never been there; `what` is about it."""
+        is_here = any(stroke_id in self.layers[x] or (x, stroke_id) in self._touched for x in LAYERS)
+        if not is_here and stroke_id not in self._known:
+            raise RhythmError(
+                f"{what} is about the stroke {stroke_id}, which has never been there",
+                hint="load the page again",
+            )
+
     def command(self) -> Command:
         """Return the command that makes the document what the draft is.
 
@@ -258,6 +276,7 @@ class History:
 
     def __init__(self, document: Document) -> None:
         self.document, self.version = document, 0
+        self.known_ids = {stroke_id for name in LAYERS for stroke_id in document.layer(name)}  # ever there
         self._done: list[Command] = []
         self._undone: list[Command] = []
 
@@ -291,6 +310,7 @@ class History:
 
     def _step(self, command: Command) -> None:
         self.document = self.document.applied(command)
+        self.known_ids.update(change.id for change in command.strokes)
         self.version += 1
 
 

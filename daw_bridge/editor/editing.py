@@ -15,28 +15,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from daw_bridge.editor.document import Command, Document, Draft, Grid, History
+from daw_bridge.editor.answers import changes_json
+from daw_bridge.editor.document import Command, Document, Draft, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
 from daw_bridge.editor.journal import Journal, Step, grid_json
 from daw_bridge.editor.notices import Notices
 from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
 from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
-from daw_bridge.editor.source import Source
+from daw_bridge.editor.source import Source, first_grid
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError
-from transform.events import Rhythm, estimate_tempo
+from transform.events import Rhythm
 from transform.session_file import SourceFacts, stroke_json
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
 
-_MOST_CHANGES = 2000  # of strokes that an answer lists; after more a page loads all
-_USUAL_BPM = 120.0
-_WHOLE_BEATS = 0.03  # of a beat, by which a loop may miss a whole number of them
 _CLOSE_S = 5.0
 _PROGRESS_STEP = 0.01
+_LEFT_OUT = (
+    "--rhythm was not applied, because the edits of last time go on: to have it play, undo them all and start "
+    "with --rhythm again"
+)
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -65,13 +67,14 @@ class EditingSession:
             source: the recording, for pages.
             engine: the models; the worker alone uses them.
             journals: the folder of all journals.
-            rhythm: what plays from the beginning; None: the recording itself.
+            rhythm: what plays from the beginning, unless there are edits to go on with; None: the recording.
         """
         self.source, self.notices, self.worker = source, Notices(), Worker()
         self.state: State = "opening"
         self.error: RedrumError | None = None
         self.facts: SourceFacts | None = None
         self.is_resumed = False
+        self.opening: tuple[str, ...] = ()  # sentences on what became of earlier edits
         self.engine, self._journals, self._rhythm = engine, journals, rhythm
         self._lock = threading.Lock()  # of all that follows
         self._journal: Journal | None = None
@@ -102,6 +105,7 @@ class EditingSession:
             facts: dict[str, Any] = {
                 "state": self.state,
                 "resumed": self.is_resumed,
+                "opening": list(self.opening),
                 "source": self._source_json(),
                 "source_changed": self.source.has_changed,
                 "rendered": rendered.version if rendered else None,
@@ -152,7 +156,7 @@ class EditingSession:
 
     def edit(self, version: int, edits: list[Any]) -> dict[str, Any]:
         """Do edits of a page, all or none, and return the answer to it."""
-        return self._commit(version, lambda document: command_of(document, edits))
+        return self._commit(version, lambda history: command_of(history.document, edits, history.known_ids))
 
     def undo(self, version: int) -> dict[str, Any]:
         """Take the last step back; where there is none, nothing happens."""
@@ -165,8 +169,8 @@ class EditingSession:
     def change(self, version: int, change: Callable[[Draft], None]) -> dict[str, Any]:
         """Do what changes a draft of the document."""
 
-        def command(document: Document) -> Command:
-            draft = Draft(document)
+        def command(history: History) -> Command:
+            draft = Draft(history.document, history.known_ids)
             change(draft)
             return draft.command()
 
@@ -202,11 +206,14 @@ class EditingSession:
 
     def report(self, stage: str, fraction: float) -> None:
         """Pass progress of a long task on; what is more urgent comes in between."""
+        self._publish_progress(stage, fraction)
+        self.worker.pause(Priority.LONG)
+
+    def _publish_progress(self, stage: str, fraction: float) -> None:
         rounded = round(fraction / _PROGRESS_STEP) * _PROGRESS_STEP
         if (stage, rounded) != self._progress:
             self._progress = stage, rounded
             self.notices.publish("progress", stage=stage, fraction=round(rounded, 2))
-        self.worker.pause(Priority.LONG)
 
     _progress: tuple[str, float] = ("", 0.0)
 
@@ -242,26 +249,42 @@ class EditingSession:
         journal = Journal(self._journals, facts.sha256)
         with self._lock:
             self.facts, self._journal = facts, journal
-            if journal.history is not None and journal.history.version:
-                self._history, self.is_resumed = journal.history, True
+            self._resume(journal)
         self.report("open", 0.0)
         editor = self.engine.open(recording, self.report)
         self.report("open", 1.0)
+        rhythm = self._rhythm.read(self.engine) if self._rhythm else None
         with self._lock:
             if self._history is None:
                 grid = first_grid(recording, editor.detected)
                 document = Document.of_detection(editor.detected, recording.duration_s, grid)
                 self._history = journal.begin(document, recording.name)
+            if self._rhythm is not None and rhythm is not None:
+                self._begin_with(self._history, rhythm, self._rhythm.placing)
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"
             version, detected = self._history.version, self._history.document.strokes.detected
         self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
-        self.worker.submit(Priority.LONG, lambda: self._prepare(editor, detected))
-        if self._rhythm is not None:
-            rhythm, placing = self._rhythm.read(self.engine), self._rhythm.placing
-            version = self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))["version"]
+        self.worker.submit(Priority.AHEAD, lambda: self._prepare(editor, detected))
         self.notices.publish("ready", version=version)
+
+    def _resume(self, journal: Journal) -> None:
+        """Go on with the history of a journal, where it has steps; then no rhythm takes the place of edits."""
+        if journal.history is not None and journal.history.version:
+            self._history, self.is_resumed = journal.history, True
+        left_out = ""
+        if self._rhythm is not None and self._history is not None and self._history.can_undo:
+            self._rhythm, left_out = None, _LEFT_OUT
+        self.opening = tuple(filter(None, (journal.damage, left_out)))
+
+    def _begin_with(self, history: History, rhythm: Rhythm, placing: Placing) -> None:
+        """Let a rhythm play as the first step, which can be undone."""
+        draft = Draft(history.document, history.known_ids)
+        replace_rhythm(draft, rhythm, placing)
+        if command := draft.command():
+            self._record(history, "do", command)
+            history.do(command)
 
     def _judge(self, recording: Recording, strokes: tuple[Stroke, ...]) -> None:
         """Note what the user should read about the recording, and notify pages."""
@@ -272,9 +295,13 @@ class EditingSession:
         self.notices.publish("noted", notes=list(notes))
 
     def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
-        self.report("prepare", 0.0)
-        editor.prepare(detected)
-        self.report("prepare", 1.0)
+        def report(stage: str, fraction: float) -> None:
+            self._publish_progress("prepare", fraction)
+            self.worker.pause(Priority.AHEAD)
+
+        report("cut kit", 0.0)
+        editor.prepare(detected, report)
+        report("cut kit", 1.0)
 
     def _fail(self, err: RedrumError) -> None:
         with self._lock:
@@ -287,10 +314,10 @@ class EditingSession:
 
     # Steps, as they are taken.
 
-    def _commit(self, version: int, command_of: Callable[[Document], Command]) -> dict[str, Any]:
+    def _commit(self, version: int, command_of: Callable[[History], Command]) -> dict[str, Any]:
         with self._lock:
             history = self._checked(version)
-            command = command_of(history.document)
+            command = command_of(history)
             if not command:
                 return self._step_json(history, Command())
             self._record(history, "do", command)
@@ -360,35 +387,3 @@ class EditingSession:
             "subtype": source.format.subtype,
             "duration_s": source.duration_s,
         }
-
-
-def first_grid(recording: Recording, strokes: tuple[Stroke, ...]) -> Grid:
-    """Return the grid that a recording begins with: at its stated tempo, else the estimated one, else 120 BPM.
-
-    The downbeat is the beginning of a loop of whole beats, else the first kick or the first stroke.
-    """
-    stated = recording.tempo_bpm()
-    estimate = None if stated else estimate_tempo([s.event() for s in strokes], recording.duration_s)
-    bpm = stated[0] if stated else estimate[0] if estimate else _USUAL_BPM
-    if not 10 <= bpm <= 1000:
-        bpm = _USUAL_BPM
-    n_beats = recording.duration_s * bpm / 60
-    if abs(n_beats - round(n_beats)) <= _WHOLE_BEATS or not strokes:
-        return Grid(((0.0, bpm),))
-    kicks = [stroke.onset_s for stroke in strokes if stroke.drum_class == "KD"]
-    return Grid(((0.0, bpm),), downbeat_s=min(kicks, default=min(stroke.onset_s for stroke in strokes)))
-
-
-def changes_json(command: Command) -> dict[str, Any] | None:
-    """Return what a command changed, as pages have it; None: so much that a page loads all."""
-    if len(command.strokes) > _MOST_CHANGES:
-        return None
-    changes: dict[str, Any] = {"events": {}, "detected": {}}
-    for change in command.strokes:
-        if change.layer != "estimated":
-            place = changes["events" if change.layer == "played" else "detected"]
-            place[change.id] = stroke_json(change.after) if change.after else None
-    for field_change in command.fields:
-        value = field_change.after
-        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
-    return changes

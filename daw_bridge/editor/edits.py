@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from daw_bridge.editor.document import Command, Document, Draft, Layer
@@ -15,17 +15,19 @@ MOST_EDITS = 10_000  # of one request
 _USUAL_VELOCITY = 0.8  # of a stroke that is added without one
 
 
-def command_of(document: Document, edits: Sequence[object]) -> Command:
+def command_of(document: Document, edits: Sequence[object], known: Collection[str] = ()) -> Command:
     """Return the one command that edits make of a document; edits that change nothing make an empty one.
 
     Args:
         document: as the page that sends them has it.
         edits: JSON objects, each with an `op`.
+        known: the ids of all strokes that have ever been in the document.
 
     Raises:
-        RhythmError: an edit is none, or would make what no document may hold. None of them is done then.
+        RhythmError: an edit is none, is about a stroke that has never been there, or would make what no
+            document may hold. None of them is done then.
     """
-    draft = Draft(document)
+    draft = Draft(document, known)
     for number, found in enumerate(edits, start=1):
         edit = Fields(found, f"edit {number}")
         _OPS[edit.choice("op", _OPS)](draft, edit)
@@ -53,7 +55,10 @@ def _set(draft: Draft, edit: Fields) -> None:
 
 
 def _delete(draft: Draft, edit: Fields) -> None:
-    draft.remove("played", edit.id("id"))
+    """Let a stroke play no more; of one that is gone already nothing is left to do."""
+    stroke_id = edit.id("id")
+    draft.check_known(stroke_id, edit.what)
+    draft.remove("played", stroke_id)
 
 
 def _relabel(draft: Draft, edit: Fields) -> None:
@@ -69,8 +74,10 @@ def _shift(draft: Draft, edit: Fields) -> None:
 def _dismiss(draft: Draft, edit: Fields) -> None:
     """Say that a detected stroke is none: then it plays no more, and nothing is taken out for it."""
     stroke_id = edit.id("id")
-    draft.remove("detected", stroke_id)
-    draft.remove("played", stroke_id)
+    draft.check_known(stroke_id, edit.what)
+    if stroke_id in draft.layers["detected"]:
+        draft.remove("detected", stroke_id)
+        draft.remove("played", stroke_id)
 
 
 def _detect(draft: Draft, edit: Fields) -> None:
@@ -109,6 +116,7 @@ def _new_stroke(edit: Fields, end_s: float) -> Stroke:
 
 def _existing(draft: Draft, edit: Fields, layer: Layer) -> Stroke:
     stroke_id = edit.id("id")
+    draft.check_known(stroke_id, edit.what)
     stroke = draft.layers[layer].get(stroke_id)
     if stroke is None:
         raise RhythmError(

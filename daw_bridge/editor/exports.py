@@ -11,15 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from daw_bridge.editor.document import Document, Grid
+from daw_bridge.editor.document import Document
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.render_job import check_ending, is_same_file
 from daw_bridge.take_report import depth_of
 from transform.audio import resolve_output
 from transform.confined import ConfinedFolder, is_link, parts_below
 from transform.errors import OutputError, RhythmError, SettingsError
-from transform.events import Rhythm, TempoMap
+from transform.events import Rhythm
 from transform.files import write_bytes_atomic
+from transform.names import flaw_of
 from transform.session_file import EditSession, write_session
 from transform.settings import RenderSettings
 
@@ -93,7 +94,7 @@ class Exports:
             detected=detected,
             played=played,
             mode=document.mode,
-            bpm=document.grid.tempo[0][1],
+            tempo=document.grid.tempo,
             beats_per_bar=document.grid.beats_per_bar,
             downbeat_s=document.grid.downbeat_s,
             length_s=document.length_s if document.mode == "replay" else None,
@@ -189,6 +190,10 @@ class Exports:
             raise SettingsError(
                 f"{name[:_LONGEST_NAME]!r} is no place below {self.folder}", hint="give a name such as take.wav"
             ) from err
+        if flaw := next(filter(None, map(flaw_of, parts)), None):
+            raise SettingsError(
+                f"{name[:_LONGEST_NAME]!r} is no name of a file: {flaw}", hint="give a name such as take.wav"
+            )
         if len(name) > _LONGEST_NAME or any(part.startswith(".") for part in parts):
             raise SettingsError("this name is too long, or hidden", hint="give a name such as take.wav")
         if is_link(self.folder):
@@ -223,7 +228,7 @@ def played_rhythm(document: Document, name: str) -> Rhythm:
     """Return what plays as a rhythm that begins with the result, so that both stay together."""
     grid = document.grid
     events = tuple(stroke.event() for stroke in document.strokes.played)
-    tempo_map = _tempo_from(grid, 0.0)
+    tempo_map = grid.tempo_map.starting_at(grid.beat_at(0.0))
     return Rhythm(events, document.length_s, tempo_map, name, grid.beats_per_bar)
 
 
@@ -240,10 +245,3 @@ def looped_rhythm(document: Document, name: str) -> Rhythm:
     moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.strokes.played)
     events = tuple(replace(event, onset_s=onset_s) for event, onset_s in moved if onset_s < end_s)
     return Rhythm(events, end_s, grid.tempo_map, name, grid.beats_per_bar)
-
-
-def _tempo_from(grid: Grid, start_s: float) -> TempoMap:
-    """Return the tempo over the beats from a time on."""
-    start = grid.beat_at(start_s)
-    later = tuple((beat - start, bpm) for beat, bpm in grid.tempo if beat > start)
-    return TempoMap(((0.0, grid.tempo_map.bpm_at(max(start, 0.0))), *later))

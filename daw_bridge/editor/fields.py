@@ -93,6 +93,14 @@ class Fields:
             raise self._wrong(name, found, "it must be 1 to 64 letters, digits and _.:-")
         return found
 
+    def ids(self, name: str, most: int) -> tuple[str, ...]:
+        """Return a list of ids of strokes."""
+        found = self.list(name, most)
+        for entry in found:
+            if not isinstance(entry, str) or not _ID.fullmatch(entry):
+                raise self._wrong(f"an entry of {name}", entry, "it must be the id of a stroke")
+        return tuple(found)
+
     def drum_class(self, default: Any = ...) -> str:
         """Return the field `class`, one of the drum classes."""
         return self.choice("class", CLASSES, default)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from contextlib import suppress
 from typing import Any
 
+import h11
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from daw_bridge.editor.answers import error_answer
+from daw_bridge.editor.answers import error_answer, json_text
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -118,6 +120,19 @@ class Connections(H11Protocol):
             self._unproved.pop(next(iter(self._unproved))).transport.abort()
         self._unproved[self.client] = self
         self._give_up = self.loop.call_later(_UNPROVED_S, self._end_unproved)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in JSON, as all is answered."""
+        body = json_text({"error": "this is no HTTP request", "hint": ""})
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        with suppress(h11.LocalProtocolError):  # what came before it is being answered
+            for event in (
+                h11.Response(status_code=400, headers=headers),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""

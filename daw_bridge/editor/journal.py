@@ -2,7 +2,8 @@
 
 A journal is a file of JSON lines in the user's data folder, one for each recording, found by its hash: the
 document as it was at first, then a line for each step. A line is whole once it ends; a last one without its end
-was never acknowledged, and is dropped.
+was never acknowledged, and is dropped. Each line ends in a checksum of itself, so that what a disk has damaged
+is noticed: what was before it comes back, the rest is set aside, and `damage` says so.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
@@ -36,6 +39,7 @@ Step = Literal["do", "undo", "redo"]
 
 _MOST_BYTES = 2**30
 _BLOCK_BYTES = 2**20
+_CHECKSUM = re.compile(rb',"crc32":([0-9]{1,10})\}\n\Z')  # at the end of a line, of what is before it
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +58,7 @@ class Journal:
         """
         self.path, self._sha256 = folder / f"{sha256[:32]}.jsonl", sha256
         self.history: History | None = None  # None: there is none yet
+        self.damage = ""  # a sentence on what of it could not be read
         try:
             make_folder(str(folder))
             self._file = FileIO(open_private(str(self.path), is_made=True), "r+")
@@ -113,7 +118,8 @@ class Journal:
             ) from err
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+        data = json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii")
+        data = b'%s,"crc32":%d}\n' % (data[:-1], zlib.crc32(data[:-1]))
         try:
             self._file.seek(self._end)
             self._file.truncate()
@@ -131,43 +137,41 @@ class Journal:
     def _read(self) -> int:
         """Take the history in, and return where the last whole line of it ends."""
         end = 0
-        for line in self._lines():
-            try:
-                found = json.loads(line)
+        try:
+            for line in self._lines():
+                found = _checked(line)
                 if self.history is None:
                     self.history = self._begun(found)
                 else:
                     _take(self.history, found)
-            except (
-                ValueError,
-                KeyError,
-                TypeError,
-                IndexError,
-                AttributeError,
-                RecursionError,
-                RhythmError,
-            ) as err:
-                self._set_aside(end, err)
-                break
-            end += len(line)
+                end += len(line)
+        except _DAMAGES as err:
+            self._set_aside(end, err)
         if self.history is not None:
             try:
                 self.history.document.check()
             except RhythmError as err:
-                self._set_aside(0, err)
                 self.history, end = None, 0
+                self._set_aside(0, err)
         return end
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the whole lines."""
+        """Yield the whole lines.
+
+        Raises:
+            ValueError: they are too many, or after the last one there is what no step begins with.
+        """
         if os.fstat(self._file.fileno()).st_size > _MOST_BYTES:
-            self._set_aside(0, ValueError("it is too long"))
-            return
+            raise ValueError("it is too long")
         with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
             file.seek(0)
             for line in file:
                 if line.endswith(b"\n"):
                     yield line
+                elif (
+                    _CHECKSUM.search(line[:-1] + b"\n") or not line.isascii() or not line.decode().isprintable()
+                ):
+                    raise ValueError("its last line is not one that was cut")
 
     def _begun(self, head: Mapping[str, Any]) -> History:
         if head["schema"] != SCHEMA or head["sha256"] != self._sha256:
@@ -175,11 +179,14 @@ class Journal:
         return History(_document_of(head["document"]))
 
     def _set_aside(self, end: int, why: Exception) -> None:
-        """Copy what cannot be read from `end` on to a file beside this one."""
+        """Copy what cannot be read from `end` on to a file beside this one, and say so in `damage`."""
         number = 1
         while os.path.lexists(beside := self.path.with_suffix(f".damaged-{number}")):
             number += 1
-        _log.warning("a journal of edits is damaged (%s); what cannot be read of it is in %s", why, beside)
+        n_steps = self.history.version if self.history else 0
+        saved = f"of its steps the first {n_steps:,} came back" if n_steps else "none of its steps came back"
+        self.damage = f"the journal of edits is damaged: {saved}, and what could not be read is in {beside}"
+        _log.info("%s (%s)", self.damage, why)
         try:
             with FileIO(open_private(str(beside), is_made=True), "r+") as copy:
                 self._file.seek(end)
@@ -193,6 +200,26 @@ class Journal:
             f"{self.path} cannot be written, so edits would be lost: {err.strerror or err}",
             hint="make room on its disk, or set REDRUM_DATA to a folder that you can write to",
         )
+
+
+_DAMAGES = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    RhythmError,
+)
+
+
+def _checked(line: bytes) -> Any:
+    """Return the JSON of a line; ValueError where its checksum is another one. Older lines have none."""
+    checksum = _CHECKSUM.search(line)
+    if checksum is not None and zlib.crc32(line[: checksum.start()]) != int(checksum[1]):
+        raise ValueError("a checksum is wrong")
+    return json.loads(line)
 
 
 def _take(history: History, line: Mapping[str, Any]) -> None:

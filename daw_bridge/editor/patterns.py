@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from daw_bridge.editor.document import Draft, Grid, order
+from daw_bridge.editor.document import LAYERS, Draft, Grid, order
 from daw_bridge.editor.fields import Fields
 from transform.errors import RhythmError
 from transform.events import CLASSES, Rhythm, strokes_of
@@ -21,6 +21,7 @@ _SAME_S = 0.001  # strokes of one class that a grid brings this close become one
 _SOFTEST = 0.01
 _MOST_DEVIATIONS = 2.0  # of what humanises
 _ON_LINE_BEATS = 1e-6
+_LONGEST_OWN = 16  # characters of an id that detection gives
 
 
 def quantise(draft: Draft, edit: Fields) -> None:
@@ -143,71 +144,102 @@ def change_mode(draft: Draft, mode: str) -> None:
 def redetect(draft: Draft, found: Iterable[Stroke], sensitivity: dict[str, float]) -> None:
     """Take over what is detected at another sensitivity; whatever the user corrected or edited stays.
 
+    A stroke that is found anew is one that is there already where it lies near one: of its class as it was
+    estimated or as the user has it, or of any class where the user corrected or dismissed what is not found
+    again. Of strokes that are not found again those stay that the user corrected, dismissed, or edited.
+
     Args:
         draft: the document.
         found: all strokes that are detected now; their ids do not matter.
         sensitivity: by class, which they were detected at.
     """
     estimated, detected = draft.layers["estimated"], draft.layers["detected"]
-    matcher = _Matcher(estimated.values())
-    known = _Matcher(stroke for stroke in detected.values() if estimated.get(stroke.id) != stroke)
-    number = 1 + max((int(i[1:]) for layer in draft.layers.values() for i in layer if _is_own(i)), default=-1)
-    remaining = dict(estimated)
-    for stroke in sorted(found, key=order):
-        same = matcher.take(stroke)
-        if same is not None:
-            del remaining[same.id]
-            continue
+    touched = _touched(draft)
+    own = [stroke for stroke in detected.values() if estimated.get(stroke.id) != stroke]
+    corrected = [*(s for s in estimated.values() if detected.get(s.id) != s), *own]
+    left, again = _matched(_Matcher(estimated.values()), sorted(found, key=order))
+    left, as_corrected = _matched(_Matcher(own), left)
+    again |= as_corrected
+    others = (s for s in corrected if s.id in estimated and s.id not in again)
+    left, elsewhere = _matched(_Matcher(others, any_class=True), left)
+    for stroke_id, stroke in as_corrected.items():
+        if stroke_id not in estimated:  # drawn by hand, and detected by now
+            draft.put("estimated", replace(stroke, id=stroke_id))
+    for stroke_id in estimated.keys() - again.keys() - elsewhere.keys() - touched:
+        for layer in LAYERS:
+            draft.remove(layer, stroke_id)
+    last = max((int(i[1:]) for i in draft.known_ids() if _is_own(i)), default=-1)
+    for number, stroke in enumerate(left, start=last + 1):
         new = replace(stroke, id=f"d{number}")
-        number += 1
-        draft.put("estimated", new)
-        if known.take(new) is None:
-            draft.put("detected", new)
-            if draft.fields["mode"] == "edit":
-                draft.put("played", new)
-    for stroke in remaining.values():
-        draft.remove("estimated", stroke.id)
-        if detected.get(stroke.id) == stroke and draft.played.get(stroke.id, stroke) == stroke:
-            draft.remove("detected", stroke.id)
-            draft.remove("played", stroke.id)
+        for layer in LAYERS if draft.fields["mode"] == "edit" else LAYERS[:2]:
+            draft.put(layer, new)
     draft.fields["sensitivity"] = sensitivity
 
 
+def _touched(draft: Draft) -> set[str]:
+    """Return the ids of estimated strokes that the user drew, corrected, dismissed, or plays otherwise."""
+    estimated, detected, played = (draft.layers[name] for name in LAYERS)
+    is_other_rhythm = draft.fields["mode"] == "replay" and not detected.keys() & played.keys()
+    return {
+        i
+        for i, stroke in estimated.items()
+        if not _is_own(i) or detected.get(i) != stroke or not (is_other_rhythm or played.get(i) == stroke)
+    }
+
+
+def _matched(matcher: _Matcher, found: Iterable[Stroke]) -> tuple[list[Stroke], dict[str, Stroke]]:
+    """Return the strokes that are near none of a matcher's, and the others by the id of the one they are."""
+    left: list[Stroke] = []
+    same: dict[str, Stroke] = {}
+    for stroke in found:
+        stroke_id = matcher.take(stroke)
+        if stroke_id is None:
+            left.append(stroke)
+        else:
+            same[stroke_id] = stroke
+    return left, same
+
+
 class _Matcher:
-    """Finds, and gives each once, strokes of the same class at nearly the same time."""
+    """Finds, and gives each id once, strokes of the same class, or of any, at nearly the same time."""
 
     _NEAR_S = 0.03  # two strokes of a lane are never closer
 
-    def __init__(self, strokes: Iterable[Stroke]) -> None:
+    def __init__(self, strokes: Iterable[Stroke], *, any_class: bool = False) -> None:
+        self._any_class = any_class
         self._at: dict[tuple[str, int], list[Stroke]] = {}
+        self._left: set[str] = set()
         for stroke in strokes:
             self._at.setdefault(self._place(stroke), []).append(stroke)
+            self._left.add(stroke.id)
 
-    def take(self, stroke: Stroke) -> Stroke | None:
-        """Return the nearest stroke that is left, None where none is near."""
+    def take(self, stroke: Stroke) -> str | None:
+        """Return the id of the nearest stroke that is left, None where none is near."""
         drum_class, bin_ = self._place(stroke)
         near = [s for b in (bin_ - 1, bin_, bin_ + 1) for s in self._at.get((drum_class, b), ())]
-        near = [s for s in near if abs(s.onset_s - stroke.onset_s) < self._NEAR_S]
+        near = [s for s in near if s.id in self._left and abs(s.onset_s - stroke.onset_s) < self._NEAR_S]
         if not near:
             return None
         best = min(near, key=lambda s: abs(s.onset_s - stroke.onset_s))
-        self._at[self._place(best)].remove(best)
-        return best
+        self._left.remove(best.id)
+        return best.id
 
     def _place(self, stroke: Stroke) -> tuple[str, int]:
-        return stroke.drum_class, math.floor(stroke.onset_s / self._NEAR_S)
+        return "" if self._any_class else stroke.drum_class, math.floor(stroke.onset_s / self._NEAR_S)
 
 
 def _is_own(stroke_id: str) -> bool:
     """Return whether an id is one that detection gives."""
-    return stroke_id[0] == "d" and stroke_id[1:].isascii() and stroke_id[1:].isdigit()
+    return stroke_id[0] == "d" and stroke_id[1:].isdigit() and len(stroke_id) <= _LONGEST_OWN
 
 
 def _chosen(draft: Draft, edit: Fields) -> list[Stroke]:
     """Return the strokes of an edit's `ids`, all that play without; in order."""
     if "ids" not in edit:
         return sorted(draft.played.values(), key=order)
-    ids = dict.fromkeys(i for i in edit.list("ids", MOST_STROKES) if isinstance(i, str))
+    ids = dict.fromkeys(edit.ids("ids", MOST_STROKES))
+    for stroke_id in ids:
+        draft.check_known(stroke_id, edit.what)
     return sorted((draft.played[i] for i in ids if i in draft.played), key=order)
 
 
@@ -311,8 +343,8 @@ def _own_grid(rhythm: Rhythm, grid: Grid) -> Grid:
 
 
 def _free_prefix(draft: Draft) -> str:
-    """Return what no id begins with: r0, r1, ..."""
-    taken = {i.partition(".")[0] for layer in draft.layers.values() for i in layer}
+    """Return what no id has ever begun with: r0, r1, ..."""
+    taken = {i.partition(".")[0] for i in draft.known_ids()}
     number = 0
     while f"r{number}" in taken:
         number += 1

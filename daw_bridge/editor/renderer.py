@@ -73,8 +73,8 @@ class Editor(Protocol):
     ) -> Edited:
         """Return the recording's kit, cut where strokes are detected, playing strokes."""
 
-    def prepare(self, detected: tuple[Stroke, ...], /) -> None:
-        """Compute what the first edit would wait for."""
+    def prepare(self, detected: tuple[Stroke, ...], progress: Progress, /) -> None:
+        """Compute what the first edit would wait for; `progress`, called often, may edit meanwhile."""
 
 
 class Outdated(Exception):

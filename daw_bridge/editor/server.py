@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mimetypes
 import shutil
 import tempfile
@@ -13,36 +14,45 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from daw_bridge.editor.answers import error_answer, json_answer, json_text, samples_answer
-from daw_bridge.editor.document import Draft, Grid
 from daw_bridge.editor.editing import EditingSession, NotReady
 from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
-from daw_bridge.editor.fields import Fields, parse_json
+from daw_bridge.editor.fields import Fields
 from daw_bridge.editor.notices import MOST_LISTENERS
 from daw_bridge.editor.patterns import Placing
 from daw_bridge.editor.renderer import Outdated
+from daw_bridge.editor.requests import (
+    LONGEST_SHOWN,
+    TooLarge,
+    body_of,
+    grid_change,
+    placing_of,
+    query_of,
+    store_body,
+    version_of,
+    which_of,
+)
 from daw_bridge.editor.sound import BLOCK_SAMPLES, MOST_COLUMNS
 from daw_bridge.session import file_name
 from transform.errors import RedrumError, RhythmError, SettingsError
 from transform.events import ARTICULATIONS, CLASSES, Rhythm
 from transform.library import find_rhythm, list_rhythms
+from transform.terminal import printable
 
 PAGE = Path(__file__).with_name("page")
 
-_MOST_JSON_BYTES = 4 * 2**20
-_MOST_FILE_BYTES = 2**30  # of a rhythm that is dropped on the page
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
-_MOST_VERSION = 2**53
+_SEE = "docs/editor.md lists what is served"
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",
@@ -50,11 +60,9 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 
+_log = logging.getLogger(__name__)
+
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class TooLarge(Exception):
-    """A request has more bytes than are taken."""
 
 
 class EditorServer:
@@ -83,7 +91,8 @@ class EditorServer:
                 post("/api/import", self._import),
                 post("/api/export", self._export),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
-            ]
+            ],
+            exception_handlers={HTTPException: _refuse, Exception: _fault},
         )
 
     @property
@@ -98,7 +107,7 @@ class EditorServer:
             try:
                 return await handler(request)
             except Exception as err:
-                return _answer_to(err)
+                return _answer_to(request, err)
             finally:
                 self.requested_at_s = time.monotonic()
 
@@ -136,8 +145,8 @@ class EditorServer:
             self.requested_at_s = time.monotonic()
 
     async def _audio(self, request: Request) -> Response:
-        query = _query(request)
-        which, version = _which(query)
+        query = query_of(request)
+        which, version = which_of(query)
         n_samples, rate = await self._extent(which, version)
         start = query.whole("start", 0, n_samples, 0)
         stop = query.whole("stop", start, n_samples, n_samples)
@@ -154,8 +163,8 @@ class EditorServer:
         return samples_answer(samples, sample_rate=rate, start=start, version=version)
 
     async def _peaks(self, request: Request) -> Response:
-        query = _query(request)
-        which, version = _which(query)
+        query = query_of(request)
+        which, version = which_of(query)
         n_samples, rate = await self._extent(which, version)
         start = query.whole("start", 0, n_samples - 1, 0)
         stop = query.whole("stop", start + 1, n_samples, n_samples)
@@ -169,8 +178,8 @@ class EditorServer:
         return samples_answer(peaks, sample_rate=rate, start=start, stop=stop, version=version)
 
     async def _hit(self, request: Request) -> Response:
-        query = _query(request)
-        version, stroke_id = query.whole("version", 0, _MOST_VERSION), query.id("id")
+        query = query_of(request)
+        version, stroke_id = version_of(query), query.id("id")
         query.end()
         self._session.document(version)
         self._session.source.check()
@@ -183,8 +192,8 @@ class EditorServer:
         return json_answer({"rhythms": [{name: getattr(rhythm, name) for name in names} for rhythm in rhythms]})
 
     async def _take(self, request: Request) -> Response:
-        query = _query(request)
-        version = query.whole("version", 0, _MOST_VERSION)
+        query = query_of(request)
+        version = version_of(query)
         query.end()
         self._session.document(version)
         folder, path = await run_in_threadpool(self._exports.take, version)
@@ -203,26 +212,26 @@ class EditorServer:
     # Steps.
 
     async def _edits(self, request: Request) -> Response:
-        fields = await _body(request)
-        version, edits = _version(fields), fields.list("edits", MOST_EDITS)
+        fields = await body_of(request)
+        version, edits = version_of(fields), fields.list("edits", MOST_EDITS)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.edit, version, edits))
 
     async def _undo(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.undo, version))
 
     async def _redo(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.redo, version))
 
     async def _settings(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
         sensitivity = None
         if "sensitivity" in fields:
@@ -234,27 +243,26 @@ class EditorServer:
         return json_answer(await run_in_threadpool(change))
 
     async def _document(self, request: Request) -> Response:
-        fields = await _body(request)
-        version = _version(fields)
+        fields = await body_of(request)
+        version = version_of(fields)
         if "rhythm" in fields:
-            rhythm, placing = find_rhythm(fields.text("rhythm", 200)), _placing(fields)
+            rhythm, placing = find_rhythm(fields.text("rhythm", 200)), placing_of(fields)
             fields.end()
             return await self._play(version, partial(_read_midi, rhythm.path, rhythm.name), placing)
-        change = _grid_change(fields)
+        change = grid_change(fields)
         fields.end()
         return json_answer(await run_in_threadpool(self._session.change, version, change))
 
     async def _import(self, request: Request) -> Response:
-        query = _query(request)
-        version = query.whole("version", 0, _MOST_VERSION)
-        name, placing = query.text("name", 200), _placing(query)
+        query = query_of(request)
+        version = version_of(query)
+        name, placing = printable(query.text("name", 200, "")), placing_of(query)
         query.end()
         with _temporary_folder() as folder:
             path = folder / file_name(name)
-            await _store(request, path)
-            return await self._play(
-                version, partial(self._rhythm_in, path, Path(name).stem[:100] or "rhythm"), placing
-            )
+            await store_body(request, path)
+            read = partial(self._rhythm_in, path, Path(name).stem[:LONGEST_SHOWN] or "rhythm")
+            return await self._play(version, read, placing)
 
     async def _play(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> Response:
         return json_answer(await run_in_threadpool(self._session.play_rhythm, version, read, placing))
@@ -269,8 +277,8 @@ class EditorServer:
         return self._session.engine.rhythm_of(path, name)
 
     async def _export(self, request: Request) -> Response:
-        fields = await _body(request)
-        version, what = _version(fields), fields.choice("what", WHAT)
+        fields = await body_of(request)
+        version, what = version_of(fields), fields.choice("what", WHAT)
         name, overwrite = fields.text("path", 1000), fields.flag("overwrite", False)
         fields.end()
         report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
@@ -280,6 +288,8 @@ class EditorServer:
 
     async def _own_file(self, request: Request) -> Response:
         name = request.path_params["name"] or "index.html"
+        if name.startswith("api/"):
+            raise HTTPException(405)
         found = {
             path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()
         }
@@ -289,8 +299,25 @@ class EditorServer:
         return Response(found[name].read_bytes(), headers={"Content-Type": kind})
 
 
-def _answer_to(err: Exception) -> Response:
-    """Return the answer to a request that failed; what is a fault of ours is raised again."""
+async def _refuse(request: Request, err: Exception) -> Response:
+    """Answer a request that no route takes: of another method than its path has, or of no path."""
+    assert isinstance(err, HTTPException)
+    path = request.url.path
+    if all(route.path != path for route in request.app.routes):
+        return error_answer(404, f"there is no {path[:LONGEST_SHOWN]}", _SEE)
+    answer = error_answer(err.status_code, f"{request.method[:LONGEST_SHOWN]} is not taken here", _SEE)
+    answer.headers.update(err.headers or {})
+    return answer
+
+
+def _fault(request: Request, err: Exception) -> Response:
+    """Return the answer to a request that a fault of ours kept from being answered."""
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=err)
+    return error_answer(500, f"this failed: {err!r}", "load the page again; what was stored is safe")
+
+
+def _answer_to(request: Request, err: Exception) -> Response:
+    """Return the answer to a request that failed."""
     if isinstance(err, Outdated):
         return error_answer(409, "another page has edited this", "load it anew", version=err.version)
     if isinstance(err, NotReady | CancelledError | InterruptedError):
@@ -300,41 +327,9 @@ def _answer_to(err: Exception) -> Response:
     if isinstance(err, ClientDisconnect):
         return error_answer(400, "the request was broken off")
     if not isinstance(err, RedrumError):
-        raise err
+        return _fault(request, err)
     status = 409 if isinstance(err, Exists) else 400 if isinstance(err, RhythmError | SettingsError) else 422
     return error_answer(status, err.message, err.hint)
-
-
-def _query(request: Request) -> Fields:
-    """Return the fields of a query, each there once; whole numbers in it are numbers."""
-    found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
-        if name in found:
-            raise SettingsError(f"{name[:100]} is given twice", hint="give it once")
-        is_number = value.isascii() and value.isdigit() and len(value) < 20 and name not in ("name", "id")
-        found[name] = int(value) if is_number else value
-    return Fields(found, "the request")
-
-
-async def _body(request: Request) -> Fields:
-    """Return the fields of a body in JSON."""
-    data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > _MOST_JSON_BYTES:
-            raise TooLarge
-    return Fields(parse_json(bytes(data)), "the request")
-
-
-async def _store(request: Request, path: Path) -> None:
-    """Store a body in a file."""
-    n_bytes = 0
-    with path.open("xb") as file:
-        async for block in request.stream():
-            n_bytes += len(block)
-            if n_bytes > _MOST_FILE_BYTES:
-                raise TooLarge
-            await run_in_threadpool(file.write, block)
 
 
 @contextmanager
@@ -344,51 +339,6 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _version(fields: Fields) -> int:
-    return fields.whole("version", 0, _MOST_VERSION)
-
-
-def _which(query: Fields) -> tuple[str, int]:
-    """Return which sound is requested, and of which version."""
-    which = query.choice("which", ("source", "take"))
-    return which, query.whole("version", 0, _MOST_VERSION, *([0] if which == "source" else []))
-
-
-def _placing(fields: Fields) -> Placing:
-    tempo: Any = fields.choice("tempo", ("grid", "own"), "grid")
-    length: Any = fields.choice("length", ("source", "rhythm"), "rhythm")
-    return Placing(tempo=tempo, length=length)
-
-
-def _grid_change(fields: Fields) -> Callable[[Draft], None]:
-    """Return what changes the grid of a document: all of it, some of it, or one line of it."""
-    if "line" in fields:
-        line = Fields(fields.any("line"), "line")
-        beat, time_s = line.number("beat", -1e6, 1e6), line.number("time_s", -86_400.0, 86_400.0)
-        line.end()
-        return lambda draft: _set_grid(draft, draft.grid.with_line_at(beat, time_s))
-    given: dict[str, Any] = {}
-    grid = Fields(fields.any("grid"), "grid")
-    if "tempo" in grid:
-        given["tempo"] = tuple(_tempo_step(step) for step in grid.list("tempo", 10_000))
-    for name, low, high in (("beats_per_bar", 1.0, 64.0), ("downbeat_s", -86_400.0, 86_400.0)):
-        if name in grid:
-            given[name] = grid.number(name, low, high)
-    grid.end()
-    return lambda draft: _set_grid(draft, replace(draft.grid, **given))
-
-
-def _set_grid(draft: Draft, grid: Grid) -> None:
-    draft.fields["grid"] = grid
-
-
-def _tempo_step(step: object) -> tuple[float, float]:
-    if not isinstance(step, list) or len(step) != 2:
-        raise RhythmError("a tempo of the grid is not [beat, BPM]")
-    entry = Fields({"beat": step[0], "bpm": step[1]}, "a tempo of the grid")
-    return entry.number("beat", 0.0, 1e6), entry.number("bpm", 10.0, 1000.0)
 
 
 def _read_midi(path: Path, name: str) -> Rhythm:

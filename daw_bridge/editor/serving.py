@@ -7,6 +7,7 @@ import html
 import logging
 import os
 import secrets
+import signal
 import socket
 import stat
 import sys
@@ -62,16 +63,17 @@ def listen_at(port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that lets pages go at once when the process shall end."""
+    """A server that lets pages go at once when the process shall end; a signal to end is no fault."""
 
     def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
         super().__init__(config)
         self._end = end
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal to end."""
+        """Take a signal to end; unlike uvicorn's it is not raised again once the server has ended."""
         self._end()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 class PageServer:
@@ -113,7 +115,7 @@ class PageServer:
     def run(
         self, when_ready: Callable[[], None], when_used: Callable[[], None], idle_s: float = IDLE_S
     ) -> None:
-        """Serve until no page has made a request for so long, or until `end` is called.
+        """Serve until no page has made a request for so long, `end` is called, or a signal to end comes.
 
         Args:
             when_ready: called once pages are answered.
@@ -122,12 +124,16 @@ class PageServer:
 
         Raises:
             RedrumError: the recording could not be opened; pages had time to show why.
-            KeyboardInterrupt: it was interrupted.
+            KeyboardInterrupt: it was interrupted before pages were answered.
         """
         logger = logging.getLogger("uvicorn.error")  # what strangers send is no news
         logger.setLevel(logging.CRITICAL)
         logger.propagate = False
-        asyncio.run(self._run(when_ready, when_used, idle_s))
+        try:
+            asyncio.run(self._run(when_ready, when_used, idle_s))
+        except KeyboardInterrupt:  # a signal that uvicorn does not take
+            if not self._uvicorn.started:
+                raise
         if self._session.error is not None:
             raise self._session.error
 

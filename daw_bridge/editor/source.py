@@ -1,4 +1,4 @@
-"""The recording that is edited, as a page plays and draws it, and whether its file is still what it was."""
+"""The recording that is edited, as a page plays and draws it, its first grid, and whether its file changed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import threading
 from pathlib import Path
 
+from daw_bridge.editor.document import Grid
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
 from transform.audio import Recording
 from transform.errors import AudioError
+from transform.events import estimate_tempo
 from transform.signal import BlockCache, Samples
+from transform.strokes import Stroke
 
 _CACHED_BYTES = 64 * 2**20  # of peaks
+_USUAL_BPM = 120.0
+_WHOLE_BEATS = 0.03  # of a beat, by which a loop may miss a whole number of them
 
 
 class Source:
@@ -66,6 +71,23 @@ class Source:
     def _read_peaks(self, number: int) -> Samples:
         start = number * BLOCK_SAMPLES
         return coarse_peaks(monitored(self._recording.read(start, min(start + BLOCK_SAMPLES, self.n_samples))))
+
+
+def first_grid(recording: Recording, strokes: tuple[Stroke, ...]) -> Grid:
+    """Return the grid that a recording begins with: at its stated tempo, else the estimated one, else 120 BPM.
+
+    The downbeat is the beginning of a loop of whole beats, else the first kick or the first stroke.
+    """
+    stated = recording.tempo_bpm()
+    estimate = None if stated else estimate_tempo([s.event() for s in strokes], recording.duration_s)
+    bpm = stated[0] if stated else estimate[0] if estimate else _USUAL_BPM
+    if not 10 <= bpm <= 1000:
+        bpm = _USUAL_BPM
+    n_beats = recording.duration_s * bpm / 60
+    if abs(n_beats - round(n_beats)) <= _WHOLE_BEATS or not strokes:
+        return Grid(((0.0, bpm),))
+    kicks = [stroke.onset_s for stroke in strokes if stroke.drum_class == "KD"]
+    return Grid(((0.0, bpm),), downbeat_s=min(kicks, default=min(stroke.onset_s for stroke in strokes)))
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

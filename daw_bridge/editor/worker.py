@@ -13,12 +13,16 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
+THREAD = "redrum-renderer"  # the name of the thread
+
+
 class Priority(IntEnum):
     """How urgent a task is; the lowest number first."""
 
     SOUND = 0  # a page waits for samples
     RENDER = 1  # a version
     LONG = 2  # what takes seconds: exports, transcriptions
+    AHEAD = 3  # what nobody waits for yet
 
 
 class Worker:
@@ -29,7 +33,7 @@ class Worker:
         self._numbers = itertools.count()
         self._has_changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="redrum-renderer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
         self._thread.start()
 
     def submit(self, priority: Priority, task: Callable[[], _T]) -> Future[_T]:
@@ -56,7 +60,7 @@ class Worker:
             raise InterruptedError("the editor is closed")
 
     def close(self, timeout_s: float) -> None:
-        """Cancel what waits, and wait for the task that is being done."""
+        """Cancel what waits, and wait for the task that is being done, which may go on after that time."""
         with self._has_changed:
             self._is_closed = True
             for *_, future, _task in self._tasks:

@@ -33,6 +33,7 @@ _BEAT_S = 0.5
 _STAGES = {  # in words, and the fractions of an item that are done at its beginning and at its end
     "transcribe source": ("listening", 0.0, 0.2),
     "separate source": ("taking the drums apart", 0.2, 0.3),
+    "cut kit": ("cutting the hits", 0.2, 0.3),
     "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
     "render": ("rendering", 0.4, 1.0),
 }

@@ -392,6 +392,26 @@ def test_what_a_recording_repeats_is_taken_out_whatever_its_stems_hold():
     assert np.mean(depths_db) > 20
 
 
+def test_what_is_edited_while_all_is_prepared_sounds_as_it_does_afterwards(beat):
+    editor, later = beat(), beat()
+    first, *others = editor.detected
+    added = Stroke("new", "SD", 1.35, 0.7)
+    stages, sounds = set(), []
+
+    def edit(stage, fraction):
+        stages.add(stage)
+        moved = replace(first, onset_s=0.2)
+        sounds.append(whole(editor.edited(Strokes(editor.detected, (moved, *others, added)))))
+
+    editor.prepare(progress=edit)
+    assert stages == {"separate", "cut kit"}
+    assert len(sounds) > 3
+    later.prepare()
+    expected = whole(later.edited(Strokes(later.detected, (replace(first, onset_s=0.2), *others, added))))
+    for sound in sounds:
+        np.testing.assert_array_equal(sound, expected)
+
+
 def test_drums_that_never_repeat_are_taken_out_by_their_stems():
     recording, events, _ = loop(differs=True)
     editor = editor_of(recording, blurred(recording), events)

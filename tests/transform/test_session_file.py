@@ -28,7 +28,7 @@ def session(recording):
         source=SourceFacts.of(recording),
         detected=detected,
         played=(detected[0], replace(detected[1], onset_s=0.7), Stroke("n:1", "TT", 1.5, 1.0, "floor")),
-        bpm=123.4,
+        tempo=((0.0, 123.4),),
         beats_per_bar=3.0,
         downbeat_s=-0.25,
         settings=settings,
@@ -65,6 +65,48 @@ def test_nothing_is_overwritten_unasked(session, tmp_path):
     write_session(tmp_path / "s.json", session)
     with pytest.raises(OutputError, match="exists already"):
         write_session(tmp_path / "s.json", session)
+
+
+def test_bars_of_any_length_come_back_and_what_plays_keeps_their_beats(session, tmp_path):
+    dragged = replace(session, tempo=((0.0, 120.0), (4.0, 90.0), (6.5, 100.0)), downbeat_s=0.5)
+    write_session(tmp_path / "s.json", dragged)
+    found = read_session(tmp_path / "s.json")
+    assert found == dragged
+    # The rhythm begins one beat before the downbeat, and has its beats where the grid has them.
+    tempo_map = found.played_rhythm().tempo_map
+    assert tempo_map.changes == ((0.0, 120.0), (5.0, 90.0), (7.5, 100.0))
+    assert tempo_map.seconds_at(5.0) == pytest.approx(2.5)
+    late = replace(dragged, downbeat_s=-2.0 - 60 / 90).played_rhythm().tempo_map
+    assert late.changes == ((0.0, 90.0), (pytest.approx(1.5), 100.0))
+    constant = replace(session, tempo=((0.0, 120.0),))
+    write_session(tmp_path / "c.json", constant)
+    assert json.loads((tmp_path / "c.json").read_text())["tempo"] == 120.0
+    unknown = replace(session, tempo=None)
+    write_session(tmp_path / "u.json", unknown)
+    assert read_session(tmp_path / "u.json") == unknown
+    assert unknown.played_rhythm().tempo_map is None
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "words"),
+    [
+        (10**6, "n_samples", "1,000,000 samples; it has 88,200"),
+        (48_000, "sample_rate", "48,000 samples a second"),
+    ],
+)
+def test_what_a_file_says_of_its_source_is_proved(recording, changed, value, key, words):
+    session = read_session(changed(value, "source", key))
+    with pytest.raises(SettingsError, match=words):
+        session.check_source(recording)
+
+
+def test_an_entry_that_is_there_twice_is_refused(session, tmp_path):
+    write_session(tmp_path / "s.json", session)
+    text = (tmp_path / "s.json").read_text()
+    for old, new in (('"mode"', '"mode": "replay", "mode"'), ('"sha256"', '"name": "x", "sha256"')):
+        (tmp_path / "s.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(SettingsError, match="has an entry twice"):
+            read_session(tmp_path / "s.json")
 
 
 def test_another_source_is_refused(session, recording, write_wav, clicks):
@@ -106,7 +148,24 @@ def test_a_recording_in_no_file_is_identified_by_its_samples(clicks):
         (True, ("played", 0, "velocity"), "no number"),
         (0, ("played", 0, "velocity"), "above 0"),
         (1.01, ("detected", 0, "velocity"), "not above 1"),
+        (True, ("schema",), "no version"),
+        (1.0, ("schema",), "no version"),
         (0, ("tempo",), "tempo is 0"),
+        ([], ("tempo",), "tempo map starts at beat 0"),
+        ([[1, 120]], ("tempo",), "tempo map starts at beat 0"),
+        ([[0, 120], [0, 90]], ("tempo",), "in order"),
+        ([[0, 120, 1]], ("tempo",), "no list of at most"),
+        ([[0, 1e9]], ("tempo",), "tempo is 1000000000"),
+        ([[0, True]], ("tempo",), "a tempo is no number"),
+        ([["0", 90]], ("tempo",), "a beat of the tempo is no number"),
+        ([[i, 120] for i in range(10_001)], ("tempo",), "no list of at most"),
+        (True, ("source", "n_samples"), "whole number"),
+        (True, ("metre",), "metre is no number"),
+        (True, ("settings", "seed"), "whole number"),
+        (1, ("settings", "tune_toms"), "tune_toms"),
+        ({"HH": True}, ("settings", "gain_db"), "no number"),
+        (True, ("settings", "length"), "no number"),
+        (["KD", "KD"], ("settings", "classes"), "KD"),
         ("fast", ("tempo",), "tempo is no number"),
         (1e6, ("metre",), "metre"),
         (1e6, ("downbeat_s",), "downbeat"),

@@ -1,11 +1,10 @@
 // The dialogs: what is exported, and the sheet of keys.
 
+import { byId } from "./dom.js";
 import { KEYS } from "./keys.js";
 import { sentence, sentences } from "./words.js";
 
 const ENDINGS = { wav: "_edited.wav", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
-
-const byId = (id) => document.getElementById(id);
 
 export class Dialogs {
   #api;

@@ -4,6 +4,7 @@ import { Actions } from "./actions.js";
 import { Api, ApiError } from "./api.js";
 import { onTheme } from "./canvas.js";
 import { Dialogs } from "./dialogs.js";
+import { byId, makeLanes } from "./dom.js";
 import { EditorDocument } from "./document.js";
 import { Keys } from "./keys.js";
 import { Lanes } from "./lanes.js";
@@ -19,9 +20,9 @@ import { sentence, sentences } from "./words.js";
 const LONGEST_FIRST_LOOP_S = 60; // a recording up to this long loops from the start
 const GONE = "The editor's server has ended or does not answer. Every edit that was stored is safe: run redrum edit for this recording again, and it goes on where you are.";
 
-const byId = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 
+makeLanes();
 const api = new Api(token);
 const doc = new EditorDocument(api);
 const sound = new Sound(api);
@@ -158,6 +159,7 @@ async function load() {
   } else {
     takeRendered();
   }
+  status.trouble("opening", facts.opening.length ? sentences(facts.opening) : null);
   if (facts.notes.length) status.say(sentences(facts.notes));
   if (facts.source_changed) status.trouble("source", `${facts.source.name} was changed or moved while it was edited; the edits are safe.`);
 }

@@ -1,5 +1,6 @@
 // The state of everything in words: what is going on, what just happened, and what is wrong.
 
+import { byId, setText } from "./dom.js";
 import { sentence, stageName } from "./words.js";
 
 const MODES = { edit: "The recording, edited", replay: "Its kit plays a rhythm" };
@@ -9,12 +10,10 @@ const HINTS = {
 };
 const MESSAGE_MS = 9000;
 
-const byId = (id) => document.getElementById(id);
-
 export class Status {
   #timer = 0;
   #message = ""; // what just happened
-  #closed = ""; // the notice that the user has closed
+  #closed = new Set(); // notices that the user has closed
 
   constructor(actions) {
     this.actions = actions;
@@ -22,7 +21,7 @@ export class Status {
     this.progress = null; // {stage, fraction} of what takes long
     this.troubles = new Map(); // sentences by what they are about
     byId("notice-close").addEventListener("click", () => {
-      this.#closed = byId("notice-text").textContent;
+      this.#closed.add(byId("notice-text").textContent);
       this.draw();
     });
   }
@@ -37,6 +36,7 @@ export class Status {
 
   /** Show what is wrong until it is no more; null: it is no more. */
   trouble(about, text) {
+    if (text !== this.troubles.get(about)) this.#closed.delete(this.troubles.get(about));
     if (text) this.troubles.set(about, text);
     else this.troubles.delete(about);
     this.draw();
@@ -46,8 +46,8 @@ export class Status {
     const { doc, sound } = this.actions;
     const [state, isBusy] = this.#state();
     const { body } = document;
-    show("state", state);
-    show("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
+    setText("state", state);
+    setText("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
     body.toggleAttribute("data-busy", isBusy);
     body.toggleAttribute("data-trouble", this.isGone || doc.facts.state === "failed");
     body.dataset.state = this.isGone ? "gone" : doc.facts.state;
@@ -55,7 +55,7 @@ export class Status {
     body.dataset.audioVersion = sound.version ?? "";
     body.dataset.audibleVersion = sound.audible ?? "";
     const text = doc.version === null ? "" : `${MODES[doc.mode]}, ${count(doc.strokes("played").length, "stroke")}, version ${doc.version}`;
-    show("version", text);
+    setText("version", text);
     byId("no-drums").hidden = !(doc.isReady && !doc.strokes("detected").length && !doc.strokes("played").length);
     this.#drawNotice();
   }
@@ -91,18 +91,13 @@ export class Status {
       sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
       sound.error,
       this.troubles.get("edit"),
+      this.troubles.get("opening"),
       this.troubles.get("noted"),
     ];
-    const text = troubles.find(Boolean) || "";
-    if (text !== this.#closed) this.#closed = "";
-    byId("notice").hidden = !text || text === this.#closed;
-    show("notice-text", text);
+    const text = troubles.find((trouble) => trouble && !this.#closed.has(trouble)) || "";
+    byId("notice").hidden = !text;
+    setText("notice-text", text);
   }
-}
-
-function show(id, text) {
-  const element = byId(id);
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function count(n, noun) {

@@ -1,13 +1,9 @@
 // The controls around the lanes: transport, history, layers, grid, sensitivities, and the selected stroke.
 
+import { control, setText } from "./dom.js";
 import { CLASS_NAMES, clock, midiVelocity, sourceFacts, strokeLabel } from "./words.js";
 
 const SENSITIVITY_WAIT_MS = 350; // after the last change of a slider
-
-/** Return the element of a test id. */
-export const control = (testId) => document.querySelector(`[data-testid="${testId}"]`);
-
-const byId = (id) => document.getElementById(id);
 
 export class Toolbar {
   constructor(actions, dialogs) {
@@ -78,8 +74,8 @@ export class Toolbar {
     const { actions } = this;
     const { doc, sound, layer } = actions;
     const { source } = doc.facts;
-    text("name", source ? source.name : "Redrum");
-    text("facts", source ? sourceFacts(source) : "Opening the recording");
+    setText("name", source ? source.name : "Redrum");
+    setText("facts", source ? sourceFacts(source) : "Opening the recording");
     document.title = source ? `${source.name} - Redrum` : "Redrum";
     document.body.toggleAttribute("data-playing", sound.isPlaying);
     document.body.dataset.layer = layer;
@@ -106,8 +102,8 @@ export class Toolbar {
   drawPosition() {
     const { doc, sound } = this.actions;
     const timeS = sound.positionS;
-    text("counter", doc.grid.counter(timeS));
-    text("clock", clock(timeS));
+    setText("counter", doc.grid.counter(timeS));
+    setText("clock", clock(timeS));
   }
 
   #drawStroke() {
@@ -116,17 +112,17 @@ export class Toolbar {
     const isPlayed = actions.layer === "played";
     for (const testId of ["stroke-class", "stroke-articulation", "play-hit", "delete"]) control(testId).disabled = !stroke;
     control("stroke-velocity").disabled = !stroke || !isPlayed;
-    text("delete-label", isPlayed ? "Delete" : "Dismiss");
+    setText("delete-label", isPlayed ? "Delete" : "Dismiss");
     if (!stroke) {
-      text("stroke-name", "No stroke selected");
-      text("stroke-place", "");
+      setText("stroke-name", "No stroke selected");
+      setText("stroke-place", "");
       return;
     }
     const { grid, facts } = actions.doc;
     const { text: place, offMs } = grid.position(stroke.onset_s);
     const off = Math.abs(offMs) < 0.5 ? "on the grid" : `${Math.abs(offMs).toFixed(0)} ms ${offMs > 0 ? "late" : "early"}`;
-    text("stroke-name", strokeLabel(stroke, grid).split(",")[0]);
-    text("stroke-place", `${place}, ${off}, ${clock(stroke.onset_s)}`);
+    setText("stroke-name", strokeLabel(stroke, grid).split(",")[0]);
+    setText("stroke-place", `${place}, ${off}, ${clock(stroke.onset_s)}`);
     fill(control("stroke-class"), stroke.class);
     fillArticulations(control("stroke-articulation"), stroke.class, facts.articulations[stroke.class]);
     fill(control("stroke-articulation"), stroke.articulation);
@@ -147,9 +143,4 @@ function fill(field, value) {
 
 function pressed(testId, isPressed) {
   control(testId).setAttribute("aria-pressed", String(isPressed));
-}
-
-function text(id, value) {
-  const element = byId(id);
-  if (element.textContent !== value) element.textContent = value;
 }

@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -77,17 +79,24 @@ def test_without_a_browser_the_address_is_printed(write_wav, clicks, monkeypatch
 class Editor:
     """`redrum edit` in a process of its own, with the shipped models."""
 
-    def __init__(self, path, tmp_path):
-        command = [sys.executable, "-m", "daw_bridge", "edit", str(path), "--no-browser", "--json"]
+    def __init__(self, path, tmp_path, *options, as_json=True, waits=True):
+        command = [sys.executable, "-m", "daw_bridge", "edit", str(path), "--no-browser", *options]
         environment = {**os.environ, "REDRUM_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+            [*command, *["--json"] * as_json],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
         )
-        base, _, token = json.loads(self.process.stdout.readline())["url"].partition("/#token=")
+        self.lines = [self.process.stdout.readline().rstrip("\n")]
+        url = json.loads(self.lines[0])["url"] if as_json else self.lines[0].rpartition(" ")[2]
+        base, _, token = url.partition("/#token=")
         headers = {"Authorization": f"Bearer {token}"}
         self.http = httpx.Client(base_url=base, headers=headers, timeout=120)
-        with self.http.stream("GET", "/api/events") as answer:
-            for line in answer.iter_lines():
+        with self.http.stream("GET", "/api/events") if waits else nullcontext() as answer:
+            for line in answer.iter_lines() if answer else ():
                 if json.loads(line).get("rendered") is not None or json.loads(line)["event"] == "rendered":
                     break
 
@@ -99,17 +108,67 @@ class Editor:
             self.http.get("/api/audio", params={"which": which, "version": version}).content, "<f4"
         )
 
-    def end(self, how):
-        getattr(self.process, how)()
-        self.process.wait(30)
-        self.process.stdout.close()
+    def signalled(self, number):
+        """Send a signal, and return the exit code and what is still printed."""
         self.http.close()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        with self.process.stdout as output, self.process.stderr as errors:
+            return code, output.read(), errors.read()
+
+
+LOOP = next(loop.path for loop in demo_recordings() if "acoustic" in loop.name)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+@pytest.mark.parametrize(
+    ("number", "is_open"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, True)],
+)
+def test_an_editor_that_is_stopped_by_a_signal_has_ended_as_it_should(tmp_path, number, is_open):
+    assert Editor(LOOP, tmp_path, waits=is_open).signalled(number) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_what_became_of_earlier_edits_is_printed_once_it_is_known(tmp_path):
+    editor = Editor(LOOP, tmp_path)
+    snare = next(event for event in editor.session()["events"] if event["class"] == "SD")
+    for _ in range(2):
+        version = editor.session()["version"]
+        body = {
+            "version": version,
+            "edits": [{"op": "set", "id": snare["id"], "velocity": 0.1 + 0.1 * version}],
+        }
+        assert editor.http.post("/api/edits", json=body).status_code == 200
+    editor.signalled(signal.SIGKILL)
+    (journal,) = (tmp_path / "data").rglob("*.jsonl")
+    data = journal.read_bytes()
+    journal.write_bytes(data[:-9] + b"x" + data[-8:])
+
+    def printed(*options):
+        editor = Editor(LOOP, tmp_path, *options, as_json=False)
+        code, output, _ = editor.signalled(signal.SIGINT)
+        assert code == 0
+        return editor.lines + output.splitlines()
+
+    lines = printed("--rhythm", "hip-hop-bounce-140")
+    assert "is open at http://127.0.0.1:" in lines[0]
+    assert lines[2] == "  it goes on where it was left; all of it can be undone"
+    assert lines[3].startswith("  the journal of edits is damaged: of its steps the first 1 came back")
+    assert lines[4].startswith("  --rhythm was not applied, because the edits of last time go on")
+    assert len(lines) == 5
+    journal.write_bytes(b"x" + data[1:])
+    lines = printed()
+    assert lines[2].startswith("  the journal of edits is damaged: none of its steps came back")
+    assert len(lines) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 def test_a_killed_editor_goes_on_with_every_acknowledged_edit(tmp_path):
-    path = next(loop.path for loop in demo_recordings() if "acoustic" in loop.name)
-    editor = Editor(path, tmp_path)
+    editor = Editor(LOOP, tmp_path)
     source = editor.take(0, "source")
     assert np.array_equal(editor.take(0), source)
     snare = next(
@@ -123,13 +182,12 @@ def test_a_killed_editor_goes_on_with_every_acknowledged_edit(tmp_path):
     before = round((snare["onset_s"] - 0.01) * editor.session()["source"]["sample_rate"])
     stereo, original = (sound.reshape(2, -1) for sound in (edited, source))
     assert np.array_equal(stereo[:, :before], original[:, :before])
-    editor.end("kill")
-    again = Editor(path, tmp_path)
+    editor.signalled(signal.SIGKILL)
+    again = Editor(LOOP, tmp_path)
     session = again.session()
     assert (session["resumed"], session["version"]) == (True, 1)
     assert snare["id"] not in {event["id"] for event in session["events"]}
     assert np.array_equal(again.take(1), edited)
     again.http.post("/api/undo", json={"version": 1})
     assert np.array_equal(again.take(2), source)
-    again.end("terminate")
-    assert again.process.returncode == 130
+    assert again.signalled(signal.SIGTERM)[0] == 0

@@ -41,7 +41,10 @@ def session(source):
         editor = RecordingEditor.open(recording, Redrummer.load())
         assert len(editor.detected) > 5
         return EditSession(
-            source=SourceFacts.of(recording), detected=editor.detected, played=editor.detected, bpm=135.0
+            source=SourceFacts.of(recording),
+            detected=editor.detected,
+            played=editor.detected,
+            tempo=((0.0, 135.0),),
         )
 
 

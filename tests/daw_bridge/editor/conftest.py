@@ -79,6 +79,8 @@ class FakeEdited:
 
 
 class FakeEditor:
+    n_pieces = 1  # of what is prepared
+
     def __init__(self, recording, found=FOUND, slow_s=0.0):
         self.recording, self.detected, self.slow_s = recording, found, slow_s
         self.n_channels, self.n_read, self.rendered = recording.n_channels, 0, []
@@ -94,8 +96,10 @@ class FakeEditor:
     def replayed(self, strokes, length_s, detected):
         return FakeEdited(self, None, (), tuple(strokes), round((length_s or LENGTH_S) * RATE))
 
-    def prepare(self, detected):
-        pass
+    def prepare(self, detected, progress):
+        for number in range(self.n_pieces):
+            progress("cut kit", number / self.n_pieces)
+            time.sleep(0.05)
 
 
 class FakeEngine:

@@ -1,5 +1,7 @@
 import math
 import random
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -188,8 +190,17 @@ def test_a_dismissed_stroke_that_was_deleted_stays_silent_in_both_layers(documen
         ),
         ({"op": "add", "id": "a", "class": "KD", "onset_s": 1, "pan": 1}, "no field 'pan'"),
         ({"op": "add", "id": "a", "class": "KD"}, "lacks onset_s"),
-        ({"op": "move", "id": "gone", "onset_s": 1}, "the stroke gone"),
-        ({"op": "relabel", "id": "gone", "class": "KD"}, "the stroke gone"),
+        ({"op": "move", "id": "gone", "onset_s": 1}, "the stroke gone, which has never been there"),
+        ({"op": "set", "id": "gone", "velocity": 1}, "the stroke gone, which has never been there"),
+        ({"op": "delete", "id": "gone"}, "the stroke gone, which has never been there"),
+        ({"op": "relabel", "id": "gone", "class": "KD"}, "the stroke gone, which has never been there"),
+        ({"op": "shift", "id": "gone", "onset_s": 1}, "the stroke gone, which has never been there"),
+        ({"op": "dismiss", "id": "gone"}, "the stroke gone, which has never been there"),
+        ({"op": "quantise", "step_beats": 1, "ids": ["d2", "gone"]}, "the stroke gone, which has never"),
+        ({"op": "swing", "step_beats": 1, "amount": 1, "ids": ["gone"]}, "the stroke gone, which has never"),
+        ({"op": "humanise", "ids": ["gone"]}, "the stroke gone, which has never been there"),
+        ({"op": "quantise", "step_beats": 1, "ids": ["d2", 7]}, "entry of ids of edit 1 is 7"),
+        ({"op": "quantise", "step_beats": 1, "ids": [None]}, "entry of ids of edit 1 is None"),
         ({"op": "quantise", "step_beats": 0}, "step_beats"),
         ({"op": "repeat", "bar": 0, "times": 10**9, "prefix": "p"}, "times"),
         ([], "no object"),
@@ -200,6 +211,36 @@ def test_an_edit_that_is_none_is_refused_with_all_others(document, edit, words):
         command_of(document, [edit])
     with pytest.raises(RhythmError, match=words.replace("edit 1", "edit 2")):
         command_of(document, [{"op": "delete", "id": "d0"}, edit])
+
+
+def test_what_is_done_already_is_harmless_again(document):
+    history = History(document)
+
+    def do(*edits):
+        command = command_of(history.document, edits, history.known_ids)
+        if command:
+            history.do(command)
+        return bool(command)
+
+    add = {"op": "add", "id": "mine", "class": "TT", "onset_s": 1.5}
+    delete, dismiss = {"op": "delete", "id": "mine"}, {"op": "dismiss", "id": "d2"}
+    assert do(add, delete, delete) is False
+    assert do(add)
+    assert do(delete)
+    for again in (delete, {"op": "quantise", "step_beats": 1 / 64, "ids": ["mine"]}):
+        assert do(again) is False  # it is in no layer any more, but it was
+    assert do(dismiss)
+    assert do(dismiss, dismiss) is False
+    with pytest.raises(RhythmError, match="mine, which is not played"):
+        do({"op": "move", "id": "mine", "onset_s": 1})
+    while history.can_undo:
+        history.undo()
+    assert do(delete) is False
+
+
+def test_to_dismiss_what_only_plays_takes_nothing_away(document):
+    added = done(document, {"op": "add", "id": "mine", "class": "TT", "onset_s": 1.5})
+    assert not command_of(added, [{"op": "dismiss", "id": "mine"}])
 
 
 def test_quantise_moves_by_its_strength(document):
@@ -330,6 +371,15 @@ def test_to_edit_again_ends_with_the_recording(document):
     assert max(s.onset_s for s in edited.played.values()) < LENGTH_S
 
 
+def redetected(document, found, **sensitivity):
+    draft = Draft(document)
+    redetect(draft, found, sensitivity)
+    command = draft.command()
+    after = document.applied(command)
+    assert after.applied(command.inverse) == document
+    return after
+
+
 def test_another_sensitivity_leaves_what_the_user_did(document):
     corrected = done(
         document,
@@ -339,19 +389,153 @@ def test_another_sensitivity_leaves_what_the_user_did(document):
         {"op": "move", "id": "d3", "onset_s": 2.2},
     )
     ghosts = [Stroke("d0", "SD", 1.51, 0.2), Stroke("d1", "SD", 2.5, 0.2)]  # the first one is there: "mine"
-    draft = Draft(corrected)
-    redetect(draft, [*FOUND, *ghosts], {"SD": 0.5})
-    more = corrected.applied(draft.command())
-    assert set(more.detected) - set(corrected.detected) == {"d6"}
-    assert more.detected["d6"].onset_s == 2.5
-    assert more.played == {**corrected.played, "d6": more.detected["d6"]}
-    fewer = Draft(more)
-    redetect(fewer, [], {"SD": -1.0})
-    left = more.applied(fewer.command())
+    more = redetected(corrected, [*FOUND, *ghosts], SD=0.5)
+    (new,) = set(more.detected) - set(corrected.detected)
+    assert more.detected[new].onset_s == 2.5
+    assert more.played == {**corrected.played, new: more.detected[new]}
+    left = redetected(more, [], SD=-1.0)
     # Relabelled, detected and moved strokes stay; the others were nothing but estimates.
     assert set(left.detected) == {"d0", "mine", "d3"}
+    assert set(left.played) == {"d0", "mine", "d3"}
     assert left.sensitivity == {"SD": -1.0}
-    assert not left.estimated
+
+
+TOUCHED = {
+    "delete": [{"op": "delete", "id": "d2"}],
+    "dismiss": [{"op": "dismiss", "id": "d2"}],
+    "delete and dismiss": [{"op": "delete", "id": "d2"}, {"op": "dismiss", "id": "d2"}],
+    "relabel": [{"op": "relabel", "id": "d2", "class": "TT"}],
+    "shift": [{"op": "shift", "id": "d2", "onset_s": 1.05}],
+    "relabel and shift": [
+        {"op": "relabel", "id": "d2", "class": "TT"},
+        {"op": "shift", "id": "d2", "onset_s": 1.05},
+    ],
+    "move": [{"op": "move", "id": "d2", "onset_s": 2.5}],
+    "velocity": [{"op": "set", "id": "d2", "velocity": 0.1}],
+    "relabel and delete": [{"op": "relabel", "id": "d2", "class": "TT"}, {"op": "delete", "id": "d2"}],
+}
+FEWER = [stroke for stroke in FOUND if stroke.drum_class != "SD"]
+
+
+def layers(document):
+    return document.detected, document.played
+
+
+def shapes(layer):
+    """Return strokes without what detection calls them."""
+    return sorted((replace(stroke, id="-") for stroke in layer.values()), key=lambda s: s.onset_s)
+
+
+@pytest.mark.parametrize("edits", TOUCHED.values(), ids=TOUCHED)
+def test_what_the_user_made_of_a_stroke_outlasts_sensitivities_down_and_up(document, edits):
+    touched = done(document, *edits)
+    down = redetected(touched, FEWER, SD=-1.0)
+    assert "d4" not in down.detected  # untouched, and not found any more
+    assert "d4" not in down.played
+    for found, expected in zip(layers(down), layers(touched), strict=True):
+        assert found.get("d2") == expected.get("d2")
+    for drum_class, near_s in (("SD", 0.01), ("SD", -0.02), ("SD", 0.0), ("TT", 0.005)):
+        again = Stroke("d9", drum_class, 1.0 + near_s, 0.7)
+        if edits[0]["op"] in ("delete", "move", "set") and drum_class != "SD":
+            continue  # what is in the recording there was not corrected: a tom beside it is another stroke
+        up = redetected(down, [*FEWER, again, FOUND[4]], SD=0.0)
+        assert {i: s for i, s in up.detected.items() if s.onset_s < 3} == {
+            i: s for i, s in touched.detected.items() if s.onset_s < 3
+        }
+        assert {i: s for i, s in up.played.items() if s.onset_s < 3} == {
+            i: s for i, s in touched.played.items() if s.onset_s < 3
+        }
+        assert shapes({i: s for i, s in up.played.items() if s.onset_s == 3}) == [replace(FOUND[4], id="-")]
+
+
+def test_what_nobody_touched_goes_and_comes_with_the_sensitivity(document):
+    down = redetected(document, FEWER, SD=-1.0)
+    assert down.played == down.detected == {s.id: s for s in FEWER}
+    up = redetected(down, FOUND)
+    assert [shapes(layer) for layer in layers(up)] == [shapes(document.detected)] * 2
+    assert redetected(document, FOUND) == document
+
+
+def test_an_id_is_never_another_stroke_s(document):
+    history = History(document)
+    for found in (FEWER, FOUND, [], FOUND):
+        draft = Draft(history.document, history.known_ids)
+        redetect(draft, found, {})
+        command = draft.command()
+        for change in command.strokes:
+            assert change.after is None or change.id not in history.known_ids
+        history.do(command)
+    for prefix in ("r0", "r1"):
+        draft = Draft(history.document, history.known_ids)
+        replace_rhythm(draft, RHYTHM, Placing())
+        assert set(draft.played) == {f"{prefix}.{i}" for i in range(3)}
+        history.do(draft.command())
+        history.undo()
+
+
+def test_another_drum_beside_a_corrected_stroke_that_is_found_again_is_a_new_stroke(document):
+    relabelled = done(document, {"op": "relabel", "id": "d1", "class": "CY"})
+    kick = Stroke("d9", "KD", 0.5, 0.6)
+    more = redetected(relabelled, [*FOUND, kick], KD=0.5)
+    assert [s for s in more.detected.values() if s.onset_s == 0.5] == [
+        Stroke("d1", "CY", 0.5, 0.4),
+        replace(kick, id="d5"),
+    ]
+    # Found again as what the user says it is, beside what it was estimated as, it is still one stroke.
+    both = redetected(relabelled, [*FOUND, Stroke("d9", "CY", 0.51, 0.6)], CY=0.5)
+    assert layers(both) == layers(relabelled)
+
+
+def test_a_stroke_drawn_by_hand_stays_one_and_as_it_was_drawn(document):
+    drawn = done(document, {"op": "detect", "id": "mine", "class": "SD", "onset_s": 1.5, "velocity": 0.2})
+    for found in (Stroke("d0", "SD", 1.515, 0.3), Stroke("d0", "SD", 1.5, 0.2)):
+        up = redetected(drawn, [*FOUND, found], SD=0.5)
+        assert layers(up) == layers(drawn)
+        assert layers(redetected(up, FOUND)) == layers(drawn)
+        dismissed = done(up, {"op": "dismiss", "id": "mine"})
+        again = redetected(redetected(dismissed, FOUND), [*FOUND, found], SD=0.5)
+        assert layers(again) == layers(document)
+
+
+def test_in_a_replay_sensitivities_change_nothing_that_plays(document):
+    draft = Draft(document)
+    replace_rhythm(draft, RHYTHM, Placing())
+    replay = document.applied(draft.command())
+    down = redetected(replay, FEWER, SD=-1.0)
+    assert down.played == replay.played
+    assert down.detected == {s.id: s for s in FEWER}
+    up = redetected(down, FOUND)
+    assert (up.played, shapes(up.detected)) == (replay.played, shapes(document.detected))
+
+
+@given(st.integers(0, 2**32))
+def test_moving_sensitivities_never_changes_what_was_edited(seed):
+    chance = random.Random(seed)
+    before = Document.of_detection(FOUND, LENGTH_S, Grid())
+    touched = set()
+    for _ in range(chance.randrange(1, 6)):
+        stroke_id, at_s = chance.choice(FOUND).id, chance.uniform(0, LENGTH_S)
+        edit = chance.choice(
+            [
+                {"op": "delete", "id": stroke_id},
+                {"op": "dismiss", "id": stroke_id},
+                {"op": "move", "id": stroke_id, "onset_s": at_s},
+                {"op": "relabel", "id": stroke_id, "class": "CY"},
+                {"op": "shift", "id": stroke_id, "onset_s": at_s},
+            ]
+        )
+        with suppress(RhythmError):  # it is gone already
+            before = done(before, edit)
+            touched.add(stroke_id)
+    after = before
+    for _ in range(5):
+        n = chance.randrange(len(FOUND) + 1)
+        after = redetected(after, chance.sample(FOUND, n), SD=chance.uniform(-1, 1))
+        for stroke_id in touched:
+            for layer in ("detected", "played"):
+                assert after.layer(layer).get(stroke_id) == before.layer(layer).get(stroke_id)
+    back = redetected(after, FOUND)
+    assert [shapes(layer) for layer in layers(back)] == [shapes(layer) for layer in layers(before)]
 
 
 def test_onsets_never_reach_the_end(document):

@@ -6,11 +6,11 @@ import pytest
 import soundfile
 
 from daw_bridge.editor.document import Grid
-from daw_bridge.editor.editing import first_grid
+from daw_bridge.editor.source import first_grid
 from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE
 from transform.audio import Recording
 from transform.library import find_rhythm
-from transform.midi import read_midi
+from transform.midi import read_midi, write_midi
 from transform.one_shots import load_kit
 from transform.session_file import read_session
 from transform.strokes import Stroke
@@ -83,11 +83,31 @@ def test_what_exists_is_replaced_only_where_that_is_requested(page, out):
         ".hidden.wav",
         "a\0.wav",
         "x" * 300 + ".wav",
+        "CON.wav",
+        "aux.wav",
+        "nul/a.wav",
+        "Com1.take.wav",
+        "a\u202egnp.wav",
+        "a\u2066b.wav",
+        "a\nb.wav",
+        "a\x1b[2J.wav",
+        "a\x7f.wav",
+        "takes./a.wav",
+        "takes /a.wav",
+        "a:b.wav",
+        "a\\b.wav",
+        "a?.wav",
     ],
 )
-def test_a_path_that_leads_elsewhere_is_refused(page, tmp_path, name):
+def test_a_path_that_leads_elsewhere_or_that_not_all_systems_have_is_refused(page, tmp_path, name):
     before = sorted(tmp_path.rglob("*"))
-    assert export(page, "wav", name).status_code == 400
+    for what in ("wav", "kit"):
+        answer = export(page, what, name)
+        assert answer.status_code == 400
+        assert (answer.json()["hint"] or "add .wav") == "give a name such as take.wav"
+        assert answer.json()["error"].isprintable()
+    assert export(page, "kit", "kit.").status_code == 400
+    assert export(page, "kit", "NUL").status_code == 400
     assert sorted(p for p in tmp_path.rglob("*") if p.name != "out") == before
 
 
@@ -166,8 +186,22 @@ def test_a_session_file_holds_what_plays_and_is_refused_for_another_source(page,
     assert Stroke("d2", "SD", 1.5, 0.9) in session.played
     assert Stroke("d3", "TT", 2.0, 0.7) in session.detected
     assert session.settings.sensitivity == {"HH": -0.5}
-    assert (session.mode, session.bpm) == ("edit", page.session()["tempo"])
+    assert (session.mode, session.tempo) == ("edit", ((0.0, page.session()["tempo"]),))
     assert json.loads((out / "a.json").read_text())["source"]["sha256"] == page.session()["source"]["sha256"]
+
+
+def test_bar_lines_that_were_dragged_are_in_the_session_file_and_its_midi(page, out):
+    grid = {"tempo": [[0, 100], [4, 120]], "beats_per_bar": 3, "downbeat_s": 0.5}
+    page.post("document", version=0, grid=grid)
+    export(page, "session", "a.json")
+    export(page, "midi", "a.mid")
+    session = read_session(out / "a.json")
+    assert (session.tempo, session.downbeat_s, session.beats_per_bar) == (
+        ((0.0, 100.0), (4.0, 120.0)),
+        0.5,
+        3.0,
+    )
+    assert write_midi(session.played_rhythm()) == (out / "a.mid").read_bytes()
 
 
 def test_a_kit_is_cut_where_strokes_are_detected_now(page, out):

@@ -1,16 +1,22 @@
 import json
 import os
 import random
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daw_bridge.editor import journal as journal_module
+from daw_bridge.editor.document import Document, Grid
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.journal import Journal
+from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S
 from tests.daw_bridge.editor.test_document import random_command
 from transform.errors import OutputError
 
@@ -62,6 +68,7 @@ def test_a_journal_cut_at_any_byte_gives_back_every_step_that_was_whole(tmp_path
         journal.path.write_bytes(data[:cut])
         again = Journal(tmp_path, SHA256)
         assert states(again.history) == at[max(size for size in sizes if size <= cut)]
+        assert not again.damage
         step_taken = step(again, again.history, random.Random(2))
         expected = states(again.history)
         again.close()
@@ -83,6 +90,55 @@ def test_a_journal_cut_before_its_first_line_ends_is_a_new_one(tmp_path, documen
         again.begin(document, "loop")
         again.close()
         assert journal.path.read_bytes() == data
+
+
+@given(st.integers(0, 2**32), st.data())
+def test_a_journal_damaged_at_any_byte_gives_back_every_step_before_it_and_says_so(seed, data):
+    with TemporaryDirectory() as folder:
+        chance = random.Random(seed)
+        journal, history = begun(Path(folder), Document.of_detection(FOUND, LENGTH_S, Grid()))
+        at = {0: None, journal.path.stat().st_size: states(history)}
+        while len(at) < 8:
+            if step(journal, history, chance):
+                at[journal.path.stat().st_size] = states(history)
+        journal.close()
+        whole = journal.path.read_bytes()
+        begin = data.draw(st.integers(0, len(whole) - 1))
+        harmed = data.draw(
+            st.one_of(
+                st.binary(min_size=1, max_size=1), st.just(b"\0" * (len(whole) - begin)), st.binary(max_size=5)
+            )
+        )
+        damaged = (whole[:begin] + harmed + whole[begin + len(harmed) :])[: len(whole)]
+        journal.path.write_bytes(damaged)
+        again = Journal(Path(folder), SHA256)
+        again.close()
+        before = at[max(size for size in at if size <= begin)]
+        found = states(again.history) if again.history else None
+        if damaged == whole:
+            assert (found, again.damage) == (states(history), "")
+        else:
+            assert found in (before, states(history))  # what only harms a checksum's name harms no step
+            assert again.damage or found == states(history)
+        beside = list(Path(folder).glob("*.damaged-*"))
+        assert [path.read_bytes() for path in beside] == (
+            [damaged[max(s for s in at if s <= begin) :]] if beside else []
+        )
+        assert bool(beside) == bool(again.damage)
+
+
+def test_a_journal_without_checksums_is_read(tmp_path, document):
+    journal, history = begun(tmp_path, document)
+    chance = random.Random(4)
+    while history.version < 5:
+        step(journal, history, chance)
+    journal.close()
+    data = re.sub(rb',"crc32":[0-9]+', b"", journal.path.read_bytes())
+    assert b"crc32" not in data
+    journal.path.write_bytes(data)
+    again = Journal(tmp_path, SHA256)
+    assert (states(again.history), again.damage) == (states(history), "")
+    again.close()
 
 
 EDITOR = """
@@ -170,7 +226,7 @@ def test_what_a_stranger_put_in_its_place_is_not_used(tmp_path, what):
         lambda line: b"5\n",
     ],
 )
-def test_what_cannot_be_read_is_set_aside_whole_and_what_was_before_it_stays(tmp_path, document, harm, caplog):
+def test_what_cannot_be_read_is_set_aside_whole_and_what_was_before_it_stays(tmp_path, document, harm):
     journal, history = begun(tmp_path, document)
     for onset_s in (0.25, 0.125, 0.5):
         command = command_of(history.document, [{"op": "move", "id": "d2", "onset_s": onset_s}])
@@ -182,8 +238,12 @@ def test_what_cannot_be_read_is_set_aside_whole_and_what_was_before_it_stays(tmp
     journal.path.write_bytes(b"".join(lines))
     again = Journal(tmp_path, SHA256)
     assert again.history.document.played["d2"].onset_s == 0.25
-    assert again.path.with_suffix(".damaged-1").read_bytes() == b"".join(lines[2:])
-    assert "damaged" in caplog.text
+    beside = again.path.with_suffix(".damaged-1")
+    assert beside.read_bytes() == b"".join(lines[2:])
+    assert again.damage == (
+        "the journal of edits is damaged: of its steps the first 1 came back, and what could not be read is in "
+        f"{beside}"
+    )
     assert step(again, again.history, random.Random(0))
     expected = states(again.history)
     again.close()
@@ -199,6 +259,7 @@ def test_a_journal_of_another_recording_is_set_aside(tmp_path, document):
     journal.path.write_text(json.dumps(head) + "\n")
     again = Journal(tmp_path, SHA256)
     assert again.history is None
+    assert "none of its steps came back" in again.damage
     again.close()
     assert again.path.with_suffix(".damaged-1").exists()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from daw_bridge.editor.editing import FirstRhythm
 from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.midi import read_midi
@@ -146,8 +147,8 @@ def open_page(chromium, serve, loop):
     """Return a function that opens the page of a recording, and waits until its sound is there."""
     pages = []
 
-    def open_one(path=None, engine=None, version=0):
-        client = serve(path or loop(n_channels=2), engine)
+    def open_one(path=None, engine=None, version=0, rhythm=None):
+        client = serve(path or loop(n_channels=2), engine, rhythm)
         page = Page(chromium, client)
         pages.append(page)
         if version is not None:
@@ -162,6 +163,28 @@ def open_page(chromium, serve, loop):
 
 
 # Opening.
+
+
+def test_page_says_what_became_of_earlier_edits_until_that_is_read(open_page, serve, loop):
+    client = serve(loop(n_channels=2))
+    for stroke_id in ("d2", "d3"):
+        client.edit({"op": "delete", "id": stroke_id})
+    journal = client.session_object._journal
+    journal.close()
+    journal.path.write_bytes(journal.path.read_bytes()[:-9] + b"x}\n")
+    page = open_page(version=1, rhythm=FirstRhythm(read=lambda engine: engine.rhythm_of(None, "groove")))
+    page.until(
+        lambda: "of its steps the first 1 came back" in page.text("notice"), "the page says what is lost"
+    )
+    assert f"{journal.path.stem}.damaged-1" in page.text("notice")
+    assert "--rhythm was not applied" in page.text("notice")
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND if s.id != "d2"]
+    page.driver.find_element(By.ID, "notice-close").click()
+    assert not page.find("notice").is_displayed()
+    page.client.session_object.notices.publish("noted", notes=["it is hardly drums"])
+    page.until(lambda: "hardly drums" in page.text("notice"), "another notice is shown")
+    page.driver.find_element(By.ID, "notice-close").click()
+    assert not page.find("notice").is_displayed()  # nor does the first one come back
 
 
 SHIFTS = """

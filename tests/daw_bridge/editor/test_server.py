@@ -1,4 +1,5 @@
 import http.client
+import json
 import random
 import re
 import socket
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 from daw_bridge.editor import document, guard, serving
-from daw_bridge.editor.editing import FirstRhythm
+from daw_bridge.editor.editing import EditingSession, FirstRhythm, NotReady
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
-from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEngine, clicks
+from daw_bridge.editor.source import Source
+from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.midi import write_midi
 from transform.strokes import Stroke
@@ -237,6 +239,16 @@ def test_midi_and_audio_are_imported(page, loop, name):
     assert events == [("KD", 0), ("SD", pytest.approx(0.5, abs=1e-3))]
 
 
+@pytest.mark.parametrize("name", [None, "", "CON.mid", "a/b\u202e.mid", "..", "\x00", "noending"])
+def test_what_a_rhythm_is_called_does_not_matter(page, name):
+    data = write_midi(FakeEngine().rhythm_of(None, "groove"))
+    query = {"version": 0} if name is None else {"version": 0, "name": name}
+    assert page.http.post("/api/import", params=query, content=data).json()["version"] == 1
+    refused = page.http.post("/api/import", params=query | {"version": 1}, content=b"MThd nonsense")
+    assert refused.status_code == 400
+    assert refused.json()["error"].isprintable()
+
+
 def test_what_is_no_midi_is_refused_with_a_sentence(page):
     answer = page.http.post("/api/import", params={"version": 0, "name": "a.mid"}, content=b"MThd nonsense")
     assert answer.status_code == 400
@@ -347,6 +359,43 @@ def test_the_page_itself_needs_no_token_and_runs_nothing_but_its_own_files(page)
         ("OPTIONS", "/api/edits", 401),
     ):
         assert raw(page, method, path, [host])[0] == expected, path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/session", 405),
+        ("GET", "/api/edits", 405),
+        ("DELETE", "/api/edits", 405),
+        ("BREW", "/api/edits", 405),
+        ("GET", "/api/nothing", 404),
+        ("POST", "/api/nothing", 404),
+        ("POST", "/api/edits/", 404),
+        ("GET", "/api/edits/", 404),
+        ("GET", "/api/", 404),
+        ("GET", "/nothing", 404),
+        ("PUT", "/index.html", 405),
+    ],
+)
+def test_what_is_not_there_is_answered_in_json_too(page, method, path, status):
+    answer = page.http.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert answer.json()["error"]
+
+
+def test_what_is_no_http_and_what_is_our_fault_are_answered_in_json_too(page, monkeypatch, caplog):
+    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as stranger:
+        stranger.sendall(b"nonsense\r\n\r\n")
+        with stranger.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body) == {"error": "this is no HTTP request", "hint": ""}
+    monkeypatch.setattr(page.session_object, "undo", lambda version: 1 / 0)
+    answer = page.post("undo", version=0)
+    assert answer.status_code == 500
+    assert "division by zero" in answer.json()["error"]
+    assert "POST /api/undo failed" in caplog.text
+    assert page.session()["version"] == 0
 
 
 def test_the_page_holds_no_script_or_style_within_and_names_nothing_elsewhere():
@@ -494,6 +543,60 @@ def test_a_rhythm_that_was_named_plays_from_the_beginning_and_can_be_undone(serv
     assert page.session()["mode"] == "edit"
 
 
+def test_nobody_edits_before_the_rhythm_that_was_named_plays(serve, loop):
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def read(engine):
+        has_begun.set()
+        assert may_end.wait(10)
+        return engine.rhythm_of(None, "groove")
+
+    path = loop()
+    session = EditingSession(Source(path), FakeEngine(), path.parent / "edits", FirstRhythm(read=read))
+    opened = session.start()
+    assert has_begun.wait(10)
+    with pytest.raises(NotReady):
+        session.edit(0, [{"op": "delete", "id": "d2"}])
+    may_end.set()
+    opened.result(10)
+    assert (session.state, session.describe()["version"], session.describe()["mode"]) == ("ready", 1, "replay")
+    session.close()
+
+
+def test_a_rhythm_that_was_named_never_replaces_edits(serve, loop):
+    first = FirstRhythm(read=lambda engine: engine.rhythm_of(None, "groove"))
+    page = serve(loop())
+    assert page.session()["opening"] == []
+    page.edit({"op": "delete", "id": "d2"})
+    before = page.session()
+    page.session_object._journal.close()
+    again = serve(loop(), rhythm=first)
+    session = again.session()
+    assert (session["mode"], session["version"], session["events"]) == ("edit", 1, before["events"])
+    (sentence,) = session["opening"]
+    assert sentence.startswith("--rhythm was not applied, because the edits of last time go on")
+    again.post("undo", version=1)
+    again.session_object._journal.close()
+    session = serve(loop(), rhythm=first).session()
+    assert (session["mode"], session["opening"]) == ("replay", [])
+
+
+def test_a_journal_that_was_damaged_is_told_to_the_page(serve, loop):
+    page = serve(loop())
+    for stroke_id in ("d2", "d3"):
+        page.edit({"op": "delete", "id": stroke_id})
+    journal = page.session_object._journal
+    journal.close()
+    data = journal.path.read_bytes()
+    journal.path.write_bytes(data[:-9] + b"0" + data[-8:])
+    session = serve(loop()).session()
+    assert (session["state"], session["version"], session["resumed"]) == ("ready", 1, True)
+    (sentence,) = session["opening"]
+    assert "is damaged: of its steps the first 1 came back" in sentence
+    beside = Path(sentence.rpartition(" ")[2])
+    assert data.splitlines(keepends=True)[2][:20] == beside.read_bytes()[:20]
+
+
 def test_silence_opens_without_strokes_and_takes_those_that_are_drawn(serve, loop):
     page = serve(loop("silence.wav", found=()), FakeEngine(found=()))
     session = page.session()
@@ -573,6 +676,23 @@ def test_a_signal_of_life_comes_while_nothing_happens(page, monkeypatch):
     stream, notices = page.listen()
     until(notices, "alive")
     stream.__exit__(None, None, None)
+
+
+def test_edits_and_exports_do_not_wait_until_all_is_prepared(serve, loop, monkeypatch):
+    monkeypatch.setattr(FakeEditor, "n_pieces", 200)  # 10 s
+    page = serve(loop())
+    stream, notices = page.listen()
+    answer = page.edit({"op": "delete", "id": "d2"})
+    assert until(notices, "rendered", version=1)["version"] == 1
+    assert answer.json()["version"] == 1
+    fractions = [until(notices, "progress", stage="prepare")["fraction"] for _ in range(2)]
+    assert fractions[0] < fractions[1] < 0.9
+    assert page.post("export", version=1, what="wav", path="a.wav").status_code == 200
+    assert until(notices, "progress", stage="prepare")["fraction"] < 0.9
+    stream.__exit__(None, None, None)
+    began_s = time.perf_counter()
+    page.session_object.close()  # nor does the end wait for it
+    assert time.perf_counter() - began_s < 2
 
 
 def test_edits_sound_quickly(serve, loop):
