@@ -124,7 +124,7 @@ class StrokeSounds:
     def cutter(self) -> StemCutter:
         """What cuts the strokes out of the recording and its stems."""
         assert self.listening.stems is not None
-        return StemCutter(self.recording, self.events, self.listening.stems)
+        return StemCutter(self.recording, self.events, self.listening.stems, at_attacks=True)
 
     @property
     def drums(self) -> Drums:

@@ -106,12 +106,19 @@ class Cut(Hit):
 class Cutter:
     """Cuts plain slices out of a recording: from one attack to the next, each with all that sounds in it."""
 
-    def __init__(self, recording: Recording, events: Sequence[DrumEvent]) -> None:
+    def __init__(
+        self, recording: Recording, events: Sequence[DrumEvent], *, at_attacks: bool = False
+    ) -> None:
+        """Take a recording and its events; `at_attacks`: whether their onsets are attacks already."""
         self.recording = recording
         self.sample_rate = recording.sample_rate
         self.lead = round(LEAD_S * recording.sample_rate)
         self.groups = groups(events)
-        self.attacks = [attack_of(recording, group[0].onset_s) for group in self.groups]
+        onsets_s = [group[0].onset_s for group in self.groups]
+        if at_attacks:
+            self.attacks = [round(onset_s * self.sample_rate) for onset_s in onsets_s]
+        else:
+            self.attacks = [attack_of(recording, onset_s) for onset_s in onsets_s]
         self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=_CUT_BYTES)
 
     def candidates(self) -> list[list[Cut]]:
@@ -199,9 +206,11 @@ class StemCutter(Cutter):
         events: Sequence[DrumEvent],
         stems: StemReader,
         clusters: Clusters | None = None,
+        *,
+        at_attacks: bool = False,
     ) -> None:
         """Take a recording and its stems; what it repeats is found where it is not given."""
-        super().__init__(recording, events)
+        super().__init__(recording, events, at_attacks=at_attacks)
         self.stems = stems if isinstance(stems, CachedStems) else CachedStems(stems, recording.sample_rate)
         in_order = [event for group in self.groups for event in group]
         self.clusters = clusters or Clusters.of_recording(recording, in_order)
