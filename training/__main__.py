@@ -256,6 +256,14 @@ def codec(
             help="From there on sound is made as noise; 0: nowhere. [default: as in --preset, or 0]",
         ),
     ] = None,
+    mixed_from: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            help="From there up to --noise-from phases and noise are mixed; 0: nowhere. "
+            "[default: as in --preset, or 0]",
+        ),
+    ] = None,
     *,
     common: StageOptions,
 ) -> None:
@@ -265,7 +273,8 @@ def codec(
     options = common.run_options()
     begin = None if preset is None else _preset(preset)
     changes = common.settings(adversarial=adversarial) | {"generator_alone": generator_alone}
-    settings = codec_training(config, options["device"], noise_from_hz=noise_from, begin=begin, **changes)
+    changes |= {"noise_from_hz": noise_from, "mixed_from_hz": mixed_from}
+    settings = codec_training(config, options["device"], begin=begin, **changes)
     common.finish(train_codec(_pack(data), out, settings, begin=begin, **options), export_codec)
 
 

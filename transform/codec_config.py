@@ -27,6 +27,8 @@ class CodecConfig:
     # From here on an "istft" head makes magnitudes alone, phases are those of noise; 0: it makes all phases.
     # An encoder fits generators with any: configurations that differ in nothing else are equal.
     noise_from_hz: float = field(default=0.0, compare=False)
+    # From here up to there it says of each bin how much of its power has a phase; 0: all of it.
+    mixed_from_hz: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -41,6 +43,7 @@ class CodecConfig:
             head_hop=(16, 4096),
             hop=(64, 2**14),
             noise_from_hz=(0, 20_000),
+            mixed_from_hz=(0, 20_000),
         )
         choices = {
             "encoder": ("convnext", "rave"),
@@ -56,6 +59,11 @@ class CodecConfig:
             raise SettingsError(f"a ConvNeXt generator has no {self.head} head", hint="its head is istft")
         if self.noise_from_hz and self.head != "istft":
             raise SettingsError(f"a {self.head} head has no noise_from_hz", hint="leave it at 0")
+        if self.mixed_from_hz and not self.mixed_from_hz < self.noise_from_hz:
+            raise SettingsError(
+                f"mixed_from_hz is {self.mixed_from_hz:g}, and not below noise_from_hz",
+                hint="sound is mixed up to where it is noise",
+            )
         if len(self.widths) != len(self.strides) + 1 or len(self.n_blocks) != len(self.widths):
             raise SettingsError("a codec has a width and a number of blocks before its strides and after each")
         if any(stride % 2 for stride in self.strides):
@@ -79,6 +87,11 @@ class CodecConfig:
             for width, n in zip(self.generator_widths, self.generator_blocks, strict=True)
         )
         return encoder / self.hop, (low + high * self.hop / self.head_hop) / self.hop
+
+    @property
+    def first_noise_hz(self) -> float:
+        """From where on there is noise in what the head makes; 0: there is none."""
+        return self.mixed_from_hz or self.noise_from_hz
 
     @property
     def hop(self) -> int:

@@ -19,6 +19,8 @@ from transform.noise import Noise, noise_spectra
 from transform.stft import N_HOPS, fft_size, synthesise
 
 _NARROW, _BLOCK_FRAMES = 64, 512  # channels of which there are so many frames that blocks fit a cache better
+_LEAST = 1e-6  # proportion of a mixed bin's power, so that roots have gradients
+_MOSTLY_PHASED = 3.0  # log odds with which a head that mixes begins: 95 % of the power
 _FADE_HZ = 690.0  # over which noise takes over from phases: eight bins of `hires`
 
 
@@ -147,7 +149,7 @@ class ConvNextGenerator(nn.Module):
         self.slow = nn.Sequential(*(_ConvNextBlock(slow) for _ in range(n_slow)), nn.LayerNorm(slow))
         self.up = nn.Linear(slow, self.factor * fast)
         self.fast = nn.Sequential(*(_ConvNextBlock(fast) for _ in range(n_fast)), nn.LayerNorm(fast))
-        self.head = _IstftHead(fast, config.head_hop, config.noise_from_hz)
+        self.head = _IstftHead(fast, config)
         self.context_frames = 3 + 3 * n_slow + -(-(3 * n_fast + self.head.context_frames) // self.factor) + 1
 
     def forward(self, latents: Tensor, first_frame: int, noises: Sequence[Noise]) -> list[Tensor]:
@@ -162,16 +164,18 @@ class _IstftHead(nn.Module):
     """Features (B, J, C) -> audio (B, J * hop): magnitude and phase of each bin of frames of four hops.
 
     From `noise_from_hz` on the phases are those of noise, and its magnitudes multiply the network's: phases of
-    noise cannot be foretold, and a network that tries makes a buzz of them (docs/method.md, decision 17).
+    noise cannot be foretold, and a network that tries makes a buzz of them (docs/method.md, decision 17). From
+    `mixed_from_hz` up to there the network says how much of a bin's power has its own phase: an attack has, a
+    tail has not.
     """
 
     edge: Tensor
     phased: Tensor
     noisy: Tensor
 
-    def __init__(self, width: int, hop: int, noise_from_hz: float) -> None:
+    def __init__(self, width: int, config: CodecConfig) -> None:
         super().__init__()
-        self.hop = hop
+        self.hop = hop = config.head_hop
         self.context_frames = N_HOPS // 2
         n_bins = fft_size(hop) // 2 + 1
         self.project = nn.Linear(width, 2 * n_bins)
@@ -182,22 +186,38 @@ class _IstftHead(nn.Module):
         there = window.cumsum(dim=0)[: N_HOPS - 1].flatten() / window.sum(dim=0).repeat(N_HOPS - 1)
         self.register_buffer("edge", 1 / there[N_HOPS * hop // 2 - hop // 2 :], persistent=False)
         # Powers, not amplitudes, add up to 1: a phase and a noise have nothing in common.
-        hz = torch.arange(n_bins) * (SAMPLE_RATE / fft_size(hop))
-        done = ((hz - noise_from_hz) / _FADE_HZ).clamp(0, 1) if noise_from_hz else 0 * hz
-        self.n_low, self.n_phased = int((done <= 0).sum()), int((done < 1).sum())
+        hz, from_hz = torch.arange(n_bins) * (SAMPLE_RATE / fft_size(hop)), config.noise_from_hz
+        done = ((hz - from_hz) / _FADE_HZ).clamp(0, 1) if from_hz else 0 * hz
+        has_noise = (done > 0) | (hz >= config.first_noise_hz) if from_hz else done > 0
+        self.n_low, self.n_phased = int((~has_noise).sum()), int((done < 1).sum())
         self.register_buffer("phased", torch.cos(math.pi / 2 * done)[: self.n_phased], persistent=False)
         self.register_buffer("noisy", torch.sin(math.pi / 2 * done)[self.n_low :], persistent=False)
+        self.mixed = nn.Linear(width, self.n_phased - self.n_low) if config.mixed_from_hz else None
+        if self.mixed is not None:
+            nn.init.zeros_(self.mixed.weight)
+            nn.init.constant_(self.mixed.bias, _MOSTLY_PHASED)
 
     def forward(self, x: Tensor, first_frame: int, noises: Sequence[Noise]) -> list[Tensor]:
         with torch.autocast(x.device.type, enabled=False):  # phases are too coarse in eight bits
-            level, phase = self.project(x.float()).chunk(2, dim=-1)
+            x = x.float()
+            level, phase = self.project(x).chunk(2, dim=-1)
             magnitude = level.clamp_max(5.0).exp()
             if not len(self.noisy):
                 return [self._audio(torch.polar(magnitude, phase))] * len(noises)
             n = self.n_phased
-            low = torch.polar(magnitude[..., :n] * self.phased, phase[..., :n])
-            high = magnitude[..., self.n_low :] * self.noisy
+            phased, noisy = self._proportions(x)
+            low = torch.polar(magnitude[..., :n] * phased, phase[..., :n])
+            high = magnitude[..., self.n_low :] * noisy
             return [self._audio(self._with_noise(low, high, first_frame, noise)) for noise in noises]
+
+    def _proportions(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how much of magnitudes has phases, and how much noise has; squares add up to 1."""
+        if self.mixed is None:
+            return self.phased, self.noisy
+        power = (torch.sigmoid(self.mixed(x)) * self.phased[self.n_low :].square()).clamp(_LEAST, 1 - _LEAST)
+        rest = self.noisy[len(self.phased) - self.n_low :].expand(*power.shape[:-1], -1)
+        phased = torch.cat((self.phased[: self.n_low].expand(*power.shape[:-1], -1), power.sqrt()), dim=-1)
+        return phased, torch.cat(((1 - power).sqrt(), rest), dim=-1)
 
     def _with_noise(self, low: Tensor, high: Tensor, first_frame: int, noise: Noise) -> Tensor:
         """Return spectra (B, J, K) of those with phases, and of magnitudes that noise has instead."""

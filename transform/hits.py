@@ -106,9 +106,7 @@ class Cut(Hit):
 class Cutter:
     """Cuts plain slices out of a recording: from one attack to the next, each with all that sounds in it."""
 
-    def __init__(
-        self, recording: Recording, events: Sequence[DrumEvent], *, at_attacks: bool = False
-    ) -> None:
+    def __init__(self, recording: Recording, events: Sequence[DrumEvent], *, at_attacks: bool = False) -> None:
         """Take a recording and its events; `at_attacks`: whether their onsets are attacks already."""
         self.recording = recording
         self.sample_rate = recording.sample_rate

@@ -163,7 +163,7 @@ def _encoded(
     Channels that are the same everywhere are one: (1, D, S). Regions are encoded side by side, as many short
     ones take longer than a long one: what a frame depends on lies within its region.
     """
-    hop, noise_from_hz, together = codec.config.hop, codec.config.noise_from_hz, []
+    hop, first_hz, together = codec.config.hop, codec.config.first_noise_hz, []
     read: list[Tensor] = []
     latents: list[list[Tensor]] = [[] for _ in gains]
     for number, region in enumerate(regions):
@@ -174,7 +174,7 @@ def _encoded(
             continue
         cuts = ((sound.read(s.start, s.start + s.n_frames * hop), s.gain) for s in together)
         audio = torch.cat([turned * torch.from_numpy(cut) for cut, turned in cuts], dim=1)
-        read += [audio] if noise_from_hz else []
+        read += [audio] if first_hz else []
         audio = audio[:1] if bool((audio == audio[:1]).all()) else audio
         places = np.cumsum([0, *(s.n_frames for s in together)])
         frames = torch.cat([s.frames + int(place) for s, place in zip(together, places, strict=False)])
@@ -183,7 +183,7 @@ def _encoded(
         together = []
     every = [mu for turned_down in latents for mu in turned_down]
     n_coded = max(len(mu) for mu in every)
-    coherence = channel_coherence(torch.cat(read, dim=1), SAMPLE_RATE, noise_from_hz) if read else (1.0,)
+    coherence = channel_coherence(torch.cat(read, dim=1), SAMPLE_RATE, first_hz) if read else (1.0,)
     return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1), coherence
 
 

@@ -15,8 +15,8 @@ from transform.presets import load_preset
 def training(monkeypatch):
     """Return a function that runs a training command, with a codec that takes seconds."""
 
-    def small(configuration, device, *, noise_from_hz, begin, **changes):
-        assert (noise_from_hz, begin) == (None, None)
+    def small(configuration, device, *, noise_from_hz, mixed_from_hz, begin, **changes):
+        assert (noise_from_hz, mixed_from_hz, begin) == (None, None, None)
         model = CodecConfig(
             n_latents=6 if configuration == "hires" else 4,
             widths=(4, 6, 8, 8, 10),

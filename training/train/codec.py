@@ -123,6 +123,7 @@ def codec_training(
     device: str,
     *,
     noise_from_hz: float | None = None,
+    mixed_from_hz: float | None = None,
     begin: Preset | None = None,
     **changes: Any,
 ) -> CodecTraining:
@@ -132,6 +133,7 @@ def codec_training(
         configuration: its name.
         device: "cpu", or another.
         noise_from_hz: from where on highs are noise; None: as in the preset's codec, or the configuration.
+        mixed_from_hz: from where up to there noise and phases are mixed; None: the same.
         begin: the preset that the run begins with.
         changes: of settings.
 
@@ -144,10 +146,10 @@ def codec_training(
             f"there is no configuration {configuration}", hint=f"there are {', '.join(CONFIGURATIONS)}"
         )
     model = CONFIGURATIONS[configuration]
-    if noise_from_hz is None and begin is not None:
-        noise_from_hz = load_generator(begin.weights("codec-generator")).config.noise_from_hz
-    if noise_from_hz is not None:
-        model = replace(model, noise_from_hz=noise_from_hz)
+    made = model if begin is None else load_generator(begin.weights("codec-generator")).config
+    noise_from_hz = made.noise_from_hz if noise_from_hz is None else noise_from_hz
+    mixed_from_hz = made.mixed_from_hz if mixed_from_hz is None else mixed_from_hz
+    model = replace(model, noise_from_hz=noise_from_hz, mixed_from_hz=mixed_from_hz)
     settings: dict[str, Any] = {"model": model}
     if configuration == "paper":
         settings["learning_rate"] = 2e-4  # at 1e-3 it learns nothing (docs/method.md, decision 48)
@@ -208,7 +210,7 @@ class _Run(Run):
         self.net.encoder.requires_grad_(not settings.generator_alone)
         self.optimiser = _optimiser(self.net.generator if settings.generator_alone else self.net, settings)
         self.adversary: _Adversary | None = None  # from phase B on
-        self.spectra = SpectralLoss(settings.model.noise_from_hz).to(device)
+        self.spectra = SpectralLoss(settings.model.first_noise_hz).to(device)
         loops = [(name, samples.to(device)) for name, split, samples in pack.loops if split == "train"]
         self.cutter = SegmentCutter(self.synthesiser, loops, settings.pieces)
         self.unseen = kit_originals(pack, "validate", n=settings.n_validation, seed=1, length_s=4.0)
@@ -231,7 +233,8 @@ class _Run(Run):
             )
         for net in (self.net, self.average):
             net.encoder.load_state_dict(encoder.state_dict())
-            net.generator.load_state_dict(generator.state_dict())
+            # A head that begins to mix has parameters that the preset's lacks.
+            net.generator.load_state_dict(net.generator.state_dict() | generator.state_dict())
 
     def learning_rate(self) -> float:
         settings, turn = self.settings, self.settings.adversarial_from
@@ -305,7 +308,7 @@ class _Run(Run):
         if begun_with != config_to_json(self.settings.model):
             raise CheckpointError(
                 f"{path} is of another configuration",
-                hint="resume with the --config, --noise-from and --preset it was begun with",
+                hint="resume with the --config, --noise-from, --mixed-from and --preset it was begun with",
             )
         if "adversary" in state:
             self._begin_phase_b()
@@ -400,10 +403,12 @@ def export_codec(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     names = "".join(f" --config {name}" for name, value in CONFIGURATIONS.items() if value == config)
     if config.noise_from_hz:
         names += f" --noise-from {config.noise_from_hz:g}"
+    if config.mixed_from_hz:
+        names += f" --mixed-from {config.mixed_from_hz:g}"
     if json.loads(state["settings"]).get("generator_alone"):
         names += " --generator-alone --preset PRESET"
     command = command_of(state, "codec --data PACK --out RUN", options=names)
-    encoder, generator = EncoderNet(replace(config, noise_from_hz=0.0)), GeneratorNet(config)
+    encoder, generator = EncoderNet(replace(config, noise_from_hz=0.0, mixed_from_hz=0.0)), GeneratorNet(config)
     trained, path = submodule(state, "encoder"), folder / "codec-encoder.safetensors"
     encoder.load_state_dict(trained["average"])
     if not (path.exists() and fingerprint(load_encoder(path)) == fingerprint(encoder)):

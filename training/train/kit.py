@@ -217,10 +217,10 @@ class _Run(Run):
         )
         self.average.eval()
         self.encoder = base.trained.encoder.to(device).eval()
-        noise_from_hz = base.trained.generator.config.noise_from_hz
-        self.spectra = SpectralLoss(noise_from_hz).to(device)
+        first_noise_hz = base.trained.generator.config.first_noise_hz
+        self.spectra = SpectralLoss(first_noise_hz).to(device)
         self._weights = CodecTraining().weights("mel", "stft", "bands", "wave", "attack", "pre_echo")
-        self._weights |= CodecTraining().weights("noise") if noise_from_hz else {}
+        self._weights |= CodecTraining().weights("noise") if first_noise_hz else {}
         self._is_coarse = is_quick_in_bfloat16(device.type)
         self.identity = {"kit": material.digest, "preset": fingerprint(base.trained.generator)}
         self._grooves = [groove for groove in grooves if groove.split == "train"]

@@ -281,7 +281,7 @@ class RhythmRun(Run):
         super().__init__("rhythm", net, settings, device, kits=kits, pack=pack)
         self.average.eval()
         self.optimiser = _optimiser(self.net, settings)  # type: ignore[assignment]
-        self.spectra = SpectralLoss(trained.generator.config.noise_from_hz).to(device)
+        self.spectra = SpectralLoss(trained.generator.config.first_noise_hz).to(device)
         self.encoder = trained.encoder
         sources, targets = _held_out(pack, settings)
         self.validation = _validation(self.maker, sources, targets)
