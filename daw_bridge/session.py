@@ -204,7 +204,9 @@ class NewTrack:
     source: int  # place of the track whose items the takes are from
     name: str
     takes: tuple[int, ...]  # their places among all takes
-    folder_depth: int = 0  # 1: it begins a folder, -1: it is the last one in it
+    folder_depth: int = (
+        0  # 1: it begins a folder, -1: it is the last one in it; the source track's comes on top
+    )
     is_muted: bool = False  # its items are: others play the same
 
 

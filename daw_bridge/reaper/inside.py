@@ -65,6 +65,8 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
 def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     """Put takes on new tracks, each directly below its source track, in one undo block; all of them or none.
 
+    Below the last track of a folder, a new track becomes the last.
+
     Args:
         plan: "project", a pointer; "path", where it was saved; "tracks", each with the "id" of its source
             track, a "name", a "color" (0: none), a "folder_depth" and "items", each with "file", "name",
@@ -88,15 +90,17 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     if current != project:  # tracks are inserted into the current tab only
         RPR.SelectProjectInstance(project)
     created: list[str] = []
+    closing: list[tuple[str, float]] = []
     is_done = False
     RPR.Undo_BeginBlock2(project)
     RPR.PreventUIRefresh(1)
     try:
-        _insert(project, plan["tracks"], created)
+        _insert(project, plan["tracks"], created, closing)
         is_done = True
     finally:
         if not is_done:
             _delete(created)
+            _set_depths(closing)
         RPR.PreventUIRefresh(-1)
         RPR.Undo_EndBlock2(project, "Redrum", -1)
         if not is_done and RPR.Undo_CanUndo2(project) == "Redrum":
@@ -107,12 +111,22 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> None:
-    """Insert tracks with their items."""
+def _insert(
+    project: str, tracks: list[dict[str, Any]], created: list[str], closing: list[tuple[str, float]]
+) -> None:
+    """Insert tracks with their items.
+
+    Args:
+        project: which is the current one.
+        tracks: as of `write_back`.
+        created: gets the new tracks.
+        closing: gets the source tracks that were the last of a folder, with their depths.
+    """
     n_tracks = int(RPR.CountTracks(project))
     guids = [_track_text(RPR.GetTrack(project, place), "GUID") for place in range(n_tracks)]
     below = {guid: place + 1 for place, guid in enumerate(guids)}
     depths = []
+    ended = set()
     # From the lowest on, so that no place changes; below all where a track is gone.
     for plan in sorted(reversed(tracks), key=lambda plan: -below.get(plan["id"], n_tracks)):
         place = below.get(plan["id"], n_tracks)
@@ -122,8 +136,16 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
         _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
         if plan["color"]:
             RPR.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", plan["color"])
-        if plan["folder_depth"]:
-            depths.append((track, plan["folder_depth"]))
+        depth = plan["folder_depth"]
+        if plan["id"] in below and plan["id"] not in ended:  # the lowest one of its source
+            ended.add(plan["id"])
+            source = RPR.GetTrack(project, place - 1)
+            before = RPR.GetMediaTrackInfo_Value(source, "I_FOLDERDEPTH")
+            if before < 0:
+                closing.append((source, before))
+                depth += before
+        if depth:
+            depths.append((track, depth))
         for planned in plan["items"]:
             item = RPR.AddMediaItemToTrack(track)
             RPR.SetMediaItemInfo_Value(item, "D_POSITION", planned["position_s"])
@@ -134,7 +156,12 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
             take = RPR.AddTakeToMediaItem(item)
             RPR.SetMediaItemTake_Source(take, planned["source"])
             _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, planned["name"])
-    for track, depth in reversed(depths):  # a folder is opened before it is closed
+    _set_depths([(track, 0.0) for track, _ in closing])
+    _set_depths(depths[::-1])  # a folder is opened before it is closed
+
+
+def _set_depths(depths: list[tuple[str, float]]) -> None:
+    for track, depth in depths:
         RPR.SetMediaTrackInfo_Value(track, "I_FOLDERDEPTH", depth)
 
 

@@ -85,7 +85,6 @@ _MIDI = """\
 {events}      E {rest} b0 7b 00
     >
 """
-_FOLDERS = {0: "0 0", 1: "1 1", -1: "2 -1"}  # by the depth of a new track
 
 
 @dataclass(frozen=True)
@@ -179,33 +178,43 @@ class RppSession:
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Write the copy of the project with the takes in it; see `Session.write_back`.
 
-        A new track comes directly below its source track. Where the project has sends, which name tracks by
-        their place, the new tracks come last instead: else the sends would go elsewhere.
+        A new track comes directly below its source track; below the last track of a folder it becomes the last.
+        Receives, which name tracks by their place, go on naming the same tracks.
         """
         with published_media(job, takes) as media:
-            last = self._tracks[-1].end + 1
             planned = new_tracks(job, takes)
-            first = min((track.source for track in planned), default=0)
-            comes_last = any(place > first for place in self._sending_tracks())
+            replaced = dict(self._moved_receives([track.source for track in planned]))
             inserted = []
-            for track in planned:
+            for track in reversed(planned):
                 source = self._tracks[track.source]
+                line = self._text.keys(source.children).get(b"ISBUS", -1)
+                if line not in replaced and (closing := self._closing_depth(source)) < 0:
+                    replaced[line] = self._text.with_words(line, {1: "0", 2: "0"})
+                    track = replace(track, folder_depth=track.folder_depth + closing)
                 text = self._new_track(
                     track, job.tracks[track.source].color, [(takes[n], media[n]) for n in track.takes]
                 )
                 indent = self._text.indent(source.line)
                 lines = text.encode("utf-8", "surrogateescape").removesuffix(b"\n").split(b"\n")
                 data = b"".join(indent + line + self._text.line_end for line in lines)
-                inserted.append((last if comes_last else source.end + 1, data))
-            write_bytes_atomic(self.output, self._text.with_inserted(inserted), overwrite=self._overwrite)
+                inserted.append((source.end + 1, data))
+            text_after = self._text.with_changes(inserted[::-1], replaced)
+            write_bytes_atomic(self.output, text_after, overwrite=self._overwrite)
         return media
 
-    def _sending_tracks(self) -> Iterator[int]:
-        """Yield the places of the tracks that others receive from."""
+    def _moved_receives(self, sources: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield lines of receives whose tracks new ones, below `sources`, move down; each with its new text."""
+        text = self._text
         for track in self._tracks:
             for child in track.children:
-                if isinstance(child, int) and (words := self._text.words(child))[:1] == ["AUXRECV"]:
-                    yield int(self._text.number_in(child, words, 1))
+                if isinstance(child, int) and (words := text.words(child))[:1] == ["AUXRECV"]:
+                    place = int(text.number_in(child, words, 1))
+                    if n_above := sum(source < place for source in sources):
+                        yield child, text.with_words(child, {1: str(place + n_above)})
+
+    def _closing_depth(self, track: Block) -> int:
+        """Return how many folders end with a track, as a number below 0; 0 where none does."""
+        return min(0, int(self._text.number(self._text.keys(track.children), "ISBUS", 0.0, 2)))
 
     def _color(self, track: Keys) -> int:
         """Return a track's color, 0 where it has none of its own."""
@@ -230,7 +239,7 @@ class RppSession:
         return _NEW_TRACK.format(
             guid=_guid(),
             name=quoted(track.name),
-            folder=_FOLDERS[track.folder_depth],
+            folder=f"{2 if track.folder_depth < 0 else track.folder_depth} {track.folder_depth}",
             color=f"  PEAKCOL {color}\n" if color else "",
             n_channels=max(2, n_channels + n_channels % 2),
             items="".join(items),

@@ -56,8 +56,10 @@ def models_once():
 # Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.
 
 
-def track(name, *items, color=0, is_selected=False):
-    return {"name": name, "items": list(items), "color": color, "is_selected": is_selected}
+def track(name, *items, color=0, is_selected=False, folder_depth=0, receives=()):
+    """A track; `receives` are the places of the tracks that it receives from."""
+    about = {"color": color, "is_selected": is_selected, "folder_depth": folder_depth}
+    return {"name": name, "items": list(items), "receives": list(receives), **about}
 
 
 def audio(file, position_s=0.0, length_s=1.0, **more):
@@ -106,7 +108,10 @@ class RppWorld:
         lines += [f"    PT {at_s} {value} {0 if glides else 1}" for at_s, value, glides in points]
         lines += ["  >"]
         for one in tracks:
-            lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"', "    ISBUS 0 0"]
+            lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"']
+            depth = one["folder_depth"]
+            lines += [f"    ISBUS {2 if depth < 0 else depth} {depth}"]
+            lines += [f"    AUXRECV {place} 0 1 0 0 0 0 0 0 -1:U 0 -1 ''" for place in one["receives"]]
             lines += [f"    PEAKCOL {one['color'] or 16576}"]
             lines += [f"    {line}" for item in one["items"] for line in self._item(item)]
             lines += ["  >"]

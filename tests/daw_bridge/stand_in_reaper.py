@@ -113,7 +113,7 @@ class Reaper:
         tracks = []
         for track in scene["tracks"]:
             items = [self._item(item) for item in track["items"]]
-            kept = {key: track[key] for key in ("name", "color", "is_selected")}
+            kept = {key: track[key] for key in ("name", "color", "is_selected", "folder_depth")}
             tracks.append({"guid": _guid(), "items": items, **kept})
         project = {key: scene[key] for key in ("path", "media_folder", "bpm", "points")} | {"tracks": tracks}
         for track in tracks:
@@ -200,7 +200,7 @@ class Reaper:
         return self.handle(self.thing(source)["parent"])
 
     def GetMediaTrackInfo_Value(self, track, key):
-        return self.thing(track)[{"I_CUSTOMCOLOR": "color"}[key]]
+        return self.thing(track)[{"I_CUSTOMCOLOR": "color", "I_FOLDERDEPTH": "folder_depth"}[key]]
 
     def GetProjectPathEx(self, project, path, size):
         return (self.thing(project)["media_folder"],)
@@ -246,6 +246,7 @@ class Reaper:
 
     def InsertTrackAtIndex(self, place, wants_defaults):
         track = {"guid": _guid(), "name": "", "color": 0, "is_selected": False, "items": [], "is_new": True}
+        track["folder_depth"] = 0
         self.current["tracks"].insert(place, track)
 
     def MIDI_CountEvts(self, take, *filled):
@@ -311,7 +312,7 @@ class Reaper:
 
     def Undo_BeginBlock2(self, project):
         self.undo.append("begun")
-        self._before.append([list(project["tracks"]) for project in self.projects])
+        self._before.append([[(t, t["folder_depth"]) for t in project["tracks"]] for project in self.projects])
 
     def Undo_CanUndo2(self, project):
         return self.undo[-1] if self.undo else ""
@@ -319,7 +320,7 @@ class Reaper:
     def Undo_DoUndo2(self, project):
         self.undo.pop()
         for one, tracks in zip(self.projects, self._before.pop(), strict=True):
-            one["tracks"] = tracks
+            one["tracks"] = [track | {"folder_depth": depth} for track, depth in tracks]
         return 1
 
     def Undo_EndBlock2(self, project, name, flags):
@@ -357,8 +358,7 @@ class Reaper:
                         "is_muted": bool(item.get("is_muted")),
                     }
                 )
-            kept = {key: track[key] for key in ("name", "color")}
-            kept["folder_depth"] = track.get("folder_depth", 0)
+            kept = {key: track[key] for key in ("name", "color", "folder_depth")}
             tracks.append({**kept, "items": items, "is_new": track.get("is_new", False)})
         return {"tracks": tracks, "undo": self.undo, "tab": self.projects.index(self.current)}
 

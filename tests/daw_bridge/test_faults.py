@@ -126,7 +126,7 @@ blocks = st.recursive(
 def test_any_tree_of_lines_comes_back_byte_by_byte(survives, inner, line_end):
     text = f"<REAPER_PROJECT 0.1\n{''.join(inner)}>\n".replace("\n", line_end)
     parsed = survives("RPP, read and written", ProjectText, text.encode(), "song.rpp")
-    assert parsed.with_inserted([]) == text.encode()
+    assert parsed.with_changes([], {}) == text.encode()
     assert len(list(parsed.root.blocks("TRACK"))) == sum(tree.startswith("<TRACK") for tree in inner)
 
 

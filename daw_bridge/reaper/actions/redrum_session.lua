@@ -184,8 +184,24 @@ local function insert_item(track, planned, sources)
   reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", planned.name, true)
 end
 
+local function set_depths(depths)
+  for _, change in ipairs(depths) do
+    reaper.SetMediaTrackInfo_Value(change.track, "I_FOLDERDEPTH", change.depth)
+  end
+end
+
+-- Lets a new track end the folders that its source track above it ends; `closing` gets that, with its depth.
+local function end_folders(project, place, track, closing)
+  local source = reaper.GetTrack(project, place - 1)
+  local depth = reaper.GetMediaTrackInfo_Value(source, "I_FOLDERDEPTH")
+  if depth < 0 then
+    closing[#closing + 1] = { track = source, depth = depth }
+    set_depths({ { track = source, depth = 0 }, { track = track, depth = depth } })
+  end
+end
+
 -- Inserts tracks, from the lowest on, so that no place changes; below all where a track is gone.
-local function insert(project, tracks, sources, created)
+local function insert(project, tracks, sources, created, closing)
   local n_tracks = reaper.CountTracks(project)
   local below = {}
   for place = 0, n_tracks - 1 do
@@ -205,6 +221,9 @@ local function insert(project, tracks, sources, created)
     end
     for _, item in ipairs(planned.items) do
       insert_item(track, item, sources)
+    end
+    if below[planned.id] then
+      end_folders(project, place, track, closing)
     end
   end
 end
@@ -231,6 +250,7 @@ local function open_sources(tracks)
 end
 
 -- Puts takes on new tracks, each directly below its source track, as one undo step; all of them or none.
+-- Below the last track of a folder, a new track becomes the last.
 --
 -- Returns why nothing was done, nil where all was.
 function session.write_back(project, path, tracks)
@@ -245,14 +265,15 @@ function session.write_back(project, path, tracks)
   if in_front ~= project then -- tracks are inserted into the current tab only
     reaper.SelectProjectInstance(project)
   end
-  local created = {}
+  local created, closing = {}, {}
   reaper.PreventUIRefresh(1)
   reaper.Undo_BeginBlock2(project)
-  local is_done, why = pcall(insert, project, tracks, sources, created)
+  local is_done, why = pcall(insert, project, tracks, sources, created, closing)
   if not is_done then
     for _, track in ipairs(created) do
       reaper.DeleteTrack(track)
     end
+    set_depths(closing)
     close_sources(sources)
   end
   reaper.Undo_EndBlock2(project, UNDO, -1)

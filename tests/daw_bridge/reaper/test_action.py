@@ -527,6 +527,26 @@ def test_a_command_that_fails_in_its_own_way(reaper, loop, monkeypatch):
     user.assert_nothing_happened()
 
 
+def test_what_reaper_does_not_take_leaves_folders_as_they_were(reaper, loop, monkeypatch):
+    bus = reaper.track("bus", reaper.audio(loop), folder_depth=1)
+    user = reaper(bus, reaper.track("drums", reaper.audio(loop), folder_depth=-1))
+    before = user.world.snapshot()
+    stand_in, n_items = user.world.reaper, []
+    add = stand_in.AddMediaItemToTrack
+
+    def fail_at_the_second(track):
+        n_items.append(track)
+        if len(n_items) == 2:
+            raise MemoryError
+        return add(track)
+
+    monkeypatch.setattr(stand_in, "AddMediaItemToTrack", fail_at_the_second)
+    monkeypatch.setattr(stand_in, "Undo_CanUndo2", lambda project: "")  # what is not undone
+    user.redrum(SELECTED, ANSWERS)
+    assert "REAPER did not take the takes" in user.lua.said[0]
+    assert user.world.snapshot()["tracks"] == before["tracks"]
+
+
 def test_a_job_that_says_nothing_is_lost(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop)))
     user.act(SELECTED, ANSWERS)

@@ -113,7 +113,7 @@ def take(write_wav, clicks):
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n\0\0"])
 def test_an_edit_that_changes_nothing_keeps_every_byte(line_end, end):
     data = (STRANGE.rstrip() + end).replace(b"\n", line_end)
-    assert ProjectText(data, "song").with_inserted([]) == data
+    assert ProjectText(data, "song").with_changes([], {}) == data
 
 
 def test_the_active_take_is_read(project):
@@ -196,17 +196,44 @@ def test_another_parser_reads_the_same_items(project, worlds, tmp_path):
     assert found == oracle(world.before)
 
 
-def test_tracks_come_last_where_sends_name_tracks_by_place(project, take):
-    receiving = STRANGE.replace(
-        b'    NAME ""\n', b"    NAME \"\"\n    AUXRECV 0 0 1 0 0 0 0 0 0 -1:U 0 -1 ''\n"
+def wiring(data):
+    """Return the names of all tracks, the folders that they lie in, and what they receive from."""
+    tracks = reaper_parser.parse(data.decode("latin-1")).tracks()
+    names = [track.find_line("NAME").values[0] for track in tracks]
+    folders, found = [], {}
+    for name, track in zip(names, tracks, strict=True):
+        found[name] = tuple(folders), [names[int(line.values[0])] for line in track.find_lines("AUXRECV")]
+        depth = int(track.find_line("ISBUS").values[1])
+        folders = [*folders, name] if depth > 0 else folders[: len(folders) + depth]
+    assert not folders
+    return found
+
+
+def test_folders_and_sends_stay_as_they_are(worlds, take, tmp_path):
+    """Kick and snare send to a reverb below, and to a copy of the snare above; all but that in a bus."""
+    files = [worlds.audio(tmp_path / f"{name}.wav") for name in ("kick", "snare")]
+    world = worlds(
+        "rpp",
+        [
+            worlds.track("snare copy", receives=[3]),
+            worlds.track("bus", folder_depth=1),
+            worlds.track("kick", files[0]),
+            worlds.track("snare", files[1], folder_depth=-1, receives=[2, 0]),
+            worlds.track("reverb", receives=[2, 3, 1]),
+        ],
     )
-    later = receiving.replace(b"AUXRECV 0", b"AUXRECV 1")
-    for data, place in ((receiving, 1), (later, 2)):
-        session = open_project(project(data), overwrite=True)
-        job = session.collect()
-        session.write_back(job, [take(job.items[0])])
-        names = [name for name, _ in oracle(session.output.read_bytes())]
-        assert names.index("Schlagzeug f\xfcr alle redrum") == place
+    session = world.session()
+    job = session.collect()
+    session.write_back(job, [take(item, f"take {n}") for n, item in enumerate(job.items)])
+    before, after = wiring(world.before), wiring(session.output.read_bytes())
+    new = {"kick redrum", "snare redrum"}
+    assert {name: about for name, about in after.items() if name not in new} == before
+    assert {name: after[name] for name in new} == dict.fromkeys(new, (("bus",), []))
+    # Of all lines that were there, the end of the folder and the numbers of receives are others.
+    gone = [
+        line.split()[0] for kind, line in _changes(world.before, session.output.read_bytes()) if kind == "-"
+    ]
+    assert gone == [b"AUXRECV", b"ISBUS", b"AUXRECV"]
 
 
 def test_a_project_cut_short_is_refused_wherever_it_ends():
