@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from transform.events import CLASS_NAMES, CLASSES, POSSIBLE_BPM, TempoMap
 from transform.files import atomic_files
 
 MIDI = "MIDI"  # the part of a take that is no sound
+CLOSED = ("rpp", "als")  # the DAWs' closed projects
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
@@ -39,6 +39,7 @@ _REPAIR = "repair the item, or glue it"
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
 _MOST_RAMP_STEPS = 100_000  # one that glides for hours does so slowly
 _MOST_GLIDING_STEPS = 500_000  # of all that glide: seven hours
+_MOST_NAMES = 8  # of tracks, in an error
 _OVERLAP_S = 1e-6  # items that touch do not overlap
 _SAME_SPEED = 1e-5  # play rates that differ less are the same: a sample is gained in two seconds
 
@@ -61,6 +62,7 @@ class Track:
     id: str
     name: str
     color: int = 0  # the DAW's own number; 0: none of its own
+    folders: tuple[str, ...] = ()  # names of the folders or groups that it lies in, of a closed project
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +168,7 @@ class Job:
     tempo: tuple[tuple[float, float], ...]  # (beat, BPM), each until the next
     tracks: tuple[Track, ...]
     items: tuple[Item, ...]
+    left_out: tuple[str, ...] = ()  # of a closed project, the tracks with audio of which nothing is chosen
 
     def __post_init__(self) -> None:
         assert self.tempo_map  # raises RhythmError where it is none
@@ -252,7 +255,7 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
     else.
 
     Raises:
-        DawError: no audio item is selected.
+        DawError: no audio item is selected, or a closed project has none.
         SettingsError: there is no rhythm for a source.
     """
     chosen = [item for item in job.items if item.is_selected]
@@ -269,7 +272,7 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
         taken = {id(item) for item in rhythms}
         sources = [item for item in sources if id(item) not in taken]
     if not sources:
-        raise DawError("no audio item is selected", hint="select the drum recordings to redrum, then try again")
+        raise _no_source(job)
     if has_rhythm:
         return [Pair(source, None) for source in sources]
     if not rhythms:
@@ -279,6 +282,25 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
         )
     find = _overlapping(rhythms)
     return [Pair(source, find(source)) for source in sources]
+
+
+def _no_source(job: Job) -> DawError:
+    """Return the error that a job has nothing to redrum."""
+    if job.daw not in CLOSED:
+        return DawError(
+            "no audio item is selected", hint="select the drum recordings to redrum, then try again"
+        )
+    name = Path(job.project).name
+    if job.left_out:
+        shown = ", ".join(job.left_out[:_MOST_NAMES]) + ", ..." * (len(job.left_out) > _MOST_NAMES)
+        return DawError(
+            f"no audio of {name} is chosen, it lies on: {shown}",
+            hint="name the tracks of its drums, as in --tracks 'drum*'",
+        )
+    return DawError(
+        f"{name} holds no audio that could be redrummed",
+        hint="record its drums to audio in the DAW, or choose others with --tracks and --items",
+    )
 
 
 def _pairs_on_own_tracks(job: Job, sources: Iterable[Item]) -> Iterator[Pair]:
@@ -461,23 +483,6 @@ def file_name(name: str) -> str:
     """Return a name that every file system takes."""
     clean = "".join("_" if char in '<>:"/\\|?*' or ord(char) < 32 else char for char in name)
     return clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
-
-
-def chooser(tracks: str, items: Sequence[str]) -> Callable[[int, Item, str], bool]:
-    """Return what selects items of a closed project, by number, item and name of the track.
-
-    Args:
-        tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match.
-        items: numbers, counted through the project from 1, or patterns of names; none: all.
-    """
-
-    def is_chosen(number: int, item: Item, track: str) -> bool:
-        named = not items or any(
-            entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in items
-        )
-        return named and fnmatchcase(track.casefold(), tracks.casefold())
-
-    return is_chosen
 
 
 def _free_path(folder: Path, stem: str, suffix: str, taken: set[Path]) -> Path:

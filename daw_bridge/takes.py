@@ -47,6 +47,7 @@ from transform.take_files import TakeFiles, stem_paths, write_take
 
 _LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
+_NO_DRUMS = "neither its name nor its folder's says drums; --tracks chooses others"
 _log = logging.getLogger(__name__)
 
 GivenRhythm = Rhythm | Recording
@@ -63,6 +64,7 @@ class Order:
     drum_map: str = "auto"
     with_track: bool = False  # the other items of its track are more of a source's kit
     with_midi: bool = False  # takes bring what plays as MIDI, too
+    lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
@@ -89,7 +91,8 @@ def redrum_session(
 
     Returns:
         A report for each source item, with "output", and "stems" and "midi" where they are requested. That of
-        an item that failed has "error" and "hint" instead, that of one that was left out has "skipped".
+        an item that failed has "error" and "hint" instead, that of one that was left out has "skipped"; so have
+        those of whole tracks, which have no "item".
 
     Raises:
         DawError: the session cannot be read or written to.
@@ -124,7 +127,7 @@ def redrum_session(
             media = iter(session.write_back(job, takes))
             for report, parts in rendered:
                 report |= _outputs_of(parts, media)
-    return reports
+    return [*reports, *left_out(job, order)]
 
 
 def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
@@ -137,6 +140,12 @@ def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
 def pairs_of(job: Job, order: Order) -> list[Pair]:
     """Return who is source and who is rhythm of an order; see `pair_items`."""
     return pair_items(job, has_rhythm=order.rhythm is not None, is_on_own_track=order.is_on_own_track)
+
+
+def left_out(job: Job, order: Order) -> list[Report]:
+    """Return the reports on tracks of which nothing is chosen, if they are requested."""
+    names = job.left_out if order.lists_left_out else ()
+    return [{"project": job.project, "track": name, "skipped": _NO_DRUMS} for name in names]
 
 
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:

@@ -79,8 +79,13 @@ def batch(
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
     tracks: Annotated[
-        str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")
-    ] = "*",
+        str | None,
+        option(
+            "GLOB",
+            "Of a project, the tracks whose items (or clips) are redrummed.",
+            "those whose name or folder says drums",
+        ),
+    ] = None,
     chosen: Annotated[
         str | None,
         typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),

@@ -74,12 +74,14 @@ class TakeRequest:
             order: what is requested of every take.
             load: returns the models of a preset, if they are needed; None: loads them for this session.
         """
-        from daw_bridge.takes import about, pairs_of, redrum_session
+        from daw_bridge.takes import about, left_out, pairs_of, redrum_session
 
         if self.dry_run:
             job = session.collect()
             for pair in pairs_of(job, order):
                 self._print(about(job, pair, order.rhythm) | {"dry_run": True})
+            for report in left_out(job, order):
+                self._print(report)
             return True
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
@@ -99,6 +101,9 @@ class TakeRequest:
             print_json(report)
             return
         if "error" in report:
+            return
+        if "item" not in report:
+            self.console.echo(f"{report['track']}: left out, {report['skipped']}")
             return
         what = (
             f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
@@ -121,7 +126,7 @@ class ProjectBatch:
     """
 
     paths: Sequence[Path]
-    tracks: str  # pattern of the names of the tracks whose items are redrummed
+    tracks: str | None  # pattern of the names of the tracks whose items are redrummed; None: as of `Choice`
     items: Sequence[str]  # which of these items, by number or name; none: all
     existing: Existing  # copies, and takes in folders
     keep_going: bool  # after a project has failed
@@ -146,6 +151,7 @@ class ProjectBatch:
     def _redrum_one(
         self, path: Path, request: TakeRequest, order: "Order", load: "Callable[[str], transform.Redrummer]"
     ) -> bool:
+        from daw_bridge.choice import Choice
         from daw_bridge.live import als
         from daw_bridge.reaper import rpp
 
@@ -159,7 +165,8 @@ class ProjectBatch:
             session = open_project(
                 path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
             )
-            is_done = request.redrum(session, order, load)
+            by_name = Choice(self.tracks, self.items).is_by_name
+            is_done = request.redrum(session, replace(order, lists_left_out=by_name), load)
         except RedrumError as err:
             request.console.print_failure(about, err)
             return False

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from daw_bridge.choice import Choice
 from daw_bridge.live.als_xml import Node, number_of, read_set
 from daw_bridge.live.clips import Clip, item_of, live_tempo, placed
 from daw_bridge.media import is_on_other_share
@@ -21,9 +22,7 @@ from daw_bridge.session import (
     Item,
     Job,
     Track,
-    chooser,
     file_name,
-    is_rhythm_track,
     short_name,
     with_elements_of,
 )
@@ -38,6 +37,7 @@ _CLIPS = ("AudioClip", "MidiClip")
 _FROM_PROJECT, _IN_PROJECT = "1", "3"  # the second cannot leave the project's folder
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
 _MOST_TRACKS = 10_000
+_MOST_GROUPS = 100  # in each other
 _METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
 _COMMON_TIME = 201
 
@@ -45,11 +45,9 @@ _COMMON_TIME = 201
 class AlsSession:
     """A closed set. Takes go into a folder; the set itself is only ever read."""
 
-    def __init__(
-        self, path: Path, output: Path, is_chosen: Callable[[int, Item, str], bool], *, overwrite: bool
-    ) -> None:
+    def __init__(self, path: Path, output: Path, choice: Choice, *, overwrite: bool) -> None:
         self.path, self.output = path, output
-        self._is_chosen, self._overwrite = is_chosen, overwrite
+        self._choice, self._overwrite = choice, overwrite
         root = read_set(path).first("LiveSet")
         assert root is not None
         self._tracks = [
@@ -67,18 +65,8 @@ class AlsSession:
     def collect(self) -> Job:
         """Return the chosen clips and those on rhythm tracks; see `Session.collect`."""
         tempo_map = TempoMap(self.tempo)
-        tracks = tuple(
-            Track(id=node.attributes.get("Id", str(place)), name=_name(node))
-            for place, node in enumerate(self._tracks)
-        )
-        items, n_elements = [], 0
-        for number, clip in enumerate(self._clips(tempo_map), start=1):
-            item = item_of(clip, tempo_map)
-            n_elements = with_elements_of(item, n_elements)
-            name = tracks[item.track].name
-            item = replace(item, is_selected=self._is_chosen(number, item, name))
-            if item.is_selected or is_rhythm_track(name):
-                items.append(item)
+        tracks = self._read_tracks()
+        items, left_out = self._choice.of(self._items(tracks, tempo_map))
         return Job(
             daw="als",
             project=str(self.path),
@@ -87,7 +75,30 @@ class AlsSession:
             tempo=self.tempo,
             tracks=tracks,
             items=tuple(items),
+            left_out=left_out,
         )
+
+    def _read_tracks(self) -> tuple[Track, ...]:
+        names = {node.attributes.get("Id"): _name(node) for node in self._tracks}
+        around = {node.attributes.get("Id"): node.value("TrackGroupId") for node in self._tracks}
+        tracks = []
+        for place, node in enumerate(self._tracks):
+            groups: list[str] = []
+            group = around[node.attributes.get("Id")]
+            while group in names and len(groups) < _MOST_GROUPS:
+                groups.insert(0, names[group])
+                group = around[group]
+            track_id = node.attributes.get("Id", str(place))
+            tracks.append(Track(id=track_id, name=_name(node), folders=tuple(groups)))
+        return tuple(tracks)
+
+    def _items(self, tracks: Sequence[Track], tempo_map: TempoMap) -> Iterator[tuple[Item, Track]]:
+        """Yield all clips in order as items, each with its track."""
+        n_elements = 0
+        for clip in self._clips(tempo_map):
+            item = item_of(clip, tempo_map)
+            n_elements = with_elements_of(item, n_elements)
+            yield item, tracks[item.track]
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Put the takes into the folder, named after their tracks and where they begin; see `Session`."""
@@ -138,7 +149,7 @@ def result_folder(path: Path) -> Path:
 def open_set(
     path: Path,
     *,
-    tracks: str = "*",
+    tracks: str | None = "*",
     items: Sequence[str] = (),
     output: Path | None = None,
     overwrite: bool = False,
@@ -153,7 +164,7 @@ def open_set(
         output = result_folder(path)
         if is_link(output):
             raise OutputError(f"{output} is a link, which is not followed", hint="move it away")
-    session = AlsSession(path, output, chooser(tracks, items), overwrite=overwrite)
+    session = AlsSession(path, output, Choice(tracks, items), overwrite=overwrite)
     check_output_folder(output, overwrite=overwrite)
     return session
 

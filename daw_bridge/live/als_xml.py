@@ -32,7 +32,7 @@ _BLOCK_BYTES = 2**18
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
 _READ = """
 Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
-Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
+TrackGroupId Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
 ClipSlotList ClipSlot Value CurrentStart CurrentEnd Loop LoopStart LoopEnd StartRelative LoopOn OutMarker
 Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef FileRef RelativePath
 RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey

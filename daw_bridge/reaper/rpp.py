@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path
 
+from daw_bridge.choice import Choice
 from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper.facts import CUSTOM_COLOR
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt, quoted
@@ -26,8 +27,6 @@ from daw_bridge.session import (
     Note,
     State,
     Track,
-    chooser,
-    is_rhythm_track,
     new_tracks,
     played_notes,
     project_tempo,
@@ -127,11 +126,9 @@ class _Midi:
 class RppSession:
     """A closed project. Takes go into a copy beside it; the project itself is only ever read."""
 
-    def __init__(
-        self, path: Path, output: Path, is_chosen: Callable[[int, Item, str], bool], *, overwrite: bool
-    ) -> None:
+    def __init__(self, path: Path, output: Path, choice: Choice, *, overwrite: bool) -> None:
         self.path, self.output = path, output
-        self._is_chosen, self._overwrite = is_chosen, overwrite
+        self._choice, self._overwrite = choice, overwrite
         try:
             data = read_bytes(path, most=_MOST_BYTES)
         except ValueError as err:
@@ -146,13 +143,36 @@ class RppSession:
 
     def collect(self) -> Job:
         """Return the chosen items and those on rhythm tracks; see `Session.collect`."""
+        tracks = self._read_tracks()
+        items, left_out = self._choice.of(self._items(tracks))
+        return Job(
+            daw="rpp",
+            project=str(self.path),
+            project_id=str(self.path),
+            media_folder=str(self._media_folder),
+            tempo=self._tempo_map.changes,
+            tracks=tracks,
+            items=tuple(items),
+            left_out=left_out,
+        )
+
+    def _read_tracks(self) -> tuple[Track, ...]:
         text = self._text
-        tracks, items, n_items, n_elements = [], [], 0, 0
+        tracks: list[Track] = []
+        folders: tuple[str, ...] = ()
         for place, block in enumerate(self._tracks):
             keys = text.keys(block.children)
             name = short_name(text.text(keys, "NAME"))
             guid = block.words[1] if len(block.words) > 1 else text.text(keys, "TRACKID")
-            tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys)))
+            tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys), folders=folders))
+            depth = self._depth(block)
+            folders = (*folders, name) if depth > 0 else folders[: max(0, len(folders) + depth)]
+        return tuple(tracks)
+
+    def _items(self, tracks: Sequence[Track]) -> Iterator[tuple[Item, Track]]:
+        """Yield all items in order, each with its track."""
+        n_items = n_elements = 0
+        for place, (block, track) in enumerate(zip(self._tracks, tracks, strict=True)):
             for item_block in block.blocks("ITEM"):
                 n_items += 1
                 if n_items > _MOST_ITEMS:
@@ -162,18 +182,7 @@ class RppSession:
                     )
                 item = self._item(item_block, place)
                 n_elements = with_elements_of(item, n_elements)
-                item = replace(item, is_selected=self._is_chosen(n_items, item, name))
-                if item.is_selected or is_rhythm_track(name):
-                    items.append(item)
-        return Job(
-            daw="rpp",
-            project=str(self.path),
-            project_id=str(self.path),
-            media_folder=str(self._media_folder),
-            tempo=self._tempo_map.changes,
-            tracks=tuple(tracks),
-            items=tuple(items),
-        )
+                yield item, track
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Write the copy of the project with the takes in it; see `Session.write_back`.
@@ -188,7 +197,7 @@ class RppSession:
             for track in reversed(planned):
                 source = self._tracks[track.source]
                 line = self._text.keys(source.children).get(b"ISBUS", -1)
-                if line not in replaced and (closing := self._closing_depth(source)) < 0:
+                if line not in replaced and (closing := self._depth(source)) < 0:
                     replaced[line] = self._text.with_words(line, {1: "0", 2: "0"})
                     track = replace(track, folder_depth=track.folder_depth + closing)
                 text = self._new_track(
@@ -212,9 +221,9 @@ class RppSession:
                     if n_above := sum(source < place for source in sources):
                         yield child, text.with_words(child, {1: str(place + n_above)})
 
-    def _closing_depth(self, track: Block) -> int:
-        """Return how many folders end with a track, as a number below 0; 0 where none does."""
-        return min(0, int(self._text.number(self._text.keys(track.children), "ISBUS", 0.0, 2)))
+    def _depth(self, track: Block) -> int:
+        """Return 1 for a track that begins a folder, below 0 for one with which so many end, else 0."""
+        return int(self._text.number(self._text.keys(track.children), "ISBUS", 0.0, 2))
 
     def _color(self, track: Keys) -> int:
         """Return a track's color, 0 where it has none of its own."""
@@ -441,7 +450,7 @@ def result_path(path: Path) -> Path:
 def open_project(
     path: Path,
     *,
-    tracks: str = "*",
+    tracks: str | None = "*",
     items: Sequence[str] = (),
     output: Path | None = None,
     overwrite: bool = False,
@@ -450,10 +459,8 @@ def open_project(
 
     Args:
         path: SONG.rpp.
-        tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match whose items are
-            selected.
-        items: which of these items are selected: their numbers, counted through the project from 1, or patterns
-            of their take names; none: all.
+        tracks: whose items are selected, as of `Choice`.
+        items: which of these items are selected, as of `Choice`.
         output: the project that `write_back` makes; None: SONG-redrum.rpp beside it.
         overwrite: replace `output` if it exists.
 
@@ -465,7 +472,7 @@ def open_project(
     if os.path.abspath(output) == os.path.abspath(path) or (output.exists() and output.samefile(path)):
         raise DawError(f"{path} would replace itself", hint="give the result another name")
 
-    session = RppSession(path, output, chooser(tracks, items), overwrite=overwrite)
+    session = RppSession(path, output, Choice(tracks, items), overwrite=overwrite)
     check_output(output, overwrite=overwrite)
     return session
 

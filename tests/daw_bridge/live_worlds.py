@@ -225,10 +225,14 @@ class AlsWorld:
         self.folder, self.path = folder, folder / "song.als"
         self.output = folder / "song-redrum"
         tempo_map = tempo_of(bpm, points)
-        about = [
-            {"name": one["name"], "clips": [live_clip(item, tempo_map) for item in one["items"]]}
-            for one in tracks
-        ]
+        about, groups = [], []
+        for place, one in enumerate(tracks):
+            clips = [live_clip(item, tempo_map) for item in one["items"]]
+            about.append({"name": one["name"], "clips": clips, "is_group": one["folder_depth"] > 0})
+            about[-1] |= {"group": groups[-1]} if groups else {}
+            groups = (
+                [*groups, place] if one["folder_depth"] > 0 else groups[: len(groups) + one["folder_depth"]]
+            )
         write_als(self.path, about, tempo_map.changes, major=major)
         items = [item for one in tracks for item in one["items"]]
         self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
@@ -246,7 +250,8 @@ class AlsWorld:
 
 
 def write_als(path, tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
-    """Write a set; tracks have name and clips as of `live_clip`, may have pads and is_frozen; clips, a slot.
+    """Write a set; tracks have name and clips as of `live_clip`, may have pads, is_frozen, is_group
+    and the place of their group; clips, a slot.
 
     `events` are those of the tempo's automation; None: the steps of `tempo`.
     """
@@ -299,7 +304,10 @@ def _track_xml(number, track, major):
     clips = track["clips"]
     is_midi = bool(clips) and clips[0]["is_midi_clip"]
     tag = "MidiTrack" if is_midi else "AudioTrack"
+    if track.get("is_group"):
+        tag = "GroupTrack"
     yield f'<{tag} Id="{number + 12}"><LomId Value="0" />'
+    yield f'<TrackGroupId Value="{track["group"] + 12 if "group" in track else -1}" />'
     yield f'<Name><EffectiveName Value={quoteattr(track["name"])} /><UserName Value="" /></Name>'
     yield "<AutomationEnvelopes><Envelopes /></AutomationEnvelopes>"
     if major >= 11:

@@ -64,6 +64,52 @@ def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):
     assert [item["position_s"] for item in new] == [2.0]
 
 
+@pytest.fixture(params=["rpp", "als"])
+def closed(request, worlds):
+    return lambda tracks: worlds(request.param, tracks)
+
+
+def test_tracks_that_say_drums_are_taken_and_the_others_listed(closed, worlds, loop):
+    tracks = [
+        worlds.track("Drums", folder_depth=1),
+        worlds.track("Room", worlds.audio(loop, name="a")),
+        worlds.track("vox", worlds.audio(loop, name="b"), folder_depth=-1),
+        worlds.track("snare", worlds.audio(loop, 1.0, name="c")),
+        worlds.track("Bass", worlds.audio(loop, name="d")),
+        worlds.track("empty"),
+    ]
+    path = closed(tracks).path
+    dry = redrum(path, "--rhythm", RHYTHM, "--dry-run")
+    assert [line.partition(":")[0] for line in dry.stdout.splitlines()] == [
+        *("a at 0.00 s on Room", "c at 1.00 s on snare", "vox", "Bass")
+    ]
+    result = redrum(path, "--rhythm", RHYTHM, "--json")
+    assert result.exit_code == 0, result.output
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [report["track"] for report in reports if "output" in report] == ["Room", "snare"]
+    left = {report["track"]: report["skipped"] for report in reports if "output" not in report}
+    assert left == dict.fromkeys(
+        ["vox", "Bass"], "neither its name nor its folder's says drums; --tracks chooses others"
+    )
+
+
+def test_where_no_track_says_drums_they_are_asked_for(closed, worlds, loop, loads):
+    world = closed([worlds.track("Audio 1", worlds.audio(loop)), worlds.track("vox", worlds.audio(loop))])
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert f"no audio of {world.path.name} is chosen, it lies on: Audio 1, vox" in result.stderr
+    assert "--tracks 'drum*'" in result.stderr
+    assert not world.output.exists()
+    assert redrum(world.path, "--rhythm", RHYTHM, "--tracks", "audio*").exit_code == 0
+
+
+def test_a_project_without_audio_says_so(closed, worlds):
+    world = closed([worlds.track("drums", worlds.midi([(0, 36, 100, 9)]))])
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert f"{world.path.name} holds no audio that could be redrummed" in result.stderr
+
+
 def test_takes_bring_their_drums_and_their_midi(worlds, loop):
     world = worlds("rpp", [worlds.track("drums", worlds.audio(loop, 1.0, 2.0))])
     result = redrum(world.path, "--rhythm", RHYTHM, "--stems", "--midi", "--json")
