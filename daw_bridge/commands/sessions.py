@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transform
-from daw_bridge.commands.options import Compute, Existing, TakeForm
+from daw_bridge.commands.options import Compute, Existing, InProject, TakeForm
 from daw_bridge.commands.reporting import Console, print_error, print_json, progress
 from daw_bridge.render_job import open_rhythm
-from daw_bridge.take_report import Report, form_of
+from daw_bridge.take_report import Report, form_of, more_items
 from transform.errors import RedrumError, SettingsError
 from transform.settings import RenderSettings
 
@@ -34,7 +34,7 @@ class TakeRequest:
     form: TakeForm
     dry_run: bool  # only print what would be done
     console: Console
-    with_track: bool = False
+    in_project: InProject
     with_midi: bool = False
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class TakeRequest:
         # What is wrong with them is said before a DAW is asked for anything.
         settings = RenderSettings(**self.given)
         check_kit_sources(settings.kit_from)
-        if self.with_track:
+        if self.in_project.kit_from_track:
             replace(settings, kit_from=("the track",))
 
     @contextmanager
@@ -60,7 +60,9 @@ class TakeRequest:
                 else None,
                 bit_depth=self.form.bit_depth,
                 drum_map=self.form.drum_map,
-                with_track=self.with_track,
+                with_track=self.in_project.kit_from_track,
+                start_bar=self.in_project.start_bar,
+                per_item=self.in_project.per_item,
                 with_midi=self.with_midi,
             )
 
@@ -105,9 +107,8 @@ class TakeRequest:
         if "item" not in report:
             self.console.echo(f"{report['track']}: left out, {report['skipped']}")
             return
-        what = (
-            f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
-        )
+        name = f"{report['item'] or 'an item'}{more_items(report.get('items', 1))}"
+        what = f"{name} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
         if "skipped" in report:
             self.console.echo(f"{what}: skipped, {report['skipped']}")
         elif "dry_run" in report:

@@ -16,6 +16,7 @@ from reapy import reascript_api as RPR
 from reapy.reascript_api import _RPR
 
 _LONGEST_S = 0.04  # that REAPER's window may wait for one call, and one item more
+_FIXED_LANES = 2  # a track's mode in which items lie on lanes, of which some play
 _BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
 
 
@@ -38,6 +39,7 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         "media_folder": RPR.GetProjectPathEx(project, "", 4096)[1],
         "bpm": RPR.GetProjectTimeSignature2(project, 0, 0)[1],
         "points": _tempo_points(project),
+        "metres": _metres(project),
         "tracks": [],
         "items": [],
         "next": None,
@@ -50,6 +52,7 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         found["tracks"].append({"id": _track_text(track, "GUID"), "name": name, "color": color})
         if place < first_track or found["next"]:
             continue
+        has_lanes = RPR.GetMediaTrackInfo_Value(track, "I_FREEMODE") == _FIXED_LANES
         is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
         for number in range(first_item if place == first_track else 0, RPR.CountTrackMediaItems(track)):
             if time.perf_counter() > deadline:
@@ -58,7 +61,8 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
             item = RPR.GetTrackMediaItem(track, number)
             is_selected = bool(RPR.GetMediaItemInfo_Value(item, "B_UISEL"))
             if is_selected or is_rhythm:
-                found["items"].append({"id": item, "track": place, "is_selected": is_selected, **_item(item)})
+                about = {"id": item, "track": place, "is_selected": is_selected}
+                found["items"].append({**about, **_item(item, has_lanes)})
     return found
 
 
@@ -182,7 +186,7 @@ def _is_open(project: str, path: str) -> bool:
         tab += 1
 
 
-def _item(item: str) -> dict[str, Any]:
+def _item(item: str, has_lanes: bool) -> dict[str, Any]:
     def value(key: str) -> float:
         return float(RPR.GetMediaItemInfo_Value(item, key))
 
@@ -191,6 +195,10 @@ def _item(item: str) -> dict[str, Any]:
         "length_s": value("D_LENGTH"),
         "is_muted": bool(value("B_MUTE")),
         "is_looped": bool(value("B_LOOPSRC")),
+        "is_silent_lane": has_lanes and value("C_LANEPLAYS") <= 0,
+        "volume": value("D_VOL"),
+        "fade_in": [value("D_FADEINLEN"), value("D_FADEINLEN_AUTO"), value("C_FADEINSHAPE")],
+        "fade_out": [value("D_FADEOUTLEN"), value("D_FADEOUTLEN_AUTO"), value("C_FADEOUTSHAPE")],
         "take": None,
     }
     take = RPR.GetActiveTake(item)
@@ -210,7 +218,8 @@ def _take(take: str, source: str) -> dict[str, Any]:
         "play_rate": value("D_PLAYRATE"),
         "keeps_pitch": bool(value("B_PPITCH")),
         "channel_mode": int(value("I_CHANMODE")),
-        "is_stretched": RPR.GetTakeNumStretchMarkers(take) > 0,
+        "level": [value("D_VOL"), value("D_PAN"), value("D_PANLAW")],
+        "markers": [_marker(take, number) for number in range(int(RPR.GetTakeNumStretchMarkers(take)))],
         "is_midi": bool(RPR.TakeIsMIDI(take)),
         "section": None,
     }
@@ -233,6 +242,23 @@ def _take(take: str, source: str) -> dict[str, Any]:
         source, parent = parent, RPR.GetMediaSourceParent(parent)
     found["file"] = _file_of(source)
     return found
+
+
+def _marker(take: str, number: int) -> list[float]:
+    """Return where in the item and in the file a stretch marker is, and how the speed glides after it."""
+    _, _, _, place, file_s = RPR.GetTakeStretchMarker(take, number, 0, 0)
+    return [place, file_s, RPR.GetTakeStretchMarkerSlope(take, number)]
+
+
+def _metres(project: str) -> list[list[float]]:
+    """Return time, numerator and denominator of each change of the metre, the first at the beginning."""
+    _, _, numerator, denominator, _ = RPR.TimeMap_GetTimeSigAtTime(project, 0, 0, 0, 0)
+    metres = [[0.0, numerator, denominator]]
+    for number in range(RPR.CountTempoTimeSigMarkers(project)):
+        marker = RPR.GetTempoTimeSigMarker(project, number, 0, 0, 0, 0, 0, 0, 0)
+        if marker[7] > 0:
+            metres.append([marker[3], marker[7], marker[8]])
+    return metres
 
 
 def _tempo_points(project: str) -> list[tuple[float, float, bool]]:

@@ -14,12 +14,14 @@ from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path
 
+from daw_bridge.bars import Bars
 from daw_bridge.choice import Choice
 from daw_bridge.media import is_on_other_share
-from daw_bridge.reaper.facts import CUSTOM_COLOR
+from daw_bridge.reaper.facts import CUSTOM_COLOR, fade_of, level_of, stretched
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt, quoted
 from daw_bridge.session import (
     MIDI,
+    Fade,
     FinishedTake,
     Item,
     Job,
@@ -40,6 +42,11 @@ from transform.files import check_output, read_bytes, write_bytes_atomic
 from transform.midi import TICKS_PER_BEAT
 
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
+_METRES = 2**16  # a metre is its numerator, and so many times its denominator
+_FIXED_LANES, _MOST_LANES = (
+    2,
+    32,
+)  # the mode of a track with lanes, and how many of them are known to play or not
 _MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _MOST_BYTES = 512 * 2**20
 _MOST_ITEMS = 100_000
@@ -151,6 +158,7 @@ class RppSession:
             project_id=str(self.path),
             media_folder=str(self._media_folder),
             tempo=self._tempo_map.changes,
+            bars=self._bars(),
             tracks=tracks,
             items=tuple(items),
             left_out=left_out,
@@ -181,6 +189,8 @@ class RppSession:
                         hint="redrum a project with fewer of them",
                     )
                 item = self._item(item_block, place)
+                if item.state == "ok" and self._is_silent(item_block, block):
+                    item = replace(item, state="silent lane")
                 n_elements = with_elements_of(item, n_elements)
                 yield item, track
 
@@ -284,12 +294,28 @@ class RppSession:
     def _read_tempo(self) -> tuple[tuple[float, float], ...]:
         text = self._text
         points = []
-        for envelope in text.root.blocks("TEMPOENVEX"):
-            for child in envelope.children:
-                if isinstance(child, int) and (words := text.words(child))[:1] == ["PT"]:
-                    at_s, bpm = text.number_in(child, words, 1), text.number_in(child, words, 2)
-                    points.append((at_s, bpm, text.number_in(child, words, 3, 0.0) == 0))
+        for child, words in self._tempo_markers():
+            at_s, bpm = text.number_in(child, words, 1), text.number_in(child, words, 2)
+            points.append((at_s, bpm, text.number_in(child, words, 3, 0.0) == 0))
         return project_tempo(text.number(self._root_keys, "TEMPO", 120.0), points)
+
+    def _bars(self) -> Bars:
+        """Return the bars, by the metre that the project begins with and those of its tempo markers."""
+        text = self._text
+        numerator, denominator = (int(text.number(self._root_keys, "TEMPO", 4.0, place)) for place in (2, 3))
+        changes = [(0.0, numerator, denominator)]
+        for child, words in self._tempo_markers():
+            if metre := int(text.number_in(child, words, 4, 0.0)):
+                at_s = text.number_in(child, words, 1)
+                changes.append((self._tempo_map.beats_at(at_s), metre % _METRES, metre // _METRES))
+        return Bars.of(changes)
+
+    def _tempo_markers(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the lines of the tempo markers, with their words."""
+        for envelope in self._text.root.blocks("TEMPOENVEX"):
+            for child in envelope.children:
+                if isinstance(child, int) and (words := self._text.words(child))[:1] == ["PT"]:
+                    yield child, words
 
     @cached_property
     def _media_folder(self) -> Path:
@@ -331,18 +357,60 @@ class RppSession:
             item = replace(item, notes=self._notes(item, active, source))
         else:
             file, state = self._resolved(text.text(text.keys(source.block.children), "FILE"))
+            gain, pan = self._level(first, active)
             item = replace(
                 item,
                 file=file,
+                gain=gain,
+                pan=pan,
+                fade_in=self._fade(first, "FADEIN"),
+                fade_out=self._fade(first, "FADEOUT"),
                 is_reversed=source.is_reversed,
                 section_start_s=source.section_start_s,
                 section_length_s=source.section_length_s,
             )
         if text.number(first, "MUTE", 0.0):
             state = "muted"
-        elif b"SM" in active:
-            state = "stretched"
-        return replace(item, state=state)
+        return stretched(replace(item, state=state), () if is_midi else self._markers(active))
+
+    def _is_silent(self, item: Block, track: Block) -> bool:
+        """Return whether an item lies on a lane of its track that does not play."""
+        text = self._text
+        keys, lanes = text.keys(item.children), text.keys(track.children)
+        height = text.number(keys, "YPOS", 0.0, 2)
+        if int(text.number(lanes, "FREEMODE", 0.0)) != _FIXED_LANES or height <= 0:
+            return False
+        playing = int(text.number(lanes, "LANESOLO", 0.0))
+        lane = round(text.number(keys, "YPOS", 0.0) / height)
+        return bool(playing) and lane < _MOST_LANES and not playing >> lane & 1
+
+    def _level(self, first: Keys, active: Keys) -> tuple[float, float]:
+        """Return the gain and the pan of an item: it has a volume, and its take has one, a pan and a law."""
+        text = self._text
+        key, places = ("TAKEVOLPAN", (2, 1, 3)) if b"TAKEVOLPAN" in active else ("VOLPAN", (3, 2, 4))
+        volume, pan, law = (
+            text.number(active, key, default, place)
+            for place, default in zip(places, (1.0, 0.0, -1.0), strict=True)
+        )
+        return level_of(text.number(first, "VOLPAN", 1.0), volume, pan, law)
+
+    def _fade(self, keys: Keys, key: str) -> Fade:
+        shape, length_s, automatic_s = (self._text.number(keys, key, 0.0, place) for place in (1, 2, 3))
+        return fade_of(length_s, automatic_s, shape)
+
+    def _markers(self, take: Keys) -> list[tuple[float, float, float]]:
+        """Return the stretch markers of a take, as `stretched` has them."""
+        line = take.get(b"SM")
+        markers: list[tuple[float, float, float]] = []
+        if line is None:
+            return markers
+        words = [[""]]
+        for word in self._text.words(line)[1:]:
+            words = [*words, [""]] if word == "+" else [*words[:-1], [*words[-1], word]]
+        for marker in words:
+            place, file_s = (self._text.number_in(line, marker, at) for at in (1, 2))
+            markers.append((place, file_s, self._text.number_in(line, marker, 3, 0.0)))
+        return markers
 
     def _resolved(self, named: str) -> tuple[str, State]:
         """Return the file that a project means, which may have been moved here from another machine."""

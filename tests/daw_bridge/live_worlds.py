@@ -221,7 +221,7 @@ class LiveWorld:
 class AlsWorld:
     """A scene in a closed set."""
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), major=12):
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), metres=(), major=12):
         self.folder, self.path = folder, folder / "song.als"
         self.output = folder / "song-redrum"
         tempo_map = tempo_of(bpm, points)
@@ -233,7 +233,11 @@ class AlsWorld:
             groups = (
                 [*groups, place] if one["folder_depth"] > 0 else groups[: len(groups) + one["folder_depth"]]
             )
-        write_als(self.path, about, tempo_map.changes, major=major)
+        numbers = [
+            (tempo_map.beats_at(at_s), 99 * int(math.log2(denominator)) + numerator - 1)
+            for at_s, numerator, denominator in metres
+        ]
+        write_als(self.path, about, tempo_map.changes, major=major, metres=numbers)
         items = [item for one in tracks for item in one["items"]]
         self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
 
@@ -249,18 +253,18 @@ class AlsWorld:
 # Sets as Live writes them
 
 
-def write_als(path, tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
+def write_als(path, tracks, tempo=((0.0, 120.0),), **more):
     """Write a set; tracks have name and clips as of `live_clip`, may have pads, is_frozen, is_group
     and the place of their group; clips, a slot.
 
     `events` are those of the tempo's automation; None: the steps of `tempo`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(als_xml(tracks, tempo, major=major, events=events, metre=metre).encode()))
+    path.write_bytes(gzip.compress(als_xml(tracks, tempo, **more).encode()))
     return path
 
 
-def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
+def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201, metres=()):
     if events is None:
         events = [(FIRST_TIME, tempo[0][1])]
         for (_, before), (beat, bpm) in pairwise(tempo):
@@ -283,7 +287,11 @@ def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
     lines += [
         '<AutomationEnvelope Id="0"><EnvelopeTarget><PointeeId Value="10" /></EnvelopeTarget><Automation>'
     ]
-    lines += [f'<Events><EnumEvent Id="0" Time="{FIRST_TIME}" Value="{metre}" /></Events>']
+    lines += [f'<Events><EnumEvent Id="0" Time="{FIRST_TIME}" Value="{metre}" />']
+    lines += [
+        f'<EnumEvent Id="{n}" Time="{beat!r}" Value="{value}" />' for n, (beat, value) in enumerate(metres, 1)
+    ]
+    lines += ["</Events>"]
     lines += ["</Automation></AutomationEnvelope>"]
     lines += [
         '<AutomationEnvelope Id="1"><EnvelopeTarget><PointeeId Value="8" /></EnvelopeTarget>',

@@ -52,6 +52,8 @@ SIGNATURES = {
     "GetSetMediaTrackInfo_String": "bool : MediaTrack* text out_text bool",
     "GetTakeName": "text : MediaItem_Take*",
     "GetTakeNumStretchMarkers": "int : MediaItem_Take*",
+    "GetTakeStretchMarker": "int : MediaItem_Take* int out_double out_double",
+    "GetTakeStretchMarkerSlope": "double : MediaItem_Take* int",
     "GetTempoTimeSigMarker": (
         "bool : ReaProject* int out_double out_int out_double out_double out_int out_int out_bool"
     ),
@@ -74,6 +76,7 @@ SIGNATURES = {
     "SetMediaTrackInfo_Value": "bool : MediaTrack* text double",
     "ShowConsoleMsg": "None : text",
     "TakeIsMIDI": "bool : MediaItem_Take*",
+    "TimeMap_GetTimeSigAtTime": "None : ReaProject* double out_int out_int out_double",
     "Undo_BeginBlock2": "None : ReaProject*",
     "Undo_CanUndo2": "text : ReaProject*",
     "Undo_DoUndo2": "int : ReaProject*",
@@ -114,8 +117,12 @@ class Reaper:
         for track in scene["tracks"]:
             items = [self._item(item) for item in track["items"]]
             kept = {key: track[key] for key in ("name", "color", "is_selected", "folder_depth")}
+            kept["has_lanes"] = any(item["is_silent_lane"] for item in items)
             tracks.append({"guid": _guid(), "items": items, **kept})
-        project = {key: scene[key] for key in ("path", "media_folder", "bpm", "points")} | {"tracks": tracks}
+        project = {"bpm": 120.0, "points": [], "metres": [], "tracks": tracks}
+        project |= {
+            key: scene[key] for key in ("path", "media_folder", "bpm", "points", "metres") if key in scene
+        }
         for track in tracks:
             for item in track["items"]:
                 item["project"] = project
@@ -180,10 +187,20 @@ class Reaper:
             "B_MUTE": item.get("is_muted", False),
             "B_LOOPSRC": item["is_looped"],
             "B_UISEL": item.get("is_selected", False),
+            "C_LANEPLAYS": not item.get("is_silent_lane"),
+            "D_VOL": item.get("volume", 1.0),
+            "D_FADEINLEN": item.get("fade_in", (0.0, 0))[0],
+            "D_FADEINLEN_AUTO": -1.0,
+            "C_FADEINSHAPE": item.get("fade_in", (0.0, 0))[1],
+            "D_FADEOUTLEN": item.get("fade_out", (0.0, 0))[0],
+            "D_FADEOUTLEN_AUTO": -1.0,
+            "C_FADEOUTSHAPE": item.get("fade_out", (0.0, 0))[1],
         }[key]
 
     def GetMediaItemTakeInfo_Value(self, take, key):
         item = self.thing(take)["item"]
+        if key in ("D_VOL", "D_PAN", "D_PANLAW"):
+            return item["level"][("D_VOL", "D_PAN", "D_PANLAW").index(key)]
         names = {"D_STARTOFFS": "start_offset_s", "D_PLAYRATE": "play_rate", "B_PPITCH": "keeps_pitch"}
         return item[{**names, "I_CHANMODE": "channel_mode"}[key]]
 
@@ -200,6 +217,8 @@ class Reaper:
         return self.handle(self.thing(source)["parent"])
 
     def GetMediaTrackInfo_Value(self, track, key):
+        if key == "I_FREEMODE":
+            return 2 * self.thing(track).get("has_lanes", False)
         return self.thing(track)[{"I_CUSTOMCOLOR": "color", "I_FOLDERDEPTH": "folder_depth"}[key]]
 
     def GetProjectPathEx(self, project, path, size):
@@ -231,11 +250,23 @@ class Reaper:
         return self.thing(take)["name"]
 
     def GetTakeNumStretchMarkers(self, take):
-        return 2 * self.thing(take)["item"]["is_stretched"]
+        return len(self.thing(take)["item"]["markers"])
+
+    def GetTakeStretchMarker(self, take, number, *filled):
+        return (number, *self.thing(take)["item"]["markers"][number][:2])
+
+    def GetTakeStretchMarkerSlope(self, take, number):
+        return self.thing(take)["item"]["markers"][number][2]
 
     def GetTempoTimeSigMarker(self, project, number, *filled):
         at_s, bpm, glides = self.thing(project)["points"][number]
-        return 1, at_s, 0, 0.0, bpm, 4, 4, glides
+        metres = {begin_s: metre for begin_s, *metre in self.thing(project)["metres"]}
+        return 1, at_s, 0, 0.0, bpm, *metres.get(at_s, (0, 0)), glides
+
+    def TimeMap_GetTimeSigAtTime(self, project, at_s, *filled):
+        project = self.thing(project)
+        metres = [metre for begin_s, *metre in project["metres"] if begin_s <= at_s]
+        return *(metres or [(4, 4)])[-1], project["bpm"]
 
     def GetTrack(self, project, place):
         tracks = self.thing(project)["tracks"]
@@ -338,7 +369,9 @@ class Reaper:
 
     def open_tab(self):
         """Open an empty project in a tab that comes to the front."""
-        self.projects.append({"path": "", "media_folder": "", "bpm": 120, "points": [], "tracks": []})
+        self.projects.append(
+            {"path": "", "media_folder": "", "bpm": 120, "points": [], "metres": [], "tracks": []}
+        )
         self.current = self.projects[-1]
 
     def snapshot(self):

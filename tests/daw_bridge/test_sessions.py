@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import reaper_parser
 
+from daw_bridge.pairs import pair_items
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import (
     MIDI,
@@ -18,7 +19,6 @@ from daw_bridge.session import (
     Note,
     Track,
     WarpRegion,
-    pair_items,
     project_tempo,
 )
 from tests.daw_bridge.conftest import RppWorld
@@ -161,7 +161,7 @@ def test_states_are_told(world, loop, tmp_path):
             "drums",
             world.audio(loop, 0, is_muted=True),
             world.audio(tmp_path / "gone.wav", 1),
-            world.audio(loop, 2, is_stretched=True),
+            world.audio(loop, 2, markers=[(0.0, 0.0, 0.5), (1.0, 0.9, 0.0)]),
             {**world.audio("", 3), "kind": "empty"},
         )
     )
@@ -443,6 +443,7 @@ def test_sources_find_the_rhythm_that_overlaps_them_longest():
                 name="",
                 position_s=random.choice([0.0, 1.0, random.uniform(0, 20)]),
                 length_s=random.choice([0.5, 2.0]),
+                is_launched=True,  # none is joined with another
             )
             for i in range(n)
         ]

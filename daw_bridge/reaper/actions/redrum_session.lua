@@ -9,6 +9,7 @@ local json = dofile(here .. "redrum_json.lua")
 
 local UNDO = "Redrum"
 local BUILD_MISSING_PEAKS = 40047
+local FIXED_LANES = 2 -- a track's mode in which items lie on lanes, of which some play
 
 -- Returns a project and where it was saved, "" where it never was; nil where there is no such tab.
 function session.project(tab)
@@ -45,6 +46,17 @@ local function notes_of(take)
   return notes
 end
 
+-- Returns of each stretch marker where it is in the item and in the file, and how the speed glides after it.
+local function markers_of(take)
+  local markers = json.list()
+  for number = 0, reaper.GetTakeNumStretchMarkers(take) - 1 do
+    local _, place, file_s = reaper.GetTakeStretchMarker(take, number)
+    local slope = reaper.GetTakeStretchMarkerSlope(take, number)
+    markers[#markers + 1] = json.list({ place, file_s, slope })
+  end
+  return markers
+end
+
 local function take_facts(take, source)
   local function value(key)
     return reaper.GetMediaItemTakeInfo_Value(take, key)
@@ -55,7 +67,8 @@ local function take_facts(take, source)
     play_rate = value("D_PLAYRATE"),
     keeps_pitch = value("B_PPITCH") ~= 0,
     channel_mode = math.floor(value("I_CHANMODE")),
-    is_stretched = reaper.GetTakeNumStretchMarkers(take) > 0,
+    level = json.list({ value("D_VOL"), value("D_PAN"), value("D_PANLAW") }),
+    markers = markers_of(take),
     is_midi = reaper.TakeIsMIDI(take),
   }
   if facts.is_midi then
@@ -72,7 +85,7 @@ local function take_facts(take, source)
   return facts
 end
 
-local function item_facts(item, place, is_chosen)
+local function item_facts(item, place, is_chosen, has_lanes)
   local function value(key)
     return reaper.GetMediaItemInfo_Value(item, key)
   end
@@ -87,6 +100,10 @@ local function item_facts(item, place, is_chosen)
     length_s = value("D_LENGTH"),
     is_muted = value("B_MUTE") ~= 0,
     is_looped = value("B_LOOPSRC") ~= 0,
+    is_silent_lane = has_lanes and value("C_LANEPLAYS") <= 0,
+    volume = value("D_VOL"),
+    fade_in = json.list({ value("D_FADEINLEN"), value("D_FADEINLEN_AUTO"), value("C_FADEINSHAPE") }),
+    fade_out = json.list({ value("D_FADEOUTLEN"), value("D_FADEOUTLEN_AUTO"), value("C_FADEOUTSHAPE") }),
     take = source and take_facts(take, source) or nil,
   }
 end
@@ -100,6 +117,19 @@ local function tempo_points(project)
   return points
 end
 
+-- Returns time, numerator and denominator of each change of the metre; the first is the project's beginning.
+local function metres_of(project)
+  local numerator, denominator = reaper.TimeMap_GetTimeSigAtTime(project, 0)
+  local metres = json.list({ json.list({ 0, numerator, denominator }) })
+  for number = 0, reaper.CountTempoTimeSigMarkers(project) - 1 do
+    local _, at_s, _, _, _, beats, unit = reaper.GetTempoTimeSigMarker(project, number)
+    if beats > 0 then
+      metres[#metres + 1] = json.list({ at_s, beats, unit })
+    end
+  end
+  return metres
+end
+
 local function begins_like(name, beginnings)
   for _, beginning in ipairs(beginnings) do
     if name:lower():sub(1, #beginning) == beginning then
@@ -111,6 +141,7 @@ end
 
 -- Adds what is chosen on a track, and what may be a rhythm there; returns how many items are chosen.
 local function gather_track(track, place, scope, is_rhythm_track, items)
+  local has_lanes = reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == FIXED_LANES
   local takes_all = scope == "tracks" and reaper.IsTrackSelected(track)
   local is_chosen, n_chosen, found = {}, 0, {}
   for number = 0, reaper.CountTrackMediaItems(track) - 1 do
@@ -124,7 +155,7 @@ local function gather_track(track, place, scope, is_rhythm_track, items)
     local take = reaper.GetActiveTake(found[number])
     local is_lane = scope == "lane" and n_chosen > 0 and take and reaper.TakeIsMIDI(take)
     if is_chosen[number] or is_rhythm_track or is_lane then
-      items[#items + 1] = item_facts(found[number], place, is_chosen[number])
+      items[#items + 1] = item_facts(found[number], place, is_chosen[number], has_lanes)
     end
   end
   return n_chosen
@@ -142,6 +173,7 @@ function session.gather(project, path, scope, rhythm_tracks)
     media_folder = reaper.GetProjectPathEx(project),
     bpm = bpm,
     points = tempo_points(project),
+    metres = metres_of(project),
     tracks = json.list(),
     items = json.list(),
   }
