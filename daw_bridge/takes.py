@@ -61,6 +61,12 @@ class Order:
     per_item: bool = False  # takes of items that follow one another are cut where these begin
     lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
+    def __post_init__(self) -> None:
+        if self.start_bar is not None and self.settings.source_bpm is not None:
+            raise SettingsError(
+                "--start-bar counts the project's bars, which --source-bpm sets aside", hint="give one of them"
+            )
+
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
     """Return the settings of takes; a take is as long as its source unless its length is given."""
@@ -297,10 +303,11 @@ class _Renderer:
         """
         if not self.order.with_track:
             return settings, []
+        own = {id(item) for item in (source, *source.parts)}
         others = dict.fromkeys(
             item.file
             for item in self.job.items
-            if item is not source and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
+            if id(item) not in own and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
         )
         added = [file for file in others if file not in settings.kit_from]
         whys = {file: why for file in added if (why := self._why_no_kit(file))}

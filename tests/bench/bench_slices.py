@@ -1,8 +1,8 @@
 """Measure a track in many slices against one render of its length: `python -m tests.bench.bench_slices`.
 
-A made project has one track in slices of a beat, out of shipped loops, in another order. Beside it, the same sound
-is one item of one file. Both are redrummed with the shipped models, in turns in one process, so that other work on the
-machine slows both. The takes must be the same, sample by sample: the rhythm knows of no border.
+A made project has one track in slices of a beat, out of shipped loops. Beside it, the same sound is one item of
+one file. Both are redrummed with the shipped models, in turns in one process, so that other work on the machine
+slows both. The takes must be the same, sample by sample: the rhythm knows of no border.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def main():
     print(f"{given.slices} slices, {length_s:g} s: one take of {len(takes['slices'])} samples")
     for name, seconds in took_s.items():
         print(f"  {name}: {median(seconds):.2f} s, median of {given.rounds}")
-    print(f"  slices take {median(ratios):.3f} times as long as one item ({min(ratios):.3f} to {max(ratios):.3f})")
+    print(
+        f"  slices take {median(ratios):.3f} times as long as one item ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
     print(f"  the takes are the same samples: {np.array_equal(*takes.values())}")
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import reaper_parser
 import soundfile
 from typer.testing import CliRunner
 
@@ -47,6 +48,21 @@ def test_a_copy_of_a_project_gets_the_takes(worlds, loop, loads):
         assert world.is_untouched()
         assert names(world) == ["Drums", "Drums redrum", "other"]
     assert loads == ["default"]  # once for all projects
+
+
+def test_the_copy_names_its_takes_from_its_own_folder_on(worlds, loop, monkeypatch):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    monkeypatch.chdir(world.path.parent)
+    assert redrum(world.path.name, "--rhythm", RHYTHM).exit_code == 0
+    (track,) = [
+        t
+        for t in reaper_parser.parse(world.output.read_text()).tracks()
+        if "redrum" in t.find_line("NAME").values[0]
+    ]
+    (item,) = track.find_chunks("ITEM")
+    named = item.find_chunk("SOURCE").find_line("FILE").values[0]
+    assert named == "media/loop-redrum.wav"
+    assert (world.path.parent / named).is_file()
 
 
 def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):

@@ -14,7 +14,7 @@ from daw_bridge.pairs import joined, performances
 from daw_bridge.reaper.facts import stretched
 from daw_bridge.session import Fade, FinishedTake, Item
 from daw_bridge.takes import Order, redrum_session
-from transform.errors import AudioError, DawError
+from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.settings import RenderSettings
 
@@ -158,6 +158,22 @@ def test_all_rhythm_items_beside_a_performance_play(world, beats, redrummer):
     made = world(world.track("drums", *items), world.track("rhythm", *rhythm))
     (report,) = run(made, redrummer)
     assert attacks_s(report["output"]) == pytest.approx([0.25, 2.25], abs=1.5 / RATE)
+
+
+def test_other_performances_of_a_track_lend_their_hits_if_requested(world, beats, redrummer, write_wav, clicks):
+    more = write_wav("more.wav", clicks([0.2, 0.7], length_s=1.0))
+    items = [world.audio(beats, at, 0.5, start_offset_s=at) for at in (0.0, 0.5)]
+    items += [world.audio(more, at, 0.5, start_offset_s=at - 4.0) for at in (4.0, 4.5)]
+    made = world(world.track("drums", *items))
+    reports = run(made, redrummer, rhythm=PATTERN, with_track=True)
+    lent = [[note for note in report["notes"] if "more hits are from" in note] for report in reports]
+    assert ["from more" in lent[0][0], "from beats" in lent[1][0]] == [True, True]
+    assert [len(notes) for notes in lent] == [1, 1]
+
+
+def test_a_bar_to_begin_on_needs_the_project_s_tempo():
+    with pytest.raises(SettingsError, match="--start-bar counts the project's bars"):
+        Order(settings=replace(IN_A_DAW, source_bpm=120.0), start_bar=1)
 
 
 @in_reaper
