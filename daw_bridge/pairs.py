@@ -132,8 +132,8 @@ def _no_source(job: Job) -> DawError:
             "no audio item is selected", hint="select the drum recordings to redrum, then try again"
         )
     name = Path(job.project).name
-    if job.left_out:
-        shown = ", ".join(job.left_out[:_MOST_NAMES]) + ", ..." * (len(job.left_out) > _MOST_NAMES)
+    if names := list(dict.fromkeys(job.left_out)):
+        shown = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
         return DawError(
             f"no audio of {name} is chosen, it lies on: {shown}",
             hint="name the tracks of its drums, as in --tracks 'drum*'",

@@ -114,7 +114,8 @@ class TakeRequest:
         elif "dry_run" in report:
             self.console.echo(f"{what}: would play {report['rhythm']}")
         else:
-            self.console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
+            file = f"{report['output']}{more_items(len(report.get('outputs', ())))}"
+            self.console.echo(f"{file}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.console.echo(f"  {what}, playing {report['rhythm']}")
             self.console.print_take(report)
 

@@ -109,6 +109,24 @@ def test_tracks_that_say_drums_are_taken_and_the_others_listed(closed, worlds, l
     )
 
 
+def test_a_cut_take_is_printed_once(worlds, loop):
+    items = [worlds.audio(loop, 0.5 * n, 0.5, start_offset_s=0.5 * (n % 2)) for n in range(3)]
+    world = worlds("rpp", [worlds.track("Drums", *items)])
+    result = redrum(world.path, "--rhythm", RHYTHM, "--per-item", "--stems")
+    assert result.exit_code == 0, result.output
+    assert f"{world.media_folder / 'loop-redrum-1.wav'} and 2 more: 1.50 s" in result.stdout
+    assert "loop.wav and 2 more at 0.00 s on Drums, playing" in result.stdout
+    assert [line.count("and 2 more") for line in result.stdout.splitlines() if "stem:" in line] == [1] * 5
+    assert [len(track["items"]) for track in world.tracks_after()] == [3] * 7
+
+
+def test_options_for_projects_are_refused_without_one(loop):
+    for option in (["--start-bar", "2"], ["--per-item"], ["--kit-from-track"]):
+        result = redrum(loop, "--rhythm", RHYTHM, *option)
+        assert result.exit_code == 2
+        assert f"{option[0]} is for projects" in result.stderr
+
+
 def test_where_no_track_says_drums_they_are_asked_for(closed, worlds, loop, loads):
     world = closed([worlds.track("Audio 1", worlds.audio(loop)), worlds.track("vox", worlds.audio(loop))])
     result = redrum(world.path, "--rhythm", RHYTHM)
