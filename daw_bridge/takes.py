@@ -10,6 +10,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,11 @@ from daw_bridge.pairs import Pair, joined, pair_items
 from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm, map_from
 from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, Session, file_name
 from daw_bridge.take_report import Report, more_items, report_of
+from daw_bridge.track_kit import TrackKit
 from transform.audio import Progress, Recording, resolve_output
-from transform.engine import Redrummer
+from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
-from transform.kit_sources import open_origins
 from transform.midi import DRUM_CHANNEL, GM_NOTES, drums_of_notes, write_midi
 from transform.settings import RenderSettings
 from transform.take import Take
@@ -101,12 +102,14 @@ def redrum_session(
         OutputError: the takes cannot be written.
     """
     job = session.collect()
-    renderer = _Renderer(redrummer, job, order, progress)
+    pairs = pairs_of(job, order)
+    kit = TrackKit(redrummer, job, [pair.source for pair in pairs], order.settings)
+    renderer = _Renderer(redrummer, job, order, kit, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
     rendered: list[tuple[Report, Sequence[FinishedTake]]] = []
-    with TemporaryDirectory(prefix="redrum-") as staging:
-        for number, pair in enumerate(pairs_of(job, order)):
+    with TemporaryDirectory(prefix="redrum-") as staging, closing(kit):
+        for number, pair in enumerate(pairs):
             report = about(job, pair, order.rhythm)
             folder = Path(staging, str(number))
             folder.mkdir()
@@ -187,10 +190,10 @@ class _Renderer:
     redrummer: Redrummer
     job: Job
     order: Order
+    kit: TrackKit
     progress: Progress | None
     # By the id of an item, and of how many it consists.
     _events: dict[tuple[str, int], list[DrumEvent]] = field(default_factory=dict)
-    _no_kit: dict[str, str] = field(default_factory=dict)  # why a file has no hits to lend, by file
     _given: Rhythm | None = None
     _failures: list[tuple[Item, RedrumError]] = field(default_factory=list)  # parts of the newest take
 
@@ -211,8 +214,16 @@ class _Renderer:
         source = self._with_original(pair.source)
         with open_item(source, on_failure=self._note_failure) as recording:
             played = self._played(replace(pair, source=source))
-            settings, kit_notes = self._with_kit(source, played.settings)
-            take = self.redrummer.redrum(recording, played.rhythm, settings, progress=self.progress)
+            settings, kit_notes = played.settings, list[str]()
+            if self.order.with_track:
+                settings, kit_notes = self.kit.with_files(source, settings)
+            take = self.redrummer.redrum(
+                recording,
+                played.rhythm,
+                settings,
+                complete=partial(self._completed, source, played),
+                progress=self.progress,
+            )
             name = f"{_plain_name(source) or recording.name}-redrum"
             files = TakeFiles(
                 take=folder / f"{file_name(name)}.wav",
@@ -272,6 +283,12 @@ class _Renderer:
         shown = ", ".join(silent[:_MOST_NAMES]) + ", ..." * (len(silent) > _MOST_NAMES)
         return [f"no hits are detected in {len(silent)} of its {len(source.parts)} items: {shown}"]
 
+    def _completed(self, source: Item, played: Played, drums: Drums) -> Drums:
+        """Return the drums of a source with those that others on its track lend it."""
+        if isinstance(played.rhythm, Recording) or played.settings.engine != "resequence":
+            return drums
+        return self.kit.completed(source, played.rhythm, played.settings, drums)
+
     def _note_failure(self, part: Item, err: AudioError) -> None:
         self._failures.append((part, err))
 
@@ -295,36 +312,6 @@ class _Renderer:
         midi.write_bytes(write_midi(played))
         notes = tuple(_project_notes(self.job, source, played))
         yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
-
-    def _with_kit(self, source: Item, settings: RenderSettings) -> tuple[RenderSettings, list[str]]:
-        """Return settings by which the files of the other items on a source's track play, too, if requested.
-
-        A file without hits plays no part; there is a sentence on each.
-        """
-        if not self.order.with_track:
-            return settings, []
-        own = {id(item) for item in (source, *source.parts)}
-        others = dict.fromkeys(
-            item.file
-            for item in self.job.items
-            if id(item) not in own and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
-        )
-        added = [file for file in others if file not in settings.kit_from]
-        whys = {file: why for file in added if (why := self._why_no_kit(file))}
-        notes = [f"{Path(file).name} lends no hits: {why}" for file, why in whys.items()]
-        lending = (file for file in added if file not in whys)
-        return replace(settings, kit_from=(*settings.kit_from, *lending)), notes
-
-    def _why_no_kit(self, file: str) -> str:
-        """Return why a file has no hits to lend, "" where it has some."""
-        if file not in self._no_kit:
-            listen = partial(self.redrummer.listen, sensitivity=self.order.settings.sensitivity)
-            try:
-                list(open_origins([file], listen))
-                self._no_kit[file] = ""
-            except AudioError as err:
-                self._no_kit[file] = err.message.removesuffix(", which --kit-from names")
-        return self._no_kit[file]
 
     def _played(self, pair: Pair) -> Played:
         source, settings = pair.source, self.order.settings

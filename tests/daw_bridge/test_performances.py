@@ -15,7 +15,9 @@ from daw_bridge.pairs import joined, performances
 from daw_bridge.reaper.facts import stretched
 from daw_bridge.session import Fade, FinishedTake, Item
 from daw_bridge.takes import Order, redrum_session
+from tests.daw_bridge.click_transcriber import ClickTranscriber
 from tests.daw_bridge.conftest import RppWorld
+from transform.engine import Redrummer
 from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.settings import RenderSettings
@@ -175,6 +177,32 @@ def test_other_performances_of_a_track_lend_their_hits_if_requested(world, beats
     lent = [[note for note in report["notes"] if "more hits are from" in note] for report in reports]
     assert ["from more" in lent[0][0], "from beats" in lent[1][0]] == [True, True]
     assert [len(notes) for notes in lent] == [1, 1]
+
+
+class TwoDrums(ClickTranscriber):
+    """Hears a snare in every click that is turned."""
+
+    def events(self, recording):
+        kicks = super().events(recording)
+        at = [round(event.onset_s * recording.sample_rate) for event in kicks]
+        is_turned = [recording.read(start, start + 1)[0, 0] < 0 for start in at]
+        return [
+            replace(e, drum_class="SD" if turned else "KD") for e, turned in zip(kicks, is_turned, strict=True)
+        ]
+
+
+def test_items_apart_lend_each_other_the_drums_that_one_lacks(world, write_wav, clicks):
+    kick = write_wav("kick.wav", clicks([0.1, 0.6], length_s=1.0))
+    both = write_wav("both.wav", clicks([0.1], length_s=1.0) - clicks([0.6], length_s=1.0))
+    rhythm = Rhythm((DrumEvent(0.0, "KD", 0.9), DrumEvent(0.5, "SD", 0.9)), 1.0, None, "made")
+    drums = world.track("drums", world.audio(kick, 0.0), world.audio(both, 4.0))
+    made = world(drums, world.track("top", world.audio(kick, 0.0)))
+    reports = run(made, Redrummer(TwoDrums()), rhythm=rhythm)
+    said = "snare drum: of both.wav at 4.00 s on its track, as it has none"
+    assert [said in report["notes"] for report in reports] == [True, False, False]
+    for report, sign in zip(reports, (-1, -1, 1), strict=True):  # alone, the kick plays for the snare
+        sound, rate = soundfile.read(report["output"])
+        assert np.sign(sound[round(0.5 * rate)]) == sign
 
 
 def test_a_bar_to_begin_on_needs_the_project_s_tempo():
