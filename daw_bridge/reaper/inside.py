@@ -197,10 +197,11 @@ def _item(item: str, has_lanes: bool) -> dict[str, Any]:
         "is_looped": bool(value("B_LOOPSRC")),
         "is_silent_lane": has_lanes and value("C_LANEPLAYS") <= 0,
         "volume": value("D_VOL"),
-        "fade_in": [value("D_FADEINLEN"), value("D_FADEINLEN_AUTO"), value("C_FADEINSHAPE")],
-        "fade_out": [value("D_FADEOUTLEN"), value("D_FADEOUTLEN_AUTO"), value("C_FADEOUTSHAPE")],
         "take": None,
     }
+    for key, name in (("fade_in", "FADEIN"), ("fade_out", "FADEOUT")):
+        lengths = [value(f"D_{name}LEN"), value(f"D_{name}LEN_AUTO")]
+        found[key] = [*lengths, value(f"C_{name}SHAPE")] if max(lengths) > 0 else None
     take = RPR.GetActiveTake(item)
     source = "" if _is_null(take) else RPR.GetMediaItemTake_Source(take)
     if not _is_null(source):

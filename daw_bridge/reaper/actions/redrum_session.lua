@@ -85,6 +85,14 @@ local function take_facts(take, source)
   return facts
 end
 
+-- Returns the length of a fade, that of an automatic one and the shape; nil where there is none.
+local function fade_facts(value, name)
+  local length_s, automatic_s = value("D_" .. name .. "LEN"), value("D_" .. name .. "LEN_AUTO")
+  if length_s > 0 or automatic_s > 0 then
+    return json.list({ length_s, automatic_s, value("C_" .. name .. "SHAPE") })
+  end
+end
+
 local function item_facts(item, place, is_chosen, has_lanes)
   local function value(key)
     return reaper.GetMediaItemInfo_Value(item, key)
@@ -102,8 +110,8 @@ local function item_facts(item, place, is_chosen, has_lanes)
     is_looped = value("B_LOOPSRC") ~= 0,
     is_silent_lane = has_lanes and value("C_LANEPLAYS") <= 0,
     volume = value("D_VOL"),
-    fade_in = json.list({ value("D_FADEINLEN"), value("D_FADEINLEN_AUTO"), value("C_FADEINSHAPE") }),
-    fade_out = json.list({ value("D_FADEOUTLEN"), value("D_FADEOUTLEN_AUTO"), value("C_FADEOUTSHAPE") }),
+    fade_in = fade_facts(value, "FADEIN"),
+    fade_out = fade_facts(value, "FADEOUT"),
     take = source and take_facts(take, source) or nil,
   }
 end
