@@ -40,23 +40,21 @@ def main():
         sliced, whole = projects(Path(folder), given.slices)
         redrummer = Redrummer.load()
         order = Order(settings=RenderSettings(length="source"), rhythm=read_midi(find_rhythm(RHYTHM).path))
-        took_s = {"slices": [], "one item": []}
+        took_s = {"slices": [], "one item": []}  # of the clock, and of the processor
         takes = {}
         for number in range(given.rounds + 1):  # the first loads and warms up
             for name, world in (("slices", sliced), ("one item", whole)):
-                began_s = time.perf_counter()
+                began_s = np.array([time.perf_counter(), time.process_time()])
                 (report,) = redrum_session(world.session(), redrummer, order)
                 if number:
-                    took_s[name].append(time.perf_counter() - began_s)
+                    took_s[name].append(np.array([time.perf_counter(), time.process_time()]) - began_s)
                 takes[name] = soundfile.read(report["output"], dtype="int32", always_2d=True)[0]
-    length_s = given.slices * BEAT_S
-    ratios = [one / other for one, other in zip(*took_s.values(), strict=True)]
-    print(f"{given.slices} slices, {length_s:g} s: one take of {len(takes['slices'])} samples")
-    for name, seconds in took_s.items():
-        print(f"  {name}: {median(seconds):.2f} s, median of {given.rounds}")
-    print(
-        f"  slices take {median(ratios):.3f} times as long as one item ({min(ratios):.3f} to {max(ratios):.3f})"
-    )
+    print(f"{given.slices} slices, {given.slices * BEAT_S:g} s: one take of {len(takes['slices'])} samples")
+    for place, what in enumerate(("clock", "processor")):
+        seconds = {name: [took[place] for took in turns] for name, turns in took_s.items()}
+        ratios = [one / other for one, other in zip(*seconds.values(), strict=True)]
+        print(f"  by the {what}: {', '.join(f'{name} {median(took):.2f} s' for name, took in seconds.items())}")
+        print(f"    slices take {median(ratios):.3f} times as long ({min(ratios):.3f} to {max(ratios):.3f})")
     print(f"  the takes are the same samples: {np.array_equal(*takes.values())}")
 
 
