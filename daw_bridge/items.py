@@ -1,20 +1,22 @@
-"""Items as the project plays them: views of their files."""
+"""Items as the project plays them, several that are one performance together: views of their files."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 
-from daw_bridge.session import Item
-from transform.audio import Recording
+from daw_bridge.session import Fade, Item
+from transform.audio import AudioFormat, Recording
 from transform.errors import AudioError
 from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks_of, read_blocks
 from transform.spool import SpoolFile
@@ -22,33 +24,183 @@ from transform.spool import SpoolFile
 GLUE = "glue it in the DAW, then try again"
 _BLOCK_SAMPLES = 2**18
 _WARPED_BYTES = 64 * 2**20  # of what is resampled
+_OPEN_FILES = 64  # at a time, of those that a performance plays
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 
 
+@dataclass(frozen=True)
+class _Sound:
+    """The sound of an item, how its file stores it, and the name of that."""
+
+    signal: Signal
+    fmt: AudioFormat
+    name: str
+
+
 @contextmanager
-def open_item(item: Item, *, at_own_speed: bool = False) -> Iterator[Recording]:
-    """Open the sound of an item: the region of its file, looped, reversed and mixed as it says.
+def open_item(
+    item: Item,
+    *,
+    at_own_speed: bool = False,
+    on_failure: Callable[[Item, AudioError], None] | None = None,
+) -> Iterator[Recording]:
+    """Open the sound of an item: the region of its file, looped, reversed, faded and mixed as it says.
+
+    Of an item with parts it is that of all of them, where they begin, added where they overlap.
 
     Args:
         item: an audio item.
         at_own_speed: leave the sound at the speed of its file, as is anyway done where it keeps its pitch.
+        on_failure: is called with parts that cannot be read, which are silent then, unless none can; None: the
+            first is an error.
 
     Raises:
         AudioError: the file cannot be read, or the item plays in a way that is not known.
     """
-    with Recording.open(Path(item.file)) as file:
-        sound = _mixed(file, item)
-        changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
-        if item.warp_regions:
-            sound = _warped(sound, item) if changes_pitch else _unwarped(sound, item)
+    files = _Files()
+    try:
+        if not item.parts:
+            sound = _sound_of(item, files, at_own_speed)
         else:
-            sound = _section(sound, item)
-            if changes_pitch:
-                sound = _faster(sound, item.play_rate, file.name)
-        yield Recording.of_signal(sound, replace(file.format, n_channels=sound.n_channels), file.name)
+            opened: dict[int, _Sound] = {}
+            for place, part in enumerate(item.parts):
+                try:
+                    opened[place] = _sound_of(part, files, at_own_speed)
+                except AudioError as err:
+                    if on_failure is None or (place == len(item.parts) - 1 and not opened):
+                        raise
+                    on_failure(part, err)
+            sound = _laid(opened, item.part_starts_s(at_own_speed=at_own_speed))
+        yield Recording.of_signal(sound.signal, sound.fmt, sound.name)
+    finally:
+        files.close()
 
 
-def _mixed(file: Recording, item: Item) -> Signal:
+class _Files:
+    """The files of an item or its parts, each opened once, or again where too many were open."""
+
+    def __init__(self) -> None:
+        self._open: BlockCache[str, Recording] = BlockCache(_OPEN_FILES)
+        self._about: dict[str, _Sound] = {}
+
+    def signal_of(self, path: str) -> _Sound:
+        """Return all of a file."""
+        if path not in self._about:
+            file = self._file(path)
+            signal = ComputedSignal(
+                lambda start, stop: self._file(path).read(start, stop),
+                file.n_samples,
+                file.sample_rate,
+                file.n_channels,
+            )
+            self._about[path] = _Sound(signal, file.format, file.name)
+        return self._about[path]
+
+    def close(self) -> None:
+        """Close the files; nothing can be read any more."""
+        self._open.clear()
+        self._about.clear()
+
+    def _file(self, path: str) -> Recording:
+        return self._open.get(path, lambda path: Recording.open(Path(path)))
+
+
+def _sound_of(item: Item, files: _Files, at_own_speed: bool) -> _Sound:
+    """Return the sound of an item without parts."""
+    file = files.signal_of(item.file)
+    sound = _mixed(file.signal, item)
+    changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
+    if item.warp_regions:
+        sound = _warped(sound, item) if changes_pitch else _unwarped(sound, item)
+    else:
+        sound = _section(sound, item)
+        if changes_pitch:
+            sound = _resampled(sound, item.play_rate, sound.sample_rate, file.name)
+    sound = _faded(sound, item, partial(item.sound_s, at_own_speed=at_own_speed))
+    return _Sound(sound, replace(file.fmt, n_channels=sound.n_channels), file.name)
+
+
+def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
+    """Return the sum of the parts of an item, at the sample rate of most of it.
+
+    Args:
+        sounds: by their place among the parts.
+        starts_s: where each part begins.
+    """
+    seconds: dict[int, float] = {}
+    for sound in sounds.values():
+        rate = sound.fmt.sample_rate
+        seconds[rate] = seconds.get(rate, 0.0) + sound.signal.n_samples / rate
+    rate = max(seconds, key=lambda rate: seconds[rate])
+    first = next(sound for sound in sounds.values() if sound.fmt.sample_rate == rate)
+    n_channels = max(sound.fmt.n_channels for sound in sounds.values())
+    signals = [
+        sound.signal
+        if sound.fmt.sample_rate == rate
+        else _resampled(sound.signal, sound.fmt.sample_rate / rate, rate, sound.name)
+        for sound in sounds.values()
+    ]
+    begins = np.array([round(starts_s[place] * rate) for place in sounds])
+    ends = begins + [signal.n_samples for signal in signals]
+
+    def read(start: int, stop: int) -> Samples:
+        out = np.zeros((n_channels, stop - start), np.float32)
+        for place in np.flatnonzero((begins < stop) & (ends > start)).tolist():
+            begin, end = max(start, int(begins[place])), min(stop, int(ends[place]))
+            block = signals[place].read(begin - int(begins[place]), end - int(begins[place]))
+            channels = slice(0, 2 if len(block) == 1 else len(block))  # mono plays left and right
+            out[channels, begin - start : end - start] += block
+        return out
+
+    signal = ComputedSignal(read, int(ends.max()), rate, n_channels)
+    return _Sound(signal, replace(first.fmt, n_channels=n_channels), first.name)
+
+
+def _faded(sound: Signal, item: Item, sound_s: Callable[[float], float]) -> Signal:
+    """Return a sound with the fades, the gain and the pan of its item.
+
+    Args:
+        sound: of the item.
+        item: what says so.
+        sound_s: returns the time in the sound at a time of the item.
+    """
+    rate, n_samples = sound.sample_rate, sound.n_samples
+    n_in = round(sound_s(min(item.fade_in.length_s, item.length_s)) * rate)
+    n_out = n_samples - round(sound_s(max(0.0, item.length_s - item.fade_out.length_s)) * rate)
+    gains = np.full((sound.n_channels, 1), item.gain, np.float32)
+    if sound.n_channels == 2:
+        gains *= np.minimum(1.0, [[1.0 - item.pan], [1.0 + item.pan]]).astype(np.float32)
+    if n_in <= 0 and n_out <= 0 and (gains == 1).all():
+        return sound
+
+    def read(start: int, stop: int) -> Samples:
+        block = sound.read(start, stop) * gains
+        if start < n_in:
+            at = np.arange(start, min(stop, n_in)) / n_in
+            block[:, : len(at)] *= _fade_gains(at, item.fade_in)
+        if stop > n_samples - n_out:
+            at = (n_samples - np.arange(max(start, n_samples - n_out), stop)) / n_out
+            block[:, block.shape[1] - len(at) :] *= _fade_gains(at, item.fade_out)
+        return block
+
+    return ComputedSignal(read, n_samples, rate, sound.n_channels)
+
+
+def _fade_gains(at: npt.NDArray[np.float64], fade: Fade) -> npt.NDArray[np.float32]:
+    """Return the gains of REAPER's shape of a fade, 0 to 1, where it has got so far, `at` from 0 to 1."""
+    at = np.clip(at, 0.0, 1.0)
+    gains = {
+        1: 1 - (1 - at) ** 2,
+        2: at**2,
+        3: 1 - (1 - at) ** 4,
+        4: at**4,
+        5: at**2 * (3 - 2 * at),
+        6: np.where(at < 0.5, 8 * at**4, 1 - 8 * (1 - at) ** 4),
+    }.get(fade.shape, at)
+    return gains.astype(np.float32)
+
+
+def _mixed(file: Signal, item: Item) -> Signal:
     """Return the channels of a file that an item's channel mode plays."""
     mode = item.channel_mode
     if mode == 0 or file.n_channels == 1:
@@ -98,10 +250,10 @@ def _section(sound: Signal, item: Item) -> Signal:
     return ComputedSignal(read, n_samples, rate, sound.n_channels)
 
 
-def _faster(sound: Signal, play_rate: float, name: str) -> Signal:
-    """Return a sound played faster, and higher with it: one stream, which is stored."""
-    rate, n_channels = sound.sample_rate, sound.n_channels
-    stream = soxr.ResampleStream(rate * play_rate, rate, n_channels, dtype="float32", quality="HQ")
+def _resampled(sound: Signal, ratio: float, rate: int, name: str) -> Signal:
+    """Return a sound with so many of its samples in each new one, at a rate: one stream, which is stored."""
+    n_channels = sound.n_channels
+    stream = soxr.ResampleStream(rate * ratio, rate, n_channels, dtype="float32", quality="HQ")
 
     def blocks() -> Iterator[Samples]:
         for block in blocks_of(sound, _BLOCK_SAMPLES):

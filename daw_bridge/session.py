@@ -8,39 +8,40 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-
-from transform.errors import DawError, SettingsError
+from daw_bridge.bars import Bars
+from transform.errors import DawError
 from transform.events import CLASS_NAMES, CLASSES, POSSIBLE_BPM, TempoMap
 from transform.files import atomic_files
 from transform.names import is_device
 
 MIDI = "MIDI"  # the part of a take that is no sound
+CLOSED = ("rpp", "als")  # the DAWs' closed projects
 RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose items are rhythms
 
 Kind = Literal["audio", "midi"]
 # Of an item that is "remote" the file is on a share of the network, which is not opened: see `media`.
-State = Literal["ok", "muted", "empty", "offline", "remote", "stretched", "frozen"]
+State = Literal["ok", "muted", "silent lane", "empty", "offline", "remote", "stretched", "frozen"]
 
+_COMMON_TIME = Bars(((0.0, 4.0),))
 _LONGEST_S = 1e6  # of a project: eleven days
 _MOST_NOTES = 1_000_000  # that an item plays
 _MOST_ELEMENTS = 1_000_000  # notes and warped regions of all items of a project
 _LONGEST_NAME = 300  # characters of the name of a track or an item
-_PLAY_RATES = (1e-3, 1e3)
+PLAY_RATES = (1e-3, 1e3)
 _REPAIR = "repair the item, or glue it"
 _RAMP_STEP_S = 0.05  # of a tempo that glides; the beat is then right to 0.1 ms
 _MOST_RAMP_STEPS = 100_000  # one that glides for hours does so slowly
 _MOST_GLIDING_STEPS = 500_000  # of all that glide: seven hours
-_OVERLAP_S = 1e-6  # items that touch do not overlap
+OVERLAP_S = 1e-6  # items that touch do not overlap
 _SAME_SPEED = 1e-5  # play rates that differ less are the same: a sample is gained in two seconds
 
 
@@ -62,6 +63,7 @@ class Track:
     id: str
     name: str
     color: int = 0  # the DAW's own number; 0: none of its own
+    folders: tuple[str, ...] = ()  # names of the folders or groups that it lies in, of a closed project
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,14 @@ class WarpRegion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fade:
+    """How an item begins or ends: REAPER's shapes, 0 a line."""
+
+    length_s: float = 0.0
+    shape: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A region of sound or MIDI on a track, with what is needed to play it as the project does.
 
@@ -81,6 +91,8 @@ class Item:
     `is_reversed`; in that, it begins at `start_offset_s`, is `play_rate` times as fast and begins again at the
     end if `is_looped`. Where a file is warped, `warp_regions` have all that instead, loops included;
     the first begins with the item. `notes` are already as played.
+
+    An item may stand for several of a track that follow one another: its `parts`, which have the sound.
     """
 
     id: str
@@ -100,6 +112,12 @@ class Item:
     section_start_s: float = 0.0
     section_length_s: float | None = None
     channel_mode: int = 0  # 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, ...
+    gain: float = 1.0  # below 0 with the polarity turned
+    pan: float = 0.0  # of stereo: -1 left only, 1 right only
+    fade_in: Fade = Fade()
+    fade_out: Fade = Fade()
+    is_launched: bool = False  # it plays when it is started, not after what lies before it
+    parts: tuple[Item, ...] = ()  # by position
     notes: tuple[Note, ...] = ()
     warp_regions: tuple[WarpRegion, ...] = ()
 
@@ -108,10 +126,11 @@ class Item:
         times_s = [self.position_s, self.length_s, self.start_offset_s, self.section_start_s]
         times_s += [self.section_length_s or 0.0, *(note.onset_s for note in self.notes)]
         times_s += [number for region in self.warp_regions for number in (region.position_s, region.file_s)]
+        times_s += [self.fade_in.length_s, self.fade_out.length_s, self.gain, self.pan]
         if not all(abs(time_s) <= _LONGEST_S for time_s in times_s):
             raise DawError(f"the item {self.name!r} has a time that is none", hint=_REPAIR)
         for rate in (self.play_rate, *(region.play_rate for region in self.warp_regions)):
-            if not _PLAY_RATES[0] <= rate <= _PLAY_RATES[1]:
+            if not PLAY_RATES[0] <= rate <= PLAY_RATES[1]:
                 raise DawError(f"the item {self.name!r} has a play rate of {rate:g}", hint=_REPAIR)
         begins = [region.position_s for region in self.warp_regions]
         if begins and (begins[0] != 0 or begins != sorted(begins) or begins[-1] > self.length_s):
@@ -128,6 +147,8 @@ class Item:
     @property
     def is_at_own_speed(self) -> bool:
         """Whether the item plays its file as fast as it was recorded."""
+        if self.parts:
+            return all(part.is_at_own_speed for part in self.parts)
         rates = [region.play_rate for region in self.warp_regions] or [self.play_rate]
         return all(abs(rate - 1) <= _SAME_SPEED for rate in rates)
 
@@ -139,8 +160,36 @@ class Item:
             for region, end_s in zip(self.warp_regions, ends, strict=True)
         ]
 
+    def sound_s(self, at_s: float, *, at_own_speed: bool = False) -> float:
+        """Return the time in its sound, as `items.open_item` gives it, at which an item is after `at_s`."""
+        if self.is_at_own_speed or not (self.keeps_pitch or at_own_speed):
+            return at_s
+        if not self.warp_regions:
+            return at_s * self.play_rate
+        ends_s = [region.position_s for region in self.warp_regions[1:]] + [self.length_s]
+        return sum(
+            max(0.0, min(at_s, end_s) - region.position_s) * region.play_rate
+            for region, end_s in zip(self.warp_regions, ends_s, strict=True)
+        )
+
+    def part_starts_s(self, *, at_own_speed: bool = False) -> list[float]:
+        """Return where parts begin in the sound of an item: as in the project, at the speed of their files."""
+        starts_s = [0.0]
+        for part, following in pairwise(self.parts):
+            apart_s = following.position_s - part.position_s
+            inside_s = min(apart_s, part.length_s)
+            starts_s.append(
+                starts_s[-1] + part.sound_s(inside_s, at_own_speed=at_own_speed) + apart_s - inside_s
+            )
+        return starts_s
+
     def played_s(self, own_s: float) -> float:
         """Return when, from its start, an item plays a time of its sound at the speed of the file."""
+        if self.parts:
+            starts_s = self.part_starts_s(at_own_speed=True)
+            place = max(0, bisect_right(starts_s, own_s) - 1)
+            part = self.parts[place]
+            return part.position_s - self.position_s + part.played_s(own_s - starts_s[place])
         if not self.warp_regions:
             return own_s / self.play_rate
         begin_s = 0.0
@@ -153,7 +202,7 @@ class Item:
     def overlap_s(self, other: Item) -> float:
         """Return how long both items sound at once, 0 where they do not."""
         common_s = min(self.end_s, other.end_s) - max(self.position_s, other.position_s)
-        return common_s if common_s > _OVERLAP_S else 0.0
+        return common_s if common_s > OVERLAP_S else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +214,10 @@ class Job:
     project_id: str  # the DAW's own
     media_folder: str  # of the project's sounds
     tempo: tuple[tuple[float, float], ...]  # (beat, BPM), each until the next
+    bars: Bars = _COMMON_TIME
     tracks: tuple[Track, ...]
     items: tuple[Item, ...]
+    left_out: tuple[str, ...] = ()  # of a closed project, the tracks with audio of which nothing is chosen
 
     def __post_init__(self) -> None:
         assert self.tempo_map  # raises RhythmError where it is none
@@ -205,7 +256,9 @@ class NewTrack:
     source: int  # place of the track whose items the takes are from
     name: str
     takes: tuple[int, ...]  # their places among all takes
-    folder_depth: int = 0  # 1: it begins a folder, -1: it is the last one in it
+    folder_depth: int = (
+        0  # 1: it begins a folder, -1: it is the last one in it; the source track's comes on top
+    )
     is_muted: bool = False  # its items are: others play the same
 
 
@@ -231,82 +284,6 @@ class Session(Protocol):
             DawError: the project is gone, or its DAW does not answer.
             OutputError: a file cannot be written.
         """
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A source and the item that is its rhythm; None: the rhythm that the user named."""
-
-    source: Item
-    rhythm: Item | None
-
-
-def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> list[Pair]:
-    """Return each source with its rhythm.
-
-    Every selected audio item is a source. The rhythm is the one that the user named (`has_rhythm`); else a
-    selected MIDI item; else an item on a track whose name starts with "rhythm" or "target"; else, of two
-    selected audio items, the lower track's. Of several, each source gets the one that overlaps it longest, or
-    else the first. Where the rhythm `is_on_own_track`, it is a MIDI item on the source's track, and nothing
-    else.
-
-    Raises:
-        DawError: no audio item is selected.
-        SettingsError: there is no rhythm for a source.
-    """
-    chosen = [item for item in job.items if item.is_selected]
-    sources = [item for item in chosen if item.kind == "audio"]
-    if is_on_own_track and sources:
-        return list(_pairs_on_own_tracks(job, sources))
-    rhythms: list[Item] = []
-    if not has_rhythm:
-        rhythms = [item for item in chosen if item.kind == "midi"]
-        if not rhythms:
-            rhythms = [item for item in job.items if is_rhythm_track(job.track_of(item).name)]
-        if not rhythms and len(sources) == 2 and sources[0].track != sources[1].track:
-            rhythms = [max(sources, key=lambda item: item.track)]
-        taken = {id(item) for item in rhythms}
-        sources = [item for item in sources if id(item) not in taken]
-    if not sources:
-        raise DawError("no audio item is selected", hint="select the drum recordings to redrum, then try again")
-    if has_rhythm:
-        return [Pair(source, None) for source in sources]
-    if not rhythms:
-        raise SettingsError(
-            "nothing says which rhythm to play",
-            hint="name a rhythm (--rhythm), select a MIDI item too, or put an item on a track called rhythm",
-        )
-    find = _overlapping(rhythms)
-    return [Pair(source, find(source)) for source in sources]
-
-
-def _pairs_on_own_tracks(job: Job, sources: Iterable[Item]) -> Iterator[Pair]:
-    """Yield sources, each with the MIDI item on its own track that overlaps it longest, or else the first."""
-    midi: dict[int, list[Item]] = {}
-    for item in job.items:
-        if item.kind == "midi":
-            midi.setdefault(item.track, []).append(item)
-    finders = {track: _overlapping(items) for track, items in midi.items()}
-    for source in sources:
-        if source.track not in finders:
-            name = job.track_of(source).name or f"track {source.track + 1}"
-            raise SettingsError(
-                f"there is no MIDI item on {name}",
-                hint="put the rhythm as a MIDI item on the track of its source",
-            )
-        yield Pair(source, finders[source.track](source))
-
-
-def _overlapping(items: Sequence[Item]) -> Callable[[Item], Item]:
-    """Return what finds, of these, the item that overlaps another longest, or else the first."""
-    begins_s = np.array([item.position_s for item in items])
-    ends_s = np.array([item.end_s for item in items])
-
-    def find(source: Item) -> Item:  # all at once: a project has thousands of each
-        common_s = np.minimum(ends_s, source.end_s) - np.maximum(begins_s, source.position_s)
-        return items[int(np.argmax(np.where(common_s > _OVERLAP_S, common_s, 0.0)))]
-
-    return find
 
 
 def is_rhythm_track(name: str) -> bool:
@@ -461,23 +438,6 @@ def file_name(name: str) -> str:
     clean = "".join("_" if char in '<>:"/\\|?*' or ord(char) < 32 else char for char in name)
     clean = clean.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip(" .") or "redrum"
     return f"_{clean}" if is_device(clean) else clean
-
-
-def chooser(tracks: str, items: Sequence[str]) -> Callable[[int, Item, str], bool]:
-    """Return what selects items of a closed project, by number, item and name of the track.
-
-    Args:
-        tracks: a pattern (`*`, `?`, `[...]`, in any case) that the names of the tracks match.
-        items: numbers, counted through the project from 1, or patterns of names; none: all.
-    """
-
-    def is_chosen(number: int, item: Item, track: str) -> bool:
-        named = not items or any(
-            entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in items
-        )
-        return named and fnmatchcase(track.casefold(), tracks.casefold())
-
-    return is_chosen
 
 
 def _free_path(folder: Path, stem: str, suffix: str, taken: set[Path]) -> Path:

@@ -35,6 +35,11 @@ def count_events(events: Iterable["transform.DrumEvent"]) -> dict[str, int]:
     return {name: counts[name] for name in transform.CLASSES}
 
 
+def more_items(n_items: int) -> str:
+    """Return how many items a source consists of beside the first, in words; "" where it is one."""
+    return f" and {n_items - 1} more" if n_items > 1 else ""
+
+
 def form_of(report: Report) -> str:
     """Return the sample rate, channels and bit depth of a result in words."""
     depth = report["bit_depth"]

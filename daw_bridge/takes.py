@@ -1,52 +1,47 @@
 """The takes of a job: items as the project plays them, rhythms where the project plays them.
 
-A take begins where its source begins and is, unless requested otherwise, as long. A rhythm that is an item and
-overlaps its source keeps its project time: every event is where the project plays it, and where the item is
-silent, so is the take. Any other rhythm begins with the take and loops: on the project's beats where its own
-tempo is known, else in seconds.
+A take begins where its source begins and is, unless requested otherwise, as long. Where the rhythm plays in it
+is decided in `rhythm_times`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
-from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
+from daw_bridge.cutting import cut_at_items
 from daw_bridge.items import GLUE, open_item
-from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, Pair, Session, file_name, pair_items
-from daw_bridge.take_report import Report, report_of
+from daw_bridge.pairs import Pair, joined, pair_items
+from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm, map_from
+from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, Session, file_name
+from daw_bridge.take_report import Report, more_items, report_of
+from daw_bridge.track_kit import TrackKit
 from transform.audio import Progress, Recording, resolve_output
-from transform.engine import Redrummer
+from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
-from transform.events import (
-    BOUNDARY_S,
-    CLASS_NAMES,
-    CLASSES,
-    DrumEvent,
-    Rhythm,
-    TempoMap,
-    align,
-    estimate_tempo,
-)
-from transform.kit_sources import open_origins
+from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
 from transform.midi import DRUM_CHANNEL, GM_NOTES, drums_of_notes, write_midi
 from transform.settings import RenderSettings
 from transform.take import Take
 from transform.take_files import TakeFiles, stem_paths, write_take
 
+_ATTACK_S = 0.01  # an item may begin within an attack
+_MOST_NAMES = 4  # of items, in a sentence
 _LONGEST_SHOWN = 300  # characters of a path
-_SILENT = {"muted": "it is muted", "empty": "it holds no sound"}
+_SILENT = {
+    "muted": "it is muted",
+    "silent lane": "its lane does not play",
+    "empty": "it holds no sound",
+}
+_NO_DRUMS = "neither its name nor its folder's says drums; --tracks chooses others"
 _log = logging.getLogger(__name__)
 
 GivenRhythm = Rhythm | Recording
@@ -63,6 +58,15 @@ class Order:
     drum_map: str = "auto"
     with_track: bool = False  # the other items of its track are more of a source's kit
     with_midi: bool = False  # takes bring what plays as MIDI, too
+    start_bar: int | None = None  # of the project, on which a rhythm's bar 1 is; None: in which a take begins
+    per_item: bool = False  # takes of items that follow one another are cut where these begin
+    lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
+
+    def __post_init__(self) -> None:
+        if self.start_bar is not None and self.settings.source_bpm is not None:
+            raise SettingsError(
+                "--start-bar counts the project's bars, which --source-bpm sets aside", hint="give one of them"
+            )
 
 
 def settings_of(given: Mapping[str, Any]) -> RenderSettings:
@@ -89,7 +93,8 @@ def redrum_session(
 
     Returns:
         A report for each source item, with "output", and "stems" and "midi" where they are requested. That of
-        an item that failed has "error" and "hint" instead, that of one that was left out has "skipped".
+        an item that failed has "error" and "hint" instead, that of one that was left out has "skipped"; so have
+        those of whole tracks, which have no "item".
 
     Raises:
         DawError: the session cannot be read or written to.
@@ -97,12 +102,14 @@ def redrum_session(
         OutputError: the takes cannot be written.
     """
     job = session.collect()
-    renderer = _Renderer(redrummer, job, order, progress)
+    pairs = pairs_of(job, order)
+    kit = TrackKit(redrummer, job, [pair.source for pair in pairs], order.settings)
+    renderer = _Renderer(redrummer, job, order, kit, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
     rendered: list[tuple[Report, Sequence[FinishedTake]]] = []
-    with TemporaryDirectory(prefix="redrum-") as staging:
-        for number, pair in enumerate(pairs_of(job, order)):
+    with TemporaryDirectory(prefix="redrum-") as staging, closing(kit):
+        for number, pair in enumerate(pairs):
             report = about(job, pair, order.rhythm)
             folder = Path(staging, str(number))
             folder.mkdir()
@@ -115,28 +122,46 @@ def redrum_session(
                     rendered.append((report, made))
                     report |= details
             except Exception as err:  # one failing item does not stop the others
-                _log.debug("the cause", exc_info=err)
-                report["error"] = f"{_title(job, pair.source)}: {err or type(err).__name__}"
-                report["hint"] = err.hint if isinstance(err, RedrumError) else "-v tells where it failed"
-            reports.append(report)
-            on_report(report)
+                _fail(report, job, pair.source, err)
+            for made_report in (report, *renderer.failures_of(pair)):
+                reports.append(made_report)
+                on_report(made_report)
         if takes:
             media = iter(session.write_back(job, takes))
             for report, parts in rendered:
                 report |= _outputs_of(parts, media)
-    return reports
+    return [*reports, *left_out(job, order)]
+
+
+def _fail(report: Report, job: Job, item: Item, err: Exception) -> None:
+    """Let the report of an item say why it failed."""
+    _log.debug("the cause", exc_info=err)
+    report["error"] = f"{_title(job, item)}: {err or type(err).__name__}"
+    report["hint"] = err.hint if isinstance(err, RedrumError) else "-v tells where it failed"
 
 
 def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
-    """Return what a report says of where a take and its parts lie."""
-    at = {take.part: str(next(media)) for take in takes}
-    stems = {drum_class: at[drum_class] for drum_class in CLASSES if drum_class in at}
-    return {"output": at[""]} | ({"stems": stems} if stems else {}) | ({"midi": at[MIDI]} if MIDI in at else {})
+    """Return what a report says of where a take and its parts lie: files, lists where they are cut."""
+    at: dict[str, list[str]] = {}
+    for take in takes:
+        at.setdefault(take.part, []).append(str(next(media)))
+    report: Report = {"output": at[""][0]}
+    if len(at[""]) > 1:
+        report["outputs"] = at[""]
+    if stems := {c: at[c][0] if len(at[c]) == 1 else at[c] for c in CLASSES if c in at}:
+        report["stems"] = stems
+    return report | ({"midi": at[MIDI][0]} if MIDI in at else {})
 
 
 def pairs_of(job: Job, order: Order) -> list[Pair]:
     """Return who is source and who is rhythm of an order; see `pair_items`."""
     return pair_items(job, has_rhythm=order.rhythm is not None, is_on_own_track=order.is_on_own_track)
+
+
+def left_out(job: Job, order: Order) -> list[Report]:
+    """Return the reports on tracks of which nothing is chosen, if they are requested."""
+    names = job.left_out if order.lists_left_out else ()
+    return [{"project": job.project, "track": name, "skipped": _NO_DRUMS} for name in names]
 
 
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
@@ -149,21 +174,13 @@ def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
         "position_s": round(source.position_s, 6),
         "source": source.file,
         "rhythm": pair.rhythm.name if pair.rhythm else rhythm.name if rhythm else "",
-    }
+    } | ({"items": len(source.parts)} if source.parts else {})
 
 
 def _title(job: Job, item: Item) -> str:
     track = job.track_of(item).name or f"track {item.track + 1}"
-    return f"{item.name or 'an item'} at {item.position_s:.2f} s on {track}"
-
-
-@dataclass(frozen=True)
-class _Played:
-    """A rhythm on the time of its take, the settings that render it, and a sentence on how it lies there."""
-
-    rhythm: GivenRhythm
-    settings: RenderSettings
-    how: str  # "": the notes of the take have it
+    name = item.name or "an item"
+    return f"{name}{more_items(len(item.parts))} at {item.position_s:.2f} s on {track}"
 
 
 @dataclass
@@ -173,21 +190,40 @@ class _Renderer:
     redrummer: Redrummer
     job: Job
     order: Order
+    kit: TrackKit
     progress: Progress | None
-    _events: dict[str, list[DrumEvent]] = field(default_factory=dict)  # by item
-    _no_kit: dict[str, str] = field(default_factory=dict)  # why a file has no hits to lend, by file
+    # By the id of an item, and of how many it consists.
+    _events: dict[tuple[str, int], list[DrumEvent]] = field(default_factory=dict)
     _given: Rhythm | None = None
+    _failures: list[tuple[Item, RedrumError]] = field(default_factory=list)  # parts of the newest take
+
+    def failures_of(self, pair: Pair) -> list[Report]:
+        """Return the reports of the items that the source of the newest take could not be made of."""
+        reports = []
+        for part, err in self._failures:
+            report = about(self.job, replace(pair, source=part), self.order.rhythm)
+            _fail(report, self.job, part, err)
+            reports.append(report)
+        self._failures.clear()
+        return reports
 
     def take(self, pair: Pair, folder: Path) -> tuple[list[FinishedTake], Report]:
         """Return the take of a pair and its parts in files of `folder`, and the rest of its report."""
         began_s = time.perf_counter()
-        source = pair.source
         _check_playable(self.job, pair)
-        with open_item(source) as recording:
-            played = self._played(pair)
-            _check_original(source, played.settings)
-            settings, kit_notes = self._with_kit(source, played.settings)
-            take = self.redrummer.redrum(recording, played.rhythm, settings, progress=self.progress)
+        source = self._with_original(pair.source)
+        with open_item(source, on_failure=self._note_failure) as recording:
+            played = self._played(replace(pair, source=source))
+            settings, kit_notes = played.settings, list[str]()
+            if self.order.with_track:
+                settings, kit_notes = self.kit.with_files(source, settings)
+            take = self.redrummer.redrum(
+                recording,
+                played.rhythm,
+                settings,
+                complete=partial(self._completed, source, played),
+                progress=self.progress,
+            )
             name = f"{_plain_name(source) or recording.name}-redrum"
             files = TakeFiles(
                 take=folder / f"{file_name(name)}.wav",
@@ -196,13 +232,65 @@ class _Renderer:
             notes = write_take(take, files, bit_depth=self.order.bit_depth, progress=self.progress)
             _, subtype = resolve_output(files.take, take.format, self.order.bit_depth)
             made = list(self._finished(source, take, files, name))
+        if self.order.per_item:
+            made = cut_at_items(made)
         report = report_of(take, played.settings.engine, subtype)
         if played.how:
             others = (note for note in report["notes"] if not note.startswith("aligned "))
             report["notes"] = [played.how, *others]
-        report["notes"] += [*notes, *kit_notes]
+        report["notes"] += [*notes, *kit_notes, *self._notes_on_parts(source, take.source_events)]
         report["seconds"] = round(time.perf_counter() - began_s, 3)
         return made, report
+
+    def _with_original(self, source: Item) -> Item:
+        """Return a source without those parts of which something is to be retained that cannot be.
+
+        Raises:
+            SettingsError: that is all of it.
+        """
+        if not source.parts:
+            _check_original(source, self.order.settings)
+            return source
+        usable = []
+        for part in source.parts:
+            try:
+                _check_original(part, self.order.settings)
+                usable.append(part)
+            except SettingsError as err:
+                self._failures.append((part, err))
+        if not usable:
+            raise self._failures.pop(0)[1]
+        return source if len(usable) == len(source.parts) else joined(usable)
+
+    def _notes_on_parts(self, source: Item, events: Sequence[DrumEvent]) -> list[str]:
+        """Return a sentence on the items of a source in which no hits are detected, if there are such.
+
+        Args:
+            source: what a take is of.
+            events: what is detected in it, by onset.
+        """
+        onsets_s = [event.onset_s for event in events]
+        failed = [part for part, _ in self._failures]
+        silent = []
+        for part, start_s in zip(source.parts, source.part_starts_s(), strict=False):
+            if part in failed:
+                continue
+            first = bisect_left(onsets_s, start_s - _ATTACK_S)
+            if first == len(onsets_s) or onsets_s[first] > start_s + part.sound_s(part.length_s):
+                silent.append(f"{part.name or 'an item'} at {part.position_s:.2f} s")
+        if not silent:
+            return []
+        shown = ", ".join(silent[:_MOST_NAMES]) + ", ..." * (len(silent) > _MOST_NAMES)
+        return [f"no hits are detected in {len(silent)} of its {len(source.parts)} items: {shown}"]
+
+    def _completed(self, source: Item, played: Played, drums: Drums) -> Drums:
+        """Return the drums of a source with those that others on its track lend it."""
+        if isinstance(played.rhythm, Recording) or played.settings.engine != "resequence":
+            return drums
+        return self.kit.completed(source, played.rhythm, played.settings, drums)
+
+    def _note_failure(self, part: Item, err: AudioError) -> None:
+        self._failures.append((part, err))
 
     def _finished(self, source: Item, take: Take, files: TakeFiles, name: str) -> Iterator[FinishedTake]:
         """Yield a take that is written, and its parts; its MIDI is written here, at the project's tempo."""
@@ -219,57 +307,30 @@ class _Renderer:
         if not self.order.with_midi:
             return
         begin = self.job.tempo_map.beats_at(source.position_s)
-        played = replace(take.played_rhythm(), tempo_map=_map_from(self.job.tempo_map, begin))
+        played = replace(take.played_rhythm(), tempo_map=map_from(self.job.tempo_map, begin))
         midi = files.take.with_suffix(".mid")
         midi.write_bytes(write_midi(played))
         notes = tuple(_project_notes(self.job, source, played))
         yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
 
-    def _with_kit(self, source: Item, settings: RenderSettings) -> tuple[RenderSettings, list[str]]:
-        """Return settings by which the files of the other items on a source's track play, too, if requested.
-
-        A file without hits plays no part; there is a sentence on each.
-        """
-        if not self.order.with_track:
-            return settings, []
-        others = dict.fromkeys(
-            item.file
-            for item in self.job.items
-            if item is not source and (item.track, item.kind, item.state) == (source.track, "audio", "ok")
-        )
-        added = [file for file in others if file not in settings.kit_from]
-        whys = {file: why for file in added if (why := self._why_no_kit(file))}
-        notes = [f"{Path(file).name} lends no hits: {why}" for file, why in whys.items()]
-        lending = (file for file in added if file not in whys)
-        return replace(settings, kit_from=(*settings.kit_from, *lending)), notes
-
-    def _why_no_kit(self, file: str) -> str:
-        """Return why a file has no hits to lend, "" where it has some."""
-        if file not in self._no_kit:
-            listen = partial(self.redrummer.listen, sensitivity=self.order.settings.sensitivity)
-            try:
-                list(open_origins([file], listen))
-                self._no_kit[file] = ""
-            except AudioError as err:
-                self._no_kit[file] = err.message.removesuffix(", which --kit-from names")
-        return self._no_kit[file]
-
-    def _played(self, pair: Pair) -> _Played:
+    def _played(self, pair: Pair) -> Played:
         source, settings = pair.source, self.order.settings
         if settings.length == "source":
             settings = replace(settings, length=source.length_s)
+        time = TakeTime(job=self.job, source=source, settings=settings, start_bar=self.order.start_bar)
         if pair.rhythm is None:
             assert self.order.rhythm is not None
             if settings.source_bpm is not None:  # then the user's tempo rules, not the project's
-                return _Played(self.order.rhythm, settings, "")
-            return _from_the_start(self.job, source, self._given_rhythm(self.order.rhythm), settings)
+                return Played(self.order.rhythm, settings, "")
+            return time.looped(self._given_rhythm(self.order.rhythm))
         item = pair.rhythm
-        if item.id not in self._events:
-            self._events[item.id] = self._item_events(item)
-        events = self._events[item.id]
+        key = (item.id, len(item.parts))
+        if key not in self._events:
+            self._events[key] = self._item_events(item)
+        events = self._events[key]
         if source.overlap_s(item):
-            return _in_project_time(self.job, pair, events, settings)
-        return _from_the_start(self.job, source, _item_rhythm(self.job, item, events), settings)
+            return time.in_project_time(item, events)
+        return time.looped(*item_rhythm(self.job, item, events))
 
     def _given_rhythm(self, rhythm: GivenRhythm) -> Rhythm:
         """Return the rhythm that the user named, with the tempo that the user gives."""
@@ -329,7 +390,7 @@ def _check_playable(job: Job, pair: Pair) -> None:
                 f"its file {file} is on a network share, where no project may send Redrum",
                 "copy it into the project's folder, or keep the project on that share, too",
             ),
-            "stretched": ("it has stretch markers, which Redrum does not follow", GLUE),
+            "stretched": ("it has stretch markers between which its speed glides, or on a section", GLUE),
             "frozen": ("its track is frozen", "unfreeze the track, then try again"),
             "empty": (f"its rhythm, {_title(job, item)}, is empty", "choose another rhythm"),
         }
@@ -353,81 +414,3 @@ def _plain_name(item: Item) -> str:
     """Return a take's name without the ending of its file, which DAWs make part of it."""
     suffix = Path(item.file).suffix
     return item.name[: -len(suffix)] if suffix and item.name.endswith(suffix) else item.name
-
-
-# Rhythms on the time of a take
-
-
-def _item_rhythm(job: Job, item: Item, events: Sequence[DrumEvent]) -> Rhythm:
-    """Return an item as a rhythm that begins where it begins."""
-    moved = (replace(event, onset_s=max(event.onset_s - item.position_s, 0.0)) for event in events)
-    inside = tuple(event for event in moved if event.onset_s < item.length_s)
-    begin = job.tempo_map.beats_at(item.position_s)
-    return Rhythm(inside, item.length_s, _map_from(job.tempo_map, begin), item.name or "the rhythm")
-
-
-def _in_project_time(job: Job, pair: Pair, events: Sequence[DrumEvent], settings: RenderSettings) -> _Played:
-    """Return the rhythm with every event where the project plays it; grid lines are the project's."""
-    source, item = pair.source, pair.rhythm
-    assert item is not None
-    if settings.start_s:
-        raise SettingsError(
-            "its rhythm keeps its project time, so --start means nothing",
-            hint="move the rhythm in the project, or leave out --start",
-        )
-    # --length rhythm: to the end of the rhythm.
-    length_s = item.end_s - source.position_s if isinstance(settings.length, str) else settings.length
-    tempo_map = job.tempo_map
-    first_beat = math.floor(tempo_map.beats_at(source.position_s))
-    first_s = tempo_map.seconds_at(first_beat)
-    # A beat more, so that what is moved to a grid line past the end is past it, not back at the beginning.
-    last_s = tempo_map.seconds_at(tempo_map.beats_at(source.position_s + length_s) + 1)
-    first, last = (bisect_left(events, at_s, key=attrgetter("onset_s")) for at_s in (first_s, last_s))
-    inside = tuple(replace(event, onset_s=event.onset_s - first_s) for event in events[first:last])
-    rhythm = Rhythm(inside, last_s - first_s, _map_from(tempo_map, first_beat), item.name or "the rhythm")
-    own = _in_seconds(job, source, settings)
-    own = replace(own, start_s=max(source.position_s - first_s, 0.0), length=length_s)
-    return _Played(rhythm, own, f"{rhythm.name} keeps its project time")
-
-
-def _from_the_start(job: Job, source: Item, rhythm: Rhythm, settings: RenderSettings) -> _Played:
-    """Return the rhythm begun with the take and looped, on the project's beats if its tempo is known."""
-    own = _in_seconds(job, source, settings)
-    _, phrase = align(rhythm, mode=settings.align, source_bpm=_bpm_at(job, source), rhythm_bpm=None)
-    if rhythm.tempo_map is None or settings.align == "seconds":
-        return _Played(rhythm, own, f"{rhythm.name} begins with the take, {phrase}")
-    if settings.timing < 1:
-        rhythm = rhythm.snapped(settings.timing)
-    if settings.start_s:
-        rhythm = rhythm.section(settings.start_s, rhythm.length_s)
-    assert rhythm.tempo_map is not None
-    n_beats = rhythm.tempo_map.beats_at(rhythm.length_s)
-    beats = rhythm.tempo_map.beats_at(np.array([event.onset_s for event in rhythm.events])).tolist()
-    tempo_map = _map_from(job.tempo_map, job.tempo_map.beats_at(source.position_s))
-    length_s = tempo_map.seconds_at(n_beats) if isinstance(settings.length, str) else settings.length
-    n_turns = math.ceil(tempo_map.beats_at(length_s) / n_beats) + 1
-    rhythm.check_looped(n_turns - 1)
-    looped = (
-        replace(event, onset_s=tempo_map.seconds_at(turn * n_beats + beat))
-        for turn in range(n_turns)
-        for event, beat in zip(rhythm.events, beats, strict=True)
-    )
-    inside = tuple(takewhile(lambda event: event.onset_s < length_s - BOUNDARY_S, looped))
-    rhythm = Rhythm(inside, length_s, tempo_map, rhythm.name, rhythm.beats_per_bar)
-    own = replace(own, start_s=0.0, length=length_s, timing=1.0)
-    return _Played(rhythm, own, f"{rhythm.name} begins with the take, on the beats of the project")
-
-
-def _in_seconds(job: Job, source: Item, settings: RenderSettings) -> RenderSettings:
-    """Return settings for a rhythm that lies on the take's time already."""
-    return replace(settings, align="seconds", source_bpm=_bpm_at(job, source), rhythm_bpm=None)
-
-
-def _bpm_at(job: Job, source: Item) -> float:
-    return job.tempo_map.bpm_at(job.tempo_map.beats_at(source.position_s))
-
-
-def _map_from(tempo_map: TempoMap, beat: float) -> TempoMap:
-    """Return a tempo map from a beat on, which becomes beat 0."""
-    later = tuple((at - beat, bpm) for at, bpm in tempo_map.changes if at > beat)
-    return TempoMap(((0.0, tempo_map.bpm_at(beat)), *later))

@@ -177,9 +177,17 @@ class Redrummer:
         rhythm: Rhythm | Recording,
         settings: RenderSettings | None = None,
         *,
+        complete: Callable[[Drums], Drums] = lambda drums: drums,
         progress: Progress | None = None,
     ) -> Take:
         """Return the source's drums playing the rhythm.
+
+        Args:
+            source: the recording whose drums play.
+            rhythm: what they play.
+            settings: of the take.
+            complete: returns the drums of the source with those that others lend it.
+            progress: called with a stage and the fraction of it that is done.
 
         Raises:
             AudioError: no drum hits are detected in the source, or in what is named for more of its kit,
@@ -195,7 +203,8 @@ class Redrummer:
         report("transcribe source", 0.0)
         detected = self._listen(settings, source)
         report("separate source", 0.0)
-        return self.play(self.drums(detected, settings, report), rhythm, settings, progress=progress)
+        drums = complete(self.drums(detected, settings, report))
+        return self.play(drums, rhythm, settings, progress=progress)
 
     def drums(
         self,

@@ -80,7 +80,7 @@ def classified(name: str, stated: Mapping[str, str] | None = None) -> tuple[str,
     """
     path = PurePosixPath(name)
     places = [path.stem, *reversed(path.parent.parts)]
-    tokens = [_tokens(place) for place in places]
+    tokens = [name_words(place) for place in places]
     what = (stated or {}).get(name, "")
     if what == SKIP:
         return "", "", f"{OVERRIDES} says so"
@@ -123,7 +123,12 @@ def _matches(pattern: str, words: Sequence[str]) -> bool:
     return any(re.fullmatch(pattern, word) for word in words)
 
 
-def _tokens(name: str) -> list[str]:
+def names_drum(words: Sequence[str]) -> bool:
+    """Return whether words, as of `name_words`, say one of the classes; codes such as BD do not count."""
+    return any(_matches(pattern, words) for pattern in _WORDS.values())
+
+
+def name_words(name: str) -> list[str]:
     """Return the words of a name, and each two that follow one another as one word."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     words = [word.casefold() for word in re.split(r"[\W\d_]+", apart) if word]

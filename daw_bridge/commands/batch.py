@@ -13,13 +13,13 @@ from daw_bridge.commands.options import (
     Compute,
     DryRun,
     Existing,
+    InProject,
     Page,
     Preset,
     SkipExisting,
     TakeForm,
     WithMidi,
     WithStems,
-    WithTrack,
     option,
     option_groups,
     rhythm_names,
@@ -79,13 +79,18 @@ def batch(
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
     tracks: Annotated[
-        str, option("GLOB", "Of a project, the tracks whose items (or clips) are redrummed.")
-    ] = "*",
+        str | None,
+        option(
+            "GLOB",
+            "Of a project, the tracks whose items (or clips) are redrummed.",
+            "those whose name or folder says drums",
+        ),
+    ] = None,
     chosen: Annotated[
         str | None,
         typer.Option("--items", metavar="LIST", help="Of a project, items by number or name: 1,kick*."),
     ] = None,
-    kit_from_track: WithTrack = False,
+    in_project: InProject,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace also results that no batch made.")
     ] = False,
@@ -107,8 +112,8 @@ def batch(
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if page and projects:
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
-    if kit_from_track and recordings:
-        raise SettingsError("--kit-from-track is for projects", hint="name recordings with --kit-from")
+    if recordings:
+        in_project.check_unused()
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
@@ -118,7 +123,7 @@ def batch(
         request = TakeRequest(
             rhythm=rhythm,
             given=given,
-            with_track=kit_from_track,
+            in_project=in_project,
             with_midi=midi,
             preset=preset,
             compute=compute,

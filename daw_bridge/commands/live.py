@@ -8,10 +8,10 @@ import typer
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
+    InProject,
     Json,
     Preset,
     TakeForm,
-    WithTrack,
     in_session,
     option,
     option_groups,
@@ -45,7 +45,7 @@ def selected(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
-    kit_from_track: WithTrack = False,
+    in_project: InProject,
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
@@ -63,7 +63,7 @@ def selected(
         preset=preset,
         compute=compute,
         form=form,
-        with_track=kit_from_track,
+        in_project=in_project,
         dry_run=dry_run,
         console=console,
     )

@@ -126,6 +126,29 @@ class TakeForm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InProject:
+    """How takes lie in a DAW's project, and what lends them hits there."""
+
+    start_bar: Annotated[
+        int | None,
+        option("N", "The project's bar, from 1, that bar 1 of the rhythm is on.", "in which a take begins"),
+    ] = None
+    per_item: Annotated[
+        bool,
+        typer.Option("--per-item", help="Cut a take of items that follow one another where these begin."),
+    ] = False
+    kit_from_track: WithTrack = False
+
+    def check_unused(self) -> None:
+        """Raise SettingsError for options that mean something in a project only."""
+        given = {"--start-bar": self.start_bar is not None, "--per-item": self.per_item}
+        given["--kit-from-track"] = self.kit_from_track
+        if name := next((name for name, is_given in given.items() if is_given), ""):
+            hint = "name recordings with --kit-from" if self.kit_from_track else "leave it out"
+            raise SettingsError(f"{name} is for projects", hint=hint)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Existing:
     """What happens to results that exist already; without either, they are an error."""
 

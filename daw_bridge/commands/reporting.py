@@ -20,7 +20,7 @@ import typer
 from daw_bridge.checks import Check
 from daw_bridge.commands.options import Json, Quiet, Verbose
 from daw_bridge.logs import set_up_logging
-from daw_bridge.take_report import form_of
+from daw_bridge.take_report import form_of, more_items
 from transform.errors import DeviceError, RedrumError
 from transform.terminal import guarded, one_line, unguarded, written_out
 
@@ -116,8 +116,9 @@ class Console:
     def print_take(self, report: dict[str, Any]) -> None:
         """Print the notes of a take's report, and where its stems and its other files are."""
         self.print_notes(report)
-        for path in report.get("stems", {}).values():
-            self.echo(f"  stem: {path}")
+        for found in report.get("stems", {}).values():
+            paths = [found] if isinstance(found, str) else found
+            self.echo(f"  stem: {paths[0]}{more_items(len(paths))}")
 
     def print_notes(self, report: dict[str, Any]) -> None:
         """Print the notes of a report, and where its picture and its page are."""

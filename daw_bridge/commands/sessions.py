@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transform
-from daw_bridge.commands.options import Compute, Existing, TakeForm
+from daw_bridge.commands.options import Compute, Existing, InProject, TakeForm
 from daw_bridge.commands.reporting import Console, print_error, print_json, progress
 from daw_bridge.render_job import open_rhythm
-from daw_bridge.take_report import Report, form_of
+from daw_bridge.take_report import Report, form_of, more_items
 from transform.errors import RedrumError, SettingsError
 from transform.settings import RenderSettings
 
@@ -34,7 +34,7 @@ class TakeRequest:
     form: TakeForm
     dry_run: bool  # only print what would be done
     console: Console
-    with_track: bool = False
+    in_project: InProject
     with_midi: bool = False
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class TakeRequest:
         # What is wrong with them is said before a DAW is asked for anything.
         settings = RenderSettings(**self.given)
         check_kit_sources(settings.kit_from)
-        if self.with_track:
+        if self.in_project.kit_from_track:
             replace(settings, kit_from=("the track",))
 
     @contextmanager
@@ -60,7 +60,9 @@ class TakeRequest:
                 else None,
                 bit_depth=self.form.bit_depth,
                 drum_map=self.form.drum_map,
-                with_track=self.with_track,
+                with_track=self.in_project.kit_from_track,
+                start_bar=self.in_project.start_bar,
+                per_item=self.in_project.per_item,
                 with_midi=self.with_midi,
             )
 
@@ -74,12 +76,14 @@ class TakeRequest:
             order: what is requested of every take.
             load: returns the models of a preset, if they are needed; None: loads them for this session.
         """
-        from daw_bridge.takes import about, pairs_of, redrum_session
+        from daw_bridge.takes import about, left_out, pairs_of, redrum_session
 
         if self.dry_run:
             job = session.collect()
             for pair in pairs_of(job, order):
                 self._print(about(job, pair, order.rhythm) | {"dry_run": True})
+            for report in left_out(job, order):
+                self._print(report)
             return True
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
@@ -100,15 +104,18 @@ class TakeRequest:
             return
         if "error" in report:
             return
-        what = (
-            f"{report['item'] or 'an item'} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
-        )
+        if "item" not in report:
+            self.console.echo(f"{report['track']}: left out, {report['skipped']}")
+            return
+        name = f"{report['item'] or 'an item'}{more_items(report.get('items', 1))}"
+        what = f"{name} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
         if "skipped" in report:
             self.console.echo(f"{what}: skipped, {report['skipped']}")
         elif "dry_run" in report:
             self.console.echo(f"{what}: would play {report['rhythm']}")
         else:
-            self.console.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
+            file = f"{report['output']}{more_items(len(report.get('outputs', ())))}"
+            self.console.echo(f"{file}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.console.echo(f"  {what}, playing {report['rhythm']}")
             self.console.print_take(report)
 
@@ -121,7 +128,7 @@ class ProjectBatch:
     """
 
     paths: Sequence[Path]
-    tracks: str  # pattern of the names of the tracks whose items are redrummed
+    tracks: str | None  # pattern of the names of the tracks whose items are redrummed; None: as of `Choice`
     items: Sequence[str]  # which of these items, by number or name; none: all
     existing: Existing  # copies, and takes in folders
     keep_going: bool  # after a project has failed
@@ -146,6 +153,7 @@ class ProjectBatch:
     def _redrum_one(
         self, path: Path, request: TakeRequest, order: "Order", load: "Callable[[str], transform.Redrummer]"
     ) -> bool:
+        from daw_bridge.choice import Choice
         from daw_bridge.live import als
         from daw_bridge.reaper import rpp
 
@@ -159,7 +167,8 @@ class ProjectBatch:
             session = open_project(
                 path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
             )
-            is_done = request.redrum(session, order, load)
+            by_name = Choice(self.tracks, self.items).is_by_name
+            is_done = request.redrum(session, replace(order, lists_left_out=by_name), load)
         except RedrumError as err:
             request.console.print_failure(about, err)
             return False

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from daw_bridge.bars import Bars
+from daw_bridge.choice import Choice
 from daw_bridge.live.als_xml import Node, number_of, read_set
 from daw_bridge.live.clips import Clip, item_of, live_tempo, placed
 from daw_bridge.media import is_on_other_share
@@ -21,9 +24,7 @@ from daw_bridge.session import (
     Item,
     Job,
     Track,
-    chooser,
     file_name,
-    is_rhythm_track,
     short_name,
     with_elements_of,
 )
@@ -38,6 +39,7 @@ _CLIPS = ("AudioClip", "MidiClip")
 _FROM_PROJECT, _IN_PROJECT = "1", "3"  # the second cannot leave the project's folder
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
 _MOST_TRACKS = 10_000
+_MOST_GROUPS = 100  # in each other
 _METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
 _COMMON_TIME = 201
 
@@ -45,11 +47,9 @@ _COMMON_TIME = 201
 class AlsSession:
     """A closed set. Takes go into a folder; the set itself is only ever read."""
 
-    def __init__(
-        self, path: Path, output: Path, is_chosen: Callable[[int, Item, str], bool], *, overwrite: bool
-    ) -> None:
+    def __init__(self, path: Path, output: Path, choice: Choice, *, overwrite: bool) -> None:
         self.path, self.output = path, output
-        self._is_chosen, self._overwrite = is_chosen, overwrite
+        self._choice, self._overwrite = choice, overwrite
         root = read_set(path).first("LiveSet")
         assert root is not None
         self._tracks = [
@@ -62,32 +62,47 @@ class AlsSession:
             )
         self._master = root.first("MainTrack") or root.first("MasterTrack")
         self.tempo = _tempo(self._master)
+        self._bars = _bars(self._master)
         self._media = _Media(path)
 
     def collect(self) -> Job:
         """Return the chosen clips and those on rhythm tracks; see `Session.collect`."""
         tempo_map = TempoMap(self.tempo)
-        tracks = tuple(
-            Track(id=node.attributes.get("Id", str(place)), name=_name(node))
-            for place, node in enumerate(self._tracks)
-        )
-        items, n_elements = [], 0
-        for number, clip in enumerate(self._clips(tempo_map), start=1):
-            item = item_of(clip, tempo_map)
-            n_elements = with_elements_of(item, n_elements)
-            name = tracks[item.track].name
-            item = replace(item, is_selected=self._is_chosen(number, item, name))
-            if item.is_selected or is_rhythm_track(name):
-                items.append(item)
+        tracks = self._read_tracks()
+        items, left_out = self._choice.of(self._items(tracks, tempo_map))
         return Job(
             daw="als",
             project=str(self.path),
             project_id=str(self.path),
             media_folder=str(self.output),
             tempo=self.tempo,
+            bars=self._bars,
             tracks=tracks,
             items=tuple(items),
+            left_out=left_out,
         )
+
+    def _read_tracks(self) -> tuple[Track, ...]:
+        names = {node.attributes.get("Id"): _name(node) for node in self._tracks}
+        around = {node.attributes.get("Id"): node.value("TrackGroupId") for node in self._tracks}
+        tracks = []
+        for place, node in enumerate(self._tracks):
+            groups: list[str] = []
+            group = around[node.attributes.get("Id")]
+            while group in names and len(groups) < _MOST_GROUPS:
+                groups.insert(0, names[group])
+                group = around[group]
+            track_id = node.attributes.get("Id", str(place))
+            tracks.append(Track(id=track_id, name=_name(node), folders=tuple(groups)))
+        return tuple(tracks)
+
+    def _items(self, tracks: Sequence[Track], tempo_map: TempoMap) -> Iterator[tuple[Item, Track]]:
+        """Yield all clips in order as items, each with its track."""
+        n_elements = 0
+        for clip in self._clips(tempo_map):
+            item = item_of(clip, tempo_map)
+            n_elements = with_elements_of(item, n_elements)
+            yield item, tracks[item.track]
 
     def write_back(self, job: Job, takes: Sequence[FinishedTake]) -> list[Path]:
         """Put the takes into the folder, named after their tracks and where they begin; see `Session`."""
@@ -105,16 +120,9 @@ class AlsSession:
     def _file_stem(self, job: Job, take: FinishedTake) -> str:
         """Return how a take's file is called, so that it is found where it belongs: track, bar and beat."""
         beat = job.tempo_map.beats_at(take.source.position_s)
-        bar, into = divmod(beat + 1e-6, self._beats_per_bar())
+        bar, begin = job.bars.at(beat)
         track = job.track_of(take.source).name
-        return file_name(f"{track} {int(bar) + 1}.{int(into) + 1} {take.name}")
-
-    def _beats_per_bar(self) -> float:
-        """Return how many quarter notes a bar has, by the time signature that the set begins with."""
-        mixer = self._master.first("DeviceChain", "Mixer") if self._master else None
-        metre = int(mixer.number("TimeSignature", "Manual", default=_COMMON_TIME)) if mixer else _COMMON_TIME
-        power, numerator = divmod(max(0, metre), _METRES)
-        return float((numerator + 1) * 4 / 2 ** min(power, 4))
+        return file_name(f"{track} {bar}.{int(beat - begin + 1e-6) + 1} {take.name}")
 
     def _clips(self, tempo_map: TempoMap) -> list[Clip]:
         """Return the clips of the Arrangement; of a set that has none there, those of Session view."""
@@ -127,7 +135,7 @@ class AlsSession:
                     clip = _clip(node, f"{place} {node.attributes.get('Id', '')} {slot}", self._media)
                     clip = replace(clip, track=place, slot=slot, is_frozen=is_frozen, pads=pads)
                     (arranged if slot < 0 else in_session).append(clip)
-        return placed(arranged or in_session, tempo_map, self._beats_per_bar())
+        return placed(arranged or in_session, tempo_map, self._bars.metres[0][1])
 
 
 def result_folder(path: Path) -> Path:
@@ -138,7 +146,7 @@ def result_folder(path: Path) -> Path:
 def open_set(
     path: Path,
     *,
-    tracks: str = "*",
+    tracks: str | None = "*",
     items: Sequence[str] = (),
     output: Path | None = None,
     overwrite: bool = False,
@@ -153,7 +161,7 @@ def open_set(
         output = result_folder(path)
         if is_link(output):
             raise OutputError(f"{output} is a link, which is not followed", hint="move it away")
-    session = AlsSession(path, output, chooser(tracks, items), overwrite=overwrite)
+    session = AlsSession(path, output, Choice(tracks, items), overwrite=overwrite)
     check_output_folder(output, overwrite=overwrite)
     return session
 
@@ -180,16 +188,33 @@ def _tempo(master: Node | None) -> tuple[tuple[float, float], ...]:
     tempo = master.first("DeviceChain", "Mixer", "Tempo") if master else None
     if master is None or tempo is None:
         raise DawError("the set has no tempo", hint="give a set of Live 10, 11 or 12")
-    target = tempo.first("AutomationTarget")
+    return live_tempo(tempo.number("Manual", default=120.0), list(_automation(master, tempo, "FloatEvent")))
+
+
+def _bars(master: Node | None) -> Bars:
+    """Return the bars of a set, by its metre and the automation of that."""
+    metre = master.first("DeviceChain", "Mixer", "TimeSignature") if master else None
+    if master is None or metre is None:
+        return Bars.of(())
+    events = [(0.0, metre.number("Manual", default=_COMMON_TIME))]
+    events += [(max(0.0, beat), value) for beat, value in _automation(master, metre, "EnumEvent")]
+    changes = []
+    for beat, value in sorted(events, key=itemgetter(0)):
+        power, numerator = divmod(max(0, int(value)), _METRES)
+        changes.append((beat, numerator + 1, 2 ** min(power, 4)))
+    return Bars.of(changes)
+
+
+def _automation(master: Node, parameter: Node, kind: str) -> Iterator[tuple[float, float]]:
+    """Yield beat and value of the events of a parameter's automation."""
+    target = parameter.first("AutomationTarget")
     pointee = target.attributes.get("Id") if target else None
-    events: list[tuple[float, float]] = []
     for envelope in master.all("AutomationEnvelopes", "Envelopes", "AutomationEnvelope"):
         if pointee and envelope.value("EnvelopeTarget", "PointeeId") == pointee:
-            for event in envelope.all("Automation", "Events", "FloatEvent"):
-                at, bpm = (event.attributes.get(name, "") for name in ("Time", "Value"))
-                events.append((number_of(at, "Tempo/Time"), number_of(bpm, "Tempo/Value")))
-            break
-    return live_tempo(tempo.number("Manual", default=120.0), events)
+            for event in envelope.all("Automation", "Events", kind):
+                at, value = (event.attributes.get(name, "") for name in ("Time", "Value"))
+                yield number_of(at, "Time"), number_of(value, "Value")
+            return
 
 
 def _name(track: Node) -> str:
@@ -244,6 +269,7 @@ def _clip(node: Node, clip_id: str, media: _Media) -> Clip:
         warp_mode=int(node.number("WarpMode", default=0.0)),
         markers=markers,
         semitones=max(-48.0, min(48.0, pitch)),
+        gain=node.number("SampleVolume", default=1.0),
     )
 
 

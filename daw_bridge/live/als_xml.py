@@ -32,16 +32,16 @@ _BLOCK_BYTES = 2**18
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
 _READ = """
 Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
-Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
+TrackGroupId Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
 ClipSlotList ClipSlot Value CurrentStart CurrentEnd Loop LoopStart LoopEnd StartRelative LoopOn OutMarker
-Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef FileRef RelativePath
-RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey
+Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef SampleVolume FileRef
+RelativePath RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey
 MidiNoteEvent Devices DrumGroupDevice InstrumentGroupDevice MidiEffectGroupDevice Branches DrumBranch
 InstrumentBranch MidiEffectBranch BranchInfo ReceivingNote MidiToAudioDeviceChain MidiToMidiDeviceChain
 Mixer Tempo TimeSignature Manual AutomationTarget
 """
 _READ_IN_MASTERS = (
-    "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent"
+    "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent EnumEvent"
 )
 _TAGS, _TAGS_IN_MASTERS = frozenset(_READ.split()), frozenset(_READ_IN_MASTERS.split())
 _BACKUP = "take a copy from the set's Backup folder, or save it again in Live"

@@ -69,6 +69,7 @@ class Clip:
     warp_mode: int = 0
     markers: tuple[tuple[float, float], ...] = ()  # (second of the file, beat of the clip)
     semitones: float = 0.0
+    gain: float = 1.0
     notes: tuple[tuple[float, int, float], ...] = ()  # (beat of the clip, number, velocity)
     pads: Mapping[int, str] = field(default_factory=dict)  # names by note
 
@@ -134,6 +135,8 @@ def item_of(clip: Clip, tempo_map: TempoMap) -> Item:
         is_selected=clip.is_selected,
         file=clip.file,
         keeps_pitch=not clip.changes_pitch,
+        gain=clip.gain,
+        is_launched=clip.slot >= 0,
     )
     if item.length_s <= 0:
         return replace(item, state="empty", length_s=0.0)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import psutil
 
+from daw_bridge.bars import Bars
 from daw_bridge.connection import Connection
 from daw_bridge.live.als import project_folder, set_tempo
 from daw_bridge.live.clips import RE_PITCH, Clip, item_of, next_bar, placed
@@ -198,6 +199,7 @@ class LiveSession:
             project_id=about["id"],
             media_folder=str(_media_folder(about["path"])),
             tempo=tempo,
+            bars=Bars.of([(0.0, *about["signature"])]),
             tracks=tuple(Track(id=track["id"], name=track["name"]) for track in found["tracks"]),
             items=tuple(item_of(clip, tempo_map) for clip in placed(clips, tempo_map, bar)),
         )

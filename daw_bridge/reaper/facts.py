@@ -7,18 +7,24 @@ list that `plan_of` makes. Whatever has to be decided is decided here and in `se
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from daw_bridge.bars import Bars
 from daw_bridge.session import (
+    PLAY_RATES,
+    Fade,
     FinishedTake,
     Item,
     Job,
     State,
     Track,
+    WarpRegion,
     new_tracks,
     played_notes,
     project_tempo,
@@ -46,6 +52,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         project_id=facts["project"],
         media_folder=facts["media_folder"],
         tempo=tempo,
+        bars=Bars.of((tempo_map.beats_at(at_s), *metre) for at_s, *metre in facts.get("metres", ())),
         tracks=tuple(_track(track) for track in facts["tracks"]),
         items=tuple(_item(item, tempo_map) for item in facts["items"]),
     )
@@ -90,6 +97,8 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
         length_s=found["length_s"],
         is_selected=found["is_selected"],
         is_looped=found["is_looped"],
+        fade_in=_fade(found.get("fade_in")),
+        fade_out=_fade(found.get("fade_out")),
     )
     take = found.get("take")
     if take is None or item.length_s <= 0:
@@ -113,20 +122,80 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
             tempo_map=tempo_map,
         )
         return replace(item, notes=notes)
-    item = replace(item, file=take["file"])
+    gain, pan = level_of(found.get("volume", 1.0), *take.get("level", (1.0, 0.0, -1.0)))
+    item = replace(item, file=take["file"], gain=gain, pan=pan)
     if take.get("section"):
         start_s, length_s, is_reversed = take["section"]
         item = replace(
             item, section_start_s=start_s, section_length_s=length_s or None, is_reversed=is_reversed
         )
-    return item
+    return stretched(item, take.get("markers") or ())
+
+
+def _fade(found: Sequence[float] | None) -> Fade:
+    """Return a fade of which the length, that of an automatic one, and the shape are given."""
+    length_s, automatic_s, shape = found or (0.0, 0.0, 0)
+    return fade_of(length_s, automatic_s, shape)
+
+
+def fade_of(length_s: float, automatic_s: float, shape: float) -> Fade:
+    """Return a fade as REAPER notes it: where there is an automatic one, that is the fade."""
+    return Fade(length_s=max(0.0, automatic_s if automatic_s > 0 else length_s), shape=int(shape))
+
+
+def level_of(item_volume: float, take_volume: float, pan: float, law: float) -> tuple[float, float]:
+    """Return the gain and the pan of an item; a law below 0 is the project's, which takes leave to tracks."""
+    gain = item_volume * take_volume
+    if 0 <= law < 1:
+        gain *= law + (1 - law) * min(abs(pan), 1.0)
+    return gain, max(-1.0, min(1.0, pan))
+
+
+def stretched(item: Item, markers: Iterable[Sequence[float]]) -> Item:
+    """Return an item that plays its file as its stretch markers say.
+
+    One whose speed glides, or that plays a section or backwards, has the state "stretched" instead.
+
+    Args:
+        item: without markers.
+        markers: of each the place in the item before its play rate, that in the file, how the speed glides.
+    """
+    ordered = sorted(tuple(marker) for marker in markers)
+    if not ordered:
+        return item
+    points = [(place / item.play_rate, file_s) for place, file_s, _ in ordered]
+    is_plain = not (item.is_reversed or item.section_start_s or item.section_length_s)
+    is_rising = all(after[0] > before[0] for before, after in pairwise(points))
+    regions = tuple(_regions(item, points)) if is_plain and is_rising else ()
+    is_possible = all(PLAY_RATES[0] <= region.play_rate <= PLAY_RATES[1] for region in regions)
+    if not (regions and is_possible) or any(slope for *_, slope in ordered):
+        return item if item.state != "ok" else replace(item, state="stretched")
+    return replace(item, warp_regions=regions)
+
+
+def _regions(item: Item, points: Sequence[tuple[float, float]]) -> Iterator[WarpRegion]:
+    """Yield what an item plays between stretch markers (time in the item, in the file), and around them."""
+    begin_s = (-math.inf, points[0][1], item.play_rate)
+    speeds = [
+        (before_s, file_s, (after_file_s - file_s) / (after_s - before_s))
+        for (before_s, file_s), (after_s, after_file_s) in pairwise(points)
+    ]
+    ends = [*(at_s for at_s, _ in points), math.inf]
+    for (at_s, file_s, rate), end_s in zip(
+        [begin_s, *speeds, (*points[-1], item.play_rate)], ends, strict=True
+    ):
+        if end_s <= 0 or at_s >= item.length_s:
+            continue
+        known_s = points[0][0] if at_s == -math.inf else at_s
+        first_s = max(0.0, at_s)
+        yield WarpRegion(position_s=first_s, file_s=file_s + (first_s - known_s) * rate, play_rate=rate)
 
 
 def _state(found: Mapping[str, Any], take: Mapping[str, Any]) -> State:
     if found["is_muted"]:
         return "muted"
-    if take["is_stretched"]:
-        return "stretched"
+    if found.get("is_silent_lane"):
+        return "silent lane"
     if take["is_midi"]:
         return "ok"
     if not take["file"]:

@@ -16,6 +16,7 @@ from reapy import reascript_api as RPR
 from reapy.reascript_api import _RPR
 
 _LONGEST_S = 0.04  # that REAPER's window may wait for one call, and one item more
+_FIXED_LANES = 2  # a track's mode in which items lie on lanes, of which some play
 _BUFFER_BYTES = 65_536  # ReaScript's own wrappers clear 4 MiB for every text, 2 ms each
 
 
@@ -38,6 +39,7 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         "media_folder": RPR.GetProjectPathEx(project, "", 4096)[1],
         "bpm": RPR.GetProjectTimeSignature2(project, 0, 0)[1],
         "points": _tempo_points(project),
+        "metres": _metres(project),
         "tracks": [],
         "items": [],
         "next": None,
@@ -50,6 +52,7 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         found["tracks"].append({"id": _track_text(track, "GUID"), "name": name, "color": color})
         if place < first_track or found["next"]:
             continue
+        has_lanes = RPR.GetMediaTrackInfo_Value(track, "I_FREEMODE") == _FIXED_LANES
         is_rhythm = name.casefold().startswith(tuple(rhythm_tracks))
         for number in range(first_item if place == first_track else 0, RPR.CountTrackMediaItems(track)):
             if time.perf_counter() > deadline:
@@ -58,12 +61,15 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
             item = RPR.GetTrackMediaItem(track, number)
             is_selected = bool(RPR.GetMediaItemInfo_Value(item, "B_UISEL"))
             if is_selected or is_rhythm:
-                found["items"].append({"id": item, "track": place, "is_selected": is_selected, **_item(item)})
+                about = {"id": item, "track": place, "is_selected": is_selected}
+                found["items"].append({**about, **_item(item, has_lanes)})
     return found
 
 
 def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     """Put takes on new tracks, each directly below its source track, in one undo block; all of them or none.
+
+    Below the last track of a folder, a new track becomes the last.
 
     Args:
         plan: "project", a pointer; "path", where it was saved; "tracks", each with the "id" of its source
@@ -88,15 +94,17 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     if current != project:  # tracks are inserted into the current tab only
         RPR.SelectProjectInstance(project)
     created: list[str] = []
+    closing: list[tuple[str, float]] = []
     is_done = False
     RPR.Undo_BeginBlock2(project)
     RPR.PreventUIRefresh(1)
     try:
-        _insert(project, plan["tracks"], created)
+        _insert(project, plan["tracks"], created, closing)
         is_done = True
     finally:
         if not is_done:
             _delete(created)
+            _set_depths(closing)
         RPR.PreventUIRefresh(-1)
         RPR.Undo_EndBlock2(project, "Redrum", -1)
         if not is_done and RPR.Undo_CanUndo2(project) == "Redrum":
@@ -107,12 +115,22 @@ def write_back(plan: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> None:
-    """Insert tracks with their items."""
+def _insert(
+    project: str, tracks: list[dict[str, Any]], created: list[str], closing: list[tuple[str, float]]
+) -> None:
+    """Insert tracks with their items.
+
+    Args:
+        project: which is the current one.
+        tracks: as of `write_back`.
+        created: gets the new tracks.
+        closing: gets the source tracks that were the last of a folder, with their depths.
+    """
     n_tracks = int(RPR.CountTracks(project))
     guids = [_track_text(RPR.GetTrack(project, place), "GUID") for place in range(n_tracks)]
     below = {guid: place + 1 for place, guid in enumerate(guids)}
     depths = []
+    ended = set()
     # From the lowest on, so that no place changes; below all where a track is gone.
     for plan in sorted(reversed(tracks), key=lambda plan: -below.get(plan["id"], n_tracks)):
         place = below.get(plan["id"], n_tracks)
@@ -122,8 +140,16 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
         _set_text("GetSetMediaTrackInfo_String", "MediaTrack*", track, plan["name"])
         if plan["color"]:
             RPR.SetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR", plan["color"])
-        if plan["folder_depth"]:
-            depths.append((track, plan["folder_depth"]))
+        depth = plan["folder_depth"]
+        if plan["id"] in below and plan["id"] not in ended:  # the lowest one of its source
+            ended.add(plan["id"])
+            source = RPR.GetTrack(project, place - 1)
+            before = RPR.GetMediaTrackInfo_Value(source, "I_FOLDERDEPTH")
+            if before < 0:
+                closing.append((source, before))
+                depth += before
+        if depth:
+            depths.append((track, depth))
         for planned in plan["items"]:
             item = RPR.AddMediaItemToTrack(track)
             RPR.SetMediaItemInfo_Value(item, "D_POSITION", planned["position_s"])
@@ -134,7 +160,12 @@ def _insert(project: str, tracks: list[dict[str, Any]], created: list[str]) -> N
             take = RPR.AddTakeToMediaItem(item)
             RPR.SetMediaItemTake_Source(take, planned["source"])
             _set_text("GetSetMediaItemTakeInfo_String", "MediaItem_Take*", take, planned["name"])
-    for track, depth in reversed(depths):  # a folder is opened before it is closed
+    _set_depths([(track, 0.0) for track, _ in closing])
+    _set_depths(depths[::-1])  # a folder is opened before it is closed
+
+
+def _set_depths(depths: list[tuple[str, float]]) -> None:
+    for track, depth in depths:
         RPR.SetMediaTrackInfo_Value(track, "I_FOLDERDEPTH", depth)
 
 
@@ -155,7 +186,7 @@ def _is_open(project: str, path: str) -> bool:
         tab += 1
 
 
-def _item(item: str) -> dict[str, Any]:
+def _item(item: str, has_lanes: bool) -> dict[str, Any]:
     def value(key: str) -> float:
         return float(RPR.GetMediaItemInfo_Value(item, key))
 
@@ -164,8 +195,13 @@ def _item(item: str) -> dict[str, Any]:
         "length_s": value("D_LENGTH"),
         "is_muted": bool(value("B_MUTE")),
         "is_looped": bool(value("B_LOOPSRC")),
+        "is_silent_lane": has_lanes and value("C_LANEPLAYS") <= 0,
+        "volume": value("D_VOL"),
         "take": None,
     }
+    for key, name in (("fade_in", "FADEIN"), ("fade_out", "FADEOUT")):
+        lengths = [value(f"D_{name}LEN"), value(f"D_{name}LEN_AUTO")]
+        found[key] = [*lengths, value(f"C_{name}SHAPE")] if max(lengths) > 0 else None
     take = RPR.GetActiveTake(item)
     source = "" if _is_null(take) else RPR.GetMediaItemTake_Source(take)
     if not _is_null(source):
@@ -183,7 +219,8 @@ def _take(take: str, source: str) -> dict[str, Any]:
         "play_rate": value("D_PLAYRATE"),
         "keeps_pitch": bool(value("B_PPITCH")),
         "channel_mode": int(value("I_CHANMODE")),
-        "is_stretched": RPR.GetTakeNumStretchMarkers(take) > 0,
+        "level": [value("D_VOL"), value("D_PAN"), value("D_PANLAW")],
+        "markers": [_marker(take, number) for number in range(int(RPR.GetTakeNumStretchMarkers(take)))],
         "is_midi": bool(RPR.TakeIsMIDI(take)),
         "section": None,
     }
@@ -206,6 +243,23 @@ def _take(take: str, source: str) -> dict[str, Any]:
         source, parent = parent, RPR.GetMediaSourceParent(parent)
     found["file"] = _file_of(source)
     return found
+
+
+def _marker(take: str, number: int) -> list[float]:
+    """Return where in the item and in the file a stretch marker is, and how the speed glides after it."""
+    _, _, _, place, file_s = RPR.GetTakeStretchMarker(take, number, 0, 0)
+    return [place, file_s, RPR.GetTakeStretchMarkerSlope(take, number)]
+
+
+def _metres(project: str) -> list[list[float]]:
+    """Return time, numerator and denominator of each change of the metre, the first at the beginning."""
+    _, _, numerator, denominator, _ = RPR.TimeMap_GetTimeSigAtTime(project, 0, 0, 0, 0)
+    metres = [[0.0, numerator, denominator]]
+    for number in range(RPR.CountTempoTimeSigMarkers(project)):
+        marker = RPR.GetTempoTimeSigMarker(project, number, 0, 0, 0, 0, 0, 0, 0)
+        if marker[7] > 0:
+            metres.append([marker[3], marker[7], marker[8]])
+    return metres
 
 
 def _tempo_points(project: str) -> list[tuple[float, float, bool]]:

@@ -299,7 +299,8 @@ def _message(reports: Sequence[Report]) -> str:
             what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
             problems.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
     if problems and len(reports) > 1:
-        problems.insert(0, f"{len(reports) - len(problems)} of {len(reports)} items got a take.")
+        n_items = sum(report.get("items", 1) for report in reports)
+        problems.insert(0, f"{n_items - len(problems)} of {n_items} items got a take.")
     return "\n\n".join(problems)
 
 

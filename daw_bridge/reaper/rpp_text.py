@@ -1,7 +1,7 @@
-"""The text of a REAPER project: a tree of lines, parsed, and given back with others inserted.
+"""The text of a REAPER project: a tree of lines, parsed, and given back with others in it.
 
-`<TAG words...` opens a block, `>` closes it. Nothing but new lines is ever put between those that are there, so
-that every other byte stays, whatever it means and however it is encoded.
+`<TAG words...` opens a block, `>` closes it. Lines are put between those that are there, and single words of a
+line replaced, so that every other byte stays, whatever it means and however it is encoded.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _DEEPEST = 100  # blocks in each other; REAPER's own are below ten
 _LONGEST_QUOTE = 80  # characters of a line, in an error
 
 _KEYS = frozenset(
-    b"CHANMODE FILE HASDATA IGNTEMPO IGUID LENGTH LOOP MODE MUTE NAME PEAKCOL PLAYRATE POOLEDEVTS POSITION "
-    b"RECORD_PATH SM SOFFS STARTPOS TEMPO TRACKID".split()
+    b"CHANMODE FADEIN FADEOUT FILE FREEMODE HASDATA IGNTEMPO IGUID ISBUS LANESOLO LENGTH LOOP MODE MUTE NAME "
+    b"PEAKCOL PLAYRATE POOLEDEVTS POSITION RECORD_PATH SM SOFFS STARTPOS TAKEVOLPAN TEMPO TRACKID VOLPAN "
+    b"YPOS".split()
 )
 
 Keys = Mapping[bytes, int]  # lines by the words that they begin with
@@ -49,7 +50,7 @@ class Block:
 
 
 class ProjectText:
-    """The lines of a project file, parsed, and able to give them back with others inserted."""
+    """The lines of a project file, parsed, and able to give them back changed."""
 
     def __init__(self, data: bytes, name: str) -> None:
         """Parse the bytes of a project called `name`.
@@ -114,14 +115,26 @@ class ProjectText:
         text = self._lines[line]
         return text[: len(text) - len(text.lstrip(b" \t"))]
 
-    def with_inserted(self, inserted: Sequence[tuple[int, bytes]]) -> bytes:
-        """Return the bytes of the file with others put before lines."""
+    def with_words(self, line: int, words: Mapping[int, str]) -> bytes:
+        """Return the bytes of a line with some of its words, by their place, replaced."""
+        text = self._lines[line].decode("latin-1")  # a character a byte
+        spans = [match.span(match.lastindex or 0) for match in _WORD.finditer(text.rstrip())]
+        for place, word in sorted(words.items(), reverse=True):
+            start, stop = spans[place]
+            text = text[:start] + word + text[stop:]
+        return text.encode("latin-1")
+
+    def with_changes(self, inserted: Sequence[tuple[int, bytes]], replaced: Mapping[int, bytes]) -> bytes:
+        """Return the bytes of the file with others put before lines, and some lines replaced."""
+        old = list(self._lines)
+        for line, text in replaced.items():
+            old[line] = text
         lines: list[bytes] = []
         done = 0
         for line, text in sorted(inserted, key=lambda pair: pair[0]):
-            lines += [*self._lines[done:line], text]
+            lines += [*old[done:line], text]
             done = line
-        return b"".join([*lines, *self._lines[done:]])
+        return b"".join([*lines, *old[done:]])
 
     def _parse(self) -> Block:
         if not self._lines or not self._lines[0].removeprefix(BOM_UTF8).startswith(b"<REAPER_PROJECT"):

@@ -56,8 +56,10 @@ def models_once():
 # Sessions. A scene says what a project holds in terms that every DAW has; a world is that project in one DAW.
 
 
-def track(name, *items, color=0, is_selected=False):
-    return {"name": name, "items": list(items), "color": color, "is_selected": is_selected}
+def track(name, *items, color=0, is_selected=False, folder_depth=0, receives=()):
+    """A track; `receives` are the places of the tracks that it receives from."""
+    about = {"color": color, "is_selected": is_selected, "folder_depth": folder_depth}
+    return {"name": name, "items": list(items), "receives": list(receives), **about}
 
 
 def audio(file, position_s=0.0, length_s=1.0, **more):
@@ -81,7 +83,12 @@ def midi(notes, position_s=0.0, length_s=1.0, midi_beats=4.0, **more):
 _PLAIN = {
     "is_selected": True,
     "is_muted": False,
-    "is_stretched": False,
+    "is_silent_lane": False,
+    "markers": [],  # place in the item, before its play rate, and in the file, and the slope
+    "volume": 1.0,
+    "level": (1.0, 0.0, -1.0),  # volume, pan and pan law of the take
+    "fade_in": (0.0, 0),  # length and shape
+    "fade_out": (0.0, 0),
     "is_looped": False,
     "is_reversed": False,
     "section": None,
@@ -97,16 +104,26 @@ _PLAIN = {
 class RppWorld:
     """A scene in a closed REAPER project."""
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), line_end="\r\n", name="song.rpp"):
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), metres=(), line_end="\r\n", name="song.rpp"):
         self.folder, self.media_folder = folder, folder / "media"
         self.media_folder.mkdir(parents=True, exist_ok=True)
         self.path, self.output = folder / name, folder / f"{Path(name).stem}-redrum.rpp"
         lines = ['<REAPER_PROJECT 0.1 "6.80/x64" 1700000000', "  RIPPLE 0", '  RECORD_PATH "media" ""']
-        lines += [f"  TEMPO {bpm:g} 4 4", "  <TEMPOENVEX", "    ACT 1 -1"]
-        lines += [f"    PT {at_s} {value} {0 if glides else 1}" for at_s, value, glides in points]
+        changes = {at_s: (numerator, denominator) for at_s, numerator, denominator in metres}
+        numerator, denominator = changes.pop(0.0, (4, 4))
+        lines += [f"  TEMPO {bpm:g} {numerator} {denominator}", "  <TEMPOENVEX", "    ACT 1 -1"]
+        for at_s, value, glides in points:
+            numerator, denominator = changes.pop(at_s, (0, 0))
+            lines += [f"    PT {at_s} {value} {0 if glides else 1} {numerator + 65536 * denominator}"]
+        assert not changes
         lines += ["  >"]
         for one in tracks:
-            lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"', "    ISBUS 0 0"]
+            lines += ["  <TRACK " + _guid(), f'    NAME "{one["name"]}"']
+            depth = one["folder_depth"]
+            lines += [f"    ISBUS {2 if depth < 0 else depth} {depth}"]
+            if any(item["is_silent_lane"] for item in one["items"]):
+                lines += ["    FREEMODE 2", "    FIXEDLANES 9 0 0 0 0", "    LANESOLO 1 0 0 0 0 0 0 0"]
+            lines += [f"    AUXRECV {place} 0 1 0 0 0 0 0 0 -1:U 0 -1 ''" for place in one["receives"]]
             lines += [f"    PEAKCOL {one['color'] or 16576}"]
             lines += [f"    {line}" for item in one["items"] for line in self._item(item)]
             lines += ["  >"]
@@ -118,13 +135,19 @@ class RppWorld:
 
     def _item(self, item):
         yield from ("<ITEM", f"  POSITION {item['position_s']!r}", f"  LENGTH {item['length_s']!r}")
+        yield f"  YPOS {0.5 * item['is_silent_lane']} 0.5 2"
+        for key in ("fade_in", "fade_out"):
+            length_s, shape = item[key]
+            yield f"  {key.replace('_', '').upper()} {shape} {length_s!r} 0 {shape} 0 0 0"
+        volume, pan, law = item["level"]
+        yield f"  VOLPAN {item['volume']!r} {pan!r} {volume!r} {law!r}"
         yield from (f"  LOOP {item['is_looped']:d}", f"  MUTE {item['is_muted']:d} 0", f"  IGUID {_guid()}")
         yield f'  NAME "{item["name"]}"'
         yield f"  SOFFS {item['start_offset_s']!r}"
         yield f"  PLAYRATE {item['play_rate']!r} {item['keeps_pitch']:d} 0 -1 0 0.0025"
         yield f"  CHANMODE {item['channel_mode']}"
-        if item["is_stretched"]:
-            yield "  SM 0 0 + 1 0.9"
+        if item["markers"]:
+            yield "  SM " + " + ".join(" ".join(map(repr, marker)) for marker in item["markers"])
         if item["kind"] == "midi":
             yield from ("  <SOURCE MIDI", "    HASDATA 1 960 QN")
             tick = 0
@@ -196,14 +219,14 @@ class ReaperWorld:
 
     running = None  # the process, and the script that it runs
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), script=None, starts_server=True, action=""):
+    def __init__(self, folder, tracks, *, script=None, starts_server=True, action="", **time):
         import daw_bridge
 
         self.media_folder = folder / "media"
         self.media_folder.mkdir(parents=True, exist_ok=True)
         self.sessions = []
         scene = {"path": str(folder / "song.rpp"), "media_folder": str(self.media_folder), "tracks": tracks}
-        scene |= {"bpm": bpm, "points": list(points), "starts_server": starts_server, "action": action}
+        scene |= {"starts_server": starts_server, "action": action, **time}
         self._scene = folder / "scene.json"
         self._scene.write_text(json.dumps(scene))
         script = script or Path(daw_bridge.__file__).parent / "reaper" / "actions" / "redrum_server.py"
@@ -285,16 +308,16 @@ class ReaperWorld:
 class LuaWorld:
     """A scene in a stand-in for a running REAPER, as its Lua sees it; nothing runs beside the test."""
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), path="song.rpp"):
+    def __init__(self, folder, tracks, *, path="song.rpp", **time):
         import daw_bridge
 
         self.media_folder, self.resources = folder / "media", folder / "resöurces"
         for made in (self.media_folder, self.resources):
             made.mkdir(parents=True, exist_ok=True)
         self.actions = Path(daw_bridge.__file__).parent / "reaper" / "actions"
-        scene = {"path": path and str(folder / path), "media_folder": str(self.media_folder), "bpm": bpm}
+        scene = {"path": path and str(folder / path), "media_folder": str(self.media_folder), **time}
         stand_in = _helper("stand_in_reaper")
-        self.reaper = stand_in.Reaper(scene | {"tracks": tracks, "points": list(points)})
+        self.reaper = stand_in.Reaper(scene | {"tracks": tracks})
         self.lua = _helper("lua_reaper").LuaReaper(self.reaper, stand_in.SIGNATURES, self.resources)
         self.before = self.tracks_after()
 

@@ -36,7 +36,7 @@ from transform.midi import write_midi
 
 RATE = 44_100
 SONG = (
-    b"<REAPER_PROJECT 0.1\n  <TRACK\n    NAME a\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n"
+    b"<REAPER_PROJECT 0.1\n  <TRACK\n    NAME drums\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n"
     b'        FILE "0.wav"\n      >\n    >\n  >\n>\n'
 )
 INI = b"[REAPER]\nlastproject=song.rpp\n" + b"; more\n" * 20_000

@@ -221,15 +221,23 @@ class LiveWorld:
 class AlsWorld:
     """A scene in a closed set."""
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), major=12):
+    def __init__(self, folder, tracks, *, bpm=120.0, points=(), metres=(), major=12):
         self.folder, self.path = folder, folder / "song.als"
         self.output = folder / "song-redrum"
         tempo_map = tempo_of(bpm, points)
-        about = [
-            {"name": one["name"], "clips": [live_clip(item, tempo_map) for item in one["items"]]}
-            for one in tracks
+        about, groups = [], []
+        for place, one in enumerate(tracks):
+            clips = [live_clip(item, tempo_map) for item in one["items"]]
+            about.append({"name": one["name"], "clips": clips, "is_group": one["folder_depth"] > 0})
+            about[-1] |= {"group": groups[-1]} if groups else {}
+            groups = (
+                [*groups, place] if one["folder_depth"] > 0 else groups[: len(groups) + one["folder_depth"]]
+            )
+        numbers = [
+            (tempo_map.beats_at(at_s), 99 * int(math.log2(denominator)) + numerator - 1)
+            for at_s, numerator, denominator in metres
         ]
-        write_als(self.path, about, tempo_map.changes, major=major)
+        write_als(self.path, about, tempo_map.changes, major=major, metres=numbers)
         items = [item for one in tracks for item in one["items"]]
         self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
 
@@ -245,17 +253,18 @@ class AlsWorld:
 # Sets as Live writes them
 
 
-def write_als(path, tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
-    """Write a set; tracks have name and clips as of `live_clip`, may have pads and is_frozen; clips, a slot.
+def write_als(path, tracks, tempo=((0.0, 120.0),), **more):
+    """Write a set; tracks have name and clips as of `live_clip`, may have pads, is_frozen, is_group
+    and the place of their group; clips, a slot.
 
     `events` are those of the tempo's automation; None: the steps of `tempo`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(als_xml(tracks, tempo, major=major, events=events, metre=metre).encode()))
+    path.write_bytes(gzip.compress(als_xml(tracks, tempo, **more).encode()))
     return path
 
 
-def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
+def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201, metres=()):
     if events is None:
         events = [(FIRST_TIME, tempo[0][1])]
         for (_, before), (beat, bpm) in pairwise(tempo):
@@ -278,7 +287,11 @@ def als_xml(tracks, tempo=((0.0, 120.0),), *, major=12, events=None, metre=201):
     lines += [
         '<AutomationEnvelope Id="0"><EnvelopeTarget><PointeeId Value="10" /></EnvelopeTarget><Automation>'
     ]
-    lines += [f'<Events><EnumEvent Id="0" Time="{FIRST_TIME}" Value="{metre}" /></Events>']
+    lines += [f'<Events><EnumEvent Id="0" Time="{FIRST_TIME}" Value="{metre}" />']
+    lines += [
+        f'<EnumEvent Id="{n}" Time="{beat!r}" Value="{value}" />' for n, (beat, value) in enumerate(metres, 1)
+    ]
+    lines += ["</Events>"]
     lines += ["</Automation></AutomationEnvelope>"]
     lines += [
         '<AutomationEnvelope Id="1"><EnvelopeTarget><PointeeId Value="8" /></EnvelopeTarget>',
@@ -299,7 +312,10 @@ def _track_xml(number, track, major):
     clips = track["clips"]
     is_midi = bool(clips) and clips[0]["is_midi_clip"]
     tag = "MidiTrack" if is_midi else "AudioTrack"
+    if track.get("is_group"):
+        tag = "GroupTrack"
     yield f'<{tag} Id="{number + 12}"><LomId Value="0" />'
+    yield f'<TrackGroupId Value="{track["group"] + 12 if "group" in track else -1}" />'
     yield f'<Name><EffectiveName Value={quoteattr(track["name"])} /><UserName Value="" /></Name>'
     yield "<AutomationEnvelopes><Envelopes /></AutomationEnvelopes>"
     if major >= 11:

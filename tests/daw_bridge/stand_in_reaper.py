@@ -52,6 +52,8 @@ SIGNATURES = {
     "GetSetMediaTrackInfo_String": "bool : MediaTrack* text out_text bool",
     "GetTakeName": "text : MediaItem_Take*",
     "GetTakeNumStretchMarkers": "int : MediaItem_Take*",
+    "GetTakeStretchMarker": "int : MediaItem_Take* int out_double out_double",
+    "GetTakeStretchMarkerSlope": "double : MediaItem_Take* int",
     "GetTempoTimeSigMarker": (
         "bool : ReaProject* int out_double out_int out_double out_double out_int out_int out_bool"
     ),
@@ -74,6 +76,7 @@ SIGNATURES = {
     "SetMediaTrackInfo_Value": "bool : MediaTrack* text double",
     "ShowConsoleMsg": "None : text",
     "TakeIsMIDI": "bool : MediaItem_Take*",
+    "TimeMap_GetTimeSigAtTime": "None : ReaProject* double out_int out_int out_double",
     "Undo_BeginBlock2": "None : ReaProject*",
     "Undo_CanUndo2": "text : ReaProject*",
     "Undo_DoUndo2": "int : ReaProject*",
@@ -113,9 +116,13 @@ class Reaper:
         tracks = []
         for track in scene["tracks"]:
             items = [self._item(item) for item in track["items"]]
-            kept = {key: track[key] for key in ("name", "color", "is_selected")}
+            kept = {key: track[key] for key in ("name", "color", "is_selected", "folder_depth")}
+            kept["has_lanes"] = any(item["is_silent_lane"] for item in items)
             tracks.append({"guid": _guid(), "items": items, **kept})
-        project = {key: scene[key] for key in ("path", "media_folder", "bpm", "points")} | {"tracks": tracks}
+        project = {"bpm": 120.0, "points": [], "metres": [], "tracks": tracks}
+        project |= {
+            key: scene[key] for key in ("path", "media_folder", "bpm", "points", "metres") if key in scene
+        }
         for track in tracks:
             for item in track["items"]:
                 item["project"] = project
@@ -180,10 +187,20 @@ class Reaper:
             "B_MUTE": item.get("is_muted", False),
             "B_LOOPSRC": item["is_looped"],
             "B_UISEL": item.get("is_selected", False),
+            "C_LANEPLAYS": not item.get("is_silent_lane"),
+            "D_VOL": item.get("volume", 1.0),
+            "D_FADEINLEN": item.get("fade_in", (0.0, 0))[0],
+            "D_FADEINLEN_AUTO": -1.0,
+            "C_FADEINSHAPE": item.get("fade_in", (0.0, 0))[1],
+            "D_FADEOUTLEN": item.get("fade_out", (0.0, 0))[0],
+            "D_FADEOUTLEN_AUTO": -1.0,
+            "C_FADEOUTSHAPE": item.get("fade_out", (0.0, 0))[1],
         }[key]
 
     def GetMediaItemTakeInfo_Value(self, take, key):
         item = self.thing(take)["item"]
+        if key in ("D_VOL", "D_PAN", "D_PANLAW"):
+            return item["level"][("D_VOL", "D_PAN", "D_PANLAW").index(key)]
         names = {"D_STARTOFFS": "start_offset_s", "D_PLAYRATE": "play_rate", "B_PPITCH": "keeps_pitch"}
         return item[{**names, "I_CHANMODE": "channel_mode"}[key]]
 
@@ -200,7 +217,9 @@ class Reaper:
         return self.handle(self.thing(source)["parent"])
 
     def GetMediaTrackInfo_Value(self, track, key):
-        return self.thing(track)[{"I_CUSTOMCOLOR": "color"}[key]]
+        if key == "I_FREEMODE":
+            return 2 * self.thing(track).get("has_lanes", False)
+        return self.thing(track)[{"I_CUSTOMCOLOR": "color", "I_FOLDERDEPTH": "folder_depth"}[key]]
 
     def GetProjectPathEx(self, project, path, size):
         return (self.thing(project)["media_folder"],)
@@ -231,11 +250,23 @@ class Reaper:
         return self.thing(take)["name"]
 
     def GetTakeNumStretchMarkers(self, take):
-        return 2 * self.thing(take)["item"]["is_stretched"]
+        return len(self.thing(take)["item"]["markers"])
+
+    def GetTakeStretchMarker(self, take, number, *filled):
+        return (number, *self.thing(take)["item"]["markers"][number][:2])
+
+    def GetTakeStretchMarkerSlope(self, take, number):
+        return self.thing(take)["item"]["markers"][number][2]
 
     def GetTempoTimeSigMarker(self, project, number, *filled):
         at_s, bpm, glides = self.thing(project)["points"][number]
-        return 1, at_s, 0, 0.0, bpm, 4, 4, glides
+        metres = {begin_s: metre for begin_s, *metre in self.thing(project)["metres"]}
+        return 1, at_s, 0, 0.0, bpm, *metres.get(at_s, (0, 0)), glides
+
+    def TimeMap_GetTimeSigAtTime(self, project, at_s, *filled):
+        project = self.thing(project)
+        metres = [metre for begin_s, *metre in project["metres"] if begin_s <= at_s]
+        return *(metres or [(4, 4)])[-1], project["bpm"]
 
     def GetTrack(self, project, place):
         tracks = self.thing(project)["tracks"]
@@ -246,6 +277,7 @@ class Reaper:
 
     def InsertTrackAtIndex(self, place, wants_defaults):
         track = {"guid": _guid(), "name": "", "color": 0, "is_selected": False, "items": [], "is_new": True}
+        track["folder_depth"] = 0
         self.current["tracks"].insert(place, track)
 
     def MIDI_CountEvts(self, take, *filled):
@@ -311,7 +343,7 @@ class Reaper:
 
     def Undo_BeginBlock2(self, project):
         self.undo.append("begun")
-        self._before.append([list(project["tracks"]) for project in self.projects])
+        self._before.append([[(t, t["folder_depth"]) for t in project["tracks"]] for project in self.projects])
 
     def Undo_CanUndo2(self, project):
         return self.undo[-1] if self.undo else ""
@@ -319,7 +351,7 @@ class Reaper:
     def Undo_DoUndo2(self, project):
         self.undo.pop()
         for one, tracks in zip(self.projects, self._before.pop(), strict=True):
-            one["tracks"] = tracks
+            one["tracks"] = [track | {"folder_depth": depth} for track, depth in tracks]
         return 1
 
     def Undo_EndBlock2(self, project, name, flags):
@@ -337,7 +369,9 @@ class Reaper:
 
     def open_tab(self):
         """Open an empty project in a tab that comes to the front."""
-        self.projects.append({"path": "", "media_folder": "", "bpm": 120, "points": [], "tracks": []})
+        self.projects.append(
+            {"path": "", "media_folder": "", "bpm": 120, "points": [], "metres": [], "tracks": []}
+        )
         self.current = self.projects[-1]
 
     def snapshot(self):
@@ -357,8 +391,7 @@ class Reaper:
                         "is_muted": bool(item.get("is_muted")),
                     }
                 )
-            kept = {key: track[key] for key in ("name", "color")}
-            kept["folder_depth"] = track.get("folder_depth", 0)
+            kept = {key: track[key] for key in ("name", "color", "folder_depth")}
             tracks.append({**kept, "items": items, "is_new": track.get("is_new", False)})
         return {"tracks": tracks, "undo": self.undo, "tab": self.projects.index(self.current)}
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import reaper_parser
 import soundfile
 from typer.testing import CliRunner
 
@@ -49,6 +50,21 @@ def test_a_copy_of_a_project_gets_the_takes(worlds, loop, loads):
     assert loads == ["default"]  # once for all projects
 
 
+def test_the_copy_names_its_takes_from_its_own_folder_on(worlds, loop, monkeypatch):
+    world = worlds("rpp", [worlds.track("drums", worlds.audio(loop))])
+    monkeypatch.chdir(world.path.parent)
+    assert redrum(world.path.name, "--rhythm", RHYTHM).exit_code == 0
+    (track,) = [
+        t
+        for t in reaper_parser.parse(world.output.read_text()).tracks()
+        if "redrum" in t.find_line("NAME").values[0]
+    ]
+    (item,) = track.find_chunks("ITEM")
+    named = item.find_chunk("SOURCE").find_line("FILE").values[0]
+    assert named == "media/loop-redrum.wav"
+    assert (world.path.parent / named).is_file()
+
+
 def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):
     notes = [(0, 36, 100, 9), (1, 38, 100, 9)]
     tracks = [
@@ -62,6 +78,70 @@ def test_items_are_chosen_and_the_rhythm_may_be_among_them(worlds, loop):
     assert f"the takes are in {world.output}" in result.stdout
     new = world.tracks_after()[1]["items"]
     assert [item["position_s"] for item in new] == [2.0]
+
+
+@pytest.fixture(params=["rpp", "als"])
+def closed(request, worlds):
+    return lambda tracks: worlds(request.param, tracks)
+
+
+def test_tracks_that_say_drums_are_taken_and_the_others_listed(closed, worlds, loop):
+    tracks = [
+        worlds.track("Drums", folder_depth=1),
+        worlds.track("Room", worlds.audio(loop, name="a")),
+        worlds.track("vox", worlds.audio(loop, name="b"), folder_depth=-1),
+        worlds.track("snare", worlds.audio(loop, 1.0, name="c")),
+        worlds.track("Bass", worlds.audio(loop, name="d")),
+        worlds.track("empty"),
+    ]
+    path = closed(tracks).path
+    dry = redrum(path, "--rhythm", RHYTHM, "--dry-run")
+    assert [line.partition(":")[0] for line in dry.stdout.splitlines()] == [
+        *("a at 0.00 s on Room", "c at 1.00 s on snare", "vox", "Bass")
+    ]
+    result = redrum(path, "--rhythm", RHYTHM, "--json")
+    assert result.exit_code == 0, result.output
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [report["track"] for report in reports if "output" in report] == ["Room", "snare"]
+    left = {report["track"]: report["skipped"] for report in reports if "output" not in report}
+    assert left == dict.fromkeys(
+        ["vox", "Bass"], "neither its name nor its folder's says drums; --tracks chooses others"
+    )
+
+
+def test_a_cut_take_is_printed_once(worlds, loop):
+    items = [worlds.audio(loop, 0.5 * n, 0.5, start_offset_s=0.5 * (n % 2)) for n in range(3)]
+    world = worlds("rpp", [worlds.track("Drums", *items)])
+    result = redrum(world.path, "--rhythm", RHYTHM, "--per-item", "--stems")
+    assert result.exit_code == 0, result.output
+    assert f"{world.media_folder / 'loop-redrum-1.wav'} and 2 more: 1.50 s" in result.stdout
+    assert "loop.wav and 2 more at 0.00 s on Drums, playing" in result.stdout
+    assert [line.count("and 2 more") for line in result.stdout.splitlines() if "stem:" in line] == [1] * 5
+    assert [len(track["items"]) for track in world.tracks_after()] == [3] * 7
+
+
+def test_options_for_projects_are_refused_without_one(loop):
+    for option in (["--start-bar", "2"], ["--per-item"], ["--kit-from-track"]):
+        result = redrum(loop, "--rhythm", RHYTHM, *option)
+        assert result.exit_code == 2
+        assert f"{option[0]} is for projects" in result.stderr
+
+
+def test_where_no_track_says_drums_they_are_asked_for(closed, worlds, loop, loads):
+    world = closed([worlds.track("Audio 1", worlds.audio(loop)), worlds.track("vox", worlds.audio(loop))])
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert f"no audio of {world.path.name} is chosen, it lies on: Audio 1, vox" in result.stderr
+    assert "--tracks 'drum*'" in result.stderr
+    assert not world.output.exists()
+    assert redrum(world.path, "--rhythm", RHYTHM, "--tracks", "audio*").exit_code == 0
+
+
+def test_a_project_without_audio_says_so(closed, worlds):
+    world = closed([worlds.track("drums", worlds.midi([(0, 36, 100, 9)]))])
+    result = redrum(world.path, "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert f"{world.path.name} holds no audio that could be redrummed" in result.stderr
 
 
 def test_takes_bring_their_drums_and_their_midi(worlds, loop):

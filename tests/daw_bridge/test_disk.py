@@ -140,7 +140,7 @@ def put_takes_into_a_project(place, tmp_path):
 
 
 SONG = (
-    b"<REAPER_PROJECT 0.1\n  <TRACK\n    NAME a\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n"
+    b"<REAPER_PROJECT 0.1\n  <TRACK\n    NAME drums\n    <ITEM\n      LENGTH 1\n      <SOURCE WAVE\n"
     b'        FILE "a.wav"\n      >\n    >\n  >\n>\n'
 )
 WRITERS = {

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from daw_bridge.batch import BatchSettings, estimate_s, preview
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
+from daw_bridge.pairs import pair_items
 from daw_bridge.plan import PlanSettings, plan
 from daw_bridge.reaper.install import install, uninstall
 from daw_bridge.reaper.job import SCHEMA, read_job
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.reaper.rpp_text import ProjectText
-from daw_bridge.session import pair_items
 from transform.errors import SettingsError
 from transform.files import sha256_of
 
@@ -126,7 +126,7 @@ blocks = st.recursive(
 def test_any_tree_of_lines_comes_back_byte_by_byte(survives, inner, line_end):
     text = f"<REAPER_PROJECT 0.1\n{''.join(inner)}>\n".replace("\n", line_end)
     parsed = survives("RPP, read and written", ProjectText, text.encode(), "song.rpp")
-    assert parsed.with_inserted([]) == text.encode()
+    assert parsed.with_changes([], {}) == text.encode()
     assert len(list(parsed.root.blocks("TRACK"))) == sum(tree.startswith("<TRACK") for tree in inner)
 
 
@@ -170,7 +170,7 @@ FACTS = {
             "is_muted": False,
             "take": {
                 "is_midi": False,
-                "is_stretched": False,
+                "markers": [],
                 "name": "loop",
                 "file": "loop.wav",
                 "start_offset_s": 0.5,
@@ -190,7 +190,7 @@ FACTS = {
             "is_muted": False,
             "take": {
                 "is_midi": True,
-                "is_stretched": False,
+                "markers": [],
                 "name": "beat",
                 "start_offset_s": 0.0,
                 "play_rate": 1.0,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import reaper_parser
 
+from daw_bridge.pairs import pair_items
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.session import (
     MIDI,
@@ -18,7 +19,6 @@ from daw_bridge.session import (
     Note,
     Track,
     WarpRegion,
-    pair_items,
     project_tempo,
 )
 from tests.daw_bridge.conftest import RppWorld
@@ -161,7 +161,7 @@ def test_states_are_told(world, loop, tmp_path):
             "drums",
             world.audio(loop, 0, is_muted=True),
             world.audio(tmp_path / "gone.wav", 1),
-            world.audio(loop, 2, is_stretched=True),
+            world.audio(loop, 2, markers=[(0.0, 0.0, 0.5), (1.0, 0.9, 0.0)]),
             {**world.audio("", 3), "kind": "empty"},
         )
     )
@@ -283,11 +283,10 @@ def tree_of(made):
     """Return name, depth and whether the items are muted of each new track."""
     if isinstance(made, RppWorld):
         project = reaper_parser.parse(made.output.read_bytes().decode("latin-1"))
-        depth = {"0 0": 0, "1 1": 1, "2 -1": -1}
         return [
             (
                 track.find_line("NAME").values[0],
-                depth[" ".join(map(str, track.find_line("ISBUS").values))],
+                depth_of(track),
                 {bool(int(item.find_line("MUTE").values[0])) for item in track.find_chunks("ITEM")},
             )
             for track in project.tracks()
@@ -296,6 +295,42 @@ def tree_of(made):
         (track["name"], track["folder_depth"], {item["is_muted"] for item in track["items"]})
         for track in made.snapshot()["tracks"]
     ]
+
+
+def depth_of(track):
+    """Return the depth of a track as another parser reads it."""
+    kind, depth = map(int, track.find_line("ISBUS").values)
+    assert kind == (2 if depth < 0 else depth)
+    return depth
+
+
+def parents_of(made):
+    """Return the names of all tracks, each with those of the folders that it lies in."""
+    folders, found = [], []
+    for name, depth, _ in tree_of(made):
+        found.append((name, *folders))
+        folders = [*folders, name] if depth > 0 else folders[: len(folders) + depth]
+    assert not folders
+    return found
+
+
+@in_reaper
+def test_new_tracks_stay_in_the_folder_of_their_source(world, loop, tmp_path, write_wav, clicks):
+    made = world(
+        world.track("band", folder_depth=1),
+        world.track("drum bus", folder_depth=1),
+        world.track("kick", world.audio(loop)),
+        world.track("snare", world.audio(loop), folder_depth=-2),
+        world.track("bass", world.audio(loop)),
+    )
+    session = made.session()
+    job = session.collect()
+    session.write_back(job, finished(job, tmp_path, write_wav, clicks))
+    bus = ("drum bus", "band")
+    drums = [(name, *bus[::-1]) for name in ("kick", "kick redrum", "snare", "snare redrum")]
+    tree = [("band",), ("drum bus", "band"), *drums, ("bass",), ("bass redrum",)]
+    assert parents_of(made) == tree
+    assert made.is_untouched()
 
 
 with_outputs = pytest.mark.parametrize("world", ["rpp", "reaper"], indirect=True)
@@ -316,6 +351,16 @@ def test_separate_outputs_are_a_folder_whose_parent_is_muted(world, loop, with_p
     kick = made.tracks_after()[2]["items"]
     assert [(item["name"], item["position_s"]) for item in kick] == [("take 0 KD", 0.0), ("take 1 KD", 3.0)]
     assert [Path(item["file"]) for item in kick] == [media[1], media[8]]
+
+
+@with_outputs
+def test_the_folder_of_separate_outputs_ends_the_folder_that_its_source_ended(world, loop, with_parts):
+    made = world(world.track("bus", folder_depth=1), world.track("drums", world.audio(loop), folder_depth=-1))
+    session = made.session()
+    job = session.collect()
+    session.write_back(job, with_parts(job, *CLASSES))
+    parts = [(f"drums redrum {CLASS_NAMES[c]}", "bus", "drums redrum") for c in CLASSES]
+    assert parents_of(made) == [("bus",), ("drums", "bus"), ("drums redrum", "bus"), *parts]
 
 
 @with_outputs
@@ -398,6 +443,7 @@ def test_sources_find_the_rhythm_that_overlaps_them_longest():
                 name="",
                 position_s=random.choice([0.0, 1.0, random.uniform(0, 20)]),
                 length_s=random.choice([0.5, 2.0]),
+                is_launched=True,  # none is joined with another
             )
             for i in range(n)
         ]

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from daw_bridge.items import open_item
-from daw_bridge.session import Item, Job, Note, Track, WarpRegion, pair_items
+from daw_bridge.pairs import pair_items
+from daw_bridge.session import Item, Job, Note, Track, WarpRegion
 from daw_bridge.takes import Order, redrum_session
 from transform.errors import AudioError, DawError, SettingsError
 from transform.events import DrumEvent, Rhythm, TempoMap
@@ -124,8 +125,8 @@ def kicks(onsets_s, length_s, bpm=None):
 def test_a_given_rhythm_follows_the_project_where_its_tempo_is_known(
     worlds, loop, redrummer, settings, bpm, expected_s
 ):
-    source = worlds.audio(loop, 5.0, 3.0, is_looped=True)
-    tempo = [(0.0, 60.0, False), (6.0, 120.0, False)]
+    source = worlds.audio(loop, 4.0, 3.0, is_looped=True)
+    tempo = [(0.0, 60.0, False), (5.0, 120.0, False)]
     world = worlds("rpp", [worlds.track("drums", source)], points=tempo)
     (report,) = run(world, redrummer, settings, rhythm=kicks([0.0, 0.5], 1.0, bpm))
     assert_at(report["output"], expected_s)
@@ -147,11 +148,11 @@ def test_what_fails_is_named_and_the_rest_is_done(worlds, loop, redrummer, tmp_p
     silence = write_wav("silence.wav", np.zeros((1, RATE), np.float32))
     items = [
         worlds.audio(packed, 0.0),
-        worlds.audio(tmp_path / "gone.wav", 1.0),
-        worlds.audio(loop, 2.0, is_stretched=True),
-        worlds.audio(silence, 3.0),
-        worlds.audio(loop, 4.0, is_muted=True),
-        worlds.audio(loop, 5.0, 2.0),
+        worlds.audio(tmp_path / "gone.wav", 2.0),
+        worlds.audio(loop, 4.0, markers=[(0.0, 0.0, 0.5), (1.0, 0.9, 0.0)]),
+        worlds.audio(silence, 6.0),
+        worlds.audio(loop, 8.0, is_muted=True),
+        worlds.audio(loop, 10.0, 2.0),
     ]
     world = worlds("rpp", [worlds.track("drums", *items)])
     reports = run(world, redrummer, rhythm=kicks([0.0], 1.0))
@@ -163,7 +164,7 @@ def test_what_fails_is_named_and_the_rest_is_done(worlds, loop, redrummer, tmp_p
     assert reports[4]["skipped"] == "it is muted"
     assert all(report["hint"] for report in reports[:4])
     assert [track["name"] for track in world.tracks_after()] == ["drums", "drums redrum"]
-    assert [item["position_s"] for item in world.tracks_after()[1]["items"]] == [5.0]
+    assert [item["position_s"] for item in world.tracks_after()[1]["items"]] == [10.0]
 
 
 def test_where_all_fails_nothing_is_written(worlds, redrummer, tmp_path):

@@ -269,7 +269,7 @@ def _read_project(data: bytes, sandbox: Sandbox) -> str:
 
 def _checked_job(job) -> str:
     """Return what is in a job, whose items can be worked on."""
-    from daw_bridge.session import pair_items
+    from daw_bridge.pairs import pair_items
     from transform.errors import RedrumError
 
     for item in job.items:

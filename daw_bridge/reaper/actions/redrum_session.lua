@@ -9,6 +9,7 @@ local json = dofile(here .. "redrum_json.lua")
 
 local UNDO = "Redrum"
 local BUILD_MISSING_PEAKS = 40047
+local FIXED_LANES = 2 -- a track's mode in which items lie on lanes, of which some play
 
 -- Returns a project and where it was saved, "" where it never was; nil where there is no such tab.
 function session.project(tab)
@@ -45,6 +46,17 @@ local function notes_of(take)
   return notes
 end
 
+-- Returns of each stretch marker where it is in the item and in the file, and how the speed glides after it.
+local function markers_of(take)
+  local markers = json.list()
+  for number = 0, reaper.GetTakeNumStretchMarkers(take) - 1 do
+    local _, place, file_s = reaper.GetTakeStretchMarker(take, number)
+    local slope = reaper.GetTakeStretchMarkerSlope(take, number)
+    markers[#markers + 1] = json.list({ place, file_s, slope })
+  end
+  return markers
+end
+
 local function take_facts(take, source)
   local function value(key)
     return reaper.GetMediaItemTakeInfo_Value(take, key)
@@ -55,7 +67,8 @@ local function take_facts(take, source)
     play_rate = value("D_PLAYRATE"),
     keeps_pitch = value("B_PPITCH") ~= 0,
     channel_mode = math.floor(value("I_CHANMODE")),
-    is_stretched = reaper.GetTakeNumStretchMarkers(take) > 0,
+    level = json.list({ value("D_VOL"), value("D_PAN"), value("D_PANLAW") }),
+    markers = markers_of(take),
     is_midi = reaper.TakeIsMIDI(take),
   }
   if facts.is_midi then
@@ -72,7 +85,15 @@ local function take_facts(take, source)
   return facts
 end
 
-local function item_facts(item, place, is_chosen)
+-- Returns the length of a fade, that of an automatic one and the shape; nil where there is none.
+local function fade_facts(value, name)
+  local length_s, automatic_s = value("D_" .. name .. "LEN"), value("D_" .. name .. "LEN_AUTO")
+  if length_s > 0 or automatic_s > 0 then
+    return json.list({ length_s, automatic_s, value("C_" .. name .. "SHAPE") })
+  end
+end
+
+local function item_facts(item, place, is_chosen, has_lanes)
   local function value(key)
     return reaper.GetMediaItemInfo_Value(item, key)
   end
@@ -87,6 +108,10 @@ local function item_facts(item, place, is_chosen)
     length_s = value("D_LENGTH"),
     is_muted = value("B_MUTE") ~= 0,
     is_looped = value("B_LOOPSRC") ~= 0,
+    is_silent_lane = has_lanes and value("C_LANEPLAYS") <= 0,
+    volume = value("D_VOL"),
+    fade_in = fade_facts(value, "FADEIN"),
+    fade_out = fade_facts(value, "FADEOUT"),
     take = source and take_facts(take, source) or nil,
   }
 end
@@ -100,6 +125,19 @@ local function tempo_points(project)
   return points
 end
 
+-- Returns time, numerator and denominator of each change of the metre; the first is the project's beginning.
+local function metres_of(project)
+  local numerator, denominator = reaper.TimeMap_GetTimeSigAtTime(project, 0)
+  local metres = json.list({ json.list({ 0, numerator, denominator }) })
+  for number = 0, reaper.CountTempoTimeSigMarkers(project) - 1 do
+    local _, at_s, _, _, _, beats, unit = reaper.GetTempoTimeSigMarker(project, number)
+    if beats > 0 then
+      metres[#metres + 1] = json.list({ at_s, beats, unit })
+    end
+  end
+  return metres
+end
+
 local function begins_like(name, beginnings)
   for _, beginning in ipairs(beginnings) do
     if name:lower():sub(1, #beginning) == beginning then
@@ -111,6 +149,7 @@ end
 
 -- Adds what is chosen on a track, and what may be a rhythm there; returns how many items are chosen.
 local function gather_track(track, place, scope, is_rhythm_track, items)
+  local has_lanes = reaper.GetMediaTrackInfo_Value(track, "I_FREEMODE") == FIXED_LANES
   local takes_all = scope == "tracks" and reaper.IsTrackSelected(track)
   local is_chosen, n_chosen, found = {}, 0, {}
   for number = 0, reaper.CountTrackMediaItems(track) - 1 do
@@ -124,7 +163,7 @@ local function gather_track(track, place, scope, is_rhythm_track, items)
     local take = reaper.GetActiveTake(found[number])
     local is_lane = scope == "lane" and n_chosen > 0 and take and reaper.TakeIsMIDI(take)
     if is_chosen[number] or is_rhythm_track or is_lane then
-      items[#items + 1] = item_facts(found[number], place, is_chosen[number])
+      items[#items + 1] = item_facts(found[number], place, is_chosen[number], has_lanes)
     end
   end
   return n_chosen
@@ -142,6 +181,7 @@ function session.gather(project, path, scope, rhythm_tracks)
     media_folder = reaper.GetProjectPathEx(project),
     bpm = bpm,
     points = tempo_points(project),
+    metres = metres_of(project),
     tracks = json.list(),
     items = json.list(),
   }
@@ -184,8 +224,24 @@ local function insert_item(track, planned, sources)
   reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", planned.name, true)
 end
 
+local function set_depths(depths)
+  for _, change in ipairs(depths) do
+    reaper.SetMediaTrackInfo_Value(change.track, "I_FOLDERDEPTH", change.depth)
+  end
+end
+
+-- Lets a new track end the folders that its source track above it ends; `closing` gets that, with its depth.
+local function end_folders(project, place, track, closing)
+  local source = reaper.GetTrack(project, place - 1)
+  local depth = reaper.GetMediaTrackInfo_Value(source, "I_FOLDERDEPTH")
+  if depth < 0 then
+    closing[#closing + 1] = { track = source, depth = depth }
+    set_depths({ { track = source, depth = 0 }, { track = track, depth = depth } })
+  end
+end
+
 -- Inserts tracks, from the lowest on, so that no place changes; below all where a track is gone.
-local function insert(project, tracks, sources, created)
+local function insert(project, tracks, sources, created, closing)
   local n_tracks = reaper.CountTracks(project)
   local below = {}
   for place = 0, n_tracks - 1 do
@@ -205,6 +261,9 @@ local function insert(project, tracks, sources, created)
     end
     for _, item in ipairs(planned.items) do
       insert_item(track, item, sources)
+    end
+    if below[planned.id] then
+      end_folders(project, place, track, closing)
     end
   end
 end
@@ -231,6 +290,7 @@ local function open_sources(tracks)
 end
 
 -- Puts takes on new tracks, each directly below its source track, as one undo step; all of them or none.
+-- Below the last track of a folder, a new track becomes the last.
 --
 -- Returns why nothing was done, nil where all was.
 function session.write_back(project, path, tracks)
@@ -245,14 +305,15 @@ function session.write_back(project, path, tracks)
   if in_front ~= project then -- tracks are inserted into the current tab only
     reaper.SelectProjectInstance(project)
   end
-  local created = {}
+  local created, closing = {}, {}
   reaper.PreventUIRefresh(1)
   reaper.Undo_BeginBlock2(project)
-  local is_done, why = pcall(insert, project, tracks, sources, created)
+  local is_done, why = pcall(insert, project, tracks, sources, created, closing)
   if not is_done then
     for _, track in ipairs(created) do
       reaper.DeleteTrack(track)
     end
+    set_depths(closing)
     close_sources(sources)
   end
   reaper.Undo_EndBlock2(project, UNDO, -1)

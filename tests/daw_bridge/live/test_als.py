@@ -422,7 +422,7 @@ def test_takes_of_a_set_lie_in_a_folder_beside_it(tmp_path, loop):
         tmp_path / "song.als", [drums, track("Bass/..", audio(loop))], metre=200
     )  # three beats a bar
     before = path.read_bytes()
-    result = redrum(path, "--rhythm", RHYTHM, "--json")
+    result = redrum(path, "--rhythm", RHYTHM, "--tracks", "*", "--json")
     assert result.exit_code == 0, result.output
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     made = sorted(file.name for file in (tmp_path / "song-redrum").iterdir())

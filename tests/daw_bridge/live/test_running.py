@@ -31,7 +31,8 @@ from daw_bridge.live.running import (
     SetClosed,
     SetNotSaved,
 )
-from daw_bridge.session import FinishedTake, pair_items
+from daw_bridge.pairs import pair_items
+from daw_bridge.session import FinishedTake
 from daw_bridge.takes import Order, redrum_session
 from transform.library import find_rhythm
 from transform.midi import read_midi

@@ -31,7 +31,7 @@ def job(tmp_path, write_wav, clicks):
         "play_rate": 1.0,
         "keeps_pitch": True,
         "channel_mode": 0,
-        "is_stretched": False,
+        "markers": [],
         "is_midi": False,
         "file": str(loop),
     }

@@ -9,10 +9,11 @@ import reaper_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daw_bridge.reaper import rpp
+from daw_bridge.reaper import rpp, rpp_items
 from daw_bridge.reaper.rpp import open_project
+from daw_bridge.reaper.rpp_items import ItemReader
 from daw_bridge.reaper.rpp_text import ProjectText, quoted, words_of
-from daw_bridge.session import FinishedTake
+from daw_bridge.session import Fade, FinishedTake
 from transform.errors import DawError, OutputError
 from transform.events import TempoMap
 
@@ -113,7 +114,7 @@ def take(write_wav, clicks):
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n\0\0"])
 def test_an_edit_that_changes_nothing_keeps_every_byte(line_end, end):
     data = (STRANGE.rstrip() + end).replace(b"\n", line_end)
-    assert ProjectText(data, "song").with_inserted([]) == data
+    assert ProjectText(data, "song").with_changes([], {}) == data
 
 
 def test_the_active_take_is_read(project):
@@ -196,17 +197,44 @@ def test_another_parser_reads_the_same_items(project, worlds, tmp_path):
     assert found == oracle(world.before)
 
 
-def test_tracks_come_last_where_sends_name_tracks_by_place(project, take):
-    receiving = STRANGE.replace(
-        b'    NAME ""\n', b"    NAME \"\"\n    AUXRECV 0 0 1 0 0 0 0 0 0 -1:U 0 -1 ''\n"
+def wiring(data):
+    """Return the names of all tracks, the folders that they lie in, and what they receive from."""
+    tracks = reaper_parser.parse(data.decode("latin-1")).tracks()
+    names = [track.find_line("NAME").values[0] for track in tracks]
+    folders, found = [], {}
+    for name, track in zip(names, tracks, strict=True):
+        found[name] = tuple(folders), [names[int(line.values[0])] for line in track.find_lines("AUXRECV")]
+        depth = int(track.find_line("ISBUS").values[1])
+        folders = [*folders, name] if depth > 0 else folders[: len(folders) + depth]
+    assert not folders
+    return found
+
+
+def test_folders_and_sends_stay_as_they_are(worlds, take, tmp_path):
+    """Kick and snare send to a reverb below, and to a copy of the snare above; all but that in a bus."""
+    files = [worlds.audio(tmp_path / f"{name}.wav") for name in ("kick", "snare")]
+    world = worlds(
+        "rpp",
+        [
+            worlds.track("snare copy", receives=[3]),
+            worlds.track("bus", folder_depth=1),
+            worlds.track("kick", files[0]),
+            worlds.track("snare", files[1], folder_depth=-1, receives=[2, 0]),
+            worlds.track("reverb", receives=[2, 3, 1]),
+        ],
     )
-    later = receiving.replace(b"AUXRECV 0", b"AUXRECV 1")
-    for data, place in ((receiving, 1), (later, 2)):
-        session = open_project(project(data), overwrite=True)
-        job = session.collect()
-        session.write_back(job, [take(job.items[0])])
-        names = [name for name, _ in oracle(session.output.read_bytes())]
-        assert names.index("Schlagzeug f\xfcr alle redrum") == place
+    session = world.session()
+    job = session.collect()
+    session.write_back(job, [take(item, f"take {n}") for n, item in enumerate(job.items)])
+    before, after = wiring(world.before), wiring(session.output.read_bytes())
+    new = {"kick redrum", "snare redrum"}
+    assert {name: about for name, about in after.items() if name not in new} == before
+    assert {name: after[name] for name in new} == dict.fromkeys(new, (("bus",), []))
+    # Of all lines that were there, the end of the folder and the numbers of receives are others.
+    gone = [
+        line.split()[0] for kind, line in _changes(world.before, session.output.read_bytes()) if kind == "-"
+    ]
+    assert gone == [b"AUXRECV", b"ISBUS", b"AUXRECV"]
 
 
 def test_a_project_cut_short_is_refused_wherever_it_ends():
@@ -415,6 +443,51 @@ def test_a_name_that_no_file_can_have_fails_its_item_only(project, write_wav, cl
     assert [item.state for item in items] == ["offline", "ok"]
 
 
+@pytest.mark.parametrize("named", [b"D:\\Songs\\media", b"/Users/somebody else/media", b"\\Songs\\media"])
+def test_media_folders_of_another_machine_are_not_made_here(project, take, named):
+    path = project(song(audio_item(b"x.wav"), head=b'  RECORD_PATH "%s" ""\n' % named))
+    session = open_project(path)
+    job = session.collect()
+    (media,) = session.write_back(job, [take(job.items[0])])
+    assert media == path.parent / "take.wav"
+    assert b'FILE "take.wav"' in session.output.read_bytes()
+
+
+def test_media_folders_below_the_project_may_be_written_as_windows_does(project, take):
+    path = project(song(audio_item(b"x.wav"), head=b'  RECORD_PATH "my media\\takes" ""\n'))
+    session = open_project(path)
+    job = session.collect()
+    (media,) = session.write_back(job, [take(job.items[0])])
+    assert media == path.parent / "my media" / "takes" / "take.wav"
+    assert b'FILE "my media/takes/take.wav"' in session.output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("lines", "level"),
+    [
+        (b"", (1.0, 0.0)),
+        (b"      VOLPAN 0.5 0 -0.5 -1\n", (-0.25, 0.0)),
+        (b"      VOLPAN 1 0 1 0.5\n", (0.5, 0.0)),  # a law of -6 dB where the pan is in the middle
+        (b"      VOLPAN 1 -1 1 0.5\n", (1.0, -1.0)),
+    ],
+)
+def test_levels_are_those_of_the_item_and_its_take(project, lines, level):
+    data = song(audio_item(b"x.wav").replace(b"      LENGTH", lines + b"      LENGTH"))
+    (item,) = open_project(project(data)).collect().items
+    assert (item.gain, item.pan) == level
+
+
+def test_the_active_take_has_a_level_of_its_own_and_the_fades_of_the_item(project):
+    data = STRANGE.replace(
+        b"      LOOP 1\n", b"      LOOP 1\n      FADEIN 3 0.01 0.25 3 0 0\n      FADEOUT 1 0.5 0 1 0 0\n"
+    )
+    data = data.replace(b"      SOFFS 0.5\n", b"      VOLPAN 0.5 1 7 -1\n      SOFFS 0.5\n")
+    data = data.replace(b"      SOFFS 0.25\n", b"      TAKEVOLPAN -0.25 2 -1\n      SOFFS 0.25\n")
+    (item,) = open_project(project(data)).collect().items
+    assert (item.gain, item.pan) == (1.0, -0.25)
+    assert (item.fade_in, item.fade_out) == (Fade(length_s=0.25, shape=3), Fade(length_s=0.5, shape=1))
+
+
 # Work that does not grow with the product of what a project has
 
 
@@ -428,10 +501,10 @@ def midi_item(position, source, extra=b""):
 
 def test_items_share_one_tempo_map_and_one_reading_of_their_pool(project, monkeypatch):
     made, read = [], []
-    check, read_midi = TempoMap.__post_init__, rpp.RppSession._read_midi
+    check, read_midi = TempoMap.__post_init__, ItemReader._read_midi
     monkeypatch.setattr(TempoMap, "__post_init__", lambda self: made.append(self) or check(self))
     monkeypatch.setattr(
-        rpp.RppSession, "_read_midi", lambda self, block: read.append(block) or read_midi(self, block)
+        ItemReader, "_read_midi", lambda self, block: read.append(block) or read_midi(self, block)
     )
     points = b"".join(b"    PT %d %d 1\n" % (2 * i, 100 + i % 7) for i in range(300))
     events = b"        HASDATA 1 960 QN\n        POOLEDEVTS {P}\n" + b"        E 240 90 24 60\n" * 400
@@ -467,7 +540,7 @@ def test_notes_near_an_item_are_all_that_it_plays(project, monkeypatch):
     ]
     path = project(song(*items))
     found = open_project(path).collect()
-    monkeypatch.setattr(rpp._Midi, "within", lambda self, first, last, is_repeated: self.notes)
+    monkeypatch.setattr(rpp_items._Midi, "within", lambda self, first, last, is_repeated: self.notes)
     assert found == open_project(path).collect()
     assert sum(len(item.notes) for item in found.items) > 1000
 

@@ -64,9 +64,10 @@ def names(world):
 def test_a_whole_job(world, redrummer):
     made = world()
     reports = redrum_session(made.session(), redrummer, ORDER)
-    assert [Path(report["output"]).is_file() for report in reports] == [True, True]
+    assert [(report["items"], Path(report["output"]).is_file()) for report in reports] == [(2, True)]
     assert names(made) == ["drums", "drums redrum", "bass"]
-    assert [item["position_s"] for item in made.tracks_after()[1]["items"]] == [0.0, 1.0]
+    (item,) = made.tracks_after()[1]["items"]
+    assert (item["position_s"], item["length_s"]) == (0.0, 2.0)
     assert made.is_untouched()
     assert made.snapshot()["undo"] == ["Redrum"]
     new = made.snapshot()["tracks"][1]["items"]

@@ -1,0 +1,300 @@
+"""What the items of a REAPER project say: their sounds and their MIDI, as they play.
+
+What the lines mean was read off projects of REAPER 4 to 7, as Cockos documents none of it.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from operator import itemgetter
+from pathlib import Path
+
+from daw_bridge.media import is_on_other_share
+from daw_bridge.reaper.facts import fade_of, level_of, stretched
+from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt
+from daw_bridge.session import Fade, Item, Note, State, played_notes, short_name
+from transform.events import TempoMap
+
+_SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
+_MIDI_SOURCES = ("MIDI", "MIDIPOOL")
+_FIXED_LANES = 2  # the mode of a track whose items lie on lanes, of which some play
+_MOST_LANES = 32  # of which it is known whether they play
+_TICKS_PER_BEAT = (1, 1e6)
+_ROUNDING_TICKS, _ROUNDING_BEATS = 2.0, 1e-5  # around an item, in which notes are looked at more closely
+
+
+@dataclass(frozen=True)
+class _RppSource:
+    """The sound or MIDI of a take: its block, and the values of a section around it."""
+
+    block: Block
+    kind: str  # WAVE, MIDI, ...
+    is_reversed: bool = False
+    section_start_s: float = 0.0
+    section_length_s: float | None = None
+
+
+@dataclass(frozen=True)
+class _Midi:
+    """The MIDI of a source, which many items may play."""
+
+    keys: Keys
+    ticks_per_beat: float
+    notes: Sequence[tuple[int, int, int, int]]  # tick, number, velocity, channel; by tick
+    end: int  # in ticks
+
+    def within(self, first: float, last: float, is_repeated: bool) -> Iterable[tuple[int, int, int, int]]:
+        """Return the notes from one tick to another, in which the whole may begin again and again."""
+        if not is_repeated:
+            return self.notes[self._place(first) : self._place(last)]
+        if last - first >= self.end:
+            return self.notes
+        begin = first % self.end
+        again = self._place(begin + last - first - self.end)  # what plays once more after the end
+        return [
+            *self.notes[:again],
+            *self.notes[max(again, self._place(begin)) : self._place(begin + last - first)],
+        ]
+
+    def _place(self, tick: float) -> int:
+        return bisect_left(self.notes, tick, key=itemgetter(0))
+
+
+class ItemReader:
+    """Reads the items of a project."""
+
+    def __init__(
+        self, text: ProjectText, tracks: Sequence[Block], tempo_map: TempoMap, places: tuple[Path, Path]
+    ) -> None:
+        """Read items from a text; `places` are the project's file and its folder for media."""
+        self._text, self._tracks, self._tempo_map = text, tracks, tempo_map
+        self._path, self._media_folder = places
+        self._midi = cache(self._read_midi)
+
+    def item(self, block: Block, track: int) -> Item:
+        """Return the item of a block, as it plays; `track` is the place of its track."""
+        text = self._text
+        first_take, active_take = _takes(block, text)
+        source = _source(active_take, text)
+        first, active = text.keys(first_take), text.keys(active_take)
+        position_s = text.number(first, "POSITION", 0.0)
+        length_s = text.number(first, "LENGTH", 0.0)
+        rate = text.number(active, "PLAYRATE", 1.0)
+        is_midi = source is not None and source.kind in _MIDI_SOURCES
+        item = Item(
+            id=text.text(first, "IGUID") or f"line {block.line + 1}",
+            track=track,
+            kind="midi" if is_midi else "audio",
+            name=short_name(text.text(active, "NAME")),
+            position_s=position_s,
+            length_s=length_s,
+            play_rate=rate if rate > 0 else 1.0,
+            keeps_pitch=text.number(active, "PLAYRATE", 1.0, 2) != 0,
+            start_offset_s=text.number(active, "SOFFS", 0.0),
+            is_looped=text.number(first, "LOOP", 0.0) != 0,
+            channel_mode=int(text.number(active, "CHANMODE", 0.0)),
+        )
+        if source is None or length_s <= 0:
+            return replace(item, state="empty")
+        item.check()
+        state: State = "ok"
+        if is_midi:
+            item = replace(item, notes=self._notes(item, active, source))
+        else:
+            file, state = self._resolved(text.text(text.keys(source.block.children), "FILE"))
+            gain, pan = self._level(first, active)
+            item = replace(
+                item,
+                file=file,
+                gain=gain,
+                pan=pan,
+                fade_in=self._fade(first, "FADEIN"),
+                fade_out=self._fade(first, "FADEOUT"),
+                is_reversed=source.is_reversed,
+                section_start_s=source.section_start_s,
+                section_length_s=source.section_length_s,
+            )
+        if text.number(first, "MUTE", 0.0):
+            state = "muted"
+        elif state == "ok" and self._is_silent(block, self._tracks[track]):
+            state = "silent lane"
+        return stretched(replace(item, state=state), () if is_midi else self._markers(active))
+
+    def _is_silent(self, item: Block, track: Block) -> bool:
+        """Return whether an item lies on a lane of its track that does not play."""
+        text = self._text
+        keys, lanes = text.keys(item.children), text.keys(track.children)
+        height = text.number(keys, "YPOS", 0.0, 2)
+        if int(text.number(lanes, "FREEMODE", 0.0)) != _FIXED_LANES or height <= 0:
+            return False
+        playing = int(text.number(lanes, "LANESOLO", 0.0))
+        lane = round(text.number(keys, "YPOS", 0.0) / height)
+        return bool(playing) and lane < _MOST_LANES and not playing >> lane & 1
+
+    def _level(self, first: Keys, active: Keys) -> tuple[float, float]:
+        """Return the gain and the pan of an item: it has a volume, and its take has one, a pan and a law."""
+        text = self._text
+        key, places = ("TAKEVOLPAN", (2, 1, 3)) if b"TAKEVOLPAN" in active else ("VOLPAN", (3, 2, 4))
+        volume, pan, law = (
+            text.number(active, key, default, place)
+            for place, default in zip(places, (1.0, 0.0, -1.0), strict=True)
+        )
+        return level_of(text.number(first, "VOLPAN", 1.0), volume, pan, law)
+
+    def _fade(self, keys: Keys, key: str) -> Fade:
+        shape, length_s, automatic_s = (self._text.number(keys, key, 0.0, place) for place in (1, 2, 3))
+        return fade_of(length_s, automatic_s, shape)
+
+    def _markers(self, take: Keys) -> list[tuple[float, float, float]]:
+        """Return the stretch markers of a take, as `stretched` has them."""
+        line = take.get(b"SM")
+        markers: list[tuple[float, float, float]] = []
+        if line is None:
+            return markers
+        words = [[""]]
+        for word in self._text.words(line)[1:]:
+            words = [*words, [""]] if word == "+" else [*words[:-1], [*words[-1], word]]
+        for marker in words:
+            place, file_s = (self._text.number_in(line, marker, at) for at in (1, 2))
+            markers.append((place, file_s, self._text.number_in(line, marker, 3, 0.0)))
+        return markers
+
+    def _resolved(self, named: str) -> tuple[str, State]:
+        """Return the file that a project means, which may have been moved here from another machine."""
+        if not named:
+            return "", "empty"
+        slashed = named.replace("\\", "/")
+        folder = self._path.parent.absolute()
+        base = slashed.rpartition("/")[2]
+        places = [folder / named, folder / slashed, self._media_folder / base, folder / base]
+        near = [place for place in places if not is_on_other_share(place, self._path)]
+        found = next((place for place in near if os.path.isfile(place)), None)
+        if found is not None:
+            return str(found), "ok"
+        return str(folder / slashed), "remote" if is_on_other_share(named, self._path) else "offline"
+
+    def _notes(self, item: Item, active: Keys, source: _RppSource) -> tuple[Note, ...]:
+        text = self._text
+        midi = self._midi(self._pool(source.block))
+        tempo_map = self._tempo_map
+        is_own_tempo = text.number(midi.keys, "IGNTEMPO", 0.0) != 0
+        if is_own_tempo:
+            tempo_map = TempoMap.constant(text.number(midi.keys, "IGNTEMPO", 120.0, 2))
+        begin = tempo_map.beats_at(item.position_s)
+        # Old projects give the offset in seconds only.
+        offset = text.number(
+            active, "SOFFS", item.start_offset_s * tempo_map.bpm_at(begin) / 60, 1 if is_own_tempo else 2
+        )
+        if is_own_tempo:
+            offset *= tempo_map.bpm_at(begin) / 60
+        pace = 1 / midi.ticks_per_beat / item.play_rate
+        first = offset / item.play_rate / pace
+        last = first + (tempo_map.beats_at(item.end_s) - begin) / pace
+        near = _ROUNDING_TICKS + _ROUNDING_BEATS / pace
+        is_repeated = item.is_looped and midi.end > 0
+        notes = played_notes(
+            (
+                (begin - offset / item.play_rate + tick * pace, number, velocity, channel)
+                for tick, number, velocity, channel in midi.within(first - near, last + near, is_repeated)
+            ),
+            period_beats=midi.end * pace if is_repeated else None,
+            position_s=item.position_s,
+            length_s=item.length_s,
+            tempo_map=tempo_map,
+        )
+        if not is_own_tempo:
+            return notes
+        project = self._tempo_map
+        return tuple(replace(note, onset_beats=project.beats_at(note.onset_s)) for note in notes)
+
+    def _pool(self, block: Block) -> Block:
+        """Return the block that has the events of a source: of pooled sources, only the first does."""
+        keys = self._text.keys(block.children)
+        return block if b"HASDATA" in keys else self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
+
+    @cached_property
+    def _pools(self) -> dict[str, Block]:
+        """The first source with events of each pool."""
+        pools: dict[str, Block] = {}
+        sources = (s for track in self._tracks for item in track.blocks("ITEM") for s in item.blocks("SOURCE"))
+        for source in sources:
+            keys = self._text.keys(source.children)
+            if b"HASDATA" in keys and (pool := self._text.text(keys, "POOLEDEVTS")):
+                pools.setdefault(pool, source)
+        return pools
+
+    def _read_midi(self, block: Block) -> _Midi:
+        """Return the MIDI of a block, muted notes left out."""
+        text = self._text
+        keys = text.keys(block.children)
+        ticks_per_beat = text.number(keys, "HASDATA", 960.0, 2)
+        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
+            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
+        tick = 0
+        notes = []
+
+        def later(line: int, words: Sequence[str]) -> int:
+            passed = int(text.number_in(line, words, 1))
+            if passed < 0:
+                raise text.broken(line, f"{excerpt(words)!r} goes back in time")
+            return tick + passed
+
+        for child in block.children:
+            if isinstance(child, Block):
+                if child.tag.upper() in ("X", "XM"):
+                    tick = later(child.line, child.words)
+                continue
+            words = text.words(child)
+            if not words or words[0].upper() not in ("E", "EM"):
+                continue
+            tick = later(child, words)
+            try:
+                status, number, velocity = (int(word, 16) for word in words[2:5])
+            except ValueError as err:
+                raise text.broken(child, f"{excerpt(words)!r} is no MIDI event") from err
+            if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
+                notes.append((tick, number & 127, velocity & 127, status & 15))
+        return _Midi(keys, ticks_per_beat, notes, tick)
+
+
+def _takes(item: Block, text: ProjectText) -> tuple[list[int | Block], list[int | Block]]:
+    """Return the lines and blocks of an item's first take, among them the item's own, and of its active one."""
+    takes: list[list[int | Block]] = [[]]
+    active = 0
+    for child in item.children:
+        words = text.words(child) if isinstance(child, int) else []
+        if words[:1] == ["TAKE"]:
+            if "SEL" in words[1:]:
+                active = len(takes)
+            takes.append([])
+        else:
+            takes[-1].append(child)
+    return takes[0], takes[active]
+
+
+def _source(take: Sequence[int | Block], text: ProjectText) -> _RppSource | None:
+    """Return the source of a take, None where it is empty."""
+    blocks = (child for child in take if isinstance(child, Block))
+    block = next((child for child in blocks if child.tag == "SOURCE"), None)
+    if block is None or len(block.words) < 2 or block.words[1] == "EMPTY":
+        return None
+    if block.words[1] != "SECTION":
+        return _RppSource(block, block.words[1])
+    inner = next(block.blocks("SOURCE"), None)
+    if inner is None or len(inner.words) < 2:
+        return None
+    keys = text.keys(block.children)
+    reverses = _SECTION_MODES.get(int(text.number(keys, "MODE", 0.0)))
+    if reverses == "whole":
+        return _RppSource(inner, inner.words[1], is_reversed=True)
+    return _RppSource(
+        inner,
+        inner.words[1],
+        is_reversed=reverses is not None,
+        section_start_s=text.number(keys, "STARTPOS", 0.0),
+        section_length_s=text.number(keys, "LENGTH", 0.0) or None,
+    )
