@@ -102,6 +102,7 @@ class Recording:
         self.name = name
         self.format = fmt
         self.n_samples = n_samples
+        self.spread_s = 0.0  # how much later a stroke may reach one channel than another
         self.path: Path | None = None
         self._stored: Callable[[int, int], Samples] | None = None  # what reads a sound that is in no file
         self._file: soundfile.SoundFile | None = None
@@ -199,23 +200,67 @@ class Recording:
         Together the blocks, each of shape (T,), hold `round(n_samples * sample_rate / self.sample_rate)`
         samples, and at least one.
         """
-        n_missing = max(1, round(self.n_samples * sample_rate / self.sample_rate))
         step = max(1, round(block_s * self.sample_rate))
-        resampler = None
-        if sample_rate != self.sample_rate:
-            import soxr  # machines that only train do without it
+        blocks = (
+            self.mono(block.start, block.stop)[None] for block in overlapping_blocks(self.n_samples, step)
+        )
+        yield from (block[0] for block in streamed(blocks, self, sample_rate))
 
-            resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        for block in overlapping_blocks(self.n_samples, step):
-            mono = self.mono(block.start, block.stop)
-            if resampler:
-                mono = resampler.resample_chunk(mono, last=block.stop == self.n_samples)
-            mono = mono[:n_missing]
-            n_missing -= len(mono)
-            if len(mono):
-                yield mono
-        if n_missing:
-            yield np.zeros(n_missing, dtype=np.float32)
+    def listened_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
+        """Yield what is transcribed and separated by, as `read_listened`, at another sample rate, in blocks.
+
+        Together the blocks, each of shape (V, T), are as long as those of `mono_blocks`.
+        """
+        step = max(1, round(block_s * self.sample_rate))
+        blocks = (
+            self.read_listened(block.start, block.stop) for block in overlapping_blocks(self.n_samples, step)
+        )
+        yield from streamed(blocks, self, sample_rate)
+
+    def read_listened(self, start: int, stop: int) -> Samples:
+        """Return the signals of samples [start, stop) whose power spectra, added, are transcribed, (V, T)."""
+        return self.read_views(start, stop)
+
+    @property
+    def listened_peak(self) -> float:
+        """The peak of what is transcribed."""
+        return self.mono_peak
+
+    @property
+    def n_listened(self) -> int:
+        """The number of signals that `read_listened` returns."""
+        return 1
+
+    def read_views(self, start: int, stop: int) -> Samples:
+        """Return the views of samples [start, stop), shape (V, stop - start): see `views`."""
+        return self.views(self.read(start, stop))
+
+    def views(self, samples: Samples) -> Samples:
+        """Return the signals of samples (C, T) that are measured each for itself, shape (V, T).
+
+        Of a recording that is its mono mix; of microphones of one performance it is each of their channels, as
+        these cancel in a mix.
+        """
+        return self.mixed(samples)[None]
+
+    def closest(self, start: int, stop: int) -> Samples:
+        """Return the loudest view of samples [start, stop), shape (stop - start,)."""
+        views = self.read_views(start, stop)
+        loudest: Samples = views[int(np.square(views).sum(axis=1).argmax())]
+        return loudest
+
+    def at_stored_level(self, samples: Samples) -> Samples:
+        """Return samples (C, T) of this recording's channels as loud as its files have them."""
+        return samples
+
+    def is_complete(self, start: int, stop: int) -> bool:  # noqa: ARG002 (microphones may begin later)
+        """Tell whether all channels were recorded from sample `start` to `stop`."""
+        return True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about it that its user should read, one sentence each."""
+        return ()
 
     def mono(self, start: int, stop: int) -> Samples:
         """Return the mono mix of samples [start, stop), shape (stop - start,): see `mixed`.
@@ -373,6 +418,38 @@ class Recording:
             f"{self._label} cannot be decoded after {at / self.sample_rate:.3f} s: it is damaged or cut short",
             hint="copy or export it again",
         )
+
+
+def streamed(blocks: Iterable[Samples], signal: Signal, sample_rate: int) -> Iterator[Samples]:
+    """Yield blocks that are all of a signal, or of what is made of it, at another rate; they are cut to length.
+
+    Together they hold `round(signal.n_samples * sample_rate / signal.sample_rate)` samples, and at least one.
+
+    Args:
+        blocks: shape (C, T), from beginning to end, at the signal's rate.
+        signal: gives length and rate.
+        sample_rate: of what is returned, in Hz.
+    """
+    n_missing = max(1, round(signal.n_samples * sample_rate / signal.sample_rate))
+    resampler, n_read, n_channels = None, 0, 1
+    for block in blocks:
+        n_channels = len(block)
+        n_read += block.shape[1]
+        if sample_rate != signal.sample_rate:
+            import soxr  # machines that only train do without it
+
+            rates = signal.sample_rate, sample_rate
+            resampler = resampler or soxr.ResampleStream(*rates, n_channels, dtype="float32", quality="HQ")
+            at_rate = resampler.resample_chunk(
+                np.ascontiguousarray(block.T), last=n_read == signal.n_samples
+            )
+            block = at_rate.reshape(-1, n_channels).T
+        block = block[:, :n_missing]
+        n_missing -= block.shape[1]
+        if block.shape[1]:
+            yield block
+    if n_missing:
+        yield np.zeros((n_channels, n_missing), dtype=np.float32)
 
 
 def is_float(subtype: str) -> bool:

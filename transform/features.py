@@ -98,7 +98,8 @@ def _edges(n_bands: int, low_hz: float, high_hz: float) -> np.ndarray:
 class DrumFeatures(nn.Module):
     """Audio (B, T) at 44.1 kHz -> features (B, C, F, K): log-mel per window, then the flux of the shortest.
 
-    Frame f is centred on sample f * hop; F = T // hop + 1. Values are about 0 (silence) to 1 (full scale).
+    Frame f is centred on sample f * hop; F = T // hop + 1. Values are about 0 (silence) to 1 (full scale). Of
+    audio (B, V, T) it is the features of the sum of the power spectra of V signals.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -111,12 +112,22 @@ class DrumFeatures(nn.Module):
             self.register_buffer(f"window_{i}", torch.hann_window(window), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Return the features (B, C, F, K) of audio (B, T)."""
+        """Return the features (B, C, F, K) of audio (B, T) or (B, V, T)."""
         levels = [self._log_mel(audio, i, window) for i, window in enumerate(self.settings.windows)]
         rise = levels[-1] - nn.functional.pad(levels[-1], (0, 0, 1, 0))[:, :-1]
         return torch.stack((*levels, 2 * rise.clamp_min(0)), dim=1)
 
     def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
+        signals = audio.unbind(1) if audio.dim() == 3 else (audio,)
+        energy = self._energy(signals[0], index, window)
+        for signal in signals[1:]:
+            energy += self._energy(signal, index, window)
+        floor = 10 ** (self.settings.floor_db / 10)
+        decibels = 10 * torch.log10(energy + floor)
+        return decibels / -self.settings.floor_db + 1
+
+    def _energy(self, audio: Tensor, index: int, window: int) -> Tensor:
+        """Return the energy of each band of audio (B, T), shape (B, F, K)."""
         filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
         frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
         n_at_once = frames.shape[1] if audio.is_cuda else max(1, _BLOCK_BYTES // (4 * window * len(audio)))
@@ -125,10 +136,7 @@ class DrumFeatures(nn.Module):
             # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
             flat = torch.view_as_real(torch.fft.rfft(block * shape)).flatten(-2)
             energies.append((flat * flat) @ filters)
-        energy = torch.cat(energies, dim=1)
-        floor = 10 ** (self.settings.floor_db / 10)
-        decibels = 10 * torch.log10(energy + floor)
-        return decibels / -self.settings.floor_db + 1
+        return torch.cat(energies, dim=1)
 
 
 class Listener:
@@ -140,7 +148,7 @@ class Listener:
 
     @torch.inference_mode()
     def __call__(self, audio: Tensor) -> Tensor:
-        """Return the features (1, C, F, K) of audio (T,), neither of which may be changed afterwards."""
+        """Return the features (1, C, F, K) of audio (T,) or (V, T); neither may be changed afterwards."""
         last = self._last  # several threads may listen
         if last is not None and torch.equal(last[0], audio):
             return last[1]

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, Recording, Samples, streamed
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
 from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
-from transform.signal import Block, BlockCache, overlapping_blocks, read_blocks
+from transform.signal import Block, BlockCache, blocks_of, overlapping_blocks, read_blocks
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net, require_numbers
@@ -238,8 +238,8 @@ class Separator:
         """Return templates of the classes in regions of a recording.
 
         Args:
-            regions: audio (T,) at 44.1 kHz at the listening level, and the transcriber's probability (5, F)
-                there; F = T // 441 + 1 frames.
+            regions: audio (T,), or signals (V, T), at 44.1 kHz at the listening level, and the transcriber's
+                probability (5, F) there; F = T // 441 + 1 frames.
         """
         features = torch.cat([self._features(audio).cpu() for audio, _ in regions], dim=2)
         activity = torch.cat([probability for _, probability in regions], dim=1)[None]
@@ -250,7 +250,8 @@ class Separator:
         """Return the mask of each class for audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a region of one, at the listening level; F = T // 441 + 1 frames.
+            audio: a whole recording, or a region of one, at the listening level; F = T // 441 + 1 frames. Of
+                signals (V, T) the power spectra are added.
             probability: the transcriber's, shape (5, F).
             templates: learned in the whole recording.
         """
@@ -349,19 +350,20 @@ class Stems:
         return np.asarray(masks[..., core, :].mT.half().contiguous())
 
     def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a region at the listening level, mono at 44.1 kHz, and the probability (5, F) of onsets."""
+        """Return a region at the listening level, (T,) or (V, T) at 44.1 kHz, and the probability (5, F) of onsets."""
         rate = self.recording.sample_rate
         region = start_s * rate, min(end_s * rate, self.recording.n_samples)
         audio = self._audio.get(region, self._levelled)
-        first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
+        first, n_frames = start_s * _FPS, audio.shape[-1] // self._separator.config.features.hop + 1
         probability = self._probability[:, first : first + n_frames]
         return audio, functional.pad(probability, (0, n_frames - probability.shape[1]))
 
     def _levelled(self, region: tuple[int, int]) -> Tensor:
-        """Return a region of the recording, in its own samples, at the listening level, mono at 44.1 kHz."""
-        mono = Recording.from_samples(self.recording.mono(*region), self.recording.sample_rate)
-        audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
-        return listening_gain(self.recording.mono_peak) * audio
+        """Return a region of the recording, in its own samples, at the listening level, (T,) or (V, T) at 44.1 kHz."""
+        signals = Recording.from_samples(self.recording.read_listened(*region), self.recording.sample_rate)
+        blocks = streamed(blocks_of(signals, 10 * signals.sample_rate), signals, SAMPLE_RATE)
+        audio = torch.from_numpy(np.concatenate(list(blocks), axis=1))
+        return listening_gain(self.recording.listened_peak) * (audio[0] if len(audio) == 1 else audio)
 
     @cached_property
     def _templates(self) -> Tensor:
