@@ -29,6 +29,7 @@ from transform.files import (
     write_text_atomic,
 )
 from transform.headers import chunks, require_whole, stated_tempo
+from transform.resampling import streamed
 from transform.signal import (
     BlockCache,
     Samples,
@@ -253,7 +254,7 @@ class Recording:
         """Return samples (C, T) of this recording's channels as loud as its files have them."""
         return samples
 
-    def is_complete(self, start: int, stop: int) -> bool:  # noqa: ARG002 (microphones may begin later)
+    def is_complete(self, start: int, stop: int) -> bool:
         """Tell whether all channels were recorded from sample `start` to `stop`."""
         return True
 
@@ -420,38 +421,6 @@ class Recording:
         )
 
 
-def streamed(blocks: Iterable[Samples], signal: Signal, sample_rate: int) -> Iterator[Samples]:
-    """Yield blocks that are all of a signal, or of what is made of it, at another rate; they are cut to length.
-
-    Together they hold `round(signal.n_samples * sample_rate / signal.sample_rate)` samples, and at least one.
-
-    Args:
-        blocks: shape (C, T), from beginning to end, at the signal's rate.
-        signal: gives length and rate.
-        sample_rate: of what is returned, in Hz.
-    """
-    n_missing = max(1, round(signal.n_samples * sample_rate / signal.sample_rate))
-    resampler, n_read, n_channels = None, 0, 1
-    for block in blocks:
-        n_channels = len(block)
-        n_read += block.shape[1]
-        if sample_rate != signal.sample_rate:
-            import soxr  # machines that only train do without it
-
-            rates = signal.sample_rate, sample_rate
-            resampler = resampler or soxr.ResampleStream(*rates, n_channels, dtype="float32", quality="HQ")
-            at_rate = resampler.resample_chunk(
-                np.ascontiguousarray(block.T), last=n_read == signal.n_samples
-            )
-            block = at_rate.reshape(-1, n_channels).T
-        block = block[:, :n_missing]
-        n_missing -= block.shape[1]
-        if block.shape[1]:
-            yield block
-    if n_missing:
-        yield np.zeros((n_channels, n_missing), dtype=np.float32)
-
-
 def is_float(subtype: str) -> bool:
     """Tell whether a sample format, by soundfile's name, holds what is over full scale."""
     return subtype in _FLOATS
@@ -608,6 +577,36 @@ def store_parts(
                     total_file.write(_encode(total, whole.subtype))
     for file in filter(None, (*files, whole)):
         _finish(file.temporary, n_samples, file.subtype)
+
+
+def store_together(
+    files: Sequence[PartFile],
+    formats: Sequence[AudioFormat],
+    blocks: Iterable[Sequence[Samples]],
+    lengths: Sequence[int],
+) -> None:
+    """Fill files with sounds that are as long as one another, each at its own rate, in one pass.
+
+    Args:
+        files: one for each sound.
+        formats: of the sounds.
+        blocks: of each sound the next samples (C, T), perhaps none.
+        lengths: of the sounds, in samples.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    with ExitStack() as open_files:
+        opened = [
+            open_files.enter_context(_create_part(file, fmt, length))
+            for file, fmt, length in zip(files, formats, lengths, strict=True)
+        ]
+        for sounds in blocks:
+            for sound_file, file, samples in zip(opened, files, sounds, strict=True):
+                with _named(file.path):
+                    sound_file.write(_encode(samples, file.subtype))
+    for file, length in zip(files, lengths, strict=True):
+        _finish(file.temporary, length, file.subtype)
 
 
 def _create_part(file: PartFile, fmt: AudioFormat, n_samples: int) -> soundfile.SoundFile:

@@ -22,7 +22,7 @@ from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.clusters import Clusters, Repeat
 from transform.events import ARTICULATIONS, CLASSES, DrumEvent
-from transform.onsets import SEARCH_S, attack_of, first_attack, groups
+from transform.onsets import VIEWS_SEARCH_S, attack_of, first_attack, groups
 from transform.signal import BlockCache, Samples, read_blocks
 
 if TYPE_CHECKING:
@@ -313,9 +313,9 @@ class StemCutter(Cutter):
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
         around = round(onset_s * self.sample_rate)
-        margin = round((SEARCH_S + self.recording.spread_s + 0.01) * self.sample_rate)
+        margin = round((VIEWS_SEARCH_S + 0.01) * self.sample_rate)
         stem = self.recording.views(self._own(cut, around - margin, around + margin))
-        return max(0, around - margin + first_attack(stem, self.sample_rate, margin, self.recording.spread_s))
+        return max(0, around - margin + first_attack(stem, self.sample_rate, margin))
 
     def _holds_all(self, cut: Cut) -> bool:
         """Tell whether the stem of each class of a hit holds a stroke."""

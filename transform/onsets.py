@@ -13,8 +13,9 @@ from transform.events import DrumEvent
 
 TOGETHER_S = 0.025  # strokes of one recording closer than this are one hit
 SEARCH_S = 0.006  # how far from a transcribed onset its attack is sought; 9 of 10 are within 3 ms
-_CLEAR = 0.5  # of the clearest rise, in logarithms: a view that rises less may have another stroke there
-_AUDIBLE = 1e-2  # of the loudest energy: a view that has less does not say where a stroke begins
+VIEWS_SEARCH_S = 0.009  # the same of several views, whose onset is transcribed between the first and the last
+_CLEAR = 0.6  # of the clearest rise, in logarithms: a view that rises less may have another stroke there
+_AUDIBLE = 0.1  # of the loudest energy: a view that has less does not say where a stroke begins
 
 
 def groups(events: Sequence[DrumEvent], together_s: float = TOGETHER_S) -> list[list[DrumEvent]]:
@@ -44,25 +45,21 @@ def locate_attack(sound: Samples, sample_rate: int, around: int, reach_s: float 
     return _located(sound, sample_rate, around, reach_s).at
 
 
-def first_attack(views: Samples, sample_rate: int, around: int, spread_s: float) -> int:
+def first_attack(views: Samples, sample_rate: int, around: int) -> int:
     """Return the sample at which a stroke begins in the first of several views that it reaches.
 
     Args:
         views: shape (V, T); one is as `locate_attack` has it.
         sample_rate: in Hz.
         around: the sample where an onset was transcribed.
-        spread_s: how much later the stroke may reach one view than another.
     """
     if len(views) == 1:
         return locate_attack(views[0], sample_rate, around)
-    reach_s = SEARCH_S + spread_s
-    found = [_located(view, sample_rate, around, reach_s) for view in views]
-    clearest, loudest = max(attack.rise for attack in found), max(attack.energy for attack in found)
-    return min(
-        attack.at
-        for attack in found
-        if attack.rise >= _CLEAR * clearest and attack.energy >= _AUDIBLE * loudest
-    )
+    found = [_located(view, sample_rate, around, VIEWS_SEARCH_S) for view in views]
+    loudest = max(attack.energy for attack in found)
+    audible = [attack for attack in found if attack.energy >= _AUDIBLE * loudest]
+    clearest = max(attack.rise for attack in audible)
+    return min(attack.at for attack in audible if attack.rise >= _CLEAR * clearest)
 
 
 class _Attack(NamedTuple):
@@ -121,7 +118,7 @@ def attack_of(recording: Recording, onset_s: float) -> int:
     """Return the sample at which the attack nearest to a transcribed onset begins."""
     sample_rate = recording.sample_rate
     around = round(onset_s * sample_rate)
-    margin = round((SEARCH_S + recording.spread_s + 0.01) * sample_rate)
+    margin = round((VIEWS_SEARCH_S + 0.01) * sample_rate)
     start = max(0, around - margin)
     views = recording.read_views(start, min(recording.n_samples, around + margin))
-    return start + first_attack(views, sample_rate, around - start, recording.spread_s)
+    return start + first_attack(views, sample_rate, around - start)

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples, streamed
+from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
 from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
+from transform.resampling import streamed
 from transform.signal import Block, BlockCache, blocks_of, overlapping_blocks, read_blocks
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
@@ -350,7 +351,7 @@ class Stems:
         return np.asarray(masks[..., core, :].mT.half().contiguous())
 
     def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a region at the listening level, (T,) or (V, T) at 44.1 kHz, and the probability (5, F) of onsets."""
+        """Return a region as `_levelled`, and the probability of onsets there, shape (5, F)."""
         rate = self.recording.sample_rate
         region = start_s * rate, min(end_s * rate, self.recording.n_samples)
         audio = self._audio.get(region, self._levelled)
@@ -359,7 +360,7 @@ class Stems:
         return audio, functional.pad(probability, (0, n_frames - probability.shape[1]))
 
     def _levelled(self, region: tuple[int, int]) -> Tensor:
-        """Return a region of the recording, in its own samples, at the listening level, (T,) or (V, T) at 44.1 kHz."""
+        """Return a region, in the recording's samples, at the listening level and 44.1 kHz, (T,) or (V, T)."""
         signals = Recording.from_samples(self.recording.read_listened(*region), self.recording.sample_rate)
         blocks = streamed(blocks_of(signals, 10 * signals.sample_rate), signals, SAMPLE_RATE)
         audio = torch.from_numpy(np.concatenate(list(blocks), axis=1))
