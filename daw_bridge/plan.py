@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
 from daw_bridge.manifest import Manifest
@@ -38,9 +38,17 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+class MicPlace(NamedTuple):
+    """One of several microphones, where its result goes, and when it begins; None: as its file says."""
+
+    source: Path
+    output: Path
+    offset_s: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchItem:
-    """One result that a batch is to make."""
+    """One result that a batch is to make, or those of the microphones of one performance."""
 
     source: Path
     rhythm: RhythmSource
@@ -51,6 +59,12 @@ class BatchItem:
     bit_depth: str | None
     plot: Path | None = None
     midi: Path | None = None
+    together: tuple[MicPlace, ...] = ()  # all microphones; source and output are those of the first
+
+    @property
+    def sources(self) -> list[Path]:
+        """All recordings that are redrummed."""
+        return [mic.source for mic in self.together] or [self.source]
 
     @property
     def stems(self) -> dict[str, Path]:
@@ -62,7 +76,8 @@ class BatchItem:
     @property
     def outputs(self) -> list[Path]:
         """All that is written, the result first."""
-        return [self.output, *self.stems.values(), *filter(None, (self.midi, self.plot))]
+        others = [mic.output for mic in self.together[1:]]
+        return [self.output, *others, *self.stems.values(), *filter(None, (self.midi, self.plot))]
 
     def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""
@@ -72,6 +87,7 @@ class BatchItem:
             self,
             settings=replace(self.settings, kit_from=kit_from),
             source=self.source.absolute(),
+            together=tuple(mic._replace(source=mic.source.absolute()) for mic in self.together),
             rhythm=replace(self.rhythm, path=self.rhythm.path.absolute()),
             preset=str(folder.absolute()) if folder.is_dir() else self.preset,
         )
@@ -89,6 +105,7 @@ class PlanSettings:
     bit_depth: str | None = None
     plots: bool = False
     midis: bool = False
+    together: bool = False  # the recordings of each folder are microphones of one performance
 
     def __post_init__(self) -> None:
         rest = _NAME_FIELD.sub("", self.name)
@@ -151,6 +168,8 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         render = RenderSettings(**settings.given)
         check_preset(settings.preset, render.engine)
         check_kit_sources(render.kit_from)
+        if settings.together:
+            return _planned_kits(paths, rhythm, settings)
         found = _recordings(paths, settings.out)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
@@ -163,6 +182,35 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         ]
     _check_results(items)
     return items
+
+
+def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
+    """Return an item for the recordings of each folder, which are microphones of one performance."""
+    from transform.mics import check_together
+
+    check_together(RenderSettings(**settings.given))
+    by_folder: dict[object, list[tuple[Path, Path]]] = {}
+    for source, folder in _recordings(paths, settings.out, leaves_out_empty=True):
+        by_folder.setdefault(identity(source.parent), []).append((source, folder))
+    kits = list(by_folder.values())
+    if Path(rhythm).is_dir():
+        rhythms = _matched([kit[0][0].absolute().parent for kit in kits], Path(rhythm))
+    else:
+        rhythms = [_Rhythms(settings.drum_map).at(rhythm)] * len(kits)
+    items = []
+    for kit, played in zip(kits, rhythms, strict=True):
+        own = [_item(source, played, folder, settings) for source, folder in kit]
+        items.append(as_kit(own, [None] * len(own)))
+    _check_results(items)
+    return items
+
+
+def as_kit(items: Sequence[BatchItem], offsets_s: Sequence[float | None]) -> BatchItem:
+    """Return the items of several microphones as one; `offsets_s` are when each begins."""
+    places = (
+        MicPlace(item.source, item.output, offset_s) for item, offset_s in zip(items, offsets_s, strict=True)
+    )
+    return replace(items[0], together=tuple(places))
 
 
 def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> BatchItem:
@@ -184,20 +232,40 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     )
 
 
-def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return the recordings that paths name, each once, and the folder of each within its path."""
+def _recordings(paths: Sequence[Path], out: Path, *, leaves_out_empty: bool = False) -> list[tuple[Path, Path]]:
+    """Return the recordings that paths name, each once, and the folder of each within its path.
+
+    A folder without any is an error, unless `leaves_out_empty` and others have some: then it is named.
+    """
     found: dict[object, tuple[Path, Path]] = {}
     manifest = Manifest.read(out)
     made = {identity(path): path for path in manifest.outputs}
-    mistakes = []
+    mistakes: list[tuple[Path, AudioError]] = []
     for path in paths:
         try:
             for source, folder in _recordings_at(path, out, manifest, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
-            mistakes.append(err)
-    _raise_all("", mistakes)
+            mistakes.append((path, err))
+    empty = [path for path, _ in mistakes if path.is_dir()] if leaves_out_empty and found else []
+    for path in empty:
+        _log.warning("%s holds no recordings: it is left out", path)
+    _raise_all("", [err for path, err in mistakes if path not in empty])
     return list(found.values())
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """Return a file itself, and of a folder the recordings that lie in it, not those in its subfolders.
+
+    Raises:
+        AudioError: a folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in _files_under(path, SOUND_ENDINGS) if file.parent == path)
+    if not found:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    return found
 
 
 def _recordings_at(
@@ -271,7 +339,8 @@ class _Rhythms:
 
 def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
     rows = read_sheet(sheet)
-    rhythms, items, used = _Rhythms(settings.drum_map), [], set()
+    rhythms, used = _Rhythms(settings.drum_map), set()
+    lines: list[SheetItem] = []
     checked = cache(check_preset)  # most lines of a sheet name the same
     mistakes: list[RedrumError] = []
     for line, row in rows:
@@ -281,6 +350,7 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
             _tried(problems, checked, own.preset, RenderSettings(**own.given).engine)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
+        offset_s = _tried(problems, number_of, row, "offset") if "offset" in row else None
         mistakes += [
             type(problem)(f"line {line}: {problem.message}", hint=problem.hint) for problem in problems
         ]
@@ -290,12 +360,48 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
         if paths and path is None:
             continue  # only other recordings are requested
         used.add(path)
-        items.append(_item(source, rhythm, folder, own))
+        lines.append(SheetItem(line, str(row.get("group", "")), offset_s, _item(source, rhythm, folder, own)))
     mistakes += [AudioError(f"no line is for {path}") for path in paths if path not in used and not mistakes]
     if not rows:
         mistakes.append(SettingsError("it has no lines"))
-    _raise_all(f"{sheet}: ", mistakes, hint=f"each line may have {', '.join(SHEET_COLUMNS)}")
+    items, wrong = grouped(lines)
+    _raise_all(f"{sheet}: ", [*mistakes, *wrong], hint=f"each line may have {', '.join(SHEET_COLUMNS)}")
     return items
+
+
+class SheetItem(NamedTuple):
+    """A line of a sheet, the group that it names, "" for none, when its microphone begins, and its item."""
+
+    line: int
+    group: str
+    offset_s: float | None
+    item: BatchItem
+
+
+def grouped(lines: Sequence[SheetItem]) -> tuple[list[BatchItem], list[RedrumError]]:
+    """Return the items of a sheet, those of a group as one at the place of its first, and what is wrong."""
+    from transform.mics import check_together
+
+    by_group: dict[object, list[SheetItem]] = {}
+    for line in lines:
+        by_group.setdefault(line.group or line.line, []).append(line)
+    items, mistakes = [], list[RedrumError]()
+    for own in by_group.values():
+        first = own[0]
+        if not first.group:
+            items.append(first.item)
+            continue
+        for line in own[1:]:
+            names = ("rhythm", "preset", "settings")
+            if other := [n for n in names if getattr(line.item, n) != getattr(first.item, n)]:
+                mistakes.append(
+                    SettingsError(
+                        f"line {line.line}: group {line.group} has another {other[0]} than in line {first.line}"
+                    )
+                )
+        _tried(mistakes, check_together, first.item.settings)
+        items.append(as_kit([line.item for line in own], [line.offset_s for line in own]))
+    return items, mistakes
 
 
 def _of_row(row: Row, settings: PlanSettings, home: Path) -> PlanSettings:
@@ -377,13 +483,16 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
 
 def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
-    inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
+    inputs = {identity(path) for item in items for path in (*item.sources, item.rhythm.path)}
     kits = {path for item in items for path in item.settings.kit_from}
     inputs |= {identity(file) for path in kits for file in files_of(path)}
     made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
-        for path in item.outputs:
+        for path in (repeated := [p for p in item.outputs if item.outputs.count(p) > 1]):
+            mistakes.append(SettingsError(f"two recordings of a kit would both become {path}"))
+            break
+        for path in item.outputs if not repeated else ():
             other = made.setdefault(os.path.normcase(path), item)
             if other is not item:
                 mistakes.append(SettingsError(f"{other.source} and {item.source} would both become {path}"))
