@@ -378,6 +378,13 @@ class SheetItem(NamedTuple):
     item: BatchItem
 
 
+_SHARED = {"rhythm": "another rhythm", "preset": "another preset", "settings": "other settings"}  # of a group
+
+
+def _differ(name: str, one: BatchItem, other: BatchItem) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
 def grouped(lines: Sequence[SheetItem]) -> tuple[list[BatchItem], list[RedrumError]]:
     """Return the items of a sheet, those of a group as one at the place of its first, and what is wrong."""
     from transform.mics import check_together
@@ -392,13 +399,9 @@ def grouped(lines: Sequence[SheetItem]) -> tuple[list[BatchItem], list[RedrumErr
             items.append(first.item)
             continue
         for line in own[1:]:
-            names = ("rhythm", "preset", "settings")
-            if other := [n for n in names if getattr(line.item, n) != getattr(first.item, n)]:
-                mistakes.append(
-                    SettingsError(
-                        f"line {line.line}: group {line.group} has another {other[0]} than in line {first.line}"
-                    )
-                )
+            if other := [what for name, what in _SHARED.items() if _differ(name, line.item, first.item)]:
+                why = f"line {line.line}: group {line.group} has {other[0]} than in line {first.line}"
+                mistakes.append(SettingsError(why))
         _tried(mistakes, check_together, first.item.settings)
         items.append(as_kit([line.item for line in own], [line.offset_s for line in own]))
     return items, mistakes
