@@ -1,4 +1,4 @@
-"""Microphones of one performance on the command line: `render --together`, `batch --together`, groups of sheets."""
+"""Microphones of one performance: `render --together`, `batch --together`, groups of job sheets."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ def test_render_together_writes_a_file_for_each(kit):
     assert [mic["bit_depth"] for mic in report["together"]] == ["24", "16", "24"]
     one, two, three = (soundfile.read(mic["output"], dtype="float64")[0] for mic in report["together"])
     assert np.abs(one).max() > 0.05
-    # Each microphone is the first one 100 samples later; where a hit begins or ends its fades are the same place.
+    # Each microphone is the first one 100 samples later, but for the fades, which are at the same places.
     for later, other, gain in ((100, two, 0.8), (200, three, 0.64)):
         assert np.corrcoef(one[: -later or None], other[later:])[0, 1] > 0.99
         assert np.abs(other).max() == pytest.approx(gain * np.abs(one).max(), rel=0.2)
