@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ from transform.signal import (
     zeros_outside,
 )
 from transform.spool import SpoolFile
+
+if TYPE_CHECKING:
+    from transform.features import FeatureReader, Listener
 
 __all__ = [
     "SAMPLE_RATE",
@@ -207,30 +210,9 @@ class Recording:
         )
         yield from (block[0] for block in streamed(blocks, self, sample_rate))
 
-    def listened_blocks(self, sample_rate: int = SAMPLE_RATE, block_s: float = 10.0) -> Iterator[Samples]:
-        """Yield what is transcribed and separated by, as `read_listened`, at another sample rate, in blocks.
-
-        Together the blocks, each of shape (V, T), are as long as those of `mono_blocks`.
-        """
-        step = max(1, round(block_s * self.sample_rate))
-        blocks = (
-            self.read_listened(block.start, block.stop) for block in overlapping_blocks(self.n_samples, step)
-        )
-        yield from streamed(blocks, self, sample_rate)
-
-    def read_listened(self, start: int, stop: int) -> Samples:
-        """Return the signals of samples [start, stop) whose power spectra, added, are transcribed, (V, T)."""
-        return self.read_views(start, stop)
-
-    @property
-    def listened_peak(self) -> float:
-        """The peak of what is transcribed."""
-        return self.mono_peak
-
-    @property
-    def n_listened(self) -> int:
-        """The number of signals that `read_listened` returns."""
-        return 1
+    def features(self, listen: "Listener") -> "FeatureReader | None":
+        """Return what reads the features that are transcribed; None: they are those of the mono mix."""
+        return None
 
     def read_views(self, start: int, stop: int) -> Samples:
         """Return the views of samples [start, stop), shape (V, stop - start): see `views`."""

@@ -13,8 +13,12 @@ from transform.audio import SAMPLE_RATE
 from transform.errors import SettingsError
 from transform.layers import Placed
 from transform.ranges import check_ranges
+from transform.signal import BlockCache, Signal, read_blocks
 
 _HOP = 441  # samples
+_FPS = SAMPLE_RATE // _HOP
+_READ_S, _READ_CONTEXT_S = 10, 1  # whole seconds begin on a sample and a frame at every rate
+_READ_BYTES = 2**28  # of cached features: half an hour
 _BLOCK_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
 
 
@@ -155,6 +159,35 @@ class Listener:
         features: Tensor = self._features.run(lambda listen, device: listen(audio[None].to(device)))
         self._last = audio, features
         return features
+
+
+class FeatureReader:
+    """The features of the sum of the power spectra of several signals, read by frames, each computed once."""
+
+    def __init__(self, signals: Signal, gain: float, listen: Listener) -> None:
+        """Take signals as channels, what brings them to the listening level, and what makes the features."""
+        self._signals, self._gain, self._listen = signals, np.float32(gain), listen
+        self.n_frames = max(1, round(signals.n_samples * SAMPLE_RATE / signals.sample_rate)) // _HOP + 1
+        self._cache: BlockCache[int, np.ndarray] = BlockCache(n_bytes=_READ_BYTES)
+
+    def read(self, begin: int, end: int) -> Tensor:
+        """Return the features of frames [begin, end), shape (1, C, end - begin, K)."""
+        blocks = read_blocks(lambda n: self._cache.get(n, self._block), _READ_S * _FPS, begin, end)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(blocks, -1, -2)))
+
+    def _block(self, number: int) -> np.ndarray:
+        """Return the features of a block, shape (1, C, K, F)."""
+        import soxr  # machines that only train do without it
+
+        rate, begin_s = self._signals.sample_rate, number * _READ_S
+        region = (begin_s - _READ_CONTEXT_S) * rate, (begin_s + _READ_S + _READ_CONTEXT_S) * rate
+        signals = self._gain * self._signals.read(*region)
+        if rate != SAMPLE_RATE:
+            signals = soxr.resample(np.ascontiguousarray(signals.T), rate, SAMPLE_RATE, quality="HQ").T
+        features = self._listen(torch.from_numpy(np.ascontiguousarray(signals, dtype=np.float32)))
+        first = _READ_CONTEXT_S * _FPS
+        core = features[:, :, first : first + _READ_S * _FPS].cpu().numpy()
+        return np.ascontiguousarray(np.moveaxis(core, -1, -2))
 
 
 @lru_cache(maxsize=4)

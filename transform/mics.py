@@ -35,9 +35,10 @@ from transform.files import atomic_files
 from transform.headers import time_reference
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
-from transform.signal import Samples, overlapping_blocks
+from transform.signal import ComputedSignal, Samples, overlapping_blocks
 
 if TYPE_CHECKING:
+    from transform.features import FeatureReader, Listener
     from transform.settings import RenderSettings
     from transform.take import Take
 
@@ -54,6 +55,7 @@ _TURNED = -0.5  # correlation of two microphones of opposite polarity
 _NO_DRUMS = 0.2  # drum confidence of what is no microphone of drums
 _CONFIDENCE_S, _N_CONFIDENCE = 10, 3  # it is measured where a microphone is loudest
 _BLOCK_FRAMES = 50
+_RESAMPLED_BYTES = 2**29  # of all cached sound of other rates
 _WRITTEN_SAMPLES = 2**17
 _SOON_S = 0.001  # differences of less are not worth a word
 
@@ -99,6 +101,7 @@ class MicRecording(Recording):
         self.microphones: tuple[Microphone, ...] = ()
         self.spread_s = SPREAD_S
         self._listen_to: Recording | None = None
+        self._features: dict[Listener, FeatureReader] = {}
 
     @classmethod
     def of(
@@ -135,7 +138,7 @@ class MicRecording(Recording):
             microphones.append(
                 Microphone(
                     recording=recording,
-                    signal=Resampled(recording, rate),
+                    signal=Resampled(recording, rate, n_bytes=_RESAMPLED_BYTES // len(recordings)),
                     begin=round((offset_s - min(offsets_s)) * rate),
                     channels=slice(first, first + recording.n_channels),
                 )
@@ -162,6 +165,16 @@ class MicRecording(Recording):
         if self._listen_to is None:
             return self.read_views(start, stop)
         return self._guide.read(start, stop)
+
+    def features(self, listen: Listener) -> FeatureReader:
+        """Return what reads the features of the sum of the power spectra of what is listened to."""
+        from transform.features import FeatureReader  # with torch, which checking the files does without
+        from transform.transcriber import listening_gain
+
+        if listen not in self._features:
+            signals = ComputedSignal(self.read_listened, self.n_samples, self.sample_rate, self.n_listened)
+            self._features[listen] = FeatureReader(signals, listening_gain(self.listened_peak), listen)
+        return self._features[listen]
 
     @property
     def listened_peak(self) -> float:
@@ -208,6 +221,9 @@ class MicRecording(Recording):
     @cached_property
     def _measured(self) -> _Measured:
         return _measure(self)
+
+    def _checked(self, start: int, stop: int) -> Samples:
+        return self._fetch(start, stop)  # each recording checks its own samples
 
     def _fetch(self, start: int, stop: int) -> Samples:
         return self.as_stored(start, stop) * self._measured.gains[:, None]

@@ -62,11 +62,11 @@ def streamed(blocks: Iterable[Samples], signal: Signal, sample_rate: int) -> Ite
 class Resampled:
     """A signal at another rate: any region is the same however it is read; outside, the filter rings."""
 
-    def __init__(self, signal: Signal, sample_rate: int) -> None:
-        """Take a signal; `sample_rate` is that of what is returned, in Hz."""
+    def __init__(self, signal: Signal, sample_rate: int, n_bytes: int = 0) -> None:
+        """Take a signal; `sample_rate` is that of what is returned, in Hz; `n_bytes` more are cached."""
         self._signal, self.sample_rate, self.n_channels = signal, sample_rate, signal.n_channels
         self.n_samples = round(signal.n_samples * sample_rate / signal.sample_rate)
-        self._cache: BlockCache[int, Samples] = BlockCache(_N_CACHED)
+        self._cache: BlockCache[int, Samples] = BlockCache(_N_CACHED, n_bytes)
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) at the new rate, shape (C, stop - start); only read them."""

@@ -25,12 +25,11 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
-from transform.features import FeatureSettings, band_positions, listener
+from transform.features import FeatureReader, FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
 from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
-from transform.resampling import streamed
-from transform.signal import Block, BlockCache, blocks_of, overlapping_blocks, read_blocks
+from transform.signal import Block, BlockCache, overlapping_blocks, read_blocks
 from transform.stft import N_HOPS, analyse, fft_size, synthesise
 from transform.transcriber import Activations, listening_gain
 from transform.weights import load_net, require_numbers
@@ -239,24 +238,31 @@ class Separator:
         """Return templates of the classes in regions of a recording.
 
         Args:
-            regions: audio (T,), or signals (V, T), at 44.1 kHz at the listening level, and the transcriber's
-                probability (5, F) there; F = T // 441 + 1 frames.
+            regions: audio (T,) at 44.1 kHz at the listening level, or its features (1, C, F, K), and the
+                transcriber's probability (5, F) there; F = T // 441 + 1 frames.
         """
-        features = torch.cat([self._features(audio).cpu() for audio, _ in regions], dim=2)
+        features = torch.cat([self._features_of(sound).cpu() for sound, _ in regions], dim=2)
         activity = torch.cat([probability for _, probability in regions], dim=1)[None]
         return self._net.run(lambda net, device: net.learn_templates(features.to(device), activity.to(device)))
 
+    def features(self, recording: Recording) -> FeatureReader | None:
+        """Return what reads the features of microphones, None for a recording whose mono mix is analysed."""
+        return recording.features(self._features)
+
+    def _features_of(self, sound: Tensor) -> Tensor:
+        return sound if sound.dim() > 1 else self._features(sound)
+
     @torch.inference_mode()
-    def masks(self, audio: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
+    def masks(self, sound: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
         """Return the mask of each class for audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a region of one, at the listening level; F = T // 441 + 1 frames. Of
-                signals (V, T) the power spectra are added.
+            sound: a whole recording, or a region of one, at the listening level, or its features (1, C, F, K);
+                F = T // 441 + 1 frames.
             probability: the transcriber's, shape (5, F).
             templates: learned in the whole recording.
         """
-        given = self._features(audio), probability[None], templates
+        given = self._features_of(sound), probability[None], templates
         logits = self._net.run(lambda net, device: net(*(x.to(device) for x in given)))
         masks = torch.softmax(logits[0].float(), dim=0).cpu()
         require_numbers(masks, "separator")
@@ -351,20 +357,25 @@ class Stems:
         return np.asarray(masks[..., core, :].mT.half().contiguous())
 
     def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a region as `_levelled`, and the probability of onsets there, shape (5, F)."""
-        rate = self.recording.sample_rate
-        region = start_s * rate, min(end_s * rate, self.recording.n_samples)
-        audio = self._audio.get(region, self._levelled)
-        first, n_frames = start_s * _FPS, audio.shape[-1] // self._separator.config.features.hop + 1
+        """Return a region's audio, as `_levelled` has it, or features, and the probability (5, F) of onsets."""
+        rate, first = self.recording.sample_rate, start_s * _FPS
+        reader = self._separator.features(self.recording)
+        if reader is not None:
+            sound = reader.read(first, min(end_s * _FPS + 1, reader.n_frames))
+            n_frames = sound.shape[2]
+        else:
+            sound = self._audio.get(
+                (start_s * rate, min(end_s * rate, self.recording.n_samples)), self._levelled
+            )
+            n_frames = len(sound) // self._separator.config.features.hop + 1
         probability = self._probability[:, first : first + n_frames]
-        return audio, functional.pad(probability, (0, n_frames - probability.shape[1]))
+        return sound, functional.pad(probability, (0, n_frames - probability.shape[1]))
 
     def _levelled(self, region: tuple[int, int]) -> Tensor:
-        """Return a region, in the recording's samples, at the listening level and 44.1 kHz, (T,) or (V, T)."""
-        signals = Recording.from_samples(self.recording.read_listened(*region), self.recording.sample_rate)
-        blocks = streamed(blocks_of(signals, 10 * signals.sample_rate), signals, SAMPLE_RATE)
-        audio = torch.from_numpy(np.concatenate(list(blocks), axis=1))
-        return listening_gain(self.recording.listened_peak) * (audio[0] if len(audio) == 1 else audio)
+        """Return a region of the recording, in its own samples, at the listening level, mono at 44.1 kHz."""
+        mono = Recording.from_samples(self.recording.mono(*region), self.recording.sample_rate)
+        audio = torch.from_numpy(np.concatenate(list(mono.mono_blocks(SAMPLE_RATE))))
+        return listening_gain(self.recording.mono_peak) * audio
 
     @cached_property
     def _templates(self) -> Tensor:

@@ -27,7 +27,7 @@ from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined
 from transform.ranges import check_convolutions, check_ranges
-from transform.signal import Block, BlockCache
+from transform.signal import Block, BlockCache, overlapping_blocks
 from transform.weights import load_net, require_numbers
 
 # Of a hat: open, struck with the foot; of a cymbal; of a snare.
@@ -37,7 +37,6 @@ _CONVOLUTIONS = 4  # over three frames each, before the temporal blocks
 _STANDING_FRAMES = 15  # 150 ms: what is as loud for this long is no stroke
 _BLOCK_FRAMES = 128  # that are transformed at once: few enough to stay in a cache
 _ARTICULATION_WIDTH = 64
-_LEAST_BLOCK_S = 10.0  # of several signals
 # In log odds: .12 becomes .5 at 1, and .88 at -1. Hardly any true stroke lies beyond these.
 _SENSITIVITY = 2.0
 _DOUBTFUL = 0.32  # drum confidence of a recording with other instruments
@@ -230,12 +229,17 @@ class Transcriber:
         """Return the activations of audio (T,) at 44.1 kHz in one pass.
 
         Args:
-            audio: a whole recording, or a region of one; or signals (V, T) whose power spectra are added.
+            audio: a whole recording, or a region of one.
             gain: brings the whole recording to the listening level; None: `audio` is all of it.
         """
         if gain is None:
-            gain = listening_gain(float(audio.abs().max()) if audio.numel() else 0.0)
-        features = self._features(gain * audio).contiguous(memory_format=torch.channels_last)
+            gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
+        return self._inferred(self._features(gain * audio))
+
+    @torch.inference_mode()
+    def _inferred(self, features: Tensor) -> Activations:
+        """Return the activations of features (1, C, F, K) in one pass."""
+        features = features.contiguous(memory_format=torch.channels_last)
         logits = self._net.run(lambda net, device: net(features.to(device)))[0].float().cpu()
         require_numbers(logits, "transcriber")
         n = len(CLASSES)
@@ -252,33 +256,34 @@ class Transcriber:
         They are as long as the stream of resampled audio makes them.
         """
         hop = self.config.features.hop
-        n_signals = recording.n_listened
-        block_s = max(_LEAST_BLOCK_S, block_s / n_signals)
         core_frames, context = round(block_s * SAMPLE_RATE / hop), self._context_frames
-        buffer = np.zeros((n_signals, 0), dtype=np.float32)  # audio from frame `buffer_from` on
+        if (reader := recording.features(self._features)) is not None:
+            for block in overlapping_blocks(reader.n_frames, core_frames, context):
+                activations = self._inferred(reader.read(block.begin, block.end))
+                yield block, Activations(*(column[..., block.core] for column in activations))
+            return
+        buffer = np.zeros(0, dtype=np.float32)  # audio from frame `buffer_from` on
         buffer_from = core_from = 0
-        gain = listening_gain(recording.listened_peak)
-        stream = recording.listened_blocks(SAMPLE_RATE, block_s)
+        gain = listening_gain(recording.mono_peak)
+        stream = recording.mono_blocks(SAMPLE_RATE, block_s)
         at_end = False
         while not at_end:
             following = next(stream, None)
             if following is None:
                 at_end = True
             else:
-                buffer = np.concatenate((buffer, following), axis=1)
-            n_samples = buffer.shape[1]
-            n_frames = n_samples // hop + 1 if at_end else n_samples // hop - 8
+                buffer = np.concatenate((buffer, following))
+            n_frames = len(buffer) // hop + 1 if at_end else len(buffer) // hop - 8
             # All frames whose right-hand context is here are done; at the end, all.
             core_to = buffer_from + n_frames - (0 if at_end else context)
             if core_to - core_from < core_frames and not at_end:
                 continue
             block = Block(core_from, core_to, buffer_from, buffer_from + n_frames)
-            audio = torch.from_numpy(buffer)
-            activations = self.infer(audio[0] if n_signals == 1 else audio, gain=gain)
+            activations = self.infer(torch.from_numpy(buffer), gain=gain)
             yield block, Activations(*(column[..., block.core] for column in activations))
             core_from = core_to
             next_from = max(0, core_to - context)
-            buffer = buffer[:, (next_from - buffer_from) * hop :]
+            buffer = buffer[(next_from - buffer_from) * hop :]
             buffer_from = next_from
 
 
