@@ -1,6 +1,6 @@
 """Measure microphones of one performance that are redrummed together, and apart.
 
-    python -m tests.bench.mic_session [--seconds N] [--microphones N] [--speed] [--out DIR]
+    python -m tests.bench.mic_session [--seconds N] [--microphones N] [--speed]
 
 A session is made of the shipped spare kit: its one-shots play a shipped rhythm at changing strengths, and each
 microphone receives every drum at a level, a delay (0 to 18 ms) and through a filter of its own; two of them are
@@ -20,6 +20,8 @@ from __future__ import annotations
 import argparse
 import csv
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -44,6 +46,7 @@ from transform.take import Take
 
 RATE, OTHER_RATE = 48_000, 44_100
 _ROOM_TAU_S = 0.25
+_MADE_S = 60.0  # of a session that is only measured for time
 _MATCH_S, _BEFORE_S, _NEAR_S = 0.06, 0.004, 0.025
 _MOST_STROKES = 40  # that are sought, spread over the take
 _ALIKE = 0.7  # correlation of a stroke that is found in its source
@@ -268,8 +271,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--microphones", type=int, default=8)
+    parser.add_argument("--write", type=Path, help="only write the files of a session")
     parser.add_argument("--speed", action="store_true", help="measure only how fast it is")
     arguments = parser.parse_args()
+    if arguments.write:
+        _write_long(arguments.seconds, arguments.microphones, arguments.write)
+        return
     with tempfile.TemporaryDirectory() as folder:
         if arguments.speed:
             _print_speed(arguments.seconds, arguments.microphones, Path(folder))
@@ -305,39 +312,51 @@ def _print_sound(length_s: float, folder: Path) -> None:
         print(f"own rhythm: {name:13} log-mel distance {distance:.2f} dB, correlation {correlation:.3f}")
 
 
-def _print_speed(length_s: float, n_microphones: int, folder: Path) -> None:
-    session = made_session(length_s=length_s)
+def _write_long(length_s: float, n_microphones: int, folder: Path) -> None:
+    """Write a session of any length and number of microphones: the same minute, and the same eight, again."""
+    session = made_session(length_s=min(length_s, _MADE_S))
     more = -(-n_microphones // len(session.names))
     names = tuple(f"{name} {turn}" for turn in range(more) for name in session.names)[:n_microphones]
-    session = Session(
-        names, (session.sounds * more)[:n_microphones], (session.sample_rates * more)[:n_microphones]
+    n_turns = -(-length_s // _MADE_S)
+    sounds = [
+        np.tile(sound, int(n_turns))[: round(length_s * rate)]
+        for sound, rate in zip(session.sounds, session.sample_rates, strict=True)
+    ]
+    Session(names, tuple(sounds * more)[:n_microphones], (session.sample_rates * more)[:n_microphones]).write(
+        folder
     )
-    paths = session.write(folder)
-    del session
+
+
+def _print_speed(length_s: float, n_microphones: int, folder: Path) -> None:
+    size = ["--seconds", str(length_s), "--microphones", str(n_microphones)]
+    # In another process, so that its memory is not measured.
+    subprocess.run([sys.executable, "-m", "tests.bench.mic_session", *size, "--write", folder], check=True)
+    paths = sorted(folder.glob("*.wav"))
     redrummer = Redrummer.load()
     rhythm = read_midi(find_rhythm("hip-hop-bounce-140").path)
-    began_s = time.perf_counter()
-    laps: list[tuple[str, float]] = []
+    began_s, computed_s = time.perf_counter(), time.process_time()
+    laps: list[tuple[str, float, float]] = []
 
-    def lap(stage: str, fraction: float) -> None:
+    def lap(stage: str, fraction: float = 0.0) -> None:
         if not laps or laps[-1][0] != stage:
-            laps.append((stage, time.perf_counter() - began_s))
+            laps.append((stage, time.perf_counter() - began_s, time.process_time() - computed_s))
 
     recordings = [Recording.open(path) for path in paths]
     microphones = MicRecording.of(recordings)
     settings = RenderSettings(length="source")
     take: Take = redrummer.redrum(microphones, rhythm, settings, progress=lap)
-    laps.append(("rendered", time.perf_counter() - began_s))
+    lap("find peaks")
     take.notes()
-    laps.append(("levelled", time.perf_counter() - began_s))
+    lap("write")
     write_mics(take, microphones, MicFiles(takes=[folder / "out" / path.name for path in paths]))
-    took_s = time.perf_counter() - began_s
-    for stage, at_s in laps:
-        print(f"{at_s:7.1f} s  {stage}")
+    lap("end")
+    took_s, cpu_s = laps[-1][1:]
+    for stage, at_s, at_cpu_s in laps:
+        print(f"{at_s:7.1f} s, {at_cpu_s:7.1f} s of processors: {stage}")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{n_microphones} microphones of {length_s:.0f} s: {took_s:.1f} s, {length_s / took_s:.1f} times real "
-        f"time, {peak_mb:.0f} MB"
+        f"time, {cpu_s:.1f} s of processors, {peak_mb:.0f} MB"
     )
 
 
