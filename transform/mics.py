@@ -10,16 +10,13 @@ Rates may differ: all are brought to the highest one, and back when they are wri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transform.audio import (
     AudioFormat,
@@ -33,6 +30,7 @@ from transform.audio import (
 from transform.errors import AudioError, SettingsError
 from transform.files import atomic_files
 from transform.headers import time_reference
+from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
 from transform.signal import ComputedSignal, Samples, overlapping_blocks
@@ -44,50 +42,8 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
-_FRAME_S = 0.05  # over which levels are measured
-_USED_DB, _LOUD = -50.0, 0.95  # a level is this quantile of the frames that are no softer than the loudest
-_SOFTEST_DB = -40.0  # against the loudest microphone: what is softer is not transcribed
-_SILENT = 1e-4  # peak of what never rises above the last two bits of 16
-_MOST_RAISED = 2.0**10
-_LEFT_OUT = 2.0**-7  # how loud the others are beside those that are transcribed: no level is theirs
-_CLIPPED, _N_CLIPPED = 0.9995, 8  # so many samples at full scale are no accident
-_TURNED = -0.5  # correlation of two microphones of opposite polarity
-_NO_DRUMS = 0.2  # drum confidence of what is no microphone of drums
-_CONFIDENCE_S, _N_CONFIDENCE = 10, 3  # it is measured where a microphone is loudest
-_BLOCK_FRAMES = 50
 _RESAMPLED_BYTES = 2**29  # of all cached sound of other rates
 _WRITTEN_SAMPLES = 2**17
-_SOON_S = 0.001  # differences of less are not worth a word
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Microphone:
-    """One of the recordings, of one channel or more."""
-
-    recording: Recording
-    signal: Resampled  # at the rate of all
-    begin: int  # the sample of all at which it begins
-    channels: slice  # of all
-
-    @property
-    def name(self) -> str:
-        """The name of the recording."""
-        return self.recording.name
-
-    @property
-    def end(self) -> int:
-        """The sample of all at which it has ended."""
-        return self.begin + self.signal.n_samples
-
-
-class _Measured(NamedTuple):
-    """What is decided of the microphones once all of them have been read."""
-
-    gains: Samples  # of each channel, powers of two, so that they are undone exactly, shape (C,)
-    listened: NDArray[np.intp]  # the channels that are transcribed
-    mix: Samples  # of each channel in the mono mix, with the sign by which they do not cancel, shape (C,)
-    peak: float  # of what is transcribed
-    notes: tuple[str, ...]
 
 
 class MicRecording(Recording):
@@ -204,7 +160,7 @@ class MicRecording(Recording):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided about the microphones, one sentence each."""
-        return (*_notes_on_form(self.microphones, self), *self._measured.notes)
+        return (*form_notes(self.microphones, self), *self._measured.notes)
 
     def tempo_bpm(self) -> tuple[float, str] | None:
         """Return the tempo that one of the files states, the first that does, or None."""
@@ -219,8 +175,9 @@ class MicRecording(Recording):
         return Resampled(mono, self.sample_rate)
 
     @cached_property
-    def _measured(self) -> _Measured:
-        return _measure(self)
+    def _measured(self) -> Measured:
+        stored = ComputedSignal(self.as_stored, self.n_samples, self.sample_rate, self.n_channels)
+        return measure(stored, self.microphones)
 
     def _checked(self, start: int, stop: int) -> Samples:
         return self._fetch(start, stop)  # each recording checks its own samples
@@ -380,139 +337,3 @@ def _blocks(
         yield sounds
         if progress is not None:
             progress("render", block.stop / take.n_samples)
-
-
-def _measure(group: MicRecording) -> _Measured:
-    """Read all microphones once, and return what is decided of them."""
-    frame = max(1, round(_FRAME_S * group.sample_rate))
-    energies, peaks, covariance = [], [], np.zeros((group.n_channels, group.n_channels))
-    n_full = np.zeros(group.n_channels, dtype=np.int64)
-    for block in overlapping_blocks(group.n_samples, _BLOCK_FRAMES * frame):
-        samples = group.as_stored(block.start, block.stop)
-        covariance += samples @ samples.T
-        loud = np.abs(samples)
-        n_full += (loud >= _CLIPPED).sum(axis=1)
-        padded = np.pad(loud, ((0, 0), (0, -samples.shape[1] % frame))).reshape(len(samples), -1, frame)
-        peaks.append(padded.max(axis=2))
-        energies.append(np.einsum("cft,cft->cf", padded, padded) / frame)
-    peak, energy = np.concatenate(peaks, axis=1), np.concatenate(energies, axis=1)
-    levels = np.array([_level(energy[mic.channels].sum(axis=0)) for mic in group.microphones])
-    is_silent = np.array([peak[mic.channels].max() < _SILENT for mic in group.microphones])
-    notes, chosen = _choice(group, levels, is_silent, energy)
-    target = float(np.median(levels[chosen])) if chosen.any() else 1.0
-    gains = np.ones(group.n_channels, dtype=np.float32)
-    for mic, level, is_used in zip(group.microphones, levels, chosen, strict=True):
-        if level > 0:
-            gain = 2.0 ** round(math.log2(target / level)) * (1.0 if is_used else _LEFT_OUT)
-            gains[mic.channels] = np.clip(gain, 1 / _MOST_RAISED, _MOST_RAISED)
-    listened = np.array(
-        [c for mic, is_used in zip(group.microphones, chosen, strict=True) if is_used for c in _channels(mic)],
-        dtype=np.intp,
-    )
-    mix = _mix(covariance * np.outer(gains, gains), listened)
-    together = np.sqrt(((gains[listened, None] * peak[listened]) ** 2).sum(axis=0)).max(initial=0.0)
-    notes += [*_clipping_notes(group.microphones, n_full), *_polarity_notes(group.microphones, covariance)]
-    return _Measured(gains, listened, mix, float(together), tuple(notes))
-
-
-def _channels(mic: Microphone) -> range:
-    return range(mic.channels.start, mic.channels.stop)
-
-
-def _level(energy: NDArray[np.floating]) -> float:
-    """Return how loud a microphone is, of its energy (F,) by frame, whatever it is silent in between."""
-    used = energy[energy >= energy.max() * 10 ** (_USED_DB / 10)]
-    return float(np.sqrt(np.quantile(used, _LOUD)))
-
-
-def _choice(
-    group: MicRecording, levels: NDArray[np.float64], is_silent: NDArray[np.bool_], energy: NDArray[np.floating]
-) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return which of the microphones are transcribed, and a sentence on each that is not."""
-    notes, chosen = [], ~is_silent
-    levels_db = 20 * np.log10(np.maximum(levels, 1e-9) / max(levels.max(), 1e-9))
-    for i, mic in enumerate(group.microphones):
-        if is_silent[i]:
-            notes.append(f"{mic.name} is silent: nothing is detected in it")
-        elif levels_db[i] < _SOFTEST_DB:
-            chosen[i] = False
-            notes.append(
-                f"{mic.name} is {-levels_db[i]:.0f} dB softer than the loudest microphone: "
-                "nothing is detected in it"
-            )
-    doubtful = {}
-    if chosen.sum() > 1:
-        used = np.flatnonzero(chosen).tolist()
-        confidences = {i: _confidence(group, group.microphones[i], energy) for i in used}
-        doubtful = {i: found for i, found in confidences.items() if found < _NO_DRUMS}
-    if len(doubtful) < chosen.sum():
-        for i, confidence in doubtful.items():
-            chosen[i] = False
-            notes.append(
-                f"{group.microphones[i].name} hardly sounds like drums, confidence {confidence:.2f}: nothing "
-                "is detected in it; leave it out if it is no microphone of the kit"
-            )
-    return notes, chosen if chosen.any() else np.ones_like(chosen)
-
-
-def _confidence(group: MicRecording, mic: Microphone, energy: NDArray[np.floating]) -> float:
-    """Return the drum confidence of a microphone, where it is loudest."""
-    from transform.transcriber import drum_confidence  # with torch, which checking the files does without
-
-    n_frames = round(_CONFIDENCE_S / _FRAME_S)
-    own = energy[mic.channels].sum(axis=0)
-    starts = range(0, len(own), n_frames)
-    loudest = sorted(starts, key=lambda start: -own[start : start + n_frames].sum())[:_N_CONFIDENCE]
-    frame = round(_FRAME_S * group.sample_rate)
-    regions = [
-        mic.signal.read(start * frame - mic.begin, (start + n_frames) * frame - mic.begin)
-        for start in sorted(loudest)
-    ]
-    return drum_confidence(Recording.from_samples(np.concatenate(regions, axis=1), group.sample_rate, mic.name))
-
-
-def _mix(covariance: NDArray[np.float64], listened: NDArray[np.intp]) -> Samples:
-    """Return the weight of each channel in a mono mix, shape (C,).
-
-    Channel after channel gets the sign with which the mix so far is louder, so that it never loses energy.
-    """
-    weights = np.zeros(len(covariance))
-    for c in sorted(listened.tolist(), key=lambda c: -covariance[c, c]):
-        weights[c] = -1.0 if covariance[c] @ weights < 0 else 1.0
-    return (weights / max(1, len(listened))).astype(np.float32)
-
-
-def _clipping_notes(microphones: Sequence[Microphone], n_full: NDArray[np.int64]) -> Iterator[str]:
-    for mic in microphones:
-        n_clipped = int(n_full[mic.channels].sum())
-        if n_clipped >= _N_CLIPPED and not is_float(mic.recording.format.subtype):
-            yield f"{mic.name} is clipped, {n_clipped} samples at full scale: it is used as it is"
-
-
-def _polarity_notes(microphones: Sequence[Microphone], covariance: NDArray[np.float64]) -> Iterator[str]:
-    level = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
-    turned = covariance < _TURNED * np.outer(level, level)
-    for one, other in combinations(microphones, 2):
-        if turned[one.channels, other.channels].any():
-            yield f"{one.name} and {other.name} are of opposite polarity: they are used as they are"
-
-
-def _notes_on_form(microphones: Sequence[Microphone], group: Recording) -> list[str]:
-    """Return sentences on microphones of other rates, beginnings or lengths."""
-    rate, notes = group.sample_rate, []
-    soon = _SOON_S * rate
-    first = min(microphones, key=lambda mic: mic.begin)
-    for mic in microphones:
-        if mic.recording.sample_rate != rate:
-            notes.append(
-                f"{mic.name} is at {mic.recording.sample_rate} Hz: it is resampled to {rate} Hz and back"
-            )
-        if mic.begin > soon:
-            notes.append(
-                f"{mic.name} begins {mic.begin / rate:.3f} s after {first.name}: the results begin together"
-            )
-        if group.n_samples - mic.end > soon:
-            notes.append(
-                f"{mic.name} ends {(group.n_samples - mic.end) / rate:.3f} s before the last microphone"
-            )
-    return notes
