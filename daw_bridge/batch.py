@@ -22,10 +22,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from daw_bridge.batch_item import BatchItem
 from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
 from daw_bridge.mics_job import MicsJob, open_mics
-from daw_bridge.plan import BatchItem
 from daw_bridge.render_job import RenderJob, open_rhythm, outputs_beside
 from transform.audio import Progress, Recording
 from transform.engine import Redrummer

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
 _RESAMPLED_BYTES = 2**29  # of all cached sound of other rates
+_QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _WRITTEN_SAMPLES = 2**17
 
 
@@ -94,7 +95,7 @@ class MicRecording(Recording):
             microphones.append(
                 Microphone(
                     recording=recording,
-                    signal=Resampled(recording, rate, n_bytes=_RESAMPLED_BYTES // len(recordings)),
+                    signal=Resampled(recording, rate, _RESAMPLED_BYTES // len(recordings), _QUALITY),
                     begin=round((offset_s - min(offsets_s)) * rate),
                     channels=slice(first, first + recording.n_channels),
                 )
@@ -293,7 +294,7 @@ def write_mics(
     formats = take_formats(microphones, files.takes, bit_depth)
     take.prepare("FLOAT" if all(is_float(fmt.subtype) for fmt in formats) else "PCM_24")
     midi = write_midi(take.played_rhythm()) if files.midi else b""
-    converters = [RateConverter(take.n_samples, take.sample_rate, fmt.sample_rate) for fmt in formats]
+    converters = [RateConverter(take.n_samples, take.sample_rate, fmt.sample_rate, _QUALITY) for fmt in formats]
     with atomic_files(files.all(), overwrite=overwrite) as temporaries:
         parts = [
             PartFile(path=path, temporary=temporary, subtype=fmt.subtype)

@@ -32,7 +32,8 @@ from transform.errors import RedrumError, SettingsError
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
-    from daw_bridge.plan import BatchItem, PlanSettings
+    from daw_bridge.batch_item import BatchItem
+    from daw_bridge.plan import PlanSettings
 
 
 @option_groups()

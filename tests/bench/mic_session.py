@@ -49,7 +49,7 @@ _ROOM_TAU_S = 0.25
 _MADE_S = 60.0  # of a session that is only measured for time
 _MATCH_S, _BEFORE_S, _NEAR_S = 0.06, 0.004, 0.025
 _MOST_STROKES = 40  # that are sought, spread over the take
-_ALIKE = 0.7  # correlation of a stroke that is found in its source
+_ALIKE = 0.8  # correlation of a stroke that is found in its source
 
 
 class Placing(NamedTuple):
