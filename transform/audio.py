@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +41,6 @@ from transform.signal import (
     zeros_outside,
 )
 from transform.spool import SpoolFile
-
-if TYPE_CHECKING:
-    from transform.features import FeatureReader, Listener
 
 __all__ = [
     "SAMPLE_RATE",
@@ -84,6 +81,18 @@ _LONGEST_S = 86_400.0
 _LOUDEST = 1e6  # 120 dB over full scale; much more overflows as soon as it is squared and summed
 _CANCELLED_DB = -12.0  # of the mean of the channels against the loudest of them
 _RATES_HZ = (1_000, 1_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
+
+
+MakesFeatures = Callable[[Any], Any]  # audio -> features, tensors as `Listener` has them
+
+
+class ReadsFeatures(Protocol):
+    """What reads features by frames: transform/features.py."""
+
+    n_frames: int
+
+    def read(self, begin: int, end: int, /) -> Any:
+        """Return the features of frames [begin, end), a tensor (1, C, end - begin, K)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +219,7 @@ class Recording:
         )
         yield from (block[0] for block in streamed(blocks, self, sample_rate))
 
-    def features(self, listen: "Listener") -> "FeatureReader | None":
+    def features(self, listen: MakesFeatures) -> "ReadsFeatures | None":
         """Return what reads the features that are transcribed; None: they are those of the mono mix."""
         return None
 

@@ -92,10 +92,13 @@ class Clusters:
             return cls([], [], {})
         sounds = search.sounds
         if recording.n_channels > 1:
-            none = [np.zeros_like(sound) for sound in sounds]
+            # Microphones are solved together: the same steps for each, so that their sum is that of the sum.
+            n_at_once = recording.n_channels if recording.spread_s else 1
+            none = [np.zeros((n_at_once, sound.shape[1]), np.float32) for sound in sounds]
+            whole = recording.read(start, stop)
             by_channel = [
-                solved(channel[None], search.strokes, none, rate, _LAST_ITERATIONS)
-                for channel in recording.read(start, stop)
+                solved(whole[c : c + n_at_once], search.strokes, none, rate, _LAST_ITERATIONS)
+                for c in range(0, len(whole), n_at_once)
             ]
             sounds = [np.concatenate(own) for own in zip(*by_channel, strict=True)]
         # Of microphones the mix begins where most of them do; the sound, where the first one does.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transform.audio import SAMPLE_RATE
+from transform.audio import SAMPLE_RATE, MakesFeatures
 from transform.errors import SettingsError
 from transform.layers import Placed
 from transform.ranges import check_ranges
@@ -164,7 +164,7 @@ class Listener:
 class FeatureReader:
     """The features of the sum of the power spectra of several signals, read by frames, each computed once."""
 
-    def __init__(self, signals: Signal, gain: float, listen: Listener) -> None:
+    def __init__(self, signals: Signal, gain: float, listen: MakesFeatures) -> None:
         """Take signals as channels, what brings them to the listening level, and what makes the features."""
         self._signals, self._gain, self._listen = signals, np.float32(gain), listen
         self.n_frames = max(1, round(signals.n_samples * SAMPLE_RATE / signals.sample_rate)) // _HOP + 1
@@ -184,7 +184,7 @@ class FeatureReader:
         signals = self._gain * self._signals.read(*region)
         if rate != SAMPLE_RATE:
             signals = soxr.resample(np.ascontiguousarray(signals.T), rate, SAMPLE_RATE, quality="HQ").T
-        features = self._listen(torch.from_numpy(np.ascontiguousarray(signals, dtype=np.float32)))
+        features: Tensor = self._listen(torch.from_numpy(np.ascontiguousarray(signals, dtype=np.float32)))
         first = _READ_CONTEXT_S * _FPS
         core = features[:, :, first : first + _READ_S * _FPS].cpu().numpy()
         return np.ascontiguousarray(np.moveaxis(core, -1, -2))

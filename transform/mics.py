@@ -20,6 +20,7 @@ import numpy as np
 
 from transform.audio import (
     AudioFormat,
+    MakesFeatures,
     PartFile,
     Progress,
     Recording,
@@ -36,7 +37,7 @@ from transform.resampling import RateConverter, Resampled
 from transform.signal import ComputedSignal, Samples, overlapping_blocks
 
 if TYPE_CHECKING:
-    from transform.features import FeatureReader, Listener
+    from transform.features import FeatureReader
     from transform.settings import RenderSettings
     from transform.take import Take
 
@@ -58,7 +59,7 @@ class MicRecording(Recording):
         self.microphones: tuple[Microphone, ...] = ()
         self.spread_s = SPREAD_S
         self._listen_to: Recording | None = None
-        self._features: dict[Listener, FeatureReader] = {}
+        self._features: dict[MakesFeatures, FeatureReader] = {}
 
     @classmethod
     def of(
@@ -123,7 +124,7 @@ class MicRecording(Recording):
             return self.read_views(start, stop)
         return self._guide.read(start, stop)
 
-    def features(self, listen: Listener) -> FeatureReader:
+    def features(self, listen: MakesFeatures) -> FeatureReader:
         """Return what reads the features of the sum of the power spectra of what is listened to."""
         from transform.features import FeatureReader  # with torch, which checking the files does without
         from transform.transcriber import listening_gain

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, ReadsFeatures, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
-from transform.features import FeatureReader, FeatureSettings, band_positions, listener
+from transform.features import FeatureSettings, band_positions, listener
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
 from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
@@ -245,7 +245,7 @@ class Separator:
         activity = torch.cat([probability for _, probability in regions], dim=1)[None]
         return self._net.run(lambda net, device: net.learn_templates(features.to(device), activity.to(device)))
 
-    def features(self, recording: Recording) -> FeatureReader | None:
+    def features(self, recording: Recording) -> ReadsFeatures | None:
         """Return what reads the features of microphones, None for a recording whose mono mix is analysed."""
         return recording.features(self._features)
 

@@ -10,6 +10,7 @@ import torch
 
 from tests.transform.conftest import HeardEverything, decaying_noise
 from transform.audio import Recording
+from transform.clusters import Clusters
 from transform.engine import Redrummer
 from transform.errors import AudioError, OutputError, SettingsError
 from transform.events import DrumEvent, Rhythm
@@ -237,3 +238,24 @@ def test_listening_to_a_mix_transcribes_that():
     assert heard.shape == (1, 3 * RATE)
     assert np.corrcoef(heard[0], strokes())[0, 1] > 0.9
     assert group.listened_peak == mix.mono_peak
+
+
+def test_a_sound_that_repeats_is_solved_for_in_all_microphones_alike():
+    onsets_s = [0.4 * n for n in range(1, 9)]
+    bursts = [decaying_noise(RATE, 0.2, 0.03, seed=1), decaying_noise(RATE, 0.2, 0.03, seed=2)]
+    sounds = np.zeros((3, 4 * RATE), dtype=np.float32)
+    for onset_s in onsets_s:
+        at = round(onset_s * RATE)
+        sounds[0, at : at + len(bursts[0])] += bursts[0]
+        sounds[1, at + 240 : at + 240 + len(bursts[1])] += 0.2 * bursts[1]
+    sounds[2] = sounds[0] + sounds[1]
+    group = MicRecording.of(opened(*sounds))
+    events = [DrumEvent(onset_s, "SD", 0.9) for onset_s in onsets_s]
+    clusters = Clusters.of_recording(group, events)
+    stroke = clusters.stroke_of(events[2])
+    assert stroke is not None
+    assert abs(stroke.attack - round(onsets_s[2] * RATE)) <= 1  # where the first microphone has it
+    begin = stroke.attack - 100
+    one, two, both = group.at_stored_level(clusters.sound(stroke, begin, begin + RATE // 4))
+    assert np.abs(both).max() > 0.3
+    assert np.abs(one + two - both).max() < 1e-5
