@@ -22,15 +22,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from daw_bridge.batch_item import BatchItem
 from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
-from daw_bridge.plan import BatchItem
+from daw_bridge.mics_job import MicsJob, open_mics
 from daw_bridge.render_job import RenderJob, open_rhythm, outputs_beside
 from transform.audio import Progress, Recording
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, DeviceError, OutputError, RedrumError
 from transform.files import sha256_of
 from transform.kit_names import files_of
+from transform.mics import MicRecording
 from transform.presets import load_preset
 
 _CACHED_TRANSCRIPTIONS = 8  # rhythms for many recordings, recordings of several jobs
@@ -157,8 +159,9 @@ def preview(items: Sequence[BatchItem], settings: BatchSettings) -> Iterator[Out
         outcome, _ = _state(item, manifest, presets[item.preset], settings)
         if outcome is None:
             try:
-                with Recording.open(item.source) as recording:
-                    outcome = Outcome(item, "done", {"duration_s": recording.duration_s})
+                with ExitStack() as files:
+                    source = _opened(item, files)
+                    outcome = Outcome(item, "done", {"duration_s": source.duration_s})
             except RedrumError as err:
                 outcome = Outcome(item, "failed", {"error": err.message, "hint": err.hint})
         yield outcome
@@ -196,7 +199,7 @@ def default_jobs(threads: int | None = None) -> int:
 
 
 def _size(item: BatchItem) -> int:
-    return item.source.stat().st_size if item.source.exists() else 0
+    return sum(source.stat().st_size for source in item.sources if source.exists())
 
 
 @contextmanager
@@ -263,6 +266,7 @@ def _identities(item: BatchItem, preset_sha256: str) -> dict[str, Any]:
         "rhythm_sha256": sha256_of(item.rhythm.path),
         "preset_sha256": preset_sha256,
         **(kit if item.settings.kit_from else {}),
+        **({"together_sha256": [sha256_of(mic.source) for mic in item.together]} if item.together else {}),
     }
 
 
@@ -277,6 +281,7 @@ def _key(item: BatchItem, identities: Mapping[str, Any]) -> str:
         "bit_depth": item.bit_depth,
         "plot": item.plot is not None,
         "midi": item.midi is not None,
+        **({"together": [(mic.source.stem, mic.offset_s) for mic in item.together]} if item.together else {}),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -383,19 +388,13 @@ def _finished(job: _BatchJob, stop: Event) -> _Made:
     # By the place of each file; the result comes last, as it is published last.
     staged = {path: staged_path(job.staging, path.suffix) for path in reversed(item.outputs)}
     with ExitStack() as files:
-        source = files.enter_context(Recording.open(item.source))
+        source = _opened(item, files)
         identities = _identities(item, job.preset_sha256)
-        render_job = RenderJob(
-            source=source,
-            rhythm=open_rhythm(item.rhythm, item.drum_map, files),
-            output=staged[item.output],
-            plot=staged[item.plot] if item.plot else None,
-            stems={drum_class: staged[path] for drum_class, path in item.stems.items()},
-            midi=staged[item.midi] if item.midi else None,
-            bit_depth=item.bit_depth,
-        )
+        render_job = _render_job(item, source, staged, files)
         report = render_job.run(_models(item.preset, job.preset_sha256, job.device), item.settings, check)
     report |= {"output": str(item.output), **outputs_beside(item.plot, item.stems, item.midi)}
+    for mic, about in zip(item.together, report.get("together", ()), strict=True):
+        about["output"] = str(mic.output)
     finished = [Finished(staged=at, path=path, sha256=sha256_of(at)) for path, at in staged.items()]
     entry = {
         "key": _key(item, identities),
@@ -407,3 +406,40 @@ def _finished(job: _BatchJob, stop: Event) -> _Made:
         "report": report,
     }
     return _Made(entry, finished)
+
+
+def _opened(item: BatchItem, files: ExitStack) -> Recording:
+    """Return the recording of an item, or its microphones, closed by `files`."""
+    if not item.together:
+        return files.enter_context(Recording.open(item.source))
+    offsets_s = [mic.offset_s for mic in item.together]
+    is_given = any(offset_s is not None for offset_s in offsets_s)
+    return open_mics(
+        item.sources, files, offsets_s=[offset_s or 0.0 for offset_s in offsets_s] if is_given else None
+    )
+
+
+def _render_job(
+    item: BatchItem, source: Recording, staged: Mapping[Path, Path], files: ExitStack
+) -> RenderJob | MicsJob:
+    """Return the job that makes an item, its files at the places where they are staged."""
+    rhythm = open_rhythm(item.rhythm, item.drum_map, files)
+    plot, midi = (staged[path] if path else None for path in (item.plot, item.midi))
+    if isinstance(source, MicRecording):
+        return MicsJob(
+            microphones=source,
+            rhythm=rhythm,
+            outputs=tuple(staged[mic.output] for mic in item.together),
+            plot=plot,
+            midi=midi,
+            bit_depth=item.bit_depth,
+        )
+    return RenderJob(
+        source=source,
+        rhythm=rhythm,
+        output=staged[item.output],
+        plot=plot,
+        stems={drum_class: staged[path] for drum_class, path in item.stems.items()},
+        midi=midi,
+        bit_depth=item.bit_depth,
+    )

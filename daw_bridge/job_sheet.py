@@ -10,7 +10,10 @@ from transform.errors import SettingsError
 from transform.toml import parse_toml, read_text
 
 SHEET_ENDINGS = (".csv", ".toml")
-SHEET_COLUMNS = ("source", "rhythm", "start", "length", "engine", "preset", "seed", "kit_from")
+SHEET_COLUMNS = (
+    *("source", "rhythm", "start", "length", "engine", "preset", "seed", "kit_from"),
+    *("group", "offset"),  # of microphones of one performance
+)
 _MOST_LINES = 20_000  # of a sheet
 
 Row = Mapping[str, Any]  # entries of a line by column

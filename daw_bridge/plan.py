@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daw_bridge.batch_item import BatchItem, SheetItem, as_kit, grouped
 from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
 from daw_bridge.manifest import Manifest
 from daw_bridge.render_job import check_preset, identity, open_rhythm
@@ -23,7 +24,6 @@ from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
 from transform.settings import RenderSettings, read_options
-from transform.take_files import stem_paths
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
@@ -39,45 +39,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchItem:
-    """One result that a batch is to make."""
-
-    source: Path
-    rhythm: RhythmSource
-    output: Path
-    preset: str
-    settings: RenderSettings
-    drum_map: str
-    bit_depth: str | None
-    plot: Path | None = None
-    midi: Path | None = None
-
-    @property
-    def stems(self) -> dict[str, Path]:
-        """Where the stem of each class goes, in a folder beside the result; none are written by default."""
-        if not self.settings.separate_outputs:
-            return {}
-        return stem_paths(self.output.with_name(f"{self.output.stem}_stems"), self.output.stem)
-
-    @property
-    def outputs(self) -> list[Path]:
-        """All that is written, the result first."""
-        return [self.output, *self.stems.values(), *filter(None, (self.midi, self.plot))]
-
-    def absolute(self) -> "BatchItem":
-        """Return the item as a process in another folder needs it."""
-        folder = Path(self.preset)
-        kit_from = tuple(str(Path(path).absolute()) for path in self.settings.kit_from)
-        return replace(
-            self,
-            settings=replace(self.settings, kit_from=kit_from),
-            source=self.source.absolute(),
-            rhythm=replace(self.rhythm, path=self.rhythm.path.absolute()),
-            preset=str(folder.absolute()) if folder.is_dir() else self.preset,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class PlanSettings:
     """The settings of all items, where a job sheet has no others."""
 
@@ -89,6 +50,7 @@ class PlanSettings:
     bit_depth: str | None = None
     plots: bool = False
     midis: bool = False
+    together: bool = False  # the recordings of each folder are microphones of one performance
 
     def __post_init__(self) -> None:
         rest = _NAME_FIELD.sub("", self.name)
@@ -151,6 +113,8 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         render = RenderSettings(**settings.given)
         check_preset(settings.preset, render.engine)
         check_kit_sources(render.kit_from)
+        if settings.together:
+            return _planned_kits(paths, rhythm, settings)
         found = _recordings(paths, settings.out)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
@@ -161,6 +125,27 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
             _item(source, played, folder, settings)
             for (source, folder), played in zip(found, rhythms, strict=True)
         ]
+    _check_results(items)
+    return items
+
+
+def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
+    """Return an item for the recordings of each folder, which are microphones of one performance."""
+    from transform.mics import check_together
+
+    check_together(RenderSettings(**settings.given))
+    by_folder: dict[object, list[tuple[Path, Path]]] = {}
+    for source, folder in _recordings(paths, settings.out, leaves_out_empty=True):
+        by_folder.setdefault(identity(source.parent), []).append((source, folder))
+    kits = list(by_folder.values())
+    if Path(rhythm).is_dir():
+        rhythms = _matched([kit[0][0].absolute().parent for kit in kits], Path(rhythm))
+    else:
+        rhythms = [_Rhythms(settings.drum_map).at(rhythm)] * len(kits)
+    items = []
+    for kit, played in zip(kits, rhythms, strict=True):
+        own = [_item(source, played, folder, settings) for source, folder in kit]
+        items.append(as_kit(own, [None] * len(own)))
     _check_results(items)
     return items
 
@@ -184,20 +169,40 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     )
 
 
-def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return the recordings that paths name, each once, and the folder of each within its path."""
+def _recordings(paths: Sequence[Path], out: Path, *, leaves_out_empty: bool = False) -> list[tuple[Path, Path]]:
+    """Return the recordings that paths name, each once, and the folder of each within its path.
+
+    A folder without any is an error, unless `leaves_out_empty` and others have some: then it is named.
+    """
     found: dict[object, tuple[Path, Path]] = {}
     manifest = Manifest.read(out)
     made = {identity(path): path for path in manifest.outputs}
-    mistakes = []
+    mistakes: list[tuple[Path, AudioError]] = []
     for path in paths:
         try:
             for source, folder in _recordings_at(path, out, manifest, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
-            mistakes.append(err)
-    _raise_all("", mistakes)
+            mistakes.append((path, err))
+    empty = [path for path, _ in mistakes if path.is_dir()] if leaves_out_empty and found else []
+    for path in empty:
+        _log.warning("%s holds no recordings: it is left out", path)
+    _raise_all("", [err for path, err in mistakes if path not in empty])
     return list(found.values())
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """Return a file itself, and of a folder the recordings that lie in it, not those in its subfolders.
+
+    Raises:
+        AudioError: a folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in _files_under(path, SOUND_ENDINGS) if file.parent == path)
+    if not found:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    return found
 
 
 def _recordings_at(
@@ -271,7 +276,8 @@ class _Rhythms:
 
 def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -> list[BatchItem]:
     rows = read_sheet(sheet)
-    rhythms, items, used = _Rhythms(settings.drum_map), [], set()
+    rhythms, used = _Rhythms(settings.drum_map), set()
+    lines: list[SheetItem] = []
     checked = cache(check_preset)  # most lines of a sheet name the same
     mistakes: list[RedrumError] = []
     for line, row in rows:
@@ -281,6 +287,7 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
             _tried(problems, checked, own.preset, RenderSettings(**own.given).engine)
         found = _tried(problems, _source_of_row, row, paths, sheet.parent)
         rhythm = _tried(problems, _rhythm_of_row, row, rhythms, sheet.parent)
+        offset_s = _tried(problems, number_of, row, "offset") if "offset" in row else None
         mistakes += [
             type(problem)(f"line {line}: {problem.message}", hint=problem.hint) for problem in problems
         ]
@@ -290,11 +297,12 @@ def _planned_sheet(paths: Sequence[Path], sheet: Path, settings: PlanSettings) -
         if paths and path is None:
             continue  # only other recordings are requested
         used.add(path)
-        items.append(_item(source, rhythm, folder, own))
+        lines.append(SheetItem(line, str(row.get("group", "")), offset_s, _item(source, rhythm, folder, own)))
     mistakes += [AudioError(f"no line is for {path}") for path in paths if path not in used and not mistakes]
     if not rows:
         mistakes.append(SettingsError("it has no lines"))
-    _raise_all(f"{sheet}: ", mistakes, hint=f"each line may have {', '.join(SHEET_COLUMNS)}")
+    items, wrong = grouped(lines)
+    _raise_all(f"{sheet}: ", [*mistakes, *wrong], hint=f"each line may have {', '.join(SHEET_COLUMNS)}")
     return items
 
 
@@ -377,13 +385,16 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
 
 def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
-    inputs = {identity(path) for item in items for path in (item.source, item.rhythm.path)}
+    inputs = {identity(path) for item in items for path in (*item.sources, item.rhythm.path)}
     kits = {path for item in items for path in item.settings.kit_from}
     inputs |= {identity(file) for path in kits for file in files_of(path)}
     made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
-        for path in item.outputs:
+        for path in (repeated := [p for p in item.outputs if item.outputs.count(p) > 1]):
+            mistakes.append(SettingsError(f"two recordings of a kit would both become {path}"))
+            break
+        for path in item.outputs if not repeated else ():
             other = made.setdefault(os.path.normcase(path), item)
             if other is not item:
                 mistakes.append(SettingsError(f"{other.source} and {item.source} would both become {path}"))

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from transform.files import (
     write_text_atomic,
 )
 from transform.headers import chunks, require_whole, stated_tempo
+from transform.resampling import streamed
 from transform.signal import (
     BlockCache,
     Samples,
@@ -82,6 +83,18 @@ _CANCELLED_DB = -12.0  # of the mean of the channels against the loudest of them
 _RATES_HZ = (1_000, 1_000_000)  # what lies outside stands in damaged headers, and would take hours to resample
 
 
+MakesFeatures = Callable[[Any], Any]  # audio -> features, tensors as `Listener` has them
+
+
+class ReadsFeatures(Protocol):
+    """What reads features by frames: transform/features.py."""
+
+    n_frames: int
+
+    def read(self, begin: int, end: int, /) -> Any:
+        """Return the features of frames [begin, end), a tensor (1, C, end - begin, K)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AudioFormat:
     """How a recording is stored."""
@@ -102,6 +115,7 @@ class Recording:
         self.name = name
         self.format = fmt
         self.n_samples = n_samples
+        self.spread_s = 0.0  # how much later a stroke may reach one channel than another
         self.path: Path | None = None
         self._stored: Callable[[int, int], Samples] | None = None  # what reads a sound that is in no file
         self._file: soundfile.SoundFile | None = None
@@ -199,23 +213,46 @@ class Recording:
         Together the blocks, each of shape (T,), hold `round(n_samples * sample_rate / self.sample_rate)`
         samples, and at least one.
         """
-        n_missing = max(1, round(self.n_samples * sample_rate / self.sample_rate))
         step = max(1, round(block_s * self.sample_rate))
-        resampler = None
-        if sample_rate != self.sample_rate:
-            import soxr  # machines that only train do without it
+        blocks = (
+            self.mono(block.start, block.stop)[None] for block in overlapping_blocks(self.n_samples, step)
+        )
+        yield from (block[0] for block in streamed(blocks, self, sample_rate))
 
-            resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        for block in overlapping_blocks(self.n_samples, step):
-            mono = self.mono(block.start, block.stop)
-            if resampler:
-                mono = resampler.resample_chunk(mono, last=block.stop == self.n_samples)
-            mono = mono[:n_missing]
-            n_missing -= len(mono)
-            if len(mono):
-                yield mono
-        if n_missing:
-            yield np.zeros(n_missing, dtype=np.float32)
+    def features(self, listen: MakesFeatures) -> "ReadsFeatures | None":
+        """Return what reads the features that are transcribed; None: they are those of the mono mix."""
+        return None
+
+    def read_views(self, start: int, stop: int) -> Samples:
+        """Return the views of samples [start, stop), shape (V, stop - start): see `views`."""
+        return self.views(self.read(start, stop))
+
+    def views(self, samples: Samples) -> Samples:
+        """Return the signals of samples (C, T) that are measured each for itself, shape (V, T).
+
+        Of a recording that is its mono mix; of microphones of one performance it is each of their channels, as
+        these cancel in a mix.
+        """
+        return self.mixed(samples)[None]
+
+    def closest(self, start: int, stop: int) -> Samples:
+        """Return the loudest view of samples [start, stop), shape (stop - start,)."""
+        views = self.read_views(start, stop)
+        loudest: Samples = views[int(np.square(views).sum(axis=1).argmax())]
+        return loudest
+
+    def at_stored_level(self, samples: Samples) -> Samples:
+        """Return samples (C, T) of this recording's channels as loud as its files have them."""
+        return samples
+
+    def is_complete(self, start: int, stop: int) -> bool:
+        """Tell whether all channels were recorded from sample `start` to `stop`."""
+        return True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about it that its user should read, one sentence each."""
+        return ()
 
     def mono(self, start: int, stop: int) -> Samples:
         """Return the mono mix of samples [start, stop), shape (stop - start,): see `mixed`.
@@ -531,6 +568,36 @@ def store_parts(
                     total_file.write(_encode(total, whole.subtype))
     for file in filter(None, (*files, whole)):
         _finish(file.temporary, n_samples, file.subtype)
+
+
+def store_together(
+    files: Sequence[PartFile],
+    formats: Sequence[AudioFormat],
+    blocks: Iterable[Sequence[Samples]],
+    lengths: Sequence[int],
+) -> None:
+    """Fill files with sounds that are as long as one another, each at its own rate, in one pass.
+
+    Args:
+        files: one for each sound.
+        formats: of the sounds.
+        blocks: of each sound the next samples (C, T), perhaps none.
+        lengths: of the sounds, in samples.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    with ExitStack() as open_files:
+        opened = [
+            open_files.enter_context(_create_part(file, fmt, length))
+            for file, fmt, length in zip(files, formats, lengths, strict=True)
+        ]
+        for sounds in blocks:
+            for sound_file, file, samples in zip(opened, files, sounds, strict=True):
+                with _named(file.path):
+                    sound_file.write(_encode(samples, file.subtype))
+    for file, length in zip(files, lengths, strict=True):
+        _finish(file.temporary, length, file.subtype)
 
 
 def _create_part(file: PartFile, fmt: AudioFormat, n_samples: int) -> soundfile.SoundFile:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transform.audio import Recording
 from transform.events import DrumEvent
 from transform.joint_fit import PRE_S, Fit, Floats, Indices, Strokes, solved, windows, with_places
-from transform.onsets import TOGETHER_S, groups, locate_attack
+from transform.onsets import TOGETHER_S, first_attack, groups
 from transform.signal import Samples
 
 _MOST_STROKES, _MOST_S = 96, 30.0  # that are looked at, however long a recording is
@@ -92,13 +92,18 @@ class Clusters:
             return cls([], [], {})
         sounds = search.sounds
         if recording.n_channels > 1:
-            none = [np.zeros_like(sound) for sound in sounds]
+            # Microphones are solved together: the same steps for each, so that their sum is that of the sum.
+            n_at_once = recording.n_channels if recording.spread_s else 1
+            none = [np.zeros((n_at_once, sound.shape[1]), np.float32) for sound in sounds]
+            whole = recording.read(start, stop)
             by_channel = [
-                solved(channel[None], search.strokes, none, rate, _LAST_ITERATIONS)
-                for channel in recording.read(start, stop)
+                solved(whole[c : c + n_at_once], search.strokes, none, rate, _LAST_ITERATIONS)
+                for c in range(0, len(whole), n_at_once)
             ]
             sounds = [np.concatenate(own) for own in zip(*by_channel, strict=True)]
-        strokes = search.repeats(start)
+        # Of microphones the mix begins where most of them do; the sound, where the first one does.
+        views = [recording.views(sound) for sound in sounds] if recording.spread_s else search.sounds
+        strokes = search.repeats(start, views)
         by_event = zip(search.strokes.event, strokes, trusted, strict=True)
         return cls(sounds, strokes, {own[i]: stroke for i, stroke, is_sure in by_event if i >= 0 and is_sure})
 
@@ -175,9 +180,14 @@ class _Search:
         self._solve(_LAST_ITERATIONS)
         return self._trusted()
 
-    def repeats(self, start: int) -> list[Repeat]:
-        """Return the strokes, the section beginning at sample `start` of the recording."""
-        attacks = [locate_attack(sound[0], self._rate, self._pre) for sound in self.sounds]
+    def repeats(self, start: int, views: Sequence[Samples]) -> list[Repeat]:
+        """Return the strokes.
+
+        Args:
+            start: the sample of the recording at which the section begins.
+            views: of the clusters' sounds, in which their attacks are sought, each of shape (V, T).
+        """
+        attacks = [first_attack(sound, self._rate, self._pre) for sound in views]
         begins = (self.strokes.place + (start - self._pre)).tolist()
         return [
             Repeat(max(0, begin + attacks[cluster]), begin, int(cluster), float(gain))

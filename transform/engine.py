@@ -275,7 +275,8 @@ class Redrummer:
         chosen = stand_ins(available, played.events)
         playing = _playing(settings, is_written=target is None)
         order = _order(detected, played, target, chosen, (settings, playing))
-        notes += [*drums.notes, *doubts(source.name, drum_confidence(source)), *lent, *stand_in_notes(chosen)]
+        notes += [*source.notes, *drums.notes, *doubts(source.name, drum_confidence(source))]
+        notes += [*lent, *stand_in_notes(chosen)]
         if bank is not None:
             bank = bank.apart() if settings.separate_outputs else bank
             notes += articulation_notes(bank, played.events, chosen)

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transform.audio import SAMPLE_RATE
+from transform.audio import SAMPLE_RATE, MakesFeatures
 from transform.errors import SettingsError
 from transform.layers import Placed
 from transform.ranges import check_ranges
+from transform.signal import BlockCache, Signal, read_blocks
 
 _HOP = 441  # samples
+_FPS = SAMPLE_RATE // _HOP
+_READ_S, _READ_CONTEXT_S = 10, 1  # whole seconds begin on a sample and a frame at every rate
+_READ_BYTES = 2**28  # of cached features: half an hour
 _BLOCK_BYTES = 2**20  # of windowed frames that are transformed at once: few enough to stay in a cache
 
 
@@ -98,7 +102,8 @@ def _edges(n_bands: int, low_hz: float, high_hz: float) -> np.ndarray:
 class DrumFeatures(nn.Module):
     """Audio (B, T) at 44.1 kHz -> features (B, C, F, K): log-mel per window, then the flux of the shortest.
 
-    Frame f is centred on sample f * hop; F = T // hop + 1. Values are about 0 (silence) to 1 (full scale).
+    Frame f is centred on sample f * hop; F = T // hop + 1. Values are about 0 (silence) to 1 (full scale). Of
+    audio (B, V, T) it is the features of the sum of the power spectra of V signals.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -111,12 +116,22 @@ class DrumFeatures(nn.Module):
             self.register_buffer(f"window_{i}", torch.hann_window(window), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Return the features (B, C, F, K) of audio (B, T)."""
+        """Return the features (B, C, F, K) of audio (B, T) or (B, V, T)."""
         levels = [self._log_mel(audio, i, window) for i, window in enumerate(self.settings.windows)]
         rise = levels[-1] - nn.functional.pad(levels[-1], (0, 0, 1, 0))[:, :-1]
         return torch.stack((*levels, 2 * rise.clamp_min(0)), dim=1)
 
     def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
+        signals = audio.unbind(1) if audio.dim() == 3 else (audio,)
+        energy = self._energy(signals[0], index, window)
+        for signal in signals[1:]:
+            energy += self._energy(signal, index, window)
+        floor = 10 ** (self.settings.floor_db / 10)
+        decibels = 10 * torch.log10(energy + floor)
+        return decibels / -self.settings.floor_db + 1
+
+    def _energy(self, audio: Tensor, index: int, window: int) -> Tensor:
+        """Return the energy of each band of audio (B, T), shape (B, F, K)."""
         filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
         frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
         n_at_once = frames.shape[1] if audio.is_cuda else max(1, _BLOCK_BYTES // (4 * window * len(audio)))
@@ -125,10 +140,7 @@ class DrumFeatures(nn.Module):
             # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
             flat = torch.view_as_real(torch.fft.rfft(block * shape)).flatten(-2)
             energies.append((flat * flat) @ filters)
-        energy = torch.cat(energies, dim=1)
-        floor = 10 ** (self.settings.floor_db / 10)
-        decibels = 10 * torch.log10(energy + floor)
-        return decibels / -self.settings.floor_db + 1
+        return torch.cat(energies, dim=1)
 
 
 class Listener:
@@ -140,13 +152,42 @@ class Listener:
 
     @torch.inference_mode()
     def __call__(self, audio: Tensor) -> Tensor:
-        """Return the features (1, C, F, K) of audio (T,), neither of which may be changed afterwards."""
+        """Return the features (1, C, F, K) of audio (T,) or (V, T); neither may be changed afterwards."""
         last = self._last  # several threads may listen
         if last is not None and torch.equal(last[0], audio):
             return last[1]
         features: Tensor = self._features.run(lambda listen, device: listen(audio[None].to(device)))
         self._last = audio, features
         return features
+
+
+class FeatureReader:
+    """The features of the sum of the power spectra of several signals, read by frames, each computed once."""
+
+    def __init__(self, signals: Signal, gain: float, listen: MakesFeatures) -> None:
+        """Take signals as channels, what brings them to the listening level, and what makes the features."""
+        self._signals, self._gain, self._listen = signals, np.float32(gain), listen
+        self.n_frames = max(1, round(signals.n_samples * SAMPLE_RATE / signals.sample_rate)) // _HOP + 1
+        self._cache: BlockCache[int, np.ndarray] = BlockCache(n_bytes=_READ_BYTES)
+
+    def read(self, begin: int, end: int) -> Tensor:
+        """Return the features of frames [begin, end), shape (1, C, end - begin, K)."""
+        blocks = read_blocks(lambda n: self._cache.get(n, self._block), _READ_S * _FPS, begin, end)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(blocks, -1, -2)))
+
+    def _block(self, number: int) -> np.ndarray:
+        """Return the features of a block, shape (1, C, K, F)."""
+        import soxr  # machines that only train do without it
+
+        rate, begin_s = self._signals.sample_rate, number * _READ_S
+        region = (begin_s - _READ_CONTEXT_S) * rate, (begin_s + _READ_S + _READ_CONTEXT_S) * rate
+        signals = self._gain * self._signals.read(*region)
+        if rate != SAMPLE_RATE:
+            signals = soxr.resample(np.ascontiguousarray(signals.T), rate, SAMPLE_RATE, quality="HQ").T
+        features: Tensor = self._listen(torch.from_numpy(np.ascontiguousarray(signals, dtype=np.float32)))
+        first = _READ_CONTEXT_S * _FPS
+        core = features[:, :, first : first + _READ_S * _FPS].cpu().numpy()
+        return np.ascontiguousarray(np.moveaxis(core, -1, -2))
 
 
 @lru_cache(maxsize=4)

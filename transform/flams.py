@@ -79,7 +79,7 @@ def _flam(recording: Recording, strokes: Sequence[DrumEvent], others: Sequence[D
     begin_s = max(0.0, strokes[0].onset_s - _MOST_S - _MARGIN_S)
     rate = recording.sample_rate
     start = round(begin_s * rate)
-    mono = recording.mono(start, round((strokes[-1].onset_s + _MOST_S + _MARGIN_S) * rate))
+    mono = recording.closest(start, round((strokes[-1].onset_s + _MOST_S + _MARGIN_S) * rate))
     if len(strokes) == 2:
         found = _pair_in(mono, rate, [attack_of(recording, event.onset_s) - start for event in strokes])
     elif strokes[0].drum_class == "TT" and _has_snare(others, strokes[0].onset_s):

@@ -12,6 +12,7 @@ from transform.errors import AudioError
 from transform.files import open_plain
 
 _MOST_CHUNKS = 10_000
+_REFERENCE_AT = 338  # of TimeReference in a chunk "bext": EBU Tech 3285, after five texts
 _log = logging.getLogger(__name__)
 
 
@@ -93,6 +94,20 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             )
         yield name, size, offset
         position = offset + size + -size % padding
+
+
+def time_reference(path: Path) -> int | None:
+    """Return where a broadcast WAV file begins, in samples since midnight, None where it does not say."""
+    try:
+        with open_plain(path) as file:
+            for name, size, offset in chunks(file):
+                if name == b"bext" and size >= _REFERENCE_AT + 8:
+                    file.seek(offset + _REFERENCE_AT)
+                    content = file.read(8)
+                    return struct.unpack("<Q", content)[0] if len(content) == 8 else None
+    except OSError as err:
+        _log.info("no time reference is read from %s: %s", path, err)
+    return None
 
 
 def stated_tempo(path: Path | None, name: str) -> tuple[float, str] | None:

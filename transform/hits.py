@@ -22,7 +22,7 @@ from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.clusters import Clusters, Repeat
 from transform.events import ARTICULATIONS, CLASSES, DrumEvent
-from transform.onsets import SEARCH_S, attack_of, groups, locate_attack
+from transform.onsets import VIEWS_SEARCH_S, attack_of, first_attack, groups
 from transform.signal import BlockCache, Samples, read_blocks
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ _TOGETHER_FAULT = 0.5  # of each class that is struck along
 _CROSS_FADE_S = 0.008  # from the recording to a stem
 _CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
 _CACHED_BYTES = 48 * 2**20
-_CUT_BYTES = 64 * 2**20  # of the sounds of hits that may be played
+_CUT_BYTES, _MOST_CUT_BYTES = 64 * 2**20, 768 * 2**20  # of the sounds of hits; of two channels, of many
+_ENOUGH = 6  # hits of a kind that all microphones have: those that some lack are left out
+_COMPLETE_S = 0.25  # a hit's beginning must be in all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,8 @@ class Cutter:
             self.attacks = [round(onset_s * self.sample_rate) for onset_s in onsets_s]
         else:
             self.attacks = [attack_of(recording, onset_s) for onset_s in onsets_s]
-        self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=_CUT_BYTES)
+        n_bytes = min(_MOST_CUT_BYTES, max(1, recording.n_channels // 2) * _CUT_BYTES)
+        self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=n_bytes)
 
     def candidates(self) -> list[list[Cut]]:
         """Return what could be cut, those of a kind in one list, what promises to be the cleanest first."""
@@ -125,7 +128,13 @@ class Cutter:
         for i in range(len(self.groups)):
             for cut in self._cuts(i):
                 found.setdefault(cut.kind, []).append(cut)
-        return [sorted(own, key=lambda cut: cut.faults) for own in found.values()]
+        return [sorted(self._complete(own), key=lambda cut: cut.faults) for own in found.values()]
+
+    def _complete(self, cuts: list[Cut]) -> list[Cut]:
+        """Return the candidates of a kind that are in all channels, where these are enough."""
+        reach = round(_COMPLETE_S * self.sample_rate)
+        whole = [cut for cut in cuts if self.recording.is_complete(cut.attack - self.lead, cut.attack + reach)]
+        return whole if len(whole) >= _ENOUGH else cuts
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds; None where nothing of it is left."""
@@ -137,7 +146,8 @@ class Cutter:
         return self._sounds.get(hit.key, lambda _: self._cleaned(hit))
 
     def _cleaned(self, cut: Cut) -> Samples:
-        begun = self.lead + round(cut.flam_ms / 1000 * self.sample_rate)  # a flam's second stroke is no swell
+        # A flam's second stroke is no swell, nor what reaches a far microphone later.
+        begun = self.lead + round((cut.flam_ms / 1000 + self.recording.spread_s) * self.sample_rate)
         sound = without_swells(self._cut_out(cut), self.sample_rate, begun)
         if self.lead:
             sound[:, : self.lead] *= np.linspace(0, 1, self.lead, endpoint=False, dtype=np.float32) ** 2
@@ -173,7 +183,7 @@ class Cutter:
         if level <= 1e-6:
             return
         before = self.recording.read(attack - round(_BEFORE_S * self.sample_rate), attack - self.lead)
-        energies = _band_energies(self.recording.mixed(beginning), self.sample_rate)
+        energies = _band_energies(self.recording.views(beginning), self.sample_rate)
         for classes, cut_off in self._sets(i):
             length_s = (cut_off - self.lead - attack) / self.sample_rate
             if length_s < _SHORTEST_S:
@@ -232,10 +242,10 @@ class StemCutter(Cutter):
         stop = min(attack + round(_TIMBRE_S * self.sample_rate), following - self.lead)
         if stop <= attack:
             return frozenset()
-        whole = _band_energies(self.recording.mono(attack, stop), self.sample_rate)
+        whole = _band_energies(self.recording.read_views(attack, stop), self.sample_rate)
 
         def holds(drum_class: str, stem: Samples) -> bool:
-            energies = _band_energies(self.recording.mixed(stem), self.sample_rate)
+            energies = _band_energies(self.recording.views(stem), self.sample_rate)
             strong = slice(*_STRONG_BANDS[drum_class])
             return bool(energies[strong].sum() >= whole[strong].sum() * 10 ** (_LEAK_DB / 10))
 
@@ -270,7 +280,7 @@ class StemCutter(Cutter):
         faults = cut.faults + _ringing_fault(before, level)
         if not repeat:
             faults += _TOGETHER_FAULT * len(self._struck_together(cut))
-        timbre = _timbre(_band_energies(self.recording.mixed(beginning), self.sample_rate))
+        timbre = _timbre(_band_energies(self.recording.views(beginning), self.sample_rate))
         return replace(cut, level=level, faults=faults, timbre=timbre)
 
     def _cuts(self, i: int) -> Iterator[Cut]:
@@ -332,18 +342,19 @@ class StemCutter(Cutter):
     def _own_attack(self, cut: Cut) -> int:
         """Return where a stroke begins that others fall together with."""
         onset_s = next(e.onset_s for e in self.groups[cut.group] if e.drum_class == cut.dominant)
-        around, margin = round(onset_s * self.sample_rate), round((SEARCH_S + 0.01) * self.sample_rate)
-        stem = self.recording.mixed(self._own(cut, around - margin, around + margin))
-        return max(0, around - margin + locate_attack(stem, self.sample_rate, margin))
+        around = round(onset_s * self.sample_rate)
+        margin = round((VIEWS_SEARCH_S + 0.01) * self.sample_rate)
+        stem = self.recording.views(self._own(cut, around - margin, around + margin))
+        return max(0, around - margin + first_attack(stem, self.sample_rate, margin))
 
     def _holds_all(self, cut: Cut) -> bool:
         """Tell whether the stem of each class of a hit holds a stroke."""
         stop = cut.attack + round(_TIMBRE_S * self.sample_rate)
-        whole = _band_energies(self.recording.mono(cut.attack, stop), self.sample_rate)
+        whole = _band_energies(self.recording.read_views(cut.attack, stop), self.sample_rate)
         classes = sorted(cut.classes)
         for drum_class, stem in zip(classes, self.stems.read(cut.attack, stop, classes), strict=True):
             strong = slice(*_STRONG_BANDS[drum_class])
-            own = _band_energies(self.recording.mixed(stem), self.sample_rate)
+            own = _band_energies(self.recording.views(stem), self.sample_rate)
             least_db = _EMPTY_DB if self._repeat(cut) else _LEAK_DB
             if own[strong].sum() < whole[strong].sum() * 10 ** (least_db / 10):
                 return False
@@ -358,7 +369,7 @@ class StemCutter(Cutter):
 
     def _is_leak(self, cut: Cut, beginning: Samples) -> bool:
         low, high = _STRONG_BANDS[cut.dominant]
-        energy = float(_band_energies(self.recording.mixed(beginning), self.sample_rate)[low:high].sum())
+        energy = float(_band_energies(self.recording.views(beginning), self.sample_rate)[low:high].sum())
         return energy < cut.band_level**2 * 10 ** (_LEAK_DB / 10)
 
     def _cut_out(self, cut: Cut) -> Samples:
@@ -435,10 +446,11 @@ def _ringing_fault(before: Samples, level: float) -> float:
     return float(np.clip((ringing_db + 30) / 20, 0.0, 2.0))
 
 
-def _band_energies(mono: Samples, sample_rate: int) -> NDArray[np.float64]:
-    """Return the energies of a hit's beginning (T,) in bands of half an octave."""
-    window, first, bands = _bands_of(len(mono), sample_rate)
-    power = np.abs(np.fft.rfft(mono * window)) ** 2 / max(1, len(mono))
+def _band_energies(views: Samples, sample_rate: int) -> NDArray[np.float64]:
+    """Return the energies of a hit's beginning (V, T) in bands of half an octave, its views added."""
+    n_samples = views.shape[1]
+    window, first, bands = _bands_of(n_samples, sample_rate)
+    power = (np.abs(np.fft.rfft(views * window)) ** 2 / max(1, n_samples)).sum(axis=0)
     weights = power[first : first + len(bands)]
     return np.asarray(np.bincount(bands, weights=weights, minlength=len(_EDGES_HZ) - 1))
 

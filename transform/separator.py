@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, Recording, Samples
+from transform.audio import SAMPLE_RATE, ReadsFeatures, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
@@ -238,23 +238,31 @@ class Separator:
         """Return templates of the classes in regions of a recording.
 
         Args:
-            regions: audio (T,) at 44.1 kHz at the listening level, and the transcriber's probability (5, F)
-                there; F = T // 441 + 1 frames.
+            regions: audio (T,) at 44.1 kHz at the listening level, or its features (1, C, F, K), and the
+                transcriber's probability (5, F) there; F = T // 441 + 1 frames.
         """
-        features = torch.cat([self._features(audio).cpu() for audio, _ in regions], dim=2)
+        features = torch.cat([self._features_of(sound).cpu() for sound, _ in regions], dim=2)
         activity = torch.cat([probability for _, probability in regions], dim=1)[None]
         return self._net.run(lambda net, device: net.learn_templates(features.to(device), activity.to(device)))
 
+    def features(self, recording: Recording) -> ReadsFeatures | None:
+        """Return what reads the features of microphones, None for a recording whose mono mix is analysed."""
+        return recording.features(self._features)
+
+    def _features_of(self, sound: Tensor) -> Tensor:
+        return sound if sound.dim() > 1 else self._features(sound)
+
     @torch.inference_mode()
-    def masks(self, audio: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
+    def masks(self, sound: Tensor, probability: Tensor, templates: Tensor) -> Tensor:
         """Return the mask of each class for audio (T,) at 44.1 kHz, shape (5, F, K), in one pass.
 
         Args:
-            audio: a whole recording, or a region of one, at the listening level; F = T // 441 + 1 frames.
+            sound: a whole recording, or a region of one, at the listening level, or its features (1, C, F, K);
+                F = T // 441 + 1 frames.
             probability: the transcriber's, shape (5, F).
             templates: learned in the whole recording.
         """
-        given = self._features(audio), probability[None], templates
+        given = self._features_of(sound), probability[None], templates
         logits = self._net.run(lambda net, device: net(*(x.to(device) for x in given)))
         masks = torch.softmax(logits[0].float(), dim=0).cpu()
         require_numbers(masks, "separator")
@@ -344,13 +352,19 @@ class Stems:
         return np.asarray(masks[..., core, :].mT.half().contiguous())
 
     def _region(self, start_s: int, end_s: int) -> tuple[Tensor, Tensor]:
-        """Return a region at the listening level, mono at 44.1 kHz, and the probability (5, F) of onsets."""
-        rate = self.recording.sample_rate
-        region = start_s * rate, min(end_s * rate, self.recording.n_samples)
-        audio = self._audio.get(region, self._levelled)
-        first, n_frames = start_s * _FPS, len(audio) // self._separator.config.features.hop + 1
+        """Return a region's audio, as `_levelled` has it, or features, and the probability (5, F) of onsets."""
+        rate, first = self.recording.sample_rate, start_s * _FPS
+        reader = self._separator.features(self.recording)
+        if reader is not None:
+            sound = reader.read(first, min(end_s * _FPS + 1, reader.n_frames))
+            n_frames = sound.shape[2]
+        else:
+            sound = self._audio.get(
+                (start_s * rate, min(end_s * rate, self.recording.n_samples)), self._levelled
+            )
+            n_frames = len(sound) // self._separator.config.features.hop + 1
         probability = self._probability[:, first : first + n_frames]
-        return audio, functional.pad(probability, (0, n_frames - probability.shape[1]))
+        return sound, functional.pad(probability, (0, n_frames - probability.shape[1]))
 
     def _levelled(self, region: tuple[int, int]) -> Tensor:
         """Return a region of the recording, in its own samples, at the listening level, mono at 44.1 kHz."""

@@ -217,7 +217,7 @@ class Take:
             return _Level(over_db=_db(meter.sample_peak))
         ceiling = TRUE_PEAK_CEILING
         if meter.true_peak > ceiling:
-            blocks = blocks_of(self._source, _BLOCK_SAMPLES)
+            blocks = map(self._source.at_stored_level, blocks_of(self._source, _BLOCK_SAMPLES))
             ceiling = max(ceiling, true_peak(blocks, self.n_channels, self.sample_rate))
         n_down, down_db = 0, 0.0
         peaks_db = [(at, _db(level / ceiling)) for at, level in meter.passed(ceiling)]
@@ -234,7 +234,8 @@ class Take:
         meter = PeakMeter(self.n_channels, self.sample_rate)
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
-            meter.add(added(block.reshape(self._n_parts, self.n_channels, -1)))
+            whole = added(block.reshape(self._n_parts, self.n_channels, -1))
+            meter.add(self._source.at_stored_level(whole))
             try:
                 if spool is not None:
                     spool.add(block)

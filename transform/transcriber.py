@@ -27,7 +27,7 @@ from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
 from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined
 from transform.ranges import check_convolutions, check_ranges
-from transform.signal import Block, BlockCache
+from transform.signal import Block, BlockCache, overlapping_blocks
 from transform.weights import load_net, require_numbers
 
 # Of a hat: open, struck with the foot; of a cymbal; of a snare.
@@ -234,7 +234,12 @@ class Transcriber:
         """
         if gain is None:
             gain = listening_gain(float(audio.abs().max()) if len(audio) else 0.0)
-        features = self._features(gain * audio).contiguous(memory_format=torch.channels_last)
+        return self._inferred(self._features(gain * audio))
+
+    @torch.inference_mode()
+    def _inferred(self, features: Tensor) -> Activations:
+        """Return the activations of features (1, C, F, K) in one pass."""
+        features = features.contiguous(memory_format=torch.channels_last)
         logits = self._net.run(lambda net, device: net(features.to(device)))[0].float().cpu()
         require_numbers(logits, "transcriber")
         n = len(CLASSES)
@@ -252,6 +257,11 @@ class Transcriber:
         """
         hop = self.config.features.hop
         core_frames, context = round(block_s * SAMPLE_RATE / hop), self._context_frames
+        if (reader := recording.features(self._features)) is not None:
+            for block in overlapping_blocks(reader.n_frames, core_frames, context):
+                activations = self._inferred(reader.read(block.begin, block.end))
+                yield block, Activations(*(column[..., block.core] for column in activations))
+            return
         buffer = np.zeros(0, dtype=np.float32)  # audio from frame `buffer_from` on
         buffer_from = core_from = 0
         gain = listening_gain(recording.mono_peak)

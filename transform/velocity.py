@@ -56,7 +56,7 @@ def band_level(recording: Recording, drum_class: str, onset_s: float) -> float:
     n_samples = 2 ** round(np.log2(_LEVEL_S * sample_rate))
     n_rise = round(_RISE_S * sample_rate)
     start = round(onset_s * sample_rate) - n_rise
-    hit = recording.mono(start, start + n_samples)
+    hit = recording.read_views(start, start + n_samples)
     window = np.ones(n_samples)
     window[:n_rise] = np.linspace(0, 1, n_rise, endpoint=False)
     window[n_samples // 2 :] = np.cos(np.linspace(0, np.pi / 2, n_samples - n_samples // 2)) ** 2
@@ -64,4 +64,4 @@ def band_level(recording: Recording, drum_class: str, onset_s: float) -> float:
     low = min(low, sample_rate / 4)  # of a recording that has no such band, its upper half
     spacing = sample_rate / n_samples
     band = slice(round(low / spacing), max(round(low / spacing) + 1, round(high / spacing)))
-    return float(np.linalg.norm(np.fft.rfft(hit * window)[band]))
+    return float(np.linalg.norm(np.fft.rfft(hit * window)[:, band]))

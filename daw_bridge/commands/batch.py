@@ -32,7 +32,8 @@ from transform.errors import RedrumError, SettingsError
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
-    from daw_bridge.plan import BatchItem, PlanSettings
+    from daw_bridge.batch_item import BatchItem
+    from daw_bridge.plan import PlanSettings
 
 
 @option_groups()
@@ -51,7 +52,7 @@ def batch(
             "RHYTHM",
             "One for all, as of `render`; a folder with one of each recording's name; or a job sheet, "
             ".csv or .toml, with source and rhythm in each line, and start, length, engine, preset, seed, "
-            "kit_from.",
+            "kit_from, group, offset.",
             False,
             complete=rhythm_names,
         ),
@@ -78,6 +79,10 @@ def batch(
     midi: WithMidi = False,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
+    together: Annotated[
+        bool,
+        typer.Option("--together/--apart", help="The recordings of each folder are one kit's microphones."),
+    ] = False,
     tracks: Annotated[
         str | None,
         option(
@@ -114,6 +119,10 @@ def batch(
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if recordings:
         in_project.check_unused()
+    if together and projects:
+        raise SettingsError("--together is for recordings", hint="leave it out, or the projects")
+    if together and page:
+        raise SettingsError("--page shows one recording a result", hint="leave out --page, or --together")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
 
@@ -153,6 +162,7 @@ def batch(
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
         midis=midi,
+        together=together,
     )
     settings = BatchSettings(
         out=out,
@@ -249,6 +259,8 @@ class _RecordingBatch:
                 what = f"would be {item.source} playing {item.rhythm.name}"
             what = what or f"{report['duration_s']:.2f} s, {form_of(report)}"
             self.console.echo(f"[{place}/{len(self.items)}] {item.output}: {what}")
+            for mic in item.together[1:]:
+                self.console.echo(f"  and {mic.output}")
 
     def _print_summary(self, outcomes: "Sequence[Outcome]") -> None:
         n = Counter[str](outcome.status for outcome in outcomes)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import transform
+from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
@@ -79,7 +80,12 @@ def demo(
 
 @option_groups()
 def render(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The drum recording.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="The drum recording; with --together several, or a folder of them."
+        ),
+    ],
     rhythm: Annotated[
         str | None,
         option(
@@ -104,6 +110,7 @@ def render(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
+    mics: MicOptions,
     stems: Stems = None,
     midi: Midi = None,
     plot: Plot = None,
@@ -112,7 +119,27 @@ def render(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let a drum recording play another rhythm, or its own as it was edited."""
+    """Let a drum recording play another rhythm, or its own as it was edited.
+
+    Microphones of one performance play it together: one decision, a result for each in its own form.
+    """
+    mics.check(sources)
+    if mics.together:
+        beside = {"-o": output, "--edits": edits, "--page": page}
+        _check_together(rhythm, beside)
+        MicsRequest(
+            sources=mics_of(sources),
+            rhythm=rhythm or "",
+            options=mics,
+            settings=transform.RenderSettings(**given, separate_outputs=stems is not None),
+            preset=preset,
+            form=form,
+            plot=plot,
+            midi=midi,
+            existing=existing,
+        ).render(compute, console, dry_run=dry_run)
+        return
+    source = sources[0]
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
         place = _Place(Path(source), output, midi, form.bit_depth)
@@ -180,6 +207,17 @@ class _Place(NamedTuple):
     output: Path | None
     midi: Path | None
     bit_depth: str | None
+
+
+def _check_together(rhythm: str | None, beside: Mapping[str, Path | None]) -> None:
+    """Raise SettingsError for what several microphones cannot be given."""
+    if named := [name for name, path in beside.items() if path is not None]:
+        raise SettingsError(
+            f"{named[0]} is for one recording, not for microphones together",
+            hint="leave it out; --out DIR says where the results go",
+        )
+    if rhythm is None:
+        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM")
 
 
 def _check_alone_with_edits(

@@ -109,8 +109,10 @@ class Console:
     def print_report(self, report: dict[str, Any]) -> None:
         """Print what became of a recording that plays a rhythm."""
         if not self.is_reported(report, f"would be {report['source']} playing {report['rhythm']}"):
-            self.echo(f"{report['output']}: {report['duration_s']:.2f} s, {form_of(report)}")
-            self.echo(f"  {report['source']} playing {report['rhythm']}")
+            for mic in report.get("together", [report]):
+                self.echo(f"{mic['output']}: {report['duration_s']:.2f} s, {form_of(mic)}")
+            sources = ", ".join(mic["source"] for mic in report.get("together", [report]))
+            self.echo(f"  {sources} playing {report['rhythm']}")
             self.print_take(report)
 
     def print_take(self, report: dict[str, Any]) -> None:

@@ -51,8 +51,8 @@ class SpectralLoss(nn.Module):
     d(x, y1) + d(x, y2) - d(y1, y2). Below the noise they are the same, which leaves the distances above.
     Relative errors, whose norm does not divide into bins, would reward highs that scatter the more the lows are
     wrong: they are taken below the noise alone. "noise" compares logarithms of powers averaged over 5 bins and
-    3 frames, down to -90 dB, from 500 Hz on, those up to 2 kHz weighing as much as those above: there snares and
-    toms are half noise, and judged by its waveform it became 6 dB too soft.
+    3 frames, down to -90 dB, from 500 Hz on; those up to 2 kHz weigh as much as those above, as there snares
+    and toms are half noise, and judged by their waveform they became 6 dB too soft.
 
     All use the same transforms, Hann windows every half of their length: segments are cut anywhere, so no
     sample always lies between two windows.

@@ -1,0 +1,138 @@
+"""Microphones of one performance in `render`: options, and what they do."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import transform
+from daw_bridge.commands.options import Compute, Existing, TakeForm, option
+from daw_bridge.commands.reporting import Console
+from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
+from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
+from daw_bridge.take_report import Report
+from transform.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicOptions:
+    """Whether several recordings are microphones of one performance, and what is known of them."""
+
+    together: Annotated[
+        bool,
+        typer.Option("--together/--apart", help="Several SOURCEs are microphones of one performance, or not."),
+    ] = False
+    listen_to: Annotated[
+        Path | None, option("FILE", "With --together: transcribe this, such as a mix, not the sum.", False)
+    ] = None
+    offset: Annotated[
+        list[str] | None,
+        option(
+            "[NAME=]SECONDS",
+            "With --together: when a microphone begins; or once for each, in their order.",
+            "as the files' time references say",
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, option("DIR", "With --together: where the results go, one for each SOURCE.", "redrummed")
+    ] = None
+
+    def check(self, sources: Sequence[str]) -> None:
+        """Raise SettingsError for what does not go with the number of recordings, or with each other."""
+        if self.together:
+            return
+        if len(sources) > 1:
+            raise SettingsError(
+                f"{len(sources)} recordings are given",
+                hint="give --together if they are microphones of one performance, else use `redrum batch`",
+            )
+        for name, value in (("--listen-to", self.listen_to), ("--offset", self.offset), ("--out", self.out)):
+            if value:
+                raise SettingsError(
+                    f"{name} is for microphones of one performance", hint="give --together, or leave it out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicsRequest:
+    """What is requested of the microphones of one performance."""
+
+    sources: Sequence[Path]
+    rhythm: str
+    options: MicOptions
+    settings: "transform.RenderSettings"
+    preset: str
+    form: TakeForm
+    plot: Path | None
+    midi: Path | None
+    existing: Existing
+
+    def render(self, compute: Compute, console: Console, *, dry_run: bool) -> None:
+        """Write a result for each microphone and print the report of them."""
+        from transform.mics import check_together
+
+        check_together(self.settings)
+        with ExitStack() as files:
+            job, report = self._job(files)
+            if self.existing.skip_existing and all(path.exists() for path in job.outputs):
+                console.print_report(report | {"skipped": True})
+                return
+            job.check()
+            if dry_run:
+                check_preset(self.preset, self.settings.engine)
+                console.print_report(report | {"engine": self.settings.engine, "dry_run": True})
+                return
+            with console.progress() as progress:
+                report |= job.run(compute.load(self.preset), self.settings, progress)
+        console.print_report(report)
+
+    def _job(self, files: ExitStack) -> tuple[MicsJob, Report]:
+        from transform.kit_names import check_kit_sources, files_of
+        from transform.library import resolve_rhythm
+
+        microphones = open_mics(
+            self.sources,
+            files,
+            offsets_s=offsets_of(self.sources, self.options.offset or ()),
+            listen_to=self.options.listen_to,
+        )
+        check_kit_sources(self.settings.kit_from)
+        found = resolve_rhythm(self.rhythm)
+        kit_files = [file for path in self.settings.kit_from for file in files_of(path)]
+        out = self.options.out
+        outputs = [(out or OUT_FOLDER) / f"{path.stem}_{found.name}.wav" for path in self.sources]
+        if out is None:
+            outputs = [default_place(path) for path in outputs]
+        guide = [self.options.listen_to] if self.options.listen_to else []
+        job = MicsJob(
+            microphones=microphones,
+            rhythm=open_rhythm(found, self.form.drum_map, files),
+            outputs=tuple(outputs),
+            inputs=(*self.sources, *guide, found.path, *kit_files),
+            plot=self.plot,
+            midi=self.midi,
+            overwrite=self.existing.overwrite,
+            bit_depth=self.form.bit_depth,
+        )
+        about: list[dict[str, Any]] = [
+            {"source": str(source), "output": str(path)}
+            for source, path in zip(self.sources, outputs, strict=True)
+        ]
+        return job, {**about[0], "rhythm": self.rhythm, "together": about}
+
+
+def mics_of(sources: Sequence[str]) -> list[Path]:
+    """Return the files of microphones; a folder stands for the recordings in it.
+
+    Raises:
+        AudioError: a folder holds none.
+        SettingsError: a file is named twice.
+    """
+    from daw_bridge.plan import recordings_in
+
+    paths = [path for source in map(Path, sources) for path in recordings_in(source)]
+    check_different(paths)
+    return paths

@@ -1,0 +1,341 @@
+"""Microphones of one performance: several recordings as one with all their channels, and apart again as files.
+
+Everything is decided once, of all of them: what is detected, which hits play, where they are cut, their gains,
+fades and masks. Then it is done to each channel alike, so that the delays between the microphones stay as they
+are. Nothing is decided by a waveform sum, in which delays comb and a turned polarity cancels: power spectra are
+added, each microphone at the level of the others.
+
+Rates may differ: all are brought to the highest one, and back when they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from transform.audio import (
+    AudioFormat,
+    MakesFeatures,
+    PartFile,
+    Progress,
+    Recording,
+    is_float,
+    resolve_output,
+    store_together,
+)
+from transform.errors import AudioError, SettingsError
+from transform.files import atomic_files
+from transform.headers import time_reference
+from transform.mic_levels import Measured, Microphone, form_notes, measure
+from transform.midi import write_midi
+from transform.resampling import RateConverter, Resampled
+from transform.signal import ComputedSignal, Samples, overlapping_blocks
+
+if TYPE_CHECKING:
+    from transform.features import FeatureReader
+    from transform.settings import RenderSettings
+    from transform.take import Take
+
+SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
+_MOST_CHANNELS = 64
+_RESAMPLED_BYTES = 2**29  # of all cached sound of other rates
+_QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
+_WRITTEN_SAMPLES = 2**17
+
+
+class MicRecording(Recording):
+    """Microphones of one performance as one recording of all their channels, silence where one is not running.
+
+    Not for use by several threads at once. The recordings that it is made of must stay open as long.
+    """
+
+    def __init__(self, name: str, fmt: AudioFormat, n_samples: int) -> None:
+        super().__init__(name, fmt, n_samples)
+        self.microphones: tuple[Microphone, ...] = ()
+        self.spread_s = SPREAD_S
+        self._listen_to: Recording | None = None
+        self._features: dict[MakesFeatures, FeatureReader] = {}
+
+    @classmethod
+    def of(
+        cls,
+        recordings: Sequence[Recording],
+        *,
+        offsets_s: Sequence[float] | None = None,
+        listen_to: Recording | None = None,
+    ) -> Self:
+        """Return microphones as one recording; they are read when that is.
+
+        Args:
+            recordings: one for each microphone, of any rates, channels and lengths.
+            offsets_s: when each begins; None: as their time references say, or else all together.
+            listen_to: what is transcribed instead of them, such as a mix; it begins with the first of them.
+
+        Raises:
+            AudioError: there are none, too many, or two that do not overlap in time.
+        """
+        if not recordings:
+            raise AudioError("there are no microphones", hint="give one recording or more")
+        n_channels = sum(recording.n_channels for recording in recordings)
+        if n_channels > _MOST_CHANNELS:
+            raise AudioError(
+                f"the microphones have {n_channels} channels together, more than {_MOST_CHANNELS}",
+                hint="redrum fewer at once",
+            )
+        rate = max(recording.sample_rate for recording in recordings)
+        if offsets_s is None:
+            offsets_s = stated_offsets_s(recordings)
+        microphones: list[Microphone] = []
+        for recording, offset_s in zip(recordings, offsets_s, strict=True):
+            first = microphones[-1].channels.stop if microphones else 0
+            microphones.append(
+                Microphone(
+                    recording=recording,
+                    signal=Resampled(recording, rate, _RESAMPLED_BYTES // len(recordings), _QUALITY),
+                    begin=round((offset_s - min(offsets_s)) * rate),
+                    channels=slice(first, first + recording.n_channels),
+                )
+            )
+        _check_overlap(microphones)
+        more = f" and {len(recordings) - 1} more" if len(recordings) > 1 else ""
+        subtype = "FLOAT" if all(is_float(r.format.subtype) for r in recordings) else "PCM_24"
+        fmt = AudioFormat(sample_rate=rate, n_channels=n_channels, subtype=subtype)
+        group = cls(f"{recordings[0].name}{more}", fmt, max(1, *(mic.end for mic in microphones)))
+        group.microphones, group._listen_to = tuple(microphones), listen_to
+        return group
+
+    def mixed(self, samples: Samples) -> Samples:
+        """Return a mono mix of samples (C, T), shape (T,), in which microphones do not cancel on the whole."""
+        mono: Samples = self._measured.mix @ samples
+        return mono
+
+    def views(self, samples: Samples) -> Samples:
+        """Return the channels of samples (C, T) that are measured, shape (V, T)."""
+        return samples[self._measured.listened]
+
+    def read_listened(self, start: int, stop: int) -> Samples:
+        """Return the signals whose power spectra, added, are transcribed, shape (V, stop - start)."""
+        if self._listen_to is None:
+            return self.read_views(start, stop)
+        return self._guide.read(start, stop)
+
+    def features(self, listen: MakesFeatures) -> FeatureReader:
+        """Return what reads the features of the sum of the power spectra of what is listened to."""
+        from transform.features import FeatureReader  # with torch, which checking the files does without
+        from transform.transcriber import listening_gain
+
+        if listen not in self._features:
+            signals = ComputedSignal(self.read_listened, self.n_samples, self.sample_rate, self.n_listened)
+            self._features[listen] = FeatureReader(signals, listening_gain(self.listened_peak), listen)
+        return self._features[listen]
+
+    @property
+    def listened_peak(self) -> float:
+        """The peak of what is transcribed."""
+        return self._measured.peak if self._listen_to is None else self._listen_to.mono_peak
+
+    @property
+    def n_listened(self) -> int:
+        """The number of signals that `read_listened` returns."""
+        return len(self._measured.listened) if self._listen_to is None else 1
+
+    @property
+    def mono_channel(self) -> int | None:
+        """None: the mix stands for all channels."""
+        return None
+
+    def at_stored_level(self, samples: Samples) -> Samples:
+        """Return samples (C, T) of the microphones as loud as their files have them."""
+        return samples / self._measured.gains[:, None]
+
+    def is_complete(self, start: int, stop: int) -> bool:
+        """Tell whether every microphone that is transcribed was running from sample `start` to `stop`."""
+        listened = set(self._measured.listened.tolist())
+        running = (mic for mic in self.microphones if mic.channels.start in listened)
+        return all(mic.begin <= start and stop <= mic.end for mic in running)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about the microphones, one sentence each."""
+        return (*form_notes(self.microphones, self), *self._measured.notes)
+
+    def tempo_bpm(self) -> tuple[float, str] | None:
+        """Return the tempo that one of the files states, the first that does, or None."""
+        stated = (mic.recording.tempo_bpm() for mic in self.microphones)
+        return next((tempo for tempo in stated if tempo is not None), None)
+
+    @cached_property
+    def _guide(self) -> Resampled:
+        assert self._listen_to is not None
+        guide = self._listen_to
+        mono = _Mono(guide, guide.n_samples, guide.sample_rate)
+        return Resampled(mono, self.sample_rate)
+
+    @cached_property
+    def _measured(self) -> Measured:
+        stored = ComputedSignal(self.as_stored, self.n_samples, self.sample_rate, self.n_channels)
+        return measure(stored, self.microphones)
+
+    def _checked(self, start: int, stop: int) -> Samples:
+        return self._fetch(start, stop)  # each recording checks its own samples
+
+    def _fetch(self, start: int, stop: int) -> Samples:
+        return self.as_stored(start, stop) * self._measured.gains[:, None]
+
+    def as_stored(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of all channels, as loud as they are stored, shape (C, stop - start)."""
+        out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
+        for mic in self.microphones:
+            first, last = max(start, mic.begin), min(stop, mic.end)
+            if first < last:
+                own = mic.signal.read(first - mic.begin, last - mic.begin)
+                out[mic.channels, first - start : last - start] = own
+        return out
+
+
+@dataclass(frozen=True)
+class _Mono:
+    """The mono mix of a recording."""
+
+    recording: Recording
+    n_samples: int
+    sample_rate: int
+    n_channels: int = 1
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (1, stop - start)."""
+        return self.recording.mono(start, stop)[None]
+
+
+def check_together(settings: RenderSettings) -> None:
+    """Raise SettingsError for settings that microphones of one performance cannot be redrummed with."""
+    if settings.engine == "latent":
+        raise SettingsError(
+            "the latent engine generates one sound, not that of several microphones",
+            hint="use --engine resequence, which replays them all",
+        )
+    if settings.separate_outputs:
+        raise SettingsError(
+            "--stems is for one recording, not for several microphones",
+            hint="leave it out: each microphone has a result of its own",
+        )
+
+
+def stated_offsets_s(recordings: Sequence[Recording]) -> list[float]:
+    """Return when recordings begin, by the time references of their files; zeros unless all have one."""
+    references = [time_reference(r.path) if r.path else None for r in recordings]
+    begins_s = [
+        reference / recording.sample_rate
+        for reference, recording in zip(references, recordings, strict=True)
+        if reference is not None
+    ]
+    if len(begins_s) < len(recordings):
+        return [0.0] * len(recordings)
+    return [begin_s - min(begins_s) for begin_s in begins_s]
+
+
+def _check_overlap(microphones: Sequence[Microphone]) -> None:
+    """Raise AudioError for a microphone that sounds at no time when the others do."""
+    for mic in microphones:
+        others = [other for other in microphones if other is not mic]
+        if others and not any(mic.begin < other.end and other.begin < mic.end for other in others):
+            raise AudioError(
+                f"{mic.name} and {others[0].name} do not overlap in time: they are no microphones of one "
+                "performance",
+                hint="say with --offset when each begins, or redrum them apart",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicFiles:
+    """Where a take of several microphones goes."""
+
+    takes: Sequence[Path]  # one for each microphone, in their order
+    midi: Path | None = None
+
+    def all(self) -> list[Path]:
+        """Return every file."""
+        return [*self.takes, *filter(None, [self.midi])]
+
+
+def write_mics(
+    take: Take,
+    microphones: MicRecording,
+    files: MicFiles,
+    *,
+    bit_depth: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[AudioFormat]:
+    """Write a take, a file for each microphone in its own rate, channels and depth; all of them or none.
+
+    All begin at the same time and are equally long.
+
+    Args:
+        take: of the microphones.
+        microphones: what it was made of.
+        files: where it goes.
+        bit_depth: "16", "24", "32" or "32f" instead of each microphone's own.
+        overwrite: replace files that exist.
+        progress: called with "render" and the fraction done.
+
+    Returns:
+        The format of each file.
+
+    Raises:
+        OutputError: a file exists and `overwrite` is not set, or one cannot be written.
+        SettingsError: a name's ending or the bit depth is not one that can be written.
+        RhythmError: MIDI cannot hold the tempo of what plays.
+    """
+    formats = take_formats(microphones, files.takes, bit_depth)
+    take.prepare("FLOAT" if all(is_float(fmt.subtype) for fmt in formats) else "PCM_24")
+    midi = write_midi(take.played_rhythm()) if files.midi else b""
+    converters = [RateConverter(take.n_samples, take.sample_rate, fmt.sample_rate, _QUALITY) for fmt in formats]
+    with atomic_files(files.all(), overwrite=overwrite) as temporaries:
+        parts = [
+            PartFile(path=path, temporary=temporary, subtype=fmt.subtype)
+            for path, temporary, fmt in zip(files.takes, temporaries, formats, strict=False)
+        ]
+        blocks = _blocks(take, microphones, list(zip(converters, formats, strict=True)), progress)
+        store_together(parts, formats, blocks, [converter.n_samples for converter in converters])
+        if files.midi:
+            temporaries[-1].write_bytes(midi)
+    return formats
+
+
+def take_formats(microphones: MicRecording, paths: Sequence[Path], bit_depth: str | None) -> list[AudioFormat]:
+    """Return the format in which the result of each microphone is stored.
+
+    Raises:
+        SettingsError: a path's ending or the bit depth is not one that can be written.
+    """
+    formats = []
+    for path, mic in zip(paths, microphones.microphones, strict=True):
+        _, subtype = resolve_output(path, mic.recording.format, bit_depth)
+        formats.append(replace(mic.recording.format, subtype=subtype, is_lossy=False))
+    return formats
+
+
+def _blocks(
+    take: Take,
+    microphones: MicRecording,
+    forms: Sequence[tuple[RateConverter, AudioFormat]],
+    progress: Progress | None,
+) -> Iterator[list[Samples]]:
+    """Yield the next samples of the result of each microphone, at its own rate, from beginning to end."""
+    for block in overlapping_blocks(take.n_samples, _WRITTEN_SAMPLES):
+        samples = microphones.at_stored_level(take.read(block.start, block.stop))
+        sounds = []
+        for mic, (converter, fmt) in zip(microphones.microphones, forms, strict=True):
+            sound = converter.convert(samples[mic.channels])
+            if fmt.sample_rate != take.sample_rate and not is_float(fmt.subtype):
+                sound = sound.clip(-1, 1)  # what was clipped before may pass full scale at another rate
+            sounds.append(sound)
+        yield sounds
+        if progress is not None:
+            progress("render", block.stop / take.n_samples)
