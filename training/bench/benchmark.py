@@ -56,7 +56,7 @@ from training.score.measures import (
 from training.score.recordings import annotated_files
 from training.score.scores import class_counts, interval, pooled
 from training.score.separator import Mixture, Scores, System, active_classes, score_stems
-from training.score.texture import hiss_db, periodicity, speckle_db
+from training.score.texture import hiss_db, periodicity, pulses_db, speckle_db
 from training.train.evaluation_transcriber import load_evaluation_transcriber, shipped_weights
 from transform.audio import Progress, Recording
 from transform.confined import ConfinedFolder
@@ -156,6 +156,7 @@ def _sound_scores(audio: Audio, item: BenchItem) -> Scores:
         "frame_loudness_db": abs(frames.level_db) if frames else None,
         "frame_balance_db": frames.balance_db if frames else None,
         "periodicity": periodicity(audio),
+        "pulses_db": pulses_db(audio),
         "speckle_db": speckle_db(audio),
         "hiss_db": hiss_db(audio),
     }

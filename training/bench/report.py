@@ -56,6 +56,7 @@ _LEVELS = (
 _TEXTURE = (
     Column("averaged_log_mel_db", "averaged log-mel distance, dB", 2),
     Column("periodicity", "periodicity"),
+    Column("pulses_db", "pulses, dB", 1),
     Column("speckle_db", "speckle, dB", 2),
     Column("hiss_db", "hiss, dB", 1),
 )

@@ -14,7 +14,7 @@ from training.data.pack import Pack
 from training.data.split import Split
 from training.score.measures import any_onset_f, high_energy_db, log_mel_distance_db, pre_echo_db, si_sdr_db
 from training.score.scores import cells, class_counts, mean_scores, pooled
-from training.score.texture import hiss_db, periodicity, speckle_db
+from training.score.texture import hiss_db, periodicity, pulses_db, speckle_db
 from training.score.transcriber import make_recordings, sides
 from training.train.losses import FRAME, SpectralLoss, envelope
 from transform.codec import Codec
@@ -24,7 +24,7 @@ from transform.transcriber import Transcriber
 Audio = NDArray[np.float32]
 Scores = dict[str, float | None]
 
-_TEXTURE = {"periodicity": periodicity, "speckle_db": speckle_db, "hiss_db": hiss_db}
+_TEXTURE = {"periodicity": periodicity, "pulses_db": pulses_db, "speckle_db": speckle_db, "hiss_db": hiss_db}
 _NEPER_DB = 20 / np.log(10)
 _ATTACK_FRAMES = 20  # of 1 ms, from the onset on
 _RISE_DB = 9.0  # of the level within 10 ms, that makes an attack in a recording of unknown onsets
@@ -106,7 +106,7 @@ def compare(decoded: Audio, original: Original, spectra: SpectralLoss) -> Scores
     - `pre_echo_db`: how much louder than in the original the 10 ms before an onset are, against what follows;
     - `averaged_db`: the log-mel distance of powers averaged over 5 bands and 3 frames, blind to speckle;
     - `high_db`, `high_bias_db`: the difference of the energy above 8 kHz, absolute and signed, + is brighter;
-    - `periodicity`, `speckle_db`, `hiss_db`: see training/score/texture.py, and those of the original.
+    - `periodicity`, `pulses_db`, `speckle_db`, `hiss_db`: see training/score/texture.py, the original's, too.
     """
     pair = [torch.from_numpy(np.ascontiguousarray(sound))[None] for sound in (decoded, original.audio)]
     pair = [torch.nn.functional.pad(sound, (0, -sound.shape[1] % 16)) for sound in pair]

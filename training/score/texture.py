@@ -1,7 +1,8 @@
 """What makes a generated sound a bad copy though its levels are right: a buzz, smooth noise, hiss.
 
-Audio is mono, NumPy, shape (T,), at 44.1 kHz. All are measured above 4 kHz, where drums are noise. A measure is
-None where nothing sounds there.
+Audio is mono, NumPy, shape (T,), at 44.1 kHz. Most are measured above 4 kHz, where drums are noise; a
+generator that repeats itself from latent frame to latent frame, below 2 kHz. A measure is None where nothing
+sounds there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ _FLAT_HZ = 1_400.0  # the spectrum is levelled over so much: wider than what a b
 _ACTIVE_DB = 40.0  # frames farther below the loudest do not count
 _BIN, _HOP = 1024, 512  # of the spectra in which speckle is measured
 _LOCAL = (9, 9)  # frames and bins of their local mean
+_FRAME_RATE_HZ = SAMPLE_RATE / 512  # of the latents of `hires`
+_PULSE_HZ = (500.0, 2_000.0)
+_PULSE_FRAME = 8192  # its bins tell multiples of the frame rate from what lies between them
+_NEAR, _FAR = 0.12, 0.38  # of the frame rate, from a multiple
 _GAP, _LOUD = 0.05, 0.95  # quantiles of frames
 
 
@@ -42,6 +47,23 @@ def periodicity(audio: Audio) -> float | None:
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(_FRAME), 2 * _FRAME)) ** 2)
     lags = slice(first, last + 1)
     return float(np.median((correlation[:, lags] / correlation[:, :1] * window[0] / window[lags]).max(axis=1)))
+
+
+def pulses_db(audio: Audio) -> float | None:
+    """Return by how much multiples of the latents' frame rate stand out from 500 Hz to 2 kHz: noise has 0.
+
+    The median over active frames of the mean power near multiples, against that in the middles between them.
+    """
+    frames = _frames(audio, _PULSE_FRAME, _PULSE_FRAME // 4) * np.hanning(_PULSE_FRAME)
+    power = np.abs(np.fft.rfft(frames, 2 * _PULSE_FRAME)) ** 2
+    hz = np.fft.rfftfreq(2 * _PULSE_FRAME, 1 / SAMPLE_RATE)
+    band = (hz > _PULSE_HZ[0]) & (hz < _PULSE_HZ[1])
+    power = power[_is_active(power[:, band].sum(axis=1))]
+    if not len(power):
+        return None
+    off = np.abs((hz / _FRAME_RATE_HZ + 0.5) % 1 - 0.5)
+    near, far = (power[:, band & chosen].mean(axis=1) for chosen in (off < _NEAR, off > _FAR))
+    return float(10 * np.log10(np.median(near / (far + 1e-9 * near.max()))))
 
 
 def speckle_db(audio: Audio) -> float | None:

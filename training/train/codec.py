@@ -64,8 +64,8 @@ _log = logging.getLogger(__name__)
 _GENERATOR_ALONE = {"adversarial": 0.0, "learning_rate": 5e-4, "warm_up": 100, "validate_every": 250}
 _FOLLOWED = (  # over a run
     *("mel_db", "averaged_db", "stft", "si_sdr_db", "attack", "pre_echo_db", "high_db", "high_bias_db"),
-    *("periodicity", "speckle_db", "hiss_db"),
-    *("original_periodicity", "original_speckle_db", "original_hiss_db"),
+    *("periodicity", "pulses_db", "speckle_db", "hiss_db"),
+    *("original_periodicity", "original_pulses_db", "original_speckle_db", "original_hiss_db"),
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.score.balance import frame_shift, stroke_shift
-from training.score.texture import hiss_db, periodicity, speckle_db
+from training.score.texture import hiss_db, periodicity, pulses_db, speckle_db
 from transform.events import DrumEvent
 
 RATE = 44_100
@@ -60,6 +60,17 @@ def test_a_buzz_is_not_noise():
     assert periodicity(buzz) > 0.9
     assert speckle_db(noise) == pytest.approx(5.5, abs=0.2)
     assert periodicity(np.zeros(RATE)) is speckle_db(np.zeros(RATE)) is hiss_db(np.zeros(RATE)) is None
+
+
+def test_what_repeats_from_latent_frame_to_latent_frame_stands_out():
+    chance = np.random.default_rng(0)
+    noise = chance.normal(0, 0.1, 3 * RATE)
+    repeated = np.tile(chance.normal(0, 0.1, 512), 3 * RATE // 512)
+    assert pulses_db(noise) == pytest.approx(0, abs=0.5)
+    assert pulses_db(repeated) > 20
+    other = np.tile(chance.normal(0, 0.1, 700), 3 * RATE // 700)  # repeats, but not with the frames
+    assert abs(pulses_db(other)) < 6
+    assert pulses_db(np.zeros(RATE)) is None
 
 
 def test_hiss_is_what_sounds_in_gaps():

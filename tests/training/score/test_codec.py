@@ -41,7 +41,7 @@ def beat(clicks):
 
 def test_a_perfect_codec_has_perfect_scores(beat):
     scores = codec_scores(Perfect(), [beat])[0]
-    for name in ("periodicity", "speckle_db", "hiss_db"):
+    for name in ("periodicity", "pulses_db", "speckle_db", "hiss_db"):
         assert scores.pop(name) == scores.pop(f"original_{name}")
     assert scores == {
         "mel_db": 0,
@@ -139,6 +139,8 @@ def test_a_table_has_a_row_for_each_side(bench_pack):
         "high_bias_db",
         "periodicity",
         "original_periodicity",
+        "pulses_db",
+        "original_pulses_db",
         "speckle_db",
         "original_speckle_db",
         "hiss_db",
