@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -279,6 +280,8 @@ def test_a_stretch_in_the_middle_is_decoded_as_in_the_whole(net, audio):
         ({"head_hop": 96}, "no multiple"),
         ({"head": "rave"}, "no rave head"),
         ({"generator": "rave", "head": "rave", "noise_from_hz": 2000.0}, "no noise_from_hz"),
+        ({"mixed_from_hz": 2000.0, "noise_from_hz": 2000.0}, "not below"),
+        ({"mixed_from_hz": 500.0}, "not below"),
     ],
 )
 def test_impossible_shapes_are_refused(change, why):
@@ -336,3 +339,25 @@ def test_noise_is_the_seeds_and_channels_have_it_in_common_or_not():
     assert torch.equal(*decoded())
     one, other = decoded(coherence=(0.0,))
     assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_mixed_bin_is_its_phase_its_noise_or_both_and_as_loud(audio):
+    torch.manual_seed(0)
+    net = CodecNet(SMALL)
+    mu = codec_of(net).encode(audio).mu
+    phased, noisy = (with_noise(net, hz).decode(mu, 44_100) for hz in (2000.0, 600.0))
+    mixed = GeneratorNet(replace(SMALL, noise_from_hz=2000.0, mixed_from_hz=600.0))
+    mixed.load_state_dict(mixed.state_dict() | net.generator.state_dict())
+    codec, band, found = (
+        Codec(net.encoder, mixed),
+        slice(1400, 1900),
+        {},
+    )  # above the fade that noise begins with
+    for log_odds in (-20.0, 0.0, 20.0):
+        torch.nn.init.constant_(mixed.trunk.head.mixed.bias, log_odds)
+        found[log_odds] = torch.fft.rfft(codec.decode(mu, 44_100)[0])[band]
+    for log_odds, plain in ((20.0, phased), (-20.0, noisy)):
+        spectrum = torch.fft.rfft(plain[0])[band]
+        assert float((found[log_odds] - spectrum).abs().norm() / spectrum.abs().norm()) < 0.05
+    half = (found[20.0] + found[-20.0]) / math.sqrt(2)  # powers add up
+    assert float((found[0.0] - half).abs().norm() / half.abs().norm()) < 0.05

@@ -234,6 +234,23 @@ def test_a_generator_is_trained_alone_and_the_encoders_file_stays(tiny_pack, set
     assert Codec.load(*export_codec(checkpoint, new)).config.noise_from_hz == 2000
 
 
+def test_a_head_begins_to_mix_as_the_presets_sounds(tiny_pack, settings, tmp_path):
+    made = tmp_path / "preset"
+    paths = export_codec(train_codec(tiny_pack, tmp_path / "first", settings(model=SMALL_NOISE, steps=2)), made)
+    latents = torch.randn(1, 6, 40, generator=torch.Generator().manual_seed(0))
+    before = Codec.load(*paths).decode(latents, 40 * 512)
+    mixing = replace(SMALL_NOISE, mixed_from_hz=500.0)
+    alone = settings(model=mixing, generator_alone=True, adversarial=0.0, learning_rate=0.0, steps=1)
+    checkpoint = train_codec(tiny_pack, tmp_path / "alone", alone, begin=load_preset(made))
+    assert export_codec(checkpoint, made) == paths
+    codec = Codec.load(*paths)
+    assert (codec.config.mixed_from_hz, codec.config.first_noise_hz) == (500, 500)
+    change = codec.decode(latents, 40 * 512) - before
+    assert 0 < float(change.norm() / before.norm()) < 0.3  # 5 % of the power of some bins is noise
+    assert "--mixed-from 500" in (made / "CARD.md").read_text(encoding="utf-8")
+    assert codec_training("hires", "cpu", begin=load_preset(made)).model.mixed_from_hz == 500
+
+
 def test_a_generator_alone_needs_an_encoder(tiny_pack, settings, tmp_path):
     with pytest.raises(SettingsError, match="needs a trained encoder"):
         train_codec(tiny_pack, tmp_path, settings(generator_alone=True, adversarial=0.0))
