@@ -127,7 +127,7 @@ def with_drawn_out_tail(sound: Samples, sample_rate: int, level: float, longest_
         return sound
     time_s = np.arange(grain, dtype=np.float32) / sample_rate
     # Flattened, so that the mirror image does not swell.
-    flat = end * 10 ** (min(measured, decay_db_s) * (time_s - grain_s) / 20)
+    flat = end * 10 ** (min(max(measured, 0.0), decay_db_s) * (time_s - grain_s) / 20)
     to_and_fro = np.concatenate((flat[:, ::-1], flat), axis=1)
     repeated = np.tile(to_and_fro, (1, extra // (2 * grain) + 1))[:, :extra]
     tail = repeated * 10 ** (-decay_db_s * np.arange(extra) / sample_rate / 20)

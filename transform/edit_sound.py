@@ -18,7 +18,15 @@ import numpy as np
 from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
-from transform.cleaning import FADE_S, beginning_level, rms, with_drawn_out_tail, with_end, without_swells
+from transform.cleaning import (
+    FADE_S,
+    LEVEL_S,
+    beginning_level,
+    rms,
+    with_drawn_out_tail,
+    with_end,
+    without_swells,
+)
 from transform.clusters import Repeat
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
 from transform.engine import Drums, Redrummer
@@ -108,6 +116,7 @@ class StrokeSounds:
         self._drums: Drums | None = None
         self._repeats: dict[int, Repeat | None] = {}
         self._stems_of: dict[int, frozenset[str]] = {}
+        self._sounds_itself: dict[int, bool] = {}
         self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
         self.guard = PeakGuard(recording, self.sound)
 
@@ -325,7 +334,10 @@ class StrokeSounds:
         start = attack - self._lead
         begun = self._lead + round(self.events[k].flam_ms / 1000 * self.rate)
         sound = without_swells(self._apart(k, start, stop)[0], self.rate, begun)
-        sound = with_end(sound, self.rate, self._lead, longest_s)
+        if stop - attack < round(LEVEL_S * self.rate):
+            sound = _ended(sound, self.rate)  # of a beginning alone nobody knows how it would ring on
+        else:
+            sound = with_end(sound, self.rate, self._lead, longest_s)
         sound[:, : self._lead] *= self._weights(k, start, attack)
         return sound
 
@@ -343,14 +355,20 @@ class StrokeSounds:
 
     def played(self, patch: PutIn) -> Samples | None:
         """Return what plays a stroke that is put in, with its lead, to its end; None where nothing can."""
-        stroke, k = patch.stroke, patch.origin
-        gain = own_gain(self.strokes[k], stroke) if k is not None else None
-        if k is not None and gain is not None:
-            own = self.own_sound(k)
-            if beginning_level(own[:, self._lead :], self.rate) > _SILENT:
-                return np.float32(gain) * own
-        placement = self._placement(stroke)
+        if (own := self._own_of(patch)) is not None:
+            k, gain = own
+            return np.float32(gain) * self.own_sound(k)
+        placement = self._placement(patch.stroke)
         return np.float32(placement.gain) * self._bank.sound(placement.hit) if placement else None
+
+    def _own_of(self, patch: PutIn) -> tuple[int, float] | None:
+        """Return which detected stroke's own sound plays a stroke, and its gain; None where the kit does."""
+        if (k := patch.origin) is None or (gain := own_gain(self.strokes[k], patch.stroke)) is None:
+            return None
+        if k not in self._sounds_itself:
+            beginning = self.own_sound(k)[:, self._lead :]
+            self._sounds_itself[k] = beginning_level(beginning, self.rate) > _SILENT
+        return (k, gain) if self._sounds_itself[k] else None
 
     # What plays strokes that the recording has not
 
@@ -377,8 +395,9 @@ class StrokeSounds:
         return play_alone(self._bank, stroke.event(), zlib.crc32(stroke.id.encode("ascii")))
 
     def notes(self, patches: Iterable[Patch]) -> list[str]:
-        """Return a sentence for each way in which what is put in is not played as requested."""
-        events = [patch.stroke.event() for patch in patches if isinstance(patch, PutIn)]
+        """Return a sentence for each way in which what the kit plays is not as requested."""
+        added = (patch for patch in patches if isinstance(patch, PutIn) and self._own_of(patch) is None)
+        events = [patch.stroke.event() for patch in added]
         if not events:
             return []
         requested = [c for c in CLASSES if any(event.drum_class == c for event in events)]

@@ -47,6 +47,7 @@ from transform.take import Take
 
 _BLOCK_SAMPLES = 2**17
 _BELOW_FULL_SCALE = 0.9999
+_ROUNDED = {"PCM_32": "integers of 32 bits", "DOUBLE": "floats of 64 bits"}  # all sound is in floats of 32
 
 
 class Written(NamedTuple):
@@ -223,6 +224,8 @@ class EditedRecording(Edited):
         check_output(path, overwrite=overwrite)
         stored = EditedRecording(self._sounds, self._played, is_float=is_float(subtype))
         gain_db, notes = stored._fitting_gain_db(), stored.notes
+        if (finer := _ROUNDED.get(self.format.subtype)) and not self.format.is_lossy:
+            notes += (f"the source's {finer} are rounded to 24, 144 dB below what sounds, edited or not",)
         if gain_db < 0:
             notes += (f"turned down by {-gain_db:.2f} dB so that nothing clips",)
         fmt = replace(self.format, subtype=subtype, is_lossy=False)

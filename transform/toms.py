@@ -123,8 +123,8 @@ def _pitches(recording: Recording, events: Sequence[DrumEvent], i: int) -> list[
     start = round((onset_s - _BEFORE_S) * rate)
     whole = recording.closest(start, round(until_s * rate))
     before, sound = whole[: attack - round(_EARLY_S * rate) - start], whole[attack - start :]
-    new, whole = (fundamental_hz(sound, rate, ringing) for ringing in (before, None))
-    found = [hz for hz in (new, whole) if hz is not None]
+    of_new_and_all = (fundamental_hz(sound, rate, ringing) for ringing in (before, None))
+    found = [hz for hz in of_new_and_all if hz is not None]
     return found[:1] if len(found) == 2 and abs(np.log2(found[0] / found[1])) < _GAP_OCTAVES / 2 else found
 
 

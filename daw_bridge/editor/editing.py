@@ -140,6 +140,13 @@ class EditingSession:
                 "rendered": self._rendered.version if self._rendered else None,
             }
 
+    def newest_version(self) -> int:
+        """Return the number of the newest version; NotReady where there is none yet."""
+        with self._lock:
+            if self.state != "ready" or self._history is None:
+                raise NotReady
+            return self._history.version
+
     def document(self, version: int) -> Document:
         """Return the document of the newest version; Outdated for another, NotReady where there is none yet."""
         with self._lock:

@@ -62,7 +62,8 @@ class Fields:
         """Return one of some words."""
         found = self.any(name, default)
         if not isinstance(found, str) or found not in choices:
-            raise self._wrong(name, found, f"it must be one of {', '.join(choices)}")
+            known = ", ".join(choice or "nothing" for choice in choices)
+            raise self._wrong(name, found, f"it must be one of: {known}")
         return found
 
     def text(self, name: str, longest: int, default: Any = ...) -> str:

@@ -179,7 +179,7 @@ class EditorServer:
 
     async def _hit(self, request: Request) -> Response:
         query = query_of(request)
-        version, stroke_id = version_of(query), query.id("id")
+        version, stroke_id = self._version_of(query), query.id("id")
         query.end()
         self._session.document(version)
         self._session.source.check()
@@ -278,11 +278,15 @@ class EditorServer:
 
     async def _export(self, request: Request) -> Response:
         fields = await body_of(request)
-        version, what = version_of(fields), fields.choice("what", WHAT)
+        version, what = self._version_of(fields), fields.choice("what", WHAT)
         name, overwrite = fields.text("path", 1000), fields.flag("overwrite", False)
         fields.end()
         report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
         return json_answer({"what": what, "version": version, **report})
+
+    def _version_of(self, fields: Fields) -> int:
+        """Return which version a request is about that changes nothing: the newest where it does not say."""
+        return version_of(fields) if "version" in fields else self._session.newest_version()
 
     # The page's own files.
 

@@ -52,7 +52,7 @@ class Source:
         if self.has_changed:
             raise AudioError(
                 f"{self.path.name} was changed or moved while it was edited; the edits are safe",
-                hint="put the old file back to go on, or run redrum edit again for the new one",
+                hint="run redrum edit again: with the old file back it goes on, else it opens the new one",
             )
 
     def monitored(self, start: int, stop: int) -> Samples:

@@ -256,6 +256,18 @@ def test_a_stroke_in_another_stem_than_its_classs_is_taken_out_and_put_in_whole(
     assert energy_at(moved[:, there], "CY") == pytest.approx(energy_at(source[:, there], "CY"), rel=0.05)
 
 
+def test_a_stroke_that_the_next_cuts_at_once_is_put_in_as_short_as_it_was(recorded):
+    # The "cymbal" is the beginning of a swell in the kick's stem.
+    swell = np.linspace(0, 1, round(0.034 * RATE), dtype=np.float32) * tone_burst(HZ["KD"], 0.1)[:1499]
+    made, stems = recorded([(0.5, "KD", swell), (0.534, "KD", tone_burst(HZ["KD"], 0.5))], 2.0)
+    editor = editor_of(made, stems, [DrumEvent(0.5, "CY", 0.6), DrumEvent(0.534, "KD", 0.9)])
+    edited = with_played(editor, replace(editor.detected[0], onset_s=1.2))
+    added = whole(edited)[:, round(1.19 * RATE) :]
+    assert 0.01 < np.abs(added[:, : round(0.05 * RATE)]).max() < 0.12
+    assert np.abs(added[:, round(0.05 * RATE) :]).max() < 1e-3
+    assert edited.notes == ()  # it plays itself: nothing stands in
+
+
 def test_a_tom_that_rings_on_is_cut_by_a_snare_in_its_stem(recorded):
     parts = [(0.2, "TT", tone_burst(HZ["TT"], 0.4, 1.2, 0.3)), (0.6, "TT", tone_burst(HZ["TT"], 0.4))]
     made, stems = recorded(parts, 1.5)
@@ -450,6 +462,13 @@ def test_in_floating_point_nothing_is_turned_down(beat, tmp_path):
     written = edited.write(tmp_path / "out.wav", bit_depth="16")
     assert any("turned down" in note for note in written.notes)
     assert np.abs(soundfile.read(tmp_path / "out.wav")[0]).max() <= 1.0
+
+
+@pytest.mark.parametrize(("subtype", "is_rounded"), [("PCM_32", True), ("DOUBLE", True), ("FLOAT", False)])
+def test_what_is_finer_than_single_precision_is_said_to_be_rounded(beat, tmp_path, subtype, is_rounded):
+    written = unedited(beat(subtype=subtype)).write(tmp_path / "out.wav")
+    assert [note for note in written.notes if "rounded to 24" in note] or not is_rounded
+    assert is_rounded or written.notes == ()
 
 
 def test_blocks_are_the_whole(beat):

@@ -117,6 +117,13 @@ def test_audio_of_another_version_than_the_newest_is_refused_with_the_newest(pag
             assert answer.json()["version"] == 1
 
 
+def test_what_changes_nothing_is_of_the_newest_version_unless_it_says_another(page):
+    page.edit({"op": "delete", "id": "d2"})
+    assert page.get("hit", id="d0").headers["Redrum-Version"] == "1"
+    assert page.post("export", what="midi", path="a.mid").json()["version"] == 1
+    assert page.get("hit", id="d0", version=0).status_code == 409
+
+
 def test_peaks_and_hits(page):
     peaks = page.get("peaks", which="source", columns=4)
     low, high = np.frombuffer(peaks.content, "<f4").reshape(2, 4)
