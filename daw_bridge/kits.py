@@ -55,7 +55,7 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     if together is False:
         return [Source(item=item) for item in items]
     links = list(_links(job, items, together=together is True))
-    others = set()
+    others = set[int]()
     if not together:
         others = {place for place, item in enumerate(items) if says_other(job.track_of(item))}
     members = _connected(len(items), [pair for *pair, _ in links if not others & set(pair)])

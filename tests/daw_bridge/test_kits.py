@@ -258,17 +258,60 @@ def test_midi_of_a_kit_is_there_once(world, mics, redrummer):
     ]
 
 
+@in_reaper
+def test_microphones_at_one_speed_are_a_kit_and_at_several_are_refused(world, mics, redrummer):
+    def tracks(rates):
+        return [
+            world.track(name, world.audio(path, 0.0, 2.0, play_rate=rate))
+            for (name, path), rate in zip(mics.items(), rates, strict=True)
+        ]
+
+    (report,) = run(world(*tracks([1.25] * 3)), redrummer)
+    assert_delays_are_unchanged(report["outputs"])
+    (report,) = run(world(*tracks([1.25, 1.25, 1.0])), redrummer)
+    assert "its microphones play at different speeds" in report["error"]
+
+
+@in_reaper
+def test_a_midi_item_on_the_track_of_one_is_the_rhythm_of_all(world, mics, redrummer):
+    tracks = named_tracks(world, mics)
+    tracks[1]["items"].append(world.midi([(1.0, 36, 100, 9)], 0.0, LENGTH_S, midi_beats=8.0))
+    made = world(*tracks)
+    (report,) = redrum_session(made.session(), redrummer, Order(settings=IN_A_DAW, is_on_own_track=True))
+    assert attacks_s(report["outputs"][2]) == pytest.approx([0.5 + DELAYS["OH"] / RATE], abs=1.5 / RATE)
+
+
+@in_reaper
+def test_takes_of_sliced_microphones_are_cut_where_their_slices_begin(world, mics, redrummer):
+    tracks = [
+        world.track(name, *(world.audio(path, at, 1.0, start_offset_s=at) for at in (0.0, 1.0)))
+        for name, path in mics.items()
+    ]
+    made = world(*tracks)
+    (report,) = run(made, redrummer, per_item=True)
+    assert len(report["outputs"]) == 6
+    new = [track for track in made.tracks_after() if track["name"].endswith("redrum")]
+    assert [[item["position_s"] for item in track["items"]] for track in new] == [[0.0, 1.0]] * 3
+
+
+def test_other_items_of_its_tracks_lend_a_kit_nothing(world, mics, redrummer):
+    (report,) = run(world(*named_tracks(world, mics)), redrummer, with_track=True)
+    assert "the other items of its tracks lend nothing to several microphones" in report["notes"]
+
+
 # Which items are a kit
 
 
-def job(*tracks):
+def job(*tracks, folders=None):
     return Job(
         daw="rpp",
         project="",
         project_id="",
         media_folder="",
         tempo=((0.0, 120.0),),
-        tracks=tuple(Track(id=str(n), name=name) for n, name in enumerate(tracks)),
+        tracks=tuple(
+            Track(id=str(n), name=name, folders=(folders or {}).get(name, ())) for n, name in enumerate(tracks)
+        ),
         items=(),
     )
 
@@ -308,6 +351,12 @@ def test_names_of_microphones(name):
 )
 def test_names_of_others(name):
     assert sizes(kits(job("OH", name), [item(0), item(1)], together=None)) == [1, 1]
+
+
+def test_the_folder_of_a_track_may_have_a_microphone_s_name():
+    folders = {"57": ("DRUMS", "SNARE"), "pair": ("SNARE", "DRUMS")}
+    for name, size in (("57", [2]), ("pair", [1, 1])):
+        assert sizes(kits(job("OH", name, folders=folders), [item(0), item(1)], together=None)) == size
 
 
 def test_only_what_overlaps_is_together():

@@ -307,6 +307,19 @@ def test_microphones_are_a_kit_as_the_user_answers(reaper, loop, redrummer, monk
     assert len(sources) == n_decisions
 
 
+def test_items_of_a_kit_that_fails_are_counted(reaper, loop, tmp_path):
+    files = {"kick": loop, "snare": loop, "OH": tmp_path / "gone.wav"}
+    user = reaper(
+        *(
+            reaper.track(name, reaper.audio(file, 0.0, 2.0), reaper.audio(loop, 6.0, 2.0))
+            for name, file in files.items()
+        )
+    )
+    assert user.redrum(SELECTED, ANSWERS) == 1
+    assert user.lua.said[0].startswith("3 of 6 items got a take.")
+    assert len(user.new_items()) == 3
+
+
 # Unusual projects and items
 
 
