@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from daw_bridge.choice import says_other
 from daw_bridge.performances import UNPLAYED, joined
@@ -59,20 +60,22 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     if not together:
         others = {place for place, item in enumerate(items) if says_other(job.track_of(item))}
     members = _connected(len(items), [pair for *pair, _ in links if not others & set(pair)])
+    first_of = {place: places[0] for places in members if len(places) > 1 for place in places}
+    whys: dict[int, set[str]] = {}
+    beside_kits = set()
+    for one, other, why in links:
+        if not others & {one, other}:
+            whys.setdefault(first_of[one], set()).add(why)
+        elif one in first_of or other in first_of:
+            beside_kits |= others & {one, other}
     found: dict[int, Source] = {}
-    for places in members:
-        if len(places) == 1:
-            found[places[0]] = Source(item=items[places[0]])
+    for place, *more in members:
+        if more:
+            kit = _kit([items[place] for place in (place, *more)])
+            found[place] = Source(item=kit, how=_sentence(kit, min(whys[place], key=_rank)))
         else:
-            whys = [why for *pair, why in links if set(pair) <= set(places)]
-            how = min(whys, key=_rank)
-            kit = _kit([items[place] for place in places])
-            found[places[0]] = Source(item=kit, how=_sentence(kit, how))
-    in_kits = {place for places in members if len(places) > 1 for place in places}
-    for one, other, _ in links:
-        for place, beside in ((one, other), (other, one)):
-            if place in others and beside in in_kits:
-                found[place] = Source(item=items[place], skipped=_not_drums(job.track_of(items[place])))
+            skipped = _not_drums(job.track_of(items[place])) if place in beside_kits else ""
+            found[place] = Source(item=items[place], skipped=skipped)
     if together and not any(source.how for source in found.values()):
         raise SettingsError(
             "no two of the items overlap in time on different tracks: they are not of one performance",
@@ -83,6 +86,7 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
 
 def _links(job: Job, items: Sequence[Item], *, together: bool) -> Iterator[tuple[int, int, str]]:
     """Yield the places of each two items that are of one kit, and why."""
+    groups = [{leaf.group for leaf in item.leaves} - {""} for item in items]
     playing: list[int] = []
     for place in sorted(range(len(items)), key=lambda place: items[place].position_s):
         item = items[place]
@@ -90,9 +94,13 @@ def _links(job: Job, items: Sequence[Item], *, together: bool) -> Iterator[tuple
             continue
         playing = [other for other in playing if items[other].end_s > item.position_s]
         for other in playing:
-            if _is_at_once(item, items[other]) and (
-                why := _REQUESTED if together else _why(job, item, items[other])
-            ):
+            if not _is_at_once(item, items[other]):
+                continue
+            if together:
+                yield other, place, _REQUESTED
+            elif groups[place] & groups[other]:
+                yield other, place, _GROUPED
+            elif why := _why(job.track_of(items[other]), job.track_of(item)):
                 yield other, place, why
         playing.append(place)
 
@@ -102,25 +110,18 @@ def _is_at_once(one: Item, other: Item) -> bool:
     return one.track != other.track and one.overlap_s(other) > _OVERLAP * shorter_s
 
 
-def _why(job: Job, one: Item, other: Item) -> str:
-    """Return why two items that overlap are of one kit, "" where they are not."""
-    tracks = job.track_of(one), job.track_of(other)
-    if _groups(one) & _groups(other):
-        return _GROUPED
-    folders = [track.folder_ids[-1:] for track in tracks]
-    if folders[0] and folders[0] == folders[1]:
-        return _IN_FOLDER.format(tracks[0].folders[-1] or "that has no name")
-    return _NAMED if all(map(_names_microphone, tracks)) else ""
+def _why(one: Track, other: Track) -> str:
+    """Return why items on two tracks that overlap are of one kit, "" where the tracks do not say so."""
+    if one.folder_ids and one.folder_ids[-1:] == other.folder_ids[-1:]:
+        return _IN_FOLDER.format(one.folders[-1] or "that has no name")
+    return _NAMED if _names_microphone(one) and _names_microphone(other) else ""
 
 
 def _rank(why: str) -> int:
     return next(place for place, beginning in enumerate(_ORDER) if why.startswith(beginning))
 
 
-def _groups(item: Item) -> set[str]:
-    return {leaf.group for leaf in item.leaves} - {""}
-
-
+@lru_cache(maxsize=4096)  # it is requested for each two items
 def _names_microphone(track: Track) -> bool:
     words = [word for name in (track.name, *track.folders[-1:]) for word in name_words(name)]
     return any(re.fullmatch(_MICROPHONES, word) for word in words)

@@ -230,7 +230,7 @@ def test_items_whose_files_are_nowhere_fail_alone(worlds, loop):
 
 def test_microphones_are_one_kit_unless_they_are_said_to_be_apart(closed, worlds, loop):
     tracks = [worlds.track(name, worlds.audio(loop, 0.0, 2.0)) for name in ("kick", "snare", "OH")]
-    path = worlds(closed, tracks).path
+    path = closed(tracks).path
 
     def planned(*more):
         result = redrum(path, "--rhythm", RHYTHM, "--dry-run", *more)
