@@ -73,6 +73,11 @@ def says_drums(track: Track) -> bool:
     return any(_says(folder) for folder in track.folders) if own is None else own
 
 
+def says_other(track: Track) -> bool:
+    """Return whether the name of a track says that it holds another instrument than drums."""
+    return _says(track.name) is False
+
+
 def _says(name: str) -> bool | None:
     """Return whether a name says drums; None where it says neither drums nor another instrument."""
     words = name_words(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
@@ -18,6 +18,7 @@ import soxr
 from daw_bridge.session import Fade, Item
 from transform.audio import AudioFormat, Recording
 from transform.errors import AudioError
+from transform.mics import MicRecording
 from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks_of, read_blocks
 from transform.spool import SpoolFile
 
@@ -46,7 +47,8 @@ def open_item(
 ) -> Iterator[Recording]:
     """Open the sound of an item: the region of its file, looped, reversed, faded and mixed as it says.
 
-    Of an item with parts it is that of all of them, where they begin, added where they overlap.
+    Of an item with parts it is that of all of them, where they begin, added where they overlap; of one with
+    microphones it is a `MicRecording`, in which none may be missing.
 
     Args:
         item: an audio item.
@@ -57,6 +59,10 @@ def open_item(
     Raises:
         AudioError: the file cannot be read, or the item plays in a way that is not known.
     """
+    if item.microphones:
+        with ExitStack() as opened_mics:
+            yield _microphones(item, opened_mics, at_own_speed)
+        return
     files = _Files()
     try:
         if not item.parts:
@@ -74,6 +80,29 @@ def open_item(
         yield Recording.of_signal(sound.signal, sound.fmt, sound.name)
     finally:
         files.close()
+
+
+def _microphones(item: Item, opened: ExitStack, at_own_speed: bool) -> MicRecording:
+    """Return the microphones of an item, which `opened` closes.
+
+    Raises:
+        AudioError: one cannot be read, or they play at different speeds.
+    """
+    if not item.is_at_own_speed and len({_speeds(mic) for mic in item.microphones}) > 1:
+        raise AudioError("its microphones play at different speeds: their delays are not known", hint=GLUE)
+    recordings = [opened.enter_context(open_item(mic, at_own_speed=at_own_speed)) for mic in item.microphones]
+    return MicRecording.of(recordings, offsets_s=[mic.position_s - item.position_s for mic in item.microphones])
+
+
+def _speeds(mic: Item) -> tuple[tuple[float, float], ...]:
+    """Return where in the project a microphone begins to play at which speed."""
+    return tuple(
+        (round(part.position_s + begin_s, 4), round(rate, 4))
+        for part in mic.leaves
+        for begin_s, rate in (
+            [(region.position_s, region.play_rate) for region in part.warp_regions] or [(0.0, part.play_rate)]
+        )
+    )
 
 
 class _Files:

@@ -1,21 +1,18 @@
-"""Who is source and who is rhythm of a job; items of a track that follow one another are one performance."""
+"""Who is source and who is rhythm of a job; what is one performance is one source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from daw_bridge.kits import Source, kits
+from daw_bridge.performances import joined, performances
 from daw_bridge.session import CLOSED, OVERLAP_S, Item, Job, is_rhythm_track
 from transform.errors import DawError, SettingsError
-from transform.events import TempoMap
 
-_LONGEST_GAP_BEATS = 1.0  # between items of one performance
-_TOUCHING_S = 1e-3  # gaps are rounded when items are cut
-_NO_SOURCES = ("muted", "silent lane", "empty")  # states of items that are left out
 _MOST_NAMES = 8  # of tracks, in an error
 
 
@@ -25,12 +22,17 @@ class Pair:
 
     source: Item
     rhythm: Item | None
+    how: str = ""  # why several items are microphones of one performance
+    skipped: str = ""  # why there is no take
 
 
-def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> list[Pair]:
+def pair_items(
+    job: Job, *, has_rhythm: bool, is_on_own_track: bool = False, together: bool | None = None
+) -> list[Pair]:
     """Return each source with its rhythm.
 
-    Every selected audio item is a source; those of a track that follow one another are one (`performances`).
+    Every selected audio item is a source; those of a track that follow one another are one (`performances`),
+    and so are the microphones of one performance (`kits`), as `together` has it there.
     The rhythm is the one that the user named (`has_rhythm`); else a selected MIDI item; else an item on a track
     whose name starts with "rhythm" or "target"; else, of two sources, the lower one. Of several, each source
     gets the one that overlaps it longest, or else the first; one of several items gets all of that one's track
@@ -38,7 +40,7 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
 
     Raises:
         DawError: no audio item is selected, or a closed project has none.
-        SettingsError: there is no rhythm for a source.
+        SettingsError: there is no rhythm for a source, or no items are together that are said to be.
     """
     chosen = [item for item in job.items if item.is_selected]
     rhythms: list[Item] = []
@@ -47,82 +49,28 @@ def pair_items(job: Job, *, has_rhythm: bool, is_on_own_track: bool = False) -> 
         rhythms = rhythms or [item for item in job.items if is_rhythm_track(job.track_of(item).name)]
     taken = {id(item) for item in rhythms}
     audio = (item for item in chosen if item.kind == "audio" and id(item) not in taken)
-    sources = performances(audio, job.tempo_map)
-    if is_on_own_track and sources:
-        return list(_pairs_on_own_tracks(job, sources))
-    if not (has_rhythm or rhythms) and len(sources) == 2 and sources[0].track != sources[1].track:
-        rhythms = [max(sources, key=lambda item: item.track)]
-        sources.remove(rhythms[0])
+    items = performances(audio, job.tempo_map)
+    sources = kits(job, items, together=together)
     if not sources:
         raise _no_source(job)
+    if is_on_own_track:
+        return list(_pairs_on_own_tracks(job, sources))
+    if not (has_rhythm or rhythms):
+        if len(items) == 2 and not sources[0].is_sure:  # of two in a folder, one is the rhythm
+            sources = kits(job, items, together=False)
+        is_pair = len(sources) == 2 and not any(source.skipped for source in sources)
+        if is_pair and sources[0].item.track != sources[1].item.track:
+            rhythms = [max(sources, key=lambda source: source.item.track).item]
+            sources = [source for source in sources if source.item is not rhythms[0]]
     if has_rhythm:
-        return [Pair(source, None) for source in sources]
+        return [Pair(source.item, None, source.how, source.skipped) for source in sources]
     if not rhythms:
         raise SettingsError(
             "nothing says which rhythm to play",
             hint="name a rhythm (--rhythm), select a MIDI item too, or put an item on a track called rhythm",
         )
     find = _finder(rhythms)
-    return [Pair(source, find(source)) for source in sources]
-
-
-def performances(items: Iterable[Item], tempo_map: TempoMap) -> list[Item]:
-    """Return items of a project, those of a track that follow one another joined to one with parts.
-
-    They may overlap, and gaps may be as long as a beat. What cannot be played is not among the parts, and does
-    not break what it lies in. The order is that of the first of each.
-    """
-    items = list(items)
-    places = {id(item): place for place, item in enumerate(items)}
-    found: list[tuple[int, Item]] = []
-    for run in _runs(items, tempo_map):
-        playable = [item for item in run if item.state == "ok"]
-        if len(playable) > 1:
-            found.append((min(places[id(item)] for item in playable), joined(playable)))
-            run = [item for item in run if item.state != "ok"]
-        found += [(places[id(item)], item) for item in run]
-    return [item for _, item in sorted(found, key=lambda pair: pair[0])]
-
-
-def _runs(items: Iterable[Item], tempo_map: TempoMap) -> Iterator[list[Item]]:
-    """Yield the items of each track that follow one another."""
-    tracks: dict[int, list[Item]] = {}
-    for item in sorted(items, key=lambda item: item.position_s):
-        if item.is_launched or item.state in _NO_SOURCES:
-            yield [item]
-        else:
-            tracks.setdefault(item.track, []).append(item)
-    for track in tracks.values():
-        run, end_s = [track[0]], track[0].end_s
-        for item in track[1:]:
-            gap_s = tempo_map.seconds_at(tempo_map.beats_at(end_s) + _LONGEST_GAP_BEATS) - end_s
-            if item.position_s > end_s + gap_s + _TOUCHING_S:
-                yield run
-                run = []
-            run.append(item)
-            end_s = max(end_s, item.end_s)
-        yield run
-
-
-def joined(parts: Sequence[Item]) -> Item:
-    """Return the item that stands for several of a track; it has the identity of the first."""
-    parts = sorted(parts, key=lambda item: item.position_s)
-    if len(parts) == 1:
-        return parts[0]
-    first, end_s = parts[0], max(item.end_s for item in parts)
-    return Item(
-        id=first.id,
-        track=first.track,
-        kind=first.kind,
-        name=first.name,
-        position_s=first.position_s,
-        length_s=end_s - first.position_s,
-        is_selected=first.is_selected,
-        file=first.file,
-        keeps_pitch=any(item.keeps_pitch and not item.is_at_own_speed for item in parts),
-        notes=tuple(sorted(chain(*(item.notes for item in parts)), key=lambda note: note.onset_s)),
-        parts=tuple(parts),
-    )
+    return [Pair(source.item, find(source.item), source.how, source.skipped) for source in sources]
 
 
 def _no_source(job: Job) -> DawError:
@@ -144,21 +92,29 @@ def _no_source(job: Job) -> DawError:
     )
 
 
-def _pairs_on_own_tracks(job: Job, sources: Iterable[Item]) -> Iterator[Pair]:
-    """Yield sources, each with the MIDI item on its own track that overlaps it longest, or else the first."""
+def _pairs_on_own_tracks(job: Job, sources: Sequence[Source]) -> Iterator[Pair]:
+    """Yield sources, each with the MIDI item on its own track that overlaps it longest, or else the first.
+
+    That of microphones lies on the track of one of them, the highest that has one.
+    """
     midi: dict[int, list[Item]] = {}
     for item in job.items:
         if item.kind == "midi":
             midi.setdefault(item.track, []).append(item)
     finders = {track: _finder(items) for track, items in midi.items()}
     for source in sources:
-        if source.track not in finders:
-            name = job.track_of(source).name or f"track {source.track + 1}"
+        item = source.item
+        own = [mic.track for mic in item.microphones or (item,) if mic.track in finders]
+        if source.skipped:
+            yield Pair(item, None, source.how, source.skipped)
+            continue
+        if not own:
+            name = job.track_of(item).name or f"track {item.track + 1}"
             raise SettingsError(
                 f"there is no MIDI item on {name}",
                 hint="put the rhythm as a MIDI item on the track of its source",
             )
-        yield Pair(source, finders[source.track](source))
+        yield Pair(item, finders[own[0]](item), source.how)
 
 
 def _finder(items: Sequence[Item]) -> Callable[[Item], Item]:
@@ -169,7 +125,7 @@ def _finder(items: Sequence[Item]) -> Callable[[Item], Item]:
     def find(source: Item) -> Item:  # all at once: a project has thousands of each
         common_s = np.minimum(ends_s, source.end_s) - np.maximum(begins_s, source.position_s)
         longest = items[int(np.argmax(np.where(common_s > OVERLAP_S, common_s, 0.0)))]
-        beside = np.flatnonzero(common_s > OVERLAP_S).tolist() if source.parts else []
+        beside = np.flatnonzero(common_s > OVERLAP_S).tolist() if len(source.leaves) > 1 else []
         along = [items[place] for place in beside]
         along = [item for item in along if item.track == longest.track and item.state in ("ok", "muted")]
         return joined(along or [longest])

@@ -63,7 +63,8 @@ class Track:
     id: str
     name: str
     color: int = 0  # the DAW's own number; 0: none of its own
-    folders: tuple[str, ...] = ()  # names of the folders or groups that it lies in, of a closed project
+    folders: tuple[str, ...] = ()  # names of the folders or groups that it lies in, the innermost last
+    folder_ids: tuple[str, ...] = ()  # the DAW's own, of the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +93,8 @@ class Item:
     end if `is_looped`. Where a file is warped, `warp_regions` have all that instead, loops included;
     the first begins with the item. `notes` are already as played.
 
-    An item may stand for several of a track that follow one another: its `parts`, which have the sound.
+    An item may stand for several of a track that follow one another: its `parts`, which have the sound. Or it
+    stands for the microphones of one performance, each an item of its own track: its `microphones`.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Item:
     position_s: float
     length_s: float
     is_selected: bool = True
+    group: str = ""  # the DAW's own id of the items that are grouped with it
     state: State = "ok"
     file: str = ""
     start_offset_s: float = 0.0
@@ -118,6 +121,7 @@ class Item:
     fade_out: Fade = Fade()
     is_launched: bool = False  # it plays when it is started, not after what lies before it
     parts: tuple[Item, ...] = ()  # by position
+    microphones: tuple[Item, ...] = ()  # by track, may have parts
     notes: tuple[Note, ...] = ()
     warp_regions: tuple[WarpRegion, ...] = ()
 
@@ -145,10 +149,16 @@ class Item:
         return self.position_s + self.length_s
 
     @property
+    def leaves(self) -> tuple[Item, ...]:
+        """The items of the project that this one stands for."""
+        inner = self.microphones or self.parts
+        return tuple(leaf for item in inner for leaf in item.leaves) if inner else (self,)
+
+    @property
     def is_at_own_speed(self) -> bool:
         """Whether the item plays its file as fast as it was recorded."""
-        if self.parts:
-            return all(part.is_at_own_speed for part in self.parts)
+        if inner := self.microphones or self.parts:
+            return all(item.is_at_own_speed for item in inner)
         rates = [region.play_rate for region in self.warp_regions] or [self.play_rate]
         return all(abs(rate - 1) <= _SAME_SPEED for rate in rates)
 
@@ -185,6 +195,8 @@ class Item:
 
     def played_s(self, own_s: float) -> float:
         """Return when, from its start, an item plays a time of its sound at the speed of the file."""
+        if self.microphones:  # all play alike
+            return min(self.microphones, key=lambda mic: mic.position_s).played_s(own_s)
         if self.parts:
             starts_s = self.part_starts_s(at_own_speed=True)
             place = max(0, bisect_right(starts_s, own_s) - 1)

@@ -18,20 +18,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from daw_bridge.cutting import cut_at_items
+from daw_bridge.finishing import Finisher
 from daw_bridge.items import GLUE, open_item
-from daw_bridge.pairs import Pair, joined, pair_items
-from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm, map_from
-from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, Session, file_name
+from daw_bridge.pairs import Pair, pair_items
+from daw_bridge.performances import joined
+from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm
+from daw_bridge.session import MIDI, FinishedTake, Item, Job, Session
 from daw_bridge.take_report import Report, more_items, report_of
 from daw_bridge.track_kit import TrackKit
-from transform.audio import Progress, Recording, resolve_output
+from transform.audio import Progress, Recording
 from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
-from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
-from transform.midi import DRUM_CHANNEL, GM_NOTES, drums_of_notes, write_midi
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
+from transform.mics import check_together
+from transform.midi import drums_of_notes
 from transform.settings import RenderSettings
-from transform.take import Take
-from transform.take_files import TakeFiles, stem_paths, write_take
 
 _ATTACK_S = 0.01  # an item may begin within an attack
 _MOST_NAMES = 4  # of items, in a sentence
@@ -60,6 +61,7 @@ class Order:
     with_midi: bool = False  # takes bring what plays as MIDI, too
     start_bar: int | None = None  # of the project, on which a rhythm's bar 1 is; None: in which a take begins
     per_item: bool = False  # takes of items that follow one another are cut where these begin
+    together: bool | None = None  # which items are microphones of one performance, as of `kits`
     lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
     def __post_init__(self) -> None:
@@ -103,7 +105,8 @@ def redrum_session(
     """
     job = session.collect()
     pairs = pairs_of(job, order)
-    kit = TrackKit(redrummer, job, [pair.source for pair in pairs], order.settings)
+    sources = [pair.source for pair in pairs if not pair.skipped]
+    kit = TrackKit(redrummer, job, sources, order.settings)
     renderer = _Renderer(redrummer, job, order, kit, progress)
     reports: list[Report] = []
     takes: list[FinishedTake] = []
@@ -114,7 +117,7 @@ def redrum_session(
             folder = Path(staging, str(number))
             folder.mkdir()
             try:
-                if why := _SILENT.get(pair.source.state):
+                if why := pair.skipped or _SILENT.get(pair.source.state):
                     report["skipped"] = why
                 else:
                     made, details = renderer.take(pair, folder)
@@ -155,7 +158,12 @@ def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
 
 def pairs_of(job: Job, order: Order) -> list[Pair]:
     """Return who is source and who is rhythm of an order; see `pair_items`."""
-    return pair_items(job, has_rhythm=order.rhythm is not None, is_on_own_track=order.is_on_own_track)
+    return pair_items(
+        job,
+        has_rhythm=order.rhythm is not None,
+        is_on_own_track=order.is_on_own_track,
+        together=order.together,
+    )
 
 
 def left_out(job: Job, order: Order) -> list[Report]:
@@ -167,20 +175,29 @@ def left_out(job: Job, order: Order) -> list[Report]:
 def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
     """Return the report of an item before it is rendered."""
     source = pair.source
-    return {
+    report: Report = {
         "project": job.project,
         "track": job.track_of(source).name,
         "item": source.name,
         "position_s": round(source.position_s, 6),
         "source": source.file,
         "rhythm": pair.rhythm.name if pair.rhythm else rhythm.name if rhythm else "",
-    } | ({"items": len(source.parts)} if source.parts else {})
+    }
+    if len(source.leaves) > 1:
+        report["items"] = len(source.leaves)
+    if source.microphones:
+        report["notes"] = [pair.how]
+        report["together"] = [
+            {"track": job.track_of(mic).name, "item": mic.name, "source": mic.file}
+            for mic in source.microphones
+        ]
+    return report
 
 
 def _title(job: Job, item: Item) -> str:
     track = job.track_of(item).name or f"track {item.track + 1}"
     name = item.name or "an item"
-    return f"{name}{more_items(len(item.parts))} at {item.position_s:.2f} s on {track}"
+    return f"{name}{more_items(len(item.leaves))} at {item.position_s:.2f} s on {track}"
 
 
 @dataclass
@@ -211,12 +228,15 @@ class _Renderer:
         """Return the take of a pair and its parts in files of `folder`, and the rest of its report."""
         began_s = time.perf_counter()
         _check_playable(self.job, pair)
+        if pair.source.microphones:
+            _check_microphones(self.order)
         source = self._with_original(pair.source)
         with open_item(source, on_failure=self._note_failure) as recording:
             played = self._played(replace(pair, source=source))
-            settings, kit_notes = played.settings, list[str]()
+            settings, kit_notes = played.settings, [pair.how] if pair.how else []
             if self.order.with_track:
-                settings, kit_notes = self.kit.with_files(source, settings)
+                settings, lent = self.kit.with_files(source, settings)
+                kit_notes += lent
             take = self.redrummer.redrum(
                 recording,
                 played.rhythm,
@@ -224,21 +244,21 @@ class _Renderer:
                 complete=partial(self._completed, source, played),
                 progress=self.progress,
             )
-            name = f"{_plain_name(source) or recording.name}-redrum"
-            files = TakeFiles(
-                take=folder / f"{file_name(name)}.wav",
-                stems=stem_paths(folder, file_name(name)) if played.settings.separate_outputs else {},
+            finisher = Finisher(
+                job=self.job,
+                bit_depth=self.order.bit_depth,
+                with_stems=settings.separate_outputs,
+                with_midi=self.order.with_midi,
+                progress=self.progress,
             )
-            notes = write_take(take, files, bit_depth=self.order.bit_depth, progress=self.progress)
-            _, subtype = resolve_output(files.take, take.format, self.order.bit_depth)
-            made = list(self._finished(source, take, files, name))
-        if self.order.per_item:
-            made = cut_at_items(made)
-        report = report_of(take, played.settings.engine, subtype)
+            finished = finisher.finish(source, recording, take, folder)
+        made = cut_at_items(finished.takes) if self.order.per_item else finished.takes
+        report = report_of(take, played.settings.engine, finished.fmt.subtype)
+        report |= {"sample_rate": finished.fmt.sample_rate, "channels": finished.fmt.n_channels}
         if played.how:
             others = (note for note in report["notes"] if not note.startswith("aligned "))
             report["notes"] = [played.how, *others]
-        report["notes"] += [*notes, *kit_notes, *self._notes_on_parts(source, take.source_events)]
+        report["notes"] += [*finished.notes, *kit_notes, *self._notes_on_parts(source, take.source_events)]
         report["seconds"] = round(time.perf_counter() - began_s, 3)
         return made, report
 
@@ -249,7 +269,8 @@ class _Renderer:
             SettingsError: that is all of it.
         """
         if not source.parts:
-            _check_original(source, self.order.settings)
+            for item in source.leaves:
+                _check_original(item, self.order.settings)
             return source
         usable = []
         for part in source.parts:
@@ -292,27 +313,6 @@ class _Renderer:
     def _note_failure(self, part: Item, err: AudioError) -> None:
         self._failures.append((part, err))
 
-    def _finished(self, source: Item, take: Take, files: TakeFiles, name: str) -> Iterator[FinishedTake]:
-        """Yield a take that is written, and its parts; its MIDI is written here, at the project's tempo."""
-        whole = FinishedTake(
-            source=source,
-            file=files.take,
-            name=name,
-            length_s=take.duration_s,
-            n_channels=take.format.n_channels,
-        )
-        yield whole
-        for drum_class, path in files.stems.items():
-            yield replace(whole, file=path, name=f"{name} {CLASS_NAMES[drum_class]}", part=drum_class)
-        if not self.order.with_midi:
-            return
-        begin = self.job.tempo_map.beats_at(source.position_s)
-        played = replace(take.played_rhythm(), tempo_map=map_from(self.job.tempo_map, begin))
-        midi = files.take.with_suffix(".mid")
-        midi.write_bytes(write_midi(played))
-        notes = tuple(_project_notes(self.job, source, played))
-        yield replace(whole, file=midi, name=f"{name} {MIDI}", part=MIDI, notes=notes)
-
     def _played(self, pair: Pair) -> Played:
         source, settings = pair.source, self.order.settings
         if settings.length == "source":
@@ -324,7 +324,7 @@ class _Renderer:
                 return Played(self.order.rhythm, settings, "")
             return time.looped(self._given_rhythm(self.order.rhythm))
         item = pair.rhythm
-        key = (item.id, len(item.parts))
+        key = (item.id, len(item.leaves))
         if key not in self._events:
             self._events[key] = self._item_events(item)
         events = self._events[key]
@@ -367,22 +367,10 @@ class _Renderer:
         return sorted(inside, key=lambda event: event.onset_s)
 
 
-def _project_notes(job: Job, source: Item, played: Rhythm) -> Iterator[Note]:
-    """Yield the notes of what a take plays, where the project plays them."""
-    for stroke in (stroke for event in played.events for stroke in event.strokes):
-        onset_s = source.position_s + stroke.onset_s
-        yield Note(
-            onset_s=onset_s,
-            onset_beats=job.tempo_map.beats_at(onset_s),
-            number=GM_NOTES[stroke.drum_class, stroke.articulation],
-            velocity=max(1, round(127 * stroke.velocity)),
-            channel=DRUM_CHANNEL,
-        )
-
-
 def _check_playable(job: Job, pair: Pair) -> None:
     """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
-    for item in filter(None, (pair.source, pair.rhythm)):
+    sources = pair.source.leaves if pair.source.microphones else (pair.source,)
+    for item in filter(None, (*sources, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
         problems = {
             "offline": (f"its file {file} is missing", "bring the file back, or relink the item"),
@@ -399,6 +387,15 @@ def _check_playable(job: Job, pair: Pair) -> None:
             raise AudioError(message, hint=hint)
 
 
+def _check_microphones(order: Order) -> None:
+    """Raise SettingsError for what cannot be made of microphones of one performance."""
+    try:
+        check_together(order.settings)
+    except SettingsError as err:
+        hint = f"{err.hint}, or redrum each by itself (--apart)"
+        raise SettingsError(err.message, hint=hint) from err
+
+
 def _check_original(source: Item, settings: RenderSettings) -> None:
     """Raise SettingsError where a take retains some of an original that plays at a speed of its own."""
     if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.retained):
@@ -408,9 +405,3 @@ def _check_original(source: Item, settings: RenderSettings) -> None:
         raise SettingsError(
             f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {GLUE}"
         )
-
-
-def _plain_name(item: Item) -> str:
-    """Return a take's name without the ending of its file, which DAWs make part of it."""
-    suffix = Path(item.file).suffix
-    return item.name[: -len(suffix)] if suffix and item.name.endswith(suffix) else item.name

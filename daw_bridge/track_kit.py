@@ -35,7 +35,8 @@ class TrackKit:
             sources: which lend each other drums that they lack.
             settings: of all takes.
         """
-        self._redrummer, self._job, self._sources = redrummer, job, sources
+        self._redrummer, self._job = redrummer, job
+        self._sources = [source for source in sources if not source.microphones]
         self._listen = partial(redrummer.listen, sensitivity=settings.sensitivity)
         self._no_kit: dict[str, str] = {}  # why a file has no hits to lend, by file
         self._banks: dict[int, Bank | None] = {}  # of sources, by identity; None: it has no hits
@@ -51,6 +52,8 @@ class TrackKit:
 
         A file without hits plays no part; there is a sentence on each.
         """
+        if source.microphones:
+            return settings, ["the other items of its tracks lend nothing to several microphones"]
         own = {id(item) for item in (source, *source.parts)}
         others = dict.fromkeys(
             item.file
@@ -75,7 +78,7 @@ class TrackKit:
         bank = drums.bank
         played = {event.drum_class for event in rhythm.events} - set(settings.retained)
         missing = played - set(drums.available)
-        if bank is None or not bank.hits or not missing:
+        if bank is None or not bank.hits or not missing or source.microphones:
             return drums
         origins, notes = [], []
         others = [item for item in self._sources if item.track == source.track and item.id != source.id]

@@ -79,10 +79,6 @@ def batch(
     midi: WithMidi = False,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each result, beside it.")] = False,
     page: Page = None,
-    together: Annotated[
-        bool,
-        typer.Option("--together/--apart", help="The recordings of each folder are one kit's microphones."),
-    ] = False,
     tracks: Annotated[
         str | None,
         option(
@@ -119,9 +115,7 @@ def batch(
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if recordings:
         in_project.check_unused()
-    if together and projects:
-        raise SettingsError("--together is for recordings", hint="leave it out, or the projects")
-    if together and page:
+    if in_project.together and page:
         raise SettingsError("--page shows one recording a result", hint="leave out --page, or --together")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs is {jobs}", hint="give 1 or more")
@@ -162,7 +156,7 @@ def batch(
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
         midis=midi,
-        together=together,
+        together=bool(in_project.together),
     )
     settings = BatchSettings(
         out=out,

@@ -138,6 +138,14 @@ class InProject:
         typer.Option("--per-item", help="Cut a take of items that follow one another where these begin."),
     ] = False
     kit_from_track: WithTrack = False
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together/--apart",
+            help="Items that overlap in time are microphones of one kit, or not; of recordings, each folder's.",
+            show_default="items that are grouped, in one folder, or on tracks called kick, snare, ...",
+        ),
+    ] = None
 
     def check_unused(self) -> None:
         """Raise SettingsError for options that mean something in a project only."""

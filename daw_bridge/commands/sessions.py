@@ -63,6 +63,7 @@ class TakeRequest:
                 with_track=self.in_project.kit_from_track,
                 start_bar=self.in_project.start_bar,
                 per_item=self.in_project.per_item,
+                together=self.in_project.together,
                 with_midi=self.with_midi,
             )
 
@@ -113,11 +114,19 @@ class TakeRequest:
             self.console.echo(f"{what}: skipped, {report['skipped']}")
         elif "dry_run" in report:
             self.console.echo(f"{what}: would play {report['rhythm']}")
+            self._print_microphones(report)
+            for note in report.get("notes", ()):
+                self.console.echo(f"  {note}")
         else:
             file = f"{report['output']}{more_items(len(report.get('outputs', ())))}"
             self.console.echo(f"{file}: {report['duration_s']:.2f} s, {form_of(report)}")
             self.console.echo(f"  {what}, playing {report['rhythm']}")
+            self._print_microphones(report)
             self.console.print_take(report)
+
+    def _print_microphones(self, report: Report) -> None:
+        for mic in report.get("together", ())[1:]:
+            self.console.echo(f"  with {mic['item'] or 'an item'} on {mic['track'] or 'a track'}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,13 +87,16 @@ class AlsSession:
         around = {node.attributes.get("Id"): node.value("TrackGroupId") for node in self._tracks}
         tracks = []
         for place, node in enumerate(self._tracks):
-            groups: list[str] = []
+            groups: list[str | None] = []
             group = around[node.attributes.get("Id")]
             while group in names and len(groups) < _MOST_GROUPS:
-                groups.insert(0, names[group])
+                groups.insert(0, group)
                 group = around[group]
             track_id = node.attributes.get("Id", str(place))
-            tracks.append(Track(id=track_id, name=_name(node), folders=tuple(groups)))
+            folders = tuple(names[group] for group in groups)
+            tracks.append(
+                Track(id=track_id, name=_name(node), folders=folders, folder_ids=tuple(map(str, groups)))
+            )
         return tuple(tracks)
 
     def _items(self, tracks: Sequence[Track], tempo_map: TempoMap) -> Iterator[tuple[Item, Track]]:

@@ -42,6 +42,7 @@ NEEDED_VERSION = (12, 0, 5)  # of Live, which can put a file into a set since th
 MEDIA_FOLDER = Path("Samples", "Processed", "Redrum")  # in the project, where Live looks for what it processed
 _MOST_BYTES = 256 * 2**20
 _MOST_TRIES = 3
+_SAME_BEAT = 1e-6
 _SAME_TIME_S = 1e-3
 _SET_UP = "docs/ableton.md shows where"
 _log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ class LiveSession:
             media_folder=str(_media_folder(about["path"])),
             tempo=tempo,
             bars=Bars.of([(0.0, *about["signature"])]),
-            tracks=tuple(Track(id=track["id"], name=track["name"]) for track in found["tracks"]),
+            tracks=_tracks(found["tracks"]),
             items=tuple(item_of(clip, tempo_map) for clip in placed(clips, tempo_map, bar)),
         )
 
@@ -253,7 +254,7 @@ class LiveSession:
             "name": take.name,
             "color": source["color"],
             "slot": source["slot"],
-            "beats": source["start_time"],
+            "beats": _begin_beats(job, take, source),
             "gain": source["gain"],
             "length": _beats(job, take),
             "warp": _warp(job, take, source),
@@ -335,6 +336,21 @@ def _media_folder(project: str) -> Path:
     return project_folder(Path(project)) / MEDIA_FOLDER if project else Path.cwd() / OUT_FOLDER / "live"
 
 
+def _tracks(found: Sequence[Mapping[str, Any]]) -> tuple[Track, ...]:
+    """Return tracks as the Remote Script describes them, with the groups that they lie in."""
+    by_id = {track["id"]: track for track in found}
+    tracks = []
+    for track in found:
+        groups: list[str] = []
+        group = track.get("group", "")  # a script of before knows none
+        while group in by_id and group not in groups:
+            groups.insert(0, group)
+            group = by_id[group].get("group", "")
+        names = tuple(by_id[group]["name"] for group in groups)
+        tracks.append(Track(id=track["id"], name=track["name"], folders=names, folder_ids=tuple(groups)))
+    return tuple(tracks)
+
+
 def _clip(found: Mapping[str, Any]) -> Clip:
     """Return a clip as the Remote Script describes it."""
     loop = (found["loop_start"], found["loop_end"]) if found["looping"] else None
@@ -414,6 +430,13 @@ def _warp(job: Job, take: FinishedTake, source: Mapping[str, Any]) -> dict[str, 
         "pitch": 0.0 if source["warp_mode"] == RE_PITCH else source["pitch"],
         "is_looped": source["slot"] >= 0 and source["looping"] and _is_as_long(take.source, take),
     }
+
+
+def _begin_beats(job: Job, take: FinishedTake, source: Mapping[str, Any]) -> float:
+    """Return where a take begins in the Arrangement: as its clip does, or before, as another microphone's."""
+    begin = job.tempo_map.beats_at(take.source.position_s)
+    own: float = source["start_time"]
+    return own if abs(begin - own) < _SAME_BEAT else begin
 
 
 def _beats(job: Job, take: FinishedTake) -> float:

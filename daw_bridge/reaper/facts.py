@@ -53,7 +53,10 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         media_folder=facts["media_folder"],
         tempo=tempo,
         bars=Bars.of((tempo_map.beats_at(at_s), *metre) for at_s, *metre in facts.get("metres", ())),
-        tracks=tuple(_track(track) for track in facts["tracks"]),
+        tracks=in_folders(
+            [_track(track) for track in facts["tracks"]],
+            [int(track.get("folder_depth", 0)) for track in facts["tracks"]],
+        ),
         items=tuple(_item(item, tempo_map) for item in facts["items"]),
     )
 
@@ -81,6 +84,22 @@ def plan_of(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> l
     ]
 
 
+def in_folders(tracks: Iterable[Track], depths: Iterable[int]) -> tuple[Track, ...]:
+    """Return tracks with the folders that they lie in.
+
+    Args:
+        tracks: of a project, from the top.
+        depths: of each 1 if it begins a folder, below 0 if so many end with it, else 0.
+    """
+    found: list[Track] = []
+    around: tuple[Track, ...] = ()
+    for track, depth in zip(tracks, depths, strict=True):
+        names, ids = (tuple(getattr(one, key) for one in around) for key in ("name", "id"))
+        found.append(replace(track, folders=names, folder_ids=ids))
+        around = (*around, track) if depth > 0 else around[: max(0, len(around) + depth)]
+    return tuple(found)
+
+
 def _track(found: Mapping[str, Any]) -> Track:
     color = int(found["color"])
     return Track(id=found["id"], name=found["name"], color=color if color & CUSTOM_COLOR else 0)
@@ -96,6 +115,7 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
         position_s=found["position_s"],
         length_s=found["length_s"],
         is_selected=found["is_selected"],
+        group=group_of(found.get("group", 0)),
         is_looped=found["is_looped"],
         fade_in=_fade(found.get("fade_in")),
         fade_out=_fade(found.get("fade_out")),
@@ -141,6 +161,11 @@ def _fade(found: Sequence[float] | None) -> Fade:
 def fade_of(length_s: float, automatic_s: float, shape: float) -> Fade:
     """Return a fade as REAPER notes it: where there is an automatic one, that is the fade."""
     return Fade(length_s=max(0.0, automatic_s if automatic_s > 0 else length_s), shape=int(shape))
+
+
+def group_of(number: float) -> str:
+    """Return the id of a group of items by REAPER's number; 0 is none."""
+    return str(int(number)) if number else ""
 
 
 def level_of(item_volume: float, take_volume: float, pan: float, law: float) -> tuple[float, float]:

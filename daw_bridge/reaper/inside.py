@@ -49,7 +49,9 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         track = RPR.GetTrack(project, place)
         name = _track_text(track, "P_NAME")
         color = RPR.GetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR")
-        found["tracks"].append({"id": _track_text(track, "GUID"), "name": name, "color": color})
+        depth = int(RPR.GetMediaTrackInfo_Value(track, "I_FOLDERDEPTH"))
+        about_track = {"id": _track_text(track, "GUID"), "name": name, "color": color}
+        found["tracks"].append({**about_track, "folder_depth": depth})
         if place < first_track or found["next"]:
             continue
         has_lanes = RPR.GetMediaTrackInfo_Value(track, "I_FREEMODE") == _FIXED_LANES
@@ -193,6 +195,7 @@ def _item(item: str, has_lanes: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "position_s": value("D_POSITION"),
         "length_s": value("D_LENGTH"),
+        "group": int(value("I_GROUPID")),
         "is_muted": bool(value("B_MUTE")),
         "is_looped": bool(value("B_LOOPSRC")),
         "is_silent_lane": has_lanes and value("C_LANEPLAYS") <= 0,

@@ -37,6 +37,7 @@ _STAGES = {  # in words, and the fractions of an item that are done at its begin
     "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
     "render": ("rendering", 0.4, 1.0),
 }
+_KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on microphones
 _log = logging.getLogger(__name__)
 
 
@@ -126,11 +127,14 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
         )
     if answer("seed"):
         given["seed"] = number("seed", int, "a whole number, 0 or more")
+    if (kit := answer("kit").casefold()) not in _KITS:
+        raise SettingsError(f"the microphones are {answer('kit')!r}", hint="answer auto, together, or apart")
     rhythm = answer("rhythm")
     return Order(
         settings=settings_of(given),
         rhythm=open_rhythm(resolve_rhythm(rhythm), "auto", files) if rhythm else None,
         is_on_own_track=bool(answers.get("is_on_own_track")),
+        together=_KITS[kit],
     )
 
 
@@ -291,8 +295,10 @@ def _put_result(files: JobFiles, status: str, message: str) -> None:
 
 def _message(reports: Sequence[Report]) -> str:
     """Return the message for REAPER's user about items that got no take, "" where all did."""
-    problems = []
+    problems, n_failed = [], 0
     for report in reports:
+        if "error" in report or "skipped" in report:
+            n_failed += report.get("items", 1)
         if "error" in report:
             problems.append(f"{report['error']}.\n{_sentence(report['hint'])}")
         elif "skipped" in report:
@@ -300,7 +306,7 @@ def _message(reports: Sequence[Report]) -> str:
             problems.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
     if problems and len(reports) > 1:
         n_items = sum(report.get("items", 1) for report in reports)
-        problems.insert(0, f"{n_items - len(problems)} of {n_items} items got a take.")
+        problems.insert(0, f"{n_items - n_failed} of {n_items} items got a take.")
     return "\n\n".join(problems)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from daw_bridge.bars import Bars
 from daw_bridge.choice import Choice
 from daw_bridge.media import is_on_other_share
-from daw_bridge.reaper.facts import CUSTOM_COLOR
+from daw_bridge.reaper.facts import CUSTOM_COLOR, in_folders
 from daw_bridge.reaper.rpp_items import ItemReader
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, quoted
 from daw_bridge.session import (
@@ -116,15 +116,12 @@ class RppSession:
     def _read_tracks(self) -> tuple[Track, ...]:
         text = self._text
         tracks: list[Track] = []
-        folders: tuple[str, ...] = ()
         for place, block in enumerate(self._tracks):
             keys = text.keys(block.children)
             name = short_name(text.text(keys, "NAME"))
             guid = block.words[1] if len(block.words) > 1 else text.text(keys, "TRACKID")
-            tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys), folders=folders))
-            depth = self._depth(block)
-            folders = (*folders, name) if depth > 0 else folders[: max(0, len(folders) + depth)]
-        return tuple(tracks)
+            tracks.append(Track(id=guid or str(place), name=name, color=self._color(keys)))
+        return in_folders(tracks, map(self._depth, self._tracks))
 
     def _items(self, tracks: Sequence[Track]) -> Iterator[tuple[Item, Track]]:
         """Yield all items in order, each with its track."""

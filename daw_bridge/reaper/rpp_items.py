@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from daw_bridge.media import is_on_other_share
-from daw_bridge.reaper.facts import fade_of, level_of, stretched
+from daw_bridge.reaper.facts import fade_of, group_of, level_of, stretched
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt
 from daw_bridge.session import Fade, Item, Note, State, played_notes, short_name
 from transform.events import TempoMap
@@ -96,6 +96,7 @@ class ItemReader:
             keeps_pitch=text.number(active, "PLAYRATE", 1.0, 2) != 0,
             start_offset_s=text.number(active, "SOFFS", 0.0),
             is_looped=text.number(first, "LOOP", 0.0) != 0,
+            group=group_of(text.number(first, "GROUP", 0.0)),
             channel_mode=int(text.number(active, "CHANMODE", 0.0)),
         )
         if source is None or length_s <= 0:

@@ -65,7 +65,7 @@ def warm_jobs(folder, n_jobs=20):
     world = LuaWorld(folder, [track("drums", audio(demo_recordings()[0].path, 0.0, 3.0))])
     (world.resources / "reaper.ini").write_text("[reaper]\n")
     install(world.resources)
-    world.lua.answers.append(["hip-hop-bounce-140", "resequence", "source", "0"])
+    world.lua.answers.append(["hip-hop-bounce-140", "resequence", "source", "0", "auto"])
     world.lua.act(world.resources / "Scripts" / "Redrum" / ACTION)
     *words, job = world.lua.words()
     times = []
@@ -102,7 +102,7 @@ def helper_cpu_s():
 
 
 def redrum(world, what):
-    world.lua.answers.append(["hip-hop-bounce-140", "resequence", "source", "0"])
+    world.lua.answers.append(["hip-hop-bounce-140", "resequence", "source", "0", "auto"])
     with timed(what):
         world.lua.act(world.resources / "Scripts" / "Redrum" / ACTION)
         while world.lua.window is not None:

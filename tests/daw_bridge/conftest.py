@@ -82,6 +82,7 @@ def midi(notes, position_s=0.0, length_s=1.0, midi_beats=4.0, **more):
 
 _PLAIN = {
     "is_selected": True,
+    "group": 0,  # 0: none
     "is_muted": False,
     "is_silent_lane": False,
     "markers": [],  # place in the item, before its play rate, and in the file, and the slope
@@ -143,6 +144,8 @@ class RppWorld:
         yield f"  VOLPAN {item['volume']!r} {pan!r} {volume!r} {law!r}"
         yield from (f"  LOOP {item['is_looped']:d}", f"  MUTE {item['is_muted']:d} 0", f"  IGUID {_guid()}")
         yield f'  NAME "{item["name"]}"'
+        if item["group"]:
+            yield f"  GROUP {item['group']}"
         yield f"  SOFFS {item['start_offset_s']!r}"
         yield f"  PLAYRATE {item['play_rate']!r} {item['keeps_pitch']:d} 0 -1 0 0.0025"
         yield f"  CHANMODE {item['channel_mode']}"

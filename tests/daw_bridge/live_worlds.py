@@ -80,6 +80,15 @@ def live_clip(item, tempo_map):
     return clip
 
 
+def groups_of(tracks):
+    """The place of each track's group, by "group" where it lies in one."""
+    around, found = [], []
+    for place, one in enumerate(tracks):
+        found.append({"group": around[-1]} if around else {})
+        around = [*around, place] if one["folder_depth"] > 0 else around[: len(around) + one["folder_depth"]]
+    return found
+
+
 def _semitones(rate):
     return 12 * math.log2(rate)
 
@@ -143,6 +152,7 @@ class LiveWorld:
             for item in one["items"]:
                 touches = item["position_s"] < end and item["position_s"] + item["length_s"] > begin
                 assert item["is_selected"] == (is_chosen and touches), "Live cannot select that"
+        groups = groups_of(tracks)
         return {
             "loop": [self.tempo_map.beats_at(begin), self.tempo_map.beats_at(end)],
             "tracks": [
@@ -150,8 +160,9 @@ class LiveWorld:
                     "name": one["name"],
                     "is_selected": any(item["is_selected"] for item in one["items"]),
                     "items": [live_clip(item, self.tempo_map) for item in one["items"]],
+                    **group,
                 }
-                for one in tracks
+                for one, group in zip(tracks, groups, strict=True)
             ],
         }
 
@@ -225,14 +236,10 @@ class AlsWorld:
         self.folder, self.path = folder, folder / "song.als"
         self.output = folder / "song-redrum"
         tempo_map = tempo_of(bpm, points)
-        about, groups = [], []
-        for place, one in enumerate(tracks):
+        about = []
+        for one, group in zip(tracks, groups_of(tracks), strict=True):
             clips = [live_clip(item, tempo_map) for item in one["items"]]
-            about.append({"name": one["name"], "clips": clips, "is_group": one["folder_depth"] > 0})
-            about[-1] |= {"group": groups[-1]} if groups else {}
-            groups = (
-                [*groups, place] if one["folder_depth"] > 0 else groups[: len(groups) + one["folder_depth"]]
-            )
+            about.append({"name": one["name"], "clips": clips, "is_group": one["folder_depth"] > 0, **group})
         numbers = [
             (tempo_map.beats_at(at_s), 99 * int(math.log2(denominator)) + numerator - 1)
             for at_s, numerator, denominator in metres

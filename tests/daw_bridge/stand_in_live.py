@@ -225,6 +225,7 @@ class Scene(LomObject):
 
 class Track(LomObject):
     READ = ("arrangement_clips", "clip_slots", "devices", "is_frozen", "is_part_of_selection", "mixer_device")
+    READ += ("group_track", "is_grouped")
     WRITE = ("name", "color")
 
     def create_audio_clip(self, file_path, position):
@@ -324,6 +325,9 @@ class Live:
     def _song(self, scene):
         self.details = []
         tracks = [self.track(about) for about in scene["tracks"]]
+        for track, about in zip(tracks, scene["tracks"], strict=True):
+            if "group" in about:
+                track.__dict__["_state"].update(is_grouped=True, group_track=tracks[about["group"]])
         n_scenes = max([1, *(len(track.clip_slots) for track in tracks)])
         scenes = tuple(Scene() for _ in range(n_scenes))
         for track in tracks:
@@ -378,6 +382,8 @@ class Live:
             is_frozen=about.get("is_frozen", False),
             is_part_of_selection=about.get("is_selected", False),
             mixer_device=about.get("mixer"),
+            group_track=None,
+            is_grouped=False,
         )
         track.__dict__.update(live=self, is_new=is_new)
         return track

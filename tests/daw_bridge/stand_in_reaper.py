@@ -186,6 +186,7 @@ class Reaper:
             "D_LENGTH": item["length_s"],
             "B_MUTE": item.get("is_muted", False),
             "B_LOOPSRC": item["is_looped"],
+            "I_GROUPID": item.get("group", 0),
             "B_UISEL": item.get("is_selected", False),
             "C_LANEPLAYS": not item.get("is_silent_lane"),
             "D_VOL": item.get("volume", 1.0),

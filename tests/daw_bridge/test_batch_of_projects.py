@@ -226,3 +226,22 @@ def test_items_whose_files_are_nowhere_fail_alone(worlds, loop):
     assert "aaa... is missing" in second
     assert len(second) < 1000
     assert [item["position_s"] for item in world.tracks_after()[1]["items"]] == [0.0]
+
+
+def test_microphones_are_one_kit_unless_they_are_said_to_be_apart(closed, worlds, loop):
+    tracks = [worlds.track(name, worlds.audio(loop, 0.0, 2.0)) for name in ("kick", "snare", "OH")]
+    path = closed(tracks).path
+
+    def planned(*more):
+        result = redrum(path, "--rhythm", RHYTHM, "--dry-run", *more)
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    kit = planned()
+    assert kit[0].endswith(f"and 2 more at 0.00 s on kick: would play {RHYTHM}")
+    assert [line.rpartition(" on ")[2] for line in kit[1:3]] == ["snare", "OH"]
+    assert "as their tracks have microphones' names; --apart redrums each by itself" in kit[3]
+    assert [line.rpartition(" on ")[2] for line in planned("--apart")] == [
+        f"{name}: would play {RHYTHM}" for name in ("kick", "snare", "OH")
+    ]
+    assert "--together says so" in planned("--together")[3]

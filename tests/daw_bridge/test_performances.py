@@ -11,7 +11,7 @@ import soundfile
 from daw_bridge.bars import Bars
 from daw_bridge.cutting import cut_at_items
 from daw_bridge.items import open_item
-from daw_bridge.pairs import joined, performances
+from daw_bridge.performances import joined, performances
 from daw_bridge.reaper.facts import stretched
 from daw_bridge.session import Fade, FinishedTake, Item
 from daw_bridge.takes import Order, redrum_session

@@ -111,7 +111,8 @@ def _set(song: Any) -> dict[str, Any]:
 
 
 def _track(track: Any) -> dict[str, Any]:
-    return {"id": str(track._live_ptr), "name": track.name, "color": track.color}
+    group = str(track.group_track._live_ptr) if track.is_grouped else ""
+    return {"id": str(track._live_ptr), "name": track.name, "color": track.color, "group": group}
 
 
 def _clips(track: Any) -> Iterator[tuple[int, Any]]:

@@ -19,12 +19,13 @@ local OLD_S = 24 * 3600 -- files of a job as old as this were left behind
 local NO_WAIT_MINIMISED = -2
 local WIDTH, HEIGHT, MARGIN, BUTTON = 380, 96, 14, 84
 
-local DEFAULTS = { rhythm = "", engine = "resequence", length = "source", seed = "0" }
+local DEFAULTS = { rhythm = "", engine = "resequence", length = "source", seed = "0", kit = "auto" }
 local CAPTIONS = {
   rhythm = "Rhythm (name or file; none: in project)",
   engine = "Engine (resequence or latent)",
   length = "Length (source; rhythm; or seconds)",
   seed = "Seed",
+  kit = "Microphones (auto; together; or apart)",
 }
 
 -- Files
@@ -90,7 +91,10 @@ end
 
 -- Returns the order, answered now or the last time; nil where the user cancels.
 local function new_order(scope, is_repeated)
-  local names = scope == "lane" and { "engine", "length", "seed" } or { "rhythm", "engine", "length", "seed" }
+  local names = { "engine", "length", "seed", "kit" }
+  if scope ~= "lane" then
+    table.insert(names, 1, "rhythm")
+  end
   local answers, captions, offered = last_answers(), {}, {}
   for place, name in ipairs(names) do
     is_repeated = is_repeated and answers[name] ~= nil

@@ -106,6 +106,7 @@ local function item_facts(item, place, is_chosen, has_lanes)
     is_selected = is_chosen,
     position_s = value("D_POSITION"),
     length_s = value("D_LENGTH"),
+    group = math.floor(value("I_GROUPID")),
     is_muted = value("B_MUTE") ~= 0,
     is_looped = value("B_LOOPSRC") ~= 0,
     is_silent_lane = has_lanes and value("C_LANEPLAYS") <= 0,
@@ -190,7 +191,9 @@ function session.gather(project, path, scope, rhythm_tracks)
     local track = reaper.GetTrack(project, place)
     local name = track_text(track, "P_NAME")
     local color = math.floor(reaper.GetMediaTrackInfo_Value(track, "I_CUSTOMCOLOR"))
-    facts.tracks[place + 1] = { id = track_text(track, "GUID"), name = name, color = color }
+    local depth = math.floor(reaper.GetMediaTrackInfo_Value(track, "I_FOLDERDEPTH"))
+    facts.tracks[place + 1] =
+      { id = track_text(track, "GUID"), name = name, color = color, folder_depth = depth }
     local is_rhythm_track = begins_like(name, rhythm_tracks)
     n_chosen = n_chosen + gather_track(track, place, scope, is_rhythm_track, facts.items)
   end

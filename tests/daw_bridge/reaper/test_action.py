@@ -25,7 +25,7 @@ from transform.settings import RenderSettings
 
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
-ANSWERS = [RHYTHM, "resequence", "source", "7"]
+ANSWERS = [RHYTHM, "resequence", "source", "7", "auto"]
 SELECTED = "Redrum selected item"
 LAST = "Redrum selected item with last settings"
 LANE = "Redrum selected item with MIDI lane on this track"
@@ -113,13 +113,14 @@ def test_the_first_run(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop, 1.5, 2.0)), reaper.track("bass"))
     user.act(SELECTED, ANSWERS)
     ((_, captions, offered),) = user.lua.asked
-    assert offered == ["", RenderSettings().engine, "source", str(RenderSettings().seed)]
-    assert len(captions) == 4
+    assert offered == ["", RenderSettings().engine, "source", str(RenderSettings().seed), "auto"]
+    assert len(captions) == 5
     assert user.order() == {
         "rhythm": RHYTHM,
         "engine": "resequence",
         "length": "source",
         "seed": "7",
+        "kit": "auto",
         "is_on_own_track": False,
     }
     assert user.lua.window == "Redrum"
@@ -156,8 +157,8 @@ def test_answers_are_remembered(reaper, loop):
 def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
     drums = reaper.track("drums", reaper.audio(loop), reaper.midi([(0.5, 36, 110, 9)], is_selected=False))
     user = reaper(drums)
-    assert user.redrum(SELECTED, ["", "resequence", "1.5", "7"]) == 2  # no rhythm
-    assert user.redrum(LANE, ["resequence", "source", "8"]) == 0
+    assert user.redrum(SELECTED, ["", "resequence", "1.5", "7", "together"]) == 2  # no rhythm
+    assert user.redrum(LANE, ["resequence", "source", "8", "apart"]) == 0
     user.act(LAST)
     assert len(user.lua.asked) == 2
     assert user.order() == {
@@ -165,6 +166,7 @@ def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
         "engine": "resequence",
         "length": "source",
         "seed": "8",
+        "kit": "apart",
         "is_on_own_track": False,
     }
 
@@ -225,7 +227,7 @@ def test_the_midi_on_the_own_track_is_the_rhythm(reaper, loop):
     drums = reaper.track("drums", reaper.audio(loop, 1.0, 2.0), beat)
     user = reaper(drums, reaper.track("midi", other), reaper.track("rhythm", other))
     assert user.redrum(LANE, ANSWERS[1:]) == 0
-    assert len(user.lua.asked[0][1]) == 3  # of the rhythm nothing is asked
+    assert len(user.lua.asked[0][1]) == 4  # of the rhythm nothing is asked
     (take,) = user.new_items()
     assert attacks_s(take["file"]) == pytest.approx([0.25, 1.25], abs=1e-3)
 
@@ -281,6 +283,41 @@ def test_reapy_and_the_action_make_the_same_takes(reaper, worlds, loop, redrumme
     assert user.lua.said == [
         "4 of 5 items got a take.\n\nloop ünï.wav at 8.00 s on drums was left out: it is muted."
     ]
+
+
+@pytest.mark.parametrize(("answer", "n_decisions"), [("auto", 1), ("apart", 3), ("Together", 1)])
+def test_microphones_are_a_kit_as_the_user_answers(reaper, loop, redrummer, monkeypatch, answer, n_decisions):
+    sources = []
+    redrum = redrummer.redrum
+    monkeypatch.setattr(
+        redrummer, "redrum", lambda source, *a, **k: sources.append(source) or redrum(source, *a, **k)
+    )
+    tracks = [reaper.track("kit", folder_depth=1)]
+    tracks += [
+        reaper.track(name, reaper.audio(loop, 0.0, 2.0), folder_depth=-(name == "OH"))
+        for name in ("kick", "snare", "OH")
+    ]
+    user = reaper(*tracks)
+    assert user.redrum(SELECTED, [*ANSWERS[:-1], answer]) == 0
+    below = [name for mic in ("kick", "snare", "OH") for name in (mic, f"{mic} redrum")]
+    assert user.names() == ["kit", *below]
+    assert user.world.reaper.undo == ["Redrum"]
+    assert user.lua.said == []
+    assert len(user.new_items()) == 3
+    assert len(sources) == n_decisions
+
+
+def test_items_of_a_kit_that_fails_are_counted(reaper, loop, tmp_path):
+    files = {"kick": loop, "snare": loop, "OH": tmp_path / "gone.wav"}
+    user = reaper(
+        *(
+            reaper.track(name, reaper.audio(file, 0.0, 2.0), reaper.audio(loop, 6.0, 2.0))
+            for name, file in files.items()
+        )
+    )
+    assert user.redrum(SELECTED, ANSWERS) == 1
+    assert user.lua.said[0].startswith("3 of 6 items got a take.")
+    assert len(user.new_items()) == 3
 
 
 # Unusual projects and items
@@ -505,11 +542,12 @@ def test_a_command_that_starts_whatever_reaper_says(reaper, loop):
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        (["no-such-rhythm", "", "", ""], "no-such-rhythm"),
-        ([RHYTHM, "loud", "", ""], "There is no engine 'loud'.\nEngines: resequence, latent."),
-        ([RHYTHM, "", "long", ""], "The length is 'long'.\nAnswer source, rhythm, or seconds."),
-        ([RHYTHM, "", "", "x"], "The seed is 'x'.\nAnswer a whole number, 0 or more."),
-        (["", "", "", ""], "Nothing says which rhythm to play.\nName a rhythm"),
+        (["no-such-rhythm", "", "", "", ""], "no-such-rhythm"),
+        ([RHYTHM, "loud", "", "", ""], "There is no engine 'loud'.\nEngines: resequence, latent."),
+        ([RHYTHM, "", "long", "", ""], "The length is 'long'.\nAnswer source, rhythm, or seconds."),
+        ([RHYTHM, "", "", "x", ""], "The seed is 'x'.\nAnswer a whole number, 0 or more."),
+        ([RHYTHM, "", "", "", "both"], "The microphones are 'both'.\nAnswer auto, together, or apart."),
+        (["", "", "", "", ""], "Nothing says which rhythm to play.\nName a rhythm"),
     ],
 )
 def test_an_answer_that_is_not_possible(reaper, loop, answers, sentence):
