@@ -48,7 +48,7 @@ class FrameCodec:
     block_frames = 1000
 
     def __init__(self):
-        self.config = SimpleNamespace(hop=HOP, n_latents=HOP, noise_from_hz=0.0)
+        self.config = SimpleNamespace(hop=HOP, n_latents=HOP, first_noise_hz=0.0)
         self.n_encoded = 0
 
     def encode(self, audio, frames=None):
