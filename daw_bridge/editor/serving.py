@@ -137,7 +137,15 @@ class PageServer:
         if self._session.error is not None:
             raise self._session.error
 
+    def _end_with_terminal(self) -> None:
+        """Have the end of a terminal end it as other signals do: raised amid anything, it may never end."""
+        hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+        if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(hang_up, setattr, self._uvicorn, "should_exit", True)
+
     async def _run(self, when_ready: Callable[[], None], when_used: Callable[[], None], idle_s: float) -> None:
+        self._end_with_terminal()
         serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
         watching = asyncio.create_task(self._watch(when_ready, when_used, idle_s))
         try:
