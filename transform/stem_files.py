@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transform.audio import BeyondFullScale, Progress, Recording, resolve_output, write_parts
+from transform.audio import BeyondFullScale, Progress, Recording, is_float, resolve_output, write_parts
 from transform.events import CLASS_NAMES, CLASSES
 from transform.separator import StemReader
 from transform.signal import Samples, overlapping_blocks
@@ -76,11 +76,19 @@ class _Meter:
         self.n_samples = 0  # of all channels
 
     def passed(
-        self, recording: Recording, stems: StemReader, gain: float, progress: Progress | None
+        self,
+        recording: Recording,
+        stems: StemReader,
+        gain: float,
+        progress: Progress | None,
+        *,
+        adds_up: bool,
     ) -> Iterator[Samples]:
-        """Yield the stems, turned down, from beginning to end."""
+        """Yield the stems, turned down, from beginning to end; `adds_up`: the last is what the others leave."""
         for block in overlapping_blocks(recording.n_samples, _BLOCK_SAMPLES):
             separated = stems.read(block.start, block.stop)
+            if adds_up:  # to the bit; as they are read they do but for rounding
+                separated[-1] = recording.read(block.start, block.stop) - separated[:-1].sum(axis=0)
             for start in range(0, separated.shape[2], _WRITTEN_SAMPLES):
                 samples = separated[:, :, start : start + _WRITTEN_SAMPLES]
                 if gain != 1:
@@ -115,7 +123,7 @@ class _Writer:
         meter = _Meter()
         write_parts(
             [self._paths.get(drum_class) for drum_class in CLASSES],
-            meter.passed(self._recording, self._stems, gain, self._progress),
+            meter.passed(self._recording, self._stems, gain, self._progress, adds_up=not is_float(subtype)),
             replace(self._recording.format, subtype=subtype, is_lossy=False),
             n_samples=self._recording.n_samples,
             overwrite=overwrite,
@@ -125,7 +133,7 @@ class _Writer:
     def peak(self) -> float:
         """Return the loudest sample of the stems that are written."""
         meter = _Meter()
-        for _ in meter.passed(self._recording, self._stems, 1.0, self._progress):
+        for _ in meter.passed(self._recording, self._stems, 1.0, self._progress, adds_up=True):
             pass
         return max(float(meter.peak[CLASSES.index(c)]) for c in self._paths)
 
