@@ -140,7 +140,8 @@ class PageServer:
     def _end_with_terminal(self) -> None:
         """Have the end of a terminal end it as other signals do: raised amid anything, it may never end."""
         hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
-        if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        is_main = threading.current_thread() is threading.main_thread()  # no other can take signals
+        if is_main and hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(hang_up, setattr, self._uvicorn, "should_exit", True)
 
