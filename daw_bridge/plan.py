@@ -23,7 +23,8 @@ from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import is_device
-from transform.settings import RenderSettings, read_options
+from transform.options import read_options
+from transform.settings import RenderSettings
 
 SOUND_ENDINGS = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),

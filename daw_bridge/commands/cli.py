@@ -25,6 +25,7 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
+from daw_bridge.commands.sections import SectionedCommand
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -76,13 +77,12 @@ class _Redrum(TyperGroup):
 app = typer.Typer(
     cls=_Redrum,
     rich_markup_mode=None,  # plain help comes quicker, and an error stays one line
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 for command in (demo, render, edit, batch, transcribe, separate, extract):
-    app.command()(command)
+    app.command(cls=SectionedCommand)(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
 app.add_typer(reaper_app, name="reaper")
@@ -132,13 +132,24 @@ def _show_version(is_requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+_FIRST_STEPS = """Redrum lets a drum recording play another rhythm. Next:
+  redrum demo                               hear it, on shipped loops
+  redrum rhythms list                       see the shipped rhythms
+  redrum render LOOP.wav --rhythm NAME      redrum a recording
+  redrum edit LOOP.wav                      edit the rhythm inside it
+  redrum --help                             all commands; REAPER and Live, too"""
+
+
+@app.callback(invoke_without_command=True)
 def root(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions.")
     ] = False,
 ) -> None:
     """Redrum: let a drum recording play another rhythm."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(_FIRST_STEPS)
 
 
 @app.command(

@@ -681,7 +681,7 @@ def test_bad_setting(source, here, subtests):
         ("--engine magic", "no engine 'magic'"),
         ("--length long", "--length is 'long'"),
         ("--length 0", "length is 0"),
-        ("--length nan", "length is nan"),
+        ("--length nan", "--length is 'nan'"),
         ("--align never", "align is 'never'"),
         ("--align beats", "tempo of the source is not known"),
         ("--source-bpm fast", "--source-bpm is 'fast'"),
@@ -693,7 +693,7 @@ def test_bad_setting(source, here, subtests):
         ("--gain HH", "--gain is 'HH'"),
         ("--gain XX=3", "'XX' is no drum class"),
         ("--mix 2", "mix is 2"),
-        ("--timing nan", "timing is nan"),
+        ("--timing nan", "--timing is 'nan'; it must be a number"),
         ("--velocity loud", "--velocity is 'loud'"),
         ("--velocity 0", "velocity is 0"),
         ("--tail long", "tail is 'long'"),
@@ -1103,3 +1103,41 @@ def test_sensitivity_detects_more_or_fewer_strokes(source):
     assert fewer["HH"] <= usual["HH"] <= more["HH"]
     assert fewer["HH"] < more["HH"]
     assert redrum("transcribe", source, "--sensitivity", "HH=2").exit_code == 2
+
+
+def test_what_is_plainly_meant_is_accepted(source, here):
+    result = redrum("render", source, "Bossa-Nova-132", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    (item,) = objects(result)
+    assert (item["source"], item["output"]) == (source, str(Path("redrummed/loop_bossa-nova-132.wav")))
+
+
+def test_what_is_plainly_confused_is_named(source, here):
+    shutil.copy(source, here / "my loop.wav")
+    groove = find_rhythm(RHYTHM).path
+    for arguments, hint in (
+        (["my", "loop.wav", "--rhythm", RHYTHM], 'quotes: "my loop.wav"'),
+        ([source, "other.wav"], "--rhythm other.wav"),
+        ([groove, "--rhythm", RHYTHM], "a recording of drums first"),
+        ([here, "--rhythm", RHYTHM], "redrum batch"),
+    ):
+        result = redrum("render", *arguments)
+        assert result.exit_code in (1, 2)
+        assert hint in result.stderr
+
+
+def test_own_rhythms_are_removed_and_shipped_ones_are_not(here):
+    own = shutil.copy(find_rhythm(RHYTHM).path, here / "own.mid")
+    assert redrum("rhythms", "add", "my-beat", own).exit_code == 0
+    assert "my-beat" in redrum("rhythms", "list", "user").stdout
+    assert redrum("rhythms", "remove", "my-beat").stdout == "my-beat is removed\n"
+    assert redrum("rhythms", "show", "my-beat").exit_code == 1
+    assert redrum("rhythms", "remove", RHYTHM).exit_code == 1
+    assert find_rhythm(RHYTHM).path.exists()
+
+
+def test_rhythms_are_listed_by_style():
+    lines = redrum("rhythms", "list", "Samba").stdout.splitlines()[1:]
+    assert lines
+    assert all("samba" in line for line in lines)
+    assert "styles: " in redrum("rhythms", "list", "polka").stderr
