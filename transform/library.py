@@ -70,6 +70,20 @@ def list_rhythms() -> list[RhythmInfo]:
     return [*_shipped_rhythms(), *_user_rhythms()]
 
 
+def rhythms_of_style(style: str) -> list[RhythmInfo]:
+    """Return the rhythms whose style has these words; all for "".
+
+    Raises:
+        RhythmError: there is none; the hint names all styles.
+    """
+    every = list_rhythms()
+    found = [rhythm for rhythm in every if style.lower() in rhythm.style.lower()]
+    if not found:
+        styles = ", ".join(sorted({rhythm.style for rhythm in every}))
+        raise RhythmError(f"no rhythm is {style[:_LONGEST_SHOWN]!r}", hint=f"styles: {styles}")
+    return found
+
+
 def find_rhythm(name: str) -> RhythmInfo:
     """Return the rhythm of a name, in capitals or not; RhythmError with the nearest names if there is none."""
     rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}

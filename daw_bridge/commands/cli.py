@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.audition import audition
 from daw_bridge.commands.batch import batch
 from daw_bridge.commands.edit import edit
 from daw_bridge.commands.library import presets_app, rhythms_app
@@ -81,7 +82,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (demo, render, edit, batch, transcribe, separate, extract):
+for command in (demo, render, audition, edit, batch, transcribe, separate, extract):
     app.command(cls=SectionedCommand)(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
@@ -134,7 +135,7 @@ def _show_version(is_requested: bool) -> None:
 
 _FIRST_STEPS = """Redrum lets a drum recording play another rhythm. Next:
   redrum demo                               hear it, on shipped loops
-  redrum rhythms list                       see the shipped rhythms
+  redrum audition LOOP.wav                  hear it play all rhythms
   redrum render LOOP.wav --rhythm NAME      redrum a recording
   redrum edit LOOP.wav                      edit the rhythm inside it
   redrum --help                             all commands; REAPER and Live, too"""

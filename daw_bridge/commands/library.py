@@ -45,13 +45,9 @@ def list_all_rhythms(
     as_json: Json = False,
 ) -> None:
     """List the shipped rhythms and your own."""
-    from transform.library import list_rhythms
+    from transform.library import rhythms_of_style
 
-    every = list_rhythms()
-    found = [rhythm for rhythm in every if style.lower() in rhythm.style.lower()]
-    if not found:
-        styles = ", ".join(sorted({rhythm.style for rhythm in every}))
-        raise RhythmError(f"no rhythm is {style!r}", hint=f"styles: {styles}")
+    found = rhythms_of_style(style)
     if as_json:
         for info in found:
             entry = {"name": info.name, "bpm": info.bpm, "beats": info.beats}
