@@ -225,7 +225,7 @@ class JobProgress:
 class JobSession:
     """The project as the action gathered it; takes go to the action, which puts them into the project."""
 
-    def __init__(self, job: Job, files: JobFiles, progress: JobProgress, *, says_kits: bool) -> None:
+    def __init__(self, job: Job, files: JobFiles, progress: JobProgress, *, says_kits: bool = False) -> None:
         """Take the job, where it is answered, and whether the message says which items are one kit."""
         self._job, self._files, self._progress, self._says_kits = job, files, progress, says_kits
         self._reports: list[Report] = []

@@ -249,6 +249,27 @@ def test_levels_and_fades_are_those_of_the_project(world, beats):
 
 
 @in_reaper
+@pytest.mark.parametrize(
+    ("pan", "law", "gain"), [(0.0, -1.0, 1.0), (0.5, -1.0, 1.5), (0.0, 1.0, 2.0), (1.0, 1.0, 2.0)]
+)
+def test_a_pan_law_counts_against_that_of_a_new_take(world, beats, pan, law, gain):
+    played = world.audio(beats, 0.0, 2.0, level=(1.0, pan, law))
+    (item,) = world(world.track("drums", played), pan_law=0.5).session().collect().items
+    assert (item.gain, item.pan) == (gain, pan)
+
+
+@in_reaper
+def test_bars_are_counted_as_the_ruler_shows_them(world, beats, redrummer):
+    made = world(world.track("drums", world.audio(beats, 4.0, 4.0)), bar_offset=-2)
+    two_bars = replace(PATTERN, events=PATTERN.events[:2], length_s=4.0)
+    (report,) = run(made, redrummer, rhythm=two_bars, start_bar=0)
+    # The ruler's bar 0 begins at beat 4: the take, at beat 8, begins with bar 2 of the rhythm.
+    expected = [(12 + 2 * at) / 2 - 4.0 for at in (0.0, 0.35)]
+    assert attacks_s(report["output"]) == pytest.approx(expected, abs=1.5 / RATE)
+    assert "bar 1 of kicks is on bar 0 of the project" in report["notes"]
+
+
+@in_reaper
 def test_only_what_cannot_be_kept_is_refused(world, beats, redrummer):
     items = [
         world.audio(beats, 0.0, 1.0),
