@@ -123,6 +123,30 @@ def test_what_cannot_be_played_is_named_and_the_rest_is_one_take(world, beats, r
     assert attacks_s(reports[0]["output"]) == pytest.approx(expected_s(0.0, 4.0), abs=1.5 / RATE)
 
 
+def test_a_slice_that_is_broken_in_the_middle_is_left_out(world, beats, redrummer, write_wav, tmp_path):
+    broken = np.zeros((1, RATE), np.float32)
+    broken[0, RATE // 4] = np.nan
+    items = [
+        world.audio(beats, 0.0, 1.0),
+        world.audio(write_wav("broken.wav", broken, subtype="FLOAT"), 1.0, 0.5),
+        world.audio(beats, 1.5, 0.5, start_offset_s=2.0),
+        world.audio(tmp_path / "gone.wav", 2.0, 0.5),
+        world.audio(beats, 2.5, 1.5, start_offset_s=3.5),
+    ]
+    take, *others = run(world(world.track("drums", *items)), redrummer, rhythm=PATTERN)
+    assert (take["position_s"], take["items"]) == (0.0, 4)
+    assert attacks_s(take["output"]) == pytest.approx(expected_s(0.0, 4.0), abs=1.5 / RATE)
+    assert [(report["position_s"], "output" in report) for report in others] == [(1.0, False), (2.0, False)]
+    assert "broken.wav holds a value that is not a number (NaN or infinite) at 0.250 s" in others[0]["error"]
+
+
+def test_a_track_of_which_all_is_broken_fails_once(world, redrummer, write_wav):
+    broken = write_wav("broken.wav", np.full((1, RATE), np.nan, np.float32), subtype="FLOAT")
+    items = [world.audio(broken, 0.5 * n, 0.5) for n in range(3)]
+    (report,) = run(world(world.track("drums", *items)), redrummer, rhythm=PATTERN)
+    assert "broken.wav holds a value that is not a number" in report["error"]
+
+
 def test_items_apart_are_takes_of_their_own(world, beats, redrummer):
     items = [world.audio(beats, at, 0.5, start_offset_s=at) for at in (0.0, 0.5, 2.0, 2.5, 3.51)]
     reports = run(
