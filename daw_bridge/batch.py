@@ -26,6 +26,7 @@ from daw_bridge.batch_item import BatchItem
 from daw_bridge.devices import n_cores
 from daw_bridge.manifest import Entry, Finished, Manifest, staged_path
 from daw_bridge.mics_job import MicsJob, open_mics
+from daw_bridge.recordings import recordings_in
 from daw_bridge.render_job import RenderJob, open_rhythm, outputs_beside
 from transform.audio import Progress, Recording
 from transform.engine import Redrummer
@@ -411,6 +412,8 @@ def _finished(job: _BatchJob, stop: Event) -> _Made:
 def _opened(item: BatchItem, files: ExitStack) -> Recording:
     """Return the recording of an item, or its microphones, closed by `files`."""
     if not item.together:
+        if item.source.is_dir():  # planned as a kit: it holds no recordings
+            recordings_in(item.source)
         return files.enter_context(Recording.open(item.source))
     offsets_s = [mic.offset_s for mic in item.together]
     is_given = any(offset_s is not None for offset_s in offsets_s)
