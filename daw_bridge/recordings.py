@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def sought(paths: Sequence[Path], out: Path) -> tuple[list[tuple[Path, Path]], dict[Path, AudioError]]:
-    """Return the recordings that paths name, each with its folder within its path, and what is wrong with paths.
+    """Return the recordings that paths name, each with its folder within its path, and what is wrong.
 
     Args:
         paths: files, and folders in which subfolders count, too.
