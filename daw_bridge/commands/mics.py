@@ -138,7 +138,7 @@ def mics_of(sources: Sequence[str]) -> list[Path]:
         AudioError: a folder holds none.
         SettingsError: a file is named twice.
     """
-    from daw_bridge.plan import recordings_in
+    from daw_bridge.recordings import recordings_in
 
     paths = [path for source in map(Path, sources) for path in recordings_in(source)]
     check_different(paths)

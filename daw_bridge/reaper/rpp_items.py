@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from daw_bridge.media import is_on_other_share
-from daw_bridge.reaper.facts import fade_of, group_of, level_of, stretched
+from daw_bridge.reaper.facts import clipped_pan, fade_of, group_of, pan_gain, stretched
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt
 from daw_bridge.session import Fade, Item, Note, State, played_notes, short_name
 from transform.events import TempoMap
@@ -74,6 +74,7 @@ class ItemReader:
         self._text, self._tracks, self._tempo_map = text, tracks, tempo_map
         self._path, self._media_folder = places
         self._midi = cache(self._read_midi)
+        self._pan_law = text.number(text.keys(text.root.children), "PANLAW", 1.0)
 
     def item(self, block: Block, track: int) -> Item:
         """Return the item of a block, as it plays; `track` is the place of its track."""
@@ -144,7 +145,8 @@ class ItemReader:
             text.number(active, key, default, place)
             for place, default in zip(places, (1.0, 0.0, -1.0), strict=True)
         )
-        return level_of(text.number(first, "VOLPAN", 1.0), volume, pan, law)
+        gain = text.number(first, "VOLPAN", 1.0) * volume * pan_gain(pan, law, self._pan_law)
+        return gain, clipped_pan(pan)
 
     def _fade(self, keys: Keys, key: str) -> Fade:
         shape, length_s, automatic_s = (self._text.number(keys, key, 0.0, place) for place in (1, 2, 3))

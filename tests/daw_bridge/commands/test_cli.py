@@ -21,7 +21,7 @@ import soundfile
 import soxr
 from typer.testing import CliRunner
 
-from daw_bridge import batch
+from daw_bridge import batch_work
 from daw_bridge.commands.cli import app
 from daw_bridge.commands.render import DEMO_RHYTHMS
 from daw_bridge.commands.reporting import progress
@@ -747,7 +747,7 @@ def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, s
         for given in ["", "--device cuda", "--device cpu"]:
             with subtests.test(command=command, given=given):
                 asked.clear()
-                batch._models.cache_clear()
+                batch_work._models.cache_clear()
                 result = redrum(*f"{command} {given}".split())
                 assert result.exit_code == 1, result.output
                 assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}

@@ -1,0 +1,86 @@
+"""The recordings that files and folders name: what sounds in them, and not what a batch itself has made."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from daw_bridge.manifest import Manifest
+from daw_bridge.render_job import identity
+from transform.errors import AudioError
+
+SOUND_ENDINGS = (
+    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
+    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
+)
+
+_log = logging.getLogger(__name__)
+
+
+def sought(paths: Sequence[Path], out: Path) -> tuple[list[tuple[Path, Path]], dict[Path, AudioError]]:
+    """Return the recordings that paths name, each with its folder within its path, and what is wrong.
+
+    Args:
+        paths: files, and folders in which subfolders count, too.
+        out: the folder of a batch; what it made is no recording.
+    """
+    found: dict[object, tuple[Path, Path]] = {}
+    manifest = Manifest.read(out)
+    made = {identity(path): path for path in manifest.outputs}
+    mistakes: dict[Path, AudioError] = {}
+    for path in paths:
+        try:
+            for source, folder in _recordings_at(path, out, manifest, made):
+                found.setdefault(identity(source), (source, folder))
+        except AudioError as err:
+            mistakes[path] = err
+    return list(found.values()), mistakes
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """Return a file itself, and of a folder the recordings that lie in it, not those in its subfolders.
+
+    Raises:
+        AudioError: a folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in files_under(path, SOUND_ENDINGS) if file.parent == path)
+    if not found:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    return found
+
+
+def _recordings_at(
+    path: Path, out: Path, manifest: Manifest, made: Mapping[object, Path]
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
+    if path.is_file():
+        yield path, Path()
+        return
+    if not path.is_dir():
+        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+    files = files_under(path, SOUND_ENDINGS, leaving_out=out)
+    sources = []
+    for file in sorted(files):
+        if (result := made.get(identity(file))) is None:
+            sources.append(file)
+        elif not manifest.is_unchanged(result):
+            _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
+    if not sources:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    for source in sources:
+        yield source, source.parent.relative_to(path)
+
+
+def files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
+    """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+    left_out = identity(leaving_out) if leaving_out else None
+    for place, names, files in os.walk(folder):
+        seen = [name for name in names if not name.startswith(".")]
+        names[:] = [name for name in seen if identity(Path(place, name)) != left_out]
+        yield from (
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in endings
+        )
