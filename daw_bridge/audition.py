@@ -1,6 +1,6 @@
 """One recording that plays many rhythms, on one page to compare them: the players go on where the last one was.
 
-The page is a folder that can be moved and opened from disk, without a network. All sounds on it are equally loud.
+The page is a folder that can be moved, and opened without a network. All sounds on it are equally loud.
 """
 
 import math
