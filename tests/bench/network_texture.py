@@ -69,7 +69,7 @@ def in_stereo(loop: Loop, kick: np.ndarray | None, rng: np.random.Generator) -> 
     spectrum = np.fft.rfft(audio.mean(axis=0), n_fft) * np.fft.rfft(room, n_fft)
     audio += np.fft.irfft(spectrum, n_fft)[:, : audio.shape[1]].astype(np.float32)
     audio = audio[:, : round((loop.events[-1].onset_s + 0.3) * SAMPLE_RATE)]  # silence would pass for no hiss
-    return audio * (0.8 / np.abs(audio).max())
+    return np.asarray(audio * (0.8 / np.abs(audio).max()))
 
 
 def rise_ms(audio: np.ndarray, events: Sequence[DrumEvent]) -> float:
