@@ -105,8 +105,8 @@ class LatentModel:
         frame_s = self.config.hop / SAMPLE_RATE
         if source.duration_s < frame_s:
             raise AudioError(
-                f"{source.name} is {1000 * source.duration_s:.1f} ms long; the latent engine needs "
-                f"{1000 * frame_s:.1f} ms or more",
+                f"{source.name} is {1000 * source.duration_s:.2f} ms long; the latent engine needs "
+                f"{1000 * frame_s:.2f} ms or more",
                 hint="give a longer recording, or --engine resequence",
             )
 

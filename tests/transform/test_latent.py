@@ -662,7 +662,7 @@ def test_of_a_take_that_is_cut_what_would_ring_on_is_not_computed(played, monkey
 def test_a_source_of_less_than_a_frame_is_said(played, model):
     _, _, redrummer = played()
     tiny = Recording.from_samples(np.ones(200), RATE, "tick")
-    with pytest.raises(AudioError, match=r"tick is 4\.5 ms long; the latent engine needs 5\.8 ms") as caught:
+    with pytest.raises(AudioError, match=r"tick is 4\.54 ms long; the latent engine needs 5\.80 ms") as caught:
         redrummer.redrum(tiny, rhythm_of(*WANTED), settings_of())
     assert "resequence" in caught.value.hint
 

@@ -49,6 +49,7 @@ GENERATED_AUDIO = "latent, generated attacks (audio rhythm)"
 GENERATED_MIDI = "latent, generated attacks (MIDI rhythm)"
 # The stages of the latent engine, exchanged for the truth one after the other.
 LATENT_TRUE, BEST_COPIES = "latent, true events", "latent, best copies"
+GENERATED_TRUE = "latent, generated attacks, true events"
 CODED_ORACLE = "oracle through the codec"
 
 _COPIES = ("source copy", "target copy")
@@ -56,7 +57,8 @@ _OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)
 _GENERATED = (GENERATED_AUDIO, GENERATED_MIDI)
 _LATENT = (LATENT_AUDIO, LATENT_MIDI, *_GENERATED)
 _CODED = (BEST_COPIES, CODED_ORACLE)
-SYSTEMS = (*_COPIES, OWN_LEVELS, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, LATENT_TRUE, *_CODED, "oracle")
+_LATENT_TRUE = (LATENT_TRUE, GENERATED_TRUE)
+SYSTEMS = (*_COPIES, OWN_LEVELS, *_OWN, TRUE_STEMS, TRUE_SOURCE, *_LATENT, *_LATENT_TRUE, *_CODED, "oracle")
 OWN = (AUDIO_RHYTHM, MIDI_RHYTHM, *_LATENT)  # the preset as it is
 BESIDE = (*_LATENT, CODED_ORACLE)  # that a second preset plays: what depends on its codec and transformer
 KIT_SYSTEMS = (MIDI_RHYTHM, PLAIN_SLICES, NMF_STEMS)  # from which kits are extracted, too
@@ -131,7 +133,8 @@ class Players:
         Raises:
             CheckpointError: a weights file is missing or damaged.
         """
-        return Players(preset, Redrummer.load(preset.folder), _codec(preset), self.nmf, {}, BESIDE)
+        requested = tuple(system for system in BESIDE if system in self.requested)
+        return Players(preset, Redrummer.load(preset.folder), _codec(preset), self.nmf, {}, requested)
 
     def systems_for(self, item: BenchItem) -> tuple[str, ...]:
         """Return the systems that are to play an item, and can."""
@@ -153,7 +156,7 @@ def _codec(preset: Preset) -> Codec | None:
 
 def systems_for(item: BenchItem, *, has_codec: bool, has_latent: bool) -> tuple[str, ...]:
     """Return the systems that can play an item with the models there are; the truth of a loop is unknown."""
-    missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, LATENT_TRUE))
+    missing = (() if has_codec else _CODED) + (() if has_latent else (*_LATENT, *_LATENT_TRUE))
     possible = {
         "pairs": SYSTEMS,
         "recordings": (*_COPIES, OWN_LEVELS, AUDIO_RHYTHM, MIDI_RHYTHM, PLAIN_SLICES, *_LATENT),
@@ -164,7 +167,7 @@ def systems_for(item: BenchItem, *, has_codec: bool, has_latent: bool) -> tuple[
 
 def played_with(system: str) -> dict[str, Any]:
     """Return the settings of a render that make a system."""
-    if system in _GENERATED:
+    if system in (*_GENERATED, GENERATED_TRUE):
         return {"engine": "latent", "attack": "none"}
     if system == OWN_LEVELS:
         return {"velocity": "source"}
@@ -191,7 +194,7 @@ def variant(system: str, item: BenchItem, redrummer: Redrummer, nmf: InformedNmf
         if system == TRUE_SOURCE:
             transcriber = cast(Transcriber, _TrueEvents(item.source_events))
         return Redrummer(transcriber, TrueStems(item.stems))
-    if system == LATENT_TRUE:
+    if system in _LATENT_TRUE:
         transcriber = cast(Transcriber, _TrueEvents(item.source_events))
         return Redrummer(transcriber, redrummer.separator, load_latent=lambda: redrummer.latent)
     return redrummer

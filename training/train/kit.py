@@ -29,6 +29,7 @@ from training.data.rhythms import Groove, event_columns
 from training.data.segments import SegmentCutter, Segments, SegmentSettings
 from training.data.split import Split
 from training.data.synthesis import SegmentRecipe, Synthesiser, SynthesisSettings
+from training.score.codec import round_trip
 from training.score.kit import (
     coded_distances,
     filled,
@@ -42,6 +43,7 @@ from training.score.measures import Audio
 from training.train.codec import CodecTraining
 from training.train.loop import Run, RunOptions, RunSettings, half_cosine, open_run, train_until
 from training.train.losses import SpectralLoss, attack_losses, with_noises
+from training.train.reports import N_DRAWN, Spectrograms
 from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
@@ -187,7 +189,7 @@ def train_kit(
     """
     began_s, limit_s = time.monotonic(), 60 * options.get("max_minutes", math.inf)
     material, checkpoint = Material.of(folder, settings.seed), out / "kit.pt"
-    run = open_run("kit", out, lambda device: _Run(material, base, settings, device), **options)
+    run = open_run("kit", out, lambda device: _Run(material, base, out, settings, device), **options)
     if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
         return checkpoint
     run.began_s, run.limit_s = began_s - run.spent_s, limit_s
@@ -204,7 +206,9 @@ class _Run(Run):
     settings: KitTraining
     net: GeneratorNet
 
-    def __init__(self, material: Material, base: Base, settings: KitTraining, device: torch.device) -> None:
+    def __init__(
+        self, material: Material, base: Base, out: Path, settings: KitTraining, device: torch.device
+    ) -> None:
         torch.manual_seed(settings.seed)
         grooves = shipped_grooves()
         super().__init__(
@@ -234,6 +238,8 @@ class _Run(Run):
         self.judges = material.judges(held_out, n=settings.n_validation - n_whole, seed=settings.seed)
         self.judges += rendered(material.whole(held_out, n=n_whole, seed=settings.seed))
         self.others = other_recordings(settings, device)
+        self.shown = [*self.judges[: N_DRAWN // 2], *self.others[: N_DRAWN // 2]]
+        self.pictures = Spectrograms(out, {"original": self.shown})
         self.history: list[tuple[int, float, float]] = []  # step, distances of the kit and of other drums
         self.best: dict[str, Tensor] = {}
         self.spent_s, self.limit_s, self.began_s = 0.0, math.inf, time.monotonic()
@@ -272,6 +278,8 @@ class _Run(Run):
         """Return the log-mel distances of held-out hits and of other drums; the best weights are stored."""
         codec = Codec(self.encoder, self.average, device=str(self.device))
         own, others = (float(np.mean(coded_distances(codec, each))) for each in (self.judges, self.others))
+        if self.step:  # not while a run is made, which may be refused
+            self.pictures.write(self.step, {"decoded": [round_trip(codec, audio) for audio in self.shown]})
         if not self.history or own < min(distance for _, distance, _ in self.history):
             self.best = {name: value.clone() for name, value in self.average.state_dict().items()}
         self.history.append((self.step, own, others))

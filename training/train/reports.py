@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _ACTIVE = 0.01  # variance of a channel's mean over frames above which it is in use (Burda et al. 2016)
 _LEGEND_COLUMNS = 5
+N_DRAWN = 4  # recordings of which spectrograms are drawn
 _N_SHOWN = 4  # recordings or pairs that are written as sound
 
 
@@ -132,6 +133,43 @@ class CodecReports:
             axes.set(xlabel="latent channel, sorted", ylabel="KL in nats a frame")
 
         write_picture(picture, (12, 8), draw, dpi=80)
+
+
+class Spectrograms:
+    """Draws fixed recordings, and what a run finds in them or makes of them at each validation."""
+
+    def __init__(self, folder: Path, shown: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Take the run's folder, and by name the rows of sounds (T,) that stay, one a recording."""
+        self._folder, self._shown = folder / "samples", shown
+
+    def write(
+        self,
+        step: int,
+        made: Mapping[str, Sequence[np.ndarray]] | None = None,
+        onsets_s: Sequence[Mapping[str, Sequence[float]]] = (),
+    ) -> None:
+        """Draw a row of recordings below another: the fixed ones, then what was made of each.
+
+        Args:
+            step: of the run.
+            made: sounds (T,) by the name of their row, one a recording.
+            onsets_s: of each recording, the onsets of each class, drawn over the first row.
+        """
+        rows = {**self._shown, **(made or {})}
+
+        def draw(figure: Figure) -> None:
+            axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False)
+            for row, (name, sounds) in zip(axes, rows.items(), strict=True):
+                for i, audio in enumerate(sounds):
+                    show_spectrogram(row[i], audio)
+                    row[i].set_title(f"{name} {i}", fontsize="small")
+            for place, found in zip(axes[0], onsets_s, strict=False):
+                for i, (drum_class, times_s) in enumerate(found.items()):
+                    place.plot(times_s, [4 + 16 * i] * len(times_s), "|", label=drum_class, markersize=12)
+                place.legend(fontsize="x-small", loc="upper right")
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_picture(self._folder / f"{step:07}.png", (12, 2.5 * len(rows)), draw, dpi=80)
 
 
 class RhythmReports:

@@ -21,8 +21,9 @@ from training.data.pack import Pack
 from training.data.synthesis import SEGMENT_SAMPLES, SynthesisSettings, render_batch_with_stems
 from training.data.transcription import mask_bands, with_errors
 from training.score.nmf import feature_templates
-from training.score.separator import make_mixtures, separation_scores
+from training.score.separator import make_mixtures, opened, separation_scores
 from training.train.loop import Run, RunOptions, RunSettings, command_of, export_model, read_checkpoint, train
+from training.train.reports import N_DRAWN, Spectrograms
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures, band_positions
@@ -164,7 +165,7 @@ def train_separator(
         PackError: the pack lacks what training or validation needs.
     """
     guide = load_transcriber(transcriber)
-    return train("separator", out, lambda device: _Run(pack, settings, guide, device, begin), **options)
+    return train("separator", out, lambda device: _Run(pack, out, settings, guide, device, begin), **options)
 
 
 class _Run(Run):
@@ -176,6 +177,7 @@ class _Run(Run):
     def __init__(
         self,
         pack: Pack,
+        out: Path,
         settings: SeparatorTraining,
         transcriber: TranscriberNet,
         device: torch.device,
@@ -198,6 +200,10 @@ class _Run(Run):
         self.validation = make_mixtures(
             pack, "validate", Transcriber(transcriber), n=settings.n_validation, seed=1, length_s=6.0
         )
+        # Those that are shown are of tier A: what trains is.
+        self.shown = make_mixtures(pack, "train", Transcriber(transcriber), n=N_DRAWN, seed=1, length_s=6.0)
+        mixtures = [shown.recording.read(0, shown.recording.n_samples)[0] for shown in self.shown]
+        self.pictures = Spectrograms(out, {"mixture": mixtures})
 
     def make_batch(self, rng: np.random.Generator) -> Mixtures:
         """Return segments, and as many others that are mixed from the same stems."""
@@ -234,7 +240,10 @@ class _Run(Run):
         return separation_loss(masks, batch, self.settings)
 
     def validate(self) -> dict[str, float]:
-        return separation_scores(Separator(self.average), self.validation)
+        separator = Separator(self.average)
+        by_recording = [opened(separator)(shown) for shown in self.shown]
+        self.pictures.write(self.step, dict(zip(CLASSES, zip(*by_recording, strict=True), strict=True)))
+        return separation_scores(separator, self.validation)
 
 
 def _exchanged(stems: Tensor, rng: np.random.Generator, probability: float) -> Tensor:

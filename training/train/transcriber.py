@@ -36,6 +36,7 @@ from training.train.loop import (
     train,
     write_weights,
 )
+from training.train.reports import N_DRAWN, Spectrograms
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES
 from transform.features import DrumFeatures
@@ -191,7 +192,7 @@ def train_transcriber(
     Raises:
         PackError: the pack lacks what training or validation needs.
     """
-    return train(settings.architecture, out, lambda device: _Run(pack, settings, device, begin), **options)
+    return train(settings.architecture, out, lambda device: _Run(pack, out, settings, device, begin), **options)
 
 
 class _Run(Run):
@@ -200,7 +201,12 @@ class _Run(Run):
     settings: TranscriberTraining
 
     def __init__(
-        self, pack: Pack, settings: TranscriberTraining, device: torch.device, begin: Preset | None = None
+        self,
+        pack: Pack,
+        out: Path,
+        settings: TranscriberTraining,
+        device: torch.device,
+        begin: Preset | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         kits = kits_of(pack.kits, "train")
@@ -216,6 +222,9 @@ class _Run(Run):
         self.validation = make_recordings(
             pack, "validate", n=settings.n_validation, seed=1, velocity_exponent=dynamics
         )
+        # Those that are shown are of tier A: what trains is.
+        self.shown = [item.audio for item in make_recordings(pack, "train", n=N_DRAWN, seed=1, length_s=6.0)]
+        self.pictures = Spectrograms(out, {"detected": [audio.cpu().numpy() for audio in self.shown]})
         if begin is not None:
             self._begin_with(begin)
 
@@ -256,11 +265,19 @@ class _Run(Run):
             return balanced_accuracies(Transcriber(self.average), self.validation)
         thresholds = best_thresholds(Transcriber(self.average), self.validation)
         self.average.config = replace(self.average.config, thresholds=thresholds)
-        return f_measures(count_matches(Transcriber(self.average), self.validation))
+        transcriber = Transcriber(self.average)
+        self.pictures.write(self.step, onsets_s=[_onsets_s(transcriber, audio) for audio in self.shown])
+        return f_measures(count_matches(transcriber, self.validation))
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         super().restore(state, path)
         self.average.config = config_from_json(state["config"], TranscriberConfig)
+
+
+def _onsets_s(transcriber: Transcriber, audio: Tensor) -> dict[str, list[float]]:
+    """Return the onsets of each class that a transcriber detects in audio (T,)."""
+    events = transcriber.events(transcriber.infer(audio))
+    return {c: [event.onset_s for event in events if event.drum_class == c] for c in CLASSES}
 
 
 def change_thresholds(preset: Preset, thresholds: Sequence[float], why: str) -> None:

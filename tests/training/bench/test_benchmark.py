@@ -19,6 +19,7 @@ from training.bench.systems import (
     CODED_ORACLE,
     GENERATED_AUDIO,
     GENERATED_MIDI,
+    GENERATED_TRUE,
     KIT_SYSTEMS,
     LATENT_AUDIO,
     LATENT_MIDI,
@@ -56,6 +57,7 @@ UNKNOWN = {
     TRUE_STEMS,
     TRUE_SOURCE,
     LATENT_TRUE,
+    GENERATED_TRUE,
     BEST_COPIES,
     CODED_ORACLE,
     "oracle",
@@ -253,7 +255,7 @@ def test_of_a_real_loop_nobody_knows_the_truth(items):
 
 
 def test_what_the_preset_has_no_models_for_is_left_out(items):
-    latent = {*LATENT, LATENT_TRUE}
+    latent = {*LATENT, LATENT_TRUE, GENERATED_TRUE}
     for item in (items[0], items[2]):
         every = set(systems_for(item, has_codec=True, has_latent=True))
         assert every - set(systems_for(item, has_codec=True, has_latent=False)) == every & latent
@@ -392,7 +394,7 @@ def test_a_run_has_all_rows(bench):
     stems.append("ideal ratio mask")
     models = load_preset("default").models
     missing = [] if "codec-encoder" in models else [BEST_COPIES, CODED_ORACLE]
-    missing += [] if "rhythm" in models else [*LATENT, LATENT_TRUE]
+    missing += [] if "rhythm" in models else [*LATENT, LATENT_TRUE, GENERATED_TRUE]
     of_pairs = [system for system in SYSTEMS if system not in missing]
     of_loops = [s for s in of_pairs if s not in UNKNOWN]
     for material, systems in (("pairs", of_pairs), ("loops", of_loops), ("stems", stems)):
@@ -590,6 +592,13 @@ def test_a_second_preset_stands_beside_the_first(bench, tmp_path, monkeypatch):
     assert scored[4:] == [("second", "pair-0000"), ("second", "loop-0000")]
     assert bench(n_pairs=1, beside=str(second)) == result
     assert len(scored) == 6
+
+    # Rows that were not requested are not played by the second preset either.
+    few = bench(n_pairs=1, n_loops=0, beside=str(second), rows=(GENERATED_MIDI,), overwrite=True)
+    assert [(row.get("preset"), row["system"]) for row in few["rows"]] == [
+        (None, GENERATED_MIDI),
+        ("second", GENERATED_MIDI),
+    ]
 
 
 def test_a_second_preset_needs_a_codec_and_a_name_of_its_own(bench, tmp_path):

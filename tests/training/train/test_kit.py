@@ -162,10 +162,10 @@ def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
 
 
 @pytest.mark.slow
-def test_fifty_steps_on_a_few_pieces_bring_held_out_hits_nearer(base, folder):
+def test_fifty_steps_on_a_few_pieces_bring_held_out_hits_nearer(base, folder, tmp_path):
     material = Material.of(read_kit_folder(folder), 0)
     settings = settings_of(learning_rate=1e-2, general=0.0, batch=4)
-    run = module._Run(material, base, settings, torch.device("cpu"))
+    run = module._Run(material, base, tmp_path, settings, torch.device("cpu"))
     pieces = run.batch_of(0)
     losses = [run.train_step(pieces) for _ in range(50)]
     run.validate()
@@ -218,8 +218,10 @@ def test_the_preset_holds_the_base_its_own_generator_and_both_scores(
         export_kit(checkpoint, found, base, target, settings, name="mine", command="")
 
 
-def test_terms_count_as_in_the_codecs_training(base, folder):
-    run = module._Run(Material.of(read_kit_folder(folder), 0), base, settings_of(), torch.device("cpu"))
+def test_terms_count_as_in_the_codecs_training(base, folder, tmp_path):
+    run = module._Run(
+        Material.of(read_kit_folder(folder), 0), base, tmp_path, settings_of(), torch.device("cpu")
+    )
     batch = run.batch_of(0)
     spectra, terms = run.spectra, {}
     run.spectra = lambda *pair: terms.setdefault("found", spectra(*pair))
@@ -245,6 +247,9 @@ def test_the_best_weights_are_kept_not_the_last(base, folder, tmp_path, monkeypa
     monkeypatch.setattr(module._Run, "validate", remembered)
     state = torch.load(train_kit(read_kit_folder(folder), base, tmp_path / "run", settings_of(steps=6)))
     assert len(averages) == 4
+    assert (
+        len(list((tmp_path / "run" / "samples").iterdir())) == 3
+    )  # not of the beginning, which is validated, too
     assert all(torch.equal(value, averages[1][name]) for name, value in state["best"].items())
     assert any(not torch.equal(value, averages[3][name]) for name, value in state["best"].items())
 

@@ -91,21 +91,21 @@ def test_the_loss_is_the_energy_of_the_spectra_left_over(sines):
 
 
 @pytest.mark.slow
-def test_the_network_learns_a_batch(tiny_pack, guide, settings):
+def test_the_network_learns_a_batch(tiny_pack, guide, settings, tmp_path):
     made = settings(steps=60, learning_rate=1e-2, model=SeparatorConfig(widths=(8, 8, 16), d_model=32))
-    run = module._Run(tiny_pack, made, load_transcriber(guide), torch.device("cpu"))
+    run = module._Run(tiny_pack, tmp_path, made, load_transcriber(guide), torch.device("cpu"))
     batch = run.batch_of(0)
     losses = [run.train_step(batch) for _ in range(40)]
     assert np.mean(losses[-3:]) < losses[0] - 0.5  # 5 dB
 
 
-def test_a_batch_holds_what_was_mixed(tiny_pack, guide, settings):
-    run = module._Run(tiny_pack, settings(), load_transcriber(guide), torch.device("cpu"))
+def test_a_batch_holds_what_was_mixed(tiny_pack, guide, settings, tmp_path):
+    run = module._Run(tiny_pack, tmp_path, settings(), load_transcriber(guide), torch.device("cpu"))
     batch = run.batch_of(3)
     assert batch.features.shape == (4, 3, 51, 96)  # two segments, each in two versions
     assert batch.activations.shape == (4, 5, 51)
     assert batch.energy.shape == (4, 5)
-    again = module._Run(tiny_pack, settings(), load_transcriber(guide), torch.device("cpu"))
+    again = module._Run(tiny_pack, tmp_path, settings(), load_transcriber(guide), torch.device("cpu"))
     for step in range(4):
         same = again.batch_of(step)
     assert not torch.equal(same.features, run.batch_of(4).features)
@@ -127,7 +127,8 @@ def test_a_resumed_run_is_the_same_run(tiny_pack, guide, settings, tmp_path, sto
 
 
 def test_weights_go_into_a_preset(tiny_pack, guide, settings, tmp_path):
-    checkpoint = train_separator(tiny_pack, tmp_path, settings(steps=2), transcriber=guide)
+    checkpoint = train_separator(tiny_pack, tmp_path, settings(steps=2, validate_every=2), transcriber=guide)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.png"]
     path = export_separator(checkpoint, guide.parent)
     preset = load_preset(guide.parent)
     assert preset.weights("separator") == path

@@ -189,10 +189,10 @@ def test_articulations_are_learned_alone_and_all_else_stays(tiny_pack, small_tra
         train_transcriber(tiny_pack, tmp_path / "none", settings)
 
 
-def test_the_network_learns_a_batch(tiny_pack, small_training):
+def test_the_network_learns_a_batch(tiny_pack, small_training, tmp_path):
     model = TranscriberConfig(widths=(8, 8, 16, 16), d_model=48, dilations=(1, 2, 4))
     settings = small_training(steps=40, warm_up=5, learning_rate=5e-3, model=model)
-    run = module._Run(tiny_pack, settings, torch.device("cpu"))
+    run = module._Run(tiny_pack, tmp_path, settings, torch.device("cpu"))
     batch = run.batch_of(0)
     losses = [run.train_step(batch) for _ in range(40)]
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
@@ -222,6 +222,8 @@ def test_a_resumed_run_is_the_same_run(tiny_pack, small_training, tmp_path, stop
     )
     assert logged == again
     assert [step for step, _, _ in logged] == [5, 10]
+    samples = tmp_path / "whole" / "samples"
+    assert sorted(path.name for path in samples.iterdir()) == ["0000005.png", "0000010.png"]
     assert (tmp_path / "whole" / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
