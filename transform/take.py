@@ -26,6 +26,7 @@ from transform.audio import (
 )
 from transform.errors import RhythmError
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
+from transform.metadata import Metadata
 from transform.onsets import refine_onsets
 from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
 from transform.resequence import Arrangement
@@ -95,6 +96,17 @@ class Take:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.n_samples / self.sample_rate
+
+    @property
+    def bpm(self) -> float | None:
+        """The tempo that it plays at, None where that is not known, or changes."""
+        tempo_map = self.rhythm.tempo_map
+        return self.rhythm.bpm if tempo_map is not None and len(tempo_map.changes) == 1 else None
+
+    def metadata(self) -> Metadata:
+        """Return what a file of it states beside the sound: of its source's what holds, and its own tempo."""
+        source = self._source
+        return source.metadata.of_take(self.n_samples, self.sample_rate, source.n_samples, self.bpm)
 
     def gain_db(self) -> float:
         """Return the gain that keeps the take from clipping, 0 or less; the first call renders it."""
@@ -192,7 +204,7 @@ class Take:
         _, subtype = resolve_output(path, self.format, bit_depth)
         check_output(path, overwrite=overwrite)
         self.prepare(subtype)
-        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=self.metadata())
         write_audio(path, self._reported(progress), fmt, overwrite=overwrite)
 
     def _reported(self, progress: Progress | None) -> Iterator[Samples]:

@@ -200,7 +200,7 @@ def test_same_stems_give_the_same_bytes(recorded, tmp_path):
 
 
 def test_more_than_4_gib_becomes_rf64(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr("transform.audio._WAV_LIMIT_BYTES", 50_000)
+    monkeypatch.setattr("transform.audio_writing._WAV_LIMIT_BYTES", 50_000)
     recording = recorded()
     paths = paths_in(tmp_path)
     written_from(Shares(recording, SHARES), paths)
