@@ -334,7 +334,7 @@ def test_a_file_that_is_damaged_inside(write_wav, ending):
     half = len(content) // 2
     del content[half : half + len(content) // 4]
     path.write_bytes(content)
-    with pytest.raises(AudioError, match="cannot be decoded|cut short"), Recording.open(path) as recording:  # noqa: PT012
+    with pytest.raises(AudioError, match=r"cannot be decoded|cut short"), Recording.open(path) as recording:  # noqa: PT012
         for start in range(0, 400_000, 10_000):
             recording.read(start, start + 10_000)
 
