@@ -88,9 +88,8 @@ class SoundFileDecoder:
         first = self._file
         for number, stream in enumerate(self._streams):
             file = first if number == 0 else _open(path, stream)
-            self._lengths.append(
-                file.frames if stream is None or stream.n_samples is None else stream.n_samples
-            )
+            stated = stream.n_samples if stream is not None else None
+            self._lengths.append(file.frames if stated is None else min(stated, file.frames))
             if (file.samplerate, file.channels) != (first.samplerate, first.channels):
                 self._raise_changed(number, file)
             if number:

@@ -7,6 +7,7 @@ and pipes can be opened. Time and length are limited.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import struct
@@ -24,9 +25,11 @@ from transform.audio_format import AudioFormat
 from transform.byte_view import Extent, after_tags
 from transform.errors import AudioError
 from transform.files import open_plain
+from transform.mp4 import length_by_edits
 from transform.signal import BlockCache, Samples
 from transform.spool import SpoolFile
 
+_log = logging.getLogger(__name__)
 _LONGEST_S = 86_400.0
 _LONGEST_RUN_S = 1800.0
 _MOST_CHANNELS = 64
@@ -37,8 +40,10 @@ _HEAD_BYTES = 64
 _PLAIN_TAGS = (1, 2, 3, 6, 7, 0x11, 0x14, 0x16, 0x31, 0x40, 0x45, 0x50, 0x55, 0xFFFE)  # libsndfile's, in WAV
 _AUDIO = re.compile(r"Stream #0:\d+\S*: Audio: (\w+)[^\n]*?, \d+ Hz, [^,\n]+, (\w+)(?: \((\d+) bit\))?")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_UNITS_S = (3600, 60, 1)  # of what that finds
 _LOSSLESS = ("alac", "wavpack", "tta", "ape", "flac", "wmalossless", "shorten", "mlp", "truehd", "als")
 _END_MISSING_S = 0.5
+_MOST_ADDED = 2**13  # samples, by an encoder, at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +145,32 @@ class FfmpegDecoder:
         text = said.text()
         if process.returncode or self._spool is None or not self._spool.n_samples:
             why = text.strip().splitlines()[-1:] or ["it holds no sound"]
+            plain = why[0].removeprefix(f"{_url(self._path)}: ")[:200]
             raise AudioError(
-                f"{self._path.name}, {self._kind.what}, cannot be decoded by ffmpeg: {why[0][:200]}",
+                f"{self._path.name}, {self._kind.what}, cannot be decoded by ffmpeg: {plain}",
                 hint="copy or export it again, or convert it to WAV",
             )
-        return _format(text, rate, n_channels), self._spool.n_samples
+        self._say_if_cut(text, self._spool.n_samples / rate)
+        return _format(text, rate, n_channels), self._n_edited(self._spool.n_samples, rate)
+
+    def _n_edited(self, n_decoded: int, rate: int) -> int:
+        """Return how many of the samples are none that an encoder added at the end."""
+        length_s = length_by_edits(self._path) if self._kind.demuxer == "mov" else None
+        n_samples = n_decoded if length_s is None else round(length_s * rate)
+        return n_samples if n_decoded - _MOST_ADDED <= n_samples <= n_decoded else n_decoded
+
+    def _say_if_cut(self, text: str, length_s: float) -> None:
+        found = _DURATION.search(text)
+        stated_s = 0.0
+        if found:
+            stated_s = sum(float(part) * unit_s for part, unit_s in zip(found.groups(), _UNITS_S, strict=True))
+        if stated_s > length_s + _END_MISSING_S:
+            _log.warning(
+                "%s: its end is missing: %.2f of %.2f s are there, and read",
+                self._path.name,
+                length_s,
+                stated_s,
+            )
 
     def _blocks(self, output: IO[bytes], rate: int, n_channels: int) -> Iterator[Samples]:
         """Yield what ffmpeg writes."""
@@ -179,7 +205,7 @@ def _arguments(path: Path, kind: Foreign) -> list[str]:
     closed = ["-enable_drefs", "0"] if kind.demuxer == "mov" else []  # references to other files
     return [
         *("-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", "-max_alloc", str(_MOST_BYTES_AT_ONCE)),
-        *("-protocol_whitelist", "file,pipe", *closed, "-f", kind.demuxer, "-i", f"file:{path.absolute()}"),
+        *("-protocol_whitelist", "file,pipe", *closed, "-f", kind.demuxer, "-i", _url(path)),
         *(
             "-map",
             "0:a:0",
@@ -195,6 +221,10 @@ def _arguments(path: Path, kind: Foreign) -> list[str]:
             "pipe:1",
         ),
     ]
+
+
+def _url(path: Path) -> str:
+    return f"file:{path.absolute()}"
 
 
 class _Said:

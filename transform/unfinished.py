@@ -17,6 +17,7 @@ from transform.headers import chunks
 CHUNKED = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"caff", b"riff", b".snd")
 _RIFFS = (b"RIFF", b"RF64", b"BW64", b"RIFX")
 _MPEG_TAGS = (0x50, 0x55)  # of MPEG in a WAV file
+_ADPCM_TAGS = (0x02, 0x11)
 _WRAPPED = 2**32 - 2**16  # that much more than stated is there: 32 bits were too few
 _FULL = 2**32 - 2**12
 _WAVE64_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -75,7 +76,12 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
         parts = _finished_riff(file, magic, sound.offset, found, within)
     else:
         parts = (sound,) if sound.offset else ()
-    return Layout(streams=(Stream(parts=parts),) if parts else (), note=note if parts else "")
+    n_samples = None if is_unfinished or magic not in _RIFFS else _stated_samples(file, found)
+    if n_samples is not None:
+        parts = parts or (sound,)
+    return Layout(
+        streams=(Stream(parts=parts, n_samples=n_samples),) if parts else (), note=note if parts else ""
+    )
 
 
 def _is_unfinished(file: BinaryIO, magic: bytes, data: _Chunk, left: Extent) -> bool:
@@ -130,6 +136,17 @@ def _mpeg_inside(file: BinaryIO, found: Sequence[_Chunk], data: Extent) -> Layou
     tag = int.from_bytes(_read(file, Extent(fmt.offset, 2)), "little")
     layout = mpeg.lay_out(file, data) if tag in _MPEG_TAGS else Layout()
     return layout if layout.streams else None
+
+
+def _stated_samples(file: BinaryIO, found: Sequence[_Chunk]) -> int | None:
+    """Return how many samples a WAV file of ADPCM states, whose last block may hold more."""
+    by_name = {chunk.name: chunk for chunk in found}
+    fmt, fact = by_name.get(b"fmt "), by_name.get(b"fact")
+    if fmt is None or fact is None or min(fmt.size, fact.size) < 4:
+        return None
+    if int.from_bytes(_read(file, Extent(fmt.offset, 2)), "little") not in _ADPCM_TAGS:
+        return None
+    return int.from_bytes(_read(file, Extent(fact.offset, 4)), "little") or None
 
 
 def _finished(
