@@ -11,9 +11,9 @@ import soundfile
 from transform.audio_format import LOSSLESS, AudioFormat
 from transform.byte_view import ByteView, Layout, Stream
 from transform.errors import AudioError
-from transform.ffmpeg import FfmpegDecoder, foreign_kind
+from transform.ffmpeg import FfmpegDecoder
 from transform.files import native_path
-from transform.layout import file_identity, layout_of
+from transform.layout import file_identity, foreign_kind_of, layout_of
 from transform.metadata import read_speakers
 from transform.signal import Samples, overlapping_blocks
 from transform.spool import SpoolFile
@@ -62,7 +62,7 @@ def open_decoder(path: Path) -> Decoder:
     try:
         return SoundFileDecoder(path, layout)
     except (soundfile.SoundFileError, TypeError) as err:  # TypeError: .raw files, which have no header
-        kind = foreign_kind(path)
+        kind = foreign_kind_of(path)
         if kind is not None:
             return FfmpegDecoder(path, kind, (path, *file_identity(path)))
         raise AudioError(

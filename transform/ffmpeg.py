@@ -22,9 +22,7 @@ from typing import IO
 import numpy as np
 
 from transform.audio_format import AudioFormat
-from transform.byte_view import Extent, after_tags
 from transform.errors import AudioError
-from transform.files import open_plain
 from transform.mp4 import length_by_edits
 from transform.signal import BlockCache, Samples
 from transform.spool import SpoolFile
@@ -35,8 +33,9 @@ _LONGEST_RUN_S = 1800.0
 _MOST_CHANNELS = 64
 _MOST_BYTES_AT_ONCE = 2**29  # that ffmpeg may allocate
 _MOST_SAID_BYTES = 2**16
+_MOST_BYTES = 2**36  # of a sound as it is decoded
 _BLOCK_SAMPLES = 2**16
-_HEAD_BYTES = 64
+HEAD_BYTES = 64
 _PLAIN_TAGS = (1, 2, 3, 6, 7, 0x11, 0x14, 0x16, 0x31, 0x40, 0x45, 0x50, 0x55, 0xFFFE)  # libsndfile's, in WAV
 _AUDIO = re.compile(r"Stream #0:\d+\S*: Audio: (\w+)[^\n]*?, \d+ Hz, [^,\n]+, (\w+)(?: \((\d+) bit\))?")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
@@ -71,11 +70,8 @@ _MAGICS = (
 )
 
 
-def foreign_kind(path: Path) -> Foreign | None:
-    """Return what a file is by its first bytes, None where ffmpeg is not to be tried."""
-    with open_plain(path) as file:
-        file.seek(after_tags(file, Extent(0, file.seek(0, os.SEEK_END))))
-        head = file.read(_HEAD_BYTES)
+def foreign_kind(head: bytes) -> Foreign | None:
+    """Return what a file is by its first HEAD_BYTES, None where ffmpeg is not to be tried."""
     for at, magic, kind in _MAGICS:
         if head[at : at + len(magic)] == magic:
             return kind
@@ -114,6 +110,8 @@ class FfmpegDecoder:
         if self._spool is None:
             self._decode()
         assert self._spool is not None
+        if self._spool.n_samples < self.n_samples:
+            raise AudioError(f"{self._path.name} has changed", hint="start again when it is written")
         return self._spool
 
     def read(self, start: int, stop: int) -> Samples:
@@ -135,15 +133,19 @@ class FfmpegDecoder:
                 f"{self._path.name} is {self._kind.what}, which is read through ffmpeg, and there is none",
                 hint="install ffmpeg so that it is on the PATH, or convert the file to WAV or FLAC",
             )
-        with _running([program, *_arguments(self._path, self._kind)]) as (process, said):
-            assert process.stdout is not None
-            rate, n_channels = _header(process.stdout)
+        with _running([program, *_arguments(self._path, self._kind)]) as run:
+            rate, n_channels = _header(run.output)
             if rate and n_channels:
-                blocks = self._blocks(process.stdout, rate, n_channels)
+                blocks = self._blocks(run.output, rate, n_channels)
                 self._spool = SpoolFile.of(blocks, n_channels, self._path.name)
-            process.wait()
-        text = said.text()
-        if process.returncode or self._spool is None or not self._spool.n_samples:
+            code = run.process.wait()
+        text = run.said()
+        if run.is_late:
+            raise AudioError(
+                f"{self._path.name} takes ffmpeg more than {_LONGEST_RUN_S / 60:g} minutes",
+                hint="convert it to WAV or FLAC",
+            )
+        if code or self._spool is None or not self._spool.n_samples:
             why = text.strip().splitlines()[-1:] or ["it holds no sound"]
             plain = why[0].removeprefix(f"{_url(self._path)}: ")[:200]
             raise AudioError(
@@ -181,10 +183,8 @@ class FfmpegDecoder:
             rest = content[n_whole * 4 * n_channels :]
             block = np.frombuffer(content, ">f4", n_whole * n_channels).reshape(-1, n_channels)
             n_samples += n_whole
-            if n_samples > _LONGEST_S * rate:
-                raise AudioError(
-                    f"{self._path.name} lasts more than a day", hint="cut out what is to be redrummed"
-                )
+            if n_samples > _LONGEST_S * rate or 4 * n_samples * n_channels > _MOST_BYTES:
+                raise AudioError(f"{self._path.name} is too long", hint="cut out what is to be redrummed")
             yield block.T.astype(np.float32)
 
 
@@ -206,20 +206,8 @@ def _arguments(path: Path, kind: Foreign) -> list[str]:
     return [
         *("-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", "-max_alloc", str(_MOST_BYTES_AT_ONCE)),
         *("-protocol_whitelist", "file,pipe", *closed, "-f", kind.demuxer, "-i", _url(path)),
-        *(
-            "-map",
-            "0:a:0",
-            "-vn",
-            "-sn",
-            "-dn",
-            "-map_metadata",
-            "-1",
-            "-c:a",
-            "pcm_f32be",
-            "-f",
-            "au",
-            "pipe:1",
-        ),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"),
+        *("-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
     ]
 
 
@@ -227,43 +215,60 @@ def _url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-class _Said:
-    """What a program says on stderr: read to its end, its beginning and end retained."""
+class _Run:
+    """A program that runs: its output is to be read; of what it says on stderr both ends are retained."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._head, self._tail = stream, b"", b""
+    def __init__(self, command: list[str]) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        self.is_late = False
+        self._head, self._tail = b"", b""
         self._reader = threading.Thread(target=self._read, daemon=True)
+        self._watch = threading.Timer(_LONGEST_RUN_S, self._end_late)
+        self._watch.daemon = True
         self._reader.start()
+        self._watch.start()
+
+    @property
+    def output(self) -> IO[bytes]:
+        """What it writes."""
+        assert self.process.stdout is not None
+        return self.process.stdout
 
     def _read(self) -> None:
-        while content := self._stream.read1(2**12):  # type: ignore[attr-defined]  # of a buffered reader
+        assert self.process.stderr is not None
+        while content := os.read(self.process.stderr.fileno(), 2**12):
             if len(self._head) < _MOST_SAID_BYTES:
                 self._head += content
             else:
                 self._tail = (self._tail + content)[-(2**12) :]
 
-    def text(self) -> str:
-        """Return it, once the program has ended."""
+    def _end_late(self) -> None:
+        self.is_late = True
+        self.process.kill()
+
+    def said(self) -> str:
+        """Return what it said, once it has ended."""
         self._reader.join()
         return (self._head + self._tail).decode("utf-8", "replace")
 
+    def end(self) -> None:
+        """End the program if it still runs, and all that waits for it."""
+        self._watch.cancel()
+        self.process.kill()
+        self._reader.join()
+        with self.process:  # closes its pipes, and waits
+            pass
+
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], _Said]]:
-    """Run a program whose output is read; it is ended after a while, and when the block ends."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
-        assert process.stderr is not None
-        said = _Said(process.stderr)
-        watch = threading.Timer(_LONGEST_RUN_S, process.kill)
-        watch.daemon = True
-        watch.start()
-        try:
-            yield process, said
-        finally:
-            watch.cancel()
-            process.kill()
-            said.text()
+def _running(command: list[str]) -> Iterator[_Run]:
+    """Run a program; it is ended after a while, and when the block ends."""
+    run = _Run(command)
+    try:
+        yield run
+    finally:
+        run.end()
 
 
 def _header(output: IO[bytes]) -> tuple[int, int]:

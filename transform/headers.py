@@ -47,7 +47,7 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         return
     position, form, padding = _LAYOUTS.get(magic, (0, "", 1))
     position += begin
-    long_size, n_chunks = None, 0
+    long_size, n_chunks, has_sound = None, 0, False
     n_bytes = file.seek(0, os.SEEK_END)
     while form and position < n_bytes:  # a damaged size leads further than a file can be
         file.seek(position)
@@ -62,6 +62,8 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
         elif name == b"data" and size == 0xFFFFFFFF and long_size is not None:
             size = long_size
+        if has_sound and not all(32 <= byte < 127 for byte in name):
+            return  # more of a sound whose size is stated too small
         n_chunks += 1
         if n_chunks > _MOST_CHUNKS:
             raise AudioError(
@@ -69,6 +71,7 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
                 hint="copy or export it again",
             )
         yield name, size, offset
+        has_sound = has_sound or name[:4] in (b"data", b"SSND")
         if size < 0:
             return
         position = offset + size + -size % padding

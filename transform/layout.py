@@ -11,10 +11,12 @@ import logging
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from transform import flac, mpeg, ogg, unfinished
 from transform.byte_view import CutShort, Extent, Layout, after_tags
 from transform.errors import AudioError
+from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,17 @@ def file_identity(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def foreign_kind_of(path: Path) -> Foreign | None:
+    """Return what a file is that only ffmpeg reads, None of any other."""
+    with open_plain(path) as file:
+        return _foreign_kind_at(file, after_tags(file, Extent(0, file.seek(0, os.SEEK_END))))
+
+
+def _foreign_kind_at(file: BinaryIO, begin: int) -> Foreign | None:
+    file.seek(begin)
+    return foreign_kind(file.read(HEAD_BYTES))
+
+
 @lru_cache(maxsize=_KNOWN_FILES)
 def _layout(path: Path, identity: tuple[int, ...]) -> Layout:
     with open_plain(path) as file:
@@ -63,8 +76,10 @@ def _layout(path: Path, identity: tuple[int, ...]) -> Layout:
                 layout = flac.lay_out(file, sound)
             elif magic == b"OggS":
                 layout = ogg.lay_out(file, sound)
-            else:
+            elif _foreign_kind_at(file, begin) is None:  # in which MPEG frames may lie, too
                 layout = mpeg.lay_out(file, sound)
+            else:
+                layout = Layout()
         except CutShort as err:
             raise AudioError(f"{path.name} is cut short: {err}", hint="copy or export it again") from err
     if len(layout.streams) > _MOST_STREAMS:

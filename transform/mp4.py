@@ -50,7 +50,7 @@ def _edited(file: BinaryIO, trak: Extent, movie_rate: int) -> Fraction | None:
 
 
 def _clock(file: BinaryIO, box: Extent) -> tuple[int, int]:
-    """Return the rate in Hz and the length, in its units, that a box mvhd or mdhd states; zeros if it is broken."""
+    """Return the rate in Hz and the length, in its units, that mvhd or mdhd states; zeros if it is broken."""
     content = _read(file, box, 32)
     form, at = (">IQ", 20) if content[:1] == b"\1" else (">II", 12)
     rate, length = struct.unpack_from(form, content.ljust(32, b"\0"), at)

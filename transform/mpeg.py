@@ -24,6 +24,7 @@ _TAGS = (b"Xing", b"Info", b"VBRI")  # of frames that hold a count instead of so
 _HEAD_BYTES = 44  # of a frame, in which their names lie
 _SEARCHED = 2**16  # bytes in front of the first frame
 _BLOCK_BYTES = 2**16
+_MOST_JUNK_BYTES = 2**24  # between two frames
 _SURE = 3  # frames that follow one another are no chance
 _GOES_ON_BYTES = 2**10  # of junk that is passed over in silence
 
@@ -167,9 +168,10 @@ def _frames(file: BinaryIO, sound: Extent) -> Iterator[tuple[int, bytes, _Frame]
 def _next_frame(file: BinaryIO, position: int, end: int) -> int | None:
     """Return where the next frame after junk lies."""
     position = max(position + 1, after_tags(file, Extent(position, end - position)))
-    while position < end:
+    last = min(end, position + _MOST_JUNK_BYTES)
+    while position < last:
         file.seek(position)
-        block = file.read(min(_BLOCK_BYTES, end - position))
+        block = file.read(min(_BLOCK_BYTES, last - position))
         if not block:
             return None
         at = block.find(b"\xff")

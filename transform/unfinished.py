@@ -19,6 +19,7 @@ _RIFFS = (b"RIFF", b"RF64", b"BW64", b"RIFX")
 _MPEG_TAGS = (0x50, 0x55)  # of MPEG in a WAV file
 _ADPCM_TAGS = (0x02, 0x11)
 _WRAPPED = 2**32 - 2**16  # that much more than stated is there: 32 bits were too few
+_NO_SIZE = 2**32 - 37  # with a header before it the whole has more bytes than 32 bits can say
 _FULL = 2**32 - 2**12
 _WAVE64_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _FRAME_BYTES = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}  # of a channel, whatever depth is stated
@@ -89,7 +90,7 @@ def _is_unfinished(file: BinaryIO, magic: bytes, data: _Chunk, left: Extent) -> 
     size = max(0, data.size)  # in Wave64 a size of less than the chunk's own header, in CAF -1: unknown
     if data.name == b"SSND" and size == 8:  # its own offset and block size
         size, left = 0, Extent(left.offset + 8, left.size - 8)
-    if magic == b"RIFF" and size and left.size - size >= _WRAPPED:
+    if magic == b"RIFF" and size and (left.size - size >= _WRAPPED or size > _NO_SIZE):
         return True
     if size == 0:
         return left.size > 0 and not _is_chunk_list(file, left, ">" if magic in (b"FORM", b"RIFX") else "<")
