@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from transform.byte_view import CutShort, Extent, Layout, Part, Stream, after_tags
+from transform.byte_view import CutShort, Extent, Layout, Stream, after_tags
 
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS = {  # by whether it is MPEG 1, and its layer
@@ -38,6 +38,15 @@ class _Frame(NamedTuple):
     is_mono: bool
 
 
+class _Tag(NamedTuple):
+    """A frame that holds a count of the others instead of sound."""
+
+    extent: Extent
+    n_frames: int  # 0: it holds none
+    count_at: int  # where that lies in the file
+    has_delay: bool  # it says what encoder and decoder add
+
+
 @dataclass
 class _Run:
     """Frames of one stream."""
@@ -46,9 +55,7 @@ class _Run:
     frame: _Frame
     extents: list[Extent] = field(default_factory=list)
     n_frames: int = 0
-    tag: Extent | None = None  # the frame that holds a count instead of sound
-    stated: int | None = None  # that count
-    has_delay: bool = False  # the tag says what encoder and decoder add
+    tag: _Tag | None = None
     is_cut: bool = False  # its last frame is not whole
 
 
@@ -65,7 +72,7 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
     if begin is None:
         return Layout()
     runs, n_junk = _runs(file, Extent(begin, sound.end - begin))
-    streams = [stream for run in runs for stream in _streams(run)]
+    streams = [_stream(run) for run in runs]
     notes = []
     if runs and runs[-1].is_cut:
         notes.append("it is cut off in the middle of a frame: all that is there is read")
@@ -137,7 +144,7 @@ def _runs(file: BinaryIO, sound: Extent) -> tuple[list[_Run], int]:
         run = runs[-1]
         extent = Extent(position, frame.n_bytes)
         if tag is not None:
-            run.tag, (run.stated, run.has_delay) = extent, tag
+            run.tag = tag
             run.extents.append(Extent(position + frame.n_bytes, 0))
             continue
         run.n_frames += 1
@@ -187,38 +194,39 @@ def _may_be_tag(head: bytes) -> bool:
     return any(name in head for name in _TAGS)
 
 
-def _tag(file: BinaryIO, position: int, frame: _Frame) -> tuple[int | None, bool] | None:
-    """Return the count in a tag, and whether it says what to drop; None where there is no tag."""
+def _tag(file: BinaryIO, position: int, frame: _Frame) -> _Tag | None:
+    """Return the tag that a frame is, None where it is none."""
     file.seek(position)
-    content = file.read(min(frame.n_bytes, 256))
+    content, extent = file.read(min(frame.n_bytes, 256)), Extent(position, frame.n_bytes)
     is_first = frame.form[0] == 3
     side = (17 if frame.is_mono else 32) if is_first else (9 if frame.is_mono else 17)
     for at in (4 + side, 6 + side):  # 6: with a checksum
         if content[at : at + 4] in (b"Xing", b"Info"):
             flags = int.from_bytes(content[at + 4 : at + 8], "big")
             has_count = bool(flags & 1)
-            count = int.from_bytes(content[at + 8 : at + 12], "big") if has_count else None
+            count = int.from_bytes(content[at + 8 : at + 12], "big") if has_count else 0
             lame = at + 8 + 4 * has_count + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
             delays = int.from_bytes(content[lame + 21 : lame + 24], "big")
-            return count, count is not None and delays != 0
+            return _Tag(extent, count, position + at + 8, count > 0 and delays != 0)
     if content[36:40] == b"VBRI":
-        return int.from_bytes(content[50:54], "big"), False
+        return _Tag(extent, int.from_bytes(content[50:54], "big"), position + 50, has_delay=False)
     return None
 
 
-def _streams(run: _Run) -> Iterator[Stream]:
-    """Yield the streams to be decoded of frames: two where there are more than the tag counts."""
-    stated = run.stated or 0
-    if stated > run.n_frames + (not run.is_cut):  # some writers count the tag
-        missing = f"{stated - run.n_frames:,} of its {stated:,} frames of sound are missing"
-        raise CutShort(missing)
-    if run.tag is not None and run.has_delay and stated == run.n_frames:
-        yield Stream(parts=(run.tag, *run.extents))
-        return
-    yield _counted(run, tuple(run.extents), run.n_frames)
+def _stream(run: _Run) -> Stream:
+    """Return what the decoder is given of frames; CutShort: the tag promises more."""
+    tag = run.tag
+    if tag is not None and tag.n_frames > run.n_frames + (not run.is_cut):  # some writers count the tag
+        n_missing = tag.n_frames - run.n_frames
+        raise CutShort(f"{n_missing:,} of its {tag.n_frames:,} frames of sound are missing")
+    if tag is None or not tag.has_delay or abs(tag.n_frames - run.n_frames) > 1:
+        return _counted(run)
+    head = Extent(tag.extent.offset, tag.count_at - tag.extent.offset)
+    rest = Extent(tag.count_at + 4, tag.extent.end - tag.count_at - 4)
+    return Stream(parts=(head, run.n_frames.to_bytes(4, "big"), rest, *run.extents))
 
 
-def _counted(run: _Run, extents: tuple[Part, ...], n_frames: int) -> Stream:
+def _counted(run: _Run) -> Stream:
     """Return a stream whose length the decoder does not guess too short.
 
     It guesses by the size of the first frame. So a silent one of the least size goes before the sound.
@@ -231,4 +239,4 @@ def _counted(run: _Run, extents: tuple[Part, ...], n_frames: int) -> Stream:
     assert least is not None
     silent = bytes(header).ljust(least.n_bytes, b"\0")
     n_samples = run.frame.n_samples
-    return Stream(parts=(silent, *extents), n_samples=n_frames * n_samples, n_skipped=n_samples)
+    return Stream(parts=(silent, *run.extents), n_samples=run.n_frames * n_samples, n_skipped=n_samples)

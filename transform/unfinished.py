@@ -23,19 +23,8 @@ _NO_SIZE = 2**32 - 37  # with a header before it the whole has more bytes than 3
 _FULL = 2**32 - 2**12
 _WAVE64_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _FRAME_BYTES = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}  # of a channel, whatever depth is stated
-_PLAIN_AIFC = (
-    b"NONE",
-    b"twos",
-    b"sowt",
-    b"raw ",
-    b"fl32",
-    b"FL32",
-    b"fl64",
-    b"FL64",
-    b"in24",
-    b"in32",
-    b"23ni",
-)
+_PLAIN_AIFC = (*b"NONE twos sowt fl32 FL32 fl64 FL64 in24 in32 23ni".split(), b"raw ")
+_MOST_HEADERS = 4  # that sox writes one after the other
 
 
 class _Chunk(NamedTuple):
@@ -64,9 +53,7 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
         n_missing = data.size - left.size
         raise CutShort(f"{n_missing:,} of its {data.size:,} bytes of sound are missing")
     if magic == b"riff" and is_unfinished:
-        if _read(file, Extent(left.offset, 16)) == _WAVE64_GUID:
-            return lay_out(file, left)
-        left = _before_last_header(file, left)
+        left = _between_headers(file, left, data.offset - sound.offset)
     within = left if is_unfinished else Extent(left.offset, min(data.size, left.size))
     note = "its header was never finished: all that is there is read" if is_unfinished else ""
     if magic in _RIFFS and (inside := _mpeg_inside(file, found, within)):
@@ -94,10 +81,10 @@ def _is_unfinished(file: BinaryIO, magic: bytes, data: _Chunk, left: Extent) -> 
         return True
     if size == 0:
         return left.size > 0 and not _is_chunk_list(file, left, ">" if magic in (b"FORM", b"RIFX") else "<")
-    return size > left.size and is_placeholder(size)
+    return size > left.size and _is_placeholder(size)
 
 
-def is_placeholder(size: int) -> bool:
+def _is_placeholder(size: int) -> bool:
     """Tell whether programs write such a size, in bytes, where they do not know it yet.
 
     That is near below 2**31 or 2**32, or 2**31 itself: sox 0x7FFFF000, ffmpeg 0xFFFFFFFF, others that less
@@ -122,11 +109,14 @@ def _is_chunk_list(file: BinaryIO, left: Extent, order: str) -> bool:
     return True
 
 
-def _before_last_header(file: BinaryIO, left: Extent) -> Extent:
-    """Return the sound without the header behind it: sox, where it cannot go back, writes its header again."""
-    n_bytes = min(left.size, 2**8)
-    at = _read(file, Extent(left.end - n_bytes, n_bytes)).rfind(_WAVE64_GUID)
-    return left if at < 0 else Extent(left.offset, left.size - n_bytes + at)
+def _between_headers(file: BinaryIO, left: Extent, n_header: int) -> Extent:
+    """Return the sound without the headers around it: sox, where it cannot go back, writes its header again."""
+    for _ in range(_MOST_HEADERS):
+        if left.size > n_header and _read(file, Extent(left.offset, 16)) == _WAVE64_GUID:
+            left = Extent(left.offset + n_header, left.size - n_header)
+    last = left.end - n_header
+    is_header = left.size > n_header and _read(file, Extent(last, 16)) == _WAVE64_GUID
+    return Extent(left.offset, last - left.offset) if is_header else left
 
 
 def _mpeg_inside(file: BinaryIO, found: Sequence[_Chunk], data: Extent) -> Layout | None:
@@ -157,8 +147,9 @@ def _finished(
     if magic in _RIFFS:
         return _finished_riff(file, magic, begin, found, data)
     if magic == b"riff":
-        sizes = struct.pack("<Q", data.end - begin), struct.pack("<Q", data.size + 24)
-        head = Extent(begin + 24, data.offset - 8 - begin - 24)
+        n_header = next(chunk.offset for chunk in found if chunk.name == b"data") - begin
+        sizes = struct.pack("<Q", n_header + data.size), struct.pack("<Q", data.size + 24)
+        head = Extent(begin + 24, n_header - 8 - 24)
         return (_WAVE64_GUID, sizes[0], head, sizes[1], data)
     if magic == b"FORM":
         return _finished_aiff(file, begin, found, data)

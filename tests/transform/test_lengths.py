@@ -194,6 +194,18 @@ def test_mp3_without_a_count_of_its_frames_is_read_to_its_end(tmp_path, clicks, 
         assert recording.n_samples % 1152 == 0
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_mp3_whose_tag_counts_one_frame_more_or_less_keeps_what_it_says_to_drop(tmp_path, clicks, more):
+    path = tmp_path / "odd.mp3"
+    whole, tag, _ = mp3(path, clicks)
+    at = whole.index(tag) + 44
+    count = int.from_bytes(whole[at : at + 4], "big") + more
+    path.write_bytes(whole[:at] + count.to_bytes(4, "big") + whole[at + 4 :])
+    onsets, length_s = onsets_s(path)
+    assert length_s == 10.0
+    np.testing.assert_allclose(onsets, [0.5, 9.5], atol=0.002)
+
+
 @pytest.mark.parametrize("between", [b"", ID3, b"TAG" + bytes(125), ID3 + bytes(700)])
 def test_mp3_files_one_after_the_other_are_all_read(tmp_path, clicks, between, caplog):
     path = tmp_path / "two.mp3"
