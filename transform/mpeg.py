@@ -25,6 +25,7 @@ _HEAD_BYTES = 44  # of a frame, in which their names lie
 _SEARCHED = 2**16  # bytes in front of the first frame
 _BLOCK_BYTES = 2**16
 _MOST_JUNK_BYTES = 2**24  # between two frames
+_MOST_GAPS = 10_000
 _SURE = 3  # frames that follow one another are no chance
 _GOES_ON_BYTES = 2**10  # of junk that is passed over in silence
 
@@ -157,14 +158,14 @@ def _runs(file: BinaryIO, sound: Extent) -> tuple[list[_Run], int]:
 
 def _frames(file: BinaryIO, sound: Extent) -> Iterator[tuple[int, bytes, _Frame]]:
     """Yield where each frame lies, its first bytes, and what its header says; the last may be cut off."""
-    position = sound.offset
+    position, n_gaps = sound.offset, 0
     while position < sound.end:
         file.seek(position)
         head = file.read(_HEAD_BYTES)
         frame = _parsed(head[:4])
         if frame is None:
-            found = _next_frame(file, position, sound.end)
-            if found is None:
+            found, n_gaps = _next_frame(file, position, sound.end), n_gaps + 1
+            if found is None or n_gaps > _MOST_GAPS:
                 return
             position = found
         else:

@@ -18,6 +18,8 @@ CHUNKED = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"caff", b"riff", b".snd
 _RIFFS = (b"RIFF", b"RF64", b"BW64", b"RIFX")
 _MPEG_TAGS = (0x50, 0x55)  # of MPEG in a WAV file
 _ADPCM_TAGS = (0x02, 0x11)
+_LEAST_SOUND_BYTES = 2**12
+_TAGS = (b"TAG", b"ID3", b"APETAGEX")
 _WRAPPED = 2**32 - 2**16  # that much more than stated is there: 32 bits were too few
 _NO_SIZE = 2**32 - 37  # with a header before it the whole has more bytes than 32 bits can say
 _FULL = 2**32 - 2**12
@@ -81,7 +83,19 @@ def _is_unfinished(file: BinaryIO, magic: bytes, data: _Chunk, left: Extent) -> 
         return True
     if size == 0:
         return left.size > 0 and not _is_chunk_list(file, left, ">" if magic in (b"FORM", b"RIFX") else "<")
-    return size > left.size and _is_placeholder(size)
+    if size > left.size:
+        return _is_placeholder(size)
+    return magic == b"RIFF" and _goes_on(file, Extent(left.offset + size, left.size - size))
+
+
+def _goes_on(file: BinaryIO, rest: Extent) -> bool:
+    """Tell whether sound lies behind what a header states, as where a recorder noted its size on the way."""
+    if rest.size < _LEAST_SOUND_BYTES:
+        return False
+    head = _read(file, Extent(rest.offset, _LEAST_SOUND_BYTES))
+    # Chunks, with and without a pad byte before them.
+    ends = (Extent(begin, rest.end - begin) for begin in (rest.offset, rest.offset + 1))
+    return not (head.startswith(_TAGS) or max(head) == 0 or any(_is_chunk_list(file, end, "<") for end in ends))
 
 
 def _is_placeholder(size: int) -> bool:

@@ -60,6 +60,29 @@ def test_wav_of_unfinished_sizes_is_read_to_its_end(write_wav, caplog, riff, dat
     assert_read(path, noise()[:, : n_left // 4], caplog, UNFINISHED)
 
 
+def test_wav_whose_size_was_noted_on_the_way_is_read_to_its_end(write_wav, caplog):
+    path, content, places = made(write_wav, "take.wav")
+    struct.pack_into("<I", content, places[b"data"] - 4, 8000)
+    struct.pack_into("<I", content, 4, places[b"data"] + 8000 - 8)
+    path.write_bytes(content)
+    assert_read(path, noise(), caplog, UNFINISHED)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"LIST" + struct.pack("<I", 5000) + bytes(5000),
+        b"\0LIST" + struct.pack("<I", 5000) + bytes(5000),
+        bytes(5000),
+        b"TAG" + bytes(5000),
+    ],
+)
+def test_what_lies_behind_the_sound_is_none(write_wav, caplog, behind):
+    path, content, _ = made(write_wav, "take.wav")
+    path.write_bytes(bytes(content) + behind)
+    assert_read(path, noise(), caplog)
+
+
 def test_wav_that_is_cut_short_or_empty_is_refused_as_before(write_wav):
     path, content, places = made(write_wav, "cut.wav")
     path.write_bytes(content[:9000])
@@ -273,6 +296,15 @@ def test_ogg_streams_of_two_forms_are_refused(tmp_path):
     path.write_bytes(b"".join(contents))
     with pytest.raises(AudioError, match=r"changes from 44100 Hz, 2 channels to 48000 Hz, .* at 1\.000 s"):
         Recording.open(path)
+
+
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125), bytes(3000)])
+def test_a_tag_behind_ogg_and_between_streams_is_no_missing_end(tmp_path, clicks, behind, caplog):
+    path = tmp_path / "two.ogg"
+    soundfile.write(path, clicks([0.5], RATE, 2, 1.0).T, RATE, subtype="VORBIS", format="OGG")
+    path.write_bytes((path.read_bytes() + behind) * 2)
+    assert onsets_s(path)[1] == 2.0
+    assert caplog.messages == ["two.ogg: 2 recordings follow one another in it"]
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
