@@ -68,6 +68,7 @@ def _audio_files() -> str:
     import soxr
 
     from transform.audio import AudioFormat, Recording, write_audio
+    from transform.ffmpeg import find_ffmpeg
 
     sound = np.linspace(-0.5, 0.5, 4410, dtype=np.float32)[None]
     with tempfile.TemporaryDirectory(prefix="redrum-") as folder:
@@ -78,7 +79,8 @@ def _audio_files() -> str:
                 raise ProblemError("what is written is not what is read", hint=_AGAIN)
             if sum(map(len, recording.mono_blocks(48_000))) != 4800:
                 raise ProblemError("sample rates are converted wrongly", hint=_AGAIN)
-    return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+    ffmpeg = find_ffmpeg() or "no ffmpeg, through which M4A, WMA and others are read"
+    return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}, {ffmpeg}"
 
 
 def _midi_files() -> str:

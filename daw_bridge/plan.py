@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from daw_bridge.batch_item import BatchItem, SheetItem, as_kit, grouped
 from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
-from daw_bridge.recordings import SOUND_ENDINGS, files_under, sought
+from daw_bridge.recordings import files_under, sought
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
-from transform.names import is_device
+from transform.names import SOUND_ENDINGS, is_device
 from transform.options import read_options
 from transform.settings import RenderSettings
 

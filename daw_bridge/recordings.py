@@ -5,14 +5,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from daw_bridge.manifest import Manifest
+from daw_bridge.manifest import MANIFEST, Manifest
 from daw_bridge.render_job import identity
 from transform.errors import AudioError
+from transform.names import SOUND_ENDINGS
 
-SOUND_ENDINGS = (
-    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
-    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
-)
+_MOST_NAMED = 10  # files that are passed over
 
 _log = logging.getLogger(__name__)
 
@@ -60,21 +58,41 @@ def _recordings_at(
         return
     if not path.is_dir():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    files = files_under(path, SOUND_ENDINGS, leaving_out=out)
-    sources = []
-    for file in sorted(files):
-        if (result := made.get(identity(file))) is None:
+    sources, passed_over = [], []
+    for file in sorted(files_under(path, leaving_out=out)):
+        if file.suffix.lower() not in SOUND_ENDINGS:
+            passed_over.append(file)
+        elif (result := made.get(identity(file))) is None:
             sources.append(file)
         elif not manifest.is_unchanged(result):
             _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    own = {*made, identity(out / MANIFEST)}
+    _say_passed_over(path, [file for file in passed_over if identity(file) not in own])
     for source in sources:
         yield source, source.parent.relative_to(path)
 
 
-def files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
-    """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:
+    if not files:
+        return
+    named = ", ".join(str(file.relative_to(folder)) for file in files[:_MOST_NAMED])
+    if len(files) > _MOST_NAMED:
+        named += f" and {len(files) - _MOST_NAMED:,} more"
+    what = "1 file is no recording by its ending"
+    if len(files) > 1:
+        what = f"{len(files):,} files are no recordings by their endings"
+    _log.warning("%s: %s, passed over: %s", folder, what, named)
+
+
+def files_under(
+    folder: Path, endings: tuple[str, ...] = (), *, leaving_out: Path | None = None
+) -> Iterator[Path]:
+    """Yield the files in and under a folder with these endings, all where none are given.
+
+    What is hidden and one folder in it are left out.
+    """
     left_out = identity(leaving_out) if leaving_out else None
     for place, names, files in os.walk(folder):
         seen = [name for name in names if not name.startswith(".")]
@@ -82,5 +100,5 @@ def files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | N
         yield from (
             Path(place, name)
             for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in endings
+            if not name.startswith(".") and (not endings or Path(name).suffix.lower() in endings)
         )

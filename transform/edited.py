@@ -228,7 +228,8 @@ class EditedRecording(Edited):
             notes += (f"the source's {finer} are rounded to 24, 144 dB below what sounds, edited or not",)
         if gain_db < 0:
             notes += (f"turned down by {-gain_db:.2f} dB so that nothing clips",)
-        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        metadata = self._sounds.recording.metadata
+        fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=metadata)
         write_audio(path, _reported(stored, gain_db, progress), fmt, overwrite=overwrite)
         return Written(gain_db, notes)
 

@@ -37,6 +37,11 @@ def open_plain(path: Path) -> BufferedReader:
     return open(path, "rb", opener=opened)
 
 
+def native_path(path: Path) -> str | bytes:
+    """Return a path as libraries in C take it: a name that is not UTF-8 only as the bytes that it is."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 def sha256_of(path: Path) -> str:
     """Return the hash of a file's bytes."""
     with open_plain(path) as file:

@@ -1,4 +1,4 @@
-"""What a sound file states beside its samples: whether they are all there, and its tempo."""
+"""What a sound file states beside its samples: its chunks, when it begins, and its tempo."""
 
 import logging
 import os
@@ -16,30 +16,6 @@ _REFERENCE_AT = 338  # of TimeReference in a chunk "bext": EBU Tech 3285, after 
 _log = logging.getLogger(__name__)
 
 
-def require_whole(path: Path) -> None:
-    """Raise AudioError unless `path` is a file with all the bytes of sound that its header promises."""
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder", hint="name a sound file in it")
-    if not path.exists():
-        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file", hint="name a sound file")
-    try:
-        n_bytes = path.stat().st_size
-        if n_bytes == 0:
-            raise AudioError(f"{path.name} is empty (0 bytes)", hint="copy or export it again")
-        with open_plain(path) as file:
-            for name, size, offset in chunks(file):
-                n_missing = size - (n_bytes - offset)
-                if name in (b"data", b"SSND") and n_missing > 1:  # 1: some writers leave out the last pad byte
-                    raise AudioError(
-                        f"{path.name} is cut short: {n_missing:,} of its {size:,} bytes of sound are missing",
-                        hint="copy or export it again",
-                    )
-    except OSError as err:
-        raise AudioError(f"{path} cannot be read: {err.strerror or err}", hint="check its permissions") from err
-
-
 # Magic bytes -> offset of the first chunk, form of a chunk's header, size that contents are padded to.
 _LAYOUTS = {
     b"RIFF": (12, "<4sI", 2),
@@ -53,23 +29,25 @@ _LAYOUTS = {
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, promised size and offset of each chunk of a WAV, RF64, W64, AIFF, CAF or AU file.
+    """Yield the name, stated size and offset of each chunk of a WAV, RF64, W64, AIFF, CAF or AU file.
 
-    Of other files nothing comes back. A chunk whose stated size reaches to the end of the file ends the list.
+    The file is read from its position on. Of other files nothing comes back. A chunk whose stated size is none,
+    or reaches to the end of the file, is the last.
 
     Raises:
         AudioError: they are more than any file has.
     """
+    begin = file.tell()
     magic = file.read(4)
     if magic == b".snd":
         header = file.read(8)
         if len(header) == 8:
             offset, size = struct.unpack(">II", header)
-            if size != 0xFFFFFFFF:
-                yield b"data", size, offset
+            yield b"data", size, begin + offset
         return
     position, form, padding = _LAYOUTS.get(magic, (0, "", 1))
-    long_size, n_chunks = None, 0
+    position += begin
+    long_size, n_chunks, has_sound = None, 0, False
     n_bytes = file.seek(0, os.SEEK_END)
     while form and position < n_bytes:  # a damaged size leads further than a file can be
         file.seek(position)
@@ -84,8 +62,8 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
         elif name == b"data" and size == 0xFFFFFFFF and long_size is not None:
             size = long_size
-        if size < 0 or (size == 0xFFFFFFFF and long_size is None):
-            return
+        if has_sound and not all(32 <= byte < 127 for byte in name):
+            return  # more of a sound whose size is stated too small
         n_chunks += 1
         if n_chunks > _MOST_CHUNKS:
             raise AudioError(
@@ -93,6 +71,9 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
                 hint="copy or export it again",
             )
         yield name, size, offset
+        has_sound = has_sound or name[:4] in (b"data", b"SSND")
+        if size < 0:
+            return
         position = offset + size + -size % padding
 
 

@@ -15,15 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from transform.errors import AudioError, SettingsError
 from transform.events import CLASSES
+from transform.names import SOUND_ENDINGS
 from transform.toml import read_toml
 
 OVERRIDES = "kit.toml"
 RECORDING, SKIP = "recording", "skip"  # beside the classes, what kit.toml may name files as
-
-_ENDINGS = (
-    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
-    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
-)
 
 # What words of a name mean. Codes count only where no word of the same name means anything: OH is an open hat,
 # but also the overhead microphones of a snare.
@@ -140,7 +136,7 @@ def sound_files(folder: Path) -> Iterator[str]:
     for place, inner, files in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in _ENDINGS:
+            if not name.startswith(".") and Path(name).suffix.lower() in SOUND_ENDINGS:
                 yield Path(place, name).relative_to(folder).as_posix()
 
 

@@ -31,6 +31,7 @@ from transform.audio import (
 from transform.errors import AudioError, SettingsError
 from transform.files import atomic_files
 from transform.headers import time_reference
+from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
@@ -314,10 +315,22 @@ def write_mics(
             for path, temporary, fmt in zip(files.takes, temporaries, formats, strict=False)
         ]
         blocks = _blocks(take, microphones, list(zip(converters, formats, strict=True)), progress)
-        store_together(parts, formats, blocks, [converter.n_samples for converter in converters])
+        lengths = [converter.n_samples for converter in converters]
+        described = [
+            replace(fmt, metadata=_metadata(take, mic, length))
+            for mic, fmt, length in zip(microphones.microphones, formats, lengths, strict=True)
+        ]
+        store_together(parts, described, blocks, lengths)
         if files.midi:
             temporaries[-1].write_bytes(midi)
     return formats
+
+
+def _metadata(take: Take, mic: Microphone, n_samples: int) -> Metadata:
+    """Return what the result of a microphone states, which begins where the first of the microphones does."""
+    own = mic.recording
+    earlier = round(mic.begin / take.sample_rate * own.sample_rate)
+    return own.metadata.moved(-earlier).of_take(n_samples, own.sample_rate, own.n_samples, take.bpm)
 
 
 def take_formats(microphones: MicRecording, paths: Sequence[Path], bit_depth: str | None) -> list[AudioFormat]:

@@ -6,6 +6,27 @@ from transform.terminal import printable
 
 NAME_HINT = "use lower-case letters, digits and single hyphens, but no device of Windows, such as con"
 
+# Of the sound files in a folder; any other file that is named is read, too, if it can be.
+SOUND_ENDINGS = (
+    *(
+        ".wav",
+        ".wave",
+        ".bwf",
+        ".rf64",
+        ".bw64",
+        ".w64",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".caf",
+        ".au",
+        ".snd",
+        ".flac",
+    ),
+    *(".mp3", ".mp2", ".ogg", ".oga", ".opus", ".spx"),
+    *(".m4a", ".aac", ".wma", ".wv", ".ape", ".tta", ".mpc", ".mka", ".dsf"),  # through ffmpeg
+)
+
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FOREIGN = frozenset('<>:"/\\|?*')  # in no name of a file on Windows
 _LONGEST = 100

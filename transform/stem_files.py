@@ -84,18 +84,24 @@ class _Meter:
         *,
         adds_up: bool,
     ) -> Iterator[Samples]:
-        """Yield the stems, turned down, from beginning to end; `adds_up`: the last is what the others leave."""
+        """Yield the stems, turned down, from beginning to end; `adds_up`: and the recording after them.
+
+        Then the last stem is what the others leave of it.
+        """
         for block in overlapping_blocks(recording.n_samples, _BLOCK_SAMPLES):
             separated = stems.read(block.start, block.stop)
             if adds_up:  # to the bit; as they are read they do but for rounding
-                separated[-1] = recording.read(block.start, block.stop) - separated[:-1].sum(axis=0)
+                whole = recording.read(block.start, block.stop)
+                separated[-1] = whole - separated[:-1].sum(axis=0)
+                separated = np.concatenate((separated, whole[None]))
             for start in range(0, separated.shape[2], _WRITTEN_SAMPLES):
                 samples = separated[:, :, start : start + _WRITTEN_SAMPLES]
                 if gain != 1:
                     samples = samples * np.float32(gain)
-                self.peak = np.maximum(self.peak, np.abs(samples).max(axis=(1, 2)))
-                self.energy += np.einsum("nct,nct->n", samples, samples)
-                self.n_samples += samples[0].size
+                own = samples[: len(CLASSES)]
+                self.peak = np.maximum(self.peak, np.abs(own).max(axis=(1, 2)))
+                self.energy += np.einsum("nct,nct->n", own, own)
+                self.n_samples += own[0].size
                 yield samples
             if progress is not None:
                 progress("separate", block.stop / recording.n_samples)
@@ -124,7 +130,7 @@ class _Writer:
         write_parts(
             [self._paths.get(drum_class) for drum_class in CLASSES],
             meter.passed(self._recording, self._stems, gain, self._progress, adds_up=not is_float(subtype)),
-            replace(self._recording.format, subtype=subtype, is_lossy=False),
+            replace(self._recording.format, subtype=subtype, is_lossy=False, metadata=self._recording.metadata),
             n_samples=self._recording.n_samples,
             overwrite=overwrite,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from transform.audio import (
 )
 from transform.errors import RhythmError
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
+from transform.metadata import Metadata
 from transform.onsets import refine_onsets
 from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
 from transform.resequence import Arrangement
@@ -95,6 +96,17 @@ class Take:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.n_samples / self.sample_rate
+
+    @property
+    def bpm(self) -> float | None:
+        """The tempo that it plays at, None where that is not known, or changes."""
+        tempo_map = self.rhythm.tempo_map
+        return self.rhythm.bpm if tempo_map is not None and len(tempo_map.changes) == 1 else None
+
+    def metadata(self) -> Metadata:
+        """Return what a file of it states beside the sound: of its source's what holds, and its own tempo."""
+        source = self._source
+        return source.metadata.of_take(self.n_samples, self.sample_rate, source.n_samples, self.bpm)
 
     def gain_db(self) -> float:
         """Return the gain that keeps the take from clipping, 0 or less; the first call renders it."""
@@ -192,7 +204,7 @@ class Take:
         _, subtype = resolve_output(path, self.format, bit_depth)
         check_output(path, overwrite=overwrite)
         self.prepare(subtype)
-        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=self.metadata())
         write_audio(path, self._reported(progress), fmt, overwrite=overwrite)
 
     def _reported(self, progress: Progress | None) -> Iterator[Samples]:
@@ -258,9 +270,8 @@ class Take:
             if settings.retained:
                 self._add_retained(out, start, stop)
         if settings.mix < 1:
-            original = self._as_long_as_both(self._original(start, stop), start)
             out *= np.float32(settings.mix)
-            out += np.float32(1 - settings.mix) * original
+            out += np.float32(1 - settings.mix) * self._as_long_as_both(self._original, start, stop)
         return out.reshape(-1, stop - start)
 
     def _arranged(self, start: int, stop: int) -> Samples:
@@ -279,22 +290,40 @@ class Take:
 
     def _add_retained(self, out: Samples, start: int, stop: int) -> None:
         """Add the stems that the source goes on playing, each with its gain, to the parts of a take."""
-        assert self._stems is not None
-        retained = self._settings.retained
-        for drum_class, stem in zip(retained, self._stems.read(start, stop, retained), strict=True):
+        stems, retained = self._stems, self._settings.retained
+        assert stems is not None
+        own = self._as_long_as_both(lambda begin, end: stems.read(begin, end, retained), start, stop)
+        for drum_class, stem in zip(retained, own, strict=True):
             gain = np.float32(10 ** (self._settings.gain_db.get(drum_class, 0.0) / 20))
             part = CLASSES.index(drum_class) if len(out) > 1 else 0
-            out[part] += self._as_long_as_both(gain * stem, start)
+            out[part] += gain * stem
 
-    def _as_long_as_both(self, original: Samples, start: int) -> Samples:
-        """Return what the source plays, faded out where source or take ends in the middle of the other."""
-        if self._source.n_samples != self.n_samples:
-            self._fade(original, start, min(self._source.n_samples, self.n_samples))
+    def _as_long_as_both(self, read: Callable[[int, int], Samples], start: int, stop: int) -> Samples:
+        """Return what the source plays, faded out where source or take ends in the middle of the other.
+
+        A take that goes round a loop, and ends in the middle of the source, begins with what the source plays
+        after that, faded into what it begins with: so it goes on over the seam.
+        """
+        original = read(start, stop)
+        n_source = self._source.n_samples
+        if self._settings.tail == "wrap" and self.n_samples < n_source:
+            fade = min(self._n_fade, n_source - self.n_samples)
+            if start < fade:
+                n = min(stop, fade) - start
+                begin = np.clip(np.arange(start, start + n) / fade, 0, 1).astype(np.float32)
+                after = read(self.n_samples + start, self.n_samples + start + n)
+                original[..., :n] = begin * original[..., :n] + (1 - begin) * after
+        elif n_source != self.n_samples:
+            self._fade(original, start, min(n_source, self.n_samples))
         return original
+
+    @property
+    def _n_fade(self) -> int:
+        return max(1, round(_CUT_FADE_S * self.sample_rate))
 
     def _fade(self, samples: Samples, start: int, end: int) -> None:
         """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
-        fade = max(1, round(_CUT_FADE_S * self.sample_rate))
+        fade = self._n_fade
         # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
         left = end - np.arange(start, start + samples.shape[-1])
         if len(left) and left[-1] < fade:

@@ -94,7 +94,7 @@ def _store(
         store_parts(
             [part_file(files.stems.get(drum_class), subtypes[1]) for drum_class in CLASSES],
             _blocks(take, progress, is_split=bool(files.stems)),
-            replace(take.format, is_lossy=False),
+            replace(take.format, is_lossy=False, metadata=take.metadata()),
             n_samples=take.n_samples,
             whole=part_file(files.take, subtypes[0]),
         )

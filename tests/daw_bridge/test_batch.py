@@ -127,7 +127,7 @@ def test_files_and_folders_keep_their_tree(write):
     names = [f"a_{RHYTHM}.wav", f"Été/ドラム b_{RHYTHM}.wav", f"one_{RHYTHM}.wav"]
     assert_exact(Path("neu à"), names)
     assert "3      done" in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "WARNING: in: 1 file is no recording by its ending, passed over: notes.txt\n"
 
 
 def test_each_result_is_what_render_makes(write):

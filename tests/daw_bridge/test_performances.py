@@ -97,8 +97,8 @@ def test_slices_of_a_track_are_one_take_in_which_the_rhythm_runs_on(world, beats
 
 def test_what_cannot_be_played_is_named_and_the_rest_is_one_take(world, beats, redrummer, write_wav, tmp_path):
     silence = write_wav("silence.wav", np.zeros((1, RATE), np.float32))
-    packed = tmp_path / "old.wv"
-    packed.write_bytes(b"wvpk" + bytes(60))
+    packed = tmp_path / "old.rx2"
+    packed.write_bytes(b"CAT " + bytes(60))
     items = [
         world.audio(beats, 0.0, 1.0),
         world.audio(tmp_path / "gone.wav", 1.0, 0.5),
@@ -118,7 +118,7 @@ def test_what_cannot_be_played_is_named_and_the_rest_is_one_take(world, beats, r
     assert outcomes[0.0] == 5
     assert "gone.wav is missing" in outcomes[1.0]
     assert outcomes[2.25] == "it is muted"
-    assert "old.wv at 2.50 s on drums: old.wv is not a sound file" in outcomes[2.5]
+    assert "old.rx2 at 2.50 s on drums: old.rx2 is not a sound file" in outcomes[2.5]
     assert "no hits are detected in 1 of its 5 items: silence.wav at 2.00 s" in reports[0]["notes"]
     assert attacks_s(reports[0]["output"]) == pytest.approx(expected_s(0.0, 4.0), abs=1.5 / RATE)
 

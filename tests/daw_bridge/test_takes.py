@@ -143,8 +143,8 @@ def test_an_audio_item_is_a_rhythm_at_its_own_speed(worlds, loop, redrummer, wri
 
 
 def test_what_fails_is_named_and_the_rest_is_done(worlds, loop, redrummer, tmp_path, write_wav):
-    packed = tmp_path / "old.wv"
-    packed.write_bytes(b"wvpk" + bytes(60))
+    packed = tmp_path / "old.rx2"
+    packed.write_bytes(b"CAT " + bytes(60))
     silence = write_wav("silence.wav", np.zeros((1, RATE), np.float32))
     items = [
         worlds.audio(packed, 0.0),
@@ -157,7 +157,7 @@ def test_what_fails_is_named_and_the_rest_is_done(worlds, loop, redrummer, tmp_p
     world = worlds("rpp", [worlds.track("drums", *items)])
     reports = run(world, redrummer, rhythm=kicks([0.0], 1.0))
     errors = [report.get("error", "") for report in reports]
-    assert "old.wv at 0.00 s on drums: old.wv is not a sound file that can be read" in errors[0]
+    assert "old.rx2 at 0.00 s on drums: old.rx2 is not a sound file that can be read" in errors[0]
     assert "gone.wav is missing" in errors[1]
     assert "stretch markers" in errors[2]
     assert "no drum hits" in errors[3]

@@ -1,5 +1,6 @@
 import itertools
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from transform import audio, files
+from transform import audio, audio_writing, files
 from transform.audio import (
     AudioFormat,
     Recording,
@@ -316,13 +317,14 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(write_wav):
 
 
 def test_a_flac_file_of_unknown_length(write_wav):
-    path = write_wav("pipe.flac", noise(1000), subtype="PCM_16")
+    path = write_wav("pipe.flac", noise(10_000), subtype="PCM_16")
+    whole = shutil.copy(path, path.with_name("whole.flac"))
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    with pytest.raises(AudioError, match="has no length"):
-        Recording.open(path)
+    with Recording.open(path) as recording:
+        np.testing.assert_array_equal(recording.read(0, recording.n_samples), soundfile.read(whole)[0][None])
 
 
 @pytest.mark.parametrize("ending", ["flac", "mp3"])
@@ -332,7 +334,7 @@ def test_a_file_that_is_damaged_inside(write_wav, ending):
     half = len(content) // 2
     del content[half : half + len(content) // 4]
     path.write_bytes(content)
-    with pytest.raises(AudioError, match="cannot be decoded"), Recording.open(path) as recording:  # noqa: PT012
+    with pytest.raises(AudioError, match=r"cannot be decoded|cut short"), Recording.open(path) as recording:  # noqa: PT012
         for start in range(0, 400_000, 10_000):
             recording.read(start, start + 10_000)
 
@@ -591,7 +593,7 @@ def test_a_format_that_is_not_possible(subtests):
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "PCM_32"])
 def test_a_wav_beyond_its_limit_becomes_rf64(tmp_path, monkeypatch, subtype):
-    monkeypatch.setattr(audio, "_WAV_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(audio_writing, "_WAV_LIMIT_BYTES", 100_000)
     path = tmp_path / "long.wav"
     sound = np.round(noise(90_000, 2) * 2**15) / np.float32(2**15)
     write_audio(path, np.array_split(sound, 30, axis=1), fmt(n_channels=2, subtype=subtype))

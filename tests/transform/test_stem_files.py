@@ -78,7 +78,17 @@ def test_stems_add_up_to_the_recording_bit_by_bit(recorded, tmp_path, n_channels
         assert np.abs(as_stored(path) - share * recording.read(0, recording.n_samples)).max() <= step
 
 
-@pytest.mark.parametrize(("subtype", "step"), [("PCM_24", 2**-23), ("PCM_32", 2**-22), ("FLOAT", 2**-22)])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_stems_of_a_loud_recording_of_24_bits_add_up_to_it_bit_by_bit(recorded, tmp_path, n_channels):
+    recording = recorded(200_000, n_channels, subtype="PCM_24", peak=0.9999)
+    paths = paths_in(tmp_path)
+    # In float32 what four of them leave of the recording is rounded, and five rounded numbers add up elsewhere.
+    written = written_from(Shares(recording, (0.9, 0.77, -0.63, 0.7, -0.74)), paths)
+    assert written.subtype == "PCM_24"
+    np.testing.assert_array_equal(stored_sum(paths), recording.read(0, recording.n_samples))
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_32", 2**-22), ("FLOAT", 2**-22)])
 def test_finer_stems_add_up_to_float_precision(recorded, tmp_path, subtype, step):
     recording = recorded(subtype=subtype)
     paths = paths_in(tmp_path)
@@ -200,7 +210,7 @@ def test_same_stems_give_the_same_bytes(recorded, tmp_path):
 
 
 def test_more_than_4_gib_becomes_rf64(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr("transform.audio._WAV_LIMIT_BYTES", 50_000)
+    monkeypatch.setattr("transform.audio_writing._WAV_LIMIT_BYTES", 50_000)
     recording = recorded()
     paths = paths_in(tmp_path)
     written_from(Shares(recording, SHARES), paths)
