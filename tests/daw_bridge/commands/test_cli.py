@@ -215,7 +215,7 @@ def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--bogus"], ["render"], ["render", "x.wav"], ["render", "x.wav", "--rhythm", "a", "--mix", "loud"]],
+    [["--bogus"], ["render"], ["render", "x.wav"], ["render", "x.wav", "--rhythm", "a", "--seed", "loud"]],
 )
 def test_usage_errors_exit_with_2(arguments):
     result = redrum(*arguments)

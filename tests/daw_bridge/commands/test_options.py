@@ -92,4 +92,4 @@ def test_the_command_alone_says_what_to_do_next():
     result = CliRunner().invoke(app, [], prog_name="redrum")
     assert result.exit_code == 0
     commands = re.findall(r"^  redrum (\S+)", result.stdout, re.MULTILINE)
-    assert commands == ["demo", "rhythms", "render", "edit", "--help"]
+    assert commands == ["demo", "audition", "render", "edit", "--help"]
