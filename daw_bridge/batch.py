@@ -277,7 +277,7 @@ def _key(item: BatchItem, identities: Mapping[str, Any]) -> str:
         # A tempo may stand in a name.
         "names": [item.source.stem, item.rhythm.name],
         "settings": asdict(item.settings),
-        "drum_map": item.drum_map,
+        "drum_map": item.drum_map.identity(),
         "bit_depth": item.bit_depth,
         "plot": item.plot is not None,
         "midi": item.midi is not None,

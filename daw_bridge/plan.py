@@ -19,6 +19,7 @@ from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, r
 from daw_bridge.manifest import Manifest
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
+from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
@@ -46,7 +47,7 @@ class PlanSettings:
     name: str = "{stem}_{rhythm}"  # of a result; see NAME_FIELDS
     preset: str = "default"
     given: Mapping[str, Any] = field(default_factory=dict)  # fields of RenderSettings, as options have them
-    drum_map: str = "auto"
+    drum_map: DrumNotes = ANY_DRUMS
     bit_depth: str | None = None
     plots: bool = False
     midis: bool = False
@@ -263,7 +264,7 @@ def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
 class _Rhythms:
     """Rhythms that have been checked, each once."""
 
-    def __init__(self, drum_map: str) -> None:
+    def __init__(self, drum_map: DrumNotes) -> None:
         self.at = cache(self._at)
         self._drum_map = drum_map
 

@@ -152,7 +152,7 @@ def batch(
         name=name,
         preset=preset,
         given=given,
-        drum_map=form.drum_map,
+        drum_map=form.drum_notes,
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
         midis=midi,

@@ -109,7 +109,7 @@ class MicsRequest:
         guide = [self.options.listen_to] if self.options.listen_to else []
         job = MicsJob(
             microphones=microphones,
-            rhythm=open_rhythm(found, self.form.drum_map, files),
+            rhythm=open_rhythm(found, self.form.drum_notes, files),
             outputs=tuple(outputs),
             inputs=(*self.sources, *guide, found.path, *kit_files),
             plot=self.plot,

@@ -160,7 +160,7 @@ def render(
         output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
         job = RenderJob(
             source=recording,
-            rhythm=open_rhythm(found, form.drum_map, files),
+            rhythm=open_rhythm(found, form.drum_notes, files),
             output=output,
             inputs=(Path(source), found.path, *kit_files),
             plot=plot,
@@ -191,7 +191,7 @@ def render(
             item = PageItem(
                 source=Path(source),
                 rhythm=found,
-                drum_map=form.drum_map,
+                drum_map=form.drum_notes,
                 output=job.output,
                 plot=job.plot,
                 report=report,
@@ -228,7 +228,8 @@ def _check_alone_with_edits(
     named = ["--rhythm"] if rhythm is not None else []
     named += [f"--{options[name].name}" for name in given]
     named += [name for name, path in beside.items() if path is not None]
-    named += ["--drum-map"] if form.drum_map != "auto" else []
+    midi = {"--drum-map": form.drum_map != "auto", "--channel": form.channel, "--transpose": form.transpose}
+    named += [name for name, is_given in midi.items() if is_given]
     if named:
         raise SettingsError(
             f"{named[0]} is given beside --edits, whose session says what plays, and how",

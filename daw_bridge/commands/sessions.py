@@ -55,11 +55,11 @@ class TakeRequest:
         with ExitStack() as files:
             yield Order(
                 settings=settings_of(self.given),
-                rhythm=open_rhythm(resolve_rhythm(self.rhythm), self.form.drum_map, files)
+                rhythm=open_rhythm(resolve_rhythm(self.rhythm), self.form.drum_notes, files)
                 if self.rhythm
                 else None,
                 bit_depth=self.form.bit_depth,
-                drum_map=self.form.drum_map,
+                drum_map=self.form.drum_notes,
                 with_track=self.in_project.kit_from_track,
                 start_bar=self.in_project.start_bar,
                 per_item=self.in_project.per_item,
