@@ -20,6 +20,7 @@ from typing import Any
 from daw_bridge.cutting import cut_at_items
 from daw_bridge.finishing import Finisher
 from daw_bridge.items import GLUE, open_item
+from daw_bridge.media import PROXY_ENDING
 from daw_bridge.pairs import Pair, pair_items
 from daw_bridge.performances import joined
 from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm
@@ -375,13 +376,19 @@ def _with_notes(played: Played, notes: tuple[str, ...]) -> Played:
     return replace(played, rhythm=replace(played.rhythm, notes=notes))
 
 
+_MISSING_HINTS = {
+    False: "bring the file back, or relink the item",
+    True: "open the subproject in REAPER and save it: that renders this file",
+}
+
+
 def _check_playable(job: Job, pair: Pair) -> None:
     """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
     sources = pair.source.leaves if pair.source.microphones else (pair.source,)
     for item in filter(None, (*sources, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
         problems = {
-            "offline": (f"its file {file} is missing", "bring the file back, or relink the item"),
+            "offline": (f"its file {file} is missing", _MISSING_HINTS[file.endswith(PROXY_ENDING)]),
             "remote": (
                 f"its file {file} is on a network share, where no project may send Redrum",
                 "copy it into the project's folder, or keep the project on that share, too",

@@ -35,8 +35,8 @@ def read_midi(path: Path | str, *, drum_map: DrumNotes | str = AUTO) -> Rhythm:
     """Return the drums of a MIDI file as a rhythm.
 
     A file without a tempo is at 120 BPM; one marked as of unknown tempo, as `write_midi` does it, or that
-    counts video frames, gives a rhythm without one. It ends at the end of its tracks where that is a bar line or
-    nobody knows the bars, else at the bar line after its last event.
+    counts video frames, gives a rhythm without one. It ends at the end of its tracks where that is a bar line
+    or nobody knows the bars, else at the bar line after its last event.
 
     Args:
         path: a standard MIDI file.

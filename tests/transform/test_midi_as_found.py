@@ -88,7 +88,7 @@ AS_FOUND = {
     "five tracks promised": smf(BODY, n_tracks=5),
     "no tracks promised": smf(BODY, n_tracks=0),
     "RIFF": b"RIFF" + struct.pack("<L", len(GOOD) + 12) + b"RMIDdata" + struct.pack("<L", len(GOOD)) + GOOD,
-    "RIFF with sounds behind": b"RIFF" + bytes(4) + b"RMIDdata" + struct.pack("<L", len(GOOD)) + GOOD + b"LIST" * 9,
+    "RIFF, sounds behind": b"RIFF" + bytes(4) + b"RMIDdata" + struct.pack("<L", len(GOOD)) + GOOD + b"LIST" * 5,
     "behind the 128 bytes of MacBinary": bytes(128) + GOOD,
     "type 2, one track": smf(BODY, file_type=2),
     "type 2, a track of tempi": smf(body_of([(0, TEMPO)]), BODY, file_type=2),
