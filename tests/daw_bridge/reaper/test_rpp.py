@@ -503,9 +503,7 @@ def test_items_share_one_tempo_map_and_one_reading_of_their_pool(project, monkey
     made, read = [], []
     check, read_midi = TempoMap.__post_init__, MidiSources._read
     monkeypatch.setattr(TempoMap, "__post_init__", lambda self: made.append(self) or check(self))
-    monkeypatch.setattr(
-        MidiSources, "_read", lambda self, block: read.append(block) or read_midi(self, block)
-    )
+    monkeypatch.setattr(MidiSources, "_read", lambda self, block: read.append(block) or read_midi(self, block))
     points = b"".join(b"    PT %d %d 1\n" % (2 * i, 100 + i % 7) for i in range(300))
     events = b"        HASDATA 1 960 QN\n        POOLEDEVTS {P}\n" + b"        E 240 90 24 60\n" * 400
     items = [midi_item(0, events), *(midi_item(2 * i, b"        POOLEDEVTS {P}\n") for i in range(1, 200))]
