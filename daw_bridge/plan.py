@@ -19,11 +19,12 @@ from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, r
 from daw_bridge.manifest import Manifest
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
+from transform.confined import is_link
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
-from transform.names import is_device
+from transform.names import LONGEST_NAME, existing_path, is_device, same_name
 from transform.settings import RenderSettings, read_options
 
 SOUND_ENDINGS = (
@@ -31,7 +32,7 @@ SOUND_ENDINGS = (
     *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
 )
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
-NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
+NAME_FIELDS = ("stem", "ext", "parent", "rhythm", "preset", "seed")
 
 _MOST_MISTAKES = 50  # that a message names
 
@@ -52,6 +53,7 @@ class PlanSettings:
     plots: bool = False
     midis: bool = False
     together: bool = False  # the recordings of each folder are microphones of one performance
+    follow_links: bool = False  # to folders, in the folders of recordings
 
     def __post_init__(self) -> None:
         rest = _NAME_FIELD.sub("", self.name)
@@ -76,7 +78,7 @@ class PlanSettings:
 
         name = _NAME_FIELD.sub(value, self.name)
         n_bytes = len(os.fsencode(name)) + len("_KD.wav" if self.given.get("separate_outputs") else ".wav")
-        if n_bytes > _LONGEST_NAME:
+        if n_bytes > LONGEST_NAME:
             raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
         if is_device(name):
             raise SettingsError(f"{name}.wav is a device to Windows, not a file", hint=_NAME_HINT)
@@ -86,12 +88,11 @@ class PlanSettings:
 # A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
 _NAME_FIELD = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
 _NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
-_LONGEST_NAME = 255  # bytes, with the ending
 _NAME_HINT = (
     "it is the name of a file, on any system, without its ending; parts: "
     f"{', '.join(f'{{{name}}}' for name in NAME_FIELDS)} and {{seed:03}}"
 )
-_TOO_LONG_HINT = f"give a shorter one with --name: a name has {_LONGEST_NAME} bytes at most"
+_TOO_LONG_HINT = f"give a shorter one with --name: a name has {LONGEST_NAME} bytes at most"
 
 
 def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
@@ -116,7 +117,7 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         check_kit_sources(render.kit_from)
         if settings.together:
             return _planned_kits(paths, rhythm, settings)
-        found = _recordings(paths, settings.out)
+        found = _recordings(paths, settings)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
         else:
@@ -136,7 +137,7 @@ def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) ->
 
     check_together(RenderSettings(**settings.given))
     by_folder: dict[object, list[tuple[Path, Path]]] = {}
-    for source, folder in _recordings(paths, settings.out, leaves_out_empty=True):
+    for source, folder in _recordings(paths, settings, leaves_out_empty=True):
         by_folder.setdefault(identity(source.parent), []).append((source, folder))
     kits = list(by_folder.values())
     if Path(rhythm).is_dir():
@@ -155,7 +156,8 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     """Return the item of a recording whose result goes into a folder under the batch's own."""
     render = RenderSettings(**settings.given)
     preset = Path(settings.preset).name
-    name = settings.name_of({"stem": source.stem, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
+    own = {"stem": source.stem, "ext": source.suffix[1:], "parent": source.absolute().parent.name}
+    name = settings.name_of({**own, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
     return BatchItem(
         source=source,
@@ -170,18 +172,20 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     )
 
 
-def _recordings(paths: Sequence[Path], out: Path, *, leaves_out_empty: bool = False) -> list[tuple[Path, Path]]:
+def _recordings(
+    paths: Sequence[Path], settings: PlanSettings, *, leaves_out_empty: bool = False
+) -> list[tuple[Path, Path]]:
     """Return the recordings that paths name, each once, and the folder of each within its path.
 
     A folder without any is an error, unless `leaves_out_empty` and others have some: then it is named.
     """
     found: dict[object, tuple[Path, Path]] = {}
-    manifest = Manifest.read(out)
+    manifest = Manifest.read(settings.out)
     made = {identity(path): path for path in manifest.outputs}
     mistakes: list[tuple[Path, AudioError]] = []
     for path in paths:
         try:
-            for source, folder in _recordings_at(path, out, manifest, made):
+            for source, folder in _recordings_at(path, settings, manifest, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
             mistakes.append((path, err))
@@ -207,7 +211,7 @@ def recordings_in(path: Path) -> list[Path]:
 
 
 def _recordings_at(
-    path: Path, out: Path, manifest: Manifest, made: Mapping[object, Path]
+    path: Path, settings: PlanSettings, manifest: Manifest, made: Mapping[object, Path]
 ) -> Iterator[tuple[Path, Path]]:
     """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
     if path.is_file():
@@ -215,7 +219,7 @@ def _recordings_at(
         return
     if not path.is_dir():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    files = _files_under(path, SOUND_ENDINGS, leaving_out=out)
+    files = _files_under(path, SOUND_ENDINGS, leaving_out=settings.out, follow_links=settings.follow_links)
     sources = []
     for file in sorted(files):
         if (result := made.get(identity(file))) is None:
@@ -228,12 +232,25 @@ def _recordings_at(
         yield source, source.parent.relative_to(path)
 
 
-def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None) -> Iterator[Path]:
-    """Yield the files in and under a folder, leaving out what is hidden and one folder in it."""
+def _files_under(
+    folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None, follow_links: bool = False
+) -> Iterator[Path]:
+    """Yield the files in and under a folder, leaving out what is hidden and one folder in it.
+
+    Links to folders are passed over, and named, unless they are to be followed: then each folder counts once.
+    """
     left_out = identity(leaving_out) if leaving_out else None
-    for place, names, files in os.walk(folder):
-        seen = [name for name in names if not name.startswith(".")]
-        names[:] = [name for name in seen if identity(Path(place, name)) != left_out]
+    visited = {identity(folder)}
+    for place, names, files in os.walk(folder, followlinks=follow_links):
+        inner = [name for name in sorted(names) if not name.startswith(".")]
+        inner = [name for name in inner if identity(Path(place, name)) != left_out]
+        if follow_links:
+            inner = [name for name in inner if _is_new(identity(Path(place, name)), visited)]
+        elif links := [name for name in inner if is_link(Path(place, name))]:
+            _log.warning(
+                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
+            )
+        names[:] = inner
         yield from (
             Path(place, name)
             for name in files
@@ -241,14 +258,24 @@ def _files_under(folder: Path, endings: tuple[str, ...], *, leaving_out: Path | 
         )
 
 
+def _is_new(folder: object, visited: set[object]) -> bool:
+    """Return whether a folder was not visited before, and note it."""
+    if folder in visited:
+        return False
+    visited.add(folder)
+    return True
+
+
 def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
     """Return for each recording the rhythm of its name that lies in or under a folder."""
     by_name: dict[str, list[Path]] = {}
+    alike: dict[str, list[Path]] = {}
     for path in sorted(_files_under(folder, RHYTHM_ENDINGS)):
         by_name.setdefault(path.stem, []).append(path)
+        alike.setdefault(same_name(path.stem), []).append(path)
     rhythms, mistakes = [], []
     for source in sources:
-        match by_name.get(source.stem, []):
+        match by_name.get(source.stem) or alike.get(same_name(source.stem), []):
             case [path]:
                 rhythms.append(resolve_rhythm(str(path)))
             case []:
@@ -333,11 +360,11 @@ def _of_row(row: Row, settings: PlanSettings, home: Path) -> PlanSettings:
 
 def _source_of_row(row: Row, paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
     """Return the recording of a line, the folder of its result, and which of the given paths it belongs to."""
-    named = Path(str(row.get("source", "")))
+    named = Path(_slashed(row, "source", home))
     if not named.name:
         raise SettingsError("source is missing")
     folders = [path for path in paths if path.is_dir()]
-    places = [folder / named for folder in folders] + [home / named]
+    places = [existing_path(folder / named) for folder in (*folders, home)]
     source = next((place for place in places if os.path.isfile(place)), None)
     if source is None:
         raise AudioError(f"{str(named)[:300]} does not exist")
@@ -356,8 +383,14 @@ def _rhythm_of_row(row: Row, rhythms: _Rhythms, home: Path) -> RhythmSource:
     text = str(row.get("rhythm", ""))
     if not text:
         raise SettingsError("rhythm is missing")
-    beside = home / text
+    beside = existing_path(home / _slashed(row, "rhythm", home))
     return rhythms.at(str(beside) if beside.is_file() else text)
+
+
+def _slashed(row: Row, name: str, home: Path) -> str:
+    """Return a path of a line; Windows separates folders by what is part of a name elsewhere."""
+    text = os.path.expanduser(str(row.get(name, "")))
+    return text if os.path.lexists(home / text) else text.replace("\\", "/")
 
 
 def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: object) -> _T | None:
@@ -403,5 +436,7 @@ def _check_results(items: Sequence[BatchItem]) -> None:
             if path.exists() and identity(path) in inputs:
                 mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
     _raise_all(
-        "", mistakes, hint="tell them apart with --name, or give the folder above, whose tree stays as it is"
+        "",
+        mistakes,
+        hint="tell them apart, as with --name '{parent}_{stem}_{ext}', or give the folder above with its tree",
     )

@@ -70,6 +70,8 @@ def parse_midi(data: bytes, *, name: str, drum_map: DrumNotes | str = AUTO) -> R
         DrumEvent(float(onset_s), drum_class, velocity / 127, articulation)
         for onset_s, ((_, drum_class), (velocity, articulation)) in zip(onsets_s, merged.items(), strict=True)
     )
+    if not (score.is_in_seconds or score.tempi_us):
+        part.notes.append(f"{name} states no tempo, which is 120 BPM in MIDI")
     known = None if score.is_in_seconds else tempo_map
     return Rhythm(events, length_s, known, name, float(_first_bar(score)), tuple(part.notes))
 

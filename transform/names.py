@@ -12,6 +12,8 @@ NAME_HINT = "use lower-case letters, digits and single hyphens, but no device of
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FOREIGN = frozenset('<>:"/\\|?*')  # in no name of a file on Windows
 _LONGEST = 100
+LONGEST_NAME = 255  # bytes of a file's name, with its ending
+_ROOM = 8
 _DEEPEST = 100  # folders in each other
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
 _DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
@@ -36,6 +38,18 @@ def flaw_of(name: str) -> str | None:
     if not name or name[-1] in ". ":
         return "Windows has no name that ends in a dot or a space"
     return "it is a device to Windows" if is_device(name) else None
+
+
+def name_after(stem: str, rest: str) -> str:
+    """Return the name of a result that is called after a recording, as every system has it.
+
+    A stem that is too long, with room for the endings of files beside the result, is cut at its end.
+    """
+    stem = stem.rstrip(". ") if rest.startswith(".") or not rest else stem
+    stem = f"{stem}_" if is_device(stem + rest) else stem or "_"
+    while len(stem) > 1 and len(os.fsencode(stem + rest)) > LONGEST_NAME - _ROOM:
+        stem = stem[:-1]
+    return stem + rest
 
 
 def existing_path(path: Path) -> Path:
