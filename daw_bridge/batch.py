@@ -318,7 +318,7 @@ def _on_cluster(jobs: Sequence[_BatchJob], address: str) -> Iterator[Iterator[tu
         from distributed import as_completed as completed
     except ImportError as err:
         raise DeviceError(
-            "Dask is not installed", hint="install it: pip install 'latent-redrum[cluster]'"
+            "Dask is not installed", hint="install it in the folder of Redrum: pip install '.[cluster]'"
         ) from err
     try:
         client = Client(address, timeout=_CLUSTER_TIMEOUT_S, set_as_default=False)
