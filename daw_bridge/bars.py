@@ -20,12 +20,13 @@ _MOST_CHANGES = 100_000
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars are counted from 1, which begins with the project; those before it are 0, -1, ...
+    """Bars are counted from `first`, which begins with the project, as its ruler shows them.
 
     `metres` are (beat, beats of a bar), the first at beat 0; each begins a bar and ends the one before it.
     """
 
     metres: tuple[tuple[float, float], ...]
+    first: int = 1
 
     def __post_init__(self) -> None:
         beats = [beat for beat, _ in self.metres]
@@ -35,8 +36,8 @@ class Bars:
             raise DawError("the project has a metre that is none", hint="repair its tempo markers")
 
     @classmethod
-    def of(cls, changes: Iterable[tuple[float, int, int]]) -> Bars:
-        """Return the bars of metres (beat, numerator, denominator), 4/4 before the first."""
+    def of(cls, changes: Iterable[tuple[float, int, int]], first: int = 1) -> Bars:
+        """Return the bars of metres (beat, numerator, denominator), 4/4 before the first of them."""
         metres = {0.0: 4.0}
         for beat, numerator, denominator in sorted(changes, key=itemgetter(0)):
             if not (0 < numerator <= 255 and 0 < denominator <= 255):
@@ -44,7 +45,7 @@ class Bars:
                     f"the project has a metre of {numerator}/{denominator}", hint="repair its tempo markers"
                 )
             metres[max(0.0, beat)] = numerator * 4 / denominator
-        return cls(tuple(sorted(metres.items())))
+        return cls(tuple(sorted(metres.items())), first)
 
     def at(self, beat: float) -> tuple[int, float]:
         """Return the bar that a beat lies in, and the beat that it begins at."""
@@ -63,7 +64,7 @@ class Bars:
     @cached_property
     def _first_bars(self) -> list[int]:
         """The number of the first bar of each metre."""
-        bars = [1]
+        bars = [self.first]
         for (begin, per_bar), (end, _) in pairwise(self.metres):
             bars.append(bars[-1] + math.ceil((end - begin) / per_bar - _ROUNDING_BEATS))
         return bars

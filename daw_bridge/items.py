@@ -23,6 +23,7 @@ from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks
 from transform.spool import SpoolFile
 
 GLUE = "glue it in the DAW, then try again"
+_STEREO_PAIRS = 67  # the channel mode of the first two channels as a stereo pair, 68 of the next two, ...
 _BLOCK_SAMPLES = 2**18
 _WARPED_BYTES = 64 * 2**20  # of what is resampled
 _OPEN_FILES = 64  # at a time, of those that a performance plays
@@ -235,8 +236,15 @@ def _mixed(file: Signal, item: Item) -> Signal:
     if mode == 0 or file.n_channels == 1:
         return file
     rows: list[int] = [1, 0, *range(2, file.n_channels)] if mode == 1 else [mode - 3]
-    if mode < 0 or rows[0] >= file.n_channels:
+    if mode >= _STEREO_PAIRS:
+        rows = [mode - _STEREO_PAIRS, mode - _STEREO_PAIRS + 1]
+    if mode < 0:
         raise AudioError(f"its channel mode {mode} is not known to Redrum", hint=GLUE)
+    if rows[-1] >= file.n_channels:
+        raise AudioError(
+            f"its channel mode plays channel {rows[-1] + 1} of a file of {file.n_channels}",
+            hint="choose channels that the file has, in the properties of the item",
+        )
 
     def read(start: int, stop: int) -> Samples:
         block = file.read(start, stop)

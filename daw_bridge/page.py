@@ -7,7 +7,7 @@ without a network. It runs nothing; names are shown as text.
 import html
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from transform.events import Rhythm
 from transform.files import atomic_folder, check_output_folder, write_text_atomic
 from transform.library import RhythmSource
 from transform.midi import read_midi
-from transform.signal import blocks_of
+from transform.signal import Signal, blocks_of
 
 INDEX = "index.html"
 
@@ -109,7 +109,7 @@ def write_page(folder: Path, items: Sequence[PageItem], *, overwrite: bool = Fal
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         media = _Media(temporary)
         sections = [_section(number, item, media) for number, item in enumerate(items, 1)]
-        write_text_atomic(temporary / INDEX, _document(sections))
+        write_text_atomic(temporary / INDEX, document("Redrummed", _STYLE, "\n".join(sections)))
     return folder / INDEX
 
 
@@ -121,12 +121,11 @@ class _Media:
         self._names: dict[tuple[Path, str], str] = {}
 
     def recording(self, number: int, kind: str, path: Path) -> str:
-        """Return the name of a copy of a recording that browsers play: FLAC, 16 bits, two channels at most."""
+        """Return the name of a copy of a recording that browsers play."""
 
         def write(copy: Path) -> None:
             with Recording.open(path) as recording:
-                n_channels = recording.n_channels if recording.n_channels <= 2 else 1
-                _write(copy, _blocks(recording, n_channels), recording.sample_rate, n_channels)
+                write_sound(copy, recording, recording)
 
         return self._once(path, "", f"{number:03}-{kind}.flac", write)
 
@@ -157,9 +156,12 @@ def _write(path: Path, blocks: Iterable[Samples], sample_rate: int, n_channels: 
     write_audio(path, (np.clip(block, -1.0, _LOUDEST) for block in blocks), fmt)
 
 
-def _blocks(recording: Recording, n_channels: int) -> Iterator[Samples]:
-    for block in blocks_of(recording, _BLOCK_S * recording.sample_rate):
-        yield block if len(block) == n_channels else recording.mixed(block)[None]
+def write_sound(path: Path, sound: Signal, source: Recording) -> None:
+    """Write a recording, or a take of it, as browsers play it: FLAC, 16 bits, two channels at most."""
+    n_channels = sound.n_channels if sound.n_channels <= 2 else 1
+    blocks = blocks_of(sound, _BLOCK_S * sound.sample_rate)
+    mixed = (block if len(block) == n_channels else source.mixed(block)[None] for block in blocks)
+    _write(path, mixed, sound.sample_rate, n_channels)
 
 
 def played(rhythm: Rhythm) -> Samples:
@@ -194,9 +196,9 @@ def _drums() -> dict[str, Samples]:
 
 def _section(number: int, item: PageItem, media: _Media) -> str:
     """Return the section of an item."""
-    title = f"<h2>{number}. {_text(item.source.name)} playing {_text(item.rhythm.name)}</h2>"
+    title = f"<h2>{number}. {shown(item.source.name)} playing {shown(item.rhythm.name)}</h2>"
     if item.output is None:
-        return f"<section>{title}<p>{_text(item.report.get('error', 'not made'))}</p></section>"
+        return f"<section>{title}<p>{shown(item.report.get('error', 'not made'))}</p></section>"
     players = (
         ("source", media.recording(number, "source", item.source)),
         ("rhythm", media.rhythm(number, item.rhythm, item.drum_map)),
@@ -211,7 +213,7 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
     if item.report.keys() >= _FORM:
         about += [f"{item.report['engine']}, {item.report['duration_s']:.2f} s, {form_of(item.report)}"]
     about += map(str, item.report.get("notes", ()))
-    small = "".join(f'<p class="small">{_text(line)}</p>' for line in about)
+    small = "".join(f'<p class="small">{shown(line)}</p>' for line in about)
     picture = ""
     if item.plot is not None and item.plot.is_file():
         words = "source, its hits, the rhythm and the result over time"
@@ -219,17 +221,18 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
     return f"<section>{title}{figures}{small}{picture}</section>"
 
 
-def _document(sections: Sequence[str]) -> str:
-    body = "\n".join(sections)
+def document(title: str, style: str, body: str, script: str = "") -> str:
+    """Return a page as a whole; all text in its body is markup already."""
+    ends = f"<script>{script}</script>\n" if script else ""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{_MARK}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Redrummed</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Redrummed</h1>\n"
-        f"{body}\n</body>\n</html>\n"
+        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+        f"{body}\n{ends}</body>\n</html>\n"
     )
 
 
-def _text(text: str) -> str:
+def shown(text: str) -> str:
     """Return text as a page shows it: without markup, and valid UTF-8."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return html.escape(shown)
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return html.escape(printable)

@@ -4,10 +4,9 @@ A plan is made, with all its mistakes named at once, before any of it is worked 
 folders and job sheets.
 """
 
-import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,28 +15,23 @@ from typing import Any, TypeVar
 
 from daw_bridge.batch_item import BatchItem, SheetItem, as_kit, grouped
 from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
-from daw_bridge.manifest import Manifest
+from daw_bridge.recordings import SOUND_ENDINGS, files_under, sought
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
-from transform.confined import is_link
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
 from transform.names import LONGEST_NAME, existing_path, is_device, same_name
-from transform.settings import RenderSettings, read_options
+from transform.options import read_options
+from transform.settings import RenderSettings
 
-SOUND_ENDINGS = (
-    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
-    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
-)
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
 NAME_FIELDS = ("stem", "ext", "parent", "rhythm", "preset", "seed")
 
 _MOST_MISTAKES = 50  # that a message names
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +126,18 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
 
 
 def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
-    """Return an item for the recordings of each folder, which are microphones of one performance."""
+    """Return an item for the recordings of each folder, which are microphones of one performance.
+
+    A folder that holds none becomes an item that fails when it is worked on, as one with a broken file does.
+    """
     from transform.mics import check_together
 
     check_together(RenderSettings(**settings.given))
     by_folder: dict[object, list[tuple[Path, Path]]] = {}
-    for source, folder in _recordings(paths, settings, leaves_out_empty=True):
+    found, mistakes = sought(paths, settings.out, follow_links=settings.follow_links)
+    empty = [path for path in mistakes if path.is_dir()] if found else []
+    _raise_all("", [err for path, err in mistakes.items() if path not in empty])
+    for source, folder in found:
         by_folder.setdefault(identity(source.parent), []).append((source, folder))
     kits = list(by_folder.values())
     if Path(rhythm).is_dir():
@@ -148,6 +148,9 @@ def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) ->
     for kit, played in zip(kits, rhythms, strict=True):
         own = [_item(source, played, folder, settings) for source, folder in kit]
         items.append(as_kit(own, [None] * len(own)))
+    for path in empty:
+        named = path if path.stem.strip(".") else path.resolve()
+        items.append(_item(named, rhythms[0], Path(named.name), settings))
     _check_results(items)
     return items
 
@@ -172,105 +175,18 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     )
 
 
-def _recordings(
-    paths: Sequence[Path], settings: PlanSettings, *, leaves_out_empty: bool = False
-) -> list[tuple[Path, Path]]:
-    """Return the recordings that paths name, each once, and the folder of each within its path.
-
-    A folder without any is an error, unless `leaves_out_empty` and others have some: then it is named.
-    """
-    found: dict[object, tuple[Path, Path]] = {}
-    manifest = Manifest.read(settings.out)
-    made = {identity(path): path for path in manifest.outputs}
-    mistakes: list[tuple[Path, AudioError]] = []
-    for path in paths:
-        try:
-            for source, folder in _recordings_at(path, settings, manifest, made):
-                found.setdefault(identity(source), (source, folder))
-        except AudioError as err:
-            mistakes.append((path, err))
-    empty = [path for path, _ in mistakes if path.is_dir()] if leaves_out_empty and found else []
-    for path in empty:
-        _log.warning("%s holds no recordings: it is left out", path)
-    _raise_all("", [err for path, err in mistakes if path not in empty])
-    return list(found.values())
-
-
-def recordings_in(path: Path) -> list[Path]:
-    """Return a file itself, and of a folder the recordings that lie in it, not those in its subfolders.
-
-    Raises:
-        AudioError: a folder holds none.
-    """
-    if not path.is_dir():
-        return [path]
-    found = sorted(file for file in _files_under(path, SOUND_ENDINGS) if file.parent == path)
-    if not found:
-        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+def _recordings(paths: Sequence[Path], settings: PlanSettings) -> list[tuple[Path, Path]]:
+    """Return the recordings that paths name, each once, and the folder of each within its path."""
+    found, mistakes = sought(paths, settings.out, follow_links=settings.follow_links)
+    _raise_all("", list(mistakes.values()))
     return found
-
-
-def _recordings_at(
-    path: Path, settings: PlanSettings, manifest: Manifest, made: Mapping[object, Path]
-) -> Iterator[tuple[Path, Path]]:
-    """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
-    if path.is_file():
-        yield path, Path()
-        return
-    if not path.is_dir():
-        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    files = _files_under(path, SOUND_ENDINGS, leaving_out=settings.out, follow_links=settings.follow_links)
-    sources = []
-    for file in sorted(files):
-        if (result := made.get(identity(file))) is None:
-            sources.append(file)
-        elif not manifest.is_unchanged(result):
-            _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
-    if not sources:
-        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
-    for source in sources:
-        yield source, source.parent.relative_to(path)
-
-
-def _files_under(
-    folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None, follow_links: bool = False
-) -> Iterator[Path]:
-    """Yield the files in and under a folder, leaving out what is hidden and one folder in it.
-
-    Links to folders are passed over, and named, unless they are to be followed: then each folder counts once.
-    """
-    left_out = identity(leaving_out) if leaving_out else None
-    visited = {identity(folder)}
-    for place, names, files in os.walk(folder, followlinks=follow_links):
-        inner = [name for name in sorted(names) if not name.startswith(".")]
-        inner = [name for name in inner if identity(Path(place, name)) != left_out]
-        if follow_links:
-            inner = [name for name in inner if _is_new(identity(Path(place, name)), visited)]
-        elif links := [name for name in inner if is_link(Path(place, name))]:
-            _log.warning(
-                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
-            )
-        names[:] = inner
-        yield from (
-            Path(place, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in endings
-        )
-
-
-def _is_new(folder: object, visited: set[object]) -> bool:
-    """Return whether a folder was not visited before, and note it."""
-    if folder in visited:
-        return False
-    visited.add(folder)
-    return True
 
 
 def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
     """Return for each recording the rhythm of its name that lies in or under a folder."""
     by_name: dict[str, list[Path]] = {}
     alike: dict[str, list[Path]] = {}
-    for path in sorted(_files_under(folder, RHYTHM_ENDINGS)):
+    for path in sorted(files_under(folder, RHYTHM_ENDINGS)):
         by_name.setdefault(path.stem, []).append(path)
         alike.setdefault(same_name(path.stem), []).append(path)
     rhythms, mistakes = [], []

@@ -114,7 +114,9 @@ class Item:
     is_reversed: bool = False
     section_start_s: float = 0.0
     section_length_s: float | None = None
-    channel_mode: int = 0  # 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, ...
+    # REAPER's: 0 all channels, 1 left and right swapped, 2 mono mix, 3 left, 4 right, 5 the third ...; 67 the
+    # first two as a stereo pair, 68 the second and third, ...
+    channel_mode: int = 0
     gain: float = 1.0  # below 0 with the polarity turned
     pan: float = 0.0  # of stereo: -1 left only, 1 right only
     fade_in: Fade = Fade()

@@ -19,26 +19,23 @@ from typing import Any
 
 from daw_bridge.cutting import cut_at_items
 from daw_bridge.finishing import Finisher
-from daw_bridge.items import GLUE, open_item
-from daw_bridge.media import PROXY_ENDING
+from daw_bridge.items import open_item
 from daw_bridge.pairs import Pair, pair_items
-from daw_bridge.performances import joined
+from daw_bridge.playable import check_microphones, check_playable, title_of, with_original, with_sound
 from daw_bridge.rhythm_times import Played, TakeTime, item_rhythm
 from daw_bridge.session import MIDI, FinishedTake, Item, Job, Session
-from daw_bridge.take_report import Report, more_items, report_of
+from daw_bridge.take_report import Report, report_of
 from daw_bridge.track_kit import TrackKit
 from transform.audio import Progress, Recording
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
-from transform.mics import check_together
 from transform.midi import drums_of_notes
 from transform.settings import RenderSettings
 
 _ATTACK_S = 0.01  # an item may begin within an attack
 _MOST_NAMES = 4  # of items, in a sentence
-_LONGEST_SHOWN = 300  # characters of a path
 _SILENT = {
     "muted": "it is muted",
     "silent lane": "its lane does not play",
@@ -141,7 +138,7 @@ def redrum_session(
 def _fail(report: Report, job: Job, item: Item, err: Exception) -> None:
     """Let the report of an item say why it failed."""
     _log.debug("the cause", exc_info=err)
-    report["error"] = f"{_title(job, item)}: {err or type(err).__name__}"
+    report["error"] = f"{title_of(job, item)}: {err or type(err).__name__}"
     report["hint"] = err.hint if isinstance(err, RedrumError) else "-v tells where it failed"
 
 
@@ -196,12 +193,6 @@ def about(job: Job, pair: Pair, rhythm: GivenRhythm | None) -> Report:
     return report
 
 
-def _title(job: Job, item: Item) -> str:
-    track = job.track_of(item).name or f"track {item.track + 1}"
-    name = item.name or "an item"
-    return f"{name}{more_items(len(item.leaves))} at {item.position_s:.2f} s on {track}"
-
-
 @dataclass
 class _Renderer:
     """What the takes of a job have in common; a rhythm is transcribed once."""
@@ -228,11 +219,25 @@ class _Renderer:
 
     def take(self, pair: Pair, folder: Path) -> tuple[list[FinishedTake], Report]:
         """Return the take of a pair and its parts in files of `folder`, and the rest of its report."""
-        began_s = time.perf_counter()
-        _check_playable(self.job, pair)
+        check_playable(self.job, pair)
         if pair.source.microphones:
-            _check_microphones(self.order)
-        source = self._with_original(pair.source)
+            check_microphones(self.order.settings)
+        source, self._failures[:] = with_original(pair.source, self.order.settings)
+        try:
+            return self._made(pair, source, folder)
+        except AudioError:
+            if not source.parts:
+                raise
+            # One whose sound breaks off in the middle is found only now: most never do.
+            sound, failures = with_sound(source, [part for part, _ in self._failures])
+            if not failures:
+                raise
+        self._failures += failures
+        return self._made(pair, sound, folder)
+
+    def _made(self, pair: Pair, source: Item, folder: Path) -> tuple[list[FinishedTake], Report]:
+        """Return the take of a pair's source, or of what can be used of it."""
+        began_s = time.perf_counter()
         with open_item(source, on_failure=self._note_failure) as recording:
             played = self._played(replace(pair, source=source))
             settings, kit_notes = played.settings, [pair.how] if pair.how else []
@@ -264,27 +269,6 @@ class _Renderer:
         report["seconds"] = round(time.perf_counter() - began_s, 3)
         return made, report
 
-    def _with_original(self, source: Item) -> Item:
-        """Return a source without those parts of which something is to be retained that cannot be.
-
-        Raises:
-            SettingsError: that is all of it.
-        """
-        if not source.parts:
-            for item in source.leaves:
-                _check_original(item, self.order.settings)
-            return source
-        usable = []
-        for part in source.parts:
-            try:
-                _check_original(part, self.order.settings)
-                usable.append(part)
-            except SettingsError as err:
-                self._failures.append((part, err))
-        if not usable:
-            raise self._failures.pop(0)[1]
-        return source if len(usable) == len(source.parts) else joined(usable)
-
     def _notes_on_parts(self, source: Item, events: Sequence[DrumEvent]) -> list[str]:
         """Return a sentence on the items of a source in which no hits are detected, if there are such.
 
@@ -313,7 +297,8 @@ class _Renderer:
         return self.kit.completed(source, played.rhythm, played.settings, drums)
 
     def _note_failure(self, part: Item, err: AudioError) -> None:
-        self._failures.append((part, err))
+        if part not in [failed for failed, _ in self._failures]:  # a source may be opened again
+            self._failures.append((part, err))
 
     def _played(self, pair: Pair) -> Played:
         source, settings = pair.source, self.order.settings
@@ -374,49 +359,3 @@ def _with_notes(played: Played, notes: tuple[str, ...]) -> Played:
     """Return what is played, with how its notes were read."""
     assert isinstance(played.rhythm, Rhythm)
     return replace(played, rhythm=replace(played.rhythm, notes=notes))
-
-
-_MISSING_HINTS = {
-    False: "bring the file back, or relink the item",
-    True: "open the subproject in REAPER and save it: that renders this file",
-}
-
-
-def _check_playable(job: Job, pair: Pair) -> None:
-    """Raise AudioError for items whose sound cannot be had as the project plays it. A muted rhythm is fine."""
-    sources = pair.source.leaves if pair.source.microphones else (pair.source,)
-    for item in filter(None, (*sources, pair.rhythm)):
-        file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
-        problems = {
-            "offline": (f"its file {file} is missing", _MISSING_HINTS[file.endswith(PROXY_ENDING)]),
-            "remote": (
-                f"its file {file} is on a network share, where no project may send Redrum",
-                "copy it into the project's folder, or keep the project on that share, too",
-            ),
-            "stretched": ("it has stretch markers between which its speed glides, or on a section", GLUE),
-            "frozen": ("its track is frozen", "unfreeze the track, then try again"),
-            "empty": (f"its rhythm, {_title(job, item)}, is empty", "choose another rhythm"),
-        }
-        if item.state in problems:
-            message, hint = problems[item.state]
-            raise AudioError(message, hint=hint)
-
-
-def _check_microphones(order: Order) -> None:
-    """Raise SettingsError for what cannot be made of microphones of one performance."""
-    try:
-        check_together(order.settings)
-    except SettingsError as err:
-        hint = f"{err.hint}, or redrum each by itself (--apart)"
-        raise SettingsError(err.message, hint=hint) from err
-
-
-def _check_original(source: Item, settings: RenderSettings) -> None:
-    """Raise SettingsError where a take retains some of an original that plays at a speed of its own."""
-    if not source.is_at_own_speed and source.keeps_pitch and (settings.mix < 1 or settings.retained):
-        how = (
-            "is warped" if source.warp_regions else f"plays {source.play_rate:g} times as fast at its own pitch"
-        )
-        raise SettingsError(
-            f"it {how}: nothing of it can be kept", hint=f"leave out --mix and --classes, or {GLUE}"
-        )

@@ -102,7 +102,7 @@ def test_imports_point_at_transform(subtests):
 
 def test_only_the_command_line_knows_typer(reached):
     known = {module_id(path) for path in MODULES if "typer" in reached[path]}
-    assert known == {module_id(path) for path in MODULES if is_command_line(path) and path.stem != "__init__"}
+    assert known <= {module_id(path) for path in MODULES if is_command_line(path) and path.stem != "__init__"}
 
 
 def test_no_module_imports_itself_in_the_end(reached):

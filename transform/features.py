@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -117,30 +118,40 @@ class DrumFeatures(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Return the features (B, C, F, K) of audio (B, T) or (B, V, T)."""
-        levels = [self._log_mel(audio, i, window) for i, window in enumerate(self.settings.windows)]
+        signals = audio.unbind(1) if audio.dim() == 3 else (audio,)
+        levels = [self._log_mel(signals, i, window) for i, window in enumerate(self.settings.windows)]
         rise = levels[-1] - nn.functional.pad(levels[-1], (0, 0, 1, 0))[:, :-1]
         return torch.stack((*levels, 2 * rise.clamp_min(0)), dim=1)
 
-    def _log_mel(self, audio: Tensor, index: int, window: int) -> Tensor:
-        signals = audio.unbind(1) if audio.dim() == 3 else (audio,)
-        energy = self._energy(signals[0], index, window)
-        for signal in signals[1:]:
-            energy += self._energy(signal, index, window)
+    def _log_mel(self, signals: Sequence[Tensor], index: int, window: int) -> Tensor:
+        energy = self._energy(signals, index, window)
         floor = 10 ** (self.settings.floor_db / 10)
         decibels = 10 * torch.log10(energy + floor)
         return decibels / -self.settings.floor_db + 1
 
-    def _energy(self, audio: Tensor, index: int, window: int) -> Tensor:
-        """Return the energy of each band of audio (B, T), shape (B, F, K)."""
+    def _energy(self, signals: Sequence[Tensor], index: int, window: int) -> Tensor:
+        """Return the energy of each band of the sum of the power spectra of signals (B, T), shape (B, F, K)."""
         filters, shape = getattr(self, f"filters_{index}"), getattr(self, f"window_{index}")
-        frames = nn.functional.pad(audio, (window // 2, window // 2)).unfold(-1, window, self.settings.hop)
-        n_at_once = frames.shape[1] if audio.is_cuda else max(1, _BLOCK_BYTES // (4 * window * len(audio)))
+        padded = (nn.functional.pad(signal, (window // 2, window // 2)) for signal in signals)
+        frames = [signal.unfold(-1, window, self.settings.hop) for signal in padded]
+        n_bytes = 4 * window * len(signals[0])
+        n_at_once = frames[0].shape[1] if signals[0].is_cuda else max(1, _BLOCK_BYTES // n_bytes)
         energies = []
-        for block in torch.split(frames, n_at_once, dim=1):
-            # Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
-            flat = torch.view_as_real(torch.fft.rfft(block * shape)).flatten(-2)
-            energies.append((flat * flat) @ filters)
+        for blocks in zip(*(torch.split(own, n_at_once, dim=1) for own in frames), strict=True):
+            power = _squares(blocks[0] * shape)
+            for block in blocks[1:]:
+                power += _squares(block * shape)
+            energies.append(power @ filters)
         return torch.cat(energies, dim=1)
+
+
+def _squares(frames: Tensor) -> Tensor:
+    """Return the squares of the spectra of frames (B, F, N), shape (B, F, N + 2).
+
+    Real and imaginary parts lie side by side: their squares are summed by the (doubled) filters.
+    """
+    flat = torch.view_as_real(torch.fft.rfft(frames)).flatten(-2)
+    return flat * flat
 
 
 class Listener:

@@ -70,11 +70,26 @@ def list_rhythms() -> list[RhythmInfo]:
     return [*_shipped_rhythms(), *_user_rhythms()]
 
 
+def rhythms_of_style(style: str) -> list[RhythmInfo]:
+    """Return the rhythms whose style has these words; all for "".
+
+    Raises:
+        RhythmError: there is none; the hint names all styles.
+    """
+    every = list_rhythms()
+    found = [rhythm for rhythm in every if style.lower() in rhythm.style.lower()]
+    if not found:
+        styles = ", ".join(sorted({rhythm.style for rhythm in every}))
+        raise RhythmError(f"no rhythm is {style[:_LONGEST_SHOWN]!r}", hint=f"styles: {styles}")
+    return found
+
+
 def find_rhythm(name: str) -> RhythmInfo:
-    """Return the rhythm of a name; RhythmError with the nearest names if there is none."""
+    """Return the rhythm of a name, in capitals or not; RhythmError with the nearest names if there is none."""
     rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}
-    if name in rhythms:
-        return rhythms[name]
+    for spelling in (name, name.lower()):
+        if spelling in rhythms:
+            return rhythms[spelling]
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
         f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
@@ -106,6 +121,14 @@ def resolve_rhythm(text: str) -> RhythmSource:
     return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
 
 
+def is_rhythm(text: str) -> bool:
+    """Return whether a text is a rhythm and no recording: a MIDI file, or the name of a rhythm."""
+    try:
+        return resolve_rhythm(text).is_midi
+    except RhythmError:
+        return False
+
+
 def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
     """Copy a MIDI file into the user's rhythms and return what it became; nothing is ever replaced.
 
@@ -127,6 +150,21 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
         raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
+
+
+def remove_rhythm(name: str) -> RhythmInfo:
+    """Delete a rhythm that the user added, and return what it was.
+
+    Raises:
+        RhythmError: there is none of this name, or it is shipped.
+    """
+    rhythm = find_rhythm(name)
+    if rhythm.style != USER_STYLE:
+        raise RhythmError(
+            f"{rhythm.name} is shipped with Redrum", hint="only rhythms that you added can be removed"
+        )
+    rhythm.path.unlink()
+    return rhythm
 
 
 def demo_recordings() -> list[DemoRecording]:

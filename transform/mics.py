@@ -34,7 +34,7 @@ from transform.headers import time_reference
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
-from transform.signal import ComputedSignal, Samples, overlapping_blocks
+from transform.signal import BlockCache, ComputedSignal, Samples, overlapping_blocks, read_blocks
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
-_RESAMPLED_BYTES = 2**29  # of all cached sound of other rates
+_CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
 _QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
+_N_CACHED = 4  # seconds, however large they are
 _WRITTEN_SAMPLES = 2**17
 
 
@@ -60,6 +61,7 @@ class MicRecording(Recording):
         self.spread_s = SPREAD_S
         self._listen_to: Recording | None = None
         self._features: dict[MakesFeatures, FeatureReader] = {}
+        self._blocks: BlockCache[int, Samples] = BlockCache(_N_CACHED, _CACHED_BYTES)
 
     @classmethod
     def of(
@@ -96,7 +98,7 @@ class MicRecording(Recording):
             microphones.append(
                 Microphone(
                     recording=recording,
-                    signal=Resampled(recording, rate, _RESAMPLED_BYTES // len(recordings), _QUALITY),
+                    signal=Resampled(recording, rate, quality=_QUALITY),
                     begin=round((offset_s - min(offsets_s)) * rate),
                     channels=slice(first, first + recording.n_channels),
                 )
@@ -189,6 +191,16 @@ class MicRecording(Recording):
 
     def as_stored(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of all channels, as loud as they are stored, shape (C, stop - start)."""
+        return read_blocks(lambda n: self._blocks.get(n, self._block), self.sample_rate, start, stop)
+
+    def close(self) -> None:
+        """Free the cached sound; the recordings that it is made of stay open."""
+        super().close()
+        self._blocks.clear()
+
+    def _block(self, number: int) -> Samples:
+        """Return a second of all channels, as loud as they are stored, shape (C, T)."""
+        start, stop = number * self.sample_rate, min((number + 1) * self.sample_rate, self.n_samples)
         out = np.zeros((self.n_channels, stop - start), dtype=np.float32)
         for mic in self.microphones:
             first, last = max(start, mic.begin), min(stop, mic.end)

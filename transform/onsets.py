@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transform.audio import Recording, Samples
 from transform.events import DrumEvent
@@ -42,7 +43,7 @@ def locate_attack(sound: Samples, sample_rate: int, around: int, reach_s: float 
         around: the sample where an onset was transcribed.
         reach_s: how far from there the attack is sought.
     """
-    return _located(sound, sample_rate, around, reach_s).at
+    return int(_located(sound[None], sample_rate, around, reach_s).at[0])
 
 
 def first_attack(views: Samples, sample_rate: int, around: int) -> int:
@@ -55,54 +56,60 @@ def first_attack(views: Samples, sample_rate: int, around: int) -> int:
     """
     if len(views) == 1:
         return locate_attack(views[0], sample_rate, around)
-    found = [_located(view, sample_rate, around, VIEWS_SEARCH_S) for view in views]
-    loudest = max(attack.energy for attack in found)
-    audible = [attack for attack in found if attack.energy >= _AUDIBLE * loudest]
-    clearest = max(attack.rise for attack in audible)
-    return min(attack.at for attack in audible if attack.rise >= _CLEAR * clearest)
+    found = _located(views, sample_rate, around, VIEWS_SEARCH_S)
+    audible = found.energy >= _AUDIBLE * found.energy.max()
+    clearest = found.rise[audible].max()
+    clear = found.rise >= min(_CLEAR * clearest, clearest)  # one that only falls is the clearest, too
+    return int(found.at[audible & clear].min())
 
 
-class _Attack(NamedTuple):
-    """Where a stroke begins in a view, how clearly it does, and the energy of its first 4 ms."""
+class _Attacks(NamedTuple):
+    """Where a stroke begins in each of V views, how clearly it does, and the energy of its first 4 ms."""
 
-    at: int
-    rise: float
-    energy: float
+    at: NDArray[np.intp]
+    rise: NDArray[np.float64]
+    energy: NDArray[np.float64]
 
 
-def _located(sound: Samples, sample_rate: int, around: int, reach_s: float) -> _Attack:
-    """Return the attack nearest to `around` in mono samples (T,), as `locate_attack` has it."""
+def _located(views: Samples, sample_rate: int, around: int, reach_s: float) -> _Attacks:
+    """Return the attack nearest to `around` in each of several views (V, T), as `locate_attack` has it."""
     span = max(2, round(0.004 * sample_rate))
     radius = round(reach_s * sample_rate)
-    first, last = max(0, around - radius), min(len(sound) - 1, around + radius)
+    n_views, n_samples = views.shape
+    first, last = max(0, around - radius), min(n_samples - 1, around + radius)
     if first >= last:
-        return _Attack(int(np.clip(around, 0, max(0, len(sound) - 1))), 0.0, 0.0)
+        nearest = int(np.clip(around, 0, max(0, n_samples - 1)))
+        return _Attacks(np.full(n_views, nearest), np.zeros(n_views), np.zeros(n_views))
     base = first - 2 * span
-    padded = np.zeros(last + 2 * span - base, dtype=np.float64)
-    source = sound[max(0, base) : last + 2 * span]
-    padded[max(0, -base) : max(0, -base) + len(source)] = source
-    if not padded.any():
-        return _Attack(int(np.clip(around, first, last)), 0.0, 0.0)
-    difference = np.diff(padded, prepend=padded[0])
-    positions = np.arange(first, last + 1) - base
-    rises, levels = np.zeros(len(positions)), np.zeros(len(positions))
+    padded = np.zeros((n_views, last + 2 * span - base))
+    source = views[:, max(0, base) : last + 2 * span]
+    padded[:, max(0, -base) : max(0, -base) + source.shape[1]] = source
+    difference = np.zeros_like(padded)
+    np.subtract(padded[:, 1:], padded[:, :-1], out=difference[:, 1:])
+    begin, n_places = first - base, last + 1 - first
+    rises = np.zeros((n_views, n_places))
+    energy = np.zeros((n_views, padded.shape[1] + 1))
     for signal in (difference, padded):
-        energy = np.concatenate(([0.0], np.cumsum(signal**2)))
-        levels = energy[positions + span] - energy[positions]
-        before = energy[positions] - energy[positions - span]
-        floor = 1e-3 * levels.max() + 1e-12
-        rises += np.log((levels + floor) / (before + floor))
+        np.cumsum(signal * signal, axis=1, out=energy[:, 1:])
+        before, here, after = (energy[:, begin + n : begin + n + n_places] for n in (-span, 0, span))
+        levels = after - here
+        floor = 1e-3 * levels.max(axis=1, keepdims=True) + 1e-12
+        rises += np.log((levels + floor) / (here - before + floor))
     # Of equal rises the one nearest to the transcribed onset is meant.
-    nearest = rises - 0.5 * ((positions + base - around) / radius) ** 2
-    best = int(np.argmax(nearest))
-    peak = int(positions[best])
+    best = (rises - 0.5 * ((np.arange(first, last + 1) - around) / radius) ** 2).argmax(axis=1)
     loud = np.abs(difference)
+    at = [base + _first_above(own, begin + int(peak), span) for own, peak in zip(loud, best, strict=True)]
+    of_each = np.arange(n_views), best
+    return _Attacks(np.array(at), rises[of_each], levels[of_each])
+
+
+def _first_above(loud: NDArray[np.float64], peak: int, span: int) -> int:
+    """Return the sample near a peak at which a sound (T,) first rises clearly above what came before."""
     before = loud[peak - span : peak - span // 2].max(initial=0.0)
     ahead = loud[peak - span // 2 : peak + span]
-    threshold = max(2.0 * before, 0.1 * ahead.max(initial=0.0))
-    above = np.flatnonzero(ahead > threshold) if threshold < ahead.max(initial=0.0) else np.zeros(0)
-    at = base + (peak - span // 2 + int(above[0]) if len(above) else peak)
-    return _Attack(at, float(rises[best]), float(levels[best]))
+    loudest = ahead.max(initial=0.0)
+    threshold = max(2.0 * before, 0.1 * loudest)
+    return peak - span // 2 + int((ahead > threshold).argmax()) if threshold < loudest else peak
 
 
 def refine_onsets(recording: Recording, events: Sequence[DrumEvent]) -> list[DrumEvent]:

@@ -63,12 +63,12 @@ def streamed(blocks: Iterable[Samples], signal: Signal, sample_rate: int) -> Ite
 class Resampled:
     """A signal at another rate: any region is the same however it is read; outside, the filter rings."""
 
-    def __init__(self, signal: Signal, sample_rate: int, n_bytes: int = 0, quality: str = "HQ") -> None:
-        """Take a signal, the rate of what is returned, how much is cached, and soxr's name of the filter."""
+    def __init__(self, signal: Signal, sample_rate: int, quality: str = "HQ") -> None:
+        """Take a signal, the rate of what is returned, and soxr's name of the filter."""
         self._quality = quality
         self._signal, self.sample_rate, self.n_channels = signal, sample_rate, signal.n_channels
         self.n_samples = round(signal.n_samples * sample_rate / signal.sample_rate)
-        self._cache: BlockCache[int, Samples] = BlockCache(_N_CACHED, n_bytes)
+        self._cache: BlockCache[int, Samples] = BlockCache(_N_CACHED)
 
     def read(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) at the new rate, shape (C, stop - start); only read them."""

@@ -17,7 +17,8 @@ from transform.audio import Recording
 from transform.errors import AudioError, RedrumError, SettingsError
 from transform.events import MOST_TEMPI, Rhythm, TempoMap
 from transform.files import read_bytes, sha256_of, write_bytes_atomic
-from transform.settings import RenderSettings, options_of
+from transform.options import options_of
+from transform.settings import RenderSettings
 from transform.signal import blocks_of
 from transform.strokes import MOST_STROKES, Stroke, in_order
 

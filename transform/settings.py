@@ -1,109 +1,23 @@
 """What a take should be. Each setting is declared here once: its default, its check, and its option.
 
-The commands build their options from the fields of `RenderSettings` (`sound_options` of
-`daw_bridge.commands.options`), so a field with an option is all that a new one needs. Nothing heavy is
-imported: `redrum --help` reads this.
+The commands build their options from the fields of `RenderSettings` (`transform.options`), so a field with an
+option is all that a new one needs. Nothing heavy is imported: `redrum --help` reads this.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from transform.errors import SettingsError
+from transform.options import by_class, classes, is_on, number, option
 
 if TYPE_CHECKING:
     from transform.events import AlignMode
 
 ENGINES = ("resequence", "latent")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """How a field of settings is given as text."""
-
-    metavar: str  # what its value is
-    help: str
-    unset: str | bool = True  # what happens without it, in words
-    name: str = ""  # without the dashes; "": the field's own
-    kind: Any = str  # what a command line makes of the text before it is read
-    read: Callable[[str, Any], Any] = lambda name, value: value  # returns the field's value
-
-
-def option(metavar: str, help: str, unset: str | bool = True, **more: Any) -> dict[str, Option]:
-    """Return the metadata of a field that has an option; the arguments are the fields of `Option`."""
-    return {"option": Option(metavar=metavar, help=help, unset=unset, **more)}
-
-
-def options_of(settings: type) -> dict[str, Option]:
-    """Return the options of a dataclass of settings, by field."""
-    found = {f.name: f.metadata["option"] for f in fields(settings) if "option" in f.metadata}
-    return {name: replace(option, name=option.name or name.replace("_", "-")) for name, option in found.items()}
-
-
-def read_options(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that options give, by name; those not given keep their defaults.
-
-    Args:
-        settings: a dataclass of settings.
-        given: values by field, as a command line passes them on; None: not given.
-
-    Raises:
-        SettingsError: a value is no word of its option and no number.
-    """
-    options = options_of(settings)
-    return {
-        name: options[name].read(f"--{options[name].name}", value)
-        for name, value in given.items()
-        if value is not None
-    }
-
-
-def _or_number(*words: str) -> Callable[[str, str], str | float]:
-    """Return what reads one of these words, or a number."""
-
-    def read(name: str, text: str) -> str | float:
-        if text in words:
-            return text
-        try:
-            return float(text)
-        except ValueError as err:
-            known = " or ".join([*words, "a number"])
-            raise SettingsError(
-                f"{name} is {text!r}; it must be {known}", hint="see redrum render --help"
-            ) from err
-
-    return read
-
-
-def _is_on(name: str, text: str) -> bool:
-    if text not in ("on", "off"):
-        raise SettingsError(f"{name} is {text!r}; it must be on or off", hint="see redrum render --help")
-    return text == "on"
-
-
-def _classes(name: str, text: str) -> tuple[str, ...]:
-    return tuple(drum_class.strip().upper() for drum_class in text.split(","))
-
-
-def _by_class(unit: str, example: str) -> Callable[[str, list[str]], dict[str, float]]:
-    """Return what reads a number for each class, as CLASS=NUMBER."""
-
-    def read(name: str, texts: list[str]) -> dict[str, float]:
-        found = {}
-        for text in texts:
-            drum_class, _, number = text.partition("=")
-            try:
-                found[drum_class.strip().upper()] = float(number)
-            except ValueError as err:
-                raise SettingsError(
-                    f"{name} is {text!r}; it must be CLASS={unit}", hint=f"for example {name} {example}"
-                ) from err
-        return found
-
-    return read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +34,7 @@ class RenderSettings:
             "source|rhythm|SECONDS",
             "Length of the result; a shorter rhythm loops.",
             "rhythm",
-            read=_or_number("source", "rhythm"),
+            read=number("s", words=("source", "rhythm")),
         ),
     )
     align: AlignMode = field(
@@ -135,7 +49,7 @@ class RenderSettings:
             "N|auto",
             "Tempo of the source; auto estimates it.",
             "from its tag or name",
-            read=_or_number("auto"),
+            read=number("bpm", words=("auto",)),
         ),
     )
     rhythm_bpm: float | Literal["auto"] | None = field(
@@ -144,16 +58,16 @@ class RenderSettings:
             "N|auto",
             "Tempo of the rhythm; auto estimates it.",
             "from MIDI, its tag or name",
-            read=_or_number("auto"),
+            read=number("bpm", words=("auto",)),
         ),
     )
     start_s: float = field(
         default=0.0,
-        metadata=option("SECONDS", "Where in the rhythm to begin.", "0", name="start", kind=float),
+        metadata=option("SECONDS", "Where in the rhythm to begin.", "0", name="start", read=number("s")),
     )
     classes: tuple[str, ...] = field(  # none: all
         default=(),
-        metadata=option("KD,SD", "Redrum only these; the source's other stems play on.", "all", read=_classes),
+        metadata=option("KD,SD", "Redrum only these; the source's other stems play on.", "all", read=classes),
     )
     gain_db: Mapping[str, float] = field(  # by class
         default_factory=dict,
@@ -162,7 +76,7 @@ class RenderSettings:
             "Louder or softer, such as HH=-6; may be repeated.",
             name="gain",
             kind=list[str],
-            read=_by_class("DB", "HH=-6"),
+            read=by_class("DB", "HH=-6", "db"),
         ),
     )
     sensitivity: Mapping[str, float] = field(  # by class; what is not named is detected as usual
@@ -171,7 +85,7 @@ class RenderSettings:
             "CLASS=-1..1",
             "Detect fewer (below 0) or more strokes of a class, such as SD=-0.5; may be repeated.",
             kind=list[str],
-            read=_by_class("-1..1", "SD=-0.5"),
+            read=by_class("-1..1", "SD=-0.5"),
         ),
     )
     missing: Literal["nearest", "leave-out", "borrow"] = field(
@@ -198,15 +112,15 @@ class RenderSettings:
             "on|off",
             "Tune a source's only tom by up to 3 semitones to play a rhythm's several.",
             "off",
-            read=_is_on,
+            read=is_on,
         ),
     )
     mix: float = field(
         default=1.0,
-        metadata=option("0..1", "1: the result alone, 0: the source alone.", "1", kind=float),
+        metadata=option("0..1", "1: the result alone, 0: the source alone.", "1", read=number("%")),
     )
     timing: float = field(
-        default=1.0, metadata=option("0..1", "0: on the grid, 1: as played.", "1", kind=float)
+        default=1.0, metadata=option("0..1", "0: on the grid, 1: as played.", "1", read=number("%"))
     )
     velocity: Literal["source", "rhythm"] | float = field(
         default="rhythm",
@@ -214,7 +128,7 @@ class RenderSettings:
             "rhythm|source|0..1",
             "Whose dynamics, or one velocity for all.",
             "rhythm",
-            read=_or_number("rhythm", "source"),
+            read=number("%", words=("rhythm", "source")),
         ),
     )
     balance: float = field(
@@ -223,7 +137,7 @@ class RenderSettings:
             "0..1",
             "Whose levels the classes have among each other: 1 the source's, 0 the rhythm's.",
             "1",
-            kind=float,
+            read=number("%"),
         ),
     )
     tail: Literal["cut", "ring", "wrap"] = field(
@@ -238,7 +152,7 @@ class RenderSettings:
     )
     variation: float = field(  # of latents around their mean; 1: by their deviation
         default=0.0,
-        metadata=option("0..10", "How far the latent engine varies the sound.", "0", kind=float),
+        metadata=option("0..10", "How far the latent engine varies the sound.", "0", read=number()),
     )
     attack: Literal["original", "none"] = field(  # of the latent engine's strokes: the source's, or generated
         default="original",

@@ -38,7 +38,8 @@ from daw_bridge.render_job import (
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
 from transform.errors import AudioError, CheckpointError, SettingsError
 from transform.names import existing_path, name_after
-from transform.settings import RenderSettings, read_options
+from transform.options import read_options
+from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
     from transform.audio import Progress

@@ -147,7 +147,8 @@ def batch(
         if not recordings or not (is_done or keep_going):
             raise typer.Exit(0 if is_done else 1)
 
-    from daw_bridge.batch import BatchSettings, default_jobs
+    from daw_bridge.batch import BatchSettings
+    from daw_bridge.batch_work import default_jobs
     from daw_bridge.plan import PlanSettings
 
     plan_settings = PlanSettings(

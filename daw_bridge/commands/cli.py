@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.audition import audition
 from daw_bridge.commands.batch import batch
 from daw_bridge.commands.edit import edit
 from daw_bridge.commands.library import presets_app, rhythms_app
@@ -25,6 +26,7 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
+from daw_bridge.commands.sections import SectionedCommand
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -76,13 +78,12 @@ class _Redrum(TyperGroup):
 app = typer.Typer(
     cls=_Redrum,
     rich_markup_mode=None,  # plain help comes quicker, and an error stays one line
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-for command in (demo, render, edit, batch, transcribe, separate, extract):
-    app.command()(command)
+for command in (demo, render, audition, edit, batch, transcribe, separate, extract):
+    app.command(cls=SectionedCommand)(command)
 app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
 app.add_typer(reaper_app, name="reaper")
@@ -139,13 +140,24 @@ def _show_version(is_requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+_FIRST_STEPS = """Redrum lets a drum recording play another rhythm. Next:
+  redrum demo                               hear it, on shipped loops
+  redrum audition LOOP.wav                  hear it play all rhythms
+  redrum render LOOP.wav --rhythm NAME      redrum a recording
+  redrum edit LOOP.wav                      edit the rhythm inside it
+  redrum --help                             all commands; REAPER and Live, too"""
+
+
+@app.callback(invoke_without_command=True)
 def root(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions.")
     ] = False,
 ) -> None:
     """Redrum: let a drum recording play another rhythm."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(_FIRST_STEPS)
 
 
 @app.command(

@@ -26,10 +26,11 @@ from daw_bridge.commands.reporting import Console, print_error, print_json, prin
 from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
-from transform.settings import RenderSettings, read_options
+from transform.options import read_options
+from transform.settings import RenderSettings
 
 rhythms_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own."
+    rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own, remove it."
 )
 presets_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show, import, export."
@@ -39,11 +40,14 @@ _LONGEST_CARD_BYTES = 2**20
 
 
 @rhythms_app.command("list")
-def list_all_rhythms(as_json: Json = False) -> None:
+def list_all_rhythms(
+    style: Annotated[str, typer.Argument(help="Only these, such as rock.", show_default="all")] = "",
+    as_json: Json = False,
+) -> None:
     """List the shipped rhythms and your own."""
-    from transform.library import list_rhythms
+    from transform.library import rhythms_of_style
 
-    found = list_rhythms()
+    found = rhythms_of_style(style)
     if as_json:
         for info in found:
             entry = {"name": info.name, "bpm": info.bpm, "beats": info.beats}
@@ -113,6 +117,16 @@ def add_own_rhythm(
             midi.write_bytes(write_midi(compute.load(preset).rhythm_of(recording, bpm)))
             added = add_rhythm(midi, name)
     console.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
+
+
+@rhythms_app.command("remove")
+def remove_own_rhythm(
+    name: Annotated[str, typer.Argument(help="A rhythm that you added.", autocompletion=rhythm_names)],
+) -> None:
+    """Delete a rhythm that you added."""
+    from transform.library import remove_rhythm
+
+    typer.echo(f"{remove_rhythm(name).name} is removed")
 
 
 @presets_app.command("list")

@@ -46,15 +46,22 @@ class MicOptions:
         if self.together:
             return
         if len(sources) > 1:
-            raise SettingsError(
-                f"{len(sources)} recordings are given",
-                hint="give --together if they are microphones of one performance, else use `redrum batch`",
-            )
+            raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
         for name, value in (("--listen-to", self.listen_to), ("--offset", self.offset), ("--out", self.out)):
             if value:
                 raise SettingsError(
                     f"{name} is for microphones of one performance", hint="give --together, or leave it out"
                 )
+
+
+def _hint_for(sources: Sequence[str]) -> str:
+    name = " ".join(sources)
+    if Path(name).is_file():
+        return f'a name with spaces needs quotes: "{name}"'
+    return (
+        f"if the last is the rhythm, write --rhythm {sources[-1]}; if they are microphones of one "
+        "performance, add --together; else use `redrum batch`"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +139,7 @@ def mics_of(sources: Sequence[str]) -> list[Path]:
         AudioError: a folder holds none.
         SettingsError: a file is named twice.
     """
-    from daw_bridge.plan import recordings_in
+    from daw_bridge.recordings import recordings_in
 
     paths = [path for source in map(Path, sources) for path in recordings_in(existing_path(source))]
     check_different(paths)

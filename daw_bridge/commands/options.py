@@ -11,7 +11,8 @@ import typer
 
 from daw_bridge.devices import set_up_device
 from transform.errors import SettingsError
-from transform.settings import Option, RenderSettings, options_of, read_options
+from transform.options import Option, classes, options_of, read_options
+from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
     from transform.drum_maps import DrumNotes
@@ -257,13 +258,8 @@ def class_list(text: str | None) -> tuple[str, ...]:
     """Return the classes that an option names, in their usual order; all without it."""
     from transform.events import CLASSES
 
-    if text is None:
-        return CLASSES
-    names = [name.strip().upper() for name in text.split(",")]
-    for name in names:
-        if name not in CLASSES:
-            raise SettingsError(f"{name!r} is no drum class", hint=f"classes: {', '.join(CLASSES)}")
-    return tuple(drum_class for drum_class in CLASSES if drum_class in names)
+    named = CLASSES if text is None else classes("--classes", text)
+    return tuple(drum_class for drum_class in CLASSES if drum_class in named)
 
 
 def check_bit_depth(bit_depth: str | None) -> None:

@@ -28,9 +28,9 @@ from daw_bridge.commands.reporting import Console
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
-from transform.errors import SettingsError
+from transform.errors import AudioError, SettingsError
 from transform.names import existing_path, name_after
-from transform.settings import options_of
+from transform.options import options_of
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
 # performance, so that nothing would change.
@@ -130,6 +130,8 @@ def render(
 
     Microphones of one performance play it together: one decision, a result for each in its own form.
     """
+    if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
+        sources, rhythm = sources[:1], sources[1]
     mics.check(sources)
     if mics.together:
         beside = {"-o": output, "--edits": edits, "--page": page}
@@ -147,6 +149,7 @@ def render(
         ).render(compute, console, dry_run=dry_run)
         return
     source = sources[0]
+    _check_source(source)
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
         edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
@@ -209,6 +212,28 @@ def render(
             )
             report["page"] = str(write_page(page, [item], overwrite=existing.overwrite))
     console.print_report(report)
+
+
+def _is_rhythm(text: str) -> bool:
+    from transform.library import is_rhythm
+
+    return is_rhythm(text)
+
+
+def _check_source(source: str) -> None:
+    """Raise AudioError for a source that is plainly something else than a recording."""
+    if source == STREAM:
+        return
+    if Path(source).is_dir():
+        raise AudioError(
+            f"{source} is a folder",
+            hint="`redrum batch` redrums each recording in it; with --together they are microphones of one kit",
+        )
+    if Path(source).is_file() and _is_rhythm(source):
+        raise AudioError(
+            f"{source} is MIDI, which has no sound of its own",
+            hint=f"give a recording of drums first, and --rhythm {source}",
+        )
 
 
 class _Place(NamedTuple):

@@ -52,12 +52,15 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         project_id=facts["project"],
         media_folder=facts["media_folder"],
         tempo=tempo,
-        bars=Bars.of((tempo_map.beats_at(at_s), *metre) for at_s, *metre in facts.get("metres", ())),
+        bars=Bars.of(
+            ((tempo_map.beats_at(at_s), *metre) for at_s, *metre in facts.get("metres", ())),
+            1 + int(facts.get("bar_offset", 0)),
+        ),
         tracks=in_folders(
             [_track(track) for track in facts["tracks"]],
             [int(track.get("folder_depth", 0)) for track in facts["tracks"]],
         ),
-        items=tuple(_item(item, tempo_map) for item in facts["items"]),
+        items=tuple(_item(item, tempo_map, facts.get("pan_law", 1.0)) for item in facts["items"]),
     )
 
 
@@ -105,7 +108,7 @@ def _track(found: Mapping[str, Any]) -> Track:
     return Track(id=found["id"], name=found["name"], color=color if color & CUSTOM_COLOR else 0)
 
 
-def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
+def _item(found: Mapping[str, Any], tempo_map: TempoMap, pan_law: float) -> Item:
     """Return an item as REAPER describes it."""
     item = Item(
         id=found["id"],
@@ -142,8 +145,9 @@ def _item(found: Mapping[str, Any], tempo_map: TempoMap) -> Item:
             tempo_map=tempo_map,
         )
         return replace(item, notes=notes)
-    gain, pan = level_of(found.get("volume", 1.0), *take.get("level", (1.0, 0.0, -1.0)))
-    item = replace(item, file=take["file"], gain=gain, pan=pan)
+    volume, pan, law = take.get("level", (1.0, 0.0, -1.0))
+    gain = found.get("volume", 1.0) * volume * pan_gain(pan, law, pan_law)
+    item = replace(item, file=take["file"], gain=gain, pan=clipped_pan(pan))
     if take.get("section"):
         start_s, length_s, is_reversed = take["section"]
         item = replace(
@@ -168,12 +172,26 @@ def group_of(number: float) -> str:
     return str(int(number)) if number else ""
 
 
-def level_of(item_volume: float, take_volume: float, pan: float, law: float) -> tuple[float, float]:
-    """Return the gain and the pan of an item; a law below 0 is the project's, which takes leave to tracks."""
-    gain = item_volume * take_volume
-    if 0 <= law < 1:
-        gain *= law + (1 - law) * min(abs(pan), 1.0)
-    return gain, max(-1.0, min(1.0, pan))
+def clipped_pan(pan: float) -> float:
+    """Return a pan, -1 to 1."""
+    return max(-1.0, min(1.0, pan))
+
+
+def pan_gain(pan: float, law: float, project_law: float) -> float:
+    """Return the gain of a take by its pan law, against that of a new take in the middle.
+
+    A new take has the law of the project, which REAPER applies to it: what it does to all takes is left to it.
+
+    Args:
+        pan: of the take, -1 to 1.
+        law: of the take: the gain in the middle, or above 1 that at the sides; below 0 it is the project's.
+        project_law: the same of the project.
+    """
+    project_law = project_law if project_law > 0 else 1.0
+    own = law if law >= 0 else project_law
+    at_side = abs(clipped_pan(pan))
+    gain = own + (1 - own) * at_side if own < 1 else 1 + (own - 1) * at_side
+    return gain / min(project_law, 1.0)
 
 
 def stretched(item: Item, markers: Iterable[Sequence[float]]) -> Item:

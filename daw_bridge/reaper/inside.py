@@ -40,6 +40,8 @@ def collect(rhythm_tracks: list[str], begin: list[int]) -> dict[str, Any]:
         "bpm": RPR.GetProjectTimeSignature2(project, 0, 0)[1],
         "points": _tempo_points(project),
         "metres": _metres(project),
+        "bar_offset": _setting("projmeasoffs", 0.0),
+        "pan_law": _setting("panlaw", 1.0),
         "tracks": [],
         "items": [],
         "next": None,
@@ -263,6 +265,17 @@ def _metres(project: str) -> list[list[float]]:
         if marker[7] > 0:
             metres.append([marker[3], marker[7], marker[8]])
     return metres
+
+
+def _setting(name: str, default: float) -> float:
+    """Return a number among the settings of the current project, which an old REAPER does not tell."""
+    if not RPR.APIExists("get_config_var_string"):
+        return default
+    is_known, _, text, _ = RPR.get_config_var_string(name, "", 64)
+    try:
+        return float(text) if is_known else default
+    except ValueError:
+        return default
 
 
 def _tempo_points(project: str) -> list[tuple[float, float, bool]]:

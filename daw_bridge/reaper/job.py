@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import transform
 from daw_bridge.logs import log_folder
@@ -38,7 +38,12 @@ _STAGES = {  # in words, and the fractions of an item that are done at its begin
     "render": ("rendering", 0.4, 1.0),
 }
 _KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on microphones
+_SLICES = {"": False, "one take": False, "per item": True}
+_OPTIONS = {"--apart": "the answer apart", "--together": "the answer together"}  # as the dialog has them
 _log = logging.getLogger(__name__)
+
+_Number = TypeVar("_Number", int, float)
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,19 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     def answer(name: str) -> str:
         return str(answers.get(name) or "").strip().strip('"')
 
-    def number(name: str, kind: type[float], form: str) -> float:
+    def number(name: str, kind: Callable[[str], _Number], form: str) -> _Number:
         try:
             return kind(answer(name).replace(",", "."))
         except ValueError as err:
-            raise SettingsError(f"the {name} is {answer(name)!r}", hint=f"answer {form}") from err
+            what = name.replace("_", " ")
+            raise SettingsError(f"the {what} is {answer(name)!r}", hint=f"answer {form}") from err
+
+    def choice(name: str, choices: Mapping[str, _Choice], what: str) -> _Choice:
+        if (found := answer(name).casefold()) not in choices:
+            names = list(filter(None, choices))
+            form = f"{', '.join(names[:-1])}, or {names[-1]}" if len(names) > 2 else " or ".join(names)
+            raise SettingsError(f"the {what} are {answer(name)!r}", hint=f"answer {form}")
+        return choices[found]
 
     given: dict[str, Any] = {}
     if engine := answer("engine"):
@@ -128,14 +141,17 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
         )
     if answer("seed"):
         given["seed"] = number("seed", int, "a whole number, 0 or more")
-    if (kit := answer("kit").casefold()) not in _KITS:
-        raise SettingsError(f"the microphones are {answer('kit')!r}", hint="answer auto, together, or apart")
+    together = choice("kit", _KITS, "microphones")
+    per_item = choice("slices", _SLICES, "slices")
+    start_bar = number("start_bar", int, "a whole number, or nothing") if answer("start_bar") else None
     rhythm = answer("rhythm")
     return Order(
         settings=settings_of(given),
         rhythm=open_rhythm(resolve_rhythm(rhythm), ANY_DRUMS, files) if rhythm else None,
         is_on_own_track=bool(answers.get("is_on_own_track")),
-        together=_KITS[kit],
+        together=together,
+        per_item=per_item,
+        start_bar=start_bar,
     )
 
 
@@ -210,8 +226,9 @@ class JobProgress:
 class JobSession:
     """The project as the action gathered it; takes go to the action, which puts them into the project."""
 
-    def __init__(self, job: Job, files: JobFiles, progress: JobProgress) -> None:
-        self._job, self._files, self._progress = job, files, progress
+    def __init__(self, job: Job, files: JobFiles, progress: JobProgress, *, says_kits: bool = False) -> None:
+        """Take the job, where it is answered, and whether the message says which items are one kit."""
+        self._job, self._files, self._progress, self._says_kits = job, files, progress, says_kits
         self._reports: list[Report] = []
 
     def collect(self) -> Job:
@@ -233,7 +250,7 @@ class JobSession:
         with published_media(job, takes) as media:
             answer = {
                 "status": "done",
-                "message": _message(self._reports),
+                "message": _message(self._reports, says_kits=self._says_kits),
                 "tracks": plan_of(job, takes, media),
                 "media": [str(path) for path in media],
             }
@@ -279,7 +296,7 @@ def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.R
         order = order_of(answers, sounds)
         progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails
         redrummer = load()
-        session = JobSession(job, files, progress)
+        session = JobSession(job, files, progress, says_kits=order.together is None)
         reports = redrum_session(
             session, redrummer, order, on_report=session.add_report, progress=progress.update
         )
@@ -294,9 +311,12 @@ def _put_result(files: JobFiles, status: str, message: str) -> None:
             files.put(files.result, {"status": status, "message": message})
 
 
-def _message(reports: Sequence[Report]) -> str:
-    """Return the message for REAPER's user about items that got no take, "" where all did."""
-    problems, n_failed = [], 0
+def _message(reports: Sequence[Report], *, says_kits: bool = False) -> str:
+    """Return the message for REAPER's user about items that got no take, and on kits that were found.
+
+    It is "" where all got one and there are none. `says_kits`: Redrum found them, not its user.
+    """
+    problems, kits, n_failed = [], [], 0
     for report in reports:
         if "error" in report or "skipped" in report:
             n_failed += report.get("items", 1)
@@ -305,10 +325,26 @@ def _message(reports: Sequence[Report]) -> str:
         elif "skipped" in report:
             what = f"{report['item'] or 'an item'} at {report['position_s']:.2f} s"
             problems.append(f"{what} on {report['track'] or 'a track'} was left out: {report['skipped']}.")
+        elif says_kits and "together" in report:
+            kits.append(_kit_message(report))
     if problems and len(reports) > 1:
         n_items = sum(report.get("items", 1) for report in reports)
         problems.insert(0, f"{n_items - n_failed} of {n_items} items got a take.")
-    return "\n\n".join(problems)
+    return _in_dialog("\n\n".join((*problems, *kits)))
+
+
+def _kit_message(report: Report) -> str:
+    """Return what is said of the take of several microphones: who they are, and all notes."""
+    names = [mic["track"] or "a track" for mic in report["together"]]
+    first = f"{', '.join(names[:-1])} and {names[-1]} at {report['position_s']:.2f} s are one kit."
+    return "\n".join([first, *map(_sentence, report["notes"])])
+
+
+def _in_dialog(text: str) -> str:
+    """Return a message in which options are called as the action's questions call them."""
+    for option, answer in _OPTIONS.items():
+        text = text.replace(option, answer)
+    return text
 
 
 def _sentence(text: str) -> str:

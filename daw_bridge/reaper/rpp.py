@@ -244,7 +244,10 @@ class RppSession:
         return project_tempo(text.number(self._root_keys, "TEMPO", 120.0), points)
 
     def _bars(self) -> Bars:
-        """Return the bars, by the metre that the project begins with and those of its tempo markers."""
+        """Return the bars, by the metre that the project begins with and those of its tempo markers.
+
+        The ruler may begin with another bar than the first; that it begins with another time moves no bar.
+        """
         text = self._text
         numerator, denominator = (int(text.number(self._root_keys, "TEMPO", 4.0, place)) for place in (2, 3))
         changes = [(0.0, numerator, denominator)]
@@ -252,7 +255,7 @@ class RppSession:
             if metre := int(text.number_in(child, words, 4, 0.0)):
                 at_s = text.number_in(child, words, 1)
                 changes.append((self._tempo_map.beats_at(at_s), metre % _METRES, metre // _METRES))
-        return Bars.of(changes)
+        return Bars.of(changes, 1 + int(text.number(self._root_keys, "PROJOFFS", 0.0, 2)))
 
     def _tempo_markers(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines of the tempo markers, with their words."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from daw_bridge.reaper.facts import fade_of, group_of, level_of, stretched
+from daw_bridge.reaper.facts import clipped_pan, fade_of, group_of, pan_gain, stretched
 from daw_bridge.reaper.rpp_sources import MIDI_SOURCES, MediaFiles, Midi, MidiSources, RppSource, source_of
 from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText
 from daw_bridge.session import Fade, Item, Note, State, played_notes, short_name
@@ -30,6 +30,7 @@ class ItemReader:
         self._text, self._tracks, self._tempo_map = text, tracks, tempo_map
         self._files = MediaFiles(text, tracks, *places)
         self._midi = MidiSources(text, tracks, self._files)
+        self._pan_law = text.number(text.keys(text.root.children), "PANLAW", 1.0)
 
     def item(self, block: Block, track: int) -> Item:
         """Return the item of a block, as it plays; `track` is the place of its track."""
@@ -106,7 +107,8 @@ class ItemReader:
             text.number(active, key, default, place)
             for place, default in zip(places, (1.0, 0.0, -1.0), strict=True)
         )
-        return level_of(text.number(first, "VOLPAN", 1.0), volume, pan, law)
+        gain = text.number(first, "VOLPAN", 1.0) * volume * pan_gain(pan, law, self._pan_law)
+        return gain, clipped_pan(pan)
 
     def _fade(self, keys: Keys, key: str) -> Fade:
         shape, length_s, automatic_s = (self._text.number(keys, key, 0.0, place) for place in (1, 2, 3))

@@ -33,6 +33,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from daw_bridge.devices import set_up_device
 from training.score.measures import log_mel_distance_db
 from transform.audio import Recording
 from transform.engine import Redrummer
@@ -332,7 +333,7 @@ def _print_speed(length_s: float, n_microphones: int, folder: Path) -> None:
     # In another process, so that its memory is not measured.
     subprocess.run([sys.executable, "-m", "tests.bench.mic_session", *size, "--write", folder], check=True)
     paths = sorted(folder.glob("*.wav"))
-    redrummer = Redrummer.load()
+    redrummer = Redrummer.load(device=set_up_device("cpu", None))  # in as many threads as `redrum render`
     rhythm = read_midi(find_rhythm("hip-hop-bounce-140").path)
     began_s, computed_s = time.perf_counter(), time.process_time()
     laps: list[tuple[str, float, float]] = []

@@ -105,11 +105,24 @@ _PLAIN = {
 class RppWorld:
     """A scene in a closed REAPER project."""
 
-    def __init__(self, folder, tracks, *, bpm=120.0, points=(), metres=(), line_end="\r\n", name="song.rpp"):
+    def __init__(
+        self,
+        folder,
+        tracks,
+        *,
+        bpm=120.0,
+        points=(),
+        metres=(),
+        bar_offset=0,
+        pan_law=1.0,
+        line_end="\r\n",
+        name="song.rpp",
+    ):
         self.folder, self.media_folder = folder, folder / "media"
         self.media_folder.mkdir(parents=True, exist_ok=True)
         self.path, self.output = folder / name, folder / f"{Path(name).stem}-redrum.rpp"
         lines = ['<REAPER_PROJECT 0.1 "6.80/x64" 1700000000', "  RIPPLE 0", '  RECORD_PATH "media" ""']
+        lines += [f"  PANLAW {pan_law}", f"  PROJOFFS 3600 {bar_offset} 0"]
         changes = {at_s: (numerator, denominator) for at_s, numerator, denominator in metres}
         numerator, denominator = changes.pop(0.0, (4, 4))
         lines += [f"  TEMPO {bpm:g} {numerator} {denominator}", "  <TEMPOENVEX", "    ACT 1 -1"]

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from daw_bridge import batch
+from daw_bridge import batch_work
 from daw_bridge.commands import cli
 from daw_bridge.manifest import MANIFEST
 from daw_bridge.reaper import install
@@ -256,7 +256,7 @@ def run_pairs(folder, n_pairs, chance):
 def main():
     what, folder, n, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     redrummer = Redrummer(ClickTranscriber())
-    batch._models = lambda *_: redrummer
+    batch_work._models = lambda *_: redrummer
     Redrummer.load = classmethod(lambda *_, **__: redrummer)
     kinds = {
         "batch": kill_batches,

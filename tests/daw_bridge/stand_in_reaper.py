@@ -82,6 +82,7 @@ SIGNATURES = {
     "Undo_DoUndo2": "int : ReaProject*",
     "Undo_EndBlock2": "None : ReaProject* text int",
     "UpdateArrange": "None : ",
+    "get_config_var_string": "bool : text out_text int",
 }
 
 
@@ -119,10 +120,9 @@ class Reaper:
             kept = {key: track[key] for key in ("name", "color", "is_selected", "folder_depth")}
             kept["has_lanes"] = any(item["is_silent_lane"] for item in items)
             tracks.append({"guid": _guid(), "items": items, **kept})
-        project = {"bpm": 120.0, "points": [], "metres": [], "tracks": tracks}
-        project |= {
-            key: scene[key] for key in ("path", "media_folder", "bpm", "points", "metres") if key in scene
-        }
+        project = {"bpm": 120.0, "points": [], "metres": [], "bar_offset": 0, "pan_law": 1.0, "tracks": tracks}
+        given = ("path", "media_folder", "bpm", "points", "metres", "bar_offset", "pan_law")
+        project |= {key: scene[key] for key in given if key in scene}
         for track in tracks:
             for item in track["items"]:
                 item["project"] = project
@@ -357,6 +357,10 @@ class Reaper:
 
     def Undo_EndBlock2(self, project, name, flags):
         self.undo[-1] = name
+
+    def get_config_var_string(self, name, text, size):
+        key = {"projmeasoffs": "bar_offset", "panlaw": "pan_law"}[name]
+        return 1, str(self.current[key])
 
     def UpdateArrange(self):
         pass

@@ -301,7 +301,7 @@ def test_mistakes_are_refused_before_anything_runs(write, here, monkeypatch, sub
         ("a.wav --rhythm bossa-nova-132 --skip-existing --overwrite", 2, "contradict"),
         ("a.wav --rhythm bossa-nova-132 --scheduler tcp://127.0.0.1:9", 3, "no Dask scheduler answers"),
     ]
-    monkeypatch.setattr("daw_bridge.batch._CLUSTER_TIMEOUT_S", 1)
+    monkeypatch.setattr("daw_bridge.batch_work._CLUSTER_TIMEOUT_S", 1)
     write("a.wav", "b/a.wav")
     Path("nothing/deep").mkdir(parents=True)
     for arguments, code, sentence in cases:
@@ -717,7 +717,7 @@ def test_without_dask_the_cure_is_said(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     result = redrum("batch", "a.wav", "--rhythm", RHYTHM, "--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 3
-    assert "latent-redrum[cluster]" in result.stderr
+    assert "'.[cluster]'" in result.stderr
 
 
 def test_a_shipped_rhythm_is_written_down_by_its_file(write):

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import soundfile
 
-from daw_bridge import batch, manifest
+from daw_bridge import batch_work, manifest
 from daw_bridge.batch import BatchSettings, run
 from daw_bridge.manifest import MANIFEST
 from daw_bridge.plan import PlanSettings, plan
@@ -213,7 +213,7 @@ def test_on_a_full_disk_reapers_settings_stay(disk, monkeypatch, survives):
 @pytest.fixture
 def loops(tmp_path, clicks, redrummer, monkeypatch):
     """Four recordings and a rhythm in a folder; models are stand-ins."""
-    monkeypatch.setattr(batch, "_models", lambda *_: redrummer)
+    monkeypatch.setattr(batch_work, "_models", lambda *_: redrummer)
     folder = tmp_path / "in"
     folder.mkdir()
     for n in range(4):

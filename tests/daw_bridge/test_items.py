@@ -78,8 +78,16 @@ def test_an_item_without_samples_is_refused(noise):
         pass
 
 
-@pytest.mark.parametrize("mode", [-1, 6])
-def test_a_channel_that_the_file_lacks_is_named(noise, mode):
+def test_a_pair_of_channels_is_stereo(noise):
+    with (
+        open_item(item(noise, length_s=1.0)) as whole,
+        open_item(item(noise, length_s=1.0, channel_mode=68)) as pair,
+    ):
+        np.testing.assert_array_equal(pair.read(0, RATE), whole.read(0, RATE)[1:3])
+
+
+@pytest.mark.parametrize(("mode", "channel"), [(6, 4), (69, 4), (130, 65)])
+def test_a_channel_that_the_file_lacks_is_named(noise, mode, channel):
     wrong = item(noise, length_s=1.0, channel_mode=mode)
-    with pytest.raises(AudioError, match=f"its channel mode {mode} is not known"), open_item(wrong):
+    with pytest.raises(AudioError, match=f"plays channel {channel} of a file of 3"), open_item(wrong):
         pass

@@ -123,6 +123,30 @@ def test_what_cannot_be_played_is_named_and_the_rest_is_one_take(world, beats, r
     assert attacks_s(reports[0]["output"]) == pytest.approx(expected_s(0.0, 4.0), abs=1.5 / RATE)
 
 
+def test_a_slice_that_is_broken_in_the_middle_is_left_out(world, beats, redrummer, write_wav, tmp_path):
+    broken = np.zeros((1, RATE), np.float32)
+    broken[0, RATE // 4] = np.nan
+    items = [
+        world.audio(beats, 0.0, 1.0),
+        world.audio(write_wav("broken.wav", broken, subtype="FLOAT"), 1.0, 0.5),
+        world.audio(beats, 1.5, 0.5, start_offset_s=2.0),
+        world.audio(tmp_path / "gone.wav", 2.0, 0.5),
+        world.audio(beats, 2.5, 1.5, start_offset_s=3.5),
+    ]
+    take, *others = run(world(world.track("drums", *items)), redrummer, rhythm=PATTERN)
+    assert (take["position_s"], take["items"]) == (0.0, 4)
+    assert attacks_s(take["output"]) == pytest.approx(expected_s(0.0, 4.0), abs=1.5 / RATE)
+    assert [(report["position_s"], "output" in report) for report in others] == [(1.0, False), (2.0, False)]
+    assert "broken.wav holds a value that is not a number (NaN or infinite) at 0.250 s" in others[0]["error"]
+
+
+def test_a_track_of_which_all_is_broken_fails_once(world, redrummer, write_wav):
+    broken = write_wav("broken.wav", np.full((1, RATE), np.nan, np.float32), subtype="FLOAT")
+    items = [world.audio(broken, 0.5 * n, 0.5) for n in range(3)]
+    (report,) = run(world(world.track("drums", *items)), redrummer, rhythm=PATTERN)
+    assert "broken.wav holds a value that is not a number" in report["error"]
+
+
 def test_items_apart_are_takes_of_their_own(world, beats, redrummer):
     items = [world.audio(beats, at, 0.5, start_offset_s=at) for at in (0.0, 0.5, 2.0, 2.5, 3.51)]
     reports = run(
@@ -246,6 +270,27 @@ def test_levels_and_fades_are_those_of_the_project(world, beats):
     (item,) = world(world.track("drums", played)).session().collect().items
     assert (item.gain, item.pan) == (-0.25, -1.0)
     assert (item.fade_in, item.fade_out) == (Fade(length_s=0.25, shape=2), Fade(length_s=0.125))
+
+
+@in_reaper
+@pytest.mark.parametrize(
+    ("pan", "law", "gain"), [(0.0, -1.0, 1.0), (0.5, -1.0, 1.5), (0.0, 1.0, 2.0), (1.0, 1.0, 2.0)]
+)
+def test_a_pan_law_counts_against_that_of_a_new_take(world, beats, pan, law, gain):
+    played = world.audio(beats, 0.0, 2.0, level=(1.0, pan, law))
+    (item,) = world(world.track("drums", played), pan_law=0.5).session().collect().items
+    assert (item.gain, item.pan) == (gain, pan)
+
+
+@in_reaper
+def test_bars_are_counted_as_the_ruler_shows_them(world, beats, redrummer):
+    made = world(world.track("drums", world.audio(beats, 4.0, 4.0)), bar_offset=-2)
+    two_bars = replace(PATTERN, events=PATTERN.events[:2], length_s=4.0)
+    (report,) = run(made, redrummer, rhythm=two_bars, start_bar=0)
+    # The ruler's bar 0 begins at beat 4: the take, at beat 8, begins with bar 2 of the rhythm.
+    expected = [(12 + 2 * at) / 2 - 4.0 for at in (0.0, 0.35)]
+    assert attacks_s(report["output"]) == pytest.approx(expected, abs=1.5 / RATE)
+    assert "bar 1 of kicks is on bar 0 of the project" in report["notes"]
 
 
 @in_reaper

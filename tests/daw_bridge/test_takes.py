@@ -226,7 +226,9 @@ def test_an_item_is_heard_as_it_plays(ramp, more, expected):
     np.testing.assert_allclose(found[1], -found[0])
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(1, [-0.25, 0.25]), (2, [0.0]), (3, [0.25]), (4, [-0.25])])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(1, [-0.25, 0.25]), (2, [0.0]), (3, [0.25]), (4, [-0.25]), (67, [0.25, -0.25])]
+)
 def test_channel_modes(ramp, mode, expected):
     with open_item(item(ramp, channel_mode=mode, start_offset_s=0.5)) as recording:
         assert recording.format.subtype == "FLOAT"
@@ -234,7 +236,10 @@ def test_channel_modes(ramp, mode, expected):
 
 
 def test_an_unknown_channel_mode_is_refused(ramp):
-    with pytest.raises(AudioError, match="channel mode 67"), open_item(item(ramp, channel_mode=67)):
+    with (
+        pytest.raises(AudioError, match="channel mode -1 is not known"),
+        open_item(item(ramp, channel_mode=-1)),
+    ):
         pass
 
 

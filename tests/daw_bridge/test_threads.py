@@ -7,7 +7,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from daw_bridge.batch import default_jobs
+from daw_bridge.batch_work import default_jobs
 from daw_bridge.commands.cli import app
 from daw_bridge.devices import set_up_device
 from transform.engine import Redrummer

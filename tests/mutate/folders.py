@@ -144,14 +144,14 @@ def _line_mutated(chance: Random, text: str) -> str:
 def _begin_batches(sandbox: Sandbox) -> None:
     import torch
 
-    from daw_bridge import batch
+    from daw_bridge import batch_work
     from tests.daw_bridge.click_transcriber import ClickTranscriber
     from tests.daw_bridge.kill_often import command
     from transform.engine import Redrummer
 
     torch.set_num_threads(1)
     redrummer = Redrummer(ClickTranscriber())
-    batch._models = lambda *_: redrummer
+    batch_work._models = lambda *_: redrummer
     make_clip(sandbox.outside)
     assert command(*_BATCH)() == 0
     for name, path in (("manifest", "manifest.jsonl"), ("take", "song_beat.wav")):

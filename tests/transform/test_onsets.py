@@ -4,7 +4,7 @@ import pytest
 from tests.transform.conftest import decaying_noise
 from transform.audio import Recording
 from transform.events import DrumEvent
-from transform.onsets import groups, locate_attack, refine_onsets
+from transform.onsets import first_attack, groups, locate_attack, refine_onsets
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000, 96_000, 192_000])
@@ -45,3 +45,16 @@ def test_refined_onsets_keep_classes_and_velocities(clicks):
     events = [DrumEvent(0.245, "KD", 0.9), DrumEvent(0.756, "HH", 0.4, "open")]
     refined = refine_onsets(Recording.from_samples(sound, 44_100), events)
     assert refined == [DrumEvent(0.25, "KD", 0.9), DrumEvent(0.75, "HH", 0.4, "open")]
+
+
+def test_several_views_begin_where_the_first_audible_one_does():
+    views = np.zeros((3, 4_410), dtype=np.float32)
+    for view, (attack, gain) in zip(views, ((2_000, 0.5), (2_100, 1.0), (1_900, 0.01)), strict=True):
+        view[attack:] = gain * np.exp(-np.arange(4_410 - attack) / 300)
+    assert first_attack(views, 44_100, 2_050) == 2_000
+
+
+def test_views_that_only_fall_have_an_attack():
+    falling = np.exp(-np.arange(4_410) / 100).astype(np.float32)
+    found = first_attack(np.stack((falling, 0.5 * falling)), 44_100, 900)
+    assert abs(found - 900) <= 0.01 * 44_100

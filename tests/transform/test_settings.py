@@ -1,7 +1,8 @@
 import pytest
 
 from transform.errors import SettingsError
-from transform.settings import RenderSettings, read_options
+from transform.options import read_options
+from transform.settings import RenderSettings
 
 
 def test_impossible_settings_are_usage_errors(subtests):
@@ -56,3 +57,39 @@ def test_numbers_by_class_are_read_and_a_wrong_one_is_named():
     for text in ("SD", "SD=", "SD=soft"):
         with pytest.raises(SettingsError, match=r"--sensitivity is .*it must be CLASS=-1\.\.1"):
             read_options(RenderSettings, {"sensitivity": [text]})
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("mix", "70%", 0.7),
+        ("timing", " .5 ", 0.5),
+        ("balance", "0,25", 0.25),
+        ("source_bpm", "120,5 BPM", 120.5),
+        ("rhythm_bpm", "Auto", "auto"),
+        ("length", "4s", 4.0),
+        ("start_s", "1.5 s", 1.5),
+        ("velocity", "80%", 0.8),
+        ("classes", "kick, Snare,toms,Hi-Hats,crash", ("KD", "SD", "TT", "HH", "CY")),
+        ("gain_db", ["hats=-6dB", "KD=+2,5 dB"], {"HH": -6.0, "KD": 2.5}),
+    ],
+)
+def test_values_are_read_as_musicians_write_them(field, text, value):
+    assert read_options(RenderSettings, {field: text}) == {field: value}
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("mix", "70 dB"),
+        ("mix", "a lot"),
+        ("mix", "nan"),
+        ("start_s", "1:30"),
+        ("gain_db", ["HH=-6s"]),
+        ("classes", "kik"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(field, text):
+    with pytest.raises(SettingsError) as caught:
+        read_options(RenderSettings, {field: text})
+    assert caught.value.hint

@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["SCHEMA", "Peer", "Unproven", "new_token"]
 
-SCHEMA = 2  # of endpoint files, handshake and messages
+SCHEMA = 3  # of endpoint files, handshake and messages; 3: tracks with the groups that they lie in
 
 _MAGIC = b"redrum\0" + bytes([SCHEMA])
 _NONCE_BYTES = _DIGEST_BYTES = 32

@@ -19,13 +19,23 @@ local OLD_S = 24 * 3600 -- files of a job as old as this were left behind
 local NO_WAIT_MINIMISED = -2
 local WIDTH, HEIGHT, MARGIN, BUTTON = 380, 96, 14, 84
 
-local DEFAULTS = { rhythm = "", engine = "resequence", length = "source", seed = "0", kit = "auto" }
+local DEFAULTS = {
+  rhythm = "",
+  engine = "resequence",
+  length = "source",
+  seed = "0",
+  kit = "auto",
+  slices = "one take",
+  start_bar = "",
+}
 local CAPTIONS = {
   rhythm = "Rhythm (name or file; none: in project)",
   engine = "Engine (resequence or latent)",
   length = "Length (source; rhythm; or seconds)",
   seed = "Seed",
   kit = "Microphones (auto; together; or apart)",
+  slices = "Slices of a track (one take; or per item)",
+  start_bar = "Bar 1 on the project's bar (none: the take's)",
 }
 
 -- Files
@@ -91,9 +101,10 @@ end
 
 -- Returns the order, answered now or the last time; nil where the user cancels.
 local function new_order(scope, is_repeated)
-  local names = { "engine", "length", "seed", "kit" }
-  if scope ~= "lane" then
+  local names = { "engine", "length", "seed", "kit", "slices" }
+  if scope ~= "lane" then -- the rhythm on a lane lies where it is
     table.insert(names, 1, "rhythm")
+    table.insert(names, "start_bar")
   end
   local answers, captions, offered = last_answers(), {}, {}
   for place, name in ipairs(names) do

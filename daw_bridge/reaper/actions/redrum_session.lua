@@ -139,6 +139,15 @@ local function metres_of(project)
   return metres
 end
 
+-- Returns a number among the settings of the current project, which an old REAPER does not tell.
+local function setting(name, default)
+  if not reaper.APIExists("get_config_var_string") then
+    return default
+  end
+  local is_known, text = reaper.get_config_var_string(name)
+  return is_known and tonumber(text) or default
+end
+
 local function begins_like(name, beginnings)
   for _, beginning in ipairs(beginnings) do
     if name:lower():sub(1, #beginning) == beginning then
@@ -183,6 +192,8 @@ function session.gather(project, path, scope, rhythm_tracks)
     bpm = bpm,
     points = tempo_points(project),
     metres = metres_of(project),
+    bar_offset = setting("projmeasoffs", 0),
+    pan_law = setting("panlaw", 1),
     tracks = json.list(),
     items = json.list(),
   }

@@ -1,6 +1,5 @@
 """The command line as its user meets it. Nothing here hinges on how well the shipped transcriber hears."""
 
-import functools
 import hashlib
 import importlib.metadata
 import io
@@ -8,7 +7,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -23,15 +21,11 @@ import soundfile
 import soxr
 from typer.testing import CliRunner
 
-from daw_bridge import batch
+from daw_bridge import batch_work
 from daw_bridge.commands.cli import app
 from daw_bridge.commands.render import DEMO_RHYTHMS
 from daw_bridge.commands.reporting import progress
-from daw_bridge.editor.serving import BrowserPage, PageServer
 from training.card import describe_model
-from training.train import kit as train_kit
-from training.train import kit_preset
-from training.train.kit import KitTraining
 from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
@@ -43,7 +37,7 @@ from transform.take import Take
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = 44_100
-pytestmark = pytest.mark.usefixtures("models_once")
+pytestmark = pytest.mark.usefixtures("models_once", "here")
 RHYTHM = "bossa-nova-132"
 RHYTHM_S = read_midi(find_rhythm(RHYTHM).path).length_s
 
@@ -51,41 +45,6 @@ RENDER_KEYS = {
     *("schema", "source", "rhythm", "output", "plot", "engine", "duration_s", "sample_rate", "channels"),
     *("bit_depth", "gain_db", "notes", "events", "seconds", "stems", "midi"),
 }
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test works in an empty folder of its own, with no rhythms of the user's."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def loop():
-    """Two seconds of a shipped loop, shape (2, T)."""
-    path = next(recording.path for recording in demo_recordings() if "acoustic" in recording.name)
-    samples, sample_rate = soundfile.read(path, frames=2 * RATE, dtype="float32")
-    assert sample_rate == RATE
-    return samples.T
-
-
-@pytest.fixture
-def write(here):
-    """Return a function that writes samples (C, T) to a file in the current folder."""
-
-    def write_samples(name, samples, sample_rate=RATE, subtype="PCM_24"):
-        soundfile.write(here / name, np.atleast_2d(samples).T, sample_rate, subtype=subtype)
-        return name
-
-    return write_samples
-
-
-@pytest.fixture
-def source(write, loop):
-    return write("loop.wav", loop)
 
 
 def redrum(*arguments):
@@ -722,7 +681,7 @@ def test_bad_setting(source, here, subtests):
         ("--engine magic", "no engine 'magic'"),
         ("--length long", "--length is 'long'"),
         ("--length 0", "length is 0"),
-        ("--length nan", "length is nan"),
+        ("--length nan", "--length is 'nan'"),
         ("--align never", "align is 'never'"),
         ("--align beats", "tempo of the source is not known"),
         ("--source-bpm fast", "--source-bpm is 'fast'"),
@@ -734,7 +693,7 @@ def test_bad_setting(source, here, subtests):
         ("--gain HH", "--gain is 'HH'"),
         ("--gain XX=3", "'XX' is no drum class"),
         ("--mix 2", "mix is 2"),
-        ("--timing nan", "timing is nan"),
+        ("--timing nan", "--timing is 'nan'; it must be a number"),
         ("--velocity loud", "--velocity is 'loud'"),
         ("--velocity 0", "velocity is 0"),
         ("--tail long", "tail is 'long'"),
@@ -788,7 +747,7 @@ def test_models_go_where_they_are_sent_and_to_a_gpu_that_is_there(monkeypatch, s
         for given in ["", "--device cuda", "--device cpu"]:
             with subtests.test(command=command, given=given):
                 asked.clear()
-                batch._models.cache_clear()
+                batch_work._models.cache_clear()
                 result = redrum(*f"{command} {given}".split())
                 assert result.exit_code == 1, result.output
                 assert set(asked) == {"cpu" if given == "--device cpu" else "cuda"}
@@ -1134,87 +1093,6 @@ def test_demo_of_one_loop(here):
     assert redrum("demo", "polka").exit_code == 2
 
 
-# --- the README ---
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("redrum ")]
-
-
-@pytest.fixture
-def files_of_the_readme(source, here, worlds):
-    other = next(recording.path for recording in demo_recordings() if "breakbeat" in recording.name)
-    shutil.copy(other, here / "other.wav")
-    shutil.copy(find_rhythm(RHYTHM).path, here / "groove.mid")
-    for folder in ("takes/drums", "beats"):
-        (here / folder).mkdir(parents=True)
-    shutil.copy(here / "loop.wav", here / "takes/drums/snare.wav")
-    for name in ("loop", "snare"):
-        shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
-    song = worlds("rpp", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
-    shutil.copy(song.path, here / "song.rpp")
-    live_set = worlds("als", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
-    shutil.copy(live_set.path, here / "song.als")
-    (sheet,) = (block for language, block in BLOCKS if language == "csv")
-    (here / "jobs.csv").write_text(sheet, encoding="utf-8")
-
-
-@pytest.fixture
-def a_quick_kit(here, loop, line, monkeypatch):
-    """A folder of a kit, where a command wants one, and training that takes a step."""
-    if "train kit" not in line:
-        return
-    (here / "my-kit").mkdir()
-    for i, name in enumerate(("Kick 1", "Kick 2", "Snare", "HatOpen")):
-        soundfile.write(here / "my-kit" / f"{name}.wav", loop[0][5000 * i : 5000 * i + 9000], RATE)
-    small = functools.partial(KitTraining, steps=1, batch=1, n_validation=2, n_scored=2, pool_size=1)
-    monkeypatch.setattr(train_kit, "KitTraining", small)
-    for place in (train_kit, kit_preset):
-        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
-
-
-@pytest.fixture
-def an_editor_that_ends(line, monkeypatch):
-    """An editor that no page asks for anything, and that ends soon."""
-    if line.startswith("redrum edit"):
-        run = PageServer.run
-        monkeypatch.setattr(PageServer, "run", lambda server, *when: run(server, *when, idle_s=0.5))
-        monkeypatch.setattr(BrowserPage, "open", lambda page, failed: None)
-
-
-@pytest.mark.usefixtures("files_of_the_readme", "a_quick_kit", "an_editor_that_ends")
-@pytest.mark.parametrize(
-    "line",
-    [pytest.param(line, marks=pytest.mark.slow) if "train kit" in line else line for line in COMMANDS],
-)
-def test_command_of_the_readme_works(line):
-    result = redrum(*shlex.split(line)[1:])
-    assert result.exit_code == 0, result.output
-
-
-@pytest.mark.usefixtures("files_of_the_readme")
-def test_python_of_the_readme_works(here):
-    redrummed, separated = (block for language, block in BLOCKS if language == "python")
-    exec(compile(redrummed, "README.md", "exec"), {})
-    assert soundfile.info(here / "take.wav").frames == 2 * RATE
-    names = {}
-    exec(compile(separated, "README.md", "exec"), names)
-    stems = [names[name] for name in ("kick", "snare", "toms", "hats", "cymbals")]
-    samples, _ = soundfile.read(here / "loop.wav", always_2d=True)
-    assert np.abs(sum(stems).T - samples).max() < 1e-6
-
-
-def test_readme_names_what_exists():
-    assert len(COMMANDS) >= 5
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        if target not in ("docs/demo.png", "presets/default/CARD.md"):  # made last
-            assert (ROOT / target).is_file(), target
-    commands = (["render"], ["batch"], ["live", "selected"])
-    told = "".join(redrum(*command, "--help").stdout for command in commands)
-    for option in re.findall(r"`(--[a-z-]+)", README):
-        assert f"{option} " in told, option
-
-
 def test_sensitivity_detects_more_or_fewer_strokes(source):
     def n_events(*options):
         result = redrum("transcribe", source, "--json", "--overwrite", *options)
@@ -1225,3 +1103,41 @@ def test_sensitivity_detects_more_or_fewer_strokes(source):
     assert fewer["HH"] <= usual["HH"] <= more["HH"]
     assert fewer["HH"] < more["HH"]
     assert redrum("transcribe", source, "--sensitivity", "HH=2").exit_code == 2
+
+
+def test_what_is_plainly_meant_is_accepted(source, here):
+    result = redrum("render", source, "Bossa-Nova-132", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    (item,) = objects(result)
+    assert (item["source"], item["output"]) == (source, str(Path("redrummed/loop_bossa-nova-132.wav")))
+
+
+def test_what_is_plainly_confused_is_named(source, here):
+    shutil.copy(source, here / "my loop.wav")
+    groove = find_rhythm(RHYTHM).path
+    for arguments, hint in (
+        (["my", "loop.wav", "--rhythm", RHYTHM], 'quotes: "my loop.wav"'),
+        ([source, "other.wav"], "--rhythm other.wav"),
+        ([groove, "--rhythm", RHYTHM], "a recording of drums first"),
+        ([here, "--rhythm", RHYTHM], "redrum batch"),
+    ):
+        result = redrum("render", *arguments)
+        assert result.exit_code in (1, 2)
+        assert hint in result.stderr
+
+
+def test_own_rhythms_are_removed_and_shipped_ones_are_not(here):
+    own = shutil.copy(find_rhythm(RHYTHM).path, here / "own.mid")
+    assert redrum("rhythms", "add", "my-beat", own).exit_code == 0
+    assert "my-beat" in redrum("rhythms", "list", "user").stdout
+    assert redrum("rhythms", "remove", "my-beat").stdout == "my-beat is removed\n"
+    assert redrum("rhythms", "show", "my-beat").exit_code == 1
+    assert redrum("rhythms", "remove", RHYTHM).exit_code == 1
+    assert find_rhythm(RHYTHM).path.exists()
+
+
+def test_rhythms_are_listed_by_style():
+    lines = redrum("rhythms", "list", "Samba").stdout.splitlines()[1:]
+    assert lines
+    assert all("samba" in line for line in lines)
+    assert "styles: " in redrum("rhythms", "list", "polka").stderr

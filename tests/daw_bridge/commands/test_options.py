@@ -1,8 +1,13 @@
 """A new sound option is one field: every command that makes takes has it, and passes it on."""
 
 import json
+import re
 import subprocess
 import sys
+
+from typer.testing import CliRunner
+
+from daw_bridge.commands.cli import app
 
 RHYTHM = "bossa-nova-132"
 
@@ -12,12 +17,12 @@ import json, sys
 from dataclasses import dataclass, field
 from unittest.mock import Mock
 
-from transform import settings
+from transform import options, settings
 
 @dataclass(frozen=True, kw_only=True)
 class MoreSettings(settings.RenderSettings):
     swing: float = field(
-        default=0.0, metadata=settings.option("0..1", "How late off-beats are.", "0", kind=float)
+        default=0.0, metadata=options.option("0..1", "How late off-beats are.", "0", read=options.number())
     )
 
 settings.RenderSettings = MoreSettings
@@ -68,3 +73,23 @@ def test_one_more_field_is_an_option_of_all_commands_and_reaches_the_engine(
     for (shown, seen, output), length in zip(found, ("rhythm", "rhythm", 1.0, 1.0), strict=True):
         assert "--swing 0..1 How late off-beats are. [default: (0)]" in shown
         assert seen == [[0.25, length]], output
+
+
+def test_help_has_what_most_need_first_and_the_rest_in_sections():
+    shown = CliRunner().invoke(app, ["render", "--help"], prog_name="redrum").output
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n?)+)", shown, re.MULTILINE))
+    assert list(sections)[:4] == ["Arguments", "Options", "Rhythm", "Sound"]
+    options = {
+        name: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for name, text in sections.items()
+    }
+    assert options["Options"][0] == "--rhythm"
+    assert len(options["Options"]) <= 10
+    everything = [name for names in options.values() for name in names]
+    assert len(everything) == len(set(everything)) > 35
+
+
+def test_the_command_alone_says_what_to_do_next():
+    result = CliRunner().invoke(app, [], prog_name="redrum")
+    assert result.exit_code == 0
+    commands = re.findall(r"^  redrum (\S+)", result.stdout, re.MULTILINE)
+    assert commands == ["demo", "rhythms", "render", "edit", "--help"]

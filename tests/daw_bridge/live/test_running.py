@@ -18,7 +18,7 @@ import soundfile
 from daw_bridge.connection import Connection
 from daw_bridge.live import running as ableton
 from daw_bridge.live.redrum_live.endpoint import read_endpoint, write_endpoint
-from daw_bridge.live.redrum_live.handshake import new_token
+from daw_bridge.live.redrum_live.handshake import SCHEMA, new_token
 from daw_bridge.live.redrum_live.server import MESSAGE_BYTES, live_endpoint_path
 from daw_bridge.live.running import (
     EndpointUnsafe,
@@ -382,9 +382,11 @@ def test_a_live_that_does_not_answer_is_given_up(live, loop, write_wav, clicks, 
     assert world.tracks_after()[1]["name"] == "drums redrum"  # as it did
 
 
-def test_a_script_of_another_version_is_named(live, monkeypatch):
+@pytest.mark.parametrize("schema", [2, SCHEMA + 1], ids=["without groups", "newer"])
+def test_a_script_of_another_version_is_named(live, monkeypatch, schema):
     live()
-    monkeypatch.setattr(ableton, "SCHEMA", 3)
+    path = Path(live_endpoint_path())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": schema}))
     monkeypatch.setattr(ableton, "is_running", lambda: True)
     with pytest.raises(ScriptOutdated, match="another version") as caught:
         LiveSession.connect()
@@ -401,9 +403,9 @@ def test_a_script_of_another_version_is_named(live, monkeypatch):
     "data",
     [
         b'{"schema": 1, "token": "0123", "request": "gather"}\n',
-        b'{"schema": 2, "request": "write"}\n',
+        b'{"schema": %d, "request": "write"}\n' % SCHEMA,
         b"GET / HTTP/1.1\r\n\r\n",
-        b"redrum\0\2" + bytes(64),
+        b"redrum\0" + bytes([SCHEMA]) + bytes(64),
         b"\xff\xfe\x00\n" * 9,
         b"x" * (MESSAGE_BYTES + 1),
     ],
@@ -473,7 +475,7 @@ def test_a_stranger_in_lives_place_is_known_nothing_and_not_believed(live, monke
             link, _ = listener.accept()
             with link, contextlib.suppress(OSError):
                 received.append(link.recv(999))
-                link.sendall(received[0][:8] + bytes(64) + b'{"schema": 2, "live": [12, 3, 0]}\n')
+                link.sendall(received[0][:8] + bytes(64) + b'{"schema": %d, "live": [12, 3, 0]}\n' % SCHEMA)
                 received.append(link.recv(999))
 
         thread = threading.Thread(target=pretend)
@@ -496,7 +498,7 @@ def test_a_stranger_that_drips_in_lives_place_is_left(live, monkeypatch):
             while True:
                 link, _ = listener.accept()
                 with contextlib.suppress(OSError), link:
-                    for byte in b"redrum\0\2" + bytes(999):
+                    for byte in b"redrum\0" + bytes([SCHEMA]) + bytes(999):
                         link.sendall(bytes([byte]))
                         time.sleep(0.1)
 

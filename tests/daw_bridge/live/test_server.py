@@ -18,7 +18,7 @@ import pytest
 from daw_bridge.connection import Connection
 from daw_bridge.live.redrum_live import server as module
 from daw_bridge.live.redrum_live.endpoint import UnsafeFile, read_endpoint, remove_endpoint, write_endpoint
-from daw_bridge.live.redrum_live.handshake import Peer, Unproven, new_token
+from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, Unproven, new_token
 from daw_bridge.live.redrum_live.server import Server
 
 PATIENCE_S = 60.0
@@ -178,7 +178,7 @@ def test_a_handler_that_fails_is_answered_and_logged(serve, path, log):
     with Client(path) as client:
         for _ in range(2):  # the script stays up, and so does the connection
             client.ask(server, "fail")
-            assert client.answer(server) == {"schema": 2, "error": "failed", "why": "no such thing"}
+            assert client.answer(server) == {"schema": SCHEMA, "error": "failed", "why": "no such thing"}
     assert any("no such thing" in entry for entry in log)
 
 
@@ -248,7 +248,7 @@ def test_many_of_ours_are_all_answered(serve, path):
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b'{"schema": 1, "token": "0123", "request": "write"}\n',
         b"x" * 3_000_000,
-        b"redrum\0\2" + bytes(64),
+        b"redrum\0" + bytes([SCHEMA]) + bytes(64),
         b"redrum\0\1" + bytes(64),
         (100).to_bytes(8, "little"),
         bytes(8),
@@ -273,13 +273,13 @@ def test_half_a_handshake_is_hung_up_on_in_time(serve, path, monkeypatch):
     server = serve()
     for n_bytes in (0, 5, 8, 20, 40, 50):
         with connect(path) as link:
-            link.sendall((b"redrum\0\2" + bytes(90))[:n_bytes])
+            link.sendall((b"redrum\0" + bytes([SCHEMA]) + bytes(90))[:n_bytes])
             until(server, lambda: server._lobby._queue)
             until(server, lambda: not server._lobby._queue)
 
 
 def test_a_stranger_who_begins_in_pieces_and_never_ends_takes_little(serve, path):
-    hello = b"redrum\0\2" + bytes(32 + 32)
+    hello = b"redrum\0" + bytes([SCHEMA]) + bytes(32 + 32)
     for cut in (1, 3, 8, 11, 39, 40, 43, 71):
         server = serve()
         with connect(path) as link:

@@ -25,7 +25,7 @@ from transform.settings import RenderSettings
 
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
-ANSWERS = [RHYTHM, "resequence", "source", "7", "auto"]
+ANSWERS = [RHYTHM, "resequence", "source", "7", "auto", "one take", ""]
 SELECTED = "Redrum selected item"
 LAST = "Redrum selected item with last settings"
 LANE = "Redrum selected item with MIDI lane on this track"
@@ -113,14 +113,24 @@ def test_the_first_run(reaper, loop):
     user = reaper(reaper.track("drums", reaper.audio(loop, 1.5, 2.0)), reaper.track("bass"))
     user.act(SELECTED, ANSWERS)
     ((_, captions, offered),) = user.lua.asked
-    assert offered == ["", RenderSettings().engine, "source", str(RenderSettings().seed), "auto"]
-    assert len(captions) == 5
+    assert offered == [
+        "",
+        RenderSettings().engine,
+        "source",
+        str(RenderSettings().seed),
+        "auto",
+        "one take",
+        "",
+    ]
+    assert len(captions) == 7
     assert user.order() == {
         "rhythm": RHYTHM,
         "engine": "resequence",
         "length": "source",
         "seed": "7",
         "kit": "auto",
+        "slices": "one take",
+        "start_bar": "",
         "is_on_own_track": False,
     }
     assert user.lua.window == "Redrum"
@@ -157,8 +167,8 @@ def test_answers_are_remembered(reaper, loop):
 def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
     drums = reaper.track("drums", reaper.audio(loop), reaper.midi([(0.5, 36, 110, 9)], is_selected=False))
     user = reaper(drums)
-    assert user.redrum(SELECTED, ["", "resequence", "1.5", "7", "together"]) == 2  # no rhythm
-    assert user.redrum(LANE, ["resequence", "source", "8", "apart"]) == 0
+    assert user.redrum(SELECTED, ["", "resequence", "1.5", "7", "together", "one take", "3"]) == 2  # no rhythm
+    assert user.redrum(LANE, ["resequence", "source", "8", "apart", "per item"]) == 0
     user.act(LAST)
     assert len(user.lua.asked) == 2
     assert user.order() == {
@@ -167,6 +177,8 @@ def test_what_the_midi_lane_does_not_ask_for_stays(reaper, loop):
         "length": "source",
         "seed": "8",
         "kit": "apart",
+        "slices": "per item",
+        "start_bar": "3",
         "is_on_own_track": False,
     }
 
@@ -226,8 +238,8 @@ def test_the_midi_on_the_own_track_is_the_rhythm(reaper, loop):
     other = reaper.midi([(1.0, 36, 110, 9)], 1.0, 2.0)
     drums = reaper.track("drums", reaper.audio(loop, 1.0, 2.0), beat)
     user = reaper(drums, reaper.track("midi", other), reaper.track("rhythm", other))
-    assert user.redrum(LANE, ANSWERS[1:]) == 0
-    assert len(user.lua.asked[0][1]) == 4  # of the rhythm nothing is asked
+    assert user.redrum(LANE, ANSWERS[1:-1]) == 0
+    assert len(user.lua.asked[0][1]) == 5  # of the rhythm nothing is asked
     (take,) = user.new_items()
     assert attacks_s(take["file"]) == pytest.approx([0.25, 1.25], abs=1e-3)
 
@@ -235,7 +247,7 @@ def test_the_midi_on_the_own_track_is_the_rhythm(reaper, loop):
 def test_no_midi_on_the_own_track_is_said(reaper, loop):
     midi = reaper.track("midi", reaper.midi([(1.0, 36, 110, 9)]))
     user = reaper(reaper.track("drums", reaper.audio(loop)), midi)
-    assert user.redrum(LANE, ANSWERS[1:]) == 2
+    assert user.redrum(LANE, ANSWERS[1:-1]) == 2
     assert user.lua.said[0].startswith("There is no MIDI item on drums.\nPut the rhythm as a MIDI item")
     user.assert_nothing_happened()
 
@@ -298,13 +310,37 @@ def test_microphones_are_a_kit_as_the_user_answers(reaper, loop, redrummer, monk
         for name in ("kick", "snare", "OH")
     ]
     user = reaper(*tracks)
-    assert user.redrum(SELECTED, [*ANSWERS[:-1], answer]) == 0
+    assert user.redrum(SELECTED, [*ANSWERS[:4], answer, *ANSWERS[5:]]) == 0
     below = [name for mic in ("kick", "snare", "OH") for name in (mic, f"{mic} redrum")]
     assert user.names() == ["kit", *below]
     assert user.world.reaper.undo == ["Redrum"]
-    assert user.lua.said == []
     assert len(user.new_items()) == 3
     assert len(sources) == n_decisions
+    if answer == "auto":  # what Redrum decides is said
+        (said,) = user.lua.said
+        assert said.startswith("kick, snare and OH at 0.00 s are one kit.\n")
+        assert (
+            "3 microphones of one performance, as their tracks lie in the folder kit; the answer apart " in said
+        )
+    else:
+        assert user.lua.said == []
+
+
+def test_slices_and_the_start_bar_are_as_the_user_answers(reaper, loop, monkeypatch):
+    orders = []
+    monkeypatch.setattr(
+        "daw_bridge.takes.redrum_session",
+        lambda session, redrummer, order, **k: (
+            orders.append(order) or redrum_session(session, redrummer, order, **k)
+        ),
+    )
+    user = reaper(reaper.track("drums", reaper.audio(loop, 0.0, 2.0), reaper.audio(loop, 2.0, 2.0)))
+    assert user.redrum(SELECTED, [*ANSWERS[:5], "Per item", "2"]) == 0
+    takes = sorted(user.new_items(), key=lambda item: item["position_s"])
+    assert [(take["position_s"], take["length_s"]) for take in takes] == [(0.0, 2.0), (2.0, 2.0)]
+    assert user.redrum(SELECTED, ANSWERS) == 0
+    assert [(order.per_item, order.start_bar) for order in orders] == [(True, 2), (False, None)]
+    assert user.lua.said == []
 
 
 def test_items_of_a_kit_that_fails_are_counted(reaper, loop, tmp_path):
@@ -547,6 +583,8 @@ def test_a_command_that_starts_whatever_reaper_says(reaper, loop):
         ([RHYTHM, "", "long", "", ""], "The length is 'long'.\nAnswer source, rhythm, or seconds."),
         ([RHYTHM, "", "", "x", ""], "The seed is 'x'.\nAnswer a whole number, 0 or more."),
         ([RHYTHM, "", "", "", "both"], "The microphones are 'both'.\nAnswer auto, together, or apart."),
+        ([RHYTHM, "", "", "", "", "two", ""], "The slices are 'two'.\nAnswer one take or per item."),
+        ([RHYTHM, "", "", "", "", "", "2.5"], "The start bar is '2.5'.\nAnswer a whole number, or nothing."),
         (["", "", "", "", ""], "Nothing says which rhythm to play.\nName a rhythm"),
     ],
 )

@@ -22,7 +22,7 @@ import soundfile
 
 from daw_bridge.connection import Connection
 from daw_bridge.live.redrum_live.endpoint import write_endpoint
-from daw_bridge.live.redrum_live.handshake import Peer, new_token
+from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, new_token
 from daw_bridge.reaper import doctor as reaper_doctor
 from daw_bridge.reaper import helper as helper_module
 from daw_bridge.reaper import warm
@@ -237,10 +237,10 @@ def test_a_helper_of_another_version_is_replaced(studio):
         "",
         "{",
         "[]",
-        '{"schema": 2, "port": 0, "token": "00000000000000000000000000000000", "build": "x"}',
-        '{"schema": 2, "port": 80, "token": "short", "build": "x"}',
-        '{"schema": 2, "port": true, "token": "00000000000000000000000000000000", "build": "x"}',
-        '{"schema": 2, "port": 99999, "token": "00000000000000000000000000000000", "build": "x"}',
+        f'{{"schema": {SCHEMA}, "port": 0, "token": "00000000000000000000000000000000", "build": "x"}}',
+        f'{{"schema": {SCHEMA}, "port": 80, "token": "short", "build": "x"}}',
+        f'{{"schema": {SCHEMA}, "port": true, "token": "00000000000000000000000000000000", "build": "x"}}',
+        f'{{"schema": {SCHEMA}, "port": 99999, "token": "00000000000000000000000000000000", "build": "x"}}',
         '{"schema": 1, "port": 80, "token": "00000000000000000000000000000000", "build": "x"}',
         "[" * 9999,
     ],

@@ -25,7 +25,7 @@ from tests.daw_bridge.click_transcriber import ClickTranscriber
 from training.__main__ import app as training_app
 from transform.engine import Redrummer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("transform", "daw_bridge", "training")
 LIST = Path(__file__).with_name("next_steps.csv")
 _ERRORS = {

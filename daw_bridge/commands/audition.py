@@ -1,0 +1,46 @@
+"""The command `audition`: one recording with many rhythms, on one page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import transform
+from daw_bridge.commands.options import Compute, Overwrite, Preset, option, option_groups
+from daw_bridge.commands.reporting import Console
+from daw_bridge.render_job import OUT_FOLDER, default_place
+
+
+@option_groups({"length": {"unset": "source"}, "tail": {"unset": "wrap"}})
+def audition(
+    loop: Annotated[Path, typer.Argument(help="The drum recording.")],
+    style: Annotated[str, typer.Argument(help="Only rhythms such as rock.", show_default="all")] = "",
+    out: Annotated[Path | None, option("DIR", "The folder of the page.", "redrummed/audition/LOOP")] = None,
+    preset: Preset = "default",
+    *,
+    given: dict[str, Any],
+    compute: Compute,
+    overwrite: Overwrite = False,
+    console: Console,
+) -> None:
+    """Hear a drum recording play many rhythms, on one page: each goes on where the last one was.
+
+    The command beside a rhythm renders it in full quality.
+    """
+    from daw_bridge.audition import Audition
+    from transform.library import rhythms_of_style
+
+    job = Audition(
+        path=loop,
+        rhythms=rhythms_of_style(style),
+        folder=out or default_place(OUT_FOLDER / "audition" / loop.stem),
+        overwrite=overwrite,
+    )
+    settings = transform.RenderSettings(**given)
+    with transform.Recording.open(loop) as source:
+        job.check()
+        with console.progress() as progress:
+            report = job.run(source, compute.load(preset), settings, progress)
+    if not console.is_reported(report, ""):
+        console.echo(f"{loop} plays {report['rhythms']} rhythms: open {report['page']} in a browser")
+        console.print_notes({"notes": report["notes"]})

@@ -1,0 +1,111 @@
+"""The recordings that files and folders name: what sounds in them, and not what a batch itself has made."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from daw_bridge.manifest import Manifest
+from daw_bridge.render_job import identity
+from transform.confined import is_link
+from transform.errors import AudioError
+
+SOUND_ENDINGS = (
+    *(".wav", ".flac", ".aif", ".aiff", ".caf", ".w64", ".rf64"),
+    *(".mp3", ".ogg", ".oga", ".opus", ".au", ".snd"),
+)
+
+_log = logging.getLogger(__name__)
+
+
+def sought(
+    paths: Sequence[Path], out: Path, *, follow_links: bool = False
+) -> tuple[list[tuple[Path, Path]], dict[Path, AudioError]]:
+    """Return the recordings that paths name, each with its folder within its path, and what is wrong.
+
+    Args:
+        paths: files, and folders in which subfolders count, too.
+        out: the folder of a batch; what it made is no recording.
+        follow_links: also those to folders.
+    """
+    found: dict[object, tuple[Path, Path]] = {}
+    manifest = Manifest.read(out)
+    made = {identity(path): path for path in manifest.outputs}
+    mistakes: dict[Path, AudioError] = {}
+    for path in paths:
+        try:
+            for source, folder in _recordings_at(path, (out, follow_links), manifest, made):
+                found.setdefault(identity(source), (source, folder))
+        except AudioError as err:
+            mistakes[path] = err
+    return list(found.values()), mistakes
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """Return a file itself, and of a folder the recordings that lie in it, not those in its subfolders.
+
+    Raises:
+        AudioError: a folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in files_under(path, SOUND_ENDINGS) if file.parent == path)
+    if not found:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    return found
+
+
+def _recordings_at(
+    path: Path, how: tuple[Path, bool], manifest: Manifest, made: Mapping[object, Path]
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
+    if path.is_file():
+        yield path, Path()
+        return
+    if not path.is_dir():
+        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+    files = files_under(path, SOUND_ENDINGS, leaving_out=how[0], follow_links=how[1])
+    sources = []
+    for file in sorted(files):
+        if (result := made.get(identity(file))) is None:
+            sources.append(file)
+        elif not manifest.is_unchanged(result):
+            _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
+    if not sources:
+        raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
+    for source in sources:
+        yield source, source.parent.relative_to(path)
+
+
+def files_under(
+    folder: Path, endings: tuple[str, ...], *, leaving_out: Path | None = None, follow_links: bool = False
+) -> Iterator[Path]:
+    """Yield the files in and under a folder, leaving out what is hidden and one folder in it.
+
+    Links to folders are passed over, and named, unless they are to be followed: then each folder counts once.
+    """
+    left_out = identity(leaving_out) if leaving_out else None
+    visited = {identity(folder)}
+    for place, names, files in os.walk(folder, followlinks=follow_links):
+        inner = [name for name in sorted(names) if not name.startswith(".")]
+        inner = [name for name in inner if identity(Path(place, name)) != left_out]
+        if follow_links:
+            inner = [name for name in inner if _is_new(identity(Path(place, name)), visited)]
+        elif links := [name for name in inner if is_link(Path(place, name))]:
+            _log.warning(
+                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
+            )
+        names[:] = inner
+        yield from (
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in endings
+        )
+
+
+def _is_new(folder: object, visited: set[object]) -> bool:
+    """Return whether a folder was not visited before, and note it."""
+    if folder in visited:
+        return False
+    visited.add(folder)
+    return True

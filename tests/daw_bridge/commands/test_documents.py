@@ -1,0 +1,140 @@
+"""Every command, program and link of the README and the pages that it leads to works as it stands."""
+
+import functools
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from daw_bridge.commands.cli import app
+from daw_bridge.editor.serving import BrowserPage, PageServer
+from training.train import kit as train_kit
+from training.train import kit_preset
+from training.train.kit import KitTraining
+from transform.library import demo_recordings, find_rhythm
+
+ROOT = Path(__file__).resolve().parents[3]
+RATE = 44_100
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("render", "batch", "python"))]
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+BLOCKS = [
+    found
+    for text in TEXTS.values()
+    for found in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+]
+COMMANDS = dict.fromkeys(  # each once
+    line for _, block in BLOCKS for line in block.splitlines() if line.startswith("redrum ")
+)
+pytestmark = pytest.mark.usefixtures("models_once", "here")
+
+
+def redrum(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="redrum")
+
+
+@pytest.fixture
+def files_of_the_pages(source, here, worlds):
+    """The files that the pages' commands name."""
+    loops = {recording.name: recording.path for recording in demo_recordings()}
+    shutil.copy(next(path for name, path in loops.items() if "breakbeat" in name), here / "other.wav")
+    (here / "presets/demo").mkdir(parents=True)
+    shutil.copy(next(path for name, path in loops.items() if "acoustic" in name), here / "presets/demo")
+    shutil.copy(find_rhythm("bossa-nova-132").path, here / "groove.mid")
+    for folder in ("takes/drums", "beats"):
+        (here / folder).mkdir(parents=True)
+    for copy in ("takes/drums/snare.wav", "KICK.wav", "SNARE.wav", "OH.wav"):
+        shutil.copy(here / "loop.wav", here / copy)
+    for name in ("loop", "snare"):
+        shutil.copy(here / "groove.mid", here / "beats" / f"{name}.mid")
+    song = worlds("rpp", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(song.path, here / "song.rpp")
+    live_set = worlds("als", [worlds.track("Drums", worlds.audio(here / "loop.wav"))])
+    shutil.copy(live_set.path, here / "song.als")
+    (sheet,) = (block for language, block in BLOCKS if language == "csv")
+    (here / "jobs.csv").write_text(sheet, encoding="utf-8")
+
+
+@pytest.fixture
+def an_editor_that_ends(line, monkeypatch):
+    """An editor that no page asks for anything, and that ends soon."""
+    if line.startswith("redrum edit"):
+        run = PageServer.run
+        monkeypatch.setattr(PageServer, "run", lambda server, *when: run(server, *when, idle_s=0.5))
+        monkeypatch.setattr(BrowserPage, "open", lambda page, failed: None)
+
+
+@pytest.mark.usefixtures("files_of_the_pages", "an_editor_that_ends")
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_of_the_pages_works(line):
+    result = redrum(*shlex.split(line)[1:])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
+def test_train_kit_of_the_readme_works(here, loop, monkeypatch):
+    """With training that takes a step."""
+    (here / "my-kit").mkdir()
+    for i, name in enumerate(("Kick 1", "Kick 2", "Snare", "HatOpen")):
+        soundfile.write(here / "my-kit" / f"{name}.wav", loop[0][5000 * i : 5000 * i + 9000], RATE)
+    small = functools.partial(KitTraining, steps=1, batch=1, n_validation=2, n_scored=2, pool_size=1)
+    monkeypatch.setattr(train_kit, "KitTraining", small)
+    for place in (train_kit, kit_preset):
+        monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+    assert "`redrum train kit my-kit`" in TEXTS["README.md"]
+    result = redrum("train", "kit", "my-kit")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("files_of_the_pages")
+def test_python_of_the_pages_works(here):
+    redrummed, separated = (block for language, block in BLOCKS if language == "python")
+    exec(compile(redrummed, "python.md", "exec"), {})
+    assert soundfile.info(here / "take.wav").frames == 2 * RATE
+    names = {}
+    exec(compile(separated, "python.md", "exec"), names)
+    stems = [names[name] for name in ("kick", "snare", "toms", "hats", "cymbals")]
+    samples, _ = soundfile.read(here / "loop.wav", always_2d=True)
+    assert np.abs(sum(stems).T - samples).max() < 1e-6
+
+
+def linked(page):
+    """Return what a page links to in the project, files and headings."""
+    text = page.read_text(encoding="utf-8")
+    return [tuple(target.partition("#")[::2]) for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text)]
+
+
+def anchors(page):
+    """Return the names that headings of a page have in links."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for name, anchor in linked(page):
+        target = (page.parent / name) if name else page
+        assert target.exists(), name
+        assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        targets = {(page.parent / name).resolve() for name, _ in linked(page) if name.endswith(".md")}
+        ahead += [target for target in targets if target.is_file() and target not in reached]
+    assert set(ROOT.glob("docs/*.md")) <= reached
+
+
+def test_pages_name_options_that_exist():
+    commands = (["render"], ["batch"], ["live", "selected"])
+    options = "".join(redrum(*command, "--help").stdout for command in commands)
+    for text in TEXTS.values():
+        for option in re.findall(r"`(--[a-z-]+)", text):
+            assert f"{option} " in options, option
