@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from transform.drum_maps import DrumNotes
 from transform.errors import SettingsError
 from transform.library import RhythmSource
 from transform.settings import RenderSettings
@@ -28,7 +29,7 @@ class BatchItem:
     output: Path
     preset: str
     settings: RenderSettings
-    drum_map: str
+    drum_map: DrumNotes
     bit_depth: str | None
     plot: Path | None = None
     midi: Path | None = None

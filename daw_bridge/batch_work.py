@@ -96,7 +96,7 @@ def key_of(item: BatchItem, identities: Mapping[str, Any]) -> str:
         # A tempo may stand in a name.
         "names": [item.source.stem, item.rhythm.name],
         "settings": asdict(item.settings),
-        "drum_map": item.drum_map,
+        "drum_map": item.drum_map.identity(),
         "bit_depth": item.bit_depth,
         "plot": item.plot is not None,
         "midi": item.midi is not None,
@@ -134,7 +134,7 @@ def work_on_cluster(jobs: Sequence[BatchJob], address: str) -> Iterator[Iterator
         from distributed import as_completed as completed
     except ImportError as err:
         raise DeviceError(
-            "Dask is not installed", hint="install it: pip install 'latent-redrum[cluster]'"
+            "Dask is not installed", hint="install it in the folder of Redrum: pip install '.[cluster]'"
         ) from err
     try:
         client = Client(address, timeout=_CLUSTER_TIMEOUT_S, set_as_default=False)

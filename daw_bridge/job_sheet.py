@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from transform.errors import SettingsError
 from transform.toml import parse_toml, read_text
@@ -14,7 +14,10 @@ SHEET_COLUMNS = (
     *("source", "rhythm", "start", "length", "engine", "preset", "seed", "kit_from"),
     *("group", "offset"),  # of microphones of one performance
 )
+_NUMBERS = ("start", "length", "seed", "offset")
+_SEPARATORS = (",", ";", "\t")
 _MOST_LINES = 20_000  # of a sheet
+_LONGEST_HEAD = 2**16  # characters
 
 Row = Mapping[str, Any]  # entries of a line by column
 
@@ -52,16 +55,40 @@ def number_of(row: Row, name: str) -> float:
 def _csv_rows(sheet: Path) -> list[tuple[int, Row]]:
     try:
         with sheet.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            _check_columns(sheet, reader.fieldnames or ())  # before the lines, each of which has them all
+            separator, n_before = _separator(file)
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True, delimiter=separator)
+            reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
+            _check_columns(sheet, reader.fieldnames)  # before the lines, each of which has them all
             rows: list[tuple[int, Row]] = []
             for row in reader:
                 _check_length(sheet, len(rows) + 1)
                 extra = {"": "more cells than columns"} if row.pop(None, None) else {}
-                rows.append((reader.line_num, {k: v for k, v in row.items() if v not in (None, "")} | extra))
+                cells = {k: _cell(k, v, separator) for k, v in row.items() if v not in (None, "")}
+                rows.append((reader.line_num + n_before, cells | extra))
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
     return rows
+
+
+def _separator(file: TextIO) -> tuple[str, int]:
+    """Return what stands between the cells of a sheet, and how many lines do nothing but say so.
+
+    Spreadsheets write semicolons where numbers have commas, and tabs; some say so in a line like "sep=;".
+    """
+    head = file.readline(_LONGEST_HEAD)
+    if head.lower().startswith("sep=") and len(head.strip()) == len("sep=;"):
+        return head.strip()[-1], 1
+    file.seek(0)
+    return max(_SEPARATORS, key=head.count), 0  # the first of equals
+
+
+def _column(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _cell(column: str, text: str, separator: str) -> str:
+    """Return a cell; where commas do not separate cells, they may be those of numbers."""
+    return text.replace(",", ".") if column in _NUMBERS and separator != "," else text
 
 
 def _check_length(sheet: Path, n_lines: int) -> None:
@@ -92,11 +119,13 @@ def _toml_rows(sheet: Path) -> list[tuple[int, Row]]:
         table = parse_toml(text)
     except ValueError as err:
         raise SettingsError(f"{sheet} is no TOML file: {err}", hint=hint) from err
-    jobs = table.pop("job", [])
+    key = next((name for name in table if name.lower() == "job"), "job")
+    jobs = table.pop(key, [])
     if table or not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
         what = f"has an unknown entry: {next(iter(table))[:80]}" if table else "has no tables [[job]]"
         raise SettingsError(f"{sheet} {what}", hint=hint)
     _check_length(sheet, len(jobs))
+    jobs = [{_column(name): value for name, value in job.items()} for job in jobs]
     starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
     if len(starts) != len(jobs):  # written as an array of inline tables
         starts = [1] * len(jobs)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+PROXY_ENDING = "-PROX"  # behind the name of a subproject: the sound that REAPER renders of it
+MOST_SEARCHES = 2000  # for files that a project names and that are not where it says
+
 # Windows also calls the share //host/share \\?\UNC\host\share, \\.\UNC\host\share and \??\UNC\host\share.
 _DEVICE = re.compile(r"/(?:/[?.]|\?\?)/(unc/)?", re.IGNORECASE)
 

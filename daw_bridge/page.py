@@ -17,6 +17,7 @@ import numpy as np
 from daw_bridge.take_report import form_of
 from transform.audio import AudioFormat, Recording, Samples, write_audio
 from transform.confined import is_link
+from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
 from transform.files import atomic_folder, check_output_folder, write_text_atomic
@@ -53,7 +54,7 @@ class PageItem:
 
     source: Path
     rhythm: RhythmSource
-    drum_map: str = "auto"
+    drum_map: DrumNotes = ANY_DRUMS
     output: Path | None = None
     plot: Path | None = None
     report: dict[str, Any]  # as `RenderJob.run` returns it, or "error"
@@ -128,7 +129,7 @@ class _Media:
 
         return self._once(path, "", f"{number:03}-{kind}.flac", write)
 
-    def rhythm(self, number: int, rhythm: RhythmSource, drum_map: str) -> str:
+    def rhythm(self, number: int, rhythm: RhythmSource, drum_map: DrumNotes) -> str:
         """Return the name of a recording of a rhythm, played by plain made drums where it is none."""
         if not rhythm.is_midi:
             return self.recording(number, "rhythm", rhythm.path)
@@ -136,7 +137,7 @@ class _Media:
         def write(copy: Path) -> None:
             _write(copy, [played(read_midi(rhythm.path, drum_map=drum_map))], _RATE, 1)
 
-        return self._once(rhythm.path, drum_map, f"{number:03}-rhythm.flac", write)
+        return self._once(rhythm.path, str(drum_map), f"{number:03}-rhythm.flac", write)
 
     def picture(self, number: int, path: Path) -> str:
         """Return the name of a copy of a picture."""

@@ -18,15 +18,16 @@ from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, r
 from daw_bridge.recordings import files_under, sought
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
+from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.kit_names import check_kit_sources, files_of
 from transform.library import RhythmSource, resolve_rhythm
-from transform.names import SOUND_ENDINGS, is_device
+from transform.names import LONGEST_NAME, SOUND_ENDINGS, existing_path, is_device, same_name
 from transform.options import read_options
 from transform.settings import RenderSettings
 
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
-NAME_FIELDS = ("stem", "rhythm", "preset", "seed")
+NAME_FIELDS = ("stem", "ext", "parent", "rhythm", "preset", "seed")
 
 _MOST_MISTAKES = 50  # that a message names
 
@@ -41,11 +42,12 @@ class PlanSettings:
     name: str = "{stem}_{rhythm}"  # of a result; see NAME_FIELDS
     preset: str = "default"
     given: Mapping[str, Any] = field(default_factory=dict)  # fields of RenderSettings, as options have them
-    drum_map: str = "auto"
+    drum_map: DrumNotes = ANY_DRUMS
     bit_depth: str | None = None
     plots: bool = False
     midis: bool = False
     together: bool = False  # the recordings of each folder are microphones of one performance
+    follow_links: bool = False  # to folders, in the folders of recordings
 
     def __post_init__(self) -> None:
         rest = _NAME_FIELD.sub("", self.name)
@@ -70,7 +72,7 @@ class PlanSettings:
 
         name = _NAME_FIELD.sub(value, self.name)
         n_bytes = len(os.fsencode(name)) + len("_KD.wav" if self.given.get("separate_outputs") else ".wav")
-        if n_bytes > _LONGEST_NAME:
+        if n_bytes > LONGEST_NAME:
             raise SettingsError(f"{name[:40]}... would be a name of {n_bytes} bytes", hint=_TOO_LONG_HINT)
         if is_device(name):
             raise SettingsError(f"{name}.wav is a device to Windows, not a file", hint=_NAME_HINT)
@@ -80,12 +82,11 @@ class PlanSettings:
 # A field, of which a seed may be filled up with zeros, or a doubled brace, which is a brace.
 _NAME_FIELD = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})(?:(?<=seed):0([1-9])d?)?\}}|\{{\{{|\}}\}}")
 _NO_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*{}]')  # in no name of a file on Windows
-_LONGEST_NAME = 255  # bytes, with the ending
 _NAME_HINT = (
     "it is the name of a file, on any system, without its ending; parts: "
     f"{', '.join(f'{{{name}}}' for name in NAME_FIELDS)} and {{seed:03}}"
 )
-_TOO_LONG_HINT = f"give a shorter one with --name: a name has {_LONGEST_NAME} bytes at most"
+_TOO_LONG_HINT = f"give a shorter one with --name: a name has {LONGEST_NAME} bytes at most"
 
 
 def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[BatchItem]:
@@ -110,7 +111,7 @@ def plan(paths: Sequence[Path], rhythm: str, settings: PlanSettings) -> list[Bat
         check_kit_sources(render.kit_from)
         if settings.together:
             return _planned_kits(paths, rhythm, settings)
-        found = _recordings(paths, settings.out)
+        found = _recordings(paths, settings)
         if Path(rhythm).is_dir():
             rhythms = _matched([source for source, _ in found], Path(rhythm))
         else:
@@ -133,7 +134,7 @@ def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) ->
 
     check_together(RenderSettings(**settings.given))
     by_folder: dict[object, list[tuple[Path, Path]]] = {}
-    found, mistakes = sought(paths, settings.out)
+    found, mistakes = sought(paths, settings.out, follow_links=settings.follow_links)
     empty = [path for path in mistakes if path.is_dir()] if found else []
     _raise_all("", [err for path, err in mistakes.items() if path not in empty])
     for source, folder in found:
@@ -158,7 +159,8 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     """Return the item of a recording whose result goes into a folder under the batch's own."""
     render = RenderSettings(**settings.given)
     preset = Path(settings.preset).name
-    name = settings.name_of({"stem": source.stem, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
+    own = {"stem": source.stem, "ext": source.suffix[1:], "parent": source.absolute().parent.name}
+    name = settings.name_of({**own, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
     return BatchItem(
         source=source,
@@ -173,9 +175,9 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     )
 
 
-def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+def _recordings(paths: Sequence[Path], settings: PlanSettings) -> list[tuple[Path, Path]]:
     """Return the recordings that paths name, each once, and the folder of each within its path."""
-    found, mistakes = sought(paths, out)
+    found, mistakes = sought(paths, settings.out, follow_links=settings.follow_links)
     _raise_all("", list(mistakes.values()))
     return found
 
@@ -183,11 +185,13 @@ def _recordings(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
 def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
     """Return for each recording the rhythm of its name that lies in or under a folder."""
     by_name: dict[str, list[Path]] = {}
+    alike: dict[str, list[Path]] = {}
     for path in sorted(files_under(folder, RHYTHM_ENDINGS)):
         by_name.setdefault(path.stem, []).append(path)
+        alike.setdefault(same_name(path.stem), []).append(path)
     rhythms, mistakes = [], []
     for source in sources:
-        match by_name.get(source.stem, []):
+        match by_name.get(source.stem) or alike.get(same_name(source.stem), []):
             case [path]:
                 rhythms.append(resolve_rhythm(str(path)))
             case []:
@@ -203,7 +207,7 @@ def _matched(sources: Iterable[Path], folder: Path) -> list[RhythmSource]:
 class _Rhythms:
     """Rhythms that have been checked, each once."""
 
-    def __init__(self, drum_map: str) -> None:
+    def __init__(self, drum_map: DrumNotes) -> None:
         self.at = cache(self._at)
         self._drum_map = drum_map
 
@@ -272,11 +276,11 @@ def _of_row(row: Row, settings: PlanSettings, home: Path) -> PlanSettings:
 
 def _source_of_row(row: Row, paths: Sequence[Path], home: Path) -> tuple[Path, Path, Path | None]:
     """Return the recording of a line, the folder of its result, and which of the given paths it belongs to."""
-    named = Path(str(row.get("source", "")))
+    named = Path(_slashed(row, "source", home))
     if not named.name:
         raise SettingsError("source is missing")
     folders = [path for path in paths if path.is_dir()]
-    places = [folder / named for folder in folders] + [home / named]
+    places = [existing_path(folder / named) for folder in (*folders, home)]
     source = next((place for place in places if os.path.isfile(place)), None)
     if source is None:
         raise AudioError(f"{str(named)[:300]} does not exist")
@@ -295,8 +299,14 @@ def _rhythm_of_row(row: Row, rhythms: _Rhythms, home: Path) -> RhythmSource:
     text = str(row.get("rhythm", ""))
     if not text:
         raise SettingsError("rhythm is missing")
-    beside = home / text
+    beside = existing_path(home / _slashed(row, "rhythm", home))
     return rhythms.at(str(beside) if beside.is_file() else text)
+
+
+def _slashed(row: Row, name: str, home: Path) -> str:
+    """Return a path of a line; Windows separates folders by what is part of a name elsewhere."""
+    text = os.path.expanduser(str(row.get(name, "")))
+    return text if os.path.lexists(home / text) else text.replace("\\", "/")
 
 
 def _tried(problems: list[RedrumError], what: Callable[..., _T], *arguments: object) -> _T | None:
@@ -342,5 +352,7 @@ def _check_results(items: Sequence[BatchItem]) -> None:
             if path.exists() and identity(path) in inputs:
                 mistakes.append(SettingsError(f"{path} is an input, which is never replaced"))
     _raise_all(
-        "", mistakes, hint="tell them apart with --name, or give the folder above, whose tree stays as it is"
+        "",
+        mistakes,
+        hint="tell them apart, as with --name '{parent}_{stem}_{ext}', or give the folder above with its tree",
     )

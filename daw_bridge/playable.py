@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from daw_bridge.items import GLUE, open_item
+from daw_bridge.media import PROXY_ENDING
 from daw_bridge.pairs import Pair
 from daw_bridge.performances import joined
 from daw_bridge.session import Item, Job
@@ -16,6 +17,11 @@ from transform.signal import blocks_of
 
 _BLOCK_SAMPLES = 2**18
 _LONGEST_SHOWN = 300  # characters of a path
+
+_MISSING_HINTS = {
+    False: "bring the file back, or relink the item",
+    True: "open the subproject in REAPER and save it: that renders this file",
+}
 
 Failure = tuple[Item, RedrumError]  # a part of an item, and why it is left out
 
@@ -33,7 +39,7 @@ def check_playable(job: Job, pair: Pair) -> None:
     for item in filter(None, (*sources, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
         problems = {
-            "offline": (f"its file {file} is missing", "bring the file back, or relink the item"),
+            "offline": (f"its file {file} is missing", _MISSING_HINTS[file.endswith(PROXY_ENDING)]),
             "remote": (
                 f"its file {file} is on a network share, where no project may send Redrum",
                 "copy it into the project's folder, or keep the project on that share, too",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from daw_bridge.manifest import MANIFEST, Manifest
 from daw_bridge.render_job import identity
+from transform.confined import is_link
 from transform.errors import AudioError
 from transform.names import SOUND_ENDINGS
 
@@ -15,12 +16,15 @@ _MOST_NAMED = 10  # files that are passed over
 _log = logging.getLogger(__name__)
 
 
-def sought(paths: Sequence[Path], out: Path) -> tuple[list[tuple[Path, Path]], dict[Path, AudioError]]:
+def sought(
+    paths: Sequence[Path], out: Path, *, follow_links: bool = False
+) -> tuple[list[tuple[Path, Path]], dict[Path, AudioError]]:
     """Return the recordings that paths name, each with its folder within its path, and what is wrong.
 
     Args:
         paths: files, and folders in which subfolders count, too.
         out: the folder of a batch; what it made is no recording.
+        follow_links: also those to folders.
     """
     found: dict[object, tuple[Path, Path]] = {}
     manifest = Manifest.read(out)
@@ -28,7 +32,7 @@ def sought(paths: Sequence[Path], out: Path) -> tuple[list[tuple[Path, Path]], d
     mistakes: dict[Path, AudioError] = {}
     for path in paths:
         try:
-            for source, folder in _recordings_at(path, out, manifest, made):
+            for source, folder in _recordings_at(path, (out, follow_links), manifest, made):
                 found.setdefault(identity(source), (source, folder))
         except AudioError as err:
             mistakes[path] = err
@@ -50,7 +54,7 @@ def recordings_in(path: Path) -> list[Path]:
 
 
 def _recordings_at(
-    path: Path, out: Path, manifest: Manifest, made: Mapping[object, Path]
+    path: Path, how: tuple[Path, bool], manifest: Manifest, made: Mapping[object, Path]
 ) -> Iterator[tuple[Path, Path]]:
     """Yield the recordings at a path and their folders within it; what the batch itself made is none."""
     if path.is_file():
@@ -59,7 +63,7 @@ def _recordings_at(
     if not path.is_dir():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
     sources, passed_over = [], []
-    for file in sorted(files_under(path, leaving_out=out)):
+    for file in sorted(files_under(path, leaving_out=how[0], follow_links=how[1])):
         if file.suffix.lower() not in SOUND_ENDINGS:
             passed_over.append(file)
         elif (result := made.get(identity(file))) is None:
@@ -68,7 +72,7 @@ def _recordings_at(
             _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
-    own = {*made, identity(out / MANIFEST)}
+    own = {*made, identity(how[0] / MANIFEST)}
     _say_passed_over(path, [file for file in passed_over if identity(file) not in own])
     for source in sources:
         yield source, source.parent.relative_to(path)
@@ -87,18 +91,35 @@ def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:
 
 
 def files_under(
-    folder: Path, endings: tuple[str, ...] = (), *, leaving_out: Path | None = None
+    folder: Path, endings: tuple[str, ...] = (), *, leaving_out: Path | None = None, follow_links: bool = False
 ) -> Iterator[Path]:
     """Yield the files in and under a folder with these endings, all where none are given.
 
-    What is hidden and one folder in it are left out.
+    What is hidden and one folder in it are left out. Links to folders are passed over, and named, unless they
+    are to be followed: then each folder counts once.
     """
     left_out = identity(leaving_out) if leaving_out else None
-    for place, names, files in os.walk(folder):
-        seen = [name for name in names if not name.startswith(".")]
-        names[:] = [name for name in seen if identity(Path(place, name)) != left_out]
+    visited = {identity(folder)}
+    for place, names, files in os.walk(folder, followlinks=follow_links):
+        inner = [name for name in sorted(names) if not name.startswith(".")]
+        inner = [name for name in inner if identity(Path(place, name)) != left_out]
+        if follow_links:
+            inner = [name for name in inner if _is_new(identity(Path(place, name)), visited)]
+        elif links := [name for name in inner if is_link(Path(place, name))]:
+            _log.warning(
+                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
+            )
+        names[:] = inner
         yield from (
             Path(place, name)
             for name in files
             if not name.startswith(".") and (not endings or Path(name).suffix.lower() in endings)
         )
+
+
+def _is_new(folder: object, visited: set[object]) -> bool:
+    """Return whether a folder was not visited before, and note it."""
+    if folder in visited:
+        return False
+    visited.add(folder)
+    return True

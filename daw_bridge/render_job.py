@@ -15,6 +15,7 @@ from transform.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from transform.audio import Progress
+    from transform.drum_maps import DrumNotes
     from transform.library import RhythmSource
     from transform.take_files import TakeFiles
 
@@ -89,7 +90,7 @@ def outputs_beside(plot: Path | None, stems: Mapping[str, Path], midi: Path | No
 
 
 def open_rhythm(
-    rhythm: "RhythmSource", drum_map: str, files: ExitStack
+    rhythm: "RhythmSource", drum_map: "DrumNotes", files: ExitStack
 ) -> "transform.Rhythm | transform.Recording":
     """Return a rhythm, read or, where it is a recording, opened and closed by `files`.
 

@@ -27,6 +27,7 @@ from daw_bridge.session import MIDI, FinishedTake, Item, Job, Session
 from daw_bridge.take_report import Report, report_of
 from daw_bridge.track_kit import TrackKit
 from transform.audio import Progress, Recording
+from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
@@ -54,7 +55,7 @@ class Order:
     rhythm: GivenRhythm | None = None  # None: it is in the session, see `pair_items`
     is_on_own_track: bool = False  # the rhythm is a MIDI item on the source's track
     bit_depth: str | None = None  # None: the source's
-    drum_map: str = "auto"
+    drum_map: DrumNotes = ANY_DRUMS
     with_track: bool = False  # the other items of its track are more of a source's kit
     with_midi: bool = False  # takes bring what plays as MIDI, too
     start_bar: int | None = None  # of the project, on which a rhythm's bar 1 is; None: in which a take begins
@@ -202,7 +203,7 @@ class _Renderer:
     kit: TrackKit
     progress: Progress | None
     # By the id of an item, and of how many it consists.
-    _events: dict[tuple[str, int], list[DrumEvent]] = field(default_factory=dict)
+    _events: dict[tuple[str, int], tuple[list[DrumEvent], tuple[str, ...]]] = field(default_factory=dict)
     _given: Rhythm | None = None
     _failures: list[tuple[Item, RedrumError]] = field(default_factory=list)  # parts of the newest take
 
@@ -313,10 +314,10 @@ class _Renderer:
         key = (item.id, len(item.leaves))
         if key not in self._events:
             self._events[key] = self._item_events(item)
-        events = self._events[key]
+        events, notes = self._events[key]
         if source.overlap_s(item):
-            return time.in_project_time(item, events)
-        return time.looped(*item_rhythm(self.job, item, events))
+            return _with_notes(time.in_project_time(item, events), notes)
+        return _with_notes(time.looped(*item_rhythm(self.job, item, events)), notes)
 
     def _given_rhythm(self, rhythm: GivenRhythm) -> Rhythm:
         """Return the rhythm that the user named, with the tempo that the user gives."""
@@ -335,12 +336,13 @@ class _Renderer:
         self._given = rhythm
         return rhythm
 
-    def _item_events(self, item: Item) -> list[DrumEvent]:
-        """Return what a rhythm item plays, in project time, sorted."""
+    def _item_events(self, item: Item) -> tuple[list[DrumEvent], tuple[str, ...]]:
+        """Return what a rhythm item plays, in project time, sorted, and how its notes were read."""
         name = item.name or "the rhythm"
+        how: list[str] = []
         if item.kind == "midi":
             notes = ((note.onset_s, note.channel, note.number, note.velocity) for note in item.notes)
-            events = drums_of_notes(notes, name=name, drum_map=self.order.drum_map)
+            events, how = drums_of_notes(notes, name=name, drum_map=self.order.drum_map)
         else:
             with open_item(item, at_own_speed=True) as recording:
                 played = self.redrummer.transcribe(recording, sensitivity=self.order.settings.sensitivity)
@@ -350,4 +352,10 @@ class _Renderer:
         inside = [event for event in events if event.onset_s < item.end_s]
         if not inside:
             raise RhythmError(f"no drum hits are detected in {name}", hint="choose another rhythm")
-        return sorted(inside, key=lambda event: event.onset_s)
+        return sorted(inside, key=lambda event: event.onset_s), tuple(how)
+
+
+def _with_notes(played: Played, notes: tuple[str, ...]) -> Played:
+    """Return what is played, with how its notes were read."""
+    assert isinstance(played.rhythm, Rhythm)
+    return replace(played, rhythm=replace(played.rhythm, notes=notes))

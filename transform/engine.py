@@ -307,7 +307,7 @@ class Redrummer:
         """Return the rhythm as the take plays it, the recording that it is from, and what was decided."""
         if not isinstance(rhythm, Recording):
             played, notes = _played(source, rhythm, settings.rhythm_bpm, settings)
-            return played, None, notes
+            return played, None, [*notes, *rhythm.notes]
         target = self.listen(rhythm, sensitivity=settings.sensitivity).at_attacks()
         detected, how = _detected_rhythm(target, settings.rhythm_bpm)
         played, notes = _played(source, detected, None, settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
@@ -178,7 +178,7 @@ class Rhythm:
     """Drum events over a length of time; it loops after `length_s`.
 
     The events lie in [0, length_s) and are sorted by onset, then by class. `tempo_map` is None where the
-    tempo is not known, as in a recording without a tag.
+    tempo is not known, as in a recording without a tag. `notes` are sentences on how it was read.
     """
 
     events: tuple[DrumEvent, ...]
@@ -186,6 +186,7 @@ class Rhythm:
     tempo_map: TempoMap | None = None
     name: str = "rhythm"
     beats_per_bar: float = 4.0
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.length_s) and self.length_s > 0):

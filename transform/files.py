@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from transform.errors import OutputError
+from transform.names import LONGEST_NAME
 
 StrPath = str | os.PathLike[str]
 
@@ -50,6 +51,12 @@ def sha256_of(path: Path) -> str:
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if nothing could be written at `path`, before any work is done for it."""
+    n_bytes = len(os.fsencode(path.name))
+    if n_bytes > LONGEST_NAME and os.name != "nt":  # which counts characters
+        raise OutputError(
+            f"{path.name[:40]}... would be a name of {n_bytes} bytes; a file has {LONGEST_NAME} at most",
+            hint="give the result a shorter name, or the recording that it is called after",
+        )
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="name a file in it")
     if os.path.lexists(path) and not overwrite:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transform.errors import RhythmError
 from transform.files import open_plain, write_bytes_atomic
-from transform.names import NAME_HINT, is_name
+from transform.names import NAME_HINT, existing_path, is_name
 from transform.presets import shipped_folder, user_folder
 
 USER_STYLE = "user"
@@ -104,6 +104,8 @@ def resolve_rhythm(text: str) -> RhythmSource:
         RhythmError: a folder, a path to nothing, or an unknown name.
     """
     path = Path(text)
+    if path.suffix or path.name != text:  # else it is the name of a rhythm
+        path = existing_path(path)
     if os.path.isfile(path):  # unlike Path.is_file, also of what is too long for a name
         return RhythmSource(name=path.stem, path=path, is_midi=_is_midi(path))
     try:

@@ -330,7 +330,7 @@ def _metadata(take: Take, mic: Microphone, n_samples: int) -> Metadata:
     """Return what the result of a microphone states, which begins where the first of the microphones does."""
     own = mic.recording
     earlier = round(mic.begin / take.sample_rate * own.sample_rate)
-    return own.metadata.moved(-earlier).of_take(n_samples, own.sample_rate, own.n_samples, take.bpm)
+    return own.metadata.moved(-earlier).of_take(n_samples, own.sample_rate, own.n_samples, take.tempo_bpm)
 
 
 def take_formats(microphones: MicRecording, paths: Sequence[Path], bit_depth: str | None) -> list[AudioFormat]:

@@ -20,11 +20,11 @@ import numpy as np
 from transform.audio import AudioFormat, Recording, resolve_output, write_audio, write_text_atomic
 from transform.bank import Bank
 from transform.confined import ConfinedFolder
+from transform.drum_maps import GM_NOTES
 from transform.errors import AudioError, CheckpointError, OutputError
 from transform.events import ARTICULATIONS, CLASS_NAMES, CLASSES
 from transform.files import atomic_folder, check_output_folder, read_bytes, sha256_of
 from transform.hits import LEAD_S, Hit
-from transform.midi import GM_NOTES
 from transform.signal import BlockCache, Samples
 from transform.velocity import LEVEL_EXPONENT
 

@@ -98,15 +98,23 @@ class Take:
         return self.n_samples / self.sample_rate
 
     @property
-    def bpm(self) -> float | None:
-        """The tempo that it plays at, None where that is not known, or changes."""
+    def tempo_bpm(self) -> float | None:
+        """The tempo that all of it plays at; None where that is not known, or changes, or there are two."""
         tempo_map = self.rhythm.tempo_map
-        return self.rhythm.bpm if tempo_map is not None and len(tempo_map.changes) == 1 else None
+        if tempo_map is None or len(tempo_map.changes) > 1:
+            return None
+        bpm = tempo_map.changes[0][1]
+        if self._settings.mix < 1 or self._settings.retained:  # then the source plays along
+            own = self._settings.source_bpm if isinstance(self._settings.source_bpm, int | float) else None
+            stated = self._source.tempo_bpm()
+            own = own or (stated[0] if stated else None)
+            return bpm if own is not None and math.isclose(own, bpm, rel_tol=1e-6) else None
+        return bpm
 
     def metadata(self) -> Metadata:
         """Return what a file of it states beside the sound: of its source's what holds, and its own tempo."""
         source = self._source
-        return source.metadata.of_take(self.n_samples, self.sample_rate, source.n_samples, self.bpm)
+        return source.metadata.of_take(self.n_samples, self.sample_rate, source.n_samples, self.tempo_bpm)
 
     def gain_db(self) -> float:
         """Return the gain that keeps the take from clipping, 0 or less; the first call renders it."""

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ from daw_bridge.commands.options import (
     option_groups,
 )
 from daw_bridge.commands.reporting import Console, print_json, print_table
+from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import (
     OUT_FOLDER,
     check_ending,
@@ -35,6 +37,7 @@ from daw_bridge.render_job import (
 )
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
 from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.names import existing_path, name_after
 from transform.options import read_options
 from transform.settings import RenderSettings
 
@@ -47,9 +50,10 @@ STEMS_FOLDER = OUT_FOLDER / "stems"
 
 @option_groups()
 def transcribe(
-    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording, - for standard input.")],
     output: Annotated[
-        Path | None, option("OUT.mid", "The MIDI file.", "redrummed/AUDIO.mid", "-o", "--output")
+        Path | None,
+        option("OUT.mid", "The MIDI file, - for standard output.", "redrummed/AUDIO.mid", "-o", "--output"),
     ] = None,
     plot: Plot = None,
     sensitivity: Sensitivity = None,
@@ -63,11 +67,16 @@ def transcribe(
     from transform.audio import write_bytes_atomic
 
     settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
-    with transform.Recording.open(Path(audio)) as recording:
-        output = output or default_place(OUT_FOLDER / f"{recording.name}.mid")
+    check_streams([audio], output, as_json=console.as_json)
+    with ExitStack() as files:
+        if is_stream(output):
+            output, console = files.enter_context(output_path(Path(STREAM), ".mid", console))
+        place = input_path(audio, files)
+        recording = files.enter_context(transform.Recording.open(place))
+        output = output or default_place(OUT_FOLDER / name_after(recording.name, ".mid"))
         check_ending(output, (".mid", ".midi"))
         check_ending(plot, (".png",))
-        check_outputs([output, plot], [Path(audio)], overwrite=overwrite)
+        check_outputs([output, plot], [place], overwrite=overwrite)
 
         from transform.midi import write_midi
 
@@ -77,6 +86,7 @@ def transcribe(
             detected = redrummer.listen(
                 recording, sensitivity=settings.sensitivity, progress=progress
             ).at_attacks()
+        stated = recording.tempo_bpm()
         rhythm = _rhythm(detected)
         write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
         if plot:
@@ -92,6 +102,7 @@ def transcribe(
             "plot": str(plot) if plot else None,
             "duration_s": round(rhythm.length_s, 6),
             "bpm": rhythm.bpm,
+            "bpm_from": stated[1] if stated else None,
             "counts": counts,
             "events": [
                 {
@@ -110,6 +121,8 @@ def transcribe(
     console.echo(f"{output}: {len(rhythm.events)} hits ({by_class}) in {rhythm.length_s:.2f} s")
     if rhythm.bpm is None:
         console.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
+    elif stated is not None:
+        console.echo(f"  at {stated[0]:g} BPM, which is believed from its {stated[1]}")
     if plot:
         console.echo(f"  picture: {plot}")
 
@@ -138,8 +151,8 @@ def separate(
     if out == STEMS_FOLDER:
         default_place(out / "-")
     tasks = []
-    for path in map(Path, audio):
-        folder = out / path.stem
+    for path in (existing_path(Path(text)) for text in audio):
+        folder = out / name_after(path.stem, "")
         task = _Separation(
             audio=path,
             stems={name: folder / f"{path.stem}_{name}.wav" for name in drum_classes},
@@ -193,8 +206,9 @@ def extract(
     """
     from transform.one_shots import check_kit_folder
 
-    with transform.Recording.open(Path(audio)) as recording:
-        if is_same_file(Path(audio).parent, out):
+    place = existing_path(Path(audio))
+    with transform.Recording.open(place) as recording:
+        if is_same_file(place.parent, out):
             raise SettingsError(
                 f"{audio} is an input, which is never replaced", hint="choose another folder for the kit"
             )

@@ -29,6 +29,7 @@ from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
 from daw_bridge.render_job import OUT_FOLDER, default_place, outputs_beside
 from daw_bridge.take_report import form_of
 from transform.errors import RedrumError, SettingsError
+from transform.names import existing_path
 
 if TYPE_CHECKING:
     from daw_bridge.batch import BatchSettings, Outcome
@@ -59,7 +60,7 @@ def batch(
     ] = "",
     out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is retained.")] = OUT_FOLDER,
     name: Annotated[
-        str, option("NAME", "Of the results; also {preset}, {seed}, {seed:03}.")
+        str, option("NAME", "Of the results; also {ext}, {parent}, {preset}, {seed}, {seed:03}.")
     ] = "{stem}_{rhythm}",
     jobs: Annotated[
         int | None, option("N", "Items at once, a thread each.", "one a core or as --threads, 4 at most")
@@ -67,6 +68,7 @@ def batch(
     keep_going: Annotated[
         bool, typer.Option("--keep-going/--no-keep-going", help="Go on after an item has failed.")
     ] = True,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links to folders.")] = False,
     scheduler: Annotated[
         str | None, option("ADDRESS", "Work on the Dask cluster of this scheduler.", False)
     ] = None,
@@ -107,8 +109,9 @@ def batch(
     The takes of a Live set SET.als go into a folder beside it, SET-redrum.
     """
     existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
-    projects = [path for path in paths or () if path.suffix.lower() in PROJECTS]
-    recordings = [path for path in paths or () if path not in projects]
+    paths = [existing_path(path) for path in paths or ()]
+    projects = [path for path in paths if path.suffix.lower() in PROJECTS]
+    recordings = [path for path in paths if path not in projects]
     if not rhythm and (recordings or not projects):
         raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if page and projects:
@@ -153,11 +156,12 @@ def batch(
         name=name,
         preset=preset,
         given=given,
-        drum_map=form.drum_map,
+        drum_map=form.drum_notes,
         bit_depth=form.bit_depth,
         plots=plot or page is not None,
         midis=midi,
         together=bool(in_project.together),
+        follow_links=follow_links,
     )
     settings = BatchSettings(
         out=out,

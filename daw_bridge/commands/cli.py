@@ -43,7 +43,7 @@ class _Redrum(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self._in_json = "--json" in args
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -88,6 +88,13 @@ app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
 app.add_typer(reaper_app, name="reaper")
 app.add_typer(live_app, name="live")
+
+
+def _with_home(argument: str) -> str:
+    """Return an argument with the home folder that a shell did not put in: "~/loops", or --out=~/loops."""
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    is_home = value.startswith("~/") and not os.path.isdir("~")
+    return f"{name}{equals}{os.path.expanduser(value)}" if is_home else argument
 
 
 def main() -> None:

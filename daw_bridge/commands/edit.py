@@ -11,6 +11,7 @@ import transform
 from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
 from daw_bridge.commands.reporting import Console, print_error, print_json
 from daw_bridge.render_job import OUT_FOLDER, check_preset
+from transform.names import existing_path
 
 if TYPE_CHECKING:
     from daw_bridge.editor.editing import EditingSession, FirstRhythm
@@ -54,7 +55,7 @@ def edit(
     from daw_bridge.editor.source import Source
     from transform.presets import user_folder
 
-    path = Path(source) if source else _demo_loop()
+    path = existing_path(Path(source)) if source else _demo_loop()
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
     engine = PresetEngine(lambda: compute.load(preset))

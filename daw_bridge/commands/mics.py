@@ -15,6 +15,7 @@ from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
 from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
 from transform.errors import SettingsError
+from transform.names import existing_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class MicsRequest:
         guide = [self.options.listen_to] if self.options.listen_to else []
         job = MicsJob(
             microphones=microphones,
-            rhythm=open_rhythm(found, self.form.drum_map, files),
+            rhythm=open_rhythm(found, self.form.drum_notes, files),
             outputs=tuple(outputs),
             inputs=(*self.sources, *guide, found.path, *kit_files),
             plot=self.plot,
@@ -140,6 +141,6 @@ def mics_of(sources: Sequence[str]) -> list[Path]:
     """
     from daw_bridge.recordings import recordings_in
 
-    paths = [path for source in map(Path, sources) for path in recordings_in(source)]
+    paths = [path for source in map(Path, sources) for path in recordings_in(existing_path(source))]
     check_different(paths)
     return paths

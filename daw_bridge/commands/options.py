@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from transform.options import Option, classes, options_of, read_options
 from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
+    from transform.drum_maps import DrumNotes
     from transform.engine import Redrummer
 
 
@@ -91,7 +92,17 @@ RhythmBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["rhyt
 Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
-    str, option("auto|NAME", "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive.")
+    str,
+    option(
+        "auto|NAME|FILE",
+        "Notes of a MIDI rhythm: gm, roland-td, ableton, ezdrummer, addictive, or a .toml of your own.",
+    ),
+]
+Channel = Annotated[
+    str | None, option("N,N", "Channels of a MIDI rhythm that are drums, 1 to 16.", "found from its notes")
+]
+Transpose = Annotated[
+    int, typer.Option(metavar="N", help="Move the notes of a MIDI rhythm by semitones before they are read.")
 ]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do nothing where the result exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would be written.")]
@@ -121,9 +132,19 @@ class TakeForm:
 
     bit_depth: BitDepth = None
     drum_map: DrumMap = "auto"
+    channel: Channel = None
+    transpose: Transpose = 0
 
     def __post_init__(self) -> None:
         check_bit_depth(self.bit_depth)
+        _ = self.drum_notes
+
+    @cached_property
+    def drum_notes(self) -> "DrumNotes":
+        """Which notes of MIDI rhythms are drums."""
+        from transform.drum_maps import DrumNotes
+
+        return DrumNotes.of(self.drum_map, self.channel, self.transpose)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,11 @@ from daw_bridge.commands.options import (
     rhythm_names,
 )
 from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
 from transform.errors import AudioError, SettingsError
+from transform.names import existing_path, name_after
 from transform.options import options_of
 
 # A rhythm of another style for each demo recording. Not rock-drive-135 for the rock loop: both are cut from one
@@ -83,7 +85,8 @@ def render(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="The drum recording; with --together several, or a folder of them."
+            metavar="SOURCE...",
+            help="The drum recording, - for standard input; with --together several, or a folder of them.",
         ),
     ],
     rhythm: Annotated[
@@ -102,7 +105,11 @@ def render(
     output: Annotated[
         Path | None,
         option(
-            "OUT.wav", "The result: WAV, FLAC, AIFF, CAF, W64.", "redrummed/SOURCE_RHYTHM.wav", "-o", "--output"
+            "OUT.wav",
+            "The result: WAV, FLAC, AIFF, CAF, W64; - for standard output.",
+            "redrummed/SOURCE_RHYTHM.wav",
+            "-o",
+            "--output",
         ),
     ] = None,
     preset: Preset = "default",
@@ -145,8 +152,8 @@ def render(
     _check_source(source)
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
-        place = _Place(Path(source), output, midi, form.bit_depth)
-        _render_edits(place, edits, preset, (compute, existing, console), dry_run=dry_run)
+        edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
+        _render_edits(edited, edits, preset, (compute, existing, console), dry_run=dry_run)
         return
     if rhythm is None:
         raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM, or --edits FILE")
@@ -155,17 +162,21 @@ def render(
     from transform.take_files import stem_paths
 
     settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
+    check_streams([source, rhythm], output, as_json=console.as_json)
     with ExitStack() as files:
-        recording = files.enter_context(transform.Recording.open(Path(source)))
+        if is_stream(output):
+            output, console = files.enter_context(output_path(Path(STREAM), ".wav", console))
+        place = input_path(source, files)
+        recording = files.enter_context(transform.Recording.open(place))
         check_kit_sources(settings.kit_from)
-        found = resolve_rhythm(rhythm)
+        found = resolve_rhythm(str(input_path(rhythm, files)) if rhythm == STREAM else rhythm)
         kit_files = [file for path in settings.kit_from for file in files_of(path)]
-        output = output or default_place(OUT_FOLDER / f"{recording.name}_{found.name}.wav")
+        output = output or default_place(OUT_FOLDER / name_after(recording.name, f"_{found.name}.wav"))
         job = RenderJob(
             source=recording,
-            rhythm=open_rhythm(found, form.drum_map, files),
+            rhythm=open_rhythm(found, form.drum_notes, files),
             output=output,
-            inputs=(Path(source), found.path, *kit_files),
+            inputs=(place, found.path, *kit_files),
             plot=plot,
             stems=stem_paths(stems, output.stem) if stems else {},
             midi=midi,
@@ -192,9 +203,9 @@ def render(
             report |= job.run(compute.load(preset), settings, progress)
         if page:
             item = PageItem(
-                source=Path(source),
+                source=place,
                 rhythm=found,
-                drum_map=form.drum_map,
+                drum_map=form.drum_notes,
                 output=job.output,
                 plot=job.plot,
                 report=report,
@@ -211,6 +222,8 @@ def _is_rhythm(text: str) -> bool:
 
 def _check_source(source: str) -> None:
     """Raise AudioError for a source that is plainly something else than a recording."""
+    if source == STREAM:
+        return
     if Path(source).is_dir():
         raise AudioError(
             f"{source} is a folder",
@@ -251,7 +264,8 @@ def _check_alone_with_edits(
     named = ["--rhythm"] if rhythm is not None else []
     named += [f"--{options[name].name}" for name in given]
     named += [name for name, path in beside.items() if path is not None]
-    named += ["--drum-map"] if form.drum_map != "auto" else []
+    midi = {"--drum-map": form.drum_map != "auto", "--channel": form.channel, "--transpose": form.transpose}
+    named += [name for name, is_given in midi.items() if is_given]
     if named:
         raise SettingsError(
             f"{named[0]} is given beside --edits, whose session says what plays, and how",
@@ -272,7 +286,7 @@ def _render_edits(
         job = EditJob(
             source=recording,
             session=session,
-            output=place.output or default_place(OUT_FOLDER / f"{recording.name}_{edits.stem}.wav"),
+            output=place.output or default_place(OUT_FOLDER / name_after(recording.name, f"_{edits.stem}.wav")),
             inputs=(place.source, edits),
             midi=place.midi,
             overwrite=existing.overwrite,

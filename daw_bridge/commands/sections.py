@@ -6,13 +6,16 @@ from typer.core import TyperCommand
 
 # Of a command, the names of parameters by section, in order; what is in none comes first, as "Options".
 SECTIONS = {
-    "Rhythm": ("align", "rhythm_bpm", "start_s", "start_bar", "timing", "velocity", "sensitivity", "drum_map"),
+    "Rhythm": (
+        *("align", "rhythm_bpm", "start_s", "start_bar", "timing", "velocity", "sensitivity"),
+        *("drum_map", "channel", "transpose"),
+    ),
     "Sound": (
         *("preset", "engine", "balance", "missing", "kit_from", "kit_from_track", "tune_toms", "mix"),
         *("seed", "variation", "attack"),
     ),
     "Microphones and projects": (*("together", "listen_to", "offset", "out", "tracks", "chosen", "per_item"),),
-    "More files": ("edits", "midi", "plot", "page", "bit_depth", "name"),
+    "More files": ("edits", "midi", "plot", "page", "bit_depth", "name", "follow_links"),
     "How it runs": (
         *("device", "threads", "jobs", "keep_going", "scheduler"),
         *("skip_existing", "dry_run", "as_json", "quiet", "verbose", "help"),

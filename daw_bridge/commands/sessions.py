@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import transform
 from daw_bridge.commands.options import Compute, Existing, InProject, TakeForm
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from daw_bridge.session import Session
     from daw_bridge.takes import Order
 
-LIVE_SET = ".als"
-PROJECTS = (".rpp", LIVE_SET)  # endings of closed projects
+LIVE_SETS = (".als", ".alc")  # sets, and clips that Live has saved alone
+PROJECTS = (".rpp", ".rpp-bak", *LIVE_SETS)  # endings of closed projects
+
+
+class Done(NamedTuple):
+    """What became of a session: whether no item failed, and how many takes there are."""
+
+    is_whole: bool
+    n_takes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +62,11 @@ class TakeRequest:
         with ExitStack() as files:
             yield Order(
                 settings=settings_of(self.given),
-                rhythm=open_rhythm(resolve_rhythm(self.rhythm), self.form.drum_map, files)
+                rhythm=open_rhythm(resolve_rhythm(self.rhythm), self.form.drum_notes, files)
                 if self.rhythm
                 else None,
                 bit_depth=self.form.bit_depth,
-                drum_map=self.form.drum_map,
+                drum_map=self.form.drum_notes,
                 with_track=self.in_project.kit_from_track,
                 start_bar=self.in_project.start_bar,
                 per_item=self.in_project.per_item,
@@ -69,8 +76,8 @@ class TakeRequest:
 
     def redrum(
         self, session: "Session", order: "Order", load: "Callable[[str], transform.Redrummer] | None" = None
-    ) -> bool:
-        """Redrum the chosen items of a session, print what became of each, and return whether none failed.
+    ) -> "Done":
+        """Redrum the chosen items of a session, print what became of each, and return what is done.
 
         Args:
             session: an open or closed project.
@@ -85,18 +92,19 @@ class TakeRequest:
                 self._print(about(job, pair, order.rhythm) | {"dry_run": True})
             for report in left_out(job, order):
                 self._print(report)
-            return True
+            return Done(is_whole=True, n_takes=0)
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
             reports = redrum_session(session, redrummer, order, on_report=_print_error, progress=bars)
         for report in reports:
             self._print(report)
-        return not any("error" in report for report in reports)
+        n_takes = sum("output" in report for report in reports)
+        return Done(not any("error" in report for report in reports), n_takes)
 
     def redrum_selected(self, session: "Session") -> bool:
         """Redrum what is selected in a running DAW, and return whether no item failed."""
         with self.order() as order:
-            return self.redrum(session, order)
+            return self.redrum(session, order).is_whole
 
     def _print(self, report: Report) -> None:
         """Print what became of an item; why one failed has been printed by then."""
@@ -145,7 +153,7 @@ class ProjectBatch:
     def redrum(self, request: TakeRequest) -> bool:
         """Redrum each project, and return whether none failed."""
         has_parts = request.with_midi or request.given.get("separate_outputs")
-        if has_parts and any(path.suffix.lower() == LIVE_SET for path in self.paths):
+        if has_parts and any(path.suffix.lower() in LIVE_SETS for path in self.paths):
             raise SettingsError(
                 "takes of a Live set have neither stems nor MIDI",
                 hint="leave out --stems and --midi, or redrum the set's recordings themselves",
@@ -166,7 +174,7 @@ class ProjectBatch:
         from daw_bridge.live import als
         from daw_bridge.reaper import rpp
 
-        is_set = path.suffix.lower() == LIVE_SET
+        is_set = path.suffix.lower() in LIVE_SETS
         output = als.result_folder(path) if is_set else rpp.result_path(path)
         about = {"project": str(path), "output": str(output)}
         if self.existing.skip_existing and output.exists():
@@ -177,13 +185,15 @@ class ProjectBatch:
                 path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
             )
             by_name = Choice(self.tracks, self.items).is_by_name
-            is_done = request.redrum(session, replace(order, lists_left_out=by_name), load)
+            done = request.redrum(session, replace(order, lists_left_out=by_name), load)
         except RedrumError as err:
             request.console.print_failure(about, err)
             return False
-        if is_done and not request.dry_run:
+        if done.n_takes:
             request.console.echo(f"the takes are in {output}")
-        return is_done
+        elif done.is_whole and not request.dry_run:
+            request.console.echo(f"{path}: no item of it plays, so that nothing is made")
+        return done.is_whole
 
 
 def _print_error(report: Report) -> None:

@@ -6,10 +6,12 @@ none of it.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from daw_bridge.bars import Bars
 from daw_bridge.choice import Choice
 from daw_bridge.live.als_xml import Node, number_of, read_set
 from daw_bridge.live.clips import Clip, item_of, live_tempo, placed
-from daw_bridge.media import is_on_other_share
+from daw_bridge.media import MOST_SEARCHES, is_on_other_share
 from daw_bridge.session import (
     FinishedTake,
     Item,
@@ -32,16 +34,26 @@ from transform.confined import is_link
 from transform.errors import DawError, OutputError
 from transform.events import TempoMap
 from transform.files import atomic_files, check_output_folder
+from transform.names import existing_path, same_name
 
 _TRACKS = ("AudioTrack", "MidiTrack", "GroupTrack")
 _CLIPS = ("AudioClip", "MidiClip")
 # Types of relative paths; others begin in Live's packs, its library or its program.
 _FROM_PROJECT, _IN_PROJECT = "1", "3"  # the second cannot leave the project's folder
+_RELINKED = (
+    "Samples/Imported",
+    "Samples/Recorded",
+    ".",
+)  # folders of a project that lost files are looked for in
 _PROJECT_MARK = "Ableton Project Info"  # a folder of this name lies where a project begins
 _MOST_TRACKS = 10_000
 _MOST_GROUPS = 100  # in each other
 _METRES = 99  # numerators of each denominator of a time signature, as Live numbers them
 _COMMON_TIME = 201
+_CLIP_TEMPO = ((0.0, 120.0),)  # of a clip that was saved without its set
+
+
+_log = logging.getLogger(__name__)
 
 
 class AlsSession:
@@ -61,9 +73,9 @@ class AlsSession:
                 hint="export the tracks you need from Live",
             )
         self._master = root.first("MainTrack") or root.first("MasterTrack")
-        self.tempo = _tempo(self._master)
+        self.tempo = _tempo(self._master) if self._master or not _is_clip(path) else _CLIP_TEMPO
         self._bars = _bars(self._master)
-        self._media = _Media(path)
+        self._media = _Media(path, self._tracks)
 
     def collect(self) -> Job:
         """Return the chosen clips and those on rhythm tracks; see `Session.collect`."""
@@ -139,6 +151,11 @@ class AlsSession:
                     clip = replace(clip, track=place, slot=slot, is_frozen=is_frozen, pads=pads)
                     (arranged if slot < 0 else in_session).append(clip)
         return placed(arranged or in_session, tempo_map, self._bars.metres[0][1])
+
+
+def _is_clip(path: Path) -> bool:
+    """Return whether a file is a clip that Live has saved alone; it may state no tempo."""
+    return path.suffix.lower() == ".alc"
 
 
 def result_folder(path: Path) -> Path:
@@ -317,8 +334,9 @@ class _Found(NamedTuple):
 class _Media:
     """Finds the files of a set, which may have been moved here from another machine."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tracks: Sequence[Node]) -> None:
+        self._path, self._tracks = path, tracks
+        self._relinked, self._n_searches = cache(self._search), 0
         self._beside = path.absolute().parent
         self._project = project_folder(path)
 
@@ -331,6 +349,11 @@ class _Media:
         places = list(self._places(reference)) if reference else []
         remote = [place for place in places if is_on_other_share(place, self._path)]
         found = next((place for place in places if place not in remote and os.path.isfile(place)), None)
+        if found is None and reference is not None:
+            size = int(reference.number("OriginalFileSize", default=0.0))
+            size = size or int(reference.number("SearchHint", "FileSize", default=0.0))
+            near = tuple(place for place in places if place not in remote)
+            found = self._relinked(self._name(reference), size, near)
         if found is not None:
             return _Found(found)
         return _Found((remote or places or [""])[0], is_offline=True, is_remote=bool(remote))
@@ -345,13 +368,45 @@ class _Media:
                 )
             for folder in dict.fromkeys((self._project, self._beside)):
                 yield os.path.normpath(folder / relative)
-        absolute = reference.value("Path") or _old_path(reference)
-        if absolute:
+        if absolute := reference.value("Path") or _old_path(reference):
             yield absolute
-        name = (relative or absolute or reference.value("Name")).replace("\\", "/").rpartition("/")[2]
-        if name not in ("", ".", ".."):
-            for below in ("Samples/Imported", "Samples/Recorded", "."):
-                yield os.path.normpath(self._project / below / name)
+
+    def _search(self, name: str, size: int, places: tuple[str, ...]) -> str | None:
+        """Return a file that is spelled otherwise, or the one of its name in the project that is as large.
+
+        Where the set states no size, it is the only file that the set means by this name.
+        """
+        self._n_searches += 1
+        if self._n_searches > MOST_SEARCHES:
+            return None
+        for place in places:
+            if os.path.isfile(spelled := existing_path(Path(place))):
+                return str(spelled)
+        if name in ("", ".", "..") or (not size and len(self._named.get(same_name(name), ())) > 1):
+            return None
+        near = (existing_path(self._project / below / name) for below in _RELINKED)
+        found = [place for place in near if os.path.isfile(place) and size in (0, place.stat().st_size)]
+        if not found or not all(place.samefile(found[0]) for place in found):
+            return None
+        _log.warning("%s is not where the set says: %s is taken for it", name, found[0])
+        return str(found[0])
+
+    def _name(self, reference: Node) -> str:
+        named = self._relative(reference) or reference.value("Path") or _old_path(reference)
+        return (named or reference.value("Name")).replace("\\", "/").rpartition("/")[2]
+
+    @cached_property
+    def _named(self) -> dict[str, set[str]]:
+        """The paths that the set names, by their last part."""
+        named: dict[str, set[str]] = {}
+        nodes = list(self._tracks)
+        while nodes:
+            node = nodes.pop()
+            nodes += node.children
+            if node.tag == "FileRef":
+                path = self._relative(node) or node.value("Path") or _old_path(node)
+                named.setdefault(same_name(self._name(node)), set()).add(same_name(path))
+        return named
 
     def _relative(self, reference: Node) -> str:
         """Return the path from the project on: Live 11 writes it as one, Live 10 folder by folder."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,16 +30,17 @@ _LONGEST_DATA = 2**18  # characters of an old file reference: four for each of a
 _DEEPEST = 200
 _LARGEST = 1e9  # of all numbers: Live's own are below 10^8
 _BLOCK_BYTES = 2**18
+_BEGINNING_BYTES, _GZIP = 64, b"\x1f\x8b"
 _MASTERS = ("MasterTrack", "MainTrack")  # Live 10 and 11; Live 12
 _READ = """
 Ableton LiveSet Tracks AudioTrack MidiTrack GroupTrack MasterTrack MainTrack Name EffectiveName UserName
 TrackGroupId Freeze DeviceChain MainSequencer Sample ClipTimeable ArrangerAutomation Events AudioClip MidiClip
 ClipSlotList ClipSlot Value CurrentStart CurrentEnd Loop LoopStart LoopEnd StartRelative LoopOn OutMarker
 Disabled IsWarped WarpMode WarpMarkers WarpMarker PitchCoarse PitchFine SampleRef SampleVolume FileRef
-RelativePath RelativePathElement RelativePathType Path Data SearchHint PathHint Notes KeyTracks KeyTrack MidiKey
-MidiNoteEvent Devices DrumGroupDevice InstrumentGroupDevice MidiEffectGroupDevice Branches DrumBranch
-InstrumentBranch MidiEffectBranch BranchInfo ReceivingNote MidiToAudioDeviceChain MidiToMidiDeviceChain
-Mixer Tempo TimeSignature Manual AutomationTarget
+OriginalFileSize FileSize RelativePath RelativePathElement RelativePathType Path Data SearchHint PathHint
+Notes KeyTracks KeyTrack MidiKey MidiNoteEvent Devices DrumGroupDevice InstrumentGroupDevice
+MidiEffectGroupDevice Branches DrumBranch InstrumentBranch MidiEffectBranch BranchInfo ReceivingNote
+MidiToAudioDeviceChain MidiToMidiDeviceChain Mixer Tempo TimeSignature Manual AutomationTarget
 """
 _READ_IN_MASTERS = (
     "AutomationEnvelopes Envelopes AutomationEnvelope EnvelopeTarget PointeeId Automation FloatEvent EnumEvent"
@@ -113,15 +115,18 @@ def read_set(path: Path) -> Node:
     """
     try:
         with open_plain(path) as file:
-            is_packed = file.read(2) == b"\x1f\x8b"
+            begin = file.read(_BEGINNING_BYTES)
             file.seek(0)
-            if not is_packed:
+            if begin.removeprefix(BOM_UTF8).lstrip().startswith(b"<"):  # somebody has unpacked it
+                root = _Reader(path.name).read(file)
+            elif begin.startswith(_GZIP):
+                with gzip.open(file) as unpacked:
+                    root = _Reader(path.name).read(unpacked)  # type: ignore[arg-type]
+            else:
                 raise DawError(
-                    f"{path.name} is no set of Live: it is not packed with gzip",
-                    hint="give an .als file of Live",
+                    f"{path.name} is no set of Live: it is neither packed with gzip nor XML",
+                    hint="give an .als or .alc file of Live",
                 )
-            with gzip.open(file) as unpacked:
-                root = _Reader(path.name).read(unpacked)  # type: ignore[arg-type]
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise DawError(f"{path.name} is cut short or damaged: {err}", hint=_BACKUP) from err
     except OSError as err:

@@ -17,9 +17,9 @@ from operator import itemgetter
 from pathlib import Path
 
 from daw_bridge.session import Item, Note, State, WarpRegion, played_notes
+from transform.drum_maps import DRUM_CHANNEL
 from transform.errors import DawError
 from transform.events import TempoMap
-from transform.midi import DRUM_CHANNEL
 
 RE_PITCH = 3  # the warp mode that changes speed and pitch together
 _NO_BEATS = 1e-9

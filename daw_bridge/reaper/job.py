@@ -112,6 +112,7 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     """
     from daw_bridge.render_job import open_rhythm
     from daw_bridge.takes import Order, settings_of
+    from transform.drum_maps import ANY_DRUMS
     from transform.library import resolve_rhythm
 
     def answer(name: str) -> str:
@@ -146,7 +147,7 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     rhythm = answer("rhythm")
     return Order(
         settings=settings_of(given),
-        rhythm=open_rhythm(resolve_rhythm(rhythm), "auto", files) if rhythm else None,
+        rhythm=open_rhythm(resolve_rhythm(rhythm), ANY_DRUMS, files) if rhythm else None,
         is_on_own_track=bool(answers.get("is_on_own_track")),
         together=together,
         per_item=per_item,

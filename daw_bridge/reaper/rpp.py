@@ -37,6 +37,7 @@ from transform.files import check_output, read_bytes, write_bytes_atomic
 from transform.midi import TICKS_PER_BEAT
 
 _METRES = 2**16  # a metre is its numerator, and so many times its denominator
+_N_ENDING = len(".rpp")  # which backups have "-bak" behind
 _MOST_BYTES = 512 * 2**20
 _MOST_ITEMS = 100_000
 
@@ -269,15 +270,15 @@ class RppSession:
         named = self._text.text(self._root_keys, "RECORD_PATH").replace("\\", "/")
         beside = self.path.parent.absolute()
         folder = beside / named
-        is_whole = ":" in named or named.startswith("/")
-        if is_on_other_share(folder, self.path) or (is_whole and not folder.is_dir()):
+        leads_away = ":" in named or named.startswith(("/", "~")) or ".." in named.split("/")
+        if is_on_other_share(folder, self.path) or (leads_away and not folder.is_dir()):
             return beside
         return folder
 
 
 def result_path(path: Path) -> Path:
     """Return where the copy of a project goes that takes are put into."""
-    return path.with_name(f"{path.stem}-redrum{path.suffix}")
+    return path.with_name(f"{path.stem}-redrum{path.suffix[:_N_ENDING]}")
 
 
 def open_project(

@@ -5,63 +5,19 @@ What the lines mean was read off projects of REAPER 4 to 7, as Cockos documents 
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from operator import itemgetter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper.facts import clipped_pan, fade_of, group_of, pan_gain, stretched
-from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText, excerpt
+from daw_bridge.reaper.rpp_sources import MIDI_SOURCES, MediaFiles, Midi, MidiSources, RppSource, source_of
+from daw_bridge.reaper.rpp_text import Block, Keys, ProjectText
 from daw_bridge.session import Fade, Item, Note, State, played_notes, short_name
 from transform.events import TempoMap
 
-_SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
-_MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _FIXED_LANES = 2  # the mode of a track whose items lie on lanes, of which some play
 _MOST_LANES = 32  # of which it is known whether they play
-_TICKS_PER_BEAT = (1, 1e6)
 _ROUNDING_TICKS, _ROUNDING_BEATS = 2.0, 1e-5  # around an item, in which notes are looked at more closely
-
-
-@dataclass(frozen=True)
-class _RppSource:
-    """The sound or MIDI of a take: its block, and the values of a section around it."""
-
-    block: Block
-    kind: str  # WAVE, MIDI, ...
-    is_reversed: bool = False
-    section_start_s: float = 0.0
-    section_length_s: float | None = None
-
-
-@dataclass(frozen=True)
-class _Midi:
-    """The MIDI of a source, which many items may play."""
-
-    keys: Keys
-    ticks_per_beat: float
-    notes: Sequence[tuple[int, int, int, int]]  # tick, number, velocity, channel; by tick
-    end: int  # in ticks
-
-    def within(self, first: float, last: float, is_repeated: bool) -> Iterable[tuple[int, int, int, int]]:
-        """Return the notes from one tick to another, in which the whole may begin again and again."""
-        if not is_repeated:
-            return self.notes[self._place(first) : self._place(last)]
-        if last - first >= self.end:
-            return self.notes
-        begin = first % self.end
-        again = self._place(begin + last - first - self.end)  # what plays once more after the end
-        return [
-            *self.notes[:again],
-            *self.notes[max(again, self._place(begin)) : self._place(begin + last - first)],
-        ]
-
-    def _place(self, tick: float) -> int:
-        return bisect_left(self.notes, tick, key=itemgetter(0))
 
 
 class ItemReader:
@@ -72,8 +28,8 @@ class ItemReader:
     ) -> None:
         """Read items from a text; `places` are the project's file and its folder for media."""
         self._text, self._tracks, self._tempo_map = text, tracks, tempo_map
-        self._path, self._media_folder = places
-        self._midi = cache(self._read_midi)
+        self._files = MediaFiles(text, tracks, *places)
+        self._midi = MidiSources(text, tracks, self._files)
         self._pan_law = text.number(text.keys(text.root.children), "PANLAW", 1.0)
 
     def item(self, block: Block, track: int) -> Item:
@@ -85,7 +41,7 @@ class ItemReader:
         position_s = text.number(first, "POSITION", 0.0)
         length_s = text.number(first, "LENGTH", 0.0)
         rate = text.number(active, "PLAYRATE", 1.0)
-        is_midi = source is not None and source.kind in _MIDI_SOURCES
+        is_midi = source is not None and source.kind in MIDI_SOURCES
         item = Item(
             id=text.text(first, "IGUID") or f"line {block.line + 1}",
             track=track,
@@ -105,9 +61,15 @@ class ItemReader:
         item.check()
         state: State = "ok"
         if is_midi:
-            item = replace(item, notes=self._notes(item, active, source))
+            midi = self._midi.of(source.block)
+            if isinstance(midi, Midi):
+                item = replace(item, notes=self._notes(item, active, midi))
+            else:
+                item = replace(item, file=midi.file)
+                state = midi.state
         else:
-            file, state = self._resolved(text.text(text.keys(source.block.children), "FILE"))
+            file, state = self._files.find(source.file(text))
+            state = "stretched" if state == "ok" and source.is_unclear else state
             gain, pan = self._level(first, active)
             item = replace(
                 item,
@@ -166,27 +128,12 @@ class ItemReader:
             markers.append((place, file_s, self._text.number_in(line, marker, 3, 0.0)))
         return markers
 
-    def _resolved(self, named: str) -> tuple[str, State]:
-        """Return the file that a project means, which may have been moved here from another machine."""
-        if not named:
-            return "", "empty"
-        slashed = named.replace("\\", "/")
-        folder = self._path.parent.absolute()
-        base = slashed.rpartition("/")[2]
-        places = [folder / named, folder / slashed, self._media_folder / base, folder / base]
-        near = [place for place in places if not is_on_other_share(place, self._path)]
-        found = next((place for place in near if os.path.isfile(place)), None)
-        if found is not None:
-            return str(found), "ok"
-        return str(folder / slashed), "remote" if is_on_other_share(named, self._path) else "offline"
-
-    def _notes(self, item: Item, active: Keys, source: _RppSource) -> tuple[Note, ...]:
+    def _notes(self, item: Item, active: Keys, midi: Midi) -> tuple[Note, ...]:
         text = self._text
-        midi = self._midi(self._pool(source.block))
         tempo_map = self._tempo_map
-        is_own_tempo = text.number(midi.keys, "IGNTEMPO", 0.0) != 0
-        if is_own_tempo:
-            tempo_map = TempoMap.constant(text.number(midi.keys, "IGNTEMPO", 120.0, 2))
+        is_own_tempo = midi.bpm is not None
+        if midi.bpm is not None:
+            tempo_map = TempoMap.constant(midi.bpm)
         begin = tempo_map.beats_at(item.position_s)
         # Old projects give the offset in seconds only.
         offset = text.number(
@@ -214,55 +161,6 @@ class ItemReader:
         project = self._tempo_map
         return tuple(replace(note, onset_beats=project.beats_at(note.onset_s)) for note in notes)
 
-    def _pool(self, block: Block) -> Block:
-        """Return the block that has the events of a source: of pooled sources, only the first does."""
-        keys = self._text.keys(block.children)
-        return block if b"HASDATA" in keys else self._pools.get(self._text.text(keys, "POOLEDEVTS"), block)
-
-    @cached_property
-    def _pools(self) -> dict[str, Block]:
-        """The first source with events of each pool."""
-        pools: dict[str, Block] = {}
-        sources = (s for track in self._tracks for item in track.blocks("ITEM") for s in item.blocks("SOURCE"))
-        for source in sources:
-            keys = self._text.keys(source.children)
-            if b"HASDATA" in keys and (pool := self._text.text(keys, "POOLEDEVTS")):
-                pools.setdefault(pool, source)
-        return pools
-
-    def _read_midi(self, block: Block) -> _Midi:
-        """Return the MIDI of a block, muted notes left out."""
-        text = self._text
-        keys = text.keys(block.children)
-        ticks_per_beat = text.number(keys, "HASDATA", 960.0, 2)
-        if not _TICKS_PER_BEAT[0] <= ticks_per_beat <= _TICKS_PER_BEAT[1]:
-            raise text.broken(block.line, f"its MIDI has {ticks_per_beat:g} ticks a beat")
-        tick = 0
-        notes = []
-
-        def later(line: int, words: Sequence[str]) -> int:
-            passed = int(text.number_in(line, words, 1))
-            if passed < 0:
-                raise text.broken(line, f"{excerpt(words)!r} goes back in time")
-            return tick + passed
-
-        for child in block.children:
-            if isinstance(child, Block):
-                if child.tag.upper() in ("X", "XM"):
-                    tick = later(child.line, child.words)
-                continue
-            words = text.words(child)
-            if not words or words[0].upper() not in ("E", "EM"):
-                continue
-            tick = later(child, words)
-            try:
-                status, number, velocity = (int(word, 16) for word in words[2:5])
-            except ValueError as err:
-                raise text.broken(child, f"{excerpt(words)!r} is no MIDI event") from err
-            if status >> 4 == 9 and velocity > 0 and "m" not in words[0].lower():
-                notes.append((tick, number & 127, velocity & 127, status & 15))
-        return _Midi(keys, ticks_per_beat, notes, tick)
-
 
 def _takes(item: Block, text: ProjectText) -> tuple[list[int | Block], list[int | Block]]:
     """Return the lines and blocks of an item's first take, among them the item's own, and of its active one."""
@@ -279,25 +177,8 @@ def _takes(item: Block, text: ProjectText) -> tuple[list[int | Block], list[int 
     return takes[0], takes[active]
 
 
-def _source(take: Sequence[int | Block], text: ProjectText) -> _RppSource | None:
+def _source(take: Sequence[int | Block], text: ProjectText) -> RppSource | None:
     """Return the source of a take, None where it is empty."""
     blocks = (child for child in take if isinstance(child, Block))
     block = next((child for child in blocks if child.tag == "SOURCE"), None)
-    if block is None or len(block.words) < 2 or block.words[1] == "EMPTY":
-        return None
-    if block.words[1] != "SECTION":
-        return _RppSource(block, block.words[1])
-    inner = next(block.blocks("SOURCE"), None)
-    if inner is None or len(inner.words) < 2:
-        return None
-    keys = text.keys(block.children)
-    reverses = _SECTION_MODES.get(int(text.number(keys, "MODE", 0.0)))
-    if reverses == "whole":
-        return _RppSource(inner, inner.words[1], is_reversed=True)
-    return _RppSource(
-        inner,
-        inner.words[1],
-        is_reversed=reverses is not None,
-        section_start_s=text.number(keys, "STARTPOS", 0.0),
-        section_length_s=text.number(keys, "LENGTH", 0.0) or None,
-    )
+    return None if block is None else source_of(block, text)

@@ -6,6 +6,7 @@ line replaced, so that every other byte stays, whatever it means and however it 
 
 from __future__ import annotations
 
+import logging
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,10 @@ _MOST_LINES = 3_000_000  # a hundred megabytes have one million
 _MOST_BLOCKS = 1_000_000
 _DEEPEST = 100  # blocks in each other; REAPER's own are below ten
 _LONGEST_QUOTE = 80  # characters of a line, in an error
+
+_VERSION = re.compile(rb"^<REAPER_PROJECT", re.MULTILINE)
+_SAVED = re.compile(rb'<REAPER_PROJECT [^ \r\n]+ "[^"\r\n]*" (\d{1,18})')  # when, in seconds
+_log = logging.getLogger(__name__)
 
 _KEYS = frozenset(
     b"CHANMODE FADEIN FADEOUT FILE FREEMODE GROUP HASDATA IGNTEMPO IGUID ISBUS LANESOLO LENGTH LOOP MODE MUTE "
@@ -59,6 +64,7 @@ class ProjectText:
             DawError: it is no project, or broken; the message names the line.
         """
         self.name = name
+        data = _newest(data, name)
         if data.count(b"\n") > _MOST_LINES:
             raise DawError(
                 f"{name} has more than {_MOST_LINES:,} lines",
@@ -176,6 +182,18 @@ class ProjectText:
             f"{self.name} is broken in line {line + 1}: {what}",
             hint="take a backup of the project (.rpp-bak), or save it again in REAPER",
         )
+
+
+def _newest(data: bytes, name: str) -> bytes:
+    """Return the newest of the versions that a backup of REAPER may hold one after the other."""
+    begins = [match.start() for match in _VERSION.finditer(data)]
+    if len(begins) < 2:
+        return data
+    versions = [data[at:end] for at, end in zip(begins, [*begins[1:], len(data)], strict=True)]
+    saved = [int(match[1]) if (match := _SAVED.match(version)) else 0 for version in versions]
+    newest = max(range(len(versions)), key=lambda place: (saved[place], place))
+    _log.warning("%s holds %d versions of a project: version %d is read", name, len(versions), newest + 1)
+    return versions[newest]
 
 
 def _split(data: bytes) -> list[bytes]:

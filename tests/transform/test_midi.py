@@ -1,5 +1,4 @@
 import io
-import logging
 import tempfile
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transform import midi
+from transform import midi_file
+from transform.drum_maps import DRUM_MAPS
 from transform.errors import RedrumError, RhythmError, SettingsError
 from transform.events import CLASSES, TOM_HEIGHTS, DrumEvent, Rhythm, TempoMap
-from transform.midi import DRUM_MAPS, parse_midi, read_midi, write_midi
+from transform.midi import parse_midi, read_midi, write_midi
 
 
 def hexdump(text):
@@ -159,17 +159,12 @@ def test_drums_on_channel_10_win_over_other_channels():
     assert played(read(data)) == [(0.5, "SD", "")]
 
 
-def test_drums_on_another_channel_are_found_and_a_melody_is_not(caplog):
-    caplog.set_level(logging.INFO)
+def test_drums_on_another_channel_are_found_and_a_melody_is_not():
     drums = [(beat, hit(note, channel=2)) for beat, note in enumerate([36, 42, 38, 42])]
     melody = [(beat, hit(note, channel=3)) for beat, note in enumerate([60, 64, 48, 72])]
-    assert [e[1] for e in played(read(smf([*drums, (4, END)], [*melody, (4, END)])))] == [
-        "KD",
-        "HH",
-        "SD",
-        "HH",
-    ]
-    assert "channel 2" in caplog.text
+    rhythm = read(smf([*drums, (4, END)], [*melody, (4, END)]))
+    assert [e[1] for e in played(rhythm)] == ["KD", "HH", "SD", "HH"]
+    assert "channel 2" in rhythm.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -188,10 +183,10 @@ def test_no_drum_notes_says_what_is_there(data, said):
     assert caught.value.hint
 
 
-def test_hand_percussion_is_left_out_and_counted(caplog):
-    caplog.set_level(logging.INFO)
-    assert [e[1] for e in played(read(four_hits(36, 54, 54, 63)))] == ["KD"]
-    assert "54 (2x), 63 (1x)" in caplog.text
+def test_hand_percussion_is_left_out_and_counted():
+    rhythm = read(four_hits(36, 54, 54, 63))
+    assert [e[1] for e in played(rhythm)] == ["KD"]
+    assert "54 (2x), 63 (1x)" in rhythm.notes[0]
 
 
 def test_layered_notes_of_one_drum_are_one_stroke_the_loudest():
@@ -261,21 +256,14 @@ BROKEN = {
     "four bytes": (b"MThd", "ends in its header"),
     "short header": (b"MThd\x00\x00\x00\x02\x00\x01", "header is too short"),
     "cut in a track": (TYPE_1[:-20], "promises .* bytes and holds"),
-    "cut between tracks": (TYPE_1[: TYPE_1.rindex(b"MTrk")], "promises 3 tracks and holds 2"),
-    "type 2": (smf([(0, hit(36)), (4, END)], file_type=2), "type 2"),
-    "type 7": (smf([(0, hit(36)), (4, END)], file_type=7), "type 7"),
-    "video frames": (smf([(0, hit(36)), (4, END)], ticks_per_beat=-6360), "video frames"),
-    "no ticks": (smf([(0, hit(36)), (4, END)], ticks_per_beat=0), "video frames or not at all"),
+    "no ticks": (smf([(0, hit(36)), (4, END)], ticks_per_beat=0), "division of time"),
     "a message that runs past its track": (smf([(0, b"\x99\x24")], [(0, hit(36))]), "cannot be read"),
     "data where a status should be": (smf([(0, b"\x24\x24\x24")]), "cannot be read"),
-    "a key that does not exist": (smf([(0, b"\xff\x59\x02\x0c\x00"), (0, hit(36))]), "cannot be read"),
-    "a tempo of no bytes": (smf([(0, b"\xff\x51\x00"), (0, hit(36))]), "cannot be read"),
     "days": (smf([(0, hit(36))] + [(10_000.0 * i, hit(36)) for i in range(1, 20)]), "lasts"),
     "a number of a megabyte": (
         b"MThd\0\0\0\6\0\1\0\1\0\1MTrk\0\x10\0\0" + b"\xff" * (2**20 - 4) + b"\x7f" + hit(36),
         "a number never ends",
     ),
-    "a status that is none": (smf([(0, b"\xf4"), (0, hit(36))]), "cannot be read"),
     "data after a system message": (smf([(0, b"\xf0\x01\xf7"), (0, b"\x24\x24")]), "cannot be read"),
     "never ends": (
         b"MThd\0\0\0\6\0\1\0\1\0\1MTrk\0\0\0\x0a" + b"\xff" * 6 + b"\x7f" + hit(36),
@@ -481,6 +469,6 @@ def test_a_file_that_never_ends_is_refused(tmp_path, monkeypatch, limit, message
     path = tmp_path / "long.mid"
     path.write_bytes(smf([(0, hit(36)), (1, hit(38)), (2, hit(36)), (4, END)]))
     assert len(read_midi(path).events) == 3
-    monkeypatch.setattr(midi, limit, 2)
+    monkeypatch.setattr(midi_file, limit, 2)
     with pytest.raises(RhythmError, match=message):
         read_midi(path)

@@ -6,9 +6,9 @@ import pytest
 from tests.transform.conftest import decaying_noise
 from transform.audio import Recording
 from transform.bank import Bank
+from transform.drum_maps import DRUM_MAPS
 from transform.events import TOM_HEIGHTS, DrumEvent
 from transform.hits import LEAD_S
-from transform.midi import DRUM_MAPS
 from transform.resequence import Arrangement, Playing, arrange
 from transform.toms import by_rank, fundamental_hz, grouped, tuned, tunings, with_tom_heights
 

@@ -315,8 +315,8 @@ def test_a_set_of_too_many_elements_is_refused(tmp_path, monkeypatch):
 
 def test_files_that_are_no_sets_are_refused(tmp_path):
     text = tmp_path / "text.als"
-    text.write_text("<Ableton>")
-    with pytest.raises(DawError, match="not packed with gzip"):
+    text.write_text("no set")
+    with pytest.raises(DawError, match="neither packed with gzip nor XML"):
         open_set(text)
     cut = tmp_path / "cut.als"
     cut.write_bytes(gzip.compress(xml_of([]).encode())[:-200])

@@ -9,9 +9,9 @@ import reaper_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daw_bridge.reaper import rpp, rpp_items
+from daw_bridge.reaper import rpp, rpp_sources
 from daw_bridge.reaper.rpp import open_project
-from daw_bridge.reaper.rpp_items import ItemReader
+from daw_bridge.reaper.rpp_sources import MidiSources
 from daw_bridge.reaper.rpp_text import ProjectText, quoted, words_of
 from daw_bridge.session import Fade, FinishedTake
 from transform.errors import DawError, OutputError
@@ -501,11 +501,9 @@ def midi_item(position, source, extra=b""):
 
 def test_items_share_one_tempo_map_and_one_reading_of_their_pool(project, monkeypatch):
     made, read = [], []
-    check, read_midi = TempoMap.__post_init__, ItemReader._read_midi
+    check, read_midi = TempoMap.__post_init__, MidiSources._read
     monkeypatch.setattr(TempoMap, "__post_init__", lambda self: made.append(self) or check(self))
-    monkeypatch.setattr(
-        ItemReader, "_read_midi", lambda self, block: read.append(block) or read_midi(self, block)
-    )
+    monkeypatch.setattr(MidiSources, "_read", lambda self, block: read.append(block) or read_midi(self, block))
     points = b"".join(b"    PT %d %d 1\n" % (2 * i, 100 + i % 7) for i in range(300))
     events = b"        HASDATA 1 960 QN\n        POOLEDEVTS {P}\n" + b"        E 240 90 24 60\n" * 400
     items = [midi_item(0, events), *(midi_item(2 * i, b"        POOLEDEVTS {P}\n") for i in range(1, 200))]
@@ -540,7 +538,7 @@ def test_notes_near_an_item_are_all_that_it_plays(project, monkeypatch):
     ]
     path = project(song(*items))
     found = open_project(path).collect()
-    monkeypatch.setattr(rpp_items._Midi, "within", lambda self, first, last, is_repeated: self.notes)
+    monkeypatch.setattr(rpp_sources.Midi, "within", lambda self, first, last, is_repeated: self.notes)
     assert found == open_project(path).collect()
     assert sum(len(item.notes) for item in found.items) > 1000
 
