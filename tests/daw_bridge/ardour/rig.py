@@ -6,7 +6,6 @@ it.
 """
 
 import base64
-import contextlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from daw_bridge.ardour.install import install
 PROGRAMS = ("ardour", "ardour7-lua", "Xvfb", "xdotool")
 ACTION_KEYS = ("F1", "F2", "F3")  # of the actions, in these tests
 SELECTED, LAST, TRACKS = ACTION_KEYS
+RHYTHM = "hip-hop-bounce-140"
 WAIT_S = 120.0  # for what takes a second; the machine may be busy
 LOOK_S = 0.05
 KEYS = Path("/etc/ardour7/ardour.keys")  # of the installed package
@@ -60,6 +60,19 @@ HOOK = """return function()
   os.rename("@FOLDER@/answer.part", "@FOLDER@/answer.json")
 end"""
 LIBRARY = """
+local json_list = loadfile("@FOLDER@/json.lua")().list
+local function tracks()
+  local found = {}
+  for route in Session:get_tracks():iter() do found[#found + 1] = route end
+  table.sort(found, function(one, other)
+    return one:presentation_info_ptr():order() < other:presentation_info_ptr():order()
+  end)
+  return found
+end
+local function new_track(name, n_channels)
+  local order, mode = ARDOUR.PresentationInfo.max_order, ARDOUR.TrackMode.Normal
+  Session:new_audio_track(n_channels, 2, nil, 1, name, order, mode, false)
+end
 local function id_of(object) return object:to_stateful():id():to_s() end
 local function track_named(name)
   for route in Session:get_tracks():iter() do
@@ -94,6 +107,11 @@ def why_not():
     if missing:
         return f"{' and '.join(missing)} of the packages ardour, xvfb and xdotool are not installed"
     return "" if KEYS.is_file() else f"{KEYS} of Ardour 7 is not there"
+
+
+def quoted(text):
+    """Return a text as Lua."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def until(condition, what, wait_s=WAIT_S):
@@ -140,11 +158,16 @@ class Screen:
         width, line = head[4], head[12]
         pixels = np.frombuffer(data, np.uint8, line * height, head[0] + 12 * head[19])
         rows = pixels.reshape(height, line)[:, : 4 * width].reshape(height, width, 4)[:, :, 2::-1]
-        colors, places = np.unique(rows.reshape(-1, 3) // 8 * 8, axis=0, return_inverse=True)
-        by_count = np.argsort(-np.bincount(places))[:256]
-        palette = colors[by_count].astype(int)
-        nearest = np.array([np.abs(palette - color).sum(1).argmin() for color in colors.astype(int)])
-        lines = nearest[places].astype(np.uint8).reshape(height, width)
+        codes = rows.astype(np.uint32) // 8 @ np.array([1024, 32, 1], np.uint32)
+        counts = np.bincount(codes.ravel(), minlength=2**15)
+        palette = np.argsort(-counts)[:256]
+        spread = np.stack([palette // 1024, palette // 32 % 32, palette % 32], axis=1)
+        nearest = np.zeros(2**15, np.uint8)
+        for code in np.flatnonzero(counts):
+            color = np.array([code // 1024, code // 32 % 32, code % 32])
+            nearest[code] = np.abs(spread - color).sum(axis=1).argmin()
+        lines = nearest[codes]
+        palette = spread * 8
         raw = b"".join(b"\0" + row.tobytes() for row in lines)
         chunks = [
             (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
@@ -254,7 +277,7 @@ class Ardour:
         answer = self.folder / "answer.json"
         answer.unlink(missing_ok=True)
         part = self.folder / "drop.part"
-        part.write_text(LIBRARY + text, encoding="utf-8")
+        part.write_text(LIBRARY.replace("@FOLDER@", str(self.folder)) + text, encoding="utf-8")
         part.rename(self.folder / "drop.lua")
 
         def look():
@@ -271,6 +294,56 @@ class Ardour:
     def press(self, key):
         """Press a key over Ardour's window."""
         self.screen.xdotool("mousemove", "640", "400", "key", key)
+
+    def answer(self, **answers):
+        """Let these be the last answers to what the actions ask."""
+        defaults = {"rhythm": RHYTHM, "engine": "resequence", "length": "source", "seed": "7", "kit": "auto"}
+        (self.config / "redrum" / "answers.json").write_text(json.dumps({**defaults, **answers}))
+
+    def close_window(self, key="Return"):
+        """Press a key in the window of Redrum that asks or says something, once it is there."""
+        until(lambda: self.screen.windows("^Redrum$"), "a window of Redrum")
+        while windows := self.screen.windows("^Redrum$"):
+            self.screen.xdotool("windowfocus", windows[0], "key", key)
+            time.sleep(LOOK_S)
+
+    def jobs(self):
+        """Return the names of the files of jobs."""
+        return sorted(path.name for path in (self.config / "redrum" / "jobs").iterdir())
+
+    def tracks(self):
+        """Return the names of the tracks, from the top."""
+        return self.lua(
+            "local found = json_list() for _, route in ipairs(tracks()) do found[#found + 1] = route:name() end"
+            " return found"
+        )
+
+    def regions(self, track):
+        """Return name, position and length of the regions of a track, in samples."""
+        return self.lua(
+            f"local found = json_list() for _, region in ipairs(regions_of({quoted(track)})) do"
+            " local audio = region:to_audioregion()"
+            " found[#found + 1] = { name = region:name(), position = region:position():samples(),"
+            " length = region:length():samples(), n_channels = audio:isnil() and 0 or audio:n_channels(),"
+            " has_fades = not audio:isnil() and (audio:fade_in_active() or audio:fade_out_active()) } end"
+            " return found"
+        )
+
+    def samples(self, track, place=0):
+        """Return the samples (C, T) of a region, as Ardour reads them."""
+        path = self.folder / "samples.raw"
+        n_channels = self.lua(
+            f"local region = regions_of({quoted(track)})[{place + 1}]"
+            " local audio, count = region:to_audioregion(), region:length():samples()"
+            " local memory = ARDOUR.DSP.DspShm(count)"
+            f" local file = io.open({quoted(str(path))}, 'wb')"
+            " for channel = 0, audio:n_channels() - 1 do"
+            "  audio:to_readable():read(memory:to_float(0), 0, count, channel)"
+            "  local found = memory:to_float(0):array()"
+            "  for n = 1, count do file:write(string.pack('<f', found[n])) end"
+            " end file:close() return audio:n_channels()"
+        )
+        return np.fromfile(path, "<f4").reshape(n_channels, -1)
 
     def log(self):
         return (self.folder / "ardour.log").read_text(encoding="utf-8", errors="replace")[-2000:]
