@@ -1,7 +1,6 @@
 """The actions in a real Ardour, from the key press to the take: what a user sees, and the samples."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def loop_at(rate, folder, n_channels=2):
     sound = soxr.resample(sound[: 4 * own_rate], own_rate, rate)
     sound = np.stack([sound[:, 0], 0.5 * sound[:, -1]][:n_channels], axis=1)
     path = folder / "Loop ü.wav"
-    soundfile.write(path, sound, rate, subtype="PCM_24")
+    soundfile.write(path, sound, rate, subtype="FLOAT")  # as Ardour stores it
     return path
 
 
@@ -94,15 +93,17 @@ def render(source, out):
 def test_a_key_press_makes_the_take_that_render_makes(start, rate, tmp_path):
     ardour = start(rate)
     loop = loop_at(rate, tmp_path)
-    at = 2 * rate  # the beginning of bar 2
+    at = 0
     ardour.lua(
-        f'new_track("drums", 2) new_track("bass", 1) import({rig.quoted(str(loop))}, "drums", {at})'
-        ' track_named("drums"):presentation_info_ptr():set_color(0x204060ff) select_regions(regions_of("drums"))'
+        'new_track("drums", 2) new_track("bass", 1)'
+        f' import({rig.quoted(str(loop))}, "drums", {at})'
+        ' track_named("drums"):presentation_info_ptr():set_color(0x204060ff)'
+        ' select_regions(regions_of("drums"))'
     )
     before = ardour.regions("drums"), ardour.samples("drums")
     ardour.answer()
     ardour.press(rig.SELECTED)
-    ardour.close_window()  # what it asks: the last answers stand
+    ardour.close_window(rig.ACCEPT)  # what it asks: the last answers stand
     rig.until(lambda: "drums redrum" in ardour.tracks() and not ardour.jobs(), "the take")
     assert ardour.tracks() == ["drums", "drums redrum", "bass"]
     (take,) = ardour.regions("drums redrum")
@@ -122,3 +123,70 @@ def test_a_key_press_makes_the_take_that_render_makes(start, rate, tmp_path):
     assert (ardour.regions("drums redrum"), ardour.regions("drums")) == ([], before[0])
     ardour.lua("Editor:redo(1)")
     assert ardour.regions("drums redrum") == [take]
+
+
+@pytest.fixture
+def ardour(start):
+    """An Ardour whose session has no tracks, whatever was tried in it before."""
+    found = start()
+    found.lua(
+        "for _, route in ipairs(tracks()) do local playlist = route:to_track():playlist()"
+        " for region in playlist:region_list():iter() do playlist:remove_region(region) end"
+        " route:set_name('old') end"
+    )
+    found.answer()
+    return found
+
+
+def test_all_regions_of_a_selected_track_get_takes_in_one_undo_step(ardour, tmp_path):
+    loop = loop_at(48_000, tmp_path, n_channels=1)
+    starts = [123_457, 1_000_001, 2_000_003]
+    ardour.lua(
+        'new_track("kit", 1)'
+        + "".join(f' import({rig.quoted(str(loop))}, "kit", {at})' for at in starts)
+        + ' select_track("kit")'
+    )
+    ardour.press(rig.TRACKS)
+    ardour.close_window(rig.ACCEPT)
+    rig.until(lambda: "kit redrum" in ardour.tracks() and not ardour.jobs(), "the takes")
+    takes = ardour.regions("kit redrum")
+    length = soundfile.info(loop).frames
+    assert [(take["position"], take["length"]) for take in takes] == [(at, length) for at in starts]
+    ardour.lua("Editor:undo(1)")
+    assert ardour.regions("kit redrum") == []
+    assert len(ardour.regions("kit")) == 3
+
+
+def test_a_source_track_that_goes_meanwhile_leaves_its_take_at_the_end(ardour, tmp_path):
+    loop = loop_at(48_000, tmp_path, n_channels=1)
+    ardour.lua(
+        f'new_track("solo", 1) new_track("last", 1) import({rig.quoted(str(loop))}, "solo", 0)'
+        ' select_regions(regions_of("solo"))'
+    )
+    ardour.press(rig.LAST)
+    rig.until(ardour.jobs, "a job")
+    ardour.lua('select_track("solo") Editor:remove_tracks()')
+    rig.until(lambda: "solo redrum" in ardour.tracks() and not ardour.jobs(), "the take")
+    assert ardour.tracks()[-2:] == ["last", "solo redrum"]
+
+
+def test_cancel_leaves_nothing(ardour, tmp_path):
+    loop = loop_at(48_000, tmp_path, n_channels=1)
+    ardour.lua(
+        f'new_track("long", 1) import({rig.quoted(str(loop))}, "long", 0) select_regions(regions_of("long"))'
+    )
+    ardour.press(rig.LAST)
+    ardour.close_window(rig.CANCEL)
+    rig.until(lambda: not ardour.jobs(), "the end of the job")
+    assert "long redrum" not in ardour.tracks()
+
+
+@pytest.mark.parametrize("change", ["os.remove(note)", "select_regions({})"])
+def test_what_is_missing_is_said_and_nothing_happens(ardour, change):
+    note = ardour.config / "redrum" / "command.json"
+    before = note.read_bytes(), ardour.tracks()
+    ardour.lua(f"local note = {rig.quoted(str(note))} {change}")
+    ardour.press(rig.SELECTED)
+    ardour.close_window(rig.CLOSE)
+    note.write_bytes(before[0])
+    assert (ardour.tracks(), ardour.jobs()) == (before[1], [])
