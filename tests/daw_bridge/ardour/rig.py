@@ -26,7 +26,7 @@ ACCEPT, CANCEL, CLOSE = "alt+o", "alt+c", "Escape"  # in windows of Ardour
 ACTION_KEYS = ("F1", "F2", "F3")  # of the actions, in these tests
 SELECTED, LAST, TRACKS = ACTION_KEYS
 RHYTHM = "hip-hop-bounce-140"
-WAIT_S = 60.0  # for what takes a second; the machine may be busy
+WAIT_S = 30.0  # for what takes a second; the machine may be busy
 LOOK_S = 0.05
 KEYS = Path("/etc/ardour7/ardour.keys")  # of the installed package
 # Ardour 7 numbers its signals: LuaTimerDS, ten times a second, is the 48th of 49.
@@ -94,11 +94,6 @@ local function import(file, name, at)
   Editor:do_import(files, Editing.ImportDistinctFiles, Editing.ImportAsTrack, ARDOUR.SrcQuality.SrcBest,
     ARDOUR.MidiTrackNameSource.SMFTrackName, ARDOUR.MidiTempoMapDisposition.SMFTempoIgnore,
     Temporal.timepos_t(at), ARDOUR.PluginInfo(), track_named(name):to_track(), false)
-end
-local function select_track(name)
-  local selection = ArdourUI.SelectionList()
-  selection:push_back(Editor:rtav_from_route(track_named(name)))
-  Editor:set_selection(selection, ArdourUI.SelectionOp.Set)
 end
 local function select_regions(regions)
   local selection = ArdourUI.SelectionList()
