@@ -6,10 +6,10 @@ from transform.terminal import guard_output
 
 
 def main() -> None:
-    """Run the command `redrum`; a job of REAPER's action goes to the helper, if that takes it."""
+    """Run the command `redrum`; a job of an action goes to the helper, if that takes it."""
     guard_output()
-    if sys.argv[1:-1] == ["reaper", "run-job"] and not sys.argv[-1].startswith("-"):
-        from daw_bridge.reaper.warm import CANCELLED, hand_over
+    if sys.argv[1:-1] in (["reaper", "run-job"], ["ardour", "run-job"]) and not sys.argv[-1].startswith("-"):
+        from daw_bridge.warm import CANCELLED, hand_over
 
         try:
             outcome = hand_over(sys.argv[-1])

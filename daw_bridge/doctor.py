@@ -33,6 +33,7 @@ def examine(device: str = "auto") -> Iterator[Check]:
     yield checked("REAPER", _adapter, _AGAIN)
     yield from _reaper()
     yield live_summary()
+    yield from _ardour()
     names: list[str] = []
     try:
         names = list_presets()
@@ -109,6 +110,19 @@ def _reaper() -> Iterator[Check]:
     else:
         cure = "quit REAPER and run `redrum reaper install`, if you use REAPER"
         yield Check(name=ACTIONS, status="absent", found=f"none in {folder}", cure=cure)
+
+
+def _ardour() -> Iterator[Check]:
+    """Yield the checks of the actions in each Ardour; one where Ardour or the actions are not there."""
+    from daw_bridge.ardour.doctor import NAME, examine_ardour, is_installed
+    from daw_bridge.ardour.install import ardour_folders
+
+    folders = [folder for folder in ardour_folders() if is_installed(folder)]
+    for folder in folders:
+        yield from examine_ardour(folder)
+    if not folders:
+        cure = "quit Ardour and run `redrum ardour install`, if you use Ardour"
+        yield Check(name=NAME, status="absent", found="none is installed", cure=cure)
 
 
 def _preset(name: str) -> str:

@@ -126,6 +126,29 @@ class _Files:
             self._about[path] = _Sound(signal, file.format, file.name)
         return self._about[path]
 
+    def of_channels(self, channels: Sequence[tuple[str, int]]) -> _Sound:
+        """Return a sound whose channels are channels of files, each as long as the shortest.
+
+        Raises:
+            AudioError: a file cannot be read or lacks the channel, or their sample rates differ.
+        """
+        sounds = {path: self.signal_of(path) for path, _ in channels}
+        first = sounds[channels[0][0]]
+        if list(channels) == [(channels[0][0], n) for n in range(first.signal.n_channels)]:
+            return first
+        if any(channel >= sounds[path].signal.n_channels for path, channel in channels):
+            raise AudioError(f"{first.name} has fewer channels than the DAW plays", hint=GLUE)
+        if len({sound.signal.sample_rate for sound in sounds.values()}) > 1:
+            raise AudioError(f"the channels of {first.name} have different sample rates", hint=GLUE)
+
+        def read(start: int, stop: int) -> Samples:
+            blocks = {path: sound.signal.read(start, stop) for path, sound in sounds.items()}
+            return np.stack([blocks[path][channel] for path, channel in channels])
+
+        n_samples = min(sound.signal.n_samples for sound in sounds.values())
+        signal = ComputedSignal(read, n_samples, first.signal.sample_rate, len(channels))
+        return _Sound(signal, replace(first.fmt, n_channels=len(channels)), first.name)
+
     def close(self) -> None:
         """Close the files; nothing can be read any more."""
         self._open.clear()
@@ -137,7 +160,7 @@ class _Files:
 
 def _sound_of(item: Item, files: _Files, at_own_speed: bool) -> _Sound:
     """Return the sound of an item without parts."""
-    file = files.signal_of(item.file)
+    file = files.of_channels(item.channel_files) if item.channel_files else files.signal_of(item.file)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:

@@ -107,6 +107,7 @@ class Item:
     group: str = ""  # the DAW's own id of the items that are grouped with it
     state: State = "ok"
     file: str = ""
+    channel_files: tuple[tuple[str, int], ...] = ()  # file and channel of each; none: all channels of `file`
     start_offset_s: float = 0.0
     play_rate: float = 1.0
     keeps_pitch: bool = True  # at another play rate

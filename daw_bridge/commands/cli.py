@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.ardour import ardour_app
 from daw_bridge.commands.audition import audition
 from daw_bridge.commands.batch import batch
 from daw_bridge.commands.edit import edit
@@ -88,6 +89,7 @@ app.add_typer(rhythms_app, name="rhythms")
 app.add_typer(presets_app, name="presets")
 app.add_typer(reaper_app, name="reaper")
 app.add_typer(live_app, name="live")
+app.add_typer(ardour_app, name="ardour")
 
 
 def _with_home(argument: str) -> str:

@@ -87,7 +87,7 @@ def run_job_command(
     """Do a job of REAPER's action; progress and result go into files beside it. The action starts this."""
     Console(verbose=True)  # there is no terminal: all goes to the log file
 
-    from daw_bridge.reaper.job import run_job
+    from daw_bridge.action_job import run_job
 
     if not run_job(job, partial(compute.load, preset)):
         raise typer.Exit(1)

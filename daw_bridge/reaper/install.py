@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import re
 import runpy
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from daw_bridge.reaper.job import SCHEMA
+from daw_bridge.action_install import put_command_note, put_file, refuse_links
 from daw_bridge.reaper.running import SERVER_SCRIPT, WEB_PORT
 from daw_bridge.reaper.settings import OWN_FOLDER, Settings, SettingsFile
-from daw_bridge.session import RHYTHM_TRACKS
 from transform.confined import is_link
 from transform.errors import DawError
-from transform.files import write_bytes_atomic
 
 # In the order of what people look for first; the list of actions shows the names of the files.
 ACTIONS = (
@@ -68,12 +64,6 @@ def command_note(folder: Path) -> Path:
     return folder / OWN_FOLDER / "command.json"
 
 
-def own_command() -> list[str]:
-    """Return the words that the actions start `redrum` with."""
-    # -P: REAPER starts it in its own folder, where modules of any name may lie.
-    return [sys.executable, "-P", "-m", "daw_bridge"]
-
-
 def install(folder: Path, *, with_server: bool = False) -> list[str]:
     """Put the actions into REAPER; return a sentence for each change, none where all is as it should be.
 
@@ -92,7 +82,7 @@ def install(folder: Path, *, with_server: bool = False) -> list[str]:
     if with_server:
         done += _add_server(settings, actions, states)
     scripts = folder / "Scripts" / OWN_FOLDER
-    changed = [_put(scripts / name, (actions_folder() / name).read_bytes()) for name in (*ACTIONS, *SHARED)]
+    changed = [put_file(scripts / name, (actions_folder() / name).read_bytes()) for name in (*ACTIONS, *SHARED)]
     if any(changed):
         done.append(f"the actions are in {scripts}")
     added = [actions.add_script(action_name(name), name, f"{OWN_FOLDER}/{name}") for name in ACTIONS]
@@ -100,7 +90,7 @@ def install(folder: Path, *, with_server: bool = False) -> list[str]:
         done.append(f"{sum(added)} actions are in REAPER's Actions list, the first is {ACTIONS[0]}")
     for changed_file in (settings, actions, states):
         changed_file.save()
-    if _put(command_note(folder), json.dumps(_command_note(), indent=1).encode()):
+    if put_command_note(command_note(folder)):
         done.append(f"the actions run {sys.executable}")
     return done
 
@@ -200,19 +190,6 @@ def _add_server(settings: SettingsFile, actions: SettingsFile, states: SettingsF
     return done
 
 
-def _command_note() -> dict[str, Any]:
-    """Return what the actions must know of this installation."""
-    return {"schema": SCHEMA, "command": own_command(), "rhythm_tracks": list(RHYTHM_TRACKS)}
-
-
-def _put(path: Path, data: bytes) -> bool:
-    """Write a file unless it is so already, and return whether it was not."""
-    if path.is_file() and path.read_bytes() == data:
-        return False
-    write_bytes_atomic(path, data, overwrite=True)
-    return True
-
-
 def _check(folder: Path) -> None:
     if is_running():
         raise DawError(
@@ -226,12 +203,7 @@ def _check(folder: Path) -> None:
             "(REAPER: Options > Show REAPER resource path)",
         )
     own = (f"Scripts/{OWN_FOLDER}", OWN_FOLDER, f"{OWN_FOLDER}/jobs")
-    for place in (folder / name for name in (*_SETTINGS, *own)):
-        if is_link(place):
-            raise DawError(
-                f"{place} is a link: what it leads to is not changed",
-                hint="put the file or folder itself in its place, then run the same command again",
-            )
+    refuse_links(folder / name for name in (*_SETTINGS, *own))
 
 
 def is_running() -> bool:

@@ -19,10 +19,10 @@ from statistics import median
 
 import psutil
 
+from daw_bridge import warm
+from daw_bridge.action_job import JobFiles
 from daw_bridge.reaper import running as reaper
-from daw_bridge.reaper import warm
 from daw_bridge.reaper.install import install
-from daw_bridge.reaper.job import JobFiles
 from daw_bridge.session import FinishedTake
 from tests.daw_bridge.conftest import LuaWorld, ReaperWorld, audio, track
 from transform.audio import Recording

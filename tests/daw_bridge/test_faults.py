@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daw_bridge.action_job import SCHEMA, read_job
 from daw_bridge.batch import BatchSettings, estimate_s, preview
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.pairs import pair_items
 from daw_bridge.plan import PlanSettings, plan
 from daw_bridge.reaper.install import install, uninstall
-from daw_bridge.reaper.job import SCHEMA, read_job
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.reaper.rpp_text import ProjectText
 from transform.errors import SettingsError

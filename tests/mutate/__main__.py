@@ -54,10 +54,10 @@ _READERS = (
         "daw_bridge.plan",
         "daw_bridge.commands.cli",
         "daw_bridge.batch",
-        "daw_bridge.reaper.helper",
+        "daw_bridge.helper",
         "daw_bridge.live.running",
     ),
-    *("daw_bridge.reaper.job", "tests.daw_bridge.kill_often", "tests.conftest", "soxr"),
+    *("daw_bridge.action_job", "tests.daw_bridge.kill_often", "tests.conftest", "soxr"),
 )
 
 

@@ -119,7 +119,7 @@ class _Helper(_Server):
         self._thread = threading.Thread()
 
     def start(self) -> None:
-        from daw_bridge.reaper.helper import Helper
+        from daw_bridge.helper import Helper
 
         helper = Helper(self._folder, 3600.0)
         self._thread = threading.Thread(target=helper.run, daemon=True)
@@ -129,7 +129,7 @@ class _Helper(_Server):
         return self._thread.is_alive()
 
     def ask(self, what: str) -> object:
-        from daw_bridge.reaper import warm
+        from daw_bridge import warm
 
         if what != "job":
             return warm.look(what)

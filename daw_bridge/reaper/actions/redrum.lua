@@ -38,40 +38,6 @@ local CAPTIONS = {
   start_bar = "Bar 1 on the project's bar (none: the take's)",
 }
 
--- Files
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then
-    return nil
-  end
-  local text = file:read("a")
-  file:close()
-  return text
-end
-
--- Returns the contents of a JSON file, nil where there is none.
-local function read_json(path)
-  local text = read(path)
-  if not text or text == "" then
-    return nil
-  end
-  local is_json, value = pcall(json.decode, text)
-  return is_json and value or nil
-end
-
--- Writes a file; returns why it cannot be written, nil where it can.
-local function write(path, text)
-  local file, why = io.open(path, "wb")
-  if not file then
-    return why
-  end
-  local is_written
-  is_written, why = file:write(text)
-  file:close()
-  return not is_written and why or nil
-end
-
 -- Questions
 
 local function show(text)
@@ -145,7 +111,7 @@ end
 
 local function cancel(job)
   job.is_cancelled = true
-  write(job.files.cancel, "")
+  json.write(job.files.cancel, "")
   gfx.quit()
 end
 
@@ -205,12 +171,12 @@ local function wants_to_cancel()
 end
 
 local function look(job)
-  local result = read_json(job.files.result)
+  local result = json.read(job.files.result)
   if result then
     finish(job, result)
     return
   end
-  local progress = read_json(job.files.progress)
+  local progress = json.read(job.files.progress)
   if progress and progress.beat ~= job.beat then
     job.beat, job.text, job.share = progress.beat, progress.text, progress.share
     job.silent_s, job.patience_s = 0, LOST_S
@@ -299,7 +265,7 @@ end
 
 local function start(job, words, order, facts)
   local text = json.encode({ schema = SCHEMA, order = order, facts = facts })
-  local why = write(job.files.job, text)
+  local why = json.write(job.files.job, text)
   if why then
     return "Redrum cannot write into REAPER's resource folder: " .. why
   end
@@ -310,7 +276,7 @@ local function start(job, words, order, facts)
   gfx.init(TITLE, WIDTH, HEIGHT)
   reaper.atexit(function()
     if not job.is_over then -- REAPER quits, or its user ends the script
-      write(job.files.cancel, "")
+      json.write(job.files.cancel, "")
     end
   end)
   tend(job)
@@ -318,7 +284,7 @@ end
 
 -- Returns what `redrum reaper install` noted, or nil and what is missing.
 local function installed()
-  local noted = read_json(reaper.GetResourcePath() .. "/Redrum/command.json")
+  local noted = json.read(reaper.GetResourcePath() .. "/Redrum/command.json")
   if not noted or not noted.command then
     return nil, "REAPER does not know yet where the redrum command is.\n\nIn a terminal, run `redrum reaper install`."
   elseif noted.schema ~= SCHEMA then

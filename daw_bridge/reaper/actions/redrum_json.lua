@@ -1,4 +1,5 @@
--- JSON for Redrum's scripts. Text passes as bytes, whatever its encoding; null and missing are the same.
+-- JSON and files for Redrum's scripts in all hosts. Text passes as bytes, whatever its encoding; null and missing
+-- are the same.
 
 local json = {}
 
@@ -161,6 +162,30 @@ function json.decode(text)
     fail(at)
   end
   return value
+end
+
+-- Returns the contents of a JSON file, nil where there is none.
+function json.read(path)
+  local file = io.open(path, "rb")
+  if not file then
+    return nil
+  end
+  local text = file:read("a")
+  file:close()
+  local is_json, value = pcall(json.decode, text or "")
+  return is_json and value or nil
+end
+
+-- Writes a file; returns why it cannot be written, nil where it can.
+function json.write(path, text)
+  local file, why = io.open(path, "wb")
+  if not file then
+    return why
+  end
+  local is_written
+  is_written, why = file:write(text)
+  file:close()
+  return not is_written and why or nil
 end
 
 return json

@@ -26,7 +26,7 @@ def done(files, progress, load):
     if what == "work":
         time.sleep(0.2)
     if what == "be deaf":  # and not heed that nobody wants the job any more, nor may the helper for long
-        sys.modules["daw_bridge.reaper.helper"]._CANCEL_S = 0.2
+        sys.modules["daw_bridge.helper"]._CANCEL_S = 0.2
         threading.Event().wait()
     if what == "wait":
         until(files.job.with_suffix(".go"), progress)
@@ -46,8 +46,8 @@ class Changed:
     """Finds the two modules, and changes them once they are loaded."""
 
     changes = {  # noqa: RUF012 (of a class that is used once)
-        "daw_bridge.reaper.job": {"_done": done},
-        "daw_bridge.reaper.helper": {"LEAST_FREE_BYTES": 0, "_LOOK_S": 0.2},
+        "daw_bridge.action_job": {"_done": done},
+        "daw_bridge.helper": {"LEAST_FREE_BYTES": 0, "_LOOK_S": 0.2},
     }
 
     @classmethod

@@ -502,7 +502,7 @@ def statuses(folder):
 def installed(folder, monkeypatch):
     install(folder)
     monkeypatch.setattr(
-        "daw_bridge.reaper.doctor.subprocess.run",
+        "daw_bridge.action_install.subprocess.run",
         lambda command, **more: SimpleNamespace(returncode=0, stdout="redrum 1.0\n", stderr=""),
     )
     return folder
@@ -559,7 +559,7 @@ def test_what_is_wrong_is_found_and_has_a_cure(installed, spoil, name, found):
 
 def test_a_command_that_fails_is_found(installed, monkeypatch):
     monkeypatch.setattr(
-        "daw_bridge.reaper.doctor.subprocess.run",
+        "daw_bridge.action_install.subprocess.run",
         lambda command, **more: SimpleNamespace(returncode=1, stdout="", stderr="No module named daw_bridge"),
     )
     (failed,) = [check for check in examine_reaper(installed) if check.status == "failed"]
@@ -571,7 +571,7 @@ def test_the_command_of_a_stranger_is_not_run(installed, monkeypatch):
     note = installed / "Redrum" / "command.json"
     noted = json.loads(note.read_text(encoding="utf-8"))
     note.write_text(json.dumps(noted | {"command": ["rm", "-rf"]}))
-    monkeypatch.setattr("daw_bridge.reaper.doctor.subprocess.run", lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setattr("daw_bridge.action_install.subprocess.run", lambda *_, **__: pytest.fail("it was run"))
     (failed,) = [check for check in examine_reaper(installed) if check.status == "failed"]
     assert "names another command" in failed.found
     assert "redrum reaper install" in failed.cure

@@ -1,6 +1,6 @@
-"""The client of the helper process, which keeps the models loaded between two jobs of REAPER's action.
+"""The client of the helper process, which keeps the models loaded between two jobs of an action in a DAW.
 
-The helper (`daw_bridge.reaper.helper`) listens on this machine only. Where it listens, its token and its build
+The helper (`daw_bridge.helper`) listens on this machine only. Where it listens, its token and its build
 id stand in an endpoint file that only this user can read. A client proves that it knows the token, and
 so does the helper (`daw_bridge.connection`). A job is the helper's only once it receives the message "go":
 whatever fails before, the job is done without it, as if there were none.
@@ -33,15 +33,15 @@ ANSWER_S = 10.0  # that each side waits for a message until a job has begun: it 
 _START_S = 10.0  # that a new helper may take to write its endpoint file
 _LOOK_S = 1.0  # between two looks at whether a job was cancelled
 _CANCEL_S = 30.0  # that the helper may take to end a cancelled job
-_HELPER = "from daw_bridge.reaper.helper import main; main()"
+_HELPER = "from daw_bridge.helper import main; main()"
 _PACKAGES = (
-    *("daw_bridge", "daw_bridge/live", "daw_bridge/live/redrum_live", "daw_bridge/reaper"),
+    *("daw_bridge", "daw_bridge/live", "daw_bridge/live/redrum_live", "daw_bridge/reaper", "daw_bridge/ardour"),
     *("transform", "presets/default"),
 )
 
 
 def hand_over(job: str) -> tuple[int, list[str]] | None:
-    """Have the helper do a job of REAPER's action; return the exit code, and the lines of an error message.
+    """Have the helper do a job of an action; return the exit code, and the lines of an error message.
 
     A helper is started where there is none. It is not used if it is of another version, does not answer, or
     cannot be started for whatever reason.
@@ -99,7 +99,7 @@ def build_id() -> str:
     Raises:
         OSError: Redrum is being removed.
     """
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     facts = [sys.executable, sys.version, root]
     for folder in sys.path:
         if folder.endswith("-packages") and os.path.isdir(folder):  # changes when one is installed

@@ -1,6 +1,6 @@
-"""The helper process: it does one job of REAPER's action after the other, with models that stay loaded.
+"""The helper process: it does one job of the DAWs' actions after the other, with models that stay loaded.
 
-`daw_bridge.reaper.warm` is its client. Jobs are done in the main thread. One thread waits for connections, and
+`daw_bridge.warm` is its client. Jobs are done in the main thread. One thread waits for connections, and
 each that has proved to be of this user is handled in a thread of its own. At most one helper works: it has a
 lock.
 """
@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import transform
+from daw_bridge import warm
 from daw_bridge.connection import Connection
 from daw_bridge.file_lock import lock_file
 from daw_bridge.live.redrum_live.endpoint import open_private, remove_endpoint, write_endpoint
 from daw_bridge.live.redrum_live.handshake import new_token
 from daw_bridge.live.redrum_live.server import Lobby
-from daw_bridge.reaper import warm
 
 if TYPE_CHECKING:
-    from daw_bridge.reaper.job import JobProgress
+    from daw_bridge.action_job import JobProgress
 
 LEAST_FREE_BYTES = 10**9  # of memory; with less the helper ends
 
@@ -45,7 +45,7 @@ _CANCEL_S = 60.0  # that a job may take to end after its client has gone
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which passes
 # Needs no file of its own, as there may be none left, and knows no highest number of a file; Windows lacks it.
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-_log = logging.getLogger("daw_bridge.reaper.helper")
+_log = logging.getLogger("daw_bridge.helper")
 
 
 class HelperTask:
@@ -157,7 +157,7 @@ class Helper:
                 raise ConnectionError("too late")
             self._n_jobs += 1  # from here on the helper does not end before it
         try:
-            from daw_bridge.reaper.job import JobFiles, JobProgress
+            from daw_bridge.action_job import JobFiles, JobProgress
 
             files = JobFiles(Path(str(request.get("job"))))
             task = HelperTask(connection, files.job, str(request.get("folder")))
@@ -208,7 +208,7 @@ class Helper:
 
     def _outcome(self, task: HelperTask) -> tuple[int, list[str]]:
         """Do a job; return the exit code of its command, and the lines of its error message."""
-        from daw_bridge.reaper.job import run_job
+        from daw_bridge.action_job import run_job
         from transform.errors import RedrumError
 
         _log.debug("the job is %s", task.path)

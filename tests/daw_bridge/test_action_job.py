@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from daw_bridge.action_job import JobFiles, JobProgress, run_job
 from daw_bridge.commands.cli import app
-from daw_bridge.reaper.job import JobFiles, JobProgress, run_job
 from transform.engine import Redrummer
 from transform.errors import DawError, OutputError
 
@@ -107,7 +107,7 @@ def test_a_job_that_is_to_end_ends(job):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda data: data.update(schema=2), "The job is not of version 1.\nQuit REAPER and run"),
+        (lambda data: data.update(schema=2), "The job is not of version 1.\nQuit the DAW and run"),
         (lambda data: data.pop("order"), "The job is broken: KeyError('order')."),
         (lambda data: data["facts"]["items"][0].pop("length_s"), "The job is broken"),
         (lambda data: data["facts"].update(bpm=0.0), "The project has a tempo of 0.0 BPM"),

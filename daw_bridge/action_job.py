@@ -1,4 +1,4 @@
-"""One job of REAPER's action, done in a process of its own that REAPER does not wait for.
+"""One job of an action in a DAW, done in a process of its own that the DAW does not wait for.
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
 and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
@@ -7,6 +7,7 @@ and a message) and NAME.cancel (the job is to end). Each file is written whole.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import threading
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import transform
 from daw_bridge.logs import log_folder
-from daw_bridge.reaper.facts import job_of, plan_of
 from daw_bridge.session import FinishedTake, Job, published_media
 from daw_bridge.take_report import Report
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
@@ -37,6 +37,7 @@ _STAGES = {  # in words, and the fractions of an item that are done at its begin
     "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
     "render": ("rendering", 0.4, 1.0),
 }
+_FACTS = {"reaper": "daw_bridge.reaper.facts", "ardour": "daw_bridge.ardour.facts"}
 _KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on microphones
 _SLICES = {"": False, "one take": False, "per item": True}
 _OPTIONS = {"--apart": "the answer apart", "--together": "the answer together"}  # as the dialog has them
@@ -73,18 +74,23 @@ class JobFiles:
         Raises:
             OutputError: it cannot be written.
         """
-        # Bytes that are no UTF-8 came from REAPER as such, and go back as such.
+        # Bytes that are no UTF-8 came from the DAW as such, and go back as such.
         text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=1)
         write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=True)
 
 
+def _facts_module(daw: str) -> Any:
+    """Return the module that makes a job of a DAW's facts (`job_of`), and a plan for it (`plan_of`)."""
+    return importlib.import_module(_FACTS[daw])
+
+
 def read_job(path: Path) -> tuple[dict[str, Any], Job]:
-    """Return what REAPER's user requests, and the job.
+    """Return what the DAW's user requests, and the job.
 
     Raises:
         DawError: it cannot be read, is no job, or one of another version.
     """
-    again = "run the action in REAPER again"
+    again = "run the action again"
     try:
         data = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as err:
@@ -93,17 +99,18 @@ def read_job(path: Path) -> tuple[dict[str, Any], Job]:
         raise DawError(f"the job is no JSON: {err}", hint=again) from err
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise DawError(
-            f"the job is not of version {SCHEMA}", hint="quit REAPER and run `redrum reaper install` again"
+            f"the job is not of version {SCHEMA}",
+            hint="quit the DAW and run `redrum reaper install` (or `redrum ardour install`) again",
         )
     try:
         answers = dict(data["order"])
-        return answers, job_of(data["facts"])
+        return answers, _facts_module(data["facts"].get("daw", "reaper")).job_of(data["facts"])
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
         raise DawError(f"the job is broken: {err!r}", hint=again) from err
 
 
 def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
-    """Return what REAPER's user answered as an order; a recording that is the rhythm is closed by `files`.
+    """Return what the DAW's user answered as an order; a recording that is the rhythm is closed by `files`.
 
     Raises:
         SettingsError: an answer is not possible.
@@ -217,7 +224,7 @@ class JobProgress:
             self._write()
 
     def _write(self) -> None:
-        with self._lock, suppress(OutputError):  # REAPER may be reading it; there is a next time
+        with self._lock, suppress(OutputError):  # the DAW may be reading it; there is a next time
             self._beat += 1
             data = {"beat": self._beat, "text": self._text, "share": round(self._fraction, 4)}
             self._files.put(self._files.progress, data)
@@ -251,7 +258,7 @@ class JobSession:
             answer = {
                 "status": "done",
                 "message": _message(self._reports, says_kits=self._says_kits),
-                "tracks": plan_of(job, takes, media),
+                "tracks": _facts_module(job.daw).plan_of(job, takes, media),
                 "media": [str(path) for path in media],
             }
             self._files.put(self._files.result, answer)
@@ -259,7 +266,7 @@ class JobSession:
 
 
 def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobProgress | None = None) -> bool:
-    """Do a job of REAPER's action and return whether no item failed; the result file has all that happens.
+    """Do a job of an action and return whether no item failed; the result file has all that happens.
 
     Args:
         path: what the action wrote.
@@ -312,7 +319,7 @@ def _put_result(files: JobFiles, status: str, message: str) -> None:
 
 
 def _message(reports: Sequence[Report], *, says_kits: bool = False) -> str:
-    """Return the message for REAPER's user about items that got no take, and on kits that were found.
+    """Return the message for the DAW's user about items that got no take, and on kits that were found.
 
     It is "" where all got one and there are none. `says_kits`: Redrum found them, not its user.
     """

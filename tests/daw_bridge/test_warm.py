@@ -20,14 +20,14 @@ import psutil
 import pytest
 import soundfile
 
+from daw_bridge import warm
+from daw_bridge.action_install import check_helper
+from daw_bridge.action_job import JobFiles
 from daw_bridge.connection import Connection
+from daw_bridge.helper import Helper
 from daw_bridge.live.redrum_live.endpoint import write_endpoint
 from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, new_token
-from daw_bridge.reaper import doctor as reaper_doctor
 from daw_bridge.reaper import helper as helper_module
-from daw_bridge.reaper import warm
-from daw_bridge.reaper.helper import Helper
-from daw_bridge.reaper.job import JobFiles
 from transform.library import demo_recordings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,7 +116,7 @@ class Studio:
 def kill(number):
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(number)
-        if "daw_bridge.reaper.helper" in " ".join(process.cmdline()):
+        if "daw_bridge.helper" in " ".join(process.cmdline()):
             process.kill()
             gone(number)
 
@@ -386,14 +386,14 @@ def test_a_stranger_in_a_helpers_place_gets_no_job(studio, squatter, talk):
 
 def build_there(studio):
     """Return the build id of the commands that a studio starts."""
-    code = "from daw_bridge.reaper.warm import build_id; print(build_id())"
+    code = "from daw_bridge.warm import build_id; print(build_id())"
     command = [sys.executable, "-P", "-c", code]
     return subprocess.check_output(command, env=studio.environment, text=True).strip()
 
 
 def test_every_change_of_redrum_is_another_build(tmp_path, monkeypatch):
     for name in (
-        "daw_bridge/reaper/warm.py",
+        "daw_bridge/warm.py",
         "daw_bridge/live/redrum_live/server.py",
         "transform/engine.py",
         "presets/default/preset.toml",
@@ -649,7 +649,7 @@ def test_a_helper_tells_of_itself_until_it_is_known_to_end(alone):
     found = until(warm.look)
     assert (found["pid"], found["n_jobs"]) == (os.getpid(), 0)
     assert 0 < found["left_s"] <= 1e6
-    assert f"process {os.getpid()} keeps the models loaded" in reaper_doctor._helper()
+    assert f"process {os.getpid()} keeps the models loaded" in check_helper()
     time.sleep(0.2)  # it has looked whether it is time to end, again and again
     assert thread.is_alive()
     assert warm.look("stop")["pid"] == os.getpid()

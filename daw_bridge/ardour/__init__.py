@@ -1,0 +1,1 @@
+"""Ardour: what is put into it, and the jobs of its actions."""

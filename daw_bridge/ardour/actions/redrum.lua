@@ -1,0 +1,240 @@
+-- What Redrum does inside Ardour, for all of its actions.
+--
+-- It gathers facts about the session, asks for settings, and has the `redrum` command do the work in a process
+-- of its own, which answers in files; then it puts the takes into the session. What the facts mean, which region
+-- is whose rhythm, and every sentence about them is decided in that process.
+
+local redrum = {}
+
+local FOLDER = ... -- Ardour's scripts cannot find out where they lie
+local json = assert(loadfile(FOLDER .. "redrum_json.lua"))()
+local session = assert(loadfile(FOLDER .. "redrum_session.lua"))(FOLDER)
+
+local SCHEMA = 1 -- of the files that both sides write
+local TITLE = "Redrum"
+local LOOK_US = 50000 -- between two looks at the files
+local LOST_S = 60 -- a job that is silent as long as this is lost; it writes twice a second
+local CANCEL_S = 10 -- that a cancelled job may take to end
+local US = 1e6
+
+local ENGINES = { resequence = "resequence", latent = "latent" }
+local KITS = { auto = "auto", together = "together", apart = "apart" }
+local DEFAULTS = { rhythm = "", engine = "resequence", length = "source", seed = "0", kit = "auto" }
+
+local function now_s()
+  return ARDOUR.LuaAPI.monotonic_time() / US
+end
+
+local function show(text)
+  LuaDialog.Message(TITLE, text, LuaDialog.MessageType.Info, LuaDialog.ButtonType.Close):run()
+end
+
+-- Questions
+
+-- Returns the name that a list shows for a value.
+local function label_of(values, value)
+  for label, found in pairs(values) do
+    if found == value then
+      return label
+    end
+  end
+end
+
+-- Returns what is asked, with the last answers.
+local function questions(answers)
+  return {
+    { type = "entry", key = "rhythm", title = "Rhythm (name or file; empty: in session)", default = answers.rhythm },
+    { type = "dropdown", key = "engine", title = "Engine", values = ENGINES, default = label_of(ENGINES, answers.engine) },
+    { type = "entry", key = "length", title = "Length (source, rhythm, or seconds)", default = answers.length },
+    { type = "entry", key = "seed", title = "Seed", default = answers.seed },
+    { type = "dropdown", key = "kit", title = "Microphones", values = KITS, default = label_of(KITS, answers.kit) },
+  }
+end
+
+-- Returns the order, answered now or the last time; nil where the user cancels.
+local function new_order(is_repeated)
+  local file = FOLDER .. "answers.json"
+  local answers = json.read(file)
+  local is_first = type(answers) ~= "table"
+  local order = {}
+  for name, default in pairs(DEFAULTS) do
+    order[name] = not is_first and type(answers[name]) == "string" and answers[name] or default
+  end
+  if is_first or not is_repeated then
+    local found = LuaDialog.Dialog(TITLE, questions(order)):run()
+    if not found then
+      return nil
+    end
+    for name in pairs(DEFAULTS) do
+      order[name] = tostring(found[name]):match("^%s*(.-)%s*$")
+    end
+    json.write(file, json.encode(order)) -- where that fails, they are asked for again
+  end
+  return order
+end
+
+-- Jobs: a table with the files of a job, the session that it is from, and how far it is
+
+local function remove_files(job, result)
+  for _, file in pairs(job.files) do
+    os.remove(file)
+  end
+  for _, file in ipairs(result and result.media or {}) do
+    os.remove(file)
+  end
+end
+
+local function cancel(job)
+  job.is_cancelled = true
+  json.write(job.files.cancel, "")
+end
+
+-- Notes how far a job is; returns whether it is alive.
+local function is_alive(job)
+  local progress = json.read(job.files.progress)
+  if progress and progress.beat ~= job.beat then
+    job.beat, job.text, job.share = progress.beat, progress.text, progress.share
+    job.last_s = now_s()
+  end
+  return now_s() - job.last_s < (job.is_cancelled and CANCEL_S or LOST_S)
+end
+
+-- Waits for a job while a window says how far it is, and Ardour goes on; returns its result, nil where it is lost.
+--
+-- The window lets Ardour do whatever it has to do: afterwards the session may be another one, or gone.
+local function wait(job)
+  local window = LuaDialog.ProgressWindow(TITLE, true)
+  local result
+  while true do
+    result = json.read(job.files.result)
+    if result or not is_alive(job) then
+      break
+    end
+    local is_cancelled = window:progress(job.share, job.is_cancelled and "Cancelling..." or job.text)
+    if not job.is_cancelled and (is_cancelled or not session.is_open(job.path)) then
+      cancel(job)
+      job.last_s = now_s()
+    end
+    ARDOUR.LuaAPI.usleep(LOOK_US)
+  end
+  window:done()
+  return result
+end
+
+-- Puts the takes of a job into its session; returns what is to be said, "" where all is well.
+local function finish(job, result)
+  if not session.is_open(job.path) then
+    return "The session was closed in the meantime: nothing was written."
+  elseif job.is_cancelled then
+    return ""
+  end
+  if #(result.tracks or {}) > 0 then
+    local is_called, problem = pcall(session.write_back, result.tracks)
+    if problem then
+      return is_called and problem or ("Ardour did not take the takes: " .. tostring(problem))
+    end
+  end
+  return result.message or ""
+end
+
+local function lost(job)
+  local what = "Redrum stopped without an answer: nothing was written."
+  if not job.beat then
+    what = "The redrum command does not start."
+  end
+  return what .. "\n\nIn a terminal, `redrum ardour doctor` says what is wrong. The command is\n" .. job.command
+end
+
+-- Starting
+
+local function new_job(path)
+  local id = string.format("%d-%06d", os.time(), math.floor(ARDOUR.LuaAPI.monotonic_time()) % 1000000)
+  local base = FOLDER .. "jobs/" .. id
+  return {
+    path = path,
+    files = {
+      job = base .. ".json",
+      progress = base .. ".progress.json",
+      result = base .. ".result.json",
+      cancel = base .. ".cancel",
+    },
+    share = 0,
+    text = "Redrum is starting...",
+    last_s = now_s(),
+  }
+end
+
+-- Starts a command that Ardour does not wait for, and that has nothing of Ardour's but its rights.
+local function start(words)
+  if ARDOUR.LuaAPI.file_test("/bin/sh", ARDOUR.LuaAPI.FileTest.Exists) then
+    local line = 'if command -v setsid >/dev/null; then exec setsid "$@"; else exec "$@"; fi'
+    os.forkexec("/bin/sh", "-c", "(" .. line .. ") </dev/null >/dev/null 2>&1 &", "sh", table.unpack(words))
+  else
+    os.forkexec(table.unpack(words))
+  end
+end
+
+-- Returns what `redrum ardour install` noted, or nil and what is missing.
+local function installed()
+  local noted = json.read(FOLDER .. "command.json")
+  if not noted or not noted.command then
+    return nil, "Ardour does not know yet where the redrum command is.\n\nIn a terminal, run `redrum ardour install`."
+  elseif noted.schema ~= SCHEMA then
+    return nil, "This action is of another version than the redrum command.\n\nRun `redrum ardour install` again."
+  elseif not ARDOUR.LuaAPI.file_test(noted.command[1], ARDOUR.LuaAPI.FileTest.Exists) then
+    local missing = "The redrum command is no longer at\n" .. noted.command[1]
+    return nil, missing .. "\n\nRun `redrum ardour install` again."
+  end
+  return noted
+end
+
+-- Does what an action does; returns what is to be said, "" where all is well.
+local function act(scope, is_repeated)
+  local noted, missing = installed()
+  if not noted then
+    return missing
+  end
+  local facts, n_chosen = session.gather(scope, noted.rhythm_tracks)
+  if n_chosen == 0 then
+    return scope == "tracks" and "Select tracks with drum regions first." or "Select a drum region first."
+  end
+  facts.media_folder = FOLDER .. "jobs"
+  local order = new_order(is_repeated)
+  if not order then
+    return ""
+  end
+  local job = new_job(facts.path)
+  local why = json.write(job.files.job, json.encode({ schema = SCHEMA, order = order, facts = facts }))
+  if why then
+    return "Redrum cannot write into Ardour's folder: " .. why .. "\n\nRun `redrum ardour install` again."
+  end
+  local words = { table.unpack(noted.command) }
+  for _, word in ipairs({ "ardour", "run-job", job.files.job }) do
+    words[#words + 1] = word
+  end
+  job.command = '"' .. table.concat(words, '" "') .. '"'
+  start(words)
+  facts = nil
+  collectgarbage() -- nothing of the session is held while others may close it
+  local result = wait(job)
+  if not result then
+    cancel(job) -- it may live yet, and removes its files itself
+    return lost(job)
+  end
+  local is_done, message = pcall(finish, job, result)
+  remove_files(job, result)
+  return is_done and message or ("Redrum failed: " .. tostring(message))
+end
+
+-- Runs an action; "scope" as in `session.gather`, and whether the last answers are used without a question.
+function redrum.run(scope, is_repeated)
+  local is_done, message = pcall(act, scope, is_repeated) -- Ardour forgets an action that fails
+  if not is_done then
+    message = "Redrum failed: " .. tostring(message)
+  end
+  if message ~= "" then
+    show(message)
+  end
+end
+
+return redrum

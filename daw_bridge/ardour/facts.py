@@ -1,0 +1,161 @@
+"""The facts that Ardour gives of a session, made into a job; and the plan by which it takes finished takes.
+
+Inside Ardour facts are only gathered and plans carried out, by `actions/redrum_session.lua`. Times are samples
+of the session there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from daw_bridge.bars import Bars
+from daw_bridge.session import (
+    FinishedTake,
+    Item,
+    Job,
+    Track,
+    new_tracks,
+    played_notes,
+    project_tempo,
+)
+from transform.errors import DawError
+from transform.events import TempoMap
+
+_SAMPLE_BYTES = 4  # of the sound that Ardour stores
+_SPARE_BYTES = 10 * 2**20  # that a session needs besides
+
+
+def job_of(facts: Mapping[str, Any]) -> Job:
+    """Return the job that facts describe.
+
+    Args:
+        facts: as `session.gather` in `actions/redrum_session.lua` returns them.
+
+    Raises:
+        DawError: a time or tempo is impossible.
+        KeyError, TypeError, ValueError: a fact is missing, or of another type.
+    """
+    rate = facts["sample_rate"]
+    points = [(sample / rate, bpm, False) for sample, bpm in facts["tempo"]]
+    tempo = project_tempo(points[0][1], points)
+    tempo_map = TempoMap(tempo)
+    return Job(
+        daw="ardour",
+        project=facts["path"],
+        project_id=facts["folder"],
+        media_folder=facts["media_folder"],
+        tempo=tempo,
+        bars=Bars.of((tempo_map.beats_at(sample / rate), *metre) for sample, *metre in facts["metres"]),
+        tracks=tuple(_track(track) for track in facts["tracks"]),
+        items=tuple(_item(item, rate, tempo_map) for item in facts["items"]),
+    )
+
+
+def plan_of(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the tracks that Ardour is to make, each with the `id` of the track that it comes below.
+
+    Raises:
+        DawError: Ardour could not store the takes in the session: it would not say so itself.
+    """
+    _check_room(Path(job.project_id), takes)
+    return [
+        {
+            "id": job.tracks[track.source].id,
+            "name": track.name,
+            "color": job.tracks[track.source].color,
+            "items": [
+                {
+                    "file": str(media[n]),
+                    "name": takes[n].name,
+                    "position_s": takes[n].source.position_s,
+                    "n_channels": takes[n].n_channels,
+                }
+                for n in track.takes
+            ],
+        }
+        for track in new_tracks(job, takes)
+    ]
+
+
+def _track(found: Mapping[str, Any]) -> Track:
+    group = found.get("group")
+    folders = (group,) if group else ()
+    return Track(
+        id=found["id"], name=found["name"], color=int(found["color"]), folders=folders, folder_ids=folders
+    )
+
+
+def _item(found: Mapping[str, Any], rate: int, tempo_map: TempoMap) -> Item:
+    """Return a region as an item."""
+    item = Item(
+        id=found["id"],
+        track=found["track"],
+        kind="midi" if "notes" in found else "audio",
+        name=found["name"],
+        position_s=found["position"] / rate,
+        length_s=found["length"] / rate,
+        is_selected=found["is_selected"],
+        state="muted" if found["is_muted"] else "ok",
+    )
+    if item.kind == "midi":
+        notes = played_notes(
+            found["notes"],
+            period_beats=None,
+            position_s=item.position_s,
+            length_s=item.length_s,
+            tempo_map=tempo_map,
+        )
+        return replace(item, notes=notes)
+    sources = tuple((str(path), int(channel)) for path, channel in found["sources"])
+    if not sources:
+        return replace(item, state="empty")
+    item = replace(item, file=sources[0][0], channel_files=sources, gain=found["gain"])
+    if item.state == "ok" and not all(os.path.isfile(path) for path, _ in sources):
+        return replace(item, state="offline")
+    file_rate = _sample_rate(item.file) or rate
+    return replace(
+        item,
+        start_offset_s=found["start"] / file_rate,
+        play_rate=rate / file_rate,  # Ardour plays a file of another rate sample by sample
+        keeps_pitch=False,
+    )
+
+
+def _sample_rate(path: str) -> int:
+    """Return the sample rate of a file, 0 where it cannot be read: opening it will say why."""
+    try:
+        return int(soundfile.info(path).samplerate)
+    except (OSError, RuntimeError):
+        return 0
+
+
+def _check_room(folder: Path, takes: Sequence[FinishedTake]) -> None:
+    """Raise DawError where a session's folder takes no file, or not as much as its takes need."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        raise DawError(
+            f"nothing can be written into {folder}: {err.strerror or err}",
+            hint="make the session's folder writable, or save the session elsewhere, then run the action again",
+        ) from err
+    needed = _SPARE_BYTES + sum(_SAMPLE_BYTES * _n_samples(take) for take in takes)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DawError(
+            f"the takes need {needed / 2**20:.0f} MB, and {free / 2**20:.0f} MB are free in {folder}",
+            hint="make room, then run the action again",
+        )
+
+
+def _n_samples(take: FinishedTake) -> int:
+    with soundfile.SoundFile(take.file) as file:
+        return int(file.frames) * int(file.channels)
