@@ -19,16 +19,19 @@ from daw_bridge.editor.answers import changes_json
 from daw_bridge.editor.document import Command, Document, Draft, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
-from daw_bridge.editor.journal import Journal, Step, grid_json
+from daw_bridge.editor.journal import Journal, Step, field_json
 from daw_bridge.editor.notices import Notices
-from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
+from daw_bridge.editor.placing import Placing, beginning, change_mode, replace_rhythm
+from daw_bridge.editor.redetection import redetect
 from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
+from daw_bridge.editor.sound import monitored
 from daw_bridge.editor.source import Source, first_grid
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError
 from transform.events import Rhythm
 from transform.session_file import SourceFacts, stroke_json
+from transform.signal import Samples
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
@@ -79,6 +82,7 @@ class EditingSession:
         self._lock = threading.Lock()  # of all that follows
         self._journal: Journal | None = None
         self._history: History | None = None
+        self._editor: Editor | None = None  # for the worker
         self._renderer: Renderer | None = None
         self._rendered: Rendered | None = None
         self._notes: tuple[str, ...] = ()  # on the recording
@@ -122,7 +126,8 @@ class EditingSession:
         return facts | {
             "mode": document.mode,
             "length_s": document.length_s,
-            "grid": grid_json(document.grid),
+            "grid": field_json("grid", document.grid),
+            "lanes": field_json("lanes", document.lanes),
             "tempo": document.grid.tempo[0][1],
             "metre": document.grid.beats_per_bar,
             "downbeat_s": document.grid.downbeat_s,
@@ -184,9 +189,13 @@ class EditingSession:
         return self._commit(version, command)
 
     def change_settings(
-        self, version: int, mode: str | None, sensitivity: Mapping[str, float] | None
+        self,
+        version: int,
+        mode: str | None,
+        sensitivity: Mapping[str, float] | None,
+        change_lanes: Callable[[Draft], None] | None = None,
     ) -> dict[str, Any]:
-        """Change the mode, and the sensitivity of lanes; another one has the recording transcribed again."""
+        """Change the mode, lanes, and their sensitivity; another one has the recording transcribed again."""
         document = self.document(version)
         found: tuple[Stroke, ...] | None = None
         requested = {c: v for c, v in {**document.sensitivity, **(sensitivity or {})}.items() if v}
@@ -198,6 +207,8 @@ class EditingSession:
                 redetect(draft, found, requested)
             if mode is not None:
                 change_mode(draft, mode)
+            if change_lanes is not None:
+                change_lanes(draft)
 
         return self.change(version, change)
 
@@ -206,6 +217,18 @@ class EditingSession:
         self.document(version)
         rhythm = self.long(read)
         return self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))
+
+    def audition(self, read: Callable[[], Rhythm], length_s: float) -> Samples:
+        """Return the beginning of a rhythm as the recording's drums play it, shape (1 or 2, T)."""
+        document = self.document(self.newest_version())
+
+        def play() -> Samples:
+            assert self._editor is not None
+            strokes = beginning(read(), document.grid, length_s)
+            edited = self._editor.replayed(strokes, length_s, document.strokes.detected)
+            return monitored(edited.read(0, edited.n_samples))
+
+        return self.long(play)
 
     def long(self, task: Callable[[], _T]) -> _T:
         """Return what a task gives that takes long, done in the worker between what is more urgent."""
@@ -268,6 +291,7 @@ class EditingSession:
                 self._history = journal.begin(document, recording.name)
             if self._rhythm is not None and rhythm is not None:
                 self._begin_with(self._history, rhythm, self._rhythm.placing)
+            self._editor = editor
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"

@@ -59,7 +59,7 @@ class Exports:
             AudioError, RhythmError: there is nothing to write.
         """
         document = self._session.document(version)
-        if what in ("midi", "rhythm") and not document.played:
+        if what in ("midi", "rhythm") and not document.sounding.played:
             raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
             return self._rhythm(document, name)
@@ -88,7 +88,7 @@ class Exports:
     def session_of(self, document: Document) -> EditSession:
         """Return what a session file holds."""
         assert self._session.facts is not None
-        detected, played = document.strokes
+        detected, played = document.sounding
         return EditSession(
             source=self._session.facts,
             detected=detected,
@@ -227,7 +227,7 @@ class Exports:
 def played_rhythm(document: Document, name: str) -> Rhythm:
     """Return what plays as a rhythm that begins with the result, so that both stay together."""
     grid = document.grid
-    events = tuple(stroke.event() for stroke in document.strokes.played)
+    events = tuple(stroke.event() for stroke in document.sounding.played)
     tempo_map = grid.tempo_map.starting_at(grid.beat_at(0.0))
     return Rhythm(events, document.length_s, tempo_map, name, grid.beats_per_bar)
 
@@ -242,6 +242,6 @@ def looped_rhythm(document: Document, name: str) -> Rhythm:
     n_beats = grid.beat_at(grid.downbeat_s + length_s)
     whole = max(1, round(n_beats))
     end_s = grid.time_of(whole) - grid.downbeat_s if abs(n_beats - whole) <= _WHOLE_BEATS else length_s
-    moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.strokes.played)
+    moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.sounding.played)
     events = tuple(replace(event, onset_s=onset_s) for event, onset_s in moved if onset_s < end_s)
     return Rhythm(events, end_s, grid.tempo_map, name, grid.beats_per_bar)

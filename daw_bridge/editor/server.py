@@ -29,15 +29,17 @@ from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
 from daw_bridge.editor.fields import Fields
 from daw_bridge.editor.notices import MOST_LISTENERS
-from daw_bridge.editor.patterns import Placing
+from daw_bridge.editor.placing import Placing
 from daw_bridge.editor.renderer import Outdated
 from daw_bridge.editor.requests import (
     LONGEST_SHOWN,
     TooLarge,
     body_of,
     grid_change,
+    lanes_change,
     placing_of,
     query_of,
+    sensitivity_of,
     store_body,
     version_of,
     which_of,
@@ -52,6 +54,7 @@ from transform.terminal import printable
 PAGE = Path(__file__).with_name("page")
 
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
+_AUDITION_S = 10.0
 _SEE = "docs/editor.md lists what is served"
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -82,6 +85,7 @@ class EditorServer:
                 get("/api/peaks", self._peaks),
                 get("/api/hit", self._hit),
                 get("/api/rhythms", self._rhythms),
+                get("/api/audition", self._audition),
                 get("/api/take.wav", self._take),
                 post("/api/edits", self._edits),
                 post("/api/undo", self._undo),
@@ -191,6 +195,15 @@ class EditorServer:
         names = ("name", "style", "bpm", "beats", "beats_per_bar", "licence", "author")
         return json_answer({"rhythms": [{name: getattr(rhythm, name) for name in names} for rhythm in rhythms]})
 
+    async def _audition(self, request: Request) -> Response:
+        """Answer with the beginning of a rhythm of the library as the recording's drums play it."""
+        query = query_of(request)
+        rhythm = find_rhythm(query.text("name", 200))
+        query.end()
+        read = partial(_read_midi, rhythm.path, rhythm.name)
+        samples = await run_in_threadpool(self._session.audition, read, _AUDITION_S)
+        return samples_answer(samples, sample_rate=self._session.source.sample_rate)
+
     async def _take(self, request: Request) -> Response:
         query = query_of(request)
         version = version_of(query)
@@ -233,13 +246,9 @@ class EditorServer:
         fields = await body_of(request)
         version = version_of(fields)
         mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
-        sensitivity = None
-        if "sensitivity" in fields:
-            lanes = Fields(fields.any("sensitivity"), "sensitivity")
-            sensitivity = {c: lanes.number(c, -1.0, 1.0) for c in CLASSES if c in lanes}
-            lanes.end()
+        sensitivity, lanes = sensitivity_of(fields), lanes_change(fields)
         fields.end()
-        change = partial(self._session.change_settings, version, mode, sensitivity)
+        change = partial(self._session.change_settings, version, mode, sensitivity, lanes)
         return json_answer(await run_in_threadpool(change))
 
     async def _document(self, request: Request) -> Response:

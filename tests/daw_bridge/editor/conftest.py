@@ -188,7 +188,9 @@ class Client:
         return self.post("edits", version=version, edits=list(edits))
 
     def samples(self, **query):
-        answer = self.get("audio", **query)
+        return self.samples_of(self.get("audio", **query))
+
+    def samples_of(self, answer):
         assert answer.status_code == 200, answer.text
         return np.frombuffer(answer.content, "<f4").reshape(int(answer.headers["redrum-channels"]), -1)
 

@@ -274,6 +274,27 @@ def test_sensitivity_finds_more_and_the_mode_changes(page):
     assert page.session()["sensitivity"] == {}
 
 
+def test_a_muted_lane_is_silent_in_what_plays_and_is_exported_and_stays_after_a_kill(page, serve, loop):
+    changed = page.post("settings", version=0, lanes={"SD": {"muted": True}, "KD": {"gain_db": -3}}).json()
+    kick = {"gain_db": -3.0, "muted": False, "soloed": False}
+    assert changed["changes"]["lanes"] == {"SD": {**kick, "gain_db": 0.0, "muted": True}, "KD": kick}
+    assert np.abs(page.samples(which="take", version=1)[:, RATE : RATE + 400]).max() < 1e-3
+    assert np.abs(page.samples(which="take", version=1)[:, RATE // 2 : RATE // 2 + 400]).max() > 0.05
+    page.post("export", what="session", path="mixed.json").json()
+    page.session_object.close()
+    again = serve(page.session_object.source.path)
+    assert again.session()["lanes"]["SD"]["muted"]
+    assert len(again.session()["events"]) == len(FOUND)  # what is muted is not deleted
+
+
+def test_an_audition_is_ten_seconds_of_a_rhythm_in_the_recordings_sound(page):
+    samples = page.samples_of(page.get("audition", name="boom-bap-90"))
+    assert samples.shape[1] == 10 * RATE
+    assert np.abs(samples[:, :400]).max() > 0.05
+    assert page.session()["version"] == 0
+    assert page.get("audition", name="no-such").status_code == 400
+
+
 def test_many_changes_are_not_listed(page):
     edits = [{"op": "add", "id": f"n{i}", "class": "HH", "onset_s": i / 1000} for i in range(2500)]
     assert page.edit(*edits).json()["changes"] is None
