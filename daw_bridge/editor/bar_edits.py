@@ -15,7 +15,7 @@ from transform.strokes import MOST_STROKES, Stroke
 
 _BARS = (-100_000, 100_000)
 _MOST_REPEATS = 10_000
-_ON_LINE_BEATS = 1e-6
+_ON_LINE_BEATS = 1 / 16  # before a bar line, from which a stroke that is a little early belongs to the bar
 
 
 def clear(draft: Draft, edit: Fields) -> None:
@@ -34,7 +34,7 @@ def repeat(draft: Draft, edit: Fields) -> None:
 
 
 def fill(draft: Draft, edit: Fields) -> None:
-    """Play bars again at the end of every so many bars, counted from the first, in the place of what plays there."""
+    """Play bars again at the end of every so many, counted from the first, in the place of what is there."""
     bar, n_bars = edit.whole("bar", *_BARS), edit.whole("n_bars", 1, _BARS[1], 1)
     every, prefix = edit.whole("every", 2, _BARS[1]), edit.id("prefix")
     classes = _classes(edit)
@@ -61,7 +61,7 @@ def _copy(draft: Draft, copied: _Copied, begins: Iterable[int]) -> None:
     bar, n_bars, classes, prefix = copied
     if any(stroke_id.startswith(f"{prefix}.") for stroke_id in draft.played):
         return  # it has been done
-    last = draft.grid.beat_at(draft.length_s) / draft.grid.beats_per_bar
+    last = draft.grid.beat_at(draft.length_s) / draft.grid.beats_per_bar - _ON_LINE_BEATS
     original, places = _in_bars(draft, bar, n_bars, classes), [begin for begin in begins if begin < last]
     if len(original) * len(places) > MOST_STROKES:
         raise RhythmError(

@@ -1,4 +1,7 @@
-"""Edits as a page sends them: what they do to a document, stroke by stroke; `patterns` and `bar_edits` have those of many."""
+"""Edits as a page sends them: what they do to a document, stroke by stroke.
+
+`patterns` and `bar_edits` have those of many strokes at once.
+"""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ class Placing:
     length: Literal["source", "rhythm"] = "rhythm"  # how long it plays; up to the source's end it loops
     classes: frozenset[str] = (
         frozenset()
-    )  # of a rhythm that plays along with the others; none: all of it, alone
+    )  # that play it, along with the others; none: all of it
 
 
 def replace_rhythm(draft: Draft, rhythm: Rhythm, placing: Placing) -> None:
-    """Let a rhythm play, and nothing else, in the mode "replay"; or only some lanes of it, along with what plays.
+    """Let a rhythm play, and nothing else, in the mode "replay"; or some lanes of it, along with the others.
 
     A rhythm whose tempo is not known plays in its own seconds.
 
@@ -56,7 +56,7 @@ def replace_rhythm(draft: Draft, rhythm: Rhythm, placing: Placing) -> None:
 
 
 def beginning(rhythm: Rhythm, grid: Grid, length_s: float) -> tuple[Stroke, ...]:
-    """Return what a rhythm plays from its own beginning on, so long, at the tempo of a grid where it has beats."""
+    """Return what a rhythm plays first, so long, at the tempo of a grid where it has beats."""
     place = _in_seconds(rhythm) if rhythm.tempo_map is None else _on_grid(rhythm, replace(grid, downbeat_s=0.0))
     return tuple(_looped(place, length_s, "a"))
 

@@ -1,28 +1,21 @@
-// The five lanes: a button for each stroke in view, and what a pointer does with them.
+// The five lanes: a button for each stroke in view. What a pointer does with them is in lane-pointer.js.
 
 import { signOf, strokeLabel } from "./words.js";
 
 const MOST_BUTTONS = 500;
 const SIGN_PX = 11; // width from which a stroke shows its articulation
-const DRAG_PX = 3; // from which a press is a drag
+const OFF_MS = 2; // from the grid, from which a stroke shows that it is early or late
 
 export class Lanes {
   #buttons = new Map(); // by the stroke's id
   #labels = new Map(); // what each button was made from
-  #drag = null;
 
   constructor(root, actions) {
     Object.assign(this, { root, actions });
     this.lanes = new Map([...root.querySelectorAll(".lane")].map((lane) => [lane.dataset.class, lane]));
     this.inView = [];
     this.nHidden = 0; // strokes in view without a button
-    root.addEventListener("pointerdown", (event) => this.#press(event));
-    root.addEventListener("pointermove", (event) => this.#pull(event));
-    root.addEventListener("pointerup", (event) => this.#release(event));
-    root.addEventListener("pointercancel", () => this.cancel());
     root.addEventListener("click", (event) => this.#click(event));
-    root.addEventListener("dblclick", (event) => this.#double(event));
-    root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     root.addEventListener("focusin", (event) => this.#focused(event));
   }
 
@@ -56,17 +49,20 @@ export class Lanes {
     this.#buttons.get(this.actions.selectedId)?.focus({ preventScroll: true });
   }
 
-  focusLane(drumClass) {
-    this.lanes.get(drumClass).focus();
+  /** Show strokes that are being painted, and are none yet. */
+  showPainted(strokes) {
+    for (const ghost of this.root.querySelectorAll(".painted")) ghost.remove();
+    for (const stroke of strokes) {
+      const ghost = document.createElement("span");
+      ghost.className = "stroke painted";
+      ghost.style.transform = `translateX(${this.actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
+      ghost.style.setProperty("--velocity", stroke.velocity);
+      this.lanes.get(stroke.class).append(ghost);
+    }
   }
 
-  /** Give a drag up; false where there is none. */
-  cancel() {
-    if (!this.#drag) return false;
-    this.#drag = null;
-    this.actions.preview = null;
-    this.actions.changed();
-    return true;
+  focusLane(drumClass) {
+    this.lanes.get(drumClass).focus();
   }
 
   // Buttons.
@@ -127,14 +123,16 @@ export class Lanes {
     const { actions } = this;
     button.style.transform = `translateX(${actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
     const isChanged = actions.layer === "played" && actions.doc.mode === "edit" && !actions.doc.isUntouched(stroke);
-    toggle(button, "data-selected", stroke.id === actions.selectedId);
-    toggle(button, "data-dragged", stroke === actions.preview);
+    toggle(button, "data-selected", actions.selection.has(stroke.id));
+    toggle(button, "data-dragged", actions.previews.has(stroke.id));
     toggle(button, "data-changed", isChanged);
     const made = this.#labels.get(stroke.id);
     const { grid } = actions.doc;
     const sign = width >= SIGN_PX ? signOf(stroke.articulation) : "";
-    if (made && made.stroke === stroke && made.grid === grid && made.sign === sign) return;
-    this.#labels.set(stroke.id, { stroke, grid, sign });
+    const step = actions.snapBeats || 0.25;
+    if (made && made.stroke === stroke && made.grid === grid && made.sign === sign && made.step === step) return;
+    this.#labels.set(stroke.id, { stroke, grid, sign, step });
+    const offMs = 1000 * (stroke.onset_s - grid.snap(stroke.onset_s, step));
     button.setAttribute("aria-label", strokeLabel(stroke, grid));
     button.title = strokeLabel(stroke, grid);
     button.style.setProperty("--velocity", stroke.velocity.toFixed(3));
@@ -144,6 +142,7 @@ export class Lanes {
       velocity: String(stroke.velocity),
       articulation: stroke.articulation,
       sign,
+      timing: Math.abs(offMs) < OFF_MS ? "" : offMs > 0 ? "late" : "early",
     });
   }
 
@@ -157,98 +156,17 @@ export class Lanes {
 
   #focused({ target }) {
     const { actions } = this;
-    if (target.dataset.id && target.dataset.id !== actions.selectedId) actions.select(target.dataset.id);
-    else if (target.classList.contains("lane")) actions.lane = target.dataset.class;
-  }
-
-  // The pointer.
-
-  #x(event) {
-    return event.clientX - this.root.getBoundingClientRect().left;
-  }
-
-  #classAt(event) {
-    const inside = [...this.lanes].find(([, lane]) => {
-      const { top, bottom } = lane.getBoundingClientRect();
-      return event.clientY >= top && event.clientY < bottom;
-    });
-    return inside ? inside[0] : null;
-  }
-
-  #press(event) {
-    if (event.button !== 0) return;
-    const { actions } = this;
-    const button = event.target.closest(".stroke");
-    event.preventDefault();
-    if (!button) {
-      const lane = event.target.closest(".lane");
-      if (!lane) return;
-      actions.select(null);
-      lane.focus({ preventScroll: true });
-      if (!actions.sound.isPlaying) actions.sound.seek(actions.snap(actions.view.timeAt(this.#x(event)), event.altKey));
-      return;
+    if (target.dataset.id && !actions.selection.has(target.dataset.id)) actions.select(target.dataset.id);
+    else if (target.classList.contains("lane")) {
+      actions.lane = target.dataset.class;
+      actions.changed();
     }
-    const stroke = actions.doc.stroke(actions.layer, button.dataset.id);
-    if (!stroke) return;
-    actions.select(stroke.id);
-    button.focus({ preventScroll: true });
-    this.root.setPointerCapture(event.pointerId);
-    const offsetS = actions.view.timeAt(this.#x(event)) - stroke.onset_s;
-    this.#drag = { stroke, offsetS, x: event.clientX, y: event.clientY, isVelocity: event.shiftKey, isMoving: false };
-  }
-
-  #pull(event) {
-    const drag = this.#drag;
-    if (!drag) return;
-    const { actions } = this;
-    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-    if (!drag.isMoving && Math.hypot(dx, dy) < DRAG_PX) return;
-    drag.isMoving = true;
-    if (drag.isVelocity) {
-      const height = this.lanes.get(drag.stroke.class).clientHeight;
-      const velocity = Math.min(1, Math.max(1 / 127, drag.stroke.velocity - dy / height));
-      actions.preview = { ...drag.stroke, velocity };
-    } else {
-      const onsetS = actions.snap(actions.view.timeAt(this.#x(event)) - drag.offsetS, event.altKey);
-      const drumClass = this.#classAt(event) ?? drag.stroke.class;
-      const articulation = drumClass === drag.stroke.class ? drag.stroke.articulation : "";
-      actions.preview = { ...drag.stroke, onset_s: onsetS, class: drumClass, articulation };
-    }
-    actions.changed();
-  }
-
-  #release() {
-    const drag = this.#drag;
-    if (!drag) return;
-    const { actions } = this;
-    const preview = actions.preview;
-    this.cancel();
-    if (!drag.isMoving) actions.playHit(drag.stroke.id);
-    else if (drag.isVelocity) actions.setVelocity(drag.stroke.id, preview.velocity);
-    else actions.move(drag.stroke.id, preview.onset_s, preview.class);
   }
 
   /** Play the stroke that a screen reader or a script clicks; a pointer has done so already. */
   #click(event) {
     const button = event.target.closest(".stroke");
     if (button && event.detail === 0) this.actions.playHit(button.dataset.id);
-  }
-
-  #double(event) {
-    const lane = event.target.closest(".lane");
-    if (!lane || event.target.closest(".stroke")) return;
-    this.actions.draw(lane.dataset.class, this.actions.view.timeAt(this.#x(event)), event.altKey);
-    this.focusSelected();
-  }
-
-  /** Change a stroke's velocity by the wheel with Alt; otherwise the wheel is the view's. */
-  #wheel(event) {
-    const button = event.target.closest(".stroke");
-    if (!button || !event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.actions.select(button.dataset.id);
-    this.actions.changeVelocity(event.deltaY < 0 ? 1 : -1);
   }
 }
 

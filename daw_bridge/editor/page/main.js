@@ -6,13 +6,21 @@ import { onTheme } from "./canvas.js";
 import { Dialogs } from "./dialogs.js";
 import { byId, makeLanes } from "./dom.js";
 import { EditorDocument } from "./document.js";
+import { Feel } from "./feel.js";
 import { Keys } from "./keys.js";
+import { LaneHeads } from "./lane-heads.js";
+import { LanePointer } from "./lane-pointer.js";
 import { Lanes } from "./lanes.js";
+import { Library, onDrop } from "./library.js";
+import { Menu } from "./menu.js";
+import { Repeats } from "./repeats.js";
 import { Ruler } from "./ruler.js";
 import { Sound } from "./sound.js";
 import { Spectrum } from "./spectrum.js";
 import { Status } from "./status.js";
 import { Toolbar } from "./toolbar.js";
+import { Pinch } from "./touch.js";
+import { Velocities } from "./velocity.js";
 import { View } from "./view.js";
 import { Overview, Wave } from "./wave.js";
 import { sentence, sentences } from "./words.js";
@@ -35,8 +43,26 @@ const ruler = new Ruler({ ruler: byId("ruler"), lines: byId("lines"), loop: byId
 const overview = new Overview(api, byId("overview-wave"), view, byId("thumb"));
 const wave = new Wave(api, byId("wave"), view, overview);
 const spectrum = new Spectrum(api, byId("spectrum"), view, byId("spectrum-note"));
-const toolbar = new Toolbar(actions, dialogs);
-new Keys(actions, lanes, dialogs);
+const pointer = new LanePointer(byId("lanes"), byId("marquee"), lanes, actions);
+const velocities = new Velocities(byId("velocity"), lanes, actions);
+const heads = new LaneHeads(actions);
+const library = new Library(api, actions);
+const feel = new Feel(actions);
+const repeats = new Repeats(actions);
+const commands = {
+  export: () => dialogs.openExport(),
+  help: () => dialogs.openHelp(),
+  library: () => library.open(),
+  feel: () => feel.toggle(),
+  repeat: () => repeats.open(),
+  send: () => dialogs.openExport(),
+};
+const toolbar = new Toolbar(actions, commands);
+const cancel = () => menu.close() || velocities.cancel() || pointer.cancel();
+const menu = new Menu(actions, commands);
+new Keys(actions, lanes, cancel, commands);
+new Pinch(byId("time"), view, cancel);
+onDrop((file) => library.open(file));
 
 // What is out of date on the screen.
 
@@ -61,10 +87,12 @@ function draw() {
   if (parts.has("view") || parts.has("strokes")) {
     lanes.draw();
     ruler.draw(lanes);
+    velocities.draw();
     if (lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
   }
   if (parts.has("strokes") || parts.has("sound")) {
     toolbar.draw();
+    heads.draw();
     status.draw();
   }
   drawPlayhead();
