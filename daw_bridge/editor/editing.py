@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from daw_bridge.editor.answers import changes_json
-from daw_bridge.editor.document import Command, Document, Draft, History
+from daw_bridge.editor.document import Command, Document, Draft, Grid, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
 from daw_bridge.editor.journal import Journal, Step, field_json
@@ -62,7 +62,12 @@ class EditingSession:
     """What the pages of one recording share. Its methods may be called from any thread."""
 
     def __init__(
-        self, source: Source, engine: Engine, journals: Path, rhythm: FirstRhythm | None = None
+        self,
+        source: Source,
+        engine: Engine,
+        journals: Path,
+        rhythm: FirstRhythm | None = None,
+        grid: Grid | None = None,
     ) -> None:
         """Prepare a session; `start` opens the recording.
 
@@ -71,6 +76,7 @@ class EditingSession:
             engine: the models; the worker alone uses them.
             journals: the folder of all journals.
             rhythm: what plays from the beginning, unless there are edits to go on with; None: the recording.
+            grid: the beats and bars that it begins with; None: those of the recording.
         """
         self.source, self.notices, self.worker = source, Notices(), Worker()
         self.state: State = "opening"
@@ -78,7 +84,8 @@ class EditingSession:
         self.facts: SourceFacts | None = None
         self.is_resumed = False
         self.opening: tuple[str, ...] = ()  # sentences on what became of earlier edits
-        self.engine, self._journals, self._rhythm = engine, journals, rhythm
+        self.opened: Future[None] = Future()  # done once it is ready, or could not be opened
+        self.engine, self._journals, self._rhythm, self._grid = engine, journals, rhythm, grid
         self._lock = threading.Lock()  # of all that follows
         self._journal: Journal | None = None
         self._history: History | None = None
@@ -89,7 +96,8 @@ class EditingSession:
 
     def start(self) -> Future[None]:
         """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
-        return self.worker.submit(Priority.LONG, self._open)
+        self.opened = self.worker.submit(Priority.LONG, self._open)
+        return self.opened
 
     def close(self) -> None:
         """End the session; what is acknowledged is on the disk already."""
@@ -286,7 +294,7 @@ class EditingSession:
         rhythm = self._rhythm.read(self.engine) if self._rhythm else None
         with self._lock:
             if self._history is None:
-                grid = first_grid(recording, editor.detected)
+                grid = self._grid or first_grid(recording, editor.detected)
                 document = Document.of_detection(editor.detected, recording.duration_s, grid)
                 self._history = journal.begin(document, recording.name)
             if self._rhythm is not None and rhythm is not None:

@@ -19,9 +19,7 @@ class Placing:
 
     tempo: Literal["grid", "own"] = "grid"  # on the document's beats, or in the rhythm's own seconds
     length: Literal["source", "rhythm"] = "rhythm"  # how long it plays; up to the source's end it loops
-    classes: frozenset[str] = (
-        frozenset()
-    )  # that play it, along with the others; none: all of it
+    classes: frozenset[str] = frozenset()  # that play it, along with the others; none: all of it
 
 
 def replace_rhythm(draft: Draft, rhythm: Rhythm, placing: Placing) -> None:

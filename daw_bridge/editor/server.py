@@ -94,6 +94,7 @@ class EditorServer:
                 post("/api/document", self._document),
                 post("/api/import", self._import),
                 post("/api/export", self._export),
+                post("/api/send", self._send),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _refuse, Exception: _fault},
@@ -124,6 +125,7 @@ class EditorServer:
         about = {
             "schema": 1,
             "folder": str(self._exports.folder),
+            "host": self._exports.desk.host if self._exports.desk else None,
             "classes": list(CLASSES),
             "articulations": {c: list(names) for c, names in ARTICULATIONS.items()},
             "block_samples": BLOCK_SAMPLES,
@@ -292,6 +294,13 @@ class EditorServer:
         fields.end()
         report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
         return json_answer({"what": what, "version": version, **report})
+
+    async def _send(self, request: Request) -> Response:
+        fields = await body_of(request)
+        version = self._version_of(fields)
+        fields.end()
+        report = await run_in_threadpool(self._exports.send, version)
+        return json_answer({"version": version, **report})
 
     def _version_of(self, fields: Fields) -> int:
         """Return which version a request is about that changes nothing: the newest where it does not say."""

@@ -2,7 +2,8 @@
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
 and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
-and a message) and NAME.cancel (the job is to end). Each file is written whole.
+and a message) and NAME.cancel (the job is to end). Of an editor, NAME.take.json is a take that it sends while
+it goes on, and NAME.taken.json the action's answer to that. Each file is written whole.
 """
 
 from __future__ import annotations
@@ -56,6 +57,16 @@ class JobFiles:
     def result(self) -> Path:
         """Where the job writes its result."""
         return self.job.with_suffix(".result.json")
+
+    @property
+    def take(self) -> Path:
+        """Where an editor writes a take that the action is to put into the project while it goes on."""
+        return self.job.with_suffix(".take.json")
+
+    @property
+    def taken(self) -> Path:
+        """Where the action writes what became of that take."""
+        return self.job.with_suffix(".taken.json")
 
     @property
     def cancel(self) -> Path:
@@ -176,6 +187,16 @@ class JobProgress:
         self._n_done += 1
         self._stage = ""
 
+    def say(self, text: str) -> None:
+        """Let a sentence be what REAPER shows."""
+        self._text, self._fraction = text, 1.0
+        self._write()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the job is to end."""
+        return self._files.cancel.exists() or not self._is_requested()
+
     def update(self, stage: str, fraction: float) -> None:
         """Note a stage of an item and the fraction of it that is done.
 
@@ -192,7 +213,7 @@ class JobProgress:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if the job is to end."""
-        if self._files.cancel.exists() or not self._is_requested():
+        if self.is_cancelled:
             raise KeyboardInterrupt
 
     def _go_on(self) -> None:
@@ -274,6 +295,12 @@ def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.R
     from daw_bridge.takes import pairs_of, redrum_session
 
     answers, job = read_job(files.job)
+    if answers.get("edits"):
+        from daw_bridge.reaper.edit_job import edit_item_of
+
+        edit_item_of(job, files, progress, load)
+        files.put(files.result, {"status": "done", "message": "", "tracks": [], "media": []})
+        return True
     with ExitStack() as sounds:
         order = order_of(answers, sounds)
         progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails

@@ -4,7 +4,7 @@ import { signOf, strokeLabel } from "./words.js";
 
 const MOST_BUTTONS = 500;
 const SIGN_PX = 11; // width from which a stroke shows its articulation
-const OFF_MS = 2; // from the grid, from which a stroke shows that it is early or late
+const OFF_MS = 4; // from the grid, from which a stroke shows that it is early or late
 
 export class Lanes {
   #buttons = new Map(); // by the stroke's id

@@ -15,6 +15,7 @@ import { Library, onDrop } from "./library.js";
 import { Menu } from "./menu.js";
 import { Repeats } from "./repeats.js";
 import { Ruler } from "./ruler.js";
+import { Sender } from "./send.js";
 import { Sound } from "./sound.js";
 import { Spectrum } from "./spectrum.js";
 import { Status } from "./status.js";
@@ -48,6 +49,7 @@ const velocities = new Velocities(byId("velocity"), lanes, actions);
 const heads = new LaneHeads(actions);
 const library = new Library(api, actions);
 const feel = new Feel(actions);
+const sender = new Sender(api, actions, status);
 const repeats = new Repeats(actions);
 const commands = {
   export: () => dialogs.openExport(),
@@ -55,7 +57,7 @@ const commands = {
   library: () => library.open(),
   feel: () => feel.toggle(),
   repeat: () => repeats.open(),
-  send: () => dialogs.openExport(),
+  send: () => (sender.host ? sender.send() : dialogs.openExport()),
 };
 const toolbar = new Toolbar(actions, commands);
 const cancel = () => menu.close() || velocities.cancel() || pointer.cancel();
@@ -93,6 +95,7 @@ function draw() {
   if (parts.has("strokes") || parts.has("sound")) {
     toolbar.draw();
     heads.draw();
+    sender.draw();
     status.draw();
   }
   drawPlayhead();

@@ -90,6 +90,7 @@ export class Status {
       this.troubles.get("render"),
       sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
       sound.error,
+      this.troubles.get("send"),
       this.troubles.get("edit"),
       this.troubles.get("opening"),
       this.troubles.get("noted"),

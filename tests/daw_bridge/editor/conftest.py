@@ -154,8 +154,9 @@ def open_session(tmp_path):
     """Return a function that opens a session of a recording, and waits until it is ready; the journal stays."""
     opened = []
 
-    def open_one(path, engine=None, rhythm=None):
-        session = EditingSession(Source(path), engine or FakeEngine(), tmp_path / "data" / "edits", rhythm)
+    def open_one(path, engine=None, rhythm=None, grid=None):
+        journals = tmp_path / "data" / "edits"
+        session = EditingSession(Source(path), engine or FakeEngine(), journals, rhythm, grid)
         opened.append(session)
         session.start().result(10)
         return session
@@ -206,9 +207,9 @@ def serve(tmp_path, open_session):
     """Return a function that serves a recording, and its client."""
     running = []
 
-    def serve_one(path, engine=None, rhythm=None, idle_s=600.0):
-        session = open_session(path, engine, rhythm)
-        server = PageServer(session, Exports(session, tmp_path / "out"), listen_at(0))
+    def serve_one(path, engine=None, rhythm=None, idle_s=600.0, desk=None):
+        session = open_session(path, engine, rhythm, desk and desk.grid)
+        server = PageServer(session, Exports(session, tmp_path / "out", desk), listen_at(0))
         client, is_up, is_used = Client(server), threading.Event(), threading.Event()
 
         def run():

@@ -590,8 +590,8 @@ def test_velocities_are_painted_ramped_accented_and_scaled(open_page):
     page.until_version(6)
     assert velocities(page, "TT")[1:4] == [0.31] * 3
     assert "early" not in page.stroke("t1").get_attribute("data-timing")
-    page.press(Keys.ARROW_LEFT * 3, held=[Keys.SHIFT, Keys.ALT])
-    page.until_version(9)
+    page.press(Keys.ARROW_LEFT * 5, held=[Keys.SHIFT, Keys.ALT])
+    page.until_version(11)
     assert page.stroke("t1").get_attribute("data-timing") == "early"
 
 
