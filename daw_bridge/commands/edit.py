@@ -23,7 +23,7 @@ def edit(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="The drum recording; a demo loop without it.", show_default=False
+            metavar="SOURCE", help="The drum recording; without it the page takes one.", show_default=False
         ),
     ] = "",
     rhythm: Annotated[
@@ -49,9 +49,8 @@ def edit(
     Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends
     ten minutes after its last page was closed, or with Ctrl-C.
     """
-    from daw_bridge.editor.opening import Opening, edit_recording
+    from daw_bridge.editor.opening import Opening, edit_dropped, edit_recording
 
-    path = Path(source) if source else _demo_loop()
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
     opening = Opening(
@@ -61,7 +60,10 @@ def edit(
         port=port,
         has_browser=not no_browser,
     )
-    edit_recording(path, opening, page_watcher(str(path), console))
+    if source:
+        edit_recording(Path(source), opening, page_watcher(source, console))
+    else:
+        edit_dropped(_demo_loop, opening, page_watcher("the page for a recording", console))
 
 
 def edit_selected(desk: "Desk", preset: str, compute: Compute, console: Console) -> None:
@@ -77,13 +79,14 @@ def page_watcher(name: str, console: Console) -> "Watcher":
     """Return what prints on the terminal how an editor goes on; `name` is what is open in it."""
     from daw_bridge.editor.opening import Watcher
 
-    def serving(session: "EditingSession", url: str) -> None:
+    def serving(session: "EditingSession | None", url: str) -> None:
         if console.as_json:
             print_json({"url": url})
             return
         console.echo(f"{name} is open at {url}")
         console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
-        session.opened.add_done_callback(lambda _: _report_opened(session, console))
+        if session is not None:
+            session.opened.add_done_callback(lambda _: _report_opened(session, console))
 
     def no_browser(url: str) -> None:
         print_error("there is no browser to be opened", f"open {url} in one")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from daw_bridge.editor.desk import Desk
 from daw_bridge.editor.editing import EditingSession, FirstRhythm
 from daw_bridge.editor.engine import PresetEngine
+from daw_bridge.editor.entrance import Entrance
 from daw_bridge.editor.exports import Exports
-from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
+from daw_bridge.editor.serving import IDLE_S, BrowserPage, PageServer, address_of, listen_at, new_token
 from daw_bridge.editor.source import Source
 from transform.engine import Redrummer
 from transform.presets import user_folder
@@ -28,13 +29,14 @@ class Opening:
     rhythm: FirstRhythm | None = None
     port: int = 0
     has_browser: bool = True
+    token: str = ""  # of the page; "": a new one
 
 
 @dataclass(frozen=True)
 class Watcher:
     """What is called as an editor goes on."""
 
-    serving: Callable[[EditingSession, str], None]  # the address of the page
+    serving: Callable[[EditingSession | None, str], None]  # what is open, and the address of the page
     no_browser: Callable[[str], None]
     is_over: Callable[[], bool] = lambda: False  # whether it is to end
 
@@ -50,6 +52,27 @@ def edit_item(desk: Desk, opening: Opening, watcher: Watcher) -> None:
         _serve(desk.store(Path(folder)), opening, watcher, desk)
 
 
+def edit_dropped(demo: Callable[[], Path], opening: Opening, watcher: Watcher) -> None:
+    """Serve the page until a recording is dropped on it, or the demo loop chosen; then the editor of that."""
+    token = new_token()
+    with ExitStack() as closing:
+        listener = closing.enter_context(listen_at(opening.port))
+        port = listener.getsockname()[1]
+        url = address_of(port, token)
+        browser = BrowserPage(url)
+        closing.callback(browser.forget)
+
+        def begin() -> None:
+            watcher.serving(None, url)
+            if opening.has_browser:
+                browser.open(lambda: watcher.no_browser(url))
+
+        chosen = Entrance(user_folder() / "dropped", demo, watcher.is_over).run(listener, token, begin, IDLE_S)
+    if chosen is not None:  # its page finds the editor at the same address
+        again = replace(opening, port=port, has_browser=False, token=token)
+        _serve(chosen, again, replace(watcher, serving=lambda session, url: None), None)
+
+
 def _serve(path: Path, opening: Opening, watcher: Watcher, desk: Desk | None) -> None:
     engine = PresetEngine(opening.load)
     grid = desk.grid if desk else None
@@ -58,7 +81,7 @@ def _serve(path: Path, opening: Opening, watcher: Watcher, desk: Desk | None) ->
         closing.callback(_close, session)
         session.start()  # the models are loaded while the server begins
         listener = closing.enter_context(listen_at(opening.port))
-        server = PageServer(session, Exports(session, opening.folder, desk), listener)
+        server = PageServer(session, Exports(session, opening.folder, desk), listener, opening.token)
         browser = BrowserPage(server.url)
         closing.callback(browser.forget)
         is_ended = threading.Event()

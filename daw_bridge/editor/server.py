@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mimetypes
 import shutil
 import tempfile
 import time
@@ -29,6 +28,7 @@ from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
 from daw_bridge.editor.fields import Fields
 from daw_bridge.editor.notices import MOST_LISTENERS
+from daw_bridge.editor.own_files import PAGE, own_file
 from daw_bridge.editor.placing import Placing
 from daw_bridge.editor.renderer import Outdated
 from daw_bridge.editor.requests import (
@@ -51,18 +51,9 @@ from transform.events import ARTICULATIONS, CLASSES, Rhythm
 from transform.library import find_rhythm, list_rhythms
 from transform.terminal import printable
 
-PAGE = Path(__file__).with_name("page")
-
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
 _AUDITION_S = 10.0
 _SEE = "docs/editor.md lists what is served"
-_KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-}
-
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -309,16 +300,7 @@ class EditorServer:
     # The page's own files.
 
     async def _own_file(self, request: Request) -> Response:
-        name = request.path_params["name"] or "index.html"
-        if name.startswith("api/"):
-            raise HTTPException(405)
-        found = {
-            path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()
-        }
-        if name not in found:
-            return error_answer(404, "there is no such page", "open /")
-        kind = _KINDS.get(found[name].suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(found[name].read_bytes(), headers={"Content-Type": kind})
+        return own_file(request.path_params["name"], self._page)
 
 
 async def _refuse(request: Request, err: Exception) -> Response:

@@ -6,6 +6,7 @@ import { onTheme } from "./canvas.js";
 import { Dialogs } from "./dialogs.js";
 import { byId, makeLanes } from "./dom.js";
 import { EditorDocument } from "./document.js";
+import { Entrance } from "./entrance.js";
 import { Feel } from "./feel.js";
 import { Keys } from "./keys.js";
 import { LaneHeads } from "./lane-heads.js";
@@ -47,6 +48,8 @@ const spectrum = new Spectrum(api, byId("spectrum"), view, byId("spectrum-note")
 const pointer = new LanePointer(byId("lanes"), byId("marquee"), lanes, actions);
 const velocities = new Velocities(byId("velocity"), lanes, actions);
 const heads = new LaneHeads(actions);
+const entrance = new Entrance(api);
+const isEmpty = () => doc.facts.state === "empty";
 const library = new Library(api, actions);
 const feel = new Feel(actions);
 const sender = new Sender(api, actions, status);
@@ -64,7 +67,7 @@ const cancel = () => menu.close() || velocities.cancel() || pointer.cancel();
 const menu = new Menu(actions, commands);
 new Keys(actions, lanes, cancel, commands);
 new Pinch(byId("time"), view, cancel);
-onDrop((file) => library.open(file));
+onDrop((file) => (isEmpty() ? entrance.take(file) : library.open(file)));
 
 // What is out of date on the screen.
 
@@ -179,6 +182,7 @@ let isOpen = false;
 async function load() {
   await doc.load();
   const { facts } = doc;
+  entrance.show(isEmpty());
   if (facts.source && facts.state !== "failed" && !isOpen) {
     isOpen = true;
     fit();
@@ -203,7 +207,7 @@ function takeRendered() {
 }
 
 function lose() {
-  if (status.isGone) return;
+  if (status.isGone || isEmpty()) return;
   status.isGone = true;
   status.trouble("server", GONE);
 }
@@ -255,6 +259,7 @@ fit();
 refresh("view", "strokes");
 if (token) {
   api.listen(receive, (refusal) => {
+    if (!refusal && isEmpty()) return; // the editor of what was dropped begins
     status.isGone = true;
     status.trouble("server", refusal ? sentence(refusal) : GONE);
     refresh("strokes");

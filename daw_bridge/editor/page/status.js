@@ -70,6 +70,7 @@ export class Status {
       const { stage, fraction } = this.progress;
       return [stageName(stage) + (fraction ? `: ${Math.round(100 * fraction)} %` : ""), true];
     }
+    if (facts.state === "empty") return ["Nothing is open yet", false];
     if (!doc.isReady) return ["Opening the recording", true];
     if (doc.nUnstored) return ["Storing the edit", true];
     if (this.troubles.has("render")) return ["This version cannot be rendered", false];

@@ -73,7 +73,7 @@ export class Toolbar {
     const { doc, sound, layer } = actions;
     const { source } = doc.facts;
     setText("name", source ? source.name : "Redrum");
-    setText("facts", source ? sourceFacts(source) : "Opening the recording");
+    setText("facts", source ? sourceFacts(source) : doc.facts.state === "empty" ? "No recording is open" : "Opening the recording");
     document.title = source ? `${source.name} - Redrum` : "Redrum";
     document.body.toggleAttribute("data-playing", sound.isPlaying);
     document.body.dataset.layer = layer;

@@ -13,6 +13,7 @@ import soundfile
 from daw_bridge.editor.document import Document, Grid
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.exports import Exports
+from daw_bridge.editor.opening import Opening, Watcher, edit_dropped
 from daw_bridge.editor.serving import PageServer, listen_at
 from daw_bridge.editor.source import Source
 from transform.audio import write_audio
@@ -231,3 +232,31 @@ def serve(tmp_path, open_session):
         client.server.end()
         client.thread.join(10)
         assert not client.thread.is_alive()
+
+
+@pytest.fixture
+def entrance(tmp_path, monkeypatch, loop):
+    """Open the page without a recording, and return a client of it."""
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("daw_bridge.editor.opening.PresetEngine", lambda load: FakeEngine())
+    is_up, is_over, urls = threading.Event(), threading.Event(), []
+
+    def serving(session, url):
+        urls.append(url)
+        is_up.set()
+
+    opening = Opening(load=lambda: None, folder=tmp_path / "out", has_browser=False)
+    watcher = Watcher(serving, lambda url: None, is_over.is_set)
+    thread = threading.Thread(
+        target=lambda: edit_dropped(lambda: loop("demo.wav"), opening, watcher), daemon=True
+    )
+    thread.start()
+    assert is_up.wait(10)
+    base, _, token = urls[0].partition("/#token=")
+    client = httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    client.url = urls[0]
+    yield client
+    client.close()
+    is_over.set()
+    thread.join(10)
+    assert not thread.is_alive()

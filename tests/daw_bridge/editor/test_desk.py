@@ -5,9 +5,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from daw_bridge.commands.cli import app
 from daw_bridge.editor.desk import Desk
-from tests.daw_bridge.editor.conftest import FOUND, RATE
+from daw_bridge.editor.serving import PageServer
+from tests.daw_bridge.editor.conftest import FOUND, RATE, FakeEngine
 from transform.errors import DawError
 
 BEGIN_S = 3.0  # of the item: at 120 BPM, in the second half of the second bar
@@ -83,6 +86,30 @@ def test_a_track_that_is_deleted_takes_its_take_below_all(opened):
     world.control("delete-track/0")
     assert page.post("send", version=0).status_code == 200
     assert [track["name"] for track in world.tracks_after()] == ["bass", "drums redrum"]
+
+
+@pytest.mark.parametrize(("kind", "host"), [("reaper", "REAPER"), ("live", "Live")])
+def test_the_command_opens_the_item_that_is_selected(worlds, loop, monkeypatch, tmp_path, kind, host):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("daw_bridge.editor.opening.PresetEngine", lambda load: FakeEngine())
+    opened = []
+
+    def run(server, when_ready, when_used):
+        when_ready()
+        server._session.opened.result(10)
+        opened.append((server._session.document(0), server._server._exports.desk.host))
+
+    monkeypatch.setattr(PageServer, "run", run)
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
+    worlds(kind, [worlds.track("drums", worlds.audio(loop(), BEGIN_S, 4.0, is_detail=True))], bpm=120.0)
+    scope = ["--loop"] if kind == "live" else []
+    result = CliRunner().invoke(app, [kind, "selected", "--edit", *scope], prog_name="redrum")
+    assert result.exit_code == 0, result.output
+    assert f"loop.wav of {host} is open at http://127.0.0.1:" in result.stdout
+    ((document, name),) = opened
+    assert name == host
+    assert [stroke.id for stroke in document.strokes.played] == [stroke.id for stroke in FOUND]
 
 
 def test_without_one_selected_item_there_is_a_sentence(worlds, loop):

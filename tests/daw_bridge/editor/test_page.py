@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -744,6 +745,19 @@ def test_a_server_that_ends_is_a_sentence(open_page):
     page.until(lambda: "run redrum edit" in page.text("notice"), "the page says so")
     assert "does not answer" in page.text("status")
     assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+
+
+def test_a_page_without_a_recording_takes_one_that_is_dropped(chromium, entrance, loop):
+    chromium.get("about:blank")
+    chromium.get(entrance.url)
+    page = Page(chromium, SimpleNamespace(server=SimpleNamespace(url=entrance.url)))
+    page.until(lambda: page.find("entrance").is_displayed(), "the page says what can be dropped")
+    page.script(DROP, "mine.wav", base64.b64encode(loop().read_bytes()).decode())
+    page.until_version(0)
+    assert not page.find("entrance").is_displayed()
+    assert page.driver.title == "mine - Redrum"
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    chromium.get("about:blank")
 
 
 # What is no usual recording.
