@@ -4,11 +4,15 @@ import { signOf, strokeLabel } from "./words.js";
 
 const MOST_BUTTONS = 500;
 const SIGN_PX = 11; // width from which a stroke shows its articulation
+const SETTLED_MS = 120; // without a change of the view
 const OFF_MS = 4; // from the grid, from which a stroke shows that it is early or late
 
 export class Lanes {
   #buttons = new Map(); // by the stroke's id
   #labels = new Map(); // what each button was made from
+  #spare = []; // buttons that show no stroke any more
+  #settled = 0; // a timer
+  #view = ""; // that was drawn last
 
   constructor(root, actions) {
     Object.assign(this, { root, actions });
@@ -19,8 +23,8 @@ export class Lanes {
     root.addEventListener("focusin", (event) => this.#focused(event));
   }
 
-  /** Bring the buttons up to date with the strokes in view. */
-  draw() {
+  /** Bring the buttons up to date with the strokes in view, at once where they are needed. */
+  draw(isUrgent = false) {
     const { actions } = this;
     const width = this.#strokeWidth();
     this.root.style.setProperty("--stroke-width", `${width}px`);
@@ -28,6 +32,17 @@ export class Lanes {
     const shown = this.#shown();
     this.nHidden = this.inView.length - shown.length;
     toggle(this.root, "data-dense", this.nHidden > 0);
+    const view = `${actions.view.startS}/${actions.view.pxPerS}`;
+    const isMoving = view !== this.#view;
+    this.#view = view;
+    clearTimeout(this.#settled);
+    // So many strokes show as ticks: their buttons follow once the view rests.
+    if (this.nHidden && isMoving && !isUrgent) this.#settled = setTimeout(() => this.draw(), SETTLED_MS);
+    else this.#drawButtons(shown, width);
+  }
+
+  #drawButtons(shown, width) {
+    const { actions } = this;
     const ids = new Set(shown.map((stroke) => stroke.id));
     for (const [id, button] of this.#buttons) if (!ids.has(id)) this.#remove(id, button);
     const first = new Map();
@@ -41,11 +56,12 @@ export class Lanes {
       const tab = first.get(button.dataset.class) === button ? 0 : -1;
       if (button.tabIndex !== tab) button.tabIndex = tab;
     }
+    for (const button of this.#spare.splice(0)) button.remove();
   }
 
   /** Move the keyboard to the selected stroke. */
   focusSelected() {
-    this.draw();
+    this.draw(true);
     this.#buttons.get(this.actions.selectedId)?.focus({ preventScroll: true });
   }
 
@@ -103,10 +119,7 @@ export class Lanes {
   #button(stroke) {
     let button = this.#buttons.get(stroke.id);
     if (!button) {
-      button = document.createElement("button");
-      button.className = "stroke";
-      button.type = "button";
-      button.dataset.testid = "stroke";
+      button = this.#spare.pop() ?? madeButton();
       button.dataset.id = stroke.id;
       this.#buttons.set(stroke.id, button);
     }
@@ -150,7 +163,7 @@ export class Lanes {
     const lane = button === document.activeElement ? button.parentElement : null;
     this.#buttons.delete(id);
     this.#labels.delete(id);
-    button.remove();
+    this.#spare.push(button);
     lane?.focus({ preventScroll: true });
   }
 
@@ -168,6 +181,14 @@ export class Lanes {
     const button = event.target.closest(".stroke");
     if (button && event.detail === 0) this.actions.playHit(button.dataset.id);
   }
+}
+
+function madeButton() {
+  const button = document.createElement("button");
+  button.className = "stroke";
+  button.type = "button";
+  button.dataset.testid = "stroke";
+  return button;
 }
 
 function toggle(element, attribute, isOn) {

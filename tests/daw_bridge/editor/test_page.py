@@ -1,10 +1,12 @@
 """The editor's page in a real browser: Debian's chromium and chromium-driver, driven by selenium."""
 
 import base64
+import importlib.util
 import json
 import shutil
 import time
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -675,6 +677,67 @@ def test_rhythms_are_auditioned_dropped_and_taken_lane_by_lane(open_page):
     page.until_version(2)
     assert [s for c, s in page.events() if c == "TT"] == [0.0, 2.0]
     assert len([e for e in page.session()["events"] if e["class"] == "HH"]) == len(hats)
+
+
+# Of every control that can be used: its name, and of every text its contrast in this theme.
+CONTROLS = """
+const all = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+const controls = all("button, select, input, [role]:not([role=group], [role=radiogroup], [role=status])");
+const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const luminance = (rgb) => rgb.reduce((sum, v, i) => sum + linear(v / 255) * [0.2126, 0.7152, 0.0722][i], 0);
+const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+const ground = (e) => {
+  const [r, g, b, a = 1] = numbers(getComputedStyle(e).backgroundColor);
+  return a === 1 ? [r, g, b] : e.parentElement ? ground(e.parentElement) : [255, 255, 255];
+};
+const ratio = (e) => {
+  const pair = [numbers(getComputedStyle(e).color).slice(0, 3), ground(e)].map(luminance).sort((x, y) => y - x);
+  return (pair[0] + 0.05) / (pair[1] + 0.05);
+};
+const labels = (e) => [...(e.labels || [])].map((label) => label.textContent.trim()).join("");
+const name = (e) => e.getAttribute("aria-label") || labels(e) || e.textContent.trim();
+const hasText = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+const isRead = (e) => hasText(e) && !e.closest(":disabled, .stroke, option, [aria-hidden=true]");
+const texts = all("body *").filter((e) => isRead(e) && getComputedStyle(e).color.startsWith("rgb"));
+const shown = (e) => e.outerHTML.slice(0, 120);
+return {
+  nameless: controls.filter((e) => !name(e)).map(shown),
+  faint: texts.filter((e) => ratio(e) < 4.5).map((e) => [shown(e), ratio(e)]),
+  order: all("[tabindex]").filter((e) => e.tabIndex > 0).map(shown),
+};
+"""
+AXE = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => done(violations
+  .filter(({impact}) => ["serious", "critical"].includes(impact))
+  .map(({id, nodes}) => [id, nodes.slice(0, 3).map((node) => node.html.slice(0, 160))])));
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everything_has_a_name_and_can_be_read_in_either_theme(open_page, theme):
+    page = open_page()
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    page.stroke("d2").click()
+    for key in ("", "f", "i", "r", "?", "e"):
+        page.press(key) if key else None
+        assert page.script(CONTROLS) == {"nameless": [], "faint": [], "order": []}, key
+        if axe := _axe_script():
+            page.script(axe)
+            assert page.driver.execute_async_script(AXE) == [], key
+        if key:
+            page.press(Keys.ESCAPE)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def _axe_script():
+    """Return axe, where it is installed: pip install axe-selenium-python."""
+    found = importlib.util.find_spec("axe_selenium_python")
+    if found is None:
+        return None
+    folder = Path(found.origin).parent
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
 
 
 # Out, back, and beside.
