@@ -15,6 +15,7 @@ import pytest
 from daw_bridge.editor import document, guard, serving
 from daw_bridge.editor.editing import EditingSession, FirstRhythm, NotReady
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
+from daw_bridge.editor.entrance import Entrance
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
 from daw_bridge.editor.source import Source
@@ -743,9 +744,8 @@ def test_edits_sound_quickly(serve, loop):
 
 def test_the_protocol_is_written_down_whole():
     text = (Path(__file__).resolve().parents[3] / "docs" / "editor.md").read_text("utf-8")
-    served = {
-        route.path for route in EditorServer(_NoSession(), None).app.routes if route.path.startswith("/api/")
-    }
+    apps = (EditorServer(_NoSession(), None).app, Entrance(Path(), Path, bool).app)
+    served = {route.path for app in apps for route in app.routes if route.path.startswith("/api/")}
     assert {path for path in served if path not in text} == set()
     assert set(re.findall(r"/api/[a-z.]+", text)) <= served
     rows = re.findall(r"^\| `([a-z]+)` \| ", text, re.MULTILINE)
