@@ -1,8 +1,8 @@
 """Measure how smoothly the editor's page goes: `python -m tests.bench.bench_editor_page [--strokes 5000]`.
 
-A recording of ten minutes is opened in Chromium, headless and without a graphics card; its strokes are given, so
-that no model runs. While the page scrolls, zooms, or velocities are painted, a step for each frame, the time from frame to
-frame is taken. Printed are the median and the 95th percentile in milliseconds; a busy machine shows in them.
+A recording of ten minutes is opened in Chromium, headless and without a graphics card; its strokes are given,
+so that no model runs. While the page scrolls, zooms, or velocities are painted, a step for each frame, the time
+from frame to frame is taken. Printed are the median and the 95th percentile in milliseconds; a busy machine shows in them.
 """
 
 import argparse
@@ -27,7 +27,8 @@ CLASSES = ("KD", "SD", "TT", "HH", "CY")
 
 # Each does one step of a gesture; `n` counts the frames.
 GESTURES = {
-    "scroll": "time.dispatchEvent(new WheelEvent('wheel', {deltaY: n % 200 < 100 ? 40 : -40, cancelable: true}))",
+    "scroll": "time.dispatchEvent(new WheelEvent('wheel',"
+    " {deltaY: n % 200 < 100 ? 40 : -40, cancelable: true}))",
     "zoom": "time.dispatchEvent(new WheelEvent('wheel', {deltaY: n % 60 < 30 ? -40 : 40, ctrlKey: true,"
     " clientX: 700, cancelable: true}))",
     "paint": "lane.dispatchEvent(new PointerEvent(n ? 'pointermove' : 'pointerdown', {pointerId: 1, button: 0,"
