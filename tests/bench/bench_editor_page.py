@@ -2,7 +2,8 @@
 
 A recording of ten minutes is opened in Chromium, headless and without a graphics card; its strokes are given,
 so that no model runs. While the page scrolls, zooms, or velocities are painted, a step for each frame, the time
-from frame to frame is taken. Printed are the median and the 95th percentile in milliseconds; a busy machine shows in them.
+from frame to frame is taken. Printed are the median and the 95th percentile in milliseconds; a busy machine
+shows in them.
 """
 
 import argparse
