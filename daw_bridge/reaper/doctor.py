@@ -18,7 +18,7 @@ from daw_bridge.reaper.install import (
     own_command,
     server_is_installed,
 )
-from daw_bridge.reaper.job import SCHEMA
+from daw_bridge.reaper.job_files import SCHEMA
 from daw_bridge.reaper.settings import OWN_FOLDER, SettingsFile
 from transform.files import check_output
 

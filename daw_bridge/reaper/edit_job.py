@@ -14,7 +14,7 @@ import transform
 from daw_bridge.editor.desk import Desk, selected_item
 from daw_bridge.editor.opening import Opening, Watcher, edit_item
 from daw_bridge.reaper.facts import plan_of
-from daw_bridge.reaper.job import JobFiles, JobProgress
+from daw_bridge.reaper.job_files import JobFiles, JobProgress
 from daw_bridge.session import FinishedTake, Job, published_media
 from transform.errors import DawError
 

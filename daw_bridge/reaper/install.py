@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from daw_bridge.reaper.job import SCHEMA
+from daw_bridge.reaper.job_files import SCHEMA
 from daw_bridge.reaper.running import SERVER_SCRIPT, WEB_PORT
 from daw_bridge.reaper.settings import OWN_FOLDER, Settings, SettingsFile
 from daw_bridge.session import RHYTHM_TRACKS
