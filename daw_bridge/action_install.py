@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from daw_bridge import warm
-from daw_bridge.action_job import SCHEMA
 from daw_bridge.checks import ProblemError
+from daw_bridge.job_files import SCHEMA
 from daw_bridge.session import RHYTHM_TRACKS
 from transform.confined import is_link
 from transform.errors import DawError

@@ -2,7 +2,8 @@
 
 Both sides talk in files. Beside NAME.json, which the action writes, lie NAME.progress.json (how far the job is,
 and a count that shows that it lives), NAME.result.json (once, at the end: what is to be put into the project,
-and a message) and NAME.cancel (the job is to end). Each file is written whole.
+and a message) and NAME.cancel (the job is to end). Of an editor, NAME.take.json is a take that it sends while
+it goes on, and NAME.taken.json the action's answer to that. Each file is written whole.
 """
 
 from __future__ import annotations
@@ -10,33 +11,21 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import transform
+from daw_bridge.job_files import SCHEMA, JobFiles, JobProgress
 from daw_bridge.logs import log_folder
 from daw_bridge.session import FinishedTake, Job, published_media
 from daw_bridge.take_report import Report
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
-from transform.files import write_bytes_atomic
 
 if TYPE_CHECKING:
     from daw_bridge.takes import Order
 
-SCHEMA = 1  # of the files
-_BEAT_S = 0.5
-_STAGES = {  # in words, and the fractions of an item that are done at its beginning and at its end
-    "transcribe source": ("listening", 0.0, 0.2),
-    "separate source": ("taking the drums apart", 0.2, 0.3),
-    "cut kit": ("cutting the hits", 0.2, 0.3),
-    "transcribe rhythm": ("listening to the rhythm", 0.3, 0.4),
-    "render": ("rendering", 0.4, 1.0),
-}
 _FACTS = {"reaper": "daw_bridge.reaper.facts", "ardour": "daw_bridge.ardour.facts"}
 _KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on microphones
 _SLICES = {"": False, "one take": False, "per item": True}
@@ -45,38 +34,6 @@ _log = logging.getLogger(__name__)
 
 _Number = TypeVar("_Number", int, float)
 _Choice = TypeVar("_Choice")
-
-
-@dataclass(frozen=True)
-class JobFiles:
-    """The files of a job, named after the first."""
-
-    job: Path
-
-    @property
-    def progress(self) -> Path:
-        """Where the job writes how far it is."""
-        return self.job.with_suffix(".progress.json")
-
-    @property
-    def result(self) -> Path:
-        """Where the job writes its result."""
-        return self.job.with_suffix(".result.json")
-
-    @property
-    def cancel(self) -> Path:
-        """A file that is there if the job is to end."""
-        return self.job.with_suffix(".cancel")
-
-    def put(self, path: Path, data: Mapping[str, Any]) -> None:
-        """Write one of the files, whole or not at all.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        # Bytes that are no UTF-8 came from the DAW as such, and go back as such.
-        text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=1)
-        write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=True)
 
 
 def _facts_module(daw: str) -> Any:
@@ -162,74 +119,6 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     )
 
 
-class JobProgress:
-    """Writes how far a job is, twice a second and at each new stage; checks whether it is to end."""
-
-    def __init__(self, files: JobFiles, is_requested: Callable[[], bool] = lambda: True) -> None:
-        """Prepare to write the progress of a job, which is to end, too, once it is no longer requested."""
-        self._files, self._is_requested = files, is_requested
-        self._text, self._fraction, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
-        self._stage = ""
-        self._beat = 0
-        self._lock = threading.Lock()
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="redrum-progress", daemon=True)
-
-    def begin(self) -> None:
-        """Write signs of life from now on: the job may have to wait in a queue."""
-        self._write()
-        self._thread.start()
-
-    def __enter__(self) -> JobProgress:
-        if self._thread.ident is None:
-            self.begin()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def expect(self, n_items: int) -> None:
-        """Let so many items be all of the work."""
-        self._n_items = max(1, n_items)
-
-    def item_is_done(self) -> None:
-        """Count an item."""
-        self._n_done += 1
-        self._stage = ""
-
-    def update(self, stage: str, fraction: float) -> None:
-        """Note a stage of an item and the fraction of it that is done.
-
-        Raises:
-            KeyboardInterrupt: the job is to end.
-        """
-        self.check()
-        words, begin, end = _STAGES.get(stage, (stage, 0.0, 1.0))
-        self._fraction = min(1.0, (self._n_done + begin + (end - begin) * fraction) / self._n_items)
-        self._text = f"Item {self._n_done + 1} of {self._n_items}: {words}..."
-        if stage != self._stage:
-            self._stage = stage
-            self._write()
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if the job is to end."""
-        if self._files.cancel.exists() or not self._is_requested():
-            raise KeyboardInterrupt
-
-    def _go_on(self) -> None:
-        while not self._is_over.wait(_BEAT_S):
-            self._write()
-
-    def _write(self) -> None:
-        with self._lock, suppress(OutputError):  # the DAW may be reading it; there is a next time
-            self._beat += 1
-            data = {"beat": self._beat, "text": self._text, "share": round(self._fraction, 4)}
-            self._files.put(self._files.progress, data)
-
-
 class JobSession:
     """The project as the action gathered it; takes go to the action, which puts them into the project."""
 
@@ -299,6 +188,12 @@ def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.R
     from daw_bridge.takes import pairs_of, redrum_session
 
     answers, job = read_job(files.job)
+    if answers.get("edits"):
+        from daw_bridge.reaper.edit_job import edit_item_of
+
+        edit_item_of(job, files, progress, load)
+        files.put(files.result, {"status": "done", "message": "", "tracks": [], "media": []})
+        return True
     with ExitStack() as sounds:
         order = order_of(answers, sounds)
         progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails

@@ -31,7 +31,7 @@ from daw_bridge.live.redrum_live.handshake import new_token
 from daw_bridge.live.redrum_live.server import Lobby
 
 if TYPE_CHECKING:
-    from daw_bridge.action_job import JobProgress
+    from daw_bridge.job_files import JobProgress
 
 LEAST_FREE_BYTES = 10**9  # of memory; with less the helper ends
 
@@ -157,7 +157,7 @@ class Helper:
                 raise ConnectionError("too late")
             self._n_jobs += 1  # from here on the helper does not end before it
         try:
-            from daw_bridge.action_job import JobFiles, JobProgress
+            from daw_bridge.job_files import JobFiles, JobProgress
 
             files = JobFiles(Path(str(request.get("job"))))
             task = HelperTask(connection, files.job, str(request.get("folder")))

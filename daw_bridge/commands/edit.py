@@ -1,7 +1,5 @@
 """The command `edit`: the rhythm inside a recording, in the browser."""
 
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,9 @@ from daw_bridge.render_job import OUT_FOLDER, check_preset
 from transform.names import existing_path
 
 if TYPE_CHECKING:
+    from daw_bridge.editor.desk import Desk
     from daw_bridge.editor.editing import EditingSession, FirstRhythm
+    from daw_bridge.editor.opening import Watcher
 
 DEMO_LOOP = "acoustic-rock-135bpm"
 
@@ -24,7 +24,7 @@ def edit(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="The drum recording; a demo loop without it.", show_default=False
+            metavar="SOURCE", help="The drum recording; without it the page takes one.", show_default=False
         ),
     ] = "",
     rhythm: Annotated[
@@ -50,52 +50,49 @@ def edit(
     Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends
     ten minutes after its last page was closed, or with Ctrl-C.
     """
-    from daw_bridge.editor.editing import EditingSession
-    from daw_bridge.editor.engine import PresetEngine
-    from daw_bridge.editor.source import Source
-    from transform.presets import user_folder
+    from daw_bridge.editor.opening import Opening, edit_dropped, edit_recording
 
-    path = existing_path(Path(source)) if source else _demo_loop()
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
-    engine = PresetEngine(lambda: compute.load(preset))
-    session = EditingSession(Source(path), engine, user_folder() / "edits", first)
-    try:
-        opened = session.start()  # the models are loaded while the server begins
-
-        def show(url: str) -> None:
-            if console.as_json:
-                print_json({"url": url})
-                return
-            console.echo(f"{path} is open at {url}")
-            console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
-            opened.add_done_callback(lambda _: _report_opened(session, console))
-
-        _serve(session, port, show, has_browser=not no_browser)
-    finally:
-        with suppress(KeyboardInterrupt):  # it ends already
-            session.close()
+    opening = Opening(
+        load=lambda: compute.load(preset),
+        folder=OUT_FOLDER,
+        rhythm=first,
+        port=port,
+        has_browser=not no_browser,
+    )
+    if source:
+        edit_recording(existing_path(Path(source)), opening, page_watcher(source, console))
+    else:
+        edit_dropped(_demo_loop, opening, page_watcher("the page for a recording", console))
 
 
-def _serve(session: "EditingSession", port: int, show: Callable[[str], None], *, has_browser: bool) -> None:
-    from daw_bridge.editor.exports import Exports
-    from daw_bridge.editor.serving import BrowserPage, PageServer, listen_at
+def edit_selected(desk: "Desk", preset: str, compute: Compute, console: Console) -> None:
+    """Edit the item that is selected in a DAW, on a page that sends takes of it back."""
+    from daw_bridge.editor.opening import Opening, edit_item
 
-    with listen_at(port) as listener:
-        server = PageServer(session, Exports(session, OUT_FOLDER), listener)
-        browser = BrowserPage(server.url)
+    check_preset(preset, transform.RenderSettings().engine)
+    name = f"{desk.item.name or 'the item'} of {desk.host}"
+    edit_item(desk, Opening(load=lambda: compute.load(preset), folder=OUT_FOLDER), page_watcher(name, console))
 
-        def begin() -> None:
-            show(server.url)
-            if has_browser:
-                browser.open(
-                    lambda: print_error("there is no browser to be opened", f"open {server.url} in one")
-                )
 
-        try:
-            server.run(begin, browser.forget)
-        finally:
-            browser.forget()
+def page_watcher(name: str, console: Console) -> "Watcher":
+    """Return what prints on the terminal how an editor goes on; `name` is what is open in it."""
+    from daw_bridge.editor.opening import Watcher
+
+    def serving(session: "EditingSession | None", url: str) -> None:
+        if console.as_json:
+            print_json({"url": url})
+            return
+        console.echo(f"{name} is open at {url}")
+        console.echo("  edits are stored as they are made; close the page, or press Ctrl-C, to end")
+        if session is not None:
+            session.opened.add_done_callback(lambda _: _report_opened(session, console))
+
+    def no_browser(url: str) -> None:
+        print_error("there is no browser to be opened", f"open {url} in one")
+
+    return Watcher(serving, no_browser)
 
 
 def _report_opened(session: "EditingSession", console: Console) -> None:

@@ -1,7 +1,8 @@
 """The commands `redrum live ...`."""
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,9 @@ from daw_bridge.commands.options import (
 )
 from daw_bridge.commands.reporting import Console, print_changes, print_error
 from daw_bridge.commands.sessions import TakeRequest
+
+if TYPE_CHECKING:
+    from daw_bridge.live.running import LiveSession
 
 live_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Ableton Live: redrum what is selected in it."
@@ -40,6 +44,9 @@ def selected(
         bool,
         typer.Option("--loop", help="All clips on the selected tracks that the Arrangement's loop touches."),
     ] = False,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Edit the rhythm of the clip on a page, and send takes from there.")
+    ] = False,
     preset: Preset = "default",
     *,
     given: dict[str, Any],
@@ -57,6 +64,9 @@ def selected(
     """
     from daw_bridge.live.running import LiveSession
 
+    if edit:
+        _edit(LiveSession.connect("loop" if loop else "clips"), preset, compute, console)
+        return
     request = TakeRequest(
         rhythm=rhythm or "",
         given=given,
@@ -74,6 +84,13 @@ def selected(
         typer.launch(str(session.folder))
     if not is_done:
         raise typer.Exit(1)
+
+
+def _edit(session: "LiveSession", preset: str, compute: Compute, console: Console) -> None:
+    from daw_bridge.commands.edit import edit_selected
+    from daw_bridge.editor.desk import Desk
+
+    edit_selected(Desk.of_selected("Live", lambda: nullcontext(session)), preset, compute, console)
 
 
 Library = Annotated[Path | None, option("DIR", "Live's User Library.", "the one that Live uses")]

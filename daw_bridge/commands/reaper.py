@@ -41,6 +41,9 @@ def selected(
         str | None,
         option("RHYTHM", "A MIDI file, a recording or a name of `rhythms list`.", "the selected MIDI item"),
     ] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Edit the rhythm of the item on a page, and send takes from there.")
+    ] = False,
     preset: Preset = "default",
     *,
     given: dict[str, Any],
@@ -59,6 +62,13 @@ def selected(
     """
     from daw_bridge.reaper.running import RunningSession
 
+    if edit:
+        from daw_bridge.commands.edit import edit_selected
+        from daw_bridge.editor.desk import Desk
+
+        desk = Desk.of_selected("REAPER", lambda: closing(RunningSession.connect()))
+        edit_selected(desk, preset, compute, console)
+        return
     request = TakeRequest(
         rhythm=rhythm or "",
         given=given | {"separate_outputs": stems},

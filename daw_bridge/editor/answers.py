@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
-from daw_bridge.editor.document import Command, Grid
-from daw_bridge.editor.journal import grid_json
+from daw_bridge.editor.document import Command
+from daw_bridge.editor.journal import field_json
 from transform.session_file import stroke_json
 from transform.signal import Samples
 
@@ -50,6 +50,5 @@ def changes_json(command: Command) -> dict[str, Any] | None:
             place = changes["events" if change.layer == "played" else "detected"]
             place[change.id] = stroke_json(change.after) if change.after else None
     for field_change in command.fields:
-        value = field_change.after
-        changes[field_change.field] = grid_json(value) if isinstance(value, Grid) else value
+        changes[field_change.field] = field_json(field_change.field, field_change.after)
     return changes

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from daw_bridge.editor.mix import Lane, sounding
 from transform.errors import RhythmError
 from transform.events import CLASSES, MOST_TEMPI, TempoMap
 from transform.strokes import MOST_STROKES, Stroke, Strokes
@@ -19,7 +20,7 @@ from transform.strokes import MOST_STROKES, Stroke, Strokes
 Mode = Literal["edit", "replay"]
 Layer = Literal["estimated", "detected", "played"]
 LAYERS: tuple[Layer, ...] = ("estimated", "detected", "played")
-FIELDS = ("mode", "length_s", "grid", "sensitivity")
+FIELDS = ("mode", "length_s", "grid", "sensitivity", "lanes")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
 BEATS_PER_BAR_RANGE = (1.0, 64.0)
@@ -137,6 +138,7 @@ class Document:
     mode: Mode = "edit"
     grid: Grid = Grid()
     sensitivity: Mapping[str, float] = field(default_factory=dict)  # by class, -1 to 1
+    lanes: Mapping[str, Lane] = field(default_factory=dict)  # by class, those that are not as they were
     estimated: Mapping[str, Stroke] = field(default_factory=dict)
     detected: Mapping[str, Stroke] = field(default_factory=dict)
     played: Mapping[str, Stroke] = field(default_factory=dict)
@@ -158,6 +160,12 @@ class Document:
     def strokes(self) -> Strokes:
         """What is detected and what is played, each sorted by onset, class and id."""
         return Strokes(*(tuple(sorted(self.layer(x).values(), key=order)) for x in ("detected", "played")))
+
+    @cached_property
+    def sounding(self) -> Strokes:
+        """What is detected, and what plays as the lanes let it: muted, soloed, stronger or softer."""
+        detected, played = self.strokes
+        return Strokes(detected, tuple(sounding(played, self.lanes)))
 
     def applied(self, command: Command) -> Document:
         """Return the document after a command.

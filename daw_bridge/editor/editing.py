@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from daw_bridge.editor.answers import changes_json
-from daw_bridge.editor.document import Command, Document, Draft, History
+from daw_bridge.editor.document import Command, Document, Draft, Grid, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
-from daw_bridge.editor.journal import Journal, Step, grid_json
+from daw_bridge.editor.journal import Journal, Step, field_json
 from daw_bridge.editor.notices import Notices
-from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
+from daw_bridge.editor.placing import Placing, beginning, change_mode, replace_rhythm
+from daw_bridge.editor.redetection import redetect
 from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
+from daw_bridge.editor.sound import monitored
 from daw_bridge.editor.source import Source, first_grid
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
 from transform.errors import AudioError, RedrumError
 from transform.events import Rhythm
 from transform.session_file import SourceFacts, stroke_json
+from transform.signal import Samples
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
@@ -59,7 +62,12 @@ class EditingSession:
     """What the pages of one recording share. Its methods may be called from any thread."""
 
     def __init__(
-        self, source: Source, engine: Engine, journals: Path, rhythm: FirstRhythm | None = None
+        self,
+        source: Source,
+        engine: Engine,
+        journals: Path,
+        rhythm: FirstRhythm | None = None,
+        grid: Grid | None = None,
     ) -> None:
         """Prepare a session; `start` opens the recording.
 
@@ -68,6 +76,7 @@ class EditingSession:
             engine: the models; the worker alone uses them.
             journals: the folder of all journals.
             rhythm: what plays from the beginning, unless there are edits to go on with; None: the recording.
+            grid: the beats and bars that it begins with; None: those of the recording.
         """
         self.source, self.notices, self.worker = source, Notices(), Worker()
         self.state: State = "opening"
@@ -75,17 +84,20 @@ class EditingSession:
         self.facts: SourceFacts | None = None
         self.is_resumed = False
         self.opening: tuple[str, ...] = ()  # sentences on what became of earlier edits
-        self.engine, self._journals, self._rhythm = engine, journals, rhythm
+        self.opened: Future[None] = Future()  # done once it is ready, or could not be opened
+        self.engine, self._journals, self._rhythm, self._grid = engine, journals, rhythm, grid
         self._lock = threading.Lock()  # of all that follows
         self._journal: Journal | None = None
         self._history: History | None = None
+        self._editor: Editor | None = None  # for the worker
         self._renderer: Renderer | None = None
         self._rendered: Rendered | None = None
         self._notes: tuple[str, ...] = ()  # on the recording
 
     def start(self) -> Future[None]:
         """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
-        return self.worker.submit(Priority.LONG, self._open)
+        self.opened = self.worker.submit(Priority.LONG, self._open)
+        return self.opened
 
     def close(self) -> None:
         """End the session; what is acknowledged is on the disk already."""
@@ -122,7 +134,8 @@ class EditingSession:
         return facts | {
             "mode": document.mode,
             "length_s": document.length_s,
-            "grid": grid_json(document.grid),
+            "grid": field_json("grid", document.grid),
+            "lanes": field_json("lanes", document.lanes),
             "tempo": document.grid.tempo[0][1],
             "metre": document.grid.beats_per_bar,
             "downbeat_s": document.grid.downbeat_s,
@@ -184,9 +197,13 @@ class EditingSession:
         return self._commit(version, command)
 
     def change_settings(
-        self, version: int, mode: str | None, sensitivity: Mapping[str, float] | None
+        self,
+        version: int,
+        mode: str | None,
+        sensitivity: Mapping[str, float] | None,
+        change_lanes: Callable[[Draft], None] | None = None,
     ) -> dict[str, Any]:
-        """Change the mode, and the sensitivity of lanes; another one has the recording transcribed again."""
+        """Change the mode, lanes, and their sensitivity; another one has the recording transcribed again."""
         document = self.document(version)
         found: tuple[Stroke, ...] | None = None
         requested = {c: v for c, v in {**document.sensitivity, **(sensitivity or {})}.items() if v}
@@ -198,6 +215,8 @@ class EditingSession:
                 redetect(draft, found, requested)
             if mode is not None:
                 change_mode(draft, mode)
+            if change_lanes is not None:
+                change_lanes(draft)
 
         return self.change(version, change)
 
@@ -206,6 +225,18 @@ class EditingSession:
         self.document(version)
         rhythm = self.long(read)
         return self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))
+
+    def audition(self, read: Callable[[], Rhythm], length_s: float) -> Samples:
+        """Return the beginning of a rhythm as the recording's drums play it, shape (1 or 2, T)."""
+        document = self.document(self.newest_version())
+
+        def play() -> Samples:
+            assert self._editor is not None
+            strokes = beginning(read(), document.grid, length_s)
+            edited = self._editor.replayed(strokes, length_s, document.strokes.detected)
+            return monitored(edited.read(0, edited.n_samples))
+
+        return self.long(play)
 
     def long(self, task: Callable[[], _T]) -> _T:
         """Return what a task gives that takes long, done in the worker between what is more urgent."""
@@ -263,11 +294,12 @@ class EditingSession:
         rhythm = self._rhythm.read(self.engine) if self._rhythm else None
         with self._lock:
             if self._history is None:
-                grid = first_grid(recording, editor.detected)
+                grid = self._grid or first_grid(recording, editor.detected)
                 document = Document.of_detection(editor.detected, recording.duration_s, grid)
                 self._history = journal.begin(document, recording.name)
             if self._rhythm is not None and rhythm is not None:
                 self._begin_with(self._history, rhythm, self._rhythm.placing)
+            self._editor = editor
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
             self._renderer.request(self._history.version, self._history.document)
             self.state = "ready"

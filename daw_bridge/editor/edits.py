@@ -1,13 +1,17 @@
-"""Edits as a page sends them: what they do to a document, stroke by stroke; `patterns` has those of many."""
+"""Edits as a page sends them: what they do to a document, stroke by stroke.
+
+`patterns` and `bar_edits` have those of many strokes at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+from daw_bridge.editor.bar_edits import clear, fill, repeat
 from daw_bridge.editor.document import Command, Document, Draft, Layer
 from daw_bridge.editor.fields import Fields
-from daw_bridge.editor.patterns import clear, humanise, quantise, repeat, swing
+from daw_bridge.editor.patterns import humanise, quantise, swing
 from transform.errors import RhythmError
 from transform.strokes import Stroke
 
@@ -146,4 +150,5 @@ _OPS: dict[str, Callable[[Draft, Fields], None]] = {
     "humanise": humanise,
     "repeat": repeat,
     "clear": clear,
+    "fill": fill,
 }

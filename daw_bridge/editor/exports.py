@@ -11,13 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from daw_bridge.editor.desk import Desk
 from daw_bridge.editor.document import Document
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.render_job import check_ending, is_same_file
+from daw_bridge.session import file_name
 from daw_bridge.take_report import depth_of
 from transform.audio import resolve_output
 from transform.confined import ConfinedFolder, is_link, parts_below
-from transform.errors import OutputError, RhythmError, SettingsError
+from transform.errors import DawError, OutputError, RhythmError, SettingsError
 from transform.events import Rhythm
 from transform.files import write_bytes_atomic
 from transform.names import flaw_of
@@ -37,9 +39,9 @@ class Exists(OutputError):
 class Exports:
     """Writes what a session gives out to its folder."""
 
-    def __init__(self, session: EditingSession, folder: Path) -> None:
-        """Prepare to write below a folder, which is made at the first export."""
-        self._session, self.folder = session, Path(os.path.abspath(folder))
+    def __init__(self, session: EditingSession, folder: Path, desk: Desk | None = None) -> None:
+        """Prepare to write below a folder, which is made at the first export, and to send takes to a desk."""
+        self._session, self.folder, self.desk = session, Path(os.path.abspath(folder)), desk
 
     def write(self, version: int, what: str, name: str, *, overwrite: bool) -> dict[str, Any]:
         """Write one of WHAT, and return a report of it; nothing is left of what fails.
@@ -59,7 +61,7 @@ class Exports:
             AudioError, RhythmError: there is nothing to write.
         """
         document = self._session.document(version)
-        if what in ("midi", "rhythm") and not document.played:
+        if what in ("midi", "rhythm") and not document.sounding.played:
             raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
             return self._rhythm(document, name)
@@ -85,10 +87,47 @@ class Exports:
             raise
         return folder, path
 
+    def send(self, version: int) -> dict[str, Any]:
+        """Put the whole result on a new track of the project that it was opened from, and return a report.
+
+        Raises:
+            Outdated, NotReady: as the session has it.
+            DawError: there is no such project, or it is gone; the take lies in the session's folder then.
+        """
+        if self.desk is None:
+            raise DawError(
+                "this recording was not opened from a DAW",
+                hint="export a WAV and drag it in, or begin in REAPER or Live: docs/editor.md says how",
+            )
+        self._session.document(version)
+        name = f"{self._session.source.name}-redrum"
+        folder = TemporaryDirectory(prefix="redrum-", ignore_cleanup_errors=True)
+        with folder:
+            path = Path(folder.name) / f"{file_name(name)}.wav"
+            report = self._session.long(lambda: self._write_sound(version, path))
+            try:
+                media = self.desk.send(path, name)
+            except (DawError, OutputError) as err:
+                stored = self._stored(path)
+                hint = f"{err.hint}; the take is stored as {stored}"
+                raise DawError(err.message, hint=hint) from err
+        return {"host": self.desk.host, "path": str(media[0]), **report}
+
+    def _stored(self, path: Path) -> Path:
+        """Copy a take that could not be sent into the folder, under a name that nothing has."""
+        data, number = path.read_bytes(), 1
+        while True:
+            name = f"{path.stem}-{number}{path.suffix}" if number > 1 else path.name
+            try:
+                self._check(name, overwrite=False)
+                return Path(self._file(name, None, False, lambda to: write_bytes_atomic(to, data))["path"])
+            except Exists:
+                number += 1
+
     def session_of(self, document: Document) -> EditSession:
         """Return what a session file holds."""
         assert self._session.facts is not None
-        detected, played = document.strokes
+        detected, played = document.sounding
         return EditSession(
             source=self._session.facts,
             detected=detected,
@@ -227,7 +266,7 @@ class Exports:
 def played_rhythm(document: Document, name: str) -> Rhythm:
     """Return what plays as a rhythm that begins with the result, so that both stay together."""
     grid = document.grid
-    events = tuple(stroke.event() for stroke in document.strokes.played)
+    events = tuple(stroke.event() for stroke in document.sounding.played)
     tempo_map = grid.tempo_map.starting_at(grid.beat_at(0.0))
     return Rhythm(events, document.length_s, tempo_map, name, grid.beats_per_bar)
 
@@ -242,6 +281,6 @@ def looped_rhythm(document: Document, name: str) -> Rhythm:
     n_beats = grid.beat_at(grid.downbeat_s + length_s)
     whole = max(1, round(n_beats))
     end_s = grid.time_of(whole) - grid.downbeat_s if abs(n_beats - whole) <= _WHOLE_BEATS else length_s
-    moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.strokes.played)
+    moved = ((stroke.event(), (stroke.onset_s - begin_s) % length_s) for stroke in document.sounding.played)
     events = tuple(replace(event, onset_s=onset_s) for event, onset_s in moved if onset_s < end_s)
     return Rhythm(events, end_s, grid.tempo_map, name, grid.beats_per_bar)

@@ -29,6 +29,7 @@ from daw_bridge.editor.document import (
     History,
     StrokeChange,
 )
+from daw_bridge.editor.mix import Lane
 from daw_bridge.file_lock import lock_file
 from daw_bridge.live.redrum_live.endpoint import make_folder, open_private
 from transform.errors import OutputError, RhythmError
@@ -105,7 +106,7 @@ class Journal:
         line: dict[str, Any] = {"version": version, "step": step}
         if command is not None:
             line["strokes"] = [[*c[:2], *map(_stroke_json, c[2:])] for c in command.strokes]
-            line["fields"] = [[c.field, *(_value_json(c.field, v) for v in c[1:])] for c in command.fields]
+            line["fields"] = [[c.field, *(field_json(c.field, v) for v in c[1:])] for c in command.fields]
         self._append(line)
 
     def _lock(self) -> None:
@@ -255,12 +256,13 @@ def _document_json(document: Document) -> dict[str, Any]:
     layers: dict[str, Any] = {
         name: [[i, *_shape(s)] for i, s in document.layer(name).items()] for name in LAYERS
     }
-    fields = {name: _value_json(name, getattr(document, name)) for name in FIELDS}
+    fields = {name: field_json(name, getattr(document, name)) for name in FIELDS}
     return {"source_s": document.source_s, **fields, **layers}
 
 
 def _document_of(found: Mapping[str, Any]) -> Document:
     layers: dict[str, Any] = {name: {i: _stroke_of(i, shape) for i, *shape in found[name]} for name in LAYERS}
+    found = {"lanes": {}, **found}  # older journals have none
     fields = {name: _value_of(name, found[name]) for name in FIELDS}
     return Document(source_s=float(found["source_s"]), **fields, **layers)
 
@@ -289,8 +291,13 @@ def grid_json(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _value_json(name: str, value: Any) -> Any:
-    return grid_json(value) if name == "grid" else dict(value) if name == "sensitivity" else value
+def field_json(name: str, value: Any) -> Any:
+    """Return the value of a field of a document as journals and pages have it."""
+    if name == "grid":
+        return grid_json(value)
+    if name == "lanes":
+        return {drum_class: lane.json() for drum_class, lane in value.items()}
+    return dict(value) if name == "sensitivity" else value
 
 
 def _value_of(name: str, found: Any) -> Any:
@@ -300,4 +307,10 @@ def _value_of(name: str, found: Any) -> Any:
         return Grid(tempo, float(found["beats_per_bar"]), float(found["downbeat_s"]))
     if name == "sensitivity":
         return {str(drum_class): float(value) for drum_class, value in found.items()}
+    if name == "lanes":
+        return {str(drum_class): _lane_of(lane) for drum_class, lane in found.items()}
     return _one_of(("edit", "replay"), found) if name == "mode" else float(found)
+
+
+def _lane_of(found: Mapping[str, Any]) -> Lane:
+    return Lane(gain_db=float(found["gain_db"]), is_muted=bool(found["muted"]), is_soloed=bool(found["soloed"]))

@@ -227,7 +227,7 @@ class Renderer:
     def _made(self, request: _Request) -> _Version:
         """Return a version, of which nothing is rendered yet but what it shares with the one before."""
         document, before = request.document, self._current
-        strokes = document.strokes
+        strokes = document.sounding
         if document.mode == "edit":
             edited = self._editor.edited(strokes)
         else:

@@ -12,9 +12,10 @@ from starlette.requests import Request
 
 from daw_bridge.editor.document import BEATS_PER_BAR_RANGE, LONGEST_S, TEMPO_RANGE_BPM, Draft, Grid
 from daw_bridge.editor.fields import Fields, parse_json
-from daw_bridge.editor.patterns import Placing
+from daw_bridge.editor.mix import GAIN_RANGE_DB, Lane
+from daw_bridge.editor.placing import Placing
 from transform.errors import RhythmError, SettingsError
-from transform.events import MOST_TEMPI
+from transform.events import CLASSES, MOST_TEMPI
 
 LONGEST_SHOWN = 100  # characters of what a stranger sent
 
@@ -75,7 +76,43 @@ def placing_of(fields: Fields) -> Placing:
     """Return how a rhythm that is requested comes into the document."""
     tempo: Any = fields.choice("tempo", ("grid", "own"), "grid")
     length: Any = fields.choice("length", ("source", "rhythm"), "rhythm")
-    return Placing(tempo=tempo, length=length)
+    named = fields.text("classes", LONGEST_SHOWN, "").split(",") if "classes" in fields else []
+    if unknown := next((name for name in named if name not in CLASSES), None):
+        raise RhythmError(f"{unknown!r} is no class", hint=f"classes: {', '.join(CLASSES)}")
+    return Placing(tempo=tempo, length=length, classes=frozenset(named))
+
+
+def sensitivity_of(fields: Fields) -> dict[str, float] | None:
+    """Return the sensitivities by class that a request sets, None where it sets none."""
+    if "sensitivity" not in fields:
+        return None
+    found = Fields(fields.any("sensitivity"), "sensitivity")
+    sensitivity = {c: found.number(c, -1.0, 1.0) for c in CLASSES if c in found}
+    found.end()
+    return sensitivity
+
+
+def lanes_change(fields: Fields) -> Callable[[Draft], None] | None:
+    """Return what sets lanes as a request has them, None where it has none; what it leaves out stays."""
+    if "lanes" not in fields:
+        return None
+    lanes = Fields(fields.any("lanes"), "lanes")
+    given = {c: Fields(lanes.any(c), f"the lane {c}") for c in CLASSES if c in lanes}
+    lanes.end()
+
+    def change(draft: Draft) -> None:
+        after = dict(draft.fields["lanes"])
+        for drum_class, lane in given.items():
+            before = after.get(drum_class, Lane())
+            after[drum_class] = Lane(
+                gain_db=lane.number("gain_db", *GAIN_RANGE_DB, before.gain_db),
+                is_muted=lane.flag("muted", before.is_muted),
+                is_soloed=lane.flag("soloed", before.is_soloed),
+            )
+            lane.end()
+        draft.fields["lanes"] = {c: lane for c, lane in after.items() if lane != Lane()}
+
+    return change
 
 
 def grid_change(fields: Fields) -> Callable[[Draft], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mimetypes
 import shutil
 import tempfile
 import time
@@ -29,15 +28,18 @@ from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
 from daw_bridge.editor.fields import Fields
 from daw_bridge.editor.notices import MOST_LISTENERS
-from daw_bridge.editor.patterns import Placing
+from daw_bridge.editor.own_files import PAGE, own_file
+from daw_bridge.editor.placing import Placing
 from daw_bridge.editor.renderer import Outdated
 from daw_bridge.editor.requests import (
     LONGEST_SHOWN,
     TooLarge,
     body_of,
     grid_change,
+    lanes_change,
     placing_of,
     query_of,
+    sensitivity_of,
     store_body,
     version_of,
     which_of,
@@ -49,17 +51,9 @@ from transform.events import ARTICULATIONS, CLASSES, Rhythm
 from transform.library import find_rhythm, list_rhythms
 from transform.terminal import printable
 
-PAGE = Path(__file__).with_name("page")
-
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
+_AUDITION_S = 10.0
 _SEE = "docs/editor.md lists what is served"
-_KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-}
-
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -82,6 +76,7 @@ class EditorServer:
                 get("/api/peaks", self._peaks),
                 get("/api/hit", self._hit),
                 get("/api/rhythms", self._rhythms),
+                get("/api/audition", self._audition),
                 get("/api/take.wav", self._take),
                 post("/api/edits", self._edits),
                 post("/api/undo", self._undo),
@@ -90,6 +85,7 @@ class EditorServer:
                 post("/api/document", self._document),
                 post("/api/import", self._import),
                 post("/api/export", self._export),
+                post("/api/send", self._send),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _refuse, Exception: _fault},
@@ -120,6 +116,7 @@ class EditorServer:
         about = {
             "schema": 1,
             "folder": str(self._exports.folder),
+            "host": self._exports.desk.host if self._exports.desk else None,
             "classes": list(CLASSES),
             "articulations": {c: list(names) for c, names in ARTICULATIONS.items()},
             "block_samples": BLOCK_SAMPLES,
@@ -191,6 +188,15 @@ class EditorServer:
         names = ("name", "style", "bpm", "beats", "beats_per_bar", "licence", "author")
         return json_answer({"rhythms": [{name: getattr(rhythm, name) for name in names} for rhythm in rhythms]})
 
+    async def _audition(self, request: Request) -> Response:
+        """Answer with the beginning of a rhythm of the library as the recording's drums play it."""
+        query = query_of(request)
+        rhythm = find_rhythm(query.text("name", 200))
+        query.end()
+        read = partial(_read_midi, rhythm.path, rhythm.name)
+        samples = await run_in_threadpool(self._session.audition, read, _AUDITION_S)
+        return samples_answer(samples, sample_rate=self._session.source.sample_rate)
+
     async def _take(self, request: Request) -> Response:
         query = query_of(request)
         version = version_of(query)
@@ -233,13 +239,9 @@ class EditorServer:
         fields = await body_of(request)
         version = version_of(fields)
         mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
-        sensitivity = None
-        if "sensitivity" in fields:
-            lanes = Fields(fields.any("sensitivity"), "sensitivity")
-            sensitivity = {c: lanes.number(c, -1.0, 1.0) for c in CLASSES if c in lanes}
-            lanes.end()
+        sensitivity, lanes = sensitivity_of(fields), lanes_change(fields)
         fields.end()
-        change = partial(self._session.change_settings, version, mode, sensitivity)
+        change = partial(self._session.change_settings, version, mode, sensitivity, lanes)
         return json_answer(await run_in_threadpool(change))
 
     async def _document(self, request: Request) -> Response:
@@ -284,6 +286,13 @@ class EditorServer:
         report = await run_in_threadpool(partial(self._exports.write, version, what, name, overwrite=overwrite))
         return json_answer({"what": what, "version": version, **report})
 
+    async def _send(self, request: Request) -> Response:
+        fields = await body_of(request)
+        version = self._version_of(fields)
+        fields.end()
+        report = await run_in_threadpool(self._exports.send, version)
+        return json_answer({"version": version, **report})
+
     def _version_of(self, fields: Fields) -> int:
         """Return which version a request is about that changes nothing: the newest where it does not say."""
         return version_of(fields) if "version" in fields else self._session.newest_version()
@@ -291,16 +300,7 @@ class EditorServer:
     # The page's own files.
 
     async def _own_file(self, request: Request) -> Response:
-        name = request.path_params["name"] or "index.html"
-        if name.startswith("api/"):
-            raise HTTPException(405)
-        found = {
-            path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()
-        }
-        if name not in found:
-            return error_answer(404, "there is no such page", "open /")
-        kind = _KINDS.get(found[name].suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(found[name].read_bytes(), headers={"Content-Type": kind})
+        return own_file(request.path_params["name"], self._page)
 
 
 async def _refuse(request: Request, err: Exception) -> Response:

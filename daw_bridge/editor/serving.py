@@ -18,23 +18,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
-
-import uvicorn
 
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.exports import Exports
-from daw_bridge.editor.guard import Connections, Guard
+from daw_bridge.editor.guard import Guard
 from daw_bridge.editor.server import EditorServer
+from daw_bridge.editor.uvicorn_server import LOOK_S, server_of
 from transform.errors import RedrumError, SettingsError
 
 IDLE_S = 600.0  # without a page, after which the editor ends
 
-_LOOK_S = 0.5  # between two looks at whether it is time to end
 _FAILED_S = 10.0  # that a page has to load and show why the recording could not be opened
-_MOST_INCOMPLETE_BYTES = 64 * 2**10  # of the head of a request
-_KEEP_ALIVE_S = 75  # between two requests of a page's connection
-_END_S = 2  # that open requests may take at the end
 _log = logging.getLogger(__name__)
 
 
@@ -62,47 +56,30 @@ def listen_at(port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """A server that lets pages go at once when the process shall end; a signal to end is no fault."""
+def new_token() -> str:
+    """Return a token that nobody guesses."""
+    return secrets.token_urlsafe(32)
 
-    def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._end = end
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal to end; unlike uvicorn's it is not raised again once the server has ended."""
-        self._end()
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+def address_of(port: int, token: str) -> str:
+    """Return the address of a page, with its token."""
+    return f"http://127.0.0.1:{port}/#token={token}"
 
 
 class PageServer:
     """Serves a session at an address that bears a token."""
 
-    def __init__(self, session: EditingSession, exports: Exports, listener: socket.socket) -> None:
-        """Prepare to serve a session at a socket that listens."""
+    def __init__(
+        self, session: EditingSession, exports: Exports, listener: socket.socket, token: str = ""
+    ) -> None:
+        """Prepare to serve a session at a socket that listens; without a token there is a new one."""
         self._session, self._listener = session, listener
-        self._token = secrets.token_urlsafe(32)
+        self._token = token or new_token()
         port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/#token={self._token}"
+        self.url = address_of(port, self._token)
         self._server = EditorServer(session, exports)
         self._guard = Guard(self._server.app, self._token, port)
-        self._uvicorn = _Server(
-            uvicorn.Config(
-                self._guard,
-                http=Connections,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                h11_max_incomplete_event_size=_MOST_INCOMPLETE_BYTES,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_END_S,
-            ),
-            self.end,
-        )
+        self._uvicorn = server_of(self._guard, self.end)
         self._is_to_end = False
         self._look: Callable[[], object] = lambda: None  # wakes what looks whether it is time to end
 
@@ -126,9 +103,6 @@ class PageServer:
             RedrumError: the recording could not be opened; pages had time to show why.
             KeyboardInterrupt: it was interrupted before pages were answered.
         """
-        logger = logging.getLogger("uvicorn.error")  # what strangers send is no news
-        logger.setLevel(logging.CRITICAL)
-        logger.propagate = False
         try:
             asyncio.run(self._run(when_ready, when_used, idle_s))
         except KeyboardInterrupt:  # a signal that uvicorn does not take
@@ -169,12 +143,12 @@ class PageServer:
         failed_s, has_changed, is_used = 0.0, False, False
         while not (self._is_to_end or self._server.idle_s > idle_s or failed_s > _FAILED_S):
             with suppress(TimeoutError):
-                await asyncio.wait_for(is_woken.wait(), _LOOK_S)
+                await asyncio.wait_for(is_woken.wait(), LOOK_S)
             if self._guard.n_proved and not is_used:
                 is_used = True
                 when_used()
             if self._session.state == "failed":
-                failed_s += _LOOK_S
+                failed_s += LOOK_S
             if not has_changed and self._session.source.has_changed:
                 has_changed = True
                 self._session.notices.publish("source-changed", **_sentence(self._session))

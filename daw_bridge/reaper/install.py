@@ -30,6 +30,7 @@ ACTIONS = (
     "Redrum selected item with last settings.lua",
     "Redrum selected item with MIDI lane on this track.lua",
     "Redrum all items of selected tracks.lua",
+    "Redrum edit rhythm of selected item.lua",
 )
 SHARED = ("redrum.lua", "redrum_session.lua", "redrum_json.lua")
 

@@ -30,6 +30,11 @@ export class Api {
     return (await this.#fetch(path, { method: "POST", body: text, keepalive })).json();
   }
 
+  /** Post the bytes of a file, and return the JSON of the answer. */
+  async upload(path, file) {
+    return (await this.#fetch(path, { method: "POST", body: file })).json();
+  }
+
   /** Return samples as one Float32Array per channel, with the rate. */
   async samples(path, query) {
     const answer = await this.#fetch(`${path}?${new URLSearchParams(query)}`);

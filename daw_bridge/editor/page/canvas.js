@@ -1,8 +1,20 @@
 // A canvas that is as sharp as the screen, and the colours of the present theme.
 
+// To read a size makes the browser lay the page out at once, so it is read again only after it has changed.
+const sizes = new WeakMap();
+const observer = new ResizeObserver((entries) => entries.forEach(({ target }) => sizes.delete(target)));
+
+function sizeOf(canvas) {
+  if (!sizes.has(canvas)) {
+    sizes.set(canvas, { width: canvas.clientWidth, height: canvas.clientHeight });
+    observer.observe(canvas);
+  }
+  return sizes.get(canvas);
+}
+
 /** Fit a canvas to its place on the page, clear it, and return its context with its size in CSS pixels. */
 export function cleared(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas;
+  const { width, height } = sizeOf(canvas);
   const scale = window.devicePixelRatio || 1;
   const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });

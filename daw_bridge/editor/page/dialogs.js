@@ -1,7 +1,7 @@
 // The dialogs: what is exported, and the sheet of keys.
 
 import { byId } from "./dom.js";
-import { KEYS } from "./keys.js";
+import { fillSheet } from "./key-sheet.js";
 import { sentence, sentences } from "./words.js";
 
 const ENDINGS = { wav: "_edited.wav", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
@@ -25,8 +25,7 @@ export class Dialogs {
     });
     byId("export-replace").addEventListener("click", () => this.#write(true));
     byId("export-close").addEventListener("click", () => byId("export-dialog").close());
-    const entries = KEYS.flatMap(([key, does]) => [element("dt", key), element("dd", does)]);
-    byId("key-list").replaceChildren(...entries);
+    fillSheet(byId("key-sheet"));
   }
 
   openExport() {
@@ -77,10 +76,4 @@ export class Dialogs {
     byId("export-result").textContent = text;
     byId("export-replace").hidden = !mayReplace;
   }
-}
-
-function element(name, text) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  return made;
 }

@@ -13,6 +13,7 @@ export class EditorDocument extends EventTarget {
   #sorted = {};
   #queue = Promise.resolve();
   #nInFlight = 0;
+  #isHeld = false; // what is shown stays as it is
 
   constructor(api) {
     super();
@@ -66,6 +67,15 @@ export class EditorDocument extends EventTarget {
     return this.#send("edits", { edits }, edits);
   }
 
+  /** Take one step back and make edits in its place, without showing what is between. */
+  async remake(edits) {
+    this.#isHeld = true;
+    await this.#send("undo", {});
+    this.#isHeld = false;
+    if (edits.length) await this.edit(edits);
+    else this.#changed();
+  }
+
   undo() {
     return this.#send("undo", {});
   }
@@ -80,6 +90,12 @@ export class EditorDocument extends EventTarget {
 
   changeGrid(change) {
     return this.#send("document", change);
+  }
+
+  /** Let a file that was dropped play; raises ApiError where it cannot. */
+  async import(file, placing) {
+    const query = new URLSearchParams({ version: this.version, name: file.name, ...placing });
+    await this.#take(await this.#api.upload(`import?${query}`, file));
   }
 
   /** Return once the server has answered all that was sent so far. */
@@ -156,10 +172,11 @@ export class EditorDocument extends EventTarget {
     Object.assign(this, { version, canUndo: can_undo, canRedo: can_redo });
   }
 
-  #takeFields({ mode, length_s, grid, sensitivity }) {
+  #takeFields({ mode, length_s, grid, sensitivity, lanes }) {
     if (mode !== undefined) this.mode = mode;
     if (length_s !== undefined) this.lengthS = length_s;
     if (grid !== undefined) this.grid = new Grid(grid);
+    if (lanes !== undefined) this.lanes = lanes;
     if (sensitivity !== undefined) this.sensitivity = sensitivity;
   }
 
@@ -175,6 +192,7 @@ export class EditorDocument extends EventTarget {
   }
 
   #changed() {
+    if (this.#isHeld) return;
     this.#sorted = {};
     this.dispatchEvent(new Event("change"));
   }

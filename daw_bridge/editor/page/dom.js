@@ -21,12 +21,15 @@ export function makeLanes() {
     const head = made("lane-head", drumClass);
     head.querySelector(".lane-name").textContent = name.charAt(0).toUpperCase() + name.slice(1);
     head.querySelector("kbd").textContent = i + 1;
-    const slider = head.querySelector(".sensitivity");
-    slider.dataset.class = drumClass;
-    slider.dataset.testid = `sensitivity-${drumClass}`;
-    slider.setAttribute("aria-label", `Sensitivity of ${name} detection`);
-    slider.title = `Sensitivity: to the left fewer ${name} strokes are detected, to the right more`;
-    byId("overview-head").before(head);
+    const sensitivity = head.querySelector(".sensitivity");
+    Object.assign(sensitivity.dataset, { class: drumClass, testid: `sensitivity-${drumClass}` });
+    sensitivity.setAttribute("aria-label", `Sensitivity of ${name} detection`);
+    sensitivity.title = `Sensitivity: to the left fewer ${name} strokes are detected, to the right more`;
+    for (const [part, label] of [["mute", "Mute"], ["solo", "Solo"], ["gain", "Gain of"]]) {
+      head.querySelector(`.${part}`).dataset.testid = `${part}-${drumClass}`;
+      head.querySelector(`.${part}`).setAttribute("aria-label", `${label} ${name}`);
+    }
+    byId("velocity-head").before(head);
     const lane = made("lane", drumClass);
     lane.dataset.testid = `lane-${drumClass}`;
     lane.setAttribute("aria-label", `${name} lane`);

@@ -2,43 +2,13 @@
 
 import { CLASSES } from "./words.js";
 
-export const KEYS = [
-  ["Space", "play or pause"],
-  ["Home", "go to the start"],
-  ["A", "compare with the recording as it was"],
-  ["L", "loop on or off"],
-  ["[ and ]", "let the loop begin or end at the playhead"],
-  ["1 to 5", "go to a lane: kick, snare, tom, hi-hat, cymbal"],
-  ["← → in a lane", "move the playhead along the grid, with Alt by 10 ms"],
-  ["P", "draw a stroke at the playhead"],
-  ["Tab", "from a lane to its strokes, and on"],
-  ["← → on a stroke", "to the stroke before or after"],
-  ["↑ ↓ on a stroke", "to the nearest stroke of a lane above or below"],
-  ["Enter", "play the stroke's sound"],
-  ["Shift + ← →", "move the stroke along the grid, with Alt by 1 ms"],
-  ["Shift + ↑ ↓", "louder or softer"],
-  ["Shift + 1 to 5", "make the stroke a kick, snare, tom, hi-hat or cymbal"],
-  ["O", "the next articulation: open, closed, pedal ..."],
-  ["Delete", "delete what plays, or dismiss what was detected"],
-  ["Escape", "leave the stroke; give a drag up"],
-  ["W", "what plays, or what was detected"],
-  ["Q", "quantise: the loop, or everything without one"],
-  ["Ctrl + Z", "undo"],
-  ["Ctrl + Shift + Z", "redo"],
-  ["+ and -", "zoom in and out"],
-  ["0", "show everything"],
-  ["Page up and down", "scroll"],
-  ["T", "tap the tempo, four times or more"],
-  ["B", "let a bar begin at the playhead"],
-  ["E", "export"],
-  ["?", "show these keys"],
-];
-
+const SCALE = 1.1; // of velocities, at one key
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Keys {
-  constructor(actions, lanes, dialogs) {
-    Object.assign(this, { actions, lanes, dialogs });
+  /** Take keys; `cancel` gives a drag up, `commands` are what opens a dialog or a panel, by name. */
+  constructor(actions, lanes, cancel, commands) {
+    Object.assign(this, { actions, lanes, cancel, commands });
     addEventListener("keydown", (event) => this.#press(event));
   }
 
@@ -47,16 +17,40 @@ export class Keys {
     const isControl = Boolean(event.target.closest("input, select, textarea"));
     const isTyping = isControl && event.target.type !== "range";
     const hasCommand = event.ctrlKey || event.metaKey;
-    const done = hasCommand ? !isTyping && this.#command(event) : !isTyping && this.#key(event, isControl);
+    const done = hasCommand ? !isTyping && this.#command(event, isControl) : !isTyping && this.#key(event, isControl);
     if (done) event.preventDefault();
   }
 
-  #command(event) {
-    const { actions } = this;
-    const key = event.key.toLowerCase();
-    if (key === "z") return run(() => (event.shiftKey ? actions.redo() : actions.undo()));
-    if (key === "y") return run(() => actions.redo());
-    return false;
+  #command(event, isControl) {
+    const { actions, commands } = this;
+    const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const isStroke = event.target.classList?.contains("stroke");
+    if (name in ARROWS) return !isControl && isStroke && this.#commandArrow(event);
+    const done = {
+      z: () => (event.shiftKey ? actions.redo() : actions.undo()),
+      y: () => actions.redo(),
+      a: () => actions.selectEverything(event.shiftKey),
+      c: () => actions.copy(),
+      x: () => actions.cut(),
+      v: () => actions.paste(),
+      d: () => actions.duplicate(),
+      s: () => commands.send(),
+    }[name];
+    if (!done) return false;
+    done();
+    if ("axvd".includes(name)) this.lanes.focusSelected();
+    return true;
+  }
+
+  /** Select the next stroke as well, or scale velocities. */
+  #commandArrow(event) {
+    const { actions, lanes } = this;
+    const [along, across] = ARROWS[event.key];
+    const before = [...actions.selection];
+    if (across) actions.scaleVelocities(across < 0 ? SCALE : 1 / SCALE);
+    else if (actions.step(along, 0)) actions.selectAll([...before, actions.selectedId]);
+    lanes.focusSelected();
+    return true;
   }
 
   #key(event, isControl) {
@@ -65,6 +59,8 @@ export class Keys {
     const isLane = target.classList?.contains("lane");
     if (event.key in ARROWS) return !isControl && this.#arrow(event, { isStroke, isLane });
     const digit = /^(?:Digit|Numpad)([1-5])$/.exec(event.code);
+    const place = /^(?:Digit|Numpad)([1-6])$/.exec(event.code);
+    if (place && event.altKey) return run(() => this.actions.setArticulationAt(place[1] - 1));
     if (digit && !event.altKey) return run(() => this.#lane(CLASSES[digit[1] - 1], event.shiftKey));
     if (event.key === " " && target.closest?.("button, [role=scrollbar]") && !isStroke) return false;
     if (event.key === "Enter") {
@@ -128,7 +124,7 @@ export class Keys {
 
   #leave() {
     const { actions, lanes } = this;
-    if (lanes.cancel() || !actions.selected) return;
+    if (this.cancel() || !actions.selected) return;
     const { lane } = actions;
     actions.select(null);
     lanes.focusLane(lane);
@@ -154,8 +150,18 @@ export class Keys {
     q: () => this.actions.quantise(),
     t: () => this.actions.tap(),
     b: () => this.actions.setDownbeat(),
-    e: () => this.dialogs.openExport(),
-    "?": () => this.dialogs.openHelp(),
+    d: () => this.actions.setTool(this.actions.tool === "draw" ? "select" : "draw"),
+    f: () => this.commands.feel(),
+    g: ({ shiftKey }) => this.actions.changeSnap(shiftKey ? -1 : 1),
+    i: () => this.commands.library(),
+    m: () => this.actions.toggleLane(this.actions.lane, "muted"),
+    r: () => this.commands.repeat(),
+    s: () => this.actions.toggleLane(this.actions.lane, "soloed"),
+    ".": () => this.actions.accent(),
+    ",": () => this.actions.ghost(),
+    "/": () => this.actions.ramp(),
+    e: () => this.commands.export(),
+    "?": () => this.commands.help(),
     "+": () => this.actions.view.zoom(1.5),
     "=": () => this.actions.view.zoom(1.5),
     "-": () => this.actions.view.zoom(1 / 1.5),

@@ -1,33 +1,30 @@
-// The five lanes: a button for each stroke in view, and what a pointer does with them.
+// The five lanes: a button for each stroke in view. What a pointer does with them is in lane-pointer.js.
 
 import { signOf, strokeLabel } from "./words.js";
 
 const MOST_BUTTONS = 500;
 const SIGN_PX = 11; // width from which a stroke shows its articulation
-const DRAG_PX = 3; // from which a press is a drag
+const SETTLED_MS = 120; // without a change of the view
+const OFF_MS = 4; // from the grid, from which a stroke shows that it is early or late
 
 export class Lanes {
   #buttons = new Map(); // by the stroke's id
   #labels = new Map(); // what each button was made from
-  #drag = null;
+  #spare = []; // buttons that show no stroke any more
+  #settled = 0; // a timer
+  #view = ""; // that was drawn last
 
   constructor(root, actions) {
     Object.assign(this, { root, actions });
     this.lanes = new Map([...root.querySelectorAll(".lane")].map((lane) => [lane.dataset.class, lane]));
     this.inView = [];
     this.nHidden = 0; // strokes in view without a button
-    root.addEventListener("pointerdown", (event) => this.#press(event));
-    root.addEventListener("pointermove", (event) => this.#pull(event));
-    root.addEventListener("pointerup", (event) => this.#release(event));
-    root.addEventListener("pointercancel", () => this.cancel());
     root.addEventListener("click", (event) => this.#click(event));
-    root.addEventListener("dblclick", (event) => this.#double(event));
-    root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     root.addEventListener("focusin", (event) => this.#focused(event));
   }
 
-  /** Bring the buttons up to date with the strokes in view. */
-  draw() {
+  /** Bring the buttons up to date with the strokes in view, at once where they are needed. */
+  draw(isUrgent = false) {
     const { actions } = this;
     const width = this.#strokeWidth();
     this.root.style.setProperty("--stroke-width", `${width}px`);
@@ -35,6 +32,17 @@ export class Lanes {
     const shown = this.#shown();
     this.nHidden = this.inView.length - shown.length;
     toggle(this.root, "data-dense", this.nHidden > 0);
+    const view = `${actions.view.startS}/${actions.view.pxPerS}`;
+    const isMoving = view !== this.#view;
+    this.#view = view;
+    clearTimeout(this.#settled);
+    // So many strokes show as ticks: their buttons follow once the view rests.
+    if (this.nHidden && isMoving && !isUrgent) this.#settled = setTimeout(() => this.draw(), SETTLED_MS);
+    else this.#drawButtons(shown, width);
+  }
+
+  #drawButtons(shown, width) {
+    const { actions } = this;
     const ids = new Set(shown.map((stroke) => stroke.id));
     for (const [id, button] of this.#buttons) if (!ids.has(id)) this.#remove(id, button);
     const first = new Map();
@@ -48,25 +56,29 @@ export class Lanes {
       const tab = first.get(button.dataset.class) === button ? 0 : -1;
       if (button.tabIndex !== tab) button.tabIndex = tab;
     }
+    for (const button of this.#spare.splice(0)) button.remove();
   }
 
   /** Move the keyboard to the selected stroke. */
   focusSelected() {
-    this.draw();
+    this.draw(true);
     this.#buttons.get(this.actions.selectedId)?.focus({ preventScroll: true });
+  }
+
+  /** Show strokes that are being painted, and are none yet. */
+  showPainted(strokes) {
+    for (const ghost of this.root.querySelectorAll(".painted")) ghost.remove();
+    for (const stroke of strokes) {
+      const ghost = document.createElement("span");
+      ghost.className = "stroke painted";
+      ghost.style.transform = `translateX(${this.actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
+      ghost.style.setProperty("--velocity", stroke.velocity);
+      this.lanes.get(stroke.class).append(ghost);
+    }
   }
 
   focusLane(drumClass) {
     this.lanes.get(drumClass).focus();
-  }
-
-  /** Give a drag up; false where there is none. */
-  cancel() {
-    if (!this.#drag) return false;
-    this.#drag = null;
-    this.actions.preview = null;
-    this.actions.changed();
-    return true;
   }
 
   // Buttons.
@@ -107,10 +119,7 @@ export class Lanes {
   #button(stroke) {
     let button = this.#buttons.get(stroke.id);
     if (!button) {
-      button = document.createElement("button");
-      button.className = "stroke";
-      button.type = "button";
-      button.dataset.testid = "stroke";
+      button = this.#spare.pop() ?? madeButton();
       button.dataset.id = stroke.id;
       this.#buttons.set(stroke.id, button);
     }
@@ -127,14 +136,16 @@ export class Lanes {
     const { actions } = this;
     button.style.transform = `translateX(${actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
     const isChanged = actions.layer === "played" && actions.doc.mode === "edit" && !actions.doc.isUntouched(stroke);
-    toggle(button, "data-selected", stroke.id === actions.selectedId);
-    toggle(button, "data-dragged", stroke === actions.preview);
+    toggle(button, "data-selected", actions.selection.has(stroke.id));
+    toggle(button, "data-dragged", actions.previews.has(stroke.id));
     toggle(button, "data-changed", isChanged);
     const made = this.#labels.get(stroke.id);
     const { grid } = actions.doc;
     const sign = width >= SIGN_PX ? signOf(stroke.articulation) : "";
-    if (made && made.stroke === stroke && made.grid === grid && made.sign === sign) return;
-    this.#labels.set(stroke.id, { stroke, grid, sign });
+    const step = actions.snapBeats || 0.25;
+    if (made && made.stroke === stroke && made.grid === grid && made.sign === sign && made.step === step) return;
+    this.#labels.set(stroke.id, { stroke, grid, sign, step });
+    const offMs = 1000 * (stroke.onset_s - grid.snap(stroke.onset_s, step));
     button.setAttribute("aria-label", strokeLabel(stroke, grid));
     button.title = strokeLabel(stroke, grid);
     button.style.setProperty("--velocity", stroke.velocity.toFixed(3));
@@ -144,6 +155,7 @@ export class Lanes {
       velocity: String(stroke.velocity),
       articulation: stroke.articulation,
       sign,
+      timing: Math.abs(offMs) < OFF_MS ? "" : offMs > 0 ? "late" : "early",
     });
   }
 
@@ -151,81 +163,17 @@ export class Lanes {
     const lane = button === document.activeElement ? button.parentElement : null;
     this.#buttons.delete(id);
     this.#labels.delete(id);
-    button.remove();
+    this.#spare.push(button);
     lane?.focus({ preventScroll: true });
   }
 
   #focused({ target }) {
     const { actions } = this;
-    if (target.dataset.id && target.dataset.id !== actions.selectedId) actions.select(target.dataset.id);
-    else if (target.classList.contains("lane")) actions.lane = target.dataset.class;
-  }
-
-  // The pointer.
-
-  #x(event) {
-    return event.clientX - this.root.getBoundingClientRect().left;
-  }
-
-  #classAt(event) {
-    const inside = [...this.lanes].find(([, lane]) => {
-      const { top, bottom } = lane.getBoundingClientRect();
-      return event.clientY >= top && event.clientY < bottom;
-    });
-    return inside ? inside[0] : null;
-  }
-
-  #press(event) {
-    if (event.button !== 0) return;
-    const { actions } = this;
-    const button = event.target.closest(".stroke");
-    event.preventDefault();
-    if (!button) {
-      const lane = event.target.closest(".lane");
-      if (!lane) return;
-      actions.select(null);
-      lane.focus({ preventScroll: true });
-      if (!actions.sound.isPlaying) actions.sound.seek(actions.snap(actions.view.timeAt(this.#x(event)), event.altKey));
-      return;
+    if (target.dataset.id && !actions.selection.has(target.dataset.id)) actions.select(target.dataset.id);
+    else if (target.classList.contains("lane")) {
+      actions.lane = target.dataset.class;
+      actions.changed();
     }
-    const stroke = actions.doc.stroke(actions.layer, button.dataset.id);
-    if (!stroke) return;
-    actions.select(stroke.id);
-    button.focus({ preventScroll: true });
-    this.root.setPointerCapture(event.pointerId);
-    const offsetS = actions.view.timeAt(this.#x(event)) - stroke.onset_s;
-    this.#drag = { stroke, offsetS, x: event.clientX, y: event.clientY, isVelocity: event.shiftKey, isMoving: false };
-  }
-
-  #pull(event) {
-    const drag = this.#drag;
-    if (!drag) return;
-    const { actions } = this;
-    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-    if (!drag.isMoving && Math.hypot(dx, dy) < DRAG_PX) return;
-    drag.isMoving = true;
-    if (drag.isVelocity) {
-      const height = this.lanes.get(drag.stroke.class).clientHeight;
-      const velocity = Math.min(1, Math.max(1 / 127, drag.stroke.velocity - dy / height));
-      actions.preview = { ...drag.stroke, velocity };
-    } else {
-      const onsetS = actions.snap(actions.view.timeAt(this.#x(event)) - drag.offsetS, event.altKey);
-      const drumClass = this.#classAt(event) ?? drag.stroke.class;
-      const articulation = drumClass === drag.stroke.class ? drag.stroke.articulation : "";
-      actions.preview = { ...drag.stroke, onset_s: onsetS, class: drumClass, articulation };
-    }
-    actions.changed();
-  }
-
-  #release() {
-    const drag = this.#drag;
-    if (!drag) return;
-    const { actions } = this;
-    const preview = actions.preview;
-    this.cancel();
-    if (!drag.isMoving) actions.playHit(drag.stroke.id);
-    else if (drag.isVelocity) actions.setVelocity(drag.stroke.id, preview.velocity);
-    else actions.move(drag.stroke.id, preview.onset_s, preview.class);
   }
 
   /** Play the stroke that a screen reader or a script clicks; a pointer has done so already. */
@@ -233,23 +181,14 @@ export class Lanes {
     const button = event.target.closest(".stroke");
     if (button && event.detail === 0) this.actions.playHit(button.dataset.id);
   }
+}
 
-  #double(event) {
-    const lane = event.target.closest(".lane");
-    if (!lane || event.target.closest(".stroke")) return;
-    this.actions.draw(lane.dataset.class, this.actions.view.timeAt(this.#x(event)), event.altKey);
-    this.focusSelected();
-  }
-
-  /** Change a stroke's velocity by the wheel with Alt; otherwise the wheel is the view's. */
-  #wheel(event) {
-    const button = event.target.closest(".stroke");
-    if (!button || !event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.actions.select(button.dataset.id);
-    this.actions.changeVelocity(event.deltaY < 0 ? 1 : -1);
-  }
+function madeButton() {
+  const button = document.createElement("button");
+  button.className = "stroke";
+  button.type = "button";
+  button.dataset.testid = "stroke";
+  return button;
 }
 
 function toggle(element, attribute, isOn) {

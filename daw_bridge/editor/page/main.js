@@ -6,13 +6,23 @@ import { onTheme } from "./canvas.js";
 import { Dialogs } from "./dialogs.js";
 import { byId, makeLanes } from "./dom.js";
 import { EditorDocument } from "./document.js";
+import { Entrance } from "./entrance.js";
+import { Feel } from "./feel.js";
 import { Keys } from "./keys.js";
+import { LaneHeads } from "./lane-heads.js";
+import { LanePointer } from "./lane-pointer.js";
 import { Lanes } from "./lanes.js";
+import { Library, onDrop } from "./library.js";
+import { Menu } from "./menu.js";
+import { Repeats } from "./repeats.js";
 import { Ruler } from "./ruler.js";
+import { Sender } from "./send.js";
 import { Sound } from "./sound.js";
 import { Spectrum } from "./spectrum.js";
 import { Status } from "./status.js";
 import { Toolbar } from "./toolbar.js";
+import { Pinch } from "./touch.js";
+import { Velocities } from "./velocity.js";
 import { View } from "./view.js";
 import { Overview, Wave } from "./wave.js";
 import { sentence, sentences } from "./words.js";
@@ -35,8 +45,29 @@ const ruler = new Ruler({ ruler: byId("ruler"), lines: byId("lines"), loop: byId
 const overview = new Overview(api, byId("overview-wave"), view, byId("thumb"));
 const wave = new Wave(api, byId("wave"), view, overview);
 const spectrum = new Spectrum(api, byId("spectrum"), view, byId("spectrum-note"));
-const toolbar = new Toolbar(actions, dialogs);
-new Keys(actions, lanes, dialogs);
+const pointer = new LanePointer(byId("lanes"), byId("marquee"), lanes, actions);
+const velocities = new Velocities(byId("velocity"), lanes, actions);
+const heads = new LaneHeads(actions);
+const entrance = new Entrance(api);
+const isEmpty = () => doc.facts.state === "empty";
+const library = new Library(api, actions);
+const feel = new Feel(actions);
+const sender = new Sender(api, actions, status);
+const repeats = new Repeats(actions);
+const commands = {
+  export: () => dialogs.openExport(),
+  help: () => dialogs.openHelp(),
+  library: () => library.open(),
+  feel: () => feel.toggle(),
+  repeat: () => repeats.open(),
+  send: () => (sender.host ? sender.send() : dialogs.openExport()),
+};
+const toolbar = new Toolbar(actions, commands);
+const cancel = () => menu.close() || velocities.cancel() || pointer.cancel();
+const menu = new Menu(actions, commands);
+new Keys(actions, lanes, cancel, commands);
+new Pinch(byId("time"), view, cancel);
+onDrop((file) => (isEmpty() ? entrance.take(file) : library.open(file)));
 
 // What is out of date on the screen.
 
@@ -61,10 +92,13 @@ function draw() {
   if (parts.has("view") || parts.has("strokes")) {
     lanes.draw();
     ruler.draw(lanes);
+    velocities.draw();
     if (lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
   }
   if (parts.has("strokes") || parts.has("sound")) {
     toolbar.draw();
+    heads.draw();
+    sender.draw();
     status.draw();
   }
   drawPlayhead();
@@ -148,6 +182,7 @@ let isOpen = false;
 async function load() {
   await doc.load();
   const { facts } = doc;
+  entrance.show(isEmpty());
   if (facts.source && facts.state !== "failed" && !isOpen) {
     isOpen = true;
     fit();
@@ -172,7 +207,7 @@ function takeRendered() {
 }
 
 function lose() {
-  if (status.isGone) return;
+  if (status.isGone || isEmpty()) return;
   status.isGone = true;
   status.trouble("server", GONE);
 }
@@ -224,6 +259,7 @@ fit();
 refresh("view", "strokes");
 if (token) {
   api.listen(receive, (refusal) => {
+    if (!refusal && isEmpty()) return; // the editor of what was dropped begins
     status.isGone = true;
     status.trouble("server", refusal ? sentence(refusal) : GONE);
     refresh("strokes");

@@ -10,6 +10,7 @@ const LINE_PX = 8; // around a bar line that Shift takes hold of
 
 export class Ruler {
   #drag = null;
+  #places = null; // of the lanes, from the top of the lines
 
   constructor({ ruler, lines, loop, time }, actions) {
     Object.assign(this, { ruler, lines, loop, time, actions });
@@ -18,6 +19,7 @@ export class Ruler {
     ruler.addEventListener("pointerup", (event) => this.#release(event));
     ruler.addEventListener("pointercancel", () => (this.#drag = null));
     time.addEventListener("pointerdown", (event) => this.#seek(event));
+    new ResizeObserver(() => (this.#places = null)).observe(time);
   }
 
   draw(lanes) {
@@ -70,10 +72,8 @@ export class Ruler {
   /** Draw the strokes in view as ticks, where there are too many for buttons. */
   #drawTicks(context, strokes) {
     const { view } = this.actions;
-    const top = this.lines.getBoundingClientRect().top;
-    for (const lane of this.time.querySelectorAll(".lane")) {
-      const { class: drumClass } = lane.dataset;
-      const { bottom, height } = lane.getBoundingClientRect();
+    this.#places ??= this.#placesOfLanes();
+    for (const { drumClass, bottom, height } of this.#places) {
       const loudest = new Float32Array(view.widthPx + 2);
       for (const stroke of strokes) {
         const x = Math.round(view.xOf(stroke.onset_s));
@@ -82,9 +82,17 @@ export class Ruler {
       context.fillStyle = colour(drumClass);
       loudest.forEach((velocity, x) => {
         const tall = (height - 8) * velocity;
-        if (tall) context.fillRect(x, bottom - top - 3 - tall, 1, tall);
+        if (tall) context.fillRect(x, bottom - 3 - tall, 1, tall);
       });
     }
+  }
+
+  #placesOfLanes() {
+    const { top } = this.lines.getBoundingClientRect();
+    return [...this.time.querySelectorAll(".lane")].map((lane) => {
+      const place = lane.getBoundingClientRect();
+      return { drumClass: lane.dataset.class, bottom: place.bottom - top, height: place.height };
+    });
   }
 
   #markLoop() {

@@ -9,6 +9,7 @@ export class Sound extends EventTarget {
   #context = null;
   #node = null;
   #feed = null;
+  #auditioned = null;
   #anchor = { frame: 0, timeS: 0 }; // where the player was at a time of the context
   #bars = () => [];
 
@@ -142,15 +143,29 @@ export class Sound extends EventTarget {
 
   /** Play the sound of one stroke. */
   async playHit(id, version) {
-    if (!this.#node) return;
-    const { channels, sampleRate } = await this.#api.samples("hit", { id, version });
-    if (!channels[0]?.length) return;
+    if (this.#node) await this.#playOnce(await this.#api.samples("hit", { id, version }));
+  }
+
+  /** Play samples apart from what plays, in the place of those before. */
+  async audition(samples) {
+    this.stopAudition();
+    if (this.#node) this.#auditioned = await this.#playOnce(samples);
+  }
+
+  stopAudition() {
+    this.#auditioned?.stop();
+    this.#auditioned = null;
+  }
+
+  async #playOnce({ channels, sampleRate }) {
+    if (!channels[0]?.length) return null;
     const buffer = this.#context.createBuffer(channels.length, channels[0].length, sampleRate);
     channels.forEach((channel, c) => buffer.copyToChannel(channel, c));
-    const hit = new AudioBufferSourceNode(this.#context, { buffer });
-    hit.connect(this.#context.destination);
-    hit.start();
+    const once = new AudioBufferSourceNode(this.#context, { buffer });
+    once.connect(this.#context.destination);
+    once.start();
     await this.#start();
+    return once;
   }
 
   /** Begin the sound that a browser has not let begin; called for every click and key. */

@@ -7,12 +7,16 @@ const ROWS = 96;
 const HOPS = [64, 128, 256, 512, 1024, 2048, 4096]; // samples between columns
 const MOST_TILES = 128;
 const MOST_VIEW_SAMPLES = 2 ** 22; // in view; of more there is no picture
+const REQUEST_MS = 120; // between two lots of tiles, so that a view that moves does not compute what it leaves again
 const LEAD = 4096; // samples before and after a tile, for its first and last windows
 
 export class Spectrum {
   #api;
   #tiles = new Map(); // by "hop/number": {levels, canvas}, the latest drawn last
   #requested = new Set();
+  #requestedMs = -REQUEST_MS; // when tiles were requested last
+  #mayRequest = false;
+  #later = 0; // a timer
   #worker = new Worker("spectrum-worker.js");
 
   constructor(api, canvas, view, note) {
@@ -40,6 +44,11 @@ export class Spectrum {
     const isTooFar = (view.stopS - view.startS) * rate > MOST_VIEW_SAMPLES;
     this.note.hidden = !isTooFar;
     if (isTooFar) return;
+    clearTimeout(this.#later);
+    this.#later = 0;
+    const now = performance.now();
+    this.#mayRequest = now - this.#requestedMs >= REQUEST_MS;
+    if (this.#mayRequest) this.#requestedMs = now;
     const hop = HOPS.findLast((h) => h <= (rate / view.pxPerS) * 1.5) ?? HOPS[0];
     const tileS = (COLUMNS * hop) / rate;
     const last = Math.min(Math.floor(view.stopS / tileS), Math.floor((n - 1) / (COLUMNS * hop)));
@@ -56,7 +65,8 @@ export class Spectrum {
     const key = `${hop}/${number}`;
     const tile = this.#tiles.get(key);
     if (!tile) {
-      this.#request(key, hop, number);
+      if (this.#mayRequest) this.#request(key, hop, number);
+      else this.#later ||= setTimeout(() => this.draw(), REQUEST_MS);
       return null;
     }
     this.#tiles.delete(key);

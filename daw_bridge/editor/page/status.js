@@ -70,6 +70,7 @@ export class Status {
       const { stage, fraction } = this.progress;
       return [stageName(stage) + (fraction ? `: ${Math.round(100 * fraction)} %` : ""), true];
     }
+    if (facts.state === "empty") return ["Nothing is open yet", false];
     if (!doc.isReady) return ["Opening the recording", true];
     if (doc.nUnstored) return ["Storing the edit", true];
     if (this.troubles.has("render")) return ["This version cannot be rendered", false];
@@ -90,6 +91,7 @@ export class Status {
       this.troubles.get("render"),
       sound.isBlocked && "The browser lets no sound begin before you click or press a key on this page: do so, and it plays.",
       sound.error,
+      this.troubles.get("send"),
       this.troubles.get("edit"),
       this.troubles.get("opening"),
       this.troubles.get("noted"),

@@ -3,12 +3,12 @@
 import { control, setText } from "./dom.js";
 import { CLASS_NAMES, clock, midiVelocity, sourceFacts, strokeLabel } from "./words.js";
 
-const SENSITIVITY_WAIT_MS = 350; // after the last change of a slider
+const SNAP_VALUES = [...control("snap").options].map((option) => option.value);
 
 export class Toolbar {
-  constructor(actions, dialogs) {
+  constructor(actions, commands) {
     this.actions = actions;
-    this.#bindButtons(dialogs);
+    this.#bindButtons(commands);
     this.#bindFields();
     // A button that was clicked by a pointer gives the keyboard back, so that Space plays.
     document.addEventListener("click", (event) => {
@@ -17,7 +17,7 @@ export class Toolbar {
     });
   }
 
-  #bindButtons(dialogs) {
+  #bindButtons(commands) {
     const { actions } = this;
     const { view } = actions;
     const clicks = {
@@ -27,8 +27,13 @@ export class Toolbar {
       ab: () => actions.toggleSource(),
       undo: () => actions.undo(),
       redo: () => actions.redo(),
-      export: () => dialogs.openExport(),
-      help: () => dialogs.openHelp(),
+      export: () => commands.export(),
+      help: () => commands.help(),
+      library: () => commands.library(),
+      repeat: () => commands.repeat(),
+      feel: () => commands.feel(),
+      "tool-select": () => actions.setTool("select"),
+      "tool-draw": () => actions.setTool("draw"),
       quantise: () => actions.quantise(),
       downbeat: () => actions.setDownbeat(),
       "layer-played": () => actions.setLayer("played"),
@@ -50,7 +55,7 @@ export class Toolbar {
       metre: (field) => field.value >= 1 && field.value <= 64 && actions.setGrid({ beats_per_bar: Number(field.value) }),
       "stroke-class": (field) => actions.relabel(field.value),
       "stroke-articulation": (field) => actions.setArticulation(field.value),
-      "stroke-velocity": (field) => actions.setVelocity(actions.selectedId, Number(field.value) / 127),
+      "stroke-velocity": (field) => actions.setVelocity(Number(field.value) / 127),
     };
     for (const [testId, change] of Object.entries(changes)) {
       const field = control(testId);
@@ -60,13 +65,6 @@ export class Toolbar {
       });
       field.addEventListener("keydown", (event) => event.key === "Enter" && field.blur());
     }
-    for (const slider of document.querySelectorAll(".sensitivity")) {
-      let timer = 0;
-      slider.addEventListener("input", () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => actions.setSensitivity(slider.dataset.class, Number(slider.value)), SENSITIVITY_WAIT_MS);
-      });
-    }
   }
 
   /** Show the state of everything but the playhead. */
@@ -75,7 +73,7 @@ export class Toolbar {
     const { doc, sound, layer } = actions;
     const { source } = doc.facts;
     setText("name", source ? source.name : "Redrum");
-    setText("facts", source ? sourceFacts(source) : "Opening the recording");
+    setText("facts", source ? sourceFacts(source) : doc.facts.state === "empty" ? "No recording is open" : "Opening the recording");
     document.title = source ? `${source.name} - Redrum` : "Redrum";
     document.body.toggleAttribute("data-playing", sound.isPlaying);
     document.body.dataset.layer = layer;
@@ -86,15 +84,16 @@ export class Toolbar {
     control("play").setAttribute("aria-label", sound.isPlaying ? "Pause" : "Play");
     control("undo").disabled = !isReady || !doc.canUndo;
     control("redo").disabled = !isReady || !doc.canRedo;
-    for (const testId of ["export", "quantise", "downbeat"]) control(testId).disabled = !isReady;
+    for (const testId of ["export", "quantise", "downbeat", "library", "repeat", "feel"]) control(testId).disabled = !isReady;
     control("layer-played").setAttribute("aria-checked", String(layer === "played"));
     control("layer-detected").setAttribute("aria-checked", String(layer === "detected"));
     fill(control("tempo"), String(Math.round((60 / doc.grid.steps[0].pace) * 100) / 100));
     fill(control("metre"), String(doc.grid.beatsPerBar));
-    for (const slider of document.querySelectorAll(".sensitivity")) {
-      slider.disabled = !isReady;
-      fill(slider, String(doc.sensitivity?.[slider.dataset.class] ?? 0));
+    fill(control("snap"), SNAP_VALUES.find((value) => Math.abs(Number(value) - actions.snapBeats) < 1e-9));
+    for (const tool of ["select", "draw"]) {
+      control(`tool-${tool}`).setAttribute("aria-checked", String(actions.tool === tool));
     }
+    document.body.dataset.tool = actions.tool;
     this.#drawStroke();
   }
 
@@ -108,7 +107,8 @@ export class Toolbar {
 
   #drawStroke() {
     const { actions } = this;
-    const stroke = actions.preview ?? actions.selected;
+    const stroke = actions.previews.get(actions.selectedId) ?? actions.selected;
+    const others = actions.selection.size - 1;
     const isPlayed = actions.layer === "played";
     for (const testId of ["stroke-class", "stroke-articulation", "play-hit", "delete"]) control(testId).disabled = !stroke;
     control("stroke-velocity").disabled = !stroke || !isPlayed;
@@ -121,7 +121,8 @@ export class Toolbar {
     const { grid, facts } = actions.doc;
     const { text: place, offMs } = grid.position(stroke.onset_s);
     const off = Math.abs(offMs) < 0.5 ? "on the grid" : `${Math.abs(offMs).toFixed(0)} ms ${offMs > 0 ? "late" : "early"}`;
-    setText("stroke-name", strokeLabel(stroke, grid).split(",")[0]);
+    const name = strokeLabel(stroke, grid).split(",")[0];
+    setText("stroke-name", others > 0 ? `${name} and ${others} more` : name);
     setText("stroke-place", `${place}, ${off}, ${clock(stroke.onset_s)}`);
     fill(control("stroke-class"), stroke.class);
     fillArticulations(control("stroke-articulation"), stroke.class, facts.articulations[stroke.class]);

@@ -115,6 +115,25 @@ local function cancel(job)
   gfx.quit()
 end
 
+-- Puts tracks into the project; returns what is wrong, "" where nothing is.
+local function put_in(job, tracks)
+  local is_called, problem = pcall(session.write_back, job.project, job.path, tracks)
+  if not problem then
+    return ""
+  end
+  return is_called and problem or ("REAPER did not take the takes: " .. tostring(problem))
+end
+
+-- Puts the take into the project that an editor sends, and answers.
+local function take_in(job, take)
+  if take.number == job.taken then
+    return
+  end
+  job.taken = take.number
+  local problem = put_in(job, take.tracks)
+  write(job.files.taken, json.encode({ schema = SCHEMA, number = take.number, problem = problem }))
+end
+
 local function finish(job, result)
   close(job)
   if job.is_cancelled then
@@ -123,10 +142,10 @@ local function finish(job, result)
   end
   local message = result.message or ""
   if #(result.tracks or {}) > 0 then
-    local is_called, problem = pcall(session.write_back, job.project, job.path, result.tracks)
-    if problem then
+    local problem = put_in(job, result.tracks)
+    if problem ~= "" then
       remove_media(result)
-      message = is_called and problem or ("REAPER did not take the takes: " .. tostring(problem))
+      message = problem
     end
   end
   if message ~= "" then
@@ -175,6 +194,10 @@ local function look(job)
   if result then
     finish(job, result)
     return
+  end
+  local take = job.edits and json.read(job.files.take)
+  if take then
+    take_in(job, take)
   end
   local progress = json.read(job.files.progress)
   if progress and progress.beat ~= job.beat then
@@ -244,6 +267,8 @@ local function new_job(project, path)
       progress = base .. ".progress.json",
       result = base .. ".result.json",
       cancel = base .. ".cancel",
+      take = base .. ".take.json",
+      taken = base .. ".taken.json",
     },
     now_s = reaper.time_precise(),
     silent_s = 0,
@@ -296,8 +321,9 @@ local function installed()
   return noted
 end
 
--- Runs an action; "scope" as in `session.gather`, and whether the last answers are used without a question.
-function redrum.run(scope, is_repeated)
+-- Runs an action; "scope" as in `session.gather`, whether the last answers are used without a question, and
+-- whether the item is edited instead: then there is none.
+function redrum.run(scope, is_repeated, edits)
   reaper.defer(function() end) -- else REAPER makes an undo step of a script that did nothing
   local noted, missing = installed()
   if not noted then
@@ -321,11 +347,12 @@ function redrum.run(scope, is_repeated)
     end
     facts.media_folder = folder[1]
   end
-  local order = new_order(scope, is_repeated)
+  local order = edits and { edits = true } or new_order(scope, is_repeated)
   if not order then
     return
   end
   local job = new_job(project, path)
+  job.edits = edits
   local problem = start(job, noted.command, order, facts)
   if problem then
     show(problem)

@@ -13,6 +13,7 @@ import soundfile
 from daw_bridge.editor.document import Document, Grid
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.exports import Exports
+from daw_bridge.editor.opening import Opening, Watcher, edit_dropped
 from daw_bridge.editor.serving import PageServer, listen_at
 from daw_bridge.editor.source import Source
 from transform.audio import write_audio
@@ -154,8 +155,9 @@ def open_session(tmp_path):
     """Return a function that opens a session of a recording, and waits until it is ready; the journal stays."""
     opened = []
 
-    def open_one(path, engine=None, rhythm=None):
-        session = EditingSession(Source(path), engine or FakeEngine(), tmp_path / "data" / "edits", rhythm)
+    def open_one(path, engine=None, rhythm=None, grid=None):
+        journals = tmp_path / "data" / "edits"
+        session = EditingSession(Source(path), engine or FakeEngine(), journals, rhythm, grid)
         opened.append(session)
         session.start().result(10)
         return session
@@ -188,7 +190,9 @@ class Client:
         return self.post("edits", version=version, edits=list(edits))
 
     def samples(self, **query):
-        answer = self.get("audio", **query)
+        return self.samples_of(self.get("audio", **query))
+
+    def samples_of(self, answer):
         assert answer.status_code == 200, answer.text
         return np.frombuffer(answer.content, "<f4").reshape(int(answer.headers["redrum-channels"]), -1)
 
@@ -204,9 +208,9 @@ def serve(tmp_path, open_session):
     """Return a function that serves a recording, and its client."""
     running = []
 
-    def serve_one(path, engine=None, rhythm=None, idle_s=600.0):
-        session = open_session(path, engine, rhythm)
-        server = PageServer(session, Exports(session, tmp_path / "out"), listen_at(0))
+    def serve_one(path, engine=None, rhythm=None, idle_s=600.0, desk=None):
+        session = open_session(path, engine, rhythm, desk and desk.grid)
+        server = PageServer(session, Exports(session, tmp_path / "out", desk), listen_at(0))
         client, is_up, is_used = Client(server), threading.Event(), threading.Event()
 
         def run():
@@ -228,3 +232,31 @@ def serve(tmp_path, open_session):
         client.server.end()
         client.thread.join(10)
         assert not client.thread.is_alive()
+
+
+@pytest.fixture
+def entrance(tmp_path, monkeypatch, loop):
+    """Open the page without a recording, and return a client of it."""
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("daw_bridge.editor.opening.PresetEngine", lambda load: FakeEngine())
+    is_up, is_over, urls = threading.Event(), threading.Event(), []
+
+    def serving(session, url):
+        urls.append(url)
+        is_up.set()
+
+    opening = Opening(load=lambda: None, folder=tmp_path / "out", has_browser=False)
+    watcher = Watcher(serving, lambda url: None, is_over.is_set)
+    thread = threading.Thread(
+        target=lambda: edit_dropped(lambda: loop("demo.wav"), opening, watcher), daemon=True
+    )
+    thread.start()
+    assert is_up.wait(10)
+    base, _, token = urls[0].partition("/#token=")
+    client = httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    client.url = urls[0]
+    yield client
+    client.close()
+    is_over.set()
+    thread.join(10)
+    assert not thread.is_alive()

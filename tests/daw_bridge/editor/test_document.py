@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from daw_bridge.editor.document import Document, Draft, Grid, History, Mismatch
 from daw_bridge.editor.edits import command_of
-from daw_bridge.editor.patterns import Placing, change_mode, redetect, replace_rhythm
+from daw_bridge.editor.mix import Lane
+from daw_bridge.editor.placing import Placing, change_mode, replace_rhythm
+from daw_bridge.editor.redetection import redetect
 from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S
 from transform.errors import RhythmError
 from transform.events import ARTICULATIONS, CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.strokes import Stroke
+from transform.velocity import LEVEL_EXPONENT
 
 RHYTHM = Rhythm(
     (DrumEvent(0.0, "KD", 1.0), DrumEvent(0.75, "SD", 0.5, flam_ms=20.0)), 1.5, TempoMap.constant(160), "short"
@@ -59,6 +62,7 @@ def random_edit(chance, document):
             {"op": "swing", "step_beats": 0.5, "amount": chance.random()},
             {"op": "humanise", "seed": chance.randrange(99), "timing_s": 0.01, "velocity": 0.1},
             {"op": "clear", **bars, "classes": [drum_class]},
+            {"op": "fill", **bars, "every": 2, "prefix": f"p{chance.randrange(99)}"},
             {"op": "repeat", **bars, "times": 2, "prefix": f"p{chance.randrange(99)}"},
         ]
     )
@@ -295,6 +299,32 @@ def test_bars_are_cleared_and_repeated(document):
     assert not command_of(repeated, [{"op": "repeat", "bar": 0, "times": 3, "prefix": "fill"}])
 
 
+def test_a_fill_plays_at_the_end_of_every_so_many_bars_and_stays_where_it_is(document):
+    grid = Grid(((0.0, 120.0),), beats_per_bar=1.0)  # eight bars of half a second
+    begun = replace(document, grid=grid)
+    fill = {"op": "fill", "bar": 1, "every": 4, "prefix": "f", "classes": ["HH", "KD"]}
+    after = done(begun, fill)  # bar 1 holds the hi-hat; bars 3 and 7 are the fills
+    assert [s.onset_s for s in after.strokes.played if s.drum_class == "HH"] == [0.5, 1.5, 3.5]
+    assert [s for s in after.strokes.played if s.drum_class != "HH"] == [s for s in FOUND if s.id != "d1"]
+    assert not command_of(after, [fill])
+    with pytest.raises(RhythmError, match="does not fit"):
+        command_of(begun, [{**fill, "n_bars": 4}])
+
+
+def test_lanes_are_muted_soloed_and_turned_down_in_what_sounds_alone(document):
+    lanes = {"KD": Lane(gain_db=-6.0), "SD": Lane(is_muted=True)}
+    mixed = replace(document, lanes=lanes)
+    assert mixed.strokes == document.strokes
+    kick, hat, *others = mixed.sounding.played
+    assert [s.drum_class for s in others] == ["KD"]
+    assert hat == FOUND[1]
+    assert 20 * LEVEL_EXPONENT * math.log10(kick.velocity / FOUND[0].velocity) == pytest.approx(-6.0)
+    soloed = replace(document, lanes={**lanes, "HH": Lane(is_soloed=True)})
+    assert soloed.sounding.played == (FOUND[1],)
+    loud = replace(document, lanes={"SD": Lane(gain_db=12.0)})
+    assert [s.velocity for s in loud.sounding.played if s.drum_class == "SD"] == [1.0, 1.0]
+
+
 def test_a_dragged_line_changes_the_tempo_before_it_and_moves_what_follows():
     grid = Grid()
     dragged = grid.with_line_at(4, 2.2)
@@ -333,6 +363,17 @@ def test_a_rhythm_plays_in_the_place_of_what_played(document, placing, onsets_s,
     assert (replaced.mode, replaced.length_s) == ("replay", pytest.approx(length_s))
     assert replaced.detected == document.detected
     assert document.applied(draft.command()).applied(draft.command().inverse) == document
+
+
+def test_one_lane_of_another_rhythm_plays_along_with_the_others(document):
+    draft = Draft(replace(document, mode="edit"))
+    replace_rhythm(draft, RHYTHM, Placing(classes=frozenset({"KD"})))
+    after = document.applied(draft.command())
+    assert [s.onset_s for s in after.strokes.played if s.drum_class == "KD"] == [0.0, 2.0]  # 4 beats at 120
+    assert [s for s in after.strokes.played if s.drum_class != "KD"] == [
+        s for s in FOUND if s.drum_class != "KD"
+    ]
+    assert (after.mode, after.length_s, after.detected) == ("edit", document.length_s, document.detected)
 
 
 def test_a_rhythm_looped_over_the_source_plays_before_the_downbeat_too(document):

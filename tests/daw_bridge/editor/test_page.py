@@ -1,9 +1,13 @@
 """The editor's page in a real browser: Debian's chromium and chromium-driver, driven by selenium."""
 
+import base64
+import importlib.util
 import json
 import shutil
 import time
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +16,8 @@ import soundfile
 from daw_bridge.editor.editing import FirstRhythm
 from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, clicks
 from transform.errors import AudioError
-from transform.midi import read_midi
+from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.midi import read_midi, write_midi
 from transform.strokes import Stroke
 
 webdriver = pytest.importorskip(
@@ -491,6 +496,250 @@ def test_everything_by_keyboard_alone(open_page):
     assert not page.find("export-dialog").is_displayed()
 
 
+def drag_between(page, element, begin, end, held=()):
+    """Drag from one place of an element to another, in pixels from its top left corner."""
+    size = element.size
+    x, y = begin[0] - size["width"] / 2, begin[1] - size["height"] / 2
+    chain = ActionChains(page.driver, duration=20)
+    for key in held:
+        chain.key_down(key)
+    chain.move_to_element_with_offset(element, round(x), round(y)).click_and_hold()
+    for part in (0.3, 0.7, 1.0):
+        chain.move_to_element_with_offset(
+            element, round(x + part * (end[0] - begin[0])), round(y + part * (end[1] - begin[1]))
+        )
+    chain.release()
+    for key in held:
+        chain.key_up(key)
+    chain.perform()
+
+
+def velocities(page, drum_class):
+    return [round(e["velocity"], 2) for e in page.session()["events"] if e["class"] == drum_class]
+
+
+def selected(page):
+    return page.script(
+        "return [...document.querySelectorAll('.stroke[data-selected]')].map((s) => s.dataset.id)"
+    )
+
+
+def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_page):
+    page = open_page()
+    lanes = page.driver.find_element(By.ID, "lanes")
+    snares = page.find("lane-SD").location["y"] - lanes.location["y"]
+    drag_between(page, lanes, (page.pixels(0.8), 4), (page.pixels(3.4), snares + 20))
+    assert selected(page) == ["d3", "d2", "d4"]  # by lane
+    page.drag(page.stroke("d3"), round(page.pixels(0.26)))  # and all that are selected
+    page.until_version(1)
+    assert page.events() == [("KD", 0.0), ("HH", 0.5), ("SD", 1.25), ("KD", 2.25), ("SD", 3.25)]
+    page.press("z", held=[Keys.CONTROL])
+    page.until_version(2)
+    page.stroke("d2").click()
+    page.drag(page.stroke("d2"), round(page.pixels(0.5)), held=[Keys.CONTROL])  # a copy
+    page.until_version(3)
+    assert [s for c, s in page.events() if c == "SD"] == [1.0, 1.5, 3.0]
+    page.press("c", held=[Keys.CONTROL])
+    page.press(Keys.HOME)
+    page.press("v", held=[Keys.CONTROL])
+    page.until_version(4)
+    page.press("d", held=[Keys.CONTROL])  # the next beat
+    page.until_version(5)
+    assert [s for c, s in page.events() if c == "SD"] == [0.0, 0.5, 1.0, 1.5, 3.0]
+    page.press("2")
+    page.press("a", held=[Keys.CONTROL, Keys.SHIFT])
+    page.press(Keys.DELETE)
+    page.until_version(6)
+    assert page.events() == [("KD", 0.0), ("HH", 0.5), ("KD", 2.0)]
+    page.press("r")  # the bar that the playhead is in, in the place of the next
+    page.click("repeat-do")
+    page.until_version(7)
+    assert page.events() == [("KD", 0.0), ("HH", 0.5), ("KD", 2.0), ("HH", 2.5)]
+
+
+def test_strokes_are_painted_and_taken_out(open_page):
+    page = open_page()
+    page.press("d")
+    drag_between(page, page.find("lane-CY"), (page.pixels(0.5), 20), (page.pixels(0.98), 22))
+    page.until_version(1)
+    painted = [s for c, s in page.events() if c == "CY"]
+    assert painted == pytest.approx([0.5, 0.625, 0.75, 0.875, 1.0])
+    page.stroke("d2").click()
+    page.until_version(2)
+    assert [s for c, s in page.events() if c == "SD"] == [3.0]
+
+
+def test_velocities_are_painted_ramped_accented_and_scaled(open_page):
+    page = open_page()
+    page.client.edit(*({"op": "add", "id": f"t{i}", "class": "TT", "onset_s": i / 2} for i in range(6)))
+    page.until_version(1)
+    page.press("3")
+    lane = page.find("velocity")
+    height = lane.size["height"]
+    drag_between(page, lane, (2, height / 2), (page.pixels(1.02), height / 2))
+    page.until_version(2)
+    assert velocities(page, "TT") == pytest.approx([0.5, 0.5, 0.5, 0.8, 0.8, 0.8], abs=0.06)
+    drag_between(page, lane, (2, height - 2), (page.pixels(2.5), 4), held=[Keys.SHIFT])
+    page.until_version(3)
+    assert velocities(page, "TT") == pytest.approx([0.03, 0.22, 0.41, 0.61, 0.8, 1.0], abs=0.06)
+    page.stroke("t1").click()
+    page.press(".")
+    page.until_version(4)
+    page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, held=[Keys.CONTROL])  # selects two more
+    page.press(",")
+    page.until_version(5)
+    page.press("/")
+    page.press(Keys.ARROW_UP, held=[Keys.CONTROL])
+    page.until_version(6)
+    assert velocities(page, "TT")[1:4] == [0.31] * 3
+    assert "early" not in page.stroke("t1").get_attribute("data-timing")
+    page.press(Keys.ARROW_LEFT * 5, held=[Keys.SHIFT, Keys.ALT])
+    page.until_version(11)
+    assert page.stroke("t1").get_attribute("data-timing") == "early"
+
+
+def test_a_lane_is_muted_and_a_menu_has_what_can_be_done(open_page):
+    page = open_page()
+    page.press("2", "m")
+    page.until_version(1)
+    assert page.find("mute-SD").get_attribute("aria-pressed") == "true"
+    silent = page.client.samples(which="take", version=1)
+    assert np.abs(silent[:, RATE : RATE + 400]).max() < 1e-3
+    ActionChains(page.driver).context_click(page.stroke("d1")).perform()
+    menu = page.find("menu")
+    assert "Open" in menu.text
+    page.press(Keys.ARROW_DOWN)
+    assert page.driver.switch_to.active_element.text.startswith("Cut")
+    menu.find_element(By.XPATH, ".//button[contains(., 'Open')]").click()
+    page.until_version(2)
+    assert not menu.is_displayed()
+    assert next(e for e in page.session()["events"] if e["id"] == "d1")["articulation"] == "open"
+    page.press("3", held=[Keys.ALT])
+    page.until_version(3)
+    assert next(e for e in page.session()["events"] if e["id"] == "d1")["articulation"] == "closed"
+
+
+def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
+    page = open_page()
+    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.06}, {"op": "move", "id": "d1", "onset_s": 0.63})
+    page.until_version(1)
+    page.press("f")
+    page.find("feel-strength").send_keys(Keys.ARROW_RIGHT * 10)
+    page.until(lambda: ("SD", 1.03) in page.events(), "half of the way to the grid")
+    page.find("feel-swing").send_keys(Keys.END)
+    page.until(
+        lambda: any(c == "HH" and 0.66 < s < 0.68 for c, s in page.events()), "the second eighth is late"
+    )
+    page.click("feel-apply")
+    assert not page.find("feel-panel").is_displayed()
+    page.click("undo")
+    page.until(
+        lambda: ("SD", 1.06) in page.events() and ("HH", 0.63) in page.events(), "one undo takes all back"
+    )
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until(lambda: ("KD", 2.0) not in page.events(), "strokes are moved")
+    page.press(Keys.ESCAPE)
+    page.until(lambda: ("KD", 2.0) in page.events(), "nothing of it stays")
+
+
+DROP = """
+const [name, text] = arguments;
+const data = new DataTransfer();
+data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+"""
+
+
+def test_rhythms_are_auditioned_dropped_and_taken_lane_by_lane(open_page):
+    page = open_page()
+    page.press("i")
+    page.until(lambda: "boom-bap-90" in page.text("library-list"), "the library is listed")
+    page.find("library-search").send_keys("boom-bap")
+    page.click("library-audition")
+    page.until(lambda: "on the drums of your recording" in page.text("library-report"), "it plays")
+    for other in ("SD", "TT", "CY", "KD"):
+        page.click(f"library-{other}")
+    page.click("library-use")
+    page.until_version(1)
+    hats = [e for e in page.session()["events"] if e["class"] == "HH"]
+    assert len(hats) > 4
+    assert page.session()["mode"] == "edit"
+    assert [(c, s) for c, s in page.events() if c != "HH"] == [
+        (s.drum_class, s.onset_s) for s in FOUND if s.id != "d1"
+    ]
+    midi = write_midi(Rhythm((DrumEvent(0.0, "TT", 1.0),), 2.0, TempoMap.constant(120), "toms"))
+    page.script(DROP, "toms.mid", base64.b64encode(midi).decode())
+    page.until(lambda: "toms.mid" in page.text("library-report"), "the file was taken")
+    page.click("library-HH")
+    page.click("library-TT")  # of the last choice only the hi-hat was left
+    page.click("library-use")
+    page.until_version(2)
+    assert [s for c, s in page.events() if c == "TT"] == [0.0, 2.0]
+    assert len([e for e in page.session()["events"] if e["class"] == "HH"]) == len(hats)
+
+
+# Of every control that can be used: its name, and of every text its contrast in this theme.
+CONTROLS = """
+const all = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+const controls = all("button, select, input, [role]:not([role=group], [role=radiogroup], [role=status])");
+const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const luminance = (rgb) => rgb.reduce((sum, v, i) => sum + linear(v / 255) * [0.2126, 0.7152, 0.0722][i], 0);
+const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+const ground = (e) => {
+  const [r, g, b, a = 1] = numbers(getComputedStyle(e).backgroundColor);
+  return a === 1 ? [r, g, b] : e.parentElement ? ground(e.parentElement) : [255, 255, 255];
+};
+const ratio = (e) => {
+  const pair = [numbers(getComputedStyle(e).color).slice(0, 3), ground(e)].map(luminance).sort((x, y) => y - x);
+  return (pair[0] + 0.05) / (pair[1] + 0.05);
+};
+const labels = (e) => [...(e.labels || [])].map((label) => label.textContent.trim()).join("");
+const name = (e) => e.getAttribute("aria-label") || labels(e) || e.textContent.trim();
+const hasText = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+const isRead = (e) => hasText(e) && !e.closest(":disabled, .stroke, option, [aria-hidden=true]");
+const texts = all("body *").filter((e) => isRead(e) && getComputedStyle(e).color.startsWith("rgb"));
+const shown = (e) => e.outerHTML.slice(0, 120);
+return {
+  nameless: controls.filter((e) => !name(e)).map(shown),
+  faint: texts.filter((e) => ratio(e) < 4.5).map((e) => [shown(e), ratio(e)]),
+  order: all("[tabindex]").filter((e) => e.tabIndex > 0).map(shown),
+};
+"""
+AXE = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => done(violations
+  .filter(({impact}) => ["serious", "critical"].includes(impact))
+  .map(({id, nodes}) => [id, nodes.slice(0, 3).map((node) => node.html.slice(0, 160))])));
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everything_has_a_name_and_can_be_read_in_either_theme(open_page, theme):
+    page = open_page()
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    page.stroke("d2").click()
+    for key in ("", "f", "i", "r", "?", "e"):
+        page.press(key) if key else None
+        assert page.script(CONTROLS) == {"nameless": [], "faint": [], "order": []}, key
+        if axe := _axe_script():
+            page.script(axe)
+            assert page.driver.execute_async_script(AXE) == [], key
+        if key:
+            page.press(Keys.ESCAPE)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def _axe_script():
+    """Return axe, where it is installed: pip install axe-selenium-python."""
+    found = importlib.util.find_spec("axe_selenium_python")
+    if found is None:
+        return None
+    folder = Path(found.origin).parent
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
 # Out, back, and beside.
 
 
@@ -559,6 +808,19 @@ def test_a_server_that_ends_is_a_sentence(open_page):
     page.until(lambda: "run redrum edit" in page.text("notice"), "the page says so")
     assert "does not answer" in page.text("status")
     assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+
+
+def test_a_page_without_a_recording_takes_one_that_is_dropped(chromium, entrance, loop):
+    chromium.get("about:blank")
+    chromium.get(entrance.url)
+    page = Page(chromium, SimpleNamespace(server=SimpleNamespace(url=entrance.url)))
+    page.until(lambda: page.find("entrance").is_displayed(), "the page says what can be dropped")
+    page.script(DROP, "mine.wav", base64.b64encode(loop().read_bytes()).decode())
+    page.until_version(0)
+    assert not page.find("entrance").is_displayed()
+    assert page.driver.title == "mine - Redrum"
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    chromium.get("about:blank")
 
 
 # What is no usual recording.

@@ -15,6 +15,7 @@ import pytest
 from daw_bridge.editor import document, guard, serving
 from daw_bridge.editor.editing import EditingSession, FirstRhythm, NotReady
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
+from daw_bridge.editor.entrance import Entrance
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
 from daw_bridge.editor.source import Source
@@ -272,6 +273,27 @@ def test_sensitivity_finds_more_and_the_mode_changes(page):
     usual = page.post("settings", version=3, sensitivity={"SD": 0}).json()
     assert usual["changes"]["events"] == {"d5": None}
     assert page.session()["sensitivity"] == {}
+
+
+def test_a_muted_lane_is_silent_in_what_plays_and_is_exported_and_stays_after_a_kill(page, serve, loop):
+    changed = page.post("settings", version=0, lanes={"SD": {"muted": True}, "KD": {"gain_db": -3}}).json()
+    kick = {"gain_db": -3.0, "muted": False, "soloed": False}
+    assert changed["changes"]["lanes"] == {"SD": {**kick, "gain_db": 0.0, "muted": True}, "KD": kick}
+    assert np.abs(page.samples(which="take", version=1)[:, RATE : RATE + 400]).max() < 1e-3
+    assert np.abs(page.samples(which="take", version=1)[:, RATE // 2 : RATE // 2 + 400]).max() > 0.05
+    page.post("export", what="session", path="mixed.json").json()
+    page.session_object.close()
+    again = serve(page.session_object.source.path)
+    assert again.session()["lanes"]["SD"]["muted"]
+    assert len(again.session()["events"]) == len(FOUND)  # what is muted is not deleted
+
+
+def test_an_audition_is_ten_seconds_of_a_rhythm_in_the_recordings_sound(page):
+    samples = page.samples_of(page.get("audition", name="boom-bap-90"))
+    assert samples.shape[1] == 10 * RATE
+    assert np.abs(samples[:, :400]).max() > 0.05
+    assert page.session()["version"] == 0
+    assert page.get("audition", name="no-such").status_code == 400
 
 
 def test_many_changes_are_not_listed(page):
@@ -722,9 +744,8 @@ def test_edits_sound_quickly(serve, loop):
 
 def test_the_protocol_is_written_down_whole():
     text = (Path(__file__).resolve().parents[3] / "docs" / "editor.md").read_text("utf-8")
-    served = {
-        route.path for route in EditorServer(_NoSession(), None).app.routes if route.path.startswith("/api/")
-    }
+    apps = (EditorServer(_NoSession(), None).app, Entrance(Path(), Path, bool).app)
+    served = {route.path for app in apps for route in app.routes if route.path.startswith("/api/")}
     assert {path for path in served if path not in text} == set()
     assert set(re.findall(r"/api/[a-z.]+", text)) <= served
     rows = re.findall(r"^\| `([a-z]+)` \| ", text, re.MULTILINE)

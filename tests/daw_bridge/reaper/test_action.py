@@ -3,11 +3,15 @@
 import csv
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -16,9 +20,11 @@ from typer.testing import CliRunner
 
 from daw_bridge.action_job import JobFiles
 from daw_bridge.commands.cli import app
+from daw_bridge.editor.serving import BrowserPage
 from daw_bridge.reaper import install as install_module
 from daw_bridge.reaper.install import install
 from daw_bridge.takes import Order, redrum_session
+from tests.daw_bridge.editor import conftest as editor
 from transform.engine import Redrummer
 from transform.library import demo_recordings
 from transform.settings import RenderSettings
@@ -29,6 +35,7 @@ ANSWERS = [RHYTHM, "resequence", "source", "7", "auto", "one take", ""]
 SELECTED = "Redrum selected item"
 LAST = "Redrum selected item with last settings"
 LANE = "Redrum selected item with MIDI lane on this track"
+EDIT = "Redrum edit rhythm of selected item"
 TRACKS = "Redrum all items of selected tracks"
 CANCELLED = 130
 
@@ -440,6 +447,41 @@ def test_a_track_is_deleted(reaper, loop):
     user.lua.tick()
     assert user.names() == ["bass", "drums redrum"]
     assert user.world.reaper.undo == ["Redrum"]
+
+
+def test_an_editor_sends_takes_while_it_goes_on(reaper, tmp_path, monkeypatch):
+    loop = tmp_path / "loop.wav"
+    soundfile.write(loop, editor.clicks(editor.FOUND, 4 * editor.RATE).T, editor.RATE)
+    user = reaper(reaper.track("drums", reaper.audio(loop, 1.0, 4.0)), reaper.track("bass"))
+    monkeypatch.setattr("daw_bridge.editor.opening.PresetEngine", lambda load: editor.FakeEngine())
+    pages, code = queue.SimpleQueue(), []
+    monkeypatch.setattr(BrowserPage, "open", lambda page, fail: pages.put(page._url))
+    user.act(EDIT)
+    assert user.order() == {"edits": True}  # and no question
+    working = threading.Thread(target=lambda: code.append(user.work()))
+    working.start()
+    base, _, token = pages.get(timeout=30).partition("/#token=")
+    with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=30) as page:
+        while page.get("/api/session").json()["state"] == "opening":
+            time.sleep(0.05)
+        assert page.get("/api/session").json()["host"] == "REAPER"
+        for n_sent in (1, 2):
+            with ThreadPoolExecutor() as pool:
+                sent = pool.submit(page.post, "/api/send", json={})
+                while not sent.done():
+                    user.lua.tick()
+                    time.sleep(0.05)  # a tick is longer to REAPER, and who is silent for a minute is lost
+                assert sent.result().status_code == 200, sent.result().text
+            assert user.world.reaper.undo == ["Redrum"] * n_sent
+        assert user.names() == ["drums", "drums redrum", "drums redrum", "bass"]
+        assert [item["position_s"] for item in user.new_items()] == [1.0, 1.0]
+        press_escape(user.lua)  # ends it, and the takes stay
+        user.lua.tick()
+        working.join(10)
+    assert code == [0]
+    user.lua.tick(8)
+    assert user.names() == ["drums", "drums redrum", "drums redrum", "bass"]
+    user.assert_tidy()
 
 
 def test_another_tab_comes_to_the_front(reaper, loop):

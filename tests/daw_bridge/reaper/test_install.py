@@ -585,7 +585,7 @@ def test_where_no_reaper_is(tmp_path):
 def test_the_commands(folder):
     result = run("install", "--resources", str(folder))
     assert result.exit_code == 0
-    assert "4 actions are in REAPER's Actions list, the first is Redrum selected item.lua" in result.stdout
+    assert "5 actions are in REAPER's Actions list, the first is Redrum selected item.lua" in result.stdout
     assert run("install", "--resources", str(folder)).stdout == "all is installed already\n"
     assert run("uninstall", "--resources", str(folder)).exit_code == 0
     assert run("uninstall", "--resources", str(folder)).stdout == "nothing is installed\n"
