@@ -20,7 +20,7 @@ from statistics import median
 import psutil
 
 from daw_bridge import warm
-from daw_bridge.action_job import JobFiles
+from daw_bridge.job_files import JobFiles
 from daw_bridge.reaper import running as reaper
 from daw_bridge.reaper.install import install
 from daw_bridge.session import FinishedTake

@@ -374,14 +374,15 @@ class _LuaSession:
     """The part of the action that works on the project, as a session; facts and plans pass through files."""
 
     def __init__(self, world):
-        from daw_bridge.action_job import JobFiles
+        from daw_bridge.job_files import JobFiles
 
         self._files = JobFiles(world.resources / "job.json")
         new = world.lua.new_lua().eval(_LUA_SESSION.encode())
         self._gather, self._write_back = new(f"{world.actions}/".encode())
 
     def collect(self):
-        from daw_bridge.action_job import SCHEMA, read_job
+        from daw_bridge.action_job import read_job
+        from daw_bridge.job_files import SCHEMA
         from daw_bridge.session import RHYTHM_TRACKS
 
         text = self._gather(json.dumps(RHYTHM_TRACKS).encode()).decode("utf-8", "surrogateescape")
@@ -389,7 +390,8 @@ class _LuaSession:
         return read_job(self._files.job)[1]
 
     def write_back(self, job, takes):
-        from daw_bridge.action_job import JobProgress, JobSession
+        from daw_bridge.action_job import JobSession
+        from daw_bridge.job_files import JobProgress
 
         media = JobSession(job, self._files, JobProgress(self._files)).write_back(job, takes)
         assert self._write_back(self._files.result.read_bytes()) is None

@@ -6,8 +6,9 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from daw_bridge.action_job import JobFiles, JobProgress, run_job
+from daw_bridge.action_job import run_job
 from daw_bridge.commands.cli import app
+from daw_bridge.job_files import JobFiles, JobProgress
 from transform.engine import Redrummer
 from transform.errors import DawError, OutputError
 

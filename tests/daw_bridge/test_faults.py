@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daw_bridge.action_job import SCHEMA, read_job
+from daw_bridge.action_job import read_job
 from daw_bridge.batch import BatchSettings, estimate_s, preview
+from daw_bridge.job_files import SCHEMA
 from daw_bridge.manifest import MANIFEST, STAGING, Finished, Manifest, staged_path
 from daw_bridge.pairs import pair_items
 from daw_bridge.plan import PlanSettings, plan

@@ -22,9 +22,9 @@ import soundfile
 
 from daw_bridge import warm
 from daw_bridge.action_install import check_helper
-from daw_bridge.action_job import JobFiles
 from daw_bridge.connection import Connection
 from daw_bridge.helper import Helper
+from daw_bridge.job_files import JobFiles
 from daw_bridge.live.redrum_live.endpoint import write_endpoint
 from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, new_token
 from daw_bridge.reaper import helper as helper_module

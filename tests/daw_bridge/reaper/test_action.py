@@ -18,9 +18,9 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from daw_bridge.action_job import JobFiles
 from daw_bridge.commands.cli import app
 from daw_bridge.editor.serving import BrowserPage
+from daw_bridge.job_files import JobFiles
 from daw_bridge.reaper import install as install_module
 from daw_bridge.reaper.install import install
 from daw_bridge.takes import Order, redrum_session
