@@ -22,10 +22,9 @@ def test_page_has_a_player_for_each_rhythm_of_a_style_as_loud_as_the_others(sour
     assert result.exit_code == 0, result.output
     (report,) = [json.loads(line) for line in result.stdout.splitlines()]
     names = [rhythm.name for rhythm in rhythms_of_style("samba")]
-    page = (here / report["page"]).read_text(encoding="utf-8")
-    players = re.findall(
-        r'data-src="([\w.-]+)" data-volume="([\d.]+)".*?>(.*?)</button> <code>(.*?)</code>', page
-    )
+    page = here / report["page"]
+    player = r'data-src="([\w.-]+)" data-volume="([\d.]+)".*?>(.*?)</button> <code>(.*?)</code>'
+    players = re.findall(player, page.read_text(encoding="utf-8"))
     assert [title.split(",")[0] for _, _, title, _ in players] == ["loop", *names]
     levels = []
     for file, volume, _, command in players:
