@@ -375,6 +375,7 @@ def test_training_runs_on_a_bare_machine(data_folder, tmp_path, root):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "CARD.md",
         "preset.toml",
+        "samples",
         "transcriber.jsonl",
         "transcriber.pt",
         "transcriber.safetensors",
