@@ -1,0 +1,50 @@
+"""`redrum audition`: a page that plays one recording with many rhythms."""
+
+import json
+import re
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from daw_bridge.commands.cli import app
+from transform.library import rhythms_of_style
+
+pytestmark = pytest.mark.usefixtures("models_once", "here")
+
+
+def redrum(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="redrum")
+
+
+def test_page_has_a_player_for_each_rhythm_of_a_style_as_loud_as_the_others(source, here):
+    result = redrum("audition", source, "samba", "--source-bpm", "135", "--json")
+    assert result.exit_code == 0, result.output
+    (report,) = [json.loads(line) for line in result.stdout.splitlines()]
+    names = [rhythm.name for rhythm in rhythms_of_style("samba")]
+    page = here / report["page"]
+    player = r'data-src="([\w.-]+)" data-volume="([\d.]+)".*?>(.*?)</button> <code>(.*?)</code>'
+    players = re.findall(player, page.read_text(encoding="utf-8"))
+    assert [title.split(",")[0] for _, _, title, _ in players] == ["loop", *names]
+    levels = []
+    for file, volume, _, command in players:
+        samples, rate = soundfile.read(page.parent / file)
+        assert len(samples) == 2 * rate
+        levels.append(float(volume) * float((samples**2).mean() ** 0.5))
+        assert float(volume) <= 1
+        assert not command or redrum(*command.split()[1:], "--dry-run").exit_code == 0
+    assert max(levels) == pytest.approx(min(levels), rel=0.01)
+
+
+def test_a_second_page_replaces_the_first_only_when_requested(source):
+    first = ["audition", source, "waltz"]
+    assert redrum(*first).exit_code == 0
+    assert redrum(*first).exit_code == 1
+    assert redrum(*first, "--overwrite").exit_code == 0
+
+
+def test_nothing_is_written_for_an_unknown_style(source, here):
+    result = redrum("audition", source, "polka")
+    assert result.exit_code == 1
+    assert "styles: " in result.stderr
+    assert not (here / "redrummed").exists()
