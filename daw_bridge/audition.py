@@ -5,9 +5,10 @@ The page is a folder that can be moved, and opened without a network. All sounds
 
 import math
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from transform.errors import RhythmError
 from transform.files import atomic_folder, write_text_atomic
 from transform.library import RhythmInfo
 from transform.midi import read_midi
+from transform.options import write_options
+from transform.presets import DEFAULT_PRESET
 from transform.settings import RenderSettings
 from transform.signal import Signal, blocks_of
 
@@ -26,7 +29,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
 body { color: #222; background: #fff; } button { font: inherit; cursor: pointer; }
 li { display: flex; gap: 1rem; align-items: baseline; padding: .2rem 0; list-style: none; }
-ul { padding: 0; } li button { min-width: 17rem; text-align: left; }
+ul { padding: 0; } li button { flex: 0 0 20rem; text-align: left; }
 li button[aria-pressed=true] { background: #0b57d0; color: #fff; } code { overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #1b1b1b; } }
 """
@@ -79,6 +82,8 @@ class Audition:
 
     path: Path  # of the recording, as the user named it
     rhythms: Sequence[RhythmInfo]
+    given: Mapping[str, Any]  # fields of the takes' settings
+    preset: str
     folder: Path
     overwrite: bool = False
 
@@ -86,21 +91,22 @@ class Audition:
         """Raise OutputError for a folder that is no page of ours, or that is not to be replaced."""
         check_page(self.folder, overwrite=self.overwrite)
 
-    def run(
-        self, source: Recording, redrummer: Redrummer, settings: RenderSettings, progress: Progress | None
-    ) -> Report:
+    def run(self, source: Recording, redrummer: Redrummer, progress: Progress | None) -> Report:
         """Write the page, which appears whole or not at all, and return the report of it.
+
+        Unless given otherwise, takes are as long as the recording and go round without a seam.
 
         Args:
             source: the open recording. Its tempo is estimated where neither file nor settings state it.
             redrummer: what plays.
-            settings: of the takes, which are as long as the recording and go round without a seam.
             progress: called with a stage and the fraction of it that is done.
         """
         report = progress or (lambda stage, fraction: None)
-        settings = replace(settings, length="source", tail="wrap")
-        if settings.source_bpm is None and source.tempo_bpm() is None:
-            settings = replace(settings, source_bpm="auto")
+        given = {"length": "source", "tail": "wrap"} | dict(self.given)
+        if "source_bpm" not in given and source.tempo_bpm() is None:
+            given["source_bpm"] = "auto"
+        settings = RenderSettings(**given)
+        options = write_options(RenderSettings, given)
         report("transcribe source", 0.0)
         detected = redrummer.listen(source, sensitivity=settings.sensitivity, progress=progress)
         drums = redrummer.drums(detected, settings, report)
@@ -120,7 +126,7 @@ class Audition:
                 name = f"{number:03}-result.flac"
                 write_sound(temporary / name, take, source)
                 title = f"{rhythm.name}, {rhythm.style}, {rhythm.bpm:g} BPM"
-                rows.append((name, title, self._command(rhythm), _rms(take)))
+                rows.append((name, title, self._command(rhythm, options), _rms(take)))
             report("render", 1.0)
             write_text_atomic(temporary / INDEX, _page(source.name, rows))
         return {
@@ -130,8 +136,9 @@ class Audition:
             "notes": notes,
         }
 
-    def _command(self, rhythm: RhythmInfo) -> str:
-        return f"redrum render {shlex.quote(str(self.path))} --rhythm {rhythm.name} --length source --tail wrap"
+    def _command(self, rhythm: RhythmInfo, options: Sequence[str]) -> str:
+        preset = [] if self.preset == DEFAULT_PRESET else ["--preset", self.preset]
+        return shlex.join(["redrum", "render", str(self.path), "--rhythm", rhythm.name, *preset, *options])
 
 
 def _rms(sound: Signal) -> float:

@@ -63,6 +63,28 @@ def read_options(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def write_options(settings: type, given: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that give these fields: what `read_options` reads.
+
+    Args:
+        settings: a dataclass of settings.
+        given: values by field.
+    """
+    options = options_of(settings)
+    words = []
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            texts = [f"{key}={amount}" for key, amount in value.items()]
+        elif isinstance(value, tuple):
+            texts = [*value] if options[name].kind == list[str] else [",".join(value)]
+        elif isinstance(value, bool):
+            texts = ["on" if value else "off"]
+        else:
+            texts = [str(value)]
+        words += [f"--{options[name].name}={text}" for text in texts]
+    return words
+
+
 def number_of(text: str, *units: str) -> float:
     """Return the number that a text is, whose decimals may follow a comma, and whose unit may be written.
 

@@ -33,14 +33,16 @@ def audition(
     job = Audition(
         path=loop,
         rhythms=rhythms_of_style(style),
+        given=given,
+        preset=preset,
         folder=out or default_place(OUT_FOLDER / "audition" / loop.stem),
         overwrite=overwrite,
     )
-    settings = transform.RenderSettings(**given)
+    transform.RenderSettings(**given)  # what is wrong is said before anything runs
     with transform.Recording.open(loop) as source:
         job.check()
         with console.progress() as progress:
-            report = job.run(source, compute.load(preset), settings, progress)
+            report = job.run(source, compute.load(preset), progress)
     if not console.is_reported(report, ""):
         console.echo(f"{loop} plays {report['rhythms']} rhythms: open {report['page']} in a browser")
         console.print_notes({"notes": report["notes"]})

@@ -32,6 +32,16 @@ def _own_logging():
         logger.handlers[:] = handlers
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in, with nothing that the user has added."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def models_once():
     """Load the shipped preset once, and keep to one thread: sounds this short only wait for a second one."""

@@ -33,20 +33,10 @@ from transform.take import Take
 from transform.transcriber import Transcriber
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.usefixtures("models_once")
+pytestmark = pytest.mark.usefixtures("models_once", "here")
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
 OUT = Path("redrummed")
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test works in an empty folder of its own, with nothing that the user has added."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
-    return folder
 
 
 @pytest.fixture(scope="module")

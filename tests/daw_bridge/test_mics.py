@@ -13,20 +13,10 @@ from daw_bridge.mics_job import offsets_of
 from transform.errors import SettingsError
 from transform.library import demo_recordings
 
-pytestmark = pytest.mark.usefixtures("models_once")
+pytestmark = pytest.mark.usefixtures("models_once", "here")
 RATE = 44_100
 RHYTHM = "bossa-nova-132"
 MICS = ("KICK", "SNARE", "OH")
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test works in an empty folder of its own, with nothing that the user has added."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
-    return folder
 
 
 @pytest.fixture(scope="module")

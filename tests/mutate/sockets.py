@@ -109,7 +109,7 @@ class _Helper(_Server):
     """The helper that keeps models loaded."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        from daw_bridge.reaper import helper, warm
+        from daw_bridge import helper, warm
 
         super().__init__(sandbox.inside / "data", [helper, warm])
         subprocess.Popen = _no_program  # another helper, where this one does not answer

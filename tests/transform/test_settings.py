@@ -1,7 +1,7 @@
 import pytest
 
 from transform.errors import SettingsError
-from transform.options import read_options
+from transform.options import read_options, write_options
 from transform.settings import RenderSettings
 
 
@@ -93,3 +93,22 @@ def test_values_that_mean_nothing_are_refused(field, text):
     with pytest.raises(SettingsError) as caught:
         read_options(RenderSettings, {field: text})
     assert caught.value.hint
+
+
+def test_options_that_are_written_are_read_as_they_were():
+    given = {
+        "gain_db": {"HH": -6.0, "KD": 2.5},
+        "classes": ("KD", "SD"),
+        "tune_toms": True,
+        "kit_from": ("a b", "c"),
+    }
+    given |= {"source_bpm": 120.5, "length": "source"}
+    words = [word.removeprefix("--").split("=", 1) for word in write_options(RenderSettings, given)]
+    fields = {"gain": "gain_db", "tune-toms": "tune_toms", "kit-from": "kit_from", "source-bpm": "source_bpm"}
+    texts = {}
+    for name, text in words:
+        if name in ("gain", "kit-from"):
+            texts.setdefault(fields[name], []).append(text)
+        else:
+            texts[fields.get(name, name)] = text
+    assert read_options(RenderSettings, texts) == given

@@ -9,16 +9,6 @@ from transform.library import demo_recordings
 RATE = 44_100
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to work in, with no rhythms of the user's."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "user data"))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def loop():
     """Two seconds of a shipped loop, shape (2, T)."""
