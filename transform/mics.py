@@ -10,6 +10,7 @@ Rates may differ: all are brought to the highest one, and back when they are wri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
+_EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
 _QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
@@ -95,14 +97,9 @@ class MicRecording(Recording):
         microphones: list[Microphone] = []
         for recording, offset_s in zip(recordings, offsets_s, strict=True):
             first = microphones[-1].channels.stop if microphones else 0
-            microphones.append(
-                Microphone(
-                    recording=recording,
-                    signal=Resampled(recording, rate, quality=_QUALITY),
-                    begin=round((offset_s - min(offsets_s)) * rate),
-                    channels=slice(first, first + recording.n_channels),
-                )
-            )
+            begin, signal = _at_rate(recording, offset_s - min(offsets_s), rate)
+            channels = slice(first, first + recording.n_channels)
+            microphones.append(Microphone(recording=recording, signal=signal, begin=begin, channels=channels))
         _check_overlap(microphones)
         more = f" and {len(recordings) - 1} more" if len(recordings) > 1 else ""
         subtype = "FLOAT" if all(is_float(r.format.subtype) for r in recordings) else "PCM_24"
@@ -208,6 +205,47 @@ class MicRecording(Recording):
                 own = mic.signal.read(first - mic.begin, last - mic.begin)
                 out[mic.channels, first - start : last - start] = own
         return out
+
+
+def _at_rate(recording: Recording, offset_s: float, rate: int) -> tuple[int, Resampled]:
+    """Return at which sample of a rate a recording begins, and its sound at that rate from there on.
+
+    It begins on a sample of its own, so that recordings of one rate are whole samples of that apart. Where that
+    is none of the rate, the sound begins with the silence since the last time that is a sample of both.
+    """
+    own_rate = recording.sample_rate
+    own_begin = math.floor(offset_s * own_rate + 0.5 + _EARLY)
+    common = math.gcd(own_rate, rate)
+    turns, n_silent = divmod(own_begin, own_rate // common)
+    sound = _Late(recording, n_silent) if n_silent else recording
+    return turns * (rate // common), Resampled(sound, rate, quality=_QUALITY)
+
+
+@dataclass(frozen=True)
+class _Late:
+    """A recording that begins some samples later; before, it is silent."""
+
+    recording: Recording
+    n_silent: int
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples with the silence."""
+        return self.recording.n_samples + self.n_silent
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.recording.sample_rate
+
+    @property
+    def n_channels(self) -> int:
+        """The number of channels."""
+        return self.recording.n_channels
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (C, stop - start)."""
+        return self.recording.read(start - self.n_silent, stop - self.n_silent)
 
 
 @dataclass(frozen=True)
