@@ -63,6 +63,11 @@ class Order:
     lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
     def __post_init__(self) -> None:
+        if self.start_bar is not None and self.start_bar < 1:
+            raise SettingsError(
+                f"--start-bar is {self.start_bar}, but the project's bars are counted from 1",
+                hint="give 1 or more",
+            )
         if self.start_bar is not None and self.settings.source_bpm is not None:
             raise SettingsError(
                 "--start-bar counts the project's bars, which --source-bpm sets aside", hint="give one of them"
@@ -132,6 +137,42 @@ def redrum_session(
             for report, parts in rendered:
                 report |= _outputs_of(parts, media)
     return [*reports, *left_out(job, order)]
+
+
+def dry_reports(job: Job, order: Order) -> Iterator[Report]:
+    """Yield what `redrum_session` would report of each item, as far as it is known before a note is played.
+
+    Raises:
+        SettingsError: there is no rhythm for a source.
+    """
+    for pair in pairs_of(job, order):
+        report = about(job, pair, order.rhythm) | {"dry_run": True}
+        failures: dict[str, Report] = {}
+
+        def note(
+            part: Item, err: RedrumError, pair: Pair = pair, failures: dict[str, Report] = failures
+        ) -> None:
+            failed = about(job, replace(pair, source=part), order.rhythm) | {"dry_run": True}
+            _fail(failed, job, part, err)
+            failures.setdefault(part.id, failed)
+
+        try:
+            if why := pair.skipped or _SILENT.get(pair.source.state):
+                report["skipped"] = why
+            else:
+                check_playable(job, pair)
+                if pair.source.microphones:
+                    check_microphones(order.settings)
+                source, left = with_original(pair.source, order.settings)
+                for part, err in left:
+                    note(part, err)
+                with open_item(source, at_own_speed=True, on_failure=note):
+                    pass
+        except RedrumError as err:
+            _fail(report, job, pair.source, err)
+        yield report
+        yield from failures.values()
+    yield from left_out(job, order)
 
 
 def _fail(report: Report, job: Job, item: Item, err: Exception) -> None:

@@ -31,7 +31,7 @@ from transform.audio import (
 )
 from transform.errors import AudioError, SettingsError
 from transform.files import atomic_files
-from transform.headers import time_reference
+from transform.headers import IN_NAME, time_reference
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
@@ -164,9 +164,17 @@ class MicRecording(Recording):
         return (*form_notes(self.microphones, self), *self._measured.notes)
 
     def tempo_bpm(self) -> tuple[float, str] | None:
-        """Return the tempo that one of the files states, the first that does, or None."""
-        stated = (mic.recording.tempo_bpm() for mic in self.microphones)
-        return next((tempo for tempo in stated if tempo is not None), None)
+        """Return the tempo that the files state, or None.
+
+        That of the first tag counts, else what the names of several have, or of all: a microphone's model is
+        a number in a name, too.
+        """
+        stated = [tempo for mic in self.microphones if (tempo := mic.recording.tempo_bpm()) is not None]
+        tags = [tempo for tempo in stated if tempo[1] != IN_NAME]
+        if tags or not stated:
+            return tags[0] if tags else None
+        is_agreed = len(set(stated)) == 1 and len(stated) >= min(2, len(self.microphones))
+        return stated[0] if is_agreed else None
 
     @cached_property
     def _guide(self) -> Resampled:
@@ -297,7 +305,7 @@ def _check_overlap(microphones: Sequence[Microphone]) -> None:
             raise AudioError(
                 f"{mic.name} and {others[0].name} do not overlap in time: they are no microphones of one "
                 "performance",
-                hint="say with --offset when each begins, or redrum them apart",
+                hint="say with --offset, or in a sheet's column offset, when each begins, or redrum them apart",
             )
 
 

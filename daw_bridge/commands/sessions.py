@@ -77,15 +77,15 @@ class TakeRequest:
             order: what is requested of every take.
             load: returns the models of a preset, if they are needed; None: loads them for this session.
         """
-        from daw_bridge.takes import about, left_out, pairs_of, redrum_session
+        from daw_bridge.takes import dry_reports, redrum_session
 
         if self.dry_run:
-            job = session.collect()
-            for pair in pairs_of(job, order):
-                self._print(about(job, pair, order.rhythm) | {"dry_run": True})
-            for report in left_out(job, order):
+            is_fine = True
+            for report in dry_reports(session.collect(), order):
+                _print_error(report)
                 self._print(report)
-            return True
+                is_fine = is_fine and "error" not in report
+            return is_fine
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
             reports = redrum_session(session, redrummer, order, on_report=_print_error, progress=bars)

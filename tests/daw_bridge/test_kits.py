@@ -8,7 +8,7 @@ import soundfile
 
 from daw_bridge.kits import kits
 from daw_bridge.session import Item, Job, Track
-from daw_bridge.takes import Order, redrum_session
+from daw_bridge.takes import Order, dry_reports, redrum_session
 from tests.daw_bridge.test_performances import HOSTS, IN_A_DAW, PATTERN, RATE, REAPER, attacks_s, expected_s
 from tests.daw_bridge.test_sessions import parents_of
 from transform.errors import SettingsError
@@ -297,6 +297,44 @@ def test_takes_of_sliced_microphones_are_cut_where_their_slices_begin(world, mic
 def test_other_items_of_its_tracks_lend_a_kit_nothing(world, mics, redrummer):
     (report,) = run(world(*named_tracks(world, mics)), redrummer, with_track=True)
     assert "the other items of its tracks lend nothing to several microphones" in report["notes"]
+
+
+@in_reaper
+def test_a_dry_run_says_what_the_run_would(world, mics, tone, redrummer, tmp_path):
+    """A kit, a voice beside it, a missing file, and microphones at different speeds, at other times."""
+
+    def at(begin_s, paths, **more):
+        rates = more.pop("rates", [1.0] * len(paths))
+        places = zip(paths, rates, strict=True)
+        return [world.audio(path, begin_s, 2.0, play_rate=rate, **more) for path, rate in places]
+
+    files = list(mics.values())
+    kit, broken, uneven = (
+        at(0, files),
+        at(20, [*files[:2], tmp_path / "gone.wav"]),
+        at(40, files, rates=[1, 1, 1.25]),
+    )
+    tracks = [world.track(name, *items) for name, *items in zip(mics, kit, broken, uneven, strict=True)]
+    tracks[0]["items"].append(world.audio(files[0], 60.0, 2.0, is_muted=True))
+    made = world(*in_folder(world, *tracks, world.track("Lead Vox", world.audio(tone, 0.0, 2.0))))
+    order = Order(settings=IN_A_DAW, rhythm=PATTERN)
+    shown = {"error", "skipped", "track", "position_s"}
+    dry, real = (
+        [{key: report[key] for key in shown if key in report} for report in reports]
+        for reports in (
+            dry_reports(made.session().collect(), order),
+            redrum_session(made.session(), redrummer, order),
+        )
+    )
+    assert dry == real
+    assert sum("error" in report for report in dry) == 2
+    assert sum("skipped" in report for report in dry) == 2
+
+
+@pytest.mark.parametrize("start_bar", [0, -3])
+def test_bars_are_counted_from_one(start_bar):
+    with pytest.raises(SettingsError, match="bars are counted from 1"):
+        Order(settings=IN_A_DAW, start_bar=start_bar)
 
 
 # Which items are a kit

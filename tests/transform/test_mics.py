@@ -271,3 +271,18 @@ def test_microphones_of_one_rate_stay_whole_samples_apart_at_their_own_rate():
         _, one, other = group.as_stored(0, group.n_samples)
         assert np.abs(one).max() > 0.5
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "bpm"),
+    [
+        (("KICK", "OH 184", "ROOM 87"), None),
+        (("KICK", "OH 184"), None),
+        (("KICK 120bpm", "OH 120bpm", "ROOM 87 120bpm"), 120.0),
+        (("KICK", "OH 120", "ROOM 120"), 120.0),
+        (("KICK 96",), 96.0),
+    ],
+)
+def test_the_number_of_a_microphone_is_no_tempo(names, bpm):
+    recordings = opened(*(strokes() for _ in names), names=names)
+    assert MicRecording.of(recordings).tempo_bpm() == (bpm and (bpm, "file name"))
