@@ -40,7 +40,7 @@ _SILENT = {
     "silent lane": "its lane does not play",
     "empty": "it holds no sound",
 }
-_NO_DRUMS = "neither its name nor its folder's says drums; --tracks chooses others"
+_NO_DRUMS = "by its name, or else its folder's, it holds no drums; --tracks chooses others"
 _log = logging.getLogger(__name__)
 
 GivenRhythm = Rhythm | Recording

@@ -173,11 +173,9 @@ class ProjectBatch:
             return request.console.is_reported(about | {"skipped": True}, "")
         open_project: Callable[..., Session] = als.open_set if is_set else rpp.open_project
         try:
-            session = open_project(
-                path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
-            )
-            by_name = Choice(self.tracks, self.items).is_by_name
-            is_done = request.redrum(session, replace(order, lists_left_out=by_name), load)
+            choice = Choice(self.tracks, self.items, together=order.together is True)
+            session = open_project(path, choice=choice, overwrite=self.existing.overwrite)
+            is_done = request.redrum(session, replace(order, lists_left_out=choice.is_by_name), load)
         except RedrumError as err:
             request.console.print_failure(about, err)
             return False

@@ -348,7 +348,8 @@ def job(*tracks, folders=None):
         media_folder="",
         tempo=((0.0, 120.0),),
         tracks=tuple(
-            Track(id=str(n), name=name, folders=(folders or {}).get(name, ())) for n, name in enumerate(tracks)
+            Track(id=str(n), name=name, folders=(inside := (folders or {}).get(name, ())), folder_ids=inside)
+            for n, name in enumerate(tracks)
         ),
         items=(),
     )
@@ -392,9 +393,31 @@ def test_names_of_others(name):
 
 
 def test_the_folder_of_a_track_may_have_a_microphone_s_name():
-    folders = {"57": ("DRUMS", "SNARE"), "pair": ("SNARE", "DRUMS")}
+    folders = {"57": ("BAND", "SNARE"), "pair": ("SNARE", "BAND")}
     for name, size in (("57", [2]), ("pair", [1, 1])):
         assert sizes(kits(job("OH", name, folders=folders), [item(0), item(1)], together=None)) == size
+
+
+def test_folders_inside_a_drum_folder_are_one_kit():
+    folders = {"D112": ("DRUMS", "KICK"), "414 L": ("DRUMS", "CYM"), "414 R": ("DRUMS", "CYM")}
+    items = [item(n) for n in range(3)]
+    (kit,) = kits(job(*folders, folders=folders), items, together=None)
+    assert "in the folder DRUMS" in kit.how
+    elsewhere = {name: ("BAND", *inner[1:]) for name, inner in folders.items()}
+    assert sizes(kits(job(*elsewhere, folders=elsewhere), items, together=None)) == [1, 2]
+
+
+def test_earlier_takes_are_named_and_left_out_unless_they_are_what_is_chosen():
+    folder = {
+        "folders": dict.fromkeys(("KICK", "KICK redrum", "OH", "OH redrum", "OH redrum redrum"), ("DRUMS",))
+    }
+    names = list(folder["folders"])
+    found = kits(job(*names, **folder), [item(n) for n in range(5)], together=None)
+    assert sizes(found) == [2, 1, 1, 1]
+    assert "the name 'KICK redrum' it is a take of 'KICK'" in found[1].skipped
+    assert all(source.skipped for source in found[1:])
+    assert sizes(kits(job(*names, **folder), [item(1), item(3)], together=None)) == [2]
+    assert sizes(kits(job(*names, **folder), [item(n) for n in range(5)], together=True)) == [5]
 
 
 def test_only_what_overlaps_is_together():
