@@ -63,11 +63,6 @@ class Order:
     lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
     def __post_init__(self) -> None:
-        if self.start_bar is not None and self.start_bar < 1:
-            raise SettingsError(
-                f"--start-bar is {self.start_bar}, but the project's bars are counted from 1",
-                hint="give 1 or more",
-            )
         if self.start_bar is not None and self.settings.source_bpm is not None:
             raise SettingsError(
                 "--start-bar counts the project's bars, which --source-bpm sets aside", hint="give one of them"
@@ -196,7 +191,16 @@ def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
 
 
 def pairs_of(job: Job, order: Order) -> list[Pair]:
-    """Return who is source and who is rhythm of an order; see `pair_items`."""
+    """Return who is source and who is rhythm of an order; see `pair_items`.
+
+    Raises:
+        SettingsError: also where the bar of an order lies before the project.
+    """
+    if order.start_bar is not None and order.start_bar < job.bars.first:
+        raise SettingsError(
+            f"--start-bar is {order.start_bar}, but the project begins with bar {job.bars.first}",
+            hint=f"give {job.bars.first} or more",
+        )
     return pair_items(
         job,
         has_rhythm=order.rhythm is not None,

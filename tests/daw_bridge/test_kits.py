@@ -331,12 +331,6 @@ def test_a_dry_run_says_what_the_run_would(world, mics, tone, redrummer, tmp_pat
     assert sum("skipped" in report for report in dry) == 2
 
 
-@pytest.mark.parametrize("start_bar", [0, -3])
-def test_bars_are_counted_from_one(start_bar):
-    with pytest.raises(SettingsError, match="bars are counted from 1"):
-        Order(settings=IN_A_DAW, start_bar=start_bar)
-
-
 # Which items are a kit
 
 
