@@ -75,7 +75,7 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     for place, *more in members:
         if more:
             kit = _kit([items[place] for place in (place, *more)])
-            found[place] = Source(item=kit, how=_sentence(kit, min(whys[place], key=_rank)))
+            found[place] = Source(item=kit, how=_sentence(kit, min(sorted(whys[place]), key=_rank)))
         else:
             skipped = others[place] if place in beside_kits else ""
             found[place] = Source(item=items[place], skipped=skipped)
@@ -127,12 +127,12 @@ def _is_at_once(one: Item, other: Item) -> bool:
 
 def _why(one: Track, other: Track) -> str:
     """Return why items on two tracks that overlap are of one kit, "" where the tracks do not say so."""
-    if one.folder_ids and one.folder_ids[-1:] == other.folder_ids[-1:]:
-        return _IN_FOLDER.format(one.folders[-1] or "that has no name")
     common = zip(one.folders, one.folder_ids, strict=False)
     drums = [name for name, own in common if own in other.folder_ids and says_drums_itself(name)]
-    if drums:  # of folders in it, such as one for each drum
+    if drums:  # in folders of it, too, such as one for each drum
         return _IN_FOLDER.format(drums[0])
+    if one.folder_ids and one.folder_ids[-1:] == other.folder_ids[-1:]:
+        return _IN_FOLDER.format(one.folders[-1] or "that has no name")
     return _NAMED if _names_microphone(one) and _names_microphone(other) else ""
 
 
