@@ -26,11 +26,13 @@ class Choice:
 
     `tracks` is a pattern (`*`, `?`, `[...]`, in any case) of the names of tracks; None: the tracks that say
     drums, or, where `items` are named, all. `items` are numbers, counted through the project from 1, or
-    patterns of names; none: all.
+    patterns of names; none: all. Where items are to be redrummed `together`, a folder that says drums is taken
+    with all its tracks.
     """
 
     tracks: str | None = "*"
     items: Sequence[str] = ()
+    together: bool = False
 
     @property
     def is_by_name(self) -> bool:
@@ -60,17 +62,25 @@ class Choice:
 
     def _holds(self, number: int, item: Item, track: Track) -> bool:
         if self.is_by_name:
-            return says_drums(track)
+            return says_drums(track) or (self.together and any(map(says_drums_itself, track.folders)))
         named = not self.items or any(
             entry == str(number) or fnmatchcase(item.name.casefold(), entry.casefold()) for entry in self.items
         )
         return named and (self.tracks is None or fnmatchcase(track.name.casefold(), self.tracks.casefold()))
 
 
+EVERYTHING = Choice()
+
+
 def says_drums(track: Track) -> bool:
     """Return whether the name of a track says that it holds drums; where it says nothing, that of a folder."""
     own = _says(track.name)
     return any(_says(folder) for folder in track.folders) if own is None else own
+
+
+def says_drums_itself(name: str) -> bool:
+    """Return whether the name of a track or a folder says drums."""
+    return _says(name) is True
 
 
 def says_other(track: Track) -> bool:

@@ -27,6 +27,7 @@ _STEREO_PAIRS = 67  # the channel mode of the first two channels as a stereo pai
 _BLOCK_SAMPLES = 2**18
 _WARPED_BYTES = 64 * 2**20  # of what is resampled
 _OPEN_FILES = 64  # at a time, of those that a performance plays
+_EARLY = 1e-3  # of a sample: what lies in the middle of two is rounded up, with the noise of its sum
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 
 
@@ -64,20 +65,33 @@ def open_item(
         with ExitStack() as opened_mics:
             yield _microphones(item, opened_mics, at_own_speed)
         return
+    with _opened(item, item.position_s, at_own_speed, on_failure) as recording:
+        yield recording
+
+
+@contextmanager
+def _opened(
+    item: Item,
+    begin_s: float,
+    at_own_speed: bool,
+    on_failure: Callable[[Item, AudioError], None] | None = None,
+) -> Iterator[Recording]:
+    """Open the sound of an item without microphones, as `open_item` does; it begins at `begin_s`."""
     files = _Files()
     try:
         if not item.parts:
-            sound = _sound_of(item, files, at_own_speed)
+            sound = _sound_of(item, files, begin_s, at_own_speed)
         else:
             opened: dict[int, _Sound] = {}
-            for place, part in enumerate(item.parts):
+            starts_s = [begin_s + start_s for start_s in item.part_starts_s(at_own_speed=at_own_speed)]
+            for place, (part, start_s) in enumerate(zip(item.parts, starts_s, strict=True)):
                 try:
-                    opened[place] = _sound_of(part, files, at_own_speed)
+                    opened[place] = _sound_of(part, files, start_s, at_own_speed)
                 except AudioError as err:
                     if on_failure is None or (place == len(item.parts) - 1 and not opened):
                         raise
                     on_failure(part, err)
-            sound = _laid(opened, item.part_starts_s(at_own_speed=at_own_speed))
+            sound = _laid(opened, starts_s)
         yield Recording.of_signal(sound.signal, sound.fmt, sound.name)
     finally:
         files.close()
@@ -91,19 +105,49 @@ def _microphones(item: Item, opened: ExitStack, at_own_speed: bool) -> MicRecord
     """
     if not item.is_at_own_speed and len({_speeds(mic) for mic in item.microphones}) > 1:
         raise AudioError("its microphones play at different speeds: their delays are not known", hint=GLUE)
-    recordings = [opened.enter_context(open_item(mic, at_own_speed=at_own_speed)) for mic in item.microphones]
-    return MicRecording.of(recordings, offsets_s=[mic.position_s - item.position_s for mic in item.microphones])
-
-
-def _speeds(mic: Item) -> tuple[tuple[float, float], ...]:
-    """Return where in the project a microphone begins to play at which speed."""
-    return tuple(
-        (round(part.position_s + begin_s, 4), round(rate, 4))
-        for part in mic.leaves
-        for begin_s, rate in (
-            [(region.position_s, region.play_rate) for region in part.warp_regions] or [(0.0, part.play_rate)]
-        )
+    begins_s = _begins_s(item.microphones, at_own_speed)
+    recordings = [
+        opened.enter_context(_opened(mic, begin_s, at_own_speed))
+        for mic, begin_s in zip(item.microphones, begins_s, strict=True)
+    ]
+    return MicRecording.of(
+        recordings,
+        offsets_s=[
+            _sample_at(begin_s, recording.sample_rate) / recording.sample_rate
+            for begin_s, recording in zip(begins_s, recordings, strict=True)
+        ],
     )
+
+
+def _begins_s(mics: Sequence[Item], at_own_speed: bool) -> list[float]:
+    """Return when the sound of each microphone begins, at the speed of that of the first."""
+    first = min(mics, key=lambda mic: mic.position_s)
+    return [
+        first.position_s + first.sound_s(mic.position_s - first.position_s, at_own_speed=at_own_speed)
+        for mic in mics
+    ]
+
+
+def _speeds(mic: Item) -> tuple[tuple[float, float, bool], ...]:
+    """Return where in the project a microphone begins to play at another speed, and how fast."""
+    speeds: list[tuple[float, float, bool]] = []
+    for part in mic.leaves:
+        regions = [(region.position_s, region.play_rate) for region in part.warp_regions]
+        for begin_s, rate in regions or [(0.0, part.play_rate)]:
+            speed = round(rate, 4)
+            changes_pitch = speed != 1 and not part.keeps_pitch
+            if not speeds or speeds[-1][1:] != (speed, changes_pitch):
+                speeds.append((round(part.position_s + begin_s, 4), speed, changes_pitch))
+    return tuple(speeds) if len(speeds) > 1 else ((0.0, *speeds[0][1:]),)
+
+
+def _sample_at(time_s: float, rate: int) -> int:
+    """Return the sample nearest to a time of the project.
+
+    All begins and ends are rounded here, each once, and lengths are differences of these. So borders of slices
+    neither overlap nor leave gaps, and what a file plays does not depend on where it is cut.
+    """
+    return math.floor(time_s * rate + 0.5 + _EARLY)
 
 
 class _Files:
@@ -158,15 +202,15 @@ class _Files:
         return self._open.get(path, lambda path: Recording.open(Path(path)))
 
 
-def _sound_of(item: Item, files: _Files, at_own_speed: bool) -> _Sound:
-    """Return the sound of an item without parts."""
+def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> _Sound:
+    """Return the sound of an item without parts, which begins at `begin_s`."""
     file = files.of_channels(item.channel_files) if item.channel_files else files.signal_of(item.file)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:
-        sound = _warped(sound, item) if changes_pitch else _unwarped(sound, item)
+        sound = _warped(sound, item, begin_s) if changes_pitch else _unwarped(sound, item, begin_s)
     else:
-        sound = _section(sound, item)
+        sound = _section(sound, item, 0.0 if changes_pitch else begin_s)
         if changes_pitch:
             sound = _resampled(sound, item.play_rate, sound.sample_rate, file.name)
     sound = _faded(sound, item, partial(item.sound_s, at_own_speed=at_own_speed))
@@ -178,7 +222,7 @@ def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
 
     Args:
         sounds: by their place among the parts.
-        starts_s: where each part begins.
+        starts_s: when each part begins, of all parts.
     """
     seconds: dict[int, float] = {}
     for sound in sounds.values():
@@ -193,7 +237,8 @@ def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
         else _resampled(sound.signal, sound.fmt.sample_rate / rate, rate, sound.name)
         for sound in sounds.values()
     ]
-    begins = np.array([round(starts_s[place] * rate) for place in sounds])
+    origin = _sample_at(starts_s[0], rate)
+    begins = np.array([_sample_at(starts_s[place], rate) - origin for place in sounds])
     ends = begins + [signal.n_samples for signal in signals]
 
     def read(start: int, stop: int) -> Samples:
@@ -276,8 +321,8 @@ def _mixed(file: Signal, item: Item) -> Signal:
     return ComputedSignal(read, file.n_samples, file.sample_rate, 1 if mode == 2 else len(rows))
 
 
-def _section(sound: Signal, item: Item) -> Signal:
-    """Return what an item plays, at the speed of its file; zeros where it has nothing to play."""
+def _section(sound: Signal, item: Item, begin_s: float) -> Signal:
+    """Return what an item plays from `begin_s` on, at the speed of its file; zeros where that has nothing."""
     rate = sound.sample_rate
     first = round(item.section_start_s * rate)
     length = sound.n_samples - first
@@ -289,7 +334,8 @@ def _section(sound: Signal, item: Item) -> Signal:
         turns = np.tile(sound.read(first, first + length), _BLOCK_SAMPLES // length)
         sound = ComputedSignal(lambda start, stop: turns[:, start:stop], turns.shape[1], rate, len(turns))
         first, length = 0, sound.n_samples
-    offset = round(item.start_offset_s * rate)
+    begin = _sample_at(begin_s, rate)
+    offset = begin - _sample_at(begin_s - item.start_offset_s, rate)
 
     def read(start: int, stop: int) -> Samples:
         blocks, at, end = [], offset + start, offset + stop
@@ -306,7 +352,7 @@ def _section(sound: Signal, item: Item) -> Signal:
             at += count
         return np.concatenate(blocks, axis=1)
 
-    n_samples = max(1, round(item.length_s * item.play_rate * rate))
+    n_samples = max(1, _sample_at(begin_s + item.length_s * item.play_rate, rate) - begin)
     return ComputedSignal(read, n_samples, rate, sound.n_channels)
 
 
@@ -324,23 +370,29 @@ def _resampled(sound: Signal, ratio: float, rate: int, name: str) -> Signal:
     return ComputedSignal(stored.read, stored.n_samples, rate, n_channels)
 
 
-def _unwarped(sound: Signal, item: Item) -> Signal:
-    """Return the warped regions of an item at the speed of its file."""
+def _unwarped(sound: Signal, item: Item, begin_s: float) -> Signal:
+    """Return the warped regions of an item at the speed of its file, the first of which begins at `begin_s`."""
     rate = sound.sample_rate
     warp_regions = item.regions_with_lengths()
-    firsts = [round(region.file_s * rate) for region, _ in warp_regions]
-    ends_s = accumulate(length_s for _, length_s in warp_regions)
+    edges_s = list(accumulate((length_s for _, length_s in warp_regions), initial=begin_s))
+    edges = [_sample_at(edge_s, rate) for edge_s in edges_s]
+    firsts = [
+        edge - _sample_at(edge_s - region.file_s, rate)
+        for edge, edge_s, (region, _) in zip(edges, edges_s, warp_regions, strict=False)
+    ]
 
     def read(number: int, start: int, stop: int) -> Samples:
         return sound.read(firsts[number] + start, firsts[number] + stop)
 
-    return _joined(sound, [0, *(round(end_s * rate) for end_s in ends_s)], read)
+    return _joined(sound, [edge - edges[0] for edge in edges], read)
 
 
-def _warped(sound: Signal, item: Item) -> Signal:
-    """Return the warped regions of an item as fast as they play, resampled, each on its own samples."""
+def _warped(sound: Signal, item: Item, begin_s: float) -> Signal:
+    """Return the warped regions of an item as fast as they play from `begin_s` on, resampled by themselves."""
     rate = sound.sample_rate
-    edges = [round(region.position_s * rate) for region in item.warp_regions] + [round(item.length_s * rate)]
+    edges_s = [*(region.position_s for region in item.warp_regions), item.length_s]
+    origin = _sample_at(begin_s, rate)
+    edges = [_sample_at(begin_s + edge_s, rate) - origin for edge_s in edges_s]
     cache: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_WARPED_BYTES)
 
     def resampled(key: tuple[int, int]) -> Samples:

@@ -43,7 +43,7 @@ def number_of(row: Row, name: str) -> float:
         SettingsError: it is none.
     """
     try:
-        value = float(row[name])
+        value = math.nan if isinstance(row[name], bool) else float(row[name])
         if math.isfinite(value):
             return value
         cause = None

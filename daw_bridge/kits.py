@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from daw_bridge.choice import says_other
+from daw_bridge.choice import says_drums_itself, says_other
 from daw_bridge.performances import UNPLAYED, joined
-from daw_bridge.session import Item, Job, Track
+from daw_bridge.session import Item, Job, Track, result_track_name
 from transform.errors import SettingsError
 from transform.kit_names import name_words
 
@@ -22,6 +22,8 @@ _MICROPHONES = (
 _GROUPED, _NAMED = "their items are grouped", "their tracks have microphones' names"
 _IN_FOLDER = "their tracks lie in the folder {}"
 _REQUESTED = "--together says so"
+_NOT_DRUMS = "it lies with a kit, but the name {!r} says no drums: --together takes it as a microphone"
+_IS_TAKE = "it lies with a kit, but by the name {!r} it is a take of {!r}: --together takes it as a microphone"
 _ORDER = (_REQUESTED, _GROUPED, _IN_FOLDER[:-2], _NAMED)  # the surest first
 
 
@@ -43,7 +45,8 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     """Return sources, those that are microphones of one performance as one; in the order of the first of each.
 
     These overlap in time, lie on different tracks, and are grouped, or lie in one folder, or their tracks have
-    microphones' names. What lies with them on a track whose name says another instrument is left out.
+    microphones' names. What lies with them on a track whose name says another instrument is left out, and so
+    are takes that Redrum made of what lies on one of their tracks.
 
     Args:
         job: what the items are of.
@@ -56,25 +59,25 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     if together is False:
         return [Source(item=item) for item in items]
     links = list(_links(job, items, together=together is True))
-    others = set[int]()
+    others: dict[int, str] = {}  # why they are left out
     if not together:
-        others = {place for place, item in enumerate(items) if says_other(job.track_of(item))}
-    members = _connected(len(items), [pair for *pair, _ in links if not others & set(pair)])
+        others = dict(_others(job, items))
+    members = _connected(len(items), [pair for *pair, _ in links if not others.keys() & set(pair)])
     first_of = {place: places[0] for places in members if len(places) > 1 for place in places}
     whys: dict[int, set[str]] = {}
     beside_kits = set()
     for one, other, why in links:
-        if not others & {one, other}:
+        if not others.keys() & {one, other}:
             whys.setdefault(first_of[one], set()).add(why)
         elif one in first_of or other in first_of:
-            beside_kits |= others & {one, other}
+            beside_kits |= others.keys() & {one, other}
     found: dict[int, Source] = {}
     for place, *more in members:
         if more:
             kit = _kit([items[place] for place in (place, *more)])
-            found[place] = Source(item=kit, how=_sentence(kit, min(whys[place], key=_rank)))
+            found[place] = Source(item=kit, how=_sentence(kit, min(sorted(whys[place]), key=_rank)))
         else:
-            skipped = _not_drums(job.track_of(items[place])) if place in beside_kits else ""
+            skipped = others[place] if place in beside_kits else ""
             found[place] = Source(item=items[place], skipped=skipped)
     if together and not any(source.how for source in found.values()):
         raise SettingsError(
@@ -82,6 +85,18 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
             hint="leave out --together",
         )
     return [found[place] for place in sorted(found)]
+
+
+def _others(job: Job, items: Sequence[Item]) -> Iterator[tuple[int, str]]:
+    """Yield the places of items that are no microphones by the names of their tracks, and why."""
+    sources = tuple({job.track_of(item).name for item in items})
+    made = {result_track_name(name): name for name in sources if name}
+    for place, item in enumerate(items):
+        track = job.track_of(item)
+        if says_other(track):
+            yield place, _NOT_DRUMS.format(track.name)
+        elif source := next((made[name] for name in made if f"{track.name} ".startswith(f"{name} ")), ""):
+            yield place, _IS_TAKE.format(track.name, source)
 
 
 def _links(job: Job, items: Sequence[Item], *, together: bool) -> Iterator[tuple[int, int, str]]:
@@ -112,6 +127,10 @@ def _is_at_once(one: Item, other: Item) -> bool:
 
 def _why(one: Track, other: Track) -> str:
     """Return why items on two tracks that overlap are of one kit, "" where the tracks do not say so."""
+    common = zip(one.folders, one.folder_ids, strict=False)
+    drums = [name for name, own in common if own in other.folder_ids and says_drums_itself(name)]
+    if drums:  # in folders of it, too, such as one for each drum
+        return _IN_FOLDER.format(drums[0])
     if one.folder_ids and one.folder_ids[-1:] == other.folder_ids[-1:]:
         return _IN_FOLDER.format(one.folders[-1] or "that has no name")
     return _NAMED if _names_microphone(one) and _names_microphone(other) else ""
@@ -171,7 +190,3 @@ def _kit(members: Sequence[Item]) -> Item:
 def _sentence(kit: Item, how: str) -> str:
     how = f"{len(kit.microphones)} microphones of one performance, as {how}"
     return how if how.endswith(_REQUESTED) else f"{how}; --apart redrums each by itself"
-
-
-def _not_drums(track: Track) -> str:
-    return f"it lies with a kit, but the name {track.name!r} says no drums: --together takes it as a microphone"

@@ -37,6 +37,9 @@ class MicsJob:
         """Raise an error now for a result that could not be written later."""
         from transform.mics import take_formats
 
+        for path, times in Counter(self.outputs).items():
+            if times > 1:
+                raise SettingsError(f"two microphones would both become {path}", hint="rename one of them")
         take_formats(self.microphones, self.outputs, self.bit_depth)
         check_ending(self.plot, (".png",))
         check_ending(self.midi, (".mid", ".midi"))

@@ -333,6 +333,14 @@ def _raise_all(head: str, mistakes: Sequence[RedrumError], *, hint: str = "") ->
     raise type(worst)(message, hint=hint)
 
 
+def _repeated(item: BatchItem, path: Path) -> SettingsError:
+    """Return the error that microphones of a kit would become one file, `path`."""
+    first, second, *_ = [mic.source for mic in item.together if mic.output == path]
+    if identity(first) == identity(second):
+        return SettingsError(f"{first} is named twice among the microphones of a kit", hint="leave it out once")
+    return SettingsError(f"{first} and {second} would both become {path}", hint="rename one of them")
+
+
 def _check_results(items: Sequence[BatchItem]) -> None:
     """Raise an error for two results of one name, or a result in the place of an input."""
     inputs = {identity(path) for item in items for path in (*item.sources, item.rhythm.path)}
@@ -341,9 +349,8 @@ def _check_results(items: Sequence[BatchItem]) -> None:
     made: dict[str, BatchItem] = {}
     mistakes = []
     for item in items:
-        for path in (repeated := [p for p in item.outputs if item.outputs.count(p) > 1]):
-            mistakes.append(SettingsError(f"two recordings of a kit would both become {path}"))
-            break
+        if repeated := [p for p in item.outputs if item.outputs.count(p) > 1]:
+            mistakes.append(_repeated(item, repeated[0]))
         for path in item.outputs if not repeated else ():
             other = made.setdefault(os.path.normcase(path), item)
             if other is not item:

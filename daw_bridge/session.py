@@ -177,6 +177,13 @@ class Item:
         """Return the time in its sound, as `items.open_item` gives it, at which an item is after `at_s`."""
         if self.is_at_own_speed or not (self.keeps_pitch or at_own_speed):
             return at_s
+        if self.parts:
+            starts_s = self.part_starts_s(at_own_speed=at_own_speed)
+            begins_s = [part.position_s - self.position_s for part in self.parts]
+            place = max(0, bisect_right(begins_s, at_s) - 1)
+            part, into_s = self.parts[place], at_s - begins_s[place]
+            inside_s = min(into_s, part.length_s)
+            return starts_s[place] + part.sound_s(inside_s, at_own_speed=at_own_speed) + into_s - inside_s
         if not self.warp_regions:
             return at_s * self.play_rate
         ends_s = [region.position_s for region in self.warp_regions[1:]] + [self.length_s]

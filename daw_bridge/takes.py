@@ -41,7 +41,7 @@ _SILENT = {
     "silent lane": "its lane does not play",
     "empty": "it holds no sound",
 }
-_NO_DRUMS = "neither its name nor its folder's says drums; --tracks chooses others"
+_NO_DRUMS = "by its name, or else its folder's, it holds no drums; --tracks chooses others"
 _log = logging.getLogger(__name__)
 
 GivenRhythm = Rhythm | Recording
@@ -135,6 +135,42 @@ def redrum_session(
     return [*reports, *left_out(job, order)]
 
 
+def dry_reports(job: Job, order: Order) -> Iterator[Report]:
+    """Yield what `redrum_session` would report of each item, as far as it is known before a note is played.
+
+    Raises:
+        SettingsError: there is no rhythm for a source.
+    """
+    for pair in pairs_of(job, order):
+        report = about(job, pair, order.rhythm) | {"dry_run": True}
+        failures: dict[str, Report] = {}
+
+        def note(
+            part: Item, err: RedrumError, pair: Pair = pair, failures: dict[str, Report] = failures
+        ) -> None:
+            failed = about(job, replace(pair, source=part), order.rhythm) | {"dry_run": True}
+            _fail(failed, job, part, err)
+            failures.setdefault(part.id, failed)
+
+        try:
+            if why := pair.skipped or _SILENT.get(pair.source.state):
+                report["skipped"] = why
+            else:
+                check_playable(job, pair)
+                if pair.source.microphones:
+                    check_microphones(order.settings)
+                source, left = with_original(pair.source, order.settings)
+                for part, err in left:
+                    note(part, err)
+                with open_item(source, at_own_speed=True, on_failure=note):
+                    pass
+        except RedrumError as err:
+            _fail(report, job, pair.source, err)
+        yield report
+        yield from failures.values()
+    yield from left_out(job, order)
+
+
 def _fail(report: Report, job: Job, item: Item, err: Exception) -> None:
     """Let the report of an item say why it failed."""
     _log.debug("the cause", exc_info=err)
@@ -156,7 +192,16 @@ def _outputs_of(takes: Sequence[FinishedTake], media: Iterator[Path]) -> Report:
 
 
 def pairs_of(job: Job, order: Order) -> list[Pair]:
-    """Return who is source and who is rhythm of an order; see `pair_items`."""
+    """Return who is source and who is rhythm of an order; see `pair_items`.
+
+    Raises:
+        SettingsError: also where the bar of an order lies before the project.
+    """
+    if order.start_bar is not None and order.start_bar < job.bars.first:
+        raise SettingsError(
+            f"--start-bar is {order.start_bar}, but the project begins with bar {job.bars.first}",
+            hint=f"give {job.bars.first} or more",
+        )
     return pair_items(
         job,
         has_rhythm=order.rhythm is not None,

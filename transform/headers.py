@@ -13,6 +13,7 @@ from transform.files import open_plain
 
 _MOST_CHUNKS = 10_000
 _REFERENCE_AT = 338  # of TimeReference in a chunk "bext": EBU Tech 3285, after five texts
+IN_NAME = "file name"  # where a recording states its tempo
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ def stated_tempo(path: Path | None, name: str) -> tuple[float, str] | None:
     if tempo is not None:
         return tempo, "acid tag"
     tempo = _named_tempo(name)
-    return None if tempo is None else (tempo, "file name")
+    return None if tempo is None else (tempo, IN_NAME)
 
 
 def _acid_tempo(path: Path) -> float | None:

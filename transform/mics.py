@@ -10,6 +10,7 @@ Rates may differ: all are brought to the highest one, and back when they are wri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,7 +31,7 @@ from transform.audio import (
 )
 from transform.errors import AudioError, SettingsError
 from transform.files import atomic_files
-from transform.headers import time_reference
+from transform.headers import IN_NAME, time_reference
 from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
+_EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
 _QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
@@ -96,14 +98,9 @@ class MicRecording(Recording):
         microphones: list[Microphone] = []
         for recording, offset_s in zip(recordings, offsets_s, strict=True):
             first = microphones[-1].channels.stop if microphones else 0
-            microphones.append(
-                Microphone(
-                    recording=recording,
-                    signal=Resampled(recording, rate, quality=_QUALITY),
-                    begin=round((offset_s - min(offsets_s)) * rate),
-                    channels=slice(first, first + recording.n_channels),
-                )
-            )
+            begin, signal = _at_rate(recording, offset_s - min(offsets_s), rate)
+            channels = slice(first, first + recording.n_channels)
+            microphones.append(Microphone(recording=recording, signal=signal, begin=begin, channels=channels))
         _check_overlap(microphones)
         more = f" and {len(recordings) - 1} more" if len(recordings) > 1 else ""
         subtype = "FLOAT" if all(is_float(r.format.subtype) for r in recordings) else "PCM_24"
@@ -168,9 +165,17 @@ class MicRecording(Recording):
         return (*form_notes(self.microphones, self), *self._measured.notes)
 
     def tempo_bpm(self) -> tuple[float, str] | None:
-        """Return the tempo that one of the files states, the first that does, or None."""
-        stated = (mic.recording.tempo_bpm() for mic in self.microphones)
-        return next((tempo for tempo in stated if tempo is not None), None)
+        """Return the tempo that the files state, or None.
+
+        That of the first tag counts, else what the names of several have, or of all: a microphone's model is
+        a number in a name, too.
+        """
+        stated = [tempo for mic in self.microphones if (tempo := mic.recording.tempo_bpm()) is not None]
+        tags = [tempo for tempo in stated if tempo[1] != IN_NAME]
+        if tags or not stated:
+            return tags[0] if tags else None
+        is_agreed = len(set(stated)) == 1 and len(stated) >= min(2, len(self.microphones))
+        return stated[0] if is_agreed else None
 
     @cached_property
     def _guide(self) -> Resampled:
@@ -209,6 +214,47 @@ class MicRecording(Recording):
                 own = mic.signal.read(first - mic.begin, last - mic.begin)
                 out[mic.channels, first - start : last - start] = own
         return out
+
+
+def _at_rate(recording: Recording, offset_s: float, rate: int) -> tuple[int, Resampled]:
+    """Return at which sample of a rate a recording begins, and its sound at that rate from there on.
+
+    It begins on a sample of its own, so that recordings of one rate are whole samples of that apart. Where that
+    is none of the rate, the sound begins with the silence since the last time that is a sample of both.
+    """
+    own_rate = recording.sample_rate
+    own_begin = math.floor(offset_s * own_rate + 0.5 + _EARLY)
+    common = math.gcd(own_rate, rate)
+    turns, n_silent = divmod(own_begin, own_rate // common)
+    sound = _Late(recording, n_silent) if n_silent else recording
+    return turns * (rate // common), Resampled(sound, rate, quality=_QUALITY)
+
+
+@dataclass(frozen=True)
+class _Late:
+    """A recording that begins some samples later; before, it is silent."""
+
+    recording: Recording
+    n_silent: int
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples with the silence."""
+        return self.recording.n_samples + self.n_silent
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.recording.sample_rate
+
+    @property
+    def n_channels(self) -> int:
+        """The number of channels."""
+        return self.recording.n_channels
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop), shape (C, stop - start)."""
+        return self.recording.read(start - self.n_silent, stop - self.n_silent)
 
 
 @dataclass(frozen=True)
@@ -260,7 +306,7 @@ def _check_overlap(microphones: Sequence[Microphone]) -> None:
             raise AudioError(
                 f"{mic.name} and {others[0].name} do not overlap in time: they are no microphones of one "
                 "performance",
-                hint="say with --offset when each begins, or redrum them apart",
+                hint="say with --offset, or in a sheet's column offset, when each begins, or redrum them apart",
             )
 
 

@@ -80,6 +80,7 @@ class MicsRequest:
 
     def render(self, compute: Compute, console: Console, *, dry_run: bool) -> None:
         """Write a result for each microphone and print the report of them."""
+        from transform.mic_levels import form_notes
         from transform.mics import check_together
 
         check_together(self.settings)
@@ -91,6 +92,7 @@ class MicsRequest:
             job.check()
             if dry_run:
                 check_preset(self.preset, self.settings.engine)
+                report |= {"notes": form_notes(job.microphones.microphones, job.microphones)}
                 console.print_report(report | {"engine": self.settings.engine, "dry_run": True})
                 return
             with console.progress() as progress:

@@ -114,6 +114,10 @@ class Console:
             sources = ", ".join(mic["source"] for mic in report.get("together", [report]))
             self.echo(f"  {sources} playing {report['rhythm']}")
             self.print_take(report)
+        elif report.get("dry_run") and not self.as_json:
+            for mic in report.get("together", [])[1:]:
+                self.echo(f"{mic['output']}: would be {mic['source']} playing {report['rhythm']}")
+            self.print_notes({"notes": (), **report})
 
     def print_take(self, report: dict[str, Any]) -> None:
         """Print the notes of a take's report, and where its stems and its other files are."""

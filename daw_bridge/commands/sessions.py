@@ -84,15 +84,15 @@ class TakeRequest:
             order: what is requested of every take.
             load: returns the models of a preset, if they are needed; None: loads them for this session.
         """
-        from daw_bridge.takes import about, left_out, pairs_of, redrum_session
+        from daw_bridge.takes import dry_reports, redrum_session
 
         if self.dry_run:
-            job = session.collect()
-            for pair in pairs_of(job, order):
-                self._print(about(job, pair, order.rhythm) | {"dry_run": True})
-            for report in left_out(job, order):
+            is_fine = True
+            for report in dry_reports(session.collect(), order):
+                _print_error(report)
                 self._print(report)
-            return Done(is_whole=True, n_takes=0)
+                is_fine = is_fine and "error" not in report
+            return Done(is_whole=is_fine, n_takes=0)
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
             reports = redrum_session(session, redrummer, order, on_report=_print_error, progress=bars)
@@ -181,11 +181,9 @@ class ProjectBatch:
             return request.console.is_reported(about | {"skipped": True}, "")
         open_project: Callable[..., Session] = als.open_set if is_set else rpp.open_project
         try:
-            session = open_project(
-                path, tracks=self.tracks, items=self.items, overwrite=self.existing.overwrite
-            )
-            by_name = Choice(self.tracks, self.items).is_by_name
-            done = request.redrum(session, replace(order, lists_left_out=by_name), load)
+            choice = Choice(self.tracks, self.items, together=order.together is True)
+            session = open_project(path, choice=choice, overwrite=self.existing.overwrite)
+            done = request.redrum(session, replace(order, lists_left_out=choice.is_by_name), load)
         except RedrumError as err:
             request.console.print_failure(about, err)
             return False

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from daw_bridge.bars import Bars
-from daw_bridge.choice import Choice
+from daw_bridge.choice import EVERYTHING, Choice
 from daw_bridge.live.als_xml import Node, number_of, read_set
 from daw_bridge.live.clips import Clip, item_of, live_tempo, placed
 from daw_bridge.media import MOST_SEARCHES, is_on_other_share
@@ -166,8 +166,7 @@ def result_folder(path: Path) -> Path:
 def open_set(
     path: Path,
     *,
-    tracks: str | None = "*",
-    items: Sequence[str] = (),
+    choice: Choice = EVERYTHING,
     output: Path | None = None,
     overwrite: bool = False,
 ) -> AlsSession:
@@ -181,7 +180,7 @@ def open_set(
         output = result_folder(path)
         if is_link(output):
             raise OutputError(f"{output} is a link, which is not followed", hint="move it away")
-    session = AlsSession(path, output, Choice(tracks, items), overwrite=overwrite)
+    session = AlsSession(path, output, choice, overwrite=overwrite)
     check_output_folder(output, overwrite=overwrite)
     return session
 

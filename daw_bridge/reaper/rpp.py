@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from daw_bridge.bars import Bars
-from daw_bridge.choice import Choice
+from daw_bridge.choice import EVERYTHING, Choice
 from daw_bridge.media import is_on_other_share
 from daw_bridge.reaper.facts import CUSTOM_COLOR, in_folders
 from daw_bridge.reaper.rpp_items import ItemReader
@@ -284,8 +284,7 @@ def result_path(path: Path) -> Path:
 def open_project(
     path: Path,
     *,
-    tracks: str | None = "*",
-    items: Sequence[str] = (),
+    choice: Choice = EVERYTHING,
     output: Path | None = None,
     overwrite: bool = False,
 ) -> RppSession:
@@ -293,8 +292,7 @@ def open_project(
 
     Args:
         path: SONG.rpp.
-        tracks: whose items are selected, as of `Choice`.
-        items: which of these items are selected, as of `Choice`.
+        choice: which items are selected.
         output: the project that `write_back` makes; None: SONG-redrum.rpp beside it.
         overwrite: replace `output` if it exists.
 
@@ -306,7 +304,7 @@ def open_project(
     if os.path.abspath(output) == os.path.abspath(path) or (output.exists() and output.samefile(path)):
         raise DawError(f"{path} would replace itself", hint="give the result another name")
 
-    session = RppSession(path, output, Choice(tracks, items), overwrite=overwrite)
+    session = RppSession(path, output, choice, overwrite=overwrite)
     check_output(output, overwrite=overwrite)
     return session
 

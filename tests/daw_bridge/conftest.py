@@ -194,9 +194,10 @@ class RppWorld:
         yield ">"
 
     def session(self):
+        from daw_bridge.choice import Choice
         from daw_bridge.reaper.rpp import open_project
 
-        return open_project(self.path, items=self._chosen, overwrite=True)
+        return open_project(self.path, choice=Choice(items=self._chosen), overwrite=True)
 
     def tracks_after(self):
         """The tracks that are there now, with the items on them."""

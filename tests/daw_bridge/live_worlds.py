@@ -249,9 +249,10 @@ class AlsWorld:
         self._chosen = [str(n) for n, item in enumerate(items, start=1) if item["is_selected"]] or ["0"]
 
     def session(self):
+        from daw_bridge.choice import Choice
         from daw_bridge.live.als import open_set
 
-        return open_set(self.path, items=self._chosen, overwrite=True)
+        return open_set(self.path, choice=Choice(items=self._chosen), overwrite=True)
 
     def close(self):
         pass

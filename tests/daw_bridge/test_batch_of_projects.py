@@ -105,7 +105,7 @@ def test_tracks_that_say_drums_are_taken_and_the_others_listed(closed, worlds, l
     assert [report["track"] for report in reports if "output" in report] == ["Room", "snare"]
     left = {report["track"]: report["skipped"] for report in reports if "output" not in report}
     assert left == dict.fromkeys(
-        ["vox", "Bass"], "neither its name nor its folder's says drums; --tracks chooses others"
+        ["vox", "Bass"], "by its name, or else its folder's, it holds no drums; --tracks chooses others"
     )
 
 

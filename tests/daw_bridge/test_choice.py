@@ -82,3 +82,15 @@ def test_rhythm_tracks_are_collected_and_not_left_out():
     collected, left = Choice(None).of(items("drums", "rhythm guide"))
     assert [item.is_selected for item in collected] == [True, False]
     assert left == ()
+
+
+def test_together_a_drum_folder_is_taken_with_all_its_tracks():
+    tracks = [
+        Track(id=name, name=name, folders=folders) for name, folders in (("Lead Vox", ("DRUMS",)), ("Vox", ()))
+    ]
+    plain = {"kind": "audio", "position_s": 0.0, "length_s": 1.0}
+    both = [(Item(id=track.id, track=n, name="x", **plain), track) for n, track in enumerate(tracks)]
+    assert Choice(None).of(both) == ([], ("Lead Vox", "Vox"))
+    chosen, left_out = Choice(None, together=True).of(both)
+    assert [item.id for item in chosen] == ["Lead Vox"]
+    assert left_out == ("Vox",)

@@ -2,11 +2,14 @@
 
 import gc
 import tempfile
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from daw_bridge.items import open_item
+from daw_bridge.performances import joined
 from daw_bridge.session import Item, WarpRegion
 from transform.errors import AudioError
 
@@ -91,3 +94,67 @@ def test_a_channel_that_the_file_lacks_is_named(noise, mode, channel):
     wrong = item(noise, length_s=1.0, channel_mode=mode)
     with pytest.raises(AudioError, match=f"plays channel {channel} of a file of 3"), open_item(wrong):
         pass
+
+
+def mic(path, track, *sections):
+    """A microphone: sections of a file, begin and end in samples of the file, which lies at 2.1 s."""
+    parts = [
+        replace(
+            item(path, length_s=(stop - start) / RATE, start_offset_s=start / RATE),
+            position_s=2.1 + start / RATE,
+            track=track,
+        )
+        for start, stop in sections
+    ]
+    return joined(parts)
+
+
+def test_what_a_file_plays_does_not_depend_on_where_it_is_cut(noise):
+    end = 5 * RATE
+    borders = [0.0, *(np.arange(1, 40) * (end / 40.37)).tolist(), end]
+    kit = Item(
+        id="1",
+        track=0,
+        kind="audio",
+        name="x",
+        position_s=2.1,
+        length_s=5.0,
+        microphones=(
+            mic(noise, 0, (0, end)),
+            mic(noise, 1, *pairwise(borders)),
+            mic(noise, 2, (0.4, end)),
+            mic(noise, 3, (1234.56789, end)),
+        ),
+    )
+    with open_item(kit) as recording:
+        sound = recording.as_stored(0, end).reshape(4, 3, end)
+    assert np.abs(sound[0]).max() > 0.3
+    np.testing.assert_array_equal(sound[1], sound[0])
+    np.testing.assert_array_equal(sound[2], sound[0])
+    np.testing.assert_array_equal(sound[3, :, 1235:], sound[0, :, 1235:])
+    assert not sound[3, :, :1235].any()
+
+
+def test_only_the_speeds_of_microphones_are_compared(noise):
+    def kit(*mics):
+        return replace(mics[0], id="kit", microphones=mics, parts=(), file="")
+
+    def at(rate, *borders, **more):
+        parts = [
+            replace(
+                item(noise, length_s=(stop - start) / rate, start_offset_s=start, play_rate=rate, **more),
+                position_s=3.0 + start / rate,
+            )
+            for start, stop in pairwise(borders)
+        ]
+        return joined(parts)
+
+    with open_item(kit(at(1.1, 0.0, 4.0), at(1.1, 0.5, 1.3, 2.0, 4.0))) as recording:
+        sound = recording.as_stored(0, 4 * RATE).reshape(2, 3, -1)
+    np.testing.assert_array_equal(sound[1, :, RATE // 2 :], sound[0, :, RATE // 2 :])
+    for other in (at(1.2, 0.0, 4.0), at(1.1, 0.0, 4.0, keeps_pitch=False)):
+        with (
+            pytest.raises(AudioError, match="its microphones play at different speeds"),
+            open_item(kit(at(1.1, 0.0, 4.0), other)),
+        ):
+            pass

@@ -8,7 +8,7 @@ import soundfile
 
 from daw_bridge.kits import kits
 from daw_bridge.session import Item, Job, Track
-from daw_bridge.takes import Order, redrum_session
+from daw_bridge.takes import Order, dry_reports, redrum_session
 from tests.daw_bridge.test_performances import HOSTS, IN_A_DAW, PATTERN, RATE, REAPER, attacks_s, expected_s
 from tests.daw_bridge.test_sessions import parents_of
 from transform.errors import SettingsError
@@ -299,6 +299,38 @@ def test_other_items_of_its_tracks_lend_a_kit_nothing(world, mics, redrummer):
     assert "the other items of its tracks lend nothing to several microphones" in report["notes"]
 
 
+@in_reaper
+def test_a_dry_run_says_what_the_run_would(world, mics, tone, redrummer, tmp_path):
+    """A kit, a voice beside it, a missing file, and microphones at different speeds, at other times."""
+
+    def at(begin_s, paths, **more):
+        rates = more.pop("rates", [1.0] * len(paths))
+        places = zip(paths, rates, strict=True)
+        return [world.audio(path, begin_s, 2.0, play_rate=rate, **more) for path, rate in places]
+
+    files = list(mics.values())
+    kit, broken, uneven = (
+        at(0, files),
+        at(20, [*files[:2], tmp_path / "gone.wav"]),
+        at(40, files, rates=[1, 1, 1.25]),
+    )
+    tracks = [world.track(name, *items) for name, *items in zip(mics, kit, broken, uneven, strict=True)]
+    tracks[0]["items"].append(world.audio(files[0], 60.0, 2.0, is_muted=True))
+    made = world(*in_folder(world, *tracks, world.track("Lead Vox", world.audio(tone, 0.0, 2.0))))
+    order = Order(settings=IN_A_DAW, rhythm=PATTERN)
+    shown = {"error", "skipped", "track", "position_s"}
+    dry, real = (
+        [{key: report[key] for key in shown if key in report} for report in reports]
+        for reports in (
+            dry_reports(made.session().collect(), order),
+            redrum_session(made.session(), redrummer, order),
+        )
+    )
+    assert dry == real
+    assert sum("error" in report for report in dry) == 2
+    assert sum("skipped" in report for report in dry) == 2
+
+
 # Which items are a kit
 
 
@@ -310,7 +342,8 @@ def job(*tracks, folders=None):
         media_folder="",
         tempo=((0.0, 120.0),),
         tracks=tuple(
-            Track(id=str(n), name=name, folders=(folders or {}).get(name, ())) for n, name in enumerate(tracks)
+            Track(id=str(n), name=name, folders=(inside := (folders or {}).get(name, ())), folder_ids=inside)
+            for n, name in enumerate(tracks)
         ),
         items=(),
     )
@@ -354,9 +387,31 @@ def test_names_of_others(name):
 
 
 def test_the_folder_of_a_track_may_have_a_microphone_s_name():
-    folders = {"57": ("DRUMS", "SNARE"), "pair": ("SNARE", "DRUMS")}
+    folders = {"57": ("BAND", "SNARE"), "pair": ("SNARE", "BAND")}
     for name, size in (("57", [2]), ("pair", [1, 1])):
         assert sizes(kits(job("OH", name, folders=folders), [item(0), item(1)], together=None)) == size
+
+
+def test_folders_inside_a_drum_folder_are_one_kit():
+    folders = {"D112": ("DRUMS", "KICK"), "414 L": ("DRUMS", "CYM"), "414 R": ("DRUMS", "CYM")}
+    items = [item(n) for n in range(3)]
+    (kit,) = kits(job(*folders, folders=folders), items, together=None)
+    assert "in the folder DRUMS" in kit.how
+    elsewhere = {name: ("BAND", *inner[1:]) for name, inner in folders.items()}
+    assert sizes(kits(job(*elsewhere, folders=elsewhere), items, together=None)) == [1, 2]
+
+
+def test_earlier_takes_are_named_and_left_out_unless_they_are_what_is_chosen():
+    folder = {
+        "folders": dict.fromkeys(("KICK", "KICK redrum", "OH", "OH redrum", "OH redrum redrum"), ("DRUMS",))
+    }
+    names = list(folder["folders"])
+    found = kits(job(*names, **folder), [item(n) for n in range(5)], together=None)
+    assert sizes(found) == [2, 1, 1, 1]
+    assert "the name 'KICK redrum' it is a take of 'KICK'" in found[1].skipped
+    assert all(source.skipped for source in found[1:])
+    assert sizes(kits(job(*names, **folder), [item(1), item(3)], together=None)) == [2]
+    assert sizes(kits(job(*names, **folder), [item(n) for n in range(5)], together=True)) == [5]
 
 
 def test_only_what_overlaps_is_together():

@@ -82,6 +82,7 @@ def test_a_folder_stands_for_its_recordings(kit):
         (["KICK.wav", "SNARE.wav"], 2, "2 recordings are given"),
         (["KICK.wav", "GONE.wav", "--together"], 1, "GONE.wav does not exist"),
         (["KICK.wav", "KICK.wav", "--together"], 2, "KICK.wav is named twice"),
+        (["KICK.wav", "b/KICK.wav", "--together", "--out", "o"], 2, "rename one of them"),
         (["KICK.wav", "SNARE.wav", "--together", "--engine", "latent"], 2, "the latent engine generates one"),
         (["KICK.wav", "SNARE.wav", "--together", "--stems", "s"], 2, "--stems is for one recording"),
         (["KICK.wav", "SNARE.wav", "--together", "-o", "x.wav"], 2, "-o is for one recording"),
@@ -93,6 +94,7 @@ def test_a_folder_stands_for_its_recordings(kit):
 )
 def test_what_is_wrong_is_named_and_nothing_written(kit, arguments, code, sentence):
     kit(".")
+    kit("b", ["KICK"])
     Path("empty").mkdir()
     before = results(".")
     result = redrum("render", *arguments, "--rhythm", RHYTHM)
@@ -156,6 +158,43 @@ def test_lines_of_a_sheet_with_one_group_are_a_kit(kit):
     (group,) = [line for line in lines if "together" in line]
     assert [mic["offset_s"] for mic in group["together"]] == [0.0, 0.5, 0.0]
     assert results("new") == sorted([f"a/{name}_{RHYTHM}.wav" for name in MICS] + [f"b/ALONE_{RHYTHM}.wav"])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence", "hint"),
+    [
+        (["KICK.wav", "KICK.wav"], "KICK.wav is named twice", "leave it out once"),
+        (["KICK.wav", "KICK.flac"], "KICK.wav and KICK.flac would both become", "rename one of them"),
+        (["KICK.wav", 'OH.wav"\noffset = "9'], "do not overlap in time", "in a sheet's column offset"),
+        (["KICK.wav", 'OH.wav"\noffset = true\nlength = "source'], "offset is 'True', which is no number", ""),
+    ],
+)
+def test_mistakes_in_a_group_come_with_their_cure(kit, content, sentence, hint):
+    kit(".")
+    soundfile.write("KICK.flac", *soundfile.read("KICK.wav"))
+    jobs = (f'[[job]]\nrhythm = "{RHYTHM}"\ngroup = "x"\nsource = "{source}"\n' for source in content)
+    Path("jobs.toml").write_text("".join(jobs))
+    result = redrum("batch", "--rhythm", "jobs.toml", "--out", "new")
+    assert result.exit_code != 0
+    shown = " ".join(result.output.split())
+    assert sentence in shown
+    assert hint in shown
+    assert "--name" not in shown
+
+
+def test_a_dry_run_lists_every_microphone_and_how_they_differ(kit):
+    kit("a", ["KICK", "OH"])
+    kit("b", ["ROOM"], rate=48_000)
+    sources = ["a/KICK.wav", "a/OH.wav", "b/ROOM.wav"]
+    options = ("--together", "--rhythm", RHYTHM, "--offset", "OH=0.25", "--out", "new", "--dry-run")
+    result = redrum("render", *sources, *options)
+    assert result.exit_code == 0, result.output
+    for source in map(Path, sources):
+        assert (
+            f"{Path('new', f'{source.stem}_{RHYTHM}.wav')}: would be {source} playing {RHYTHM}" in result.stdout
+        )
+    assert "KICK is at 44100 Hz: it is resampled to 48000 Hz and back" in result.stdout
+    assert "OH begins 0.250 s after KICK" in result.stdout
 
 
 def test_a_group_plays_one_rhythm(kit):

@@ -14,7 +14,7 @@ from daw_bridge.items import open_item
 from daw_bridge.performances import joined, performances
 from daw_bridge.reaper.facts import stretched
 from daw_bridge.session import Fade, FinishedTake, Item
-from daw_bridge.takes import Order, redrum_session
+from daw_bridge.takes import Order, dry_reports, redrum_session
 from tests.daw_bridge.click_transcriber import ClickTranscriber
 from tests.daw_bridge.conftest import RppWorld
 from transform.engine import Redrummer
@@ -291,6 +291,11 @@ def test_bars_are_counted_as_the_ruler_shows_them(world, beats, redrummer):
     expected = [(12 + 2 * at) / 2 - 4.0 for at in (0.0, 0.35)]
     assert attacks_s(report["output"]) == pytest.approx(expected, abs=1.5 / RATE)
     assert "bar 1 of kicks is on bar 0 of the project" in report["notes"]
+    with pytest.raises(SettingsError, match="--start-bar is -2, but the project begins with bar -1"):
+        run(made, redrummer, rhythm=two_bars, start_bar=-2)
+    usual = world(world.track("drums", world.audio(beats, 4.0, 4.0)))
+    with pytest.raises(SettingsError, match="--start-bar is 0, but the project begins with bar 1"):
+        list(dry_reports(usual.session().collect(), Order(settings=IN_A_DAW, rhythm=PATTERN, start_bar=0)))
 
 
 @in_reaper

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import soundfile
 
+from daw_bridge import helper as helper_module
 from daw_bridge import warm
 from daw_bridge.action_install import check_helper
 from daw_bridge.connection import Connection
@@ -27,7 +28,6 @@ from daw_bridge.helper import Helper
 from daw_bridge.job_files import JobFiles
 from daw_bridge.live.redrum_live.endpoint import write_endpoint
 from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, new_token
-from daw_bridge import helper as helper_module
 from transform.library import demo_recordings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -259,3 +259,30 @@ def test_a_sound_that_repeats_is_solved_for_in_all_microphones_alike():
     one, two, both = group.at_stored_level(clusters.sound(stroke, begin, begin + RATE // 4))
     assert np.abs(both).max() > 0.3
     assert np.abs(one + two - both).max() < 1e-5
+
+
+def test_microphones_of_one_rate_stay_whole_samples_apart_at_their_own_rate():
+    sound = strokes(rate=44_100)
+    late = 45  # samples of 44.1 kHz, no whole number at 48
+    for begin in (0.0, 0.4, 0.5, 0.77):
+        recordings = opened(strokes(), sound, np.pad(sound, (late, 0)), rates=[48_000, 44_100, 44_100])
+        offsets_s = [0.0, (begin + late) / 44_100, begin / 44_100]
+        group = MicRecording.of(recordings, offsets_s=offsets_s)
+        _, one, other = group.as_stored(0, group.n_samples)
+        assert np.abs(one).max() > 0.5
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "bpm"),
+    [
+        (("KICK", "OH 184", "ROOM 87"), None),
+        (("KICK", "OH 184"), None),
+        (("KICK 120bpm", "OH 120bpm", "ROOM 87 120bpm"), 120.0),
+        (("KICK", "OH 120", "ROOM 120"), 120.0),
+        (("KICK 96",), 96.0),
+    ],
+)
+def test_the_number_of_a_microphone_is_no_tempo(names, bpm):
+    recordings = opened(*(strokes() for _ in names), names=names)
+    assert MicRecording.of(recordings).tempo_bpm() == (bpm and (bpm, "file name"))

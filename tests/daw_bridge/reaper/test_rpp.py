@@ -9,6 +9,7 @@ import reaper_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daw_bridge.choice import Choice
 from daw_bridge.reaper import rpp, rpp_sources
 from daw_bridge.reaper.rpp import open_project
 from daw_bridge.reaper.rpp_sources import MidiSources
@@ -271,7 +272,7 @@ def test_tracks_and_items_are_chosen(worlds, tmp_path):
     world = worlds("rpp", [worlds.track(name, worlds.audio(f"{name}.wav", n)) for n, name in enumerate(names)])
 
     def chosen(**which):
-        return [item.position_s for item in open_project(world.path, **which).collect().items]
+        return [item.position_s for item in open_project(world.path, choice=Choice(**which)).collect().items]
 
     assert chosen() == [0, 1, 2]
     assert chosen(tracks="DRUMS*") == [0, 1]
