@@ -89,17 +89,17 @@ function draw() {
     spectrum.draw();
     overview.mark();
   }
-  if (parts.has("view") || parts.has("strokes")) {
-    lanes.draw();
-    ruler.draw(lanes);
-    velocities.draw();
-    if (lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
-  }
   if (parts.has("strokes") || parts.has("sound")) {
     toolbar.draw();
     heads.draw();
     sender.draw();
     status.draw();
+  }
+  if (parts.has("view") || parts.has("strokes")) {
+    const isSettled = lanes.draw();
+    ruler.draw(parts.has("view"));
+    velocities.draw();
+    if (isSettled && lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
   }
   drawPlayhead();
   if (sound.isMoving) refresh("playhead");

@@ -206,7 +206,7 @@ def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
     assert page.stroke("d2").get_attribute("aria-label") == "snare at 1.3.1, velocity 114"
     assert page.stroke("d1").get_attribute("aria-label") == "hi-hat (closed) at 1.2.1, velocity 51"
     for stroke in FOUND:
-        assert page.stroke(stroke.id).find_element(By.XPATH, "..") == page.find(f"lane-{stroke.drum_class}")
+        assert page.stroke(stroke.id).find_element(By.XPATH, "../..") == page.find(f"lane-{stroke.drum_class}")
     assert page.driver.title == "loop - Redrum"
     for picture in ("waveform", "spectrogram"):
         drawn = (
@@ -365,7 +365,7 @@ def test_drag_moves_a_stroke_along_the_grid_or_freely_or_to_another_lane(open_pa
     page.drag(page.stroke("d4"), 0, down)
     page.until_version(3)
     assert ("TT", 3.0) in page.events()
-    assert page.stroke("d4").find_element(By.XPATH, "..") == page.find("lane-TT")
+    assert page.stroke("d4").find_element(By.XPATH, "../..") == page.find("lane-TT")
 
 
 def test_double_click_draws_and_the_take_sounds_there(open_page):
@@ -859,3 +859,37 @@ def test_of_five_thousand_strokes_five_hundred_are_buttons(open_page, loop):
     for _ in range(7):
         page.press("+")
     page.until(lambda: 0 < len(page.strokes()) < 500, "all that are in view are buttons")
+
+
+ZOOM = """
+const done = arguments[0];
+const time = document.getElementById("time");
+const {left} = time.getBoundingClientRect();
+const button = document.querySelector("[data-testid=stroke][data-id=d2]");
+const picture = document.querySelector(".stroke-picture");
+const isDrawn = (x, y) => picture.getContext("2d").getImageData(x, y, 1, 1).data[3] > 0;
+const measure = () => {
+  const {left: at, top} = button.getBoundingClientRect();
+  const [x, y] = [Math.round(at - left), Math.round(top - picture.getBoundingClientRect().top) + 20];
+  return {x: at - left, isDrawn: [isDrawn(x - 4, y), isDrawn(x, y)]};
+};
+const before = measure();
+time.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: true, clientX: left, cancelable: true}));
+const frames = [];
+const wait = () => {
+  frames.push(measure());
+  if (button.parentElement.style.transform || frames.length < 3) requestAnimationFrame(wait);
+  else done([before, ...frames]);
+};
+requestAnimationFrame(() => requestAnimationFrame(wait));
+"""
+
+
+def test_while_the_view_zooms_strokes_are_where_they_are_seen_and_stay_there(open_page):
+    page = open_page()
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    before, *after = page.driver.execute_async_script(ZOOM)
+    assert len(after) > 3  # the buttons are not placed anew in each frame
+    for frame in after:
+        assert frame["x"] == pytest.approx(before["x"] * np.exp(0.3), abs=0.6)
+        assert frame["isDrawn"] == [False, True]
