@@ -14,6 +14,7 @@ from typing import Any
 from daw_bridge.editor.desk import Desk
 from daw_bridge.editor.document import Document
 from daw_bridge.editor.editing import EditingSession
+from daw_bridge.editor.take_settings import render_settings
 from daw_bridge.render_job import check_ending, is_same_file
 from daw_bridge.session import file_name
 from daw_bridge.take_report import depth_of
@@ -24,11 +25,14 @@ from transform.events import Rhythm
 from transform.files import write_bytes_atomic
 from transform.names import flaw_of
 from transform.session_file import EditSession, write_session
-from transform.settings import RenderSettings
 
-WHAT = ("wav", "midi", "kit", "rhythm", "session")
+WHAT = ("wav", "stems", "midi", "kit", "rhythm", "session")
 
 _LONGEST_NAME = 200
+_NO_KIT_FROM = (
+    "a session file names no other recordings: render --edits plays without those that joined the kit"
+)
+_APART = "for stems no hit plays in which two drums sound together, so they add up to nearly what you hear"
 _WHOLE_BEATS = 0.1  # of a beat, by which a rhythm may miss a whole number of them
 
 
@@ -49,8 +53,8 @@ class Exports:
         Args:
             version: the newest.
             what: to write.
-            name: of the file, or a kit's folder, below the session's, with `/` between its parts; of a rhythm
-                its name in the library.
+            name: of the file, or of the folder of a kit or of stems, below the session's, with `/` between its
+                parts; of a rhythm its name in the library.
             overwrite: replace what is there; a rhythm is never replaced.
 
         Raises:
@@ -60,7 +64,7 @@ class Exports:
             SettingsError: the name is none.
             AudioError, RhythmError: there is nothing to write.
         """
-        document = self._session.document(version)
+        document = self._session.steps.document(version)
         if what in ("midi", "rhythm") and not document.sounding.played:
             raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
@@ -68,13 +72,16 @@ class Exports:
         self._check(name, overwrite=overwrite)
         if what == "kit":
             return self._session.long(lambda: self._kit(document, name, overwrite))
+        if what == "stems":
+            return self._session.long(lambda: self._stems(version, document, name, overwrite))
         if what == "wav":
             return self._session.long(lambda: self._wav(version, name, overwrite))
         if what == "midi":
             return self._midi(document, name, overwrite)
-        return self._file(
+        report = self._file(
             name, (".json",), overwrite, lambda path: write_session(path, self.session_of(document))
         )
+        return report | {"notes": [_NO_KIT_FROM] if render_settings(document).kit_from else []}
 
     def take(self, version: int) -> tuple[TemporaryDirectory[str], Path]:
         """Return the whole result as a WAV file, in a temporary folder that its reader removes."""
@@ -99,7 +106,7 @@ class Exports:
                 "this recording was not opened from a DAW",
                 hint="export a WAV and drag it in, or begin in REAPER or Live: docs/editor.md says how",
             )
-        self._session.document(version)
+        self._session.steps.document(version)
         name = f"{self._session.source.name}-redrum"
         folder = TemporaryDirectory(prefix="redrum-", ignore_cleanup_errors=True)
         with folder:
@@ -137,7 +144,7 @@ class Exports:
             beats_per_bar=document.grid.beats_per_bar,
             downbeat_s=document.grid.downbeat_s,
             length_s=document.length_s if document.mode == "replay" else None,
-            settings=RenderSettings(sensitivity=document.sensitivity),
+            settings=replace(render_settings(document), sensitivity=document.sensitivity),
         )
 
     def _wav(self, version: int, name: str, overwrite: bool) -> dict[str, Any]:
@@ -161,6 +168,42 @@ class Exports:
             "bit_depth": depth_of(subtype),
             "duration_s": edited.n_samples / edited.sample_rate,
             "notes": list(written.notes),
+        }
+
+    def _stems(self, version: int, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
+        """Write what each class plays as five files in a folder, which add up to the result."""
+        from transform.edited_stems import write_edited_stems
+        from transform.take_files import stem_paths
+
+        if render_settings(document).engine == "latent":
+            raise SettingsError(
+                "the latent engine plays all drums as one sound: it has no stems",
+                hint="choose the engine resequence in Sound",
+            )
+        session, folder = self._session, self.folder / name
+        session.source.check()
+        paths = stem_paths(folder, folder.name)
+        edited = session.renderer.outputs(version)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise self._unwritable(name, err) from err
+        try:
+            written = write_edited_stems(
+                edited,
+                paths,
+                overwrite=overwrite,
+                progress=lambda stage, fraction: session.report("export", fraction),
+            )
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # unless files are in it
+        session.source.check()
+        return {
+            "path": str(folder),
+            "files": [path.name for path in paths.values()],
+            "duration_s": edited.n_samples / edited.sample_rate,
+            "notes": [*written.notes, *([_APART] if document.mode == "replay" else [])],
         }
 
     def _midi(self, document: Document, name: str, overwrite: bool) -> dict[str, Any]:

@@ -11,15 +11,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from daw_bridge.editor.document import Document
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.take_settings import render_settings
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Progress
 from transform.errors import RedrumError
+from transform.settings import RenderSettings
 from transform.signal import BlockCache, Samples, Signal, read_blocks
 from transform.strokes import Stroke, Strokes
 
@@ -54,6 +56,9 @@ class Edited(Signal, Protocol):
     def hit(self, stroke_id: str, /) -> Samples:
         """Return the sound of a stroke."""
 
+    def read_outputs(self, start: int, stop: int, /) -> Samples:
+        """Return samples of each class, shape (5, C, T), which add up to it."""
+
     def write(self, path: Path, *, progress: Progress) -> Written:
         """Write all of it in the source's rate, channels and depth, whole or not at all."""
 
@@ -64,6 +69,9 @@ class Editor(Protocol):
     @property
     def detected(self) -> tuple[Stroke, ...]:
         """What is detected in the recording."""
+
+    def with_settings(self, settings: RenderSettings, /) -> Editor:
+        """Return one that plays by other settings, and shares what was computed."""
 
     def edited(self, strokes: Strokes, /) -> Edited:
         """Return the recording in which strokes are elsewhere, gone or new."""
@@ -171,6 +179,7 @@ class Renderer:
         self._unreported: list[tuple[int, int]] = []
         self._blocks = _Blocks(_CACHED_BYTES)
         self._peaks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_PEAK_BYTES)
+        self._retained: dict[str, _Version] = {}
 
     def request(self, version: int, document: Document) -> None:
         """Have a version rendered, and give up an older one."""
@@ -215,6 +224,36 @@ class Renderer:
         """
         return self._version(version).edited
 
+    def outputs(self, version: int) -> Edited:
+        """Return a version that can be read class by class, for tasks of the worker, as `whole` has it."""
+        document = self._version(version).document
+        return self._edited(document, replace(render_settings(document), separate_outputs=True))
+
+    # Versions that can be read though newer ones are there, by name; all but `listen` is for the worker.
+
+    def retain(self, name: str, version: int) -> int:
+        """Retain the newest version by a name, and return how many samples it has."""
+        self._retained[name] = self._version(version)
+        return self._retained[name].edited.n_samples
+
+    def release(self, name: str) -> None:
+        """Retain a version no more."""
+        self._retained.pop(name, None)
+
+    def retained(self, name: str, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of a retained version as a page plays them."""
+        return self._samples(self._retained[name], start, stop)
+
+    def listen(self, name: str, start: int, stop: int) -> Future[Samples]:
+        """Return samples [start, stop) of a retained version to come: those that are rendered, at once."""
+        version = self._retained[name]
+        found = self._blocks.found(version.keys(start, stop))
+        if found is None:
+            return self._worker.submit(Priority.SOUND, lambda: self._samples(version, start, stop))
+        future: Future[Samples] = Future()
+        future.set_result(_region(found, start, stop))
+        return future
+
     def _version(self, version: int) -> _Version:
         """Return the newest version."""
         assert self._newest is not None
@@ -227,11 +266,7 @@ class Renderer:
     def _made(self, request: _Request) -> _Version:
         """Return a version, of which nothing is rendered yet but what it shares with the one before."""
         document, before = request.document, self._current
-        strokes = document.sounding
-        if document.mode == "edit":
-            edited = self._editor.edited(strokes)
-        else:
-            edited = self._editor.replayed(strokes.played, document.length_s, strokes.detected)
+        edited = self._edited(document, render_settings(document))
         n_blocks = -(-edited.n_samples // BLOCK_SAMPLES)
         is_alike = (
             before is not None
@@ -248,6 +283,12 @@ class Renderer:
                 stamps[number] = request.version
         self._unreported.extend(changed)
         return _Version(request.version, document, edited, tuple(stamps))
+
+    def _edited(self, document: Document, settings: RenderSettings) -> Edited:
+        editor, strokes = self._editor.with_settings(settings), document.sounding
+        if document.mode == "edit":
+            return editor.edited(strokes)
+        return editor.replayed(strokes.played, document.length_s, strokes.detected)
 
     def _render(self, version: int) -> None:
         """Render what is new in a version, and report it; give it up where a newer one is there."""

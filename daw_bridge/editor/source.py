@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from daw_bridge.editor.document import Grid
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
@@ -41,6 +42,18 @@ class Source:
         """Close the file."""
         with self._lock:
             self._recording.close()
+
+    def json(self) -> dict[str, Any]:
+        """Return what pages show of it."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "n_samples": self.n_samples,
+            "sample_rate": self.sample_rate,
+            "channels": self.n_channels,
+            "subtype": self.format.subtype,
+            "duration_s": self.duration_s,
+        }
 
     @property
     def has_changed(self) -> bool:

@@ -174,7 +174,7 @@ def test_page_says_what_became_of_earlier_edits_until_that_is_read(open_page, se
     client = serve(loop(n_channels=2))
     for stroke_id in ("d2", "d3"):
         client.edit({"op": "delete", "id": stroke_id})
-    journal = client.session_object._journal
+    journal = client.session_object.steps._journal
     journal.close()
     journal.path.write_bytes(journal.path.read_bytes()[:-9] + b"x}\n")
     page = open_page(version=1, rhythm=FirstRhythm(read=lambda engine: engine.rhythm_of(None, "groove")))
