@@ -20,6 +20,7 @@ from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, Rhythm
 from transform.listening import Listening
+from transform.mics import MicRecording, check_together
 from transform.session_file import EditSession
 from transform.settings import RenderSettings
 from transform.strokes import Stroke, Strokes, in_order
@@ -132,7 +133,10 @@ class RecordingEditor:
         Raises:
             RhythmError: two strokes have one id, or there are more than anybody plays.
             CheckpointError: the preset lacks models of the latent engine that the settings select.
+            SettingsError: the settings are not for several microphones.
         """
+        if isinstance(self.recording, MicRecording):
+            check_together(self._settings)
         length_s = length_s or self.recording.duration_s
         strokes = [stroke for stroke in in_order(rhythm_strokes) if stroke.onset_s < length_s]
         rhythm = Rhythm(tuple(s.event() for s in strokes), length_s, None, self.recording.name)

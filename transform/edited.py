@@ -43,6 +43,7 @@ from transform.edit_sound import StrokeSounds, own_gain
 from transform.errors import RhythmError
 from transform.events import CLASSES
 from transform.hits import LONGEST_S
+from transform.metadata import Metadata
 from transform.signal import Samples, blocks_of, overlapping_blocks
 from transform.strokes import Stroke
 from transform.take import Take
@@ -126,6 +127,21 @@ class Edited(ABC):
     def stored(self, subtype: str) -> Stored:
         """Return it as it is stored in a sample format, by soundfile's name of that."""
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is the recording itself, sample for sample."""
+        return False
+
+    @abstractmethod
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a file of it states that stands for one recording of several microphones.
+
+        Args:
+            recording: of the microphone.
+            own_begin: the sample of the file at which that begins.
+            n_samples: of the file.
+        """
+
 
 class Stored(NamedTuple):
     """A result as it is stored in a format."""
@@ -179,7 +195,7 @@ class EditedRecording(Edited):
             return out
         added = sum_within(patches, self._sounds.sound, begin, end)
         if not self._is_float:
-            added = limited(source.read(begin, end), added, self.sample_rate)
+            added = limited(source.read(begin, end), added, self.sample_rate, source.full_scale)
         is_touched = np.zeros(stop - start, dtype=bool)
         for patch in patches:
             is_touched[max(0, patch.start - start) : max(0, patch.stop - start)] = True
@@ -274,11 +290,21 @@ class EditedRecording(Edited):
         fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=metadata)
         return Stored(sound, gain_db, fmt, notes)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is the recording itself, sample for sample."""
+        return not self._patches.patches
+
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a microphone's file of it states, as `Edited` has it."""
+        return recording.metadata.moved(-own_begin)
+
     def _fitting_gain_db(self) -> float:
         """Return the gain with which it fits an integer format: below 0 where the recording itself does not."""
         if self._is_float or not (self.format.is_lossy or is_float(self.format.subtype)):
             return 0.0
-        peak = max(float(np.abs(block).max()) for block in blocks_of(self, _BLOCK_SAMPLES))
+        full_scale = self._sounds.recording.full_scale
+        peak = max(float(np.abs(block / full_scale).max()) for block in blocks_of(self, _BLOCK_SAMPLES))
         return 20 * math.log10(_BELOW_FULL_SCALE / peak) if peak > 1 else 0.0
 
     def _guarded(self, patch: Patch) -> Guarded:
@@ -364,6 +390,12 @@ class Replay(Edited):
             self._take.prepare(subtype)
             fmt = replace(fmt, metadata=self._take.metadata())
         return Stored(self, 0.0, fmt, self.notes)
+
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a microphone's file of it states, as `Edited` has it."""
+        tempo_bpm = None if self._take is None else self._take.tempo_bpm
+        own = recording.metadata.moved(-own_begin)
+        return own.of_take(n_samples, recording.sample_rate, recording.n_samples, tempo_bpm)
 
 
 def _reported(signal: Edited, gain_db: float, progress: Progress | None) -> Iterator[Samples]:

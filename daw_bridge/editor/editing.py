@@ -23,7 +23,6 @@ from daw_bridge.editor.notices import Notices
 from daw_bridge.editor.placing import Placing, beginning, change_mode, replace_rhythm
 from daw_bridge.editor.redetection import redetect
 from daw_bridge.editor.renderer import Editor, Rendered, Renderer
-from daw_bridge.editor.sound import monitored
 from daw_bridge.editor.source import Source, first_grid
 from daw_bridge.editor.steps import NotReady, Steps, step_json
 from daw_bridge.editor.take_settings import render_settings, with_recording
@@ -221,7 +220,7 @@ class EditingSession:
             strokes = beginning(read(), document.grid, length_s)
             editor = self._editor.with_settings(render_settings(replace(document, mode="replay")))
             edited = editor.replayed(strokes, length_s, document.strokes.detected)
-            return monitored(edited.read(0, edited.n_samples))
+            return self._editor.recording.monitored(edited.read(0, edited.n_samples))
 
         return self.long(play)
 
@@ -249,7 +248,7 @@ class EditingSession:
             AudioError: it is another one by now, or cannot be read.
         """
         self.source.check()
-        return Recording.open(self.source.path)
+        return self.source.open()
 
     # Opening.
 
@@ -263,9 +262,7 @@ class EditingSession:
         except Exception as err:
             _log.exception("the recording cannot be opened")
             self._fail(
-                AudioError(
-                    f"{self.source.path.name} cannot be opened: {err!r}", hint="-v tells where it failed"
-                )
+                AudioError(f"{self.source.name} cannot be opened: {err!r}", hint="-v tells where it failed")
             )
 
     def _open_all(self) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from daw_bridge.editor.document import Document
-from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns
 from daw_bridge.editor.take_settings import render_settings
 from daw_bridge.editor.worker import Priority, Worker
-from transform.audio import Progress
+from transform.audio import Progress, Recording
 from transform.errors import RedrumError
 from transform.settings import RenderSettings
 from transform.signal import BlockCache, Samples, Signal, read_blocks
@@ -65,6 +65,10 @@ class Edited(Signal, Protocol):
 
 class Editor(Protocol):
     """What makes sound of strokes: see `transform.edit.RecordingEditor`."""
+
+    @property
+    def recording(self) -> Recording:
+        """What is edited."""
 
     @property
     def detected(self) -> tuple[Stroke, ...]:
@@ -173,6 +177,7 @@ class Renderer:
             fail: called in the worker with a version that cannot be made to sound, and why.
         """
         self._worker, self._editor, self._report, self._fail = worker, editor, report, fail
+        self.recording = editor.recording
         self._newest: _Request | None = None
         self._current: _Version | None = None
         self._reported: int | None = None
@@ -212,7 +217,7 @@ class Renderer:
     def hit(self, version: int, stroke_id: str) -> Future[Samples]:
         """Return a stroke's sound to come, as `read` has it."""
         return self._worker.submit(
-            Priority.SOUND, lambda: monitored(self._version(version).edited.hit(stroke_id))
+            Priority.SOUND, lambda: self.recording.monitored(self._version(version).edited.hit(stroke_id))
         )
 
     def whole(self, version: int) -> Edited:
@@ -321,7 +326,7 @@ class Renderer:
         for first, n_blocks in _runs([key[0] for key in keys if key not in found]):
             start = first * BLOCK_SAMPLES
             stop = min(start + n_blocks * BLOCK_SAMPLES, version.edited.n_samples)
-            samples = monitored(version.edited.read(start, stop))
+            samples = self.recording.monitored(version.edited.read(start, stop))
             for n in range(n_blocks):
                 block = samples[:, n * BLOCK_SAMPLES : (n + 1) * BLOCK_SAMPLES].copy()
                 key = first + n, version.stamps[first + n]

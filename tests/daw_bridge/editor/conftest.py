@@ -192,7 +192,8 @@ def open_session(tmp_path):
 
     def open_one(path, engine=None, rhythm=None, grid=None):
         journals = tmp_path / "data" / "edits"
-        session = EditingSession(Source(path), engine or FakeEngine(), journals, rhythm, grid)
+        source = path if isinstance(path, Source) else Source(path)
+        session = EditingSession(source, engine or FakeEngine(), journals, rhythm, grid)
         opened.append(session)
         session.start().result(10)
         return session
