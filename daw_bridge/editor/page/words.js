@@ -57,6 +57,7 @@ export function sentences(notes) {
 
 /** Return what a recording is: "44.1 kHz, stereo, 0:08.000". */
 export function sourceFacts(source) {
-  const layout = { 1: "mono", 2: "stereo" }[source.channels] || `${source.channels} channels, monitored in stereo`;
+  const channels = { 1: "mono", 2: "stereo" }[source.channels] || `${source.channels} channels, monitored in stereo`;
+  const layout = source.microphones ? `${source.microphones} microphones, played as their sum` : channels;
   return `${source.sample_rate / 1000} kHz, ${layout}, ${clock(source.duration_s)}`;
 }
