@@ -156,7 +156,7 @@ class MicRecording(Recording):
         return self._measured.gains[:, None]
 
     def monitored(self, samples: Samples) -> Samples:
-        """Return the sum of samples (C, T) of the microphones as they are stored, shape (2, T), or (1, T) of one.
+        """Return the sum of samples (C, T) of the microphones as they are stored, shape (2, T); of one (1, T).
 
         None is louder than full scale together with the others, and none turns another one out.
         """

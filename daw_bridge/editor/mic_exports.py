@@ -30,11 +30,13 @@ def write_microphones(
         Outdated: another version is the newest.
         OutputError: a file exists and `overwrite` is not set, or one cannot be written.
     """
+    from transform.edited import Edited
     from transform.edited_mics import write_edited_mics
     from transform.mic_files import take_formats
 
     session.source.check()
     microphones, edited = _microphones(session), session.renderer.whole(version)
+    assert isinstance(edited, Edited)
     written = write_edited_mics(
         edited,
         microphones,

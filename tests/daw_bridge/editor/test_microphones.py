@@ -1,4 +1,4 @@
-"""The microphones of one performance in the editor: from files and from DAWs, and back, delays to the sample."""
+"""Microphones of one performance in the editor: from files and from DAWs, and back, delays to the sample."""
 
 from contextlib import nullcontext
 
