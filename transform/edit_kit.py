@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from transform.audio import Progress, Recording
@@ -36,20 +36,20 @@ class KitMaker:
         self.redrummer, self._sensitivity = redrummer, sensitivity
         self._origins: dict[Path, list[Origin]] = {}
 
-    def origins(self, paths: Sequence[str]) -> list[Origin]:
-        """Return the hits of recordings and folders: see `open_origins`."""
+    def origins(self, paths: Sequence[str], report: Progress) -> list[Origin]:
+        """Return the hits of recordings and folders: see `open_origins`; `report` is called often."""
         by_place = {Path(path).resolve(): path for path in paths}
         found: list[Origin] = []
         for place, path in by_place.items():
             if by_place.keys() & set(place.parents):
                 continue  # it is in a folder that is named, too
             if place not in self._origins:
-                self._origins[place] = [*open_origins([path], self._listen)]
+                self._origins[place] = [*open_origins([path], partial(self._listen, report), report)]
             found += self._origins[place]
         return found
 
-    def _listen(self, recording: Recording) -> Listening:
-        return self.redrummer.listen(recording, sensitivity=self._sensitivity)
+    def _listen(self, report: Progress, recording: Recording) -> Listening:
+        return self.redrummer.listen(recording, sensitivity=self._sensitivity, progress=report)
 
 
 class StrokeKit:
@@ -112,7 +112,7 @@ class StrokeKit:
         if not (own.bank and own.available):
             return own
         report("transcribe kit", 0.0)
-        bank, notes = joined(own.bank, self._maker.origins(settings.kit_from))
+        bank, notes = joined(own.bank, self._maker.origins(settings.kit_from, report))
         return replace(own, bank=bank, available=bank.classes, notes=tuple(notes))
 
     @cached_property

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,8 @@ from daw_bridge.editor.document import FIELDS, LAYERS, Document, Draft
 from transform.audio import Recording
 from transform.errors import RhythmError
 from transform.events import CLASSES
-from transform.signal import ComputedSignal
 from transform.strokes import Stroke
 from transform.velocity import band_level
-
-if TYPE_CHECKING:
-    from daw_bridge.editor.editing import EditingSession
 
 SLOTS = ("A", "B", "C")
 
@@ -31,6 +26,7 @@ _SILENT = 1e-9
 class Compared:
     """A version that is compared."""
 
+    name: str  # that the renderer retains it by
     version: int
     document: Document
     n_samples: int
@@ -40,41 +36,16 @@ class Compared:
 class Comparison:
     """The versions of a session that are compared, by slot. They last as long as the editor is open."""
 
-    def __init__(self, session: EditingSession) -> None:
+    def __init__(self) -> None:
         """Begin without one."""
-        self._session = session
         self._compared: dict[str, Compared] = {}
 
-    def store(self, slot: str, version: int) -> dict[str, Any]:
-        """Put the newest version into a slot, in the place of what is there, and return all of them.
-
-        Raises:
-            Outdated, NotReady: as the session has it.
-            RedrumError: the version makes no sound.
-        """
-        session = self._session
-        document = session.steps.document(version)
-
-        def measure() -> Compared:
-            n_samples = session.renderer.retain(slot, version)
-            fmt = replace(session.source.format, n_channels=min(2, session.source.n_channels))
-            read = partial(session.renderer.retained, slot)
-            sound = ComputedSignal(read, n_samples, fmt.sample_rate, fmt.n_channels)
-            levels_db = stroke_levels_db(
-                Recording.of_signal(sound, fmt, session.source.name),
-                document.sounding.played,
-                partial(session.report, "compare"),
-            )
-            return Compared(version, document, n_samples, levels_db)
-
-        self._compared[slot] = session.long(measure)
-        return self._changed()
-
-    def clear(self, slot: str) -> dict[str, Any]:
-        """Empty a slot, and return all of them."""
-        self._compared.pop(slot, None)
-        self._session.long(lambda: self._session.renderer.release(slot))
-        return self._changed()
+    def put(self, slot: str, version: Compared | None) -> Compared | None:
+        """Put a version into a slot, or None, and return what was there."""
+        before = self._compared.pop(slot, None)
+        if version is not None:
+            self._compared[slot] = version
+        return before
 
     def of(self, slot: str) -> Compared:
         """Return what is in a slot.
@@ -116,11 +87,6 @@ class Comparison:
             }
             for slot, found in sorted(compared.items())
         }
-
-    def _changed(self) -> dict[str, Any]:
-        compared = self.json()
-        self._session.notices.publish("compared", compared=compared)
-        return {"compared": compared}
 
 
 def stroke_levels_db(

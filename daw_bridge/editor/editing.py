@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from daw_bridge.editor.comparison import Comparison
+from daw_bridge.editor.comparison import Compared, Comparison, stroke_levels_db
 from daw_bridge.editor.document import Document, Draft, Grid, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
@@ -32,7 +33,7 @@ from transform.errors import AudioError, RedrumError, RhythmError
 from transform.events import Rhythm
 from transform.files import sha256_of
 from transform.session_file import SourceFacts, stroke_json
-from transform.signal import Samples
+from transform.signal import ComputedSignal, Samples
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
@@ -89,7 +90,7 @@ class EditingSession:
         self._renderer: Renderer | None = None
         self._rendered: Rendered | None = None
         self._notes: tuple[str, ...] = ()  # on the recording
-        self.comparison = Comparison(self)
+        self.comparison = Comparison()
 
     def start(self) -> Future[None]:
         """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
@@ -204,6 +205,39 @@ class EditingSession:
 
         self.long(find)
         return self.steps.change(version, lambda draft: draft.fields.update(sound=sound))
+
+    def compare(self, slot: str, version: int) -> dict[str, Any]:
+        """Put the newest version into a slot of the comparison, and return what is compared.
+
+        Raises:
+            Outdated, NotReady: as `Steps` has it.
+            RedrumError: the version makes no sound.
+        """
+        document, name = self.steps.document(version), f"{slot}{version}"
+
+        def measure() -> Compared:
+            n_samples = self.renderer.retain(name, version)
+            fmt = replace(self.source.format, n_channels=min(2, self.source.n_channels))
+            read = partial(self.renderer.retained, name)
+            sound = ComputedSignal(read, n_samples, fmt.sample_rate, fmt.n_channels)
+            recording = Recording.of_signal(sound, fmt, self.source.name)
+            strokes = document.sounding.played
+            levels_db = stroke_levels_db(recording, strokes, partial(self.report, "compare"))
+            return Compared(name, version, document, n_samples, levels_db)
+
+        return self._put_compared(slot, self.long(measure))
+
+    def compare_no_more(self, slot: str) -> dict[str, Any]:
+        """Empty a slot of the comparison, and return what is compared."""
+        return self._put_compared(slot, None)
+
+    def _put_compared(self, slot: str, version: Compared | None) -> dict[str, Any]:
+        before = self.comparison.put(slot, version)
+        if before is not None and (version is None or version.name != before.name):
+            self.renderer.release(before.name)
+        compared = {"compared": self.comparison.json()}
+        self.notices.publish("compared", **compared)
+        return compared
 
     def play_rhythm(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> dict[str, Any]:
         """Let a rhythm play in the place of what plays; it is read in the worker."""

@@ -234,7 +234,7 @@ class Renderer:
         document = self._version(version).document
         return self._edited(document, replace(render_settings(document), separate_outputs=True))
 
-    # Versions that can be read though newer ones are there, by name; all but `listen` is for the worker.
+    # Versions that can be read though newer ones are there, by name; `retain` and `retained` are for the worker.
 
     def retain(self, name: str, version: int) -> int:
         """Retain the newest version by a name, and return how many samples it has."""
@@ -251,7 +251,8 @@ class Renderer:
 
     def listen(self, name: str, start: int, stop: int) -> Future[Samples]:
         """Return samples [start, stop) of a retained version to come: those that are rendered, at once."""
-        version = self._retained[name]
+        if (version := self._retained.get(name)) is None:
+            raise Outdated(self._newest.version if self._newest else 0)
         found = self._blocks.found(version.keys(start, stop))
         if found is None:
             return self._worker.submit(Priority.SOUND, lambda: self._samples(version, start, stop))

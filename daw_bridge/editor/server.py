@@ -163,7 +163,8 @@ class EditorServer:
         if which == "source":
             samples = await run_in_threadpool(self._session.source.monitored, start, stop)
         elif which in SLOTS:
-            samples = await asyncio.wrap_future(self._session.renderer.listen(which, start, stop))
+            name = self._session.comparison.of(which).name
+            samples = await asyncio.wrap_future(self._session.renderer.listen(name, start, stop))
         else:
             samples = await asyncio.wrap_future(self._session.renderer.read(version, start, stop))
         return samples_answer(samples, sample_rate=rate, start=start, version=version)
@@ -298,11 +299,12 @@ class EditorServer:
         version, slot = version_of(fields), fields.choice("slot", SLOTS)
         what = fields.choice("do", ("store", "clear", "restore"))
         fields.end()
-        comparison = self._session.comparison
-        if what == "restore":
-            step = partial(self._session.steps.change, version, comparison.restoring(slot))
-            return json_answer(await run_in_threadpool(step))
-        task = partial(comparison.store, slot, version) if what == "store" else partial(comparison.clear, slot)
+        session = self._session
+        task = {
+            "store": lambda: session.compare(slot, version),
+            "clear": lambda: session.compare_no_more(slot),
+            "restore": lambda: session.steps.change(version, session.comparison.restoring(slot)),
+        }[what]
         return json_answer(await run_in_threadpool(task))
 
     def _rhythm_in(self, path: Path, name: str) -> Rhythm:

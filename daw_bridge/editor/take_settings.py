@@ -69,7 +69,9 @@ def sound_change(fields: Fields) -> Callable[[Draft], None] | None:
         if stays is not None:
             present = chosen.get("kit_from", ())
             if unknown := next((path for path in stays if path not in present), None):
-                raise RhythmError(f"{str(unknown)[:100]!r} is no recording of the kit")
+                raise RhythmError(
+                    f"{str(unknown)[:100]!r} is no recording of the kit", hint="load the page again"
+                )
             chosen["kit_from"] = tuple(path for path in present if path in stays)
         draft.fields["sound"] = _unusual(chosen)
 

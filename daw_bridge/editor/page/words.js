@@ -11,6 +11,10 @@ const STAGES = {
   "separate source": "Separating the drums",
   prepare: "Cutting the hits",
   "transcribe rhythm": "Transcribing the rhythm",
+  "transcribe kit": "Transcribing more of the kit",
+  "cut kit": "Cutting the hits",
+  separate: "Separating the drums",
+  compare: "Measuring the version",
   export: "Writing the export",
   kit: "Cutting the kit",
 };
