@@ -217,6 +217,17 @@ class Recording:
         """Return samples (C, T) of this recording's channels as loud as its files have them."""
         return samples
 
+    @property
+    def full_scale(self) -> Samples:
+        """What full scale of its files is in its samples, shape (C, 1)."""
+        return np.ones((self.n_channels, 1), dtype=np.float32)
+
+    def monitored(self, samples: Samples) -> Samples:
+        """Return samples (C, T) in two channels at most: of more, the means of the odd and of the even ones."""
+        if len(samples) <= 2:
+            return samples
+        return np.stack((samples[::2].mean(axis=0), samples[1::2].mean(axis=0)))
+
     def is_complete(self, start: int, stop: int) -> bool:
         """Tell whether all channels were recorded from sample `start` to `stop`."""
         return True

@@ -9,22 +9,25 @@ edited.write(Path("out.wav"))
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 from transform.audio import Progress, Recording
-from transform.edit_sound import OpenStems, StrokeSounds, nothing_plays
+from transform.edit_kit import KitMaker, nothing_plays
+from transform.edit_sound import OpenStems, StrokeSounds
 from transform.edited import Edited, EditedRecording, Replay
 from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.events import CLASSES, Rhythm
 from transform.listening import Listening
+from transform.mics import MicRecording, check_together
 from transform.session_file import EditSession
 from transform.settings import RenderSettings
 from transform.strokes import Stroke, Strokes, in_order
 
 __all__ = ["Edited", "RecordingEditor", "Stroke", "Strokes"]
 
-_N_CORRECTIONS = 3  # of what was detected, whose sounds are cached
+_N_SOUNDS = 3  # of what was detected, as corrected and as settings have it, that are cached
 
 
 class RecordingEditor:
@@ -43,7 +46,8 @@ class RecordingEditor:
         )
         self._found = replace(found, events=inside, separator=stems)
         self._stems, self._redrummer, self._settings = stems, redrummer, settings
-        self._sounds: list[StrokeSounds] = []  # of what was detected, as corrected lately, the newest first
+        self._maker = KitMaker(redrummer, settings.sensitivity)
+        self._sounds: list[StrokeSounds] = []  # those used last, the newest first; other settings' as well
 
     @classmethod
     def open(
@@ -77,6 +81,18 @@ class RecordingEditor:
         assert found.stems is not None
         return cls(found.at_attacks(), OpenStems(found.stems, recording), redrummer, settings)
 
+    def with_settings(self, settings: RenderSettings) -> RecordingEditor:
+        """Return an editor of the recording that plays by other settings; what was computed is shared.
+
+        What is detected stays, at the sensitivity that it was detected at.
+        """
+        settings = replace(settings, sensitivity=self._settings.sensitivity)
+        if settings == self._settings:
+            return self
+        other = copy(self)
+        other._settings = settings
+        return other
+
     def prepare(self, detected: Sequence[Stroke] | None = None, progress: Progress | None = None) -> None:
         """Separate a recording that is not long, and cut its kit: else the first edits do it, and take longer.
 
@@ -90,7 +106,7 @@ class RecordingEditor:
         report("cut kit", 0.0)
         _ = sounds.cutter  # which every edit needs
         self._stems.separate(report)
-        sounds.prepare(report)
+        sounds.kit.prepare(report)
 
     def edited(self, strokes: Strokes) -> Edited:
         """Return the recording with its strokes edited; no sound is computed before it is read.
@@ -117,14 +133,17 @@ class RecordingEditor:
         Raises:
             RhythmError: two strokes have one id, or there are more than anybody plays.
             CheckpointError: the preset lacks models of the latent engine that the settings select.
+            SettingsError: the settings are not for several microphones.
         """
+        if isinstance(self.recording, MicRecording):
+            check_together(self._settings)
         length_s = length_s or self.recording.duration_s
         strokes = [stroke for stroke in in_order(rhythm_strokes) if stroke.onset_s < length_s]
         rhythm = Rhythm(tuple(s.event() for s in strokes), length_s, None, self.recording.name)
         settings = replace(
             self._settings, align="seconds", length="rhythm", start_s=0.0, source_bpm=None, rhythm_bpm=None
         )
-        drums = self.sounds_of(self.detected if detected is None else detected).replay_drums
+        drums = self.sounds_of(self.detected if detected is None else detected).kit.replay_drums
         notes: tuple[str, ...] = ()
         if not drums.available:
             notes = tuple(nothing_plays(c) for c in CLASSES if any(s.drum_class == c for s in strokes))
@@ -144,8 +163,11 @@ class RecordingEditor:
     def sounds_of(self, detected: Sequence[Stroke]) -> StrokeSounds:
         """Return the sounds of what is in the recording, as it was corrected."""
         strokes = in_order(detected)
-        found = next((own for own in self._sounds if own.detected == strokes), None)
-        if found is None:
-            found = StrokeSounds(self._found, strokes, self._redrummer, self._settings)
-        self._sounds = [found, *(own for own in self._sounds if own is not found)][:_N_CORRECTIONS]
+        same = [own for own in self._sounds if own.detected == strokes]
+        found = next((own for own in same if own.kit.is_of(self._settings)), None)
+        if found is None and same:
+            found = same[0].with_settings(self._settings)
+        elif found is None:
+            found = StrokeSounds(self._found, strokes, self._maker, self._settings)
+        self._sounds[:] = [found, *(own for own in self._sounds if own is not found)][:_N_SOUNDS]
         return found

@@ -127,13 +127,15 @@ class PeakGuard:
         patch, *all_near = near
         start, stop = self.window(patch)
         parts = {other: _part(other, self._sound(other), start, stop) for other in all_near}
-        level = np.abs(self._recording.read(start, stop) + sum(parts.values())).max(axis=0)
+        total = np.abs(self._recording.read(start, stop) + sum(parts.values()))
+        level = (total / self._recording.full_scale).max(axis=0)
         at = int(level.argmax())
         over_db = 20 * math.log10(max(float(level[at]), 1e-9) / _CEILING)
         if over_db <= 0:
             return Guarded(patch, 0.0, over_db)
         around = slice(max(0, at - self._lead), at + self._lead)
-        loudness = {o: float(np.abs(part[:, around]).max()) for o, part in parts.items() if o.is_added}
+        scale = self._recording.full_scale
+        loudness = {o: float(np.abs(part[:, around] / scale).max()) for o, part in parts.items() if o.is_added}
         if loudness[patch] < _PART_OF_PEAK * max(loudness.values()):
             return Guarded(patch, 0.0, 0.0)
         down_db = min(over_db, _MOST_DOWN_DB)
@@ -149,21 +151,22 @@ def _part(patch: Patch, sound: Samples, start: int, stop: int) -> Samples:
     return out
 
 
-def limited(recorded: Samples, added: Samples, sample_rate: int) -> Samples:
+def limited(recorded: Samples, added: Samples, sample_rate: int, full_scale: Samples) -> Samples:
     """Return what is added to a recording, turned down for the moments in which the sum would clip.
 
     Args:
         recorded: the recording, shape (C, T); where it is at full scale itself, nothing is added.
         added: shape (C, T); what it is near both ends depends on what lies beyond them.
         sample_rate: in Hz.
+        full_scale: of each channel, shape (C, 1).
     """
-    total = recorded + added
-    is_over = np.abs(total) > _CEILING
+    total, ceiling = recorded + added, _CEILING * full_scale
+    is_over = np.abs(total) > ceiling
     is_over &= added != 0
     if not is_over.any():
         return added
     gain = np.ones_like(added)
-    room = np.sign(total[is_over]) * _CEILING - recorded[is_over]
+    room = (np.sign(total) * ceiling)[is_over] - recorded[is_over]
     gain[is_over] = np.clip(room / added[is_over], 0, 1)
     reach = max(1, round(LIMITER_S * sample_rate))
     padded = np.pad(gain.min(axis=0), 2 * reach, mode="edge")

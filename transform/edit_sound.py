@@ -7,17 +7,15 @@ rings on, as it decayed, and never louder than what was there.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from transform.audio import Progress, Recording
-from transform.bank import Bank
-from transform.borrowing import borrowed
 from transform.cleaning import (
     FADE_S,
     LEVEL_S,
@@ -28,13 +26,12 @@ from transform.cleaning import (
     without_swells,
 )
 from transform.clusters import Repeat
+from transform.edit_kit import KitMaker, StrokeKit
 from transform.edit_patches import Patch, PeakGuard, PutIn, TakenOut
-from transform.engine import Drums, Redrummer
-from transform.events import CLASS_NAMES, CLASSES, DrumEvent
+from transform.events import CLASSES, DrumEvent
 from transform.hits import LEAD_S, LONGEST_S, CachedStems, StemCutter
 from transform.listening import Listening
 from transform.onsets import TOGETHER_S
-from transform.resequence import Placement, articulation_notes, play_alone, stand_in_notes, stand_ins
 from transform.separator import StemReader
 from transform.settings import RenderSettings
 from transform.signal import BlockCache, Samples, overlapping_blocks
@@ -54,11 +51,6 @@ _MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
 _CACHED_BYTES = 96 * 2**20  # of patches
 _STEM_BYTES = 160 * 2**20  # more than a minute in stereo
 _BLOCK_S = 4
-
-
-def nothing_plays(drum_class: str) -> str:
-    """Return a sentence on a class that nothing can play."""
-    return f"there is nothing in the source that could play the {CLASS_NAMES[drum_class]}"
 
 
 def own_gain(before: Stroke, after: Stroke) -> float | None:
@@ -92,14 +84,14 @@ class StrokeSounds:
     """The sounds of the strokes of a recording, as they were detected or corrected."""
 
     def __init__(
-        self, detected: Listening, strokes: tuple[Stroke, ...], redrummer: Redrummer, settings: RenderSettings
+        self, detected: Listening, strokes: tuple[Stroke, ...], maker: KitMaker, settings: RenderSettings
     ) -> None:
         """Take strokes into use; nothing is cut before it is needed.
 
         Args:
             detected: what was detected by itself, at its attacks.
             strokes: what is in the recording, by onset.
-            redrummer: makes a kit of the hits.
+            maker: makes a kit of the hits.
             settings: of the kit.
         """
         recording = detected.recording
@@ -109,16 +101,25 @@ class StrokeSounds:
         self.events, self.classes = _as_detected(self.strokes, detected.events)
         self._lead = round(LEAD_S * self.rate)
         self.attacks = [self.sample(stroke) for stroke in self.strokes]
-        self._detected, self._redrummer, self._settings = detected, redrummer, settings
+        self._detected = detected
         self._by_class = {
             c: [(a, k) for k, a in enumerate(self.attacks) if c in self.classes[k]] for c in CLASSES
         }
-        self._drums: Drums | None = None
         self._repeats: dict[int, Repeat | None] = {}
         self._stems_of: dict[int, frozenset[str]] = {}
         self._sounds_itself: dict[int, bool] = {}
         self._patches: BlockCache[Patch, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
         self.guard = PeakGuard(recording, self.sound)
+        self.kit = StrokeKit(maker, self.listening, lambda: self.cutter, settings)
+
+    def with_settings(self, settings: RenderSettings) -> StrokeSounds:
+        """Return the sounds of the same strokes with the kit of other settings; what was cut is shared."""
+        _ = self.cutter
+        other = copy(self)
+        other._patches = BlockCache(n_bytes=_CACHED_BYTES)
+        other.guard = PeakGuard(self.recording, other.sound)
+        other.kit = self.kit.with_settings(settings)
+        return other
 
     def sample(self, stroke: Stroke) -> int:
         """Return the sample at which a stroke begins."""
@@ -134,27 +135,6 @@ class StrokeSounds:
         """What cuts the strokes out of the recording and its stems."""
         assert self.listening.stems is not None
         return StemCutter(self.recording, self.events, self.listening.stems, at_attacks=True)
-
-    @property
-    def drums(self) -> Drums:
-        """The kit of its hits, which plays what is put in."""
-        if self._drums is None:
-            self.prepare()
-        assert self._drums is not None
-        return self._drums
-
-    def prepare(self, report: Progress = lambda stage, fraction: None) -> None:
-        """Cut the kit; `report` is called between hits, and may use it meanwhile."""
-        replayed = replace(self._settings, engine="resequence", attack="original", variation=0.0)
-        drums = self._redrummer.drums(self.listening, replayed, report, cutter=self.cutter)
-        self._drums = self._drums or drums
-
-    @cached_property
-    def replay_drums(self) -> Drums:
-        """What plays replays."""
-        if self._settings.engine == "resequence":
-            return self.drums
-        return self._redrummer.drums(self.listening, self._settings, cutter=self.cutter)
 
     # Where strokes are
 
@@ -269,6 +249,16 @@ class StrokeSounds:
         stems = self.cutter.stems.read(start, stop, sorted(self.stems_of(k)))
         return np.asarray(stems.sum(axis=0))
 
+    def lane(self, patch: Patch) -> str:
+        """Return the class in whose stem a patch is: of what is taken out, the one that holds most of it."""
+        if isinstance(patch, PutIn):
+            return patch.stroke.drum_class
+        found = sorted(self.stems_of(patch.index))
+        if len(found) == 1:
+            return found[0]
+        stems = self.cutter.stems.read(self.attacks[patch.index], patch.stop, found)
+        return found[int(np.argmax(np.square(stems).sum(axis=(1, 2))))]
+
     def repeat(self, k: int) -> Repeat | None:
         """Return the sound that a stroke repeats, where that holds nothing else."""
         if k not in self._repeats:
@@ -358,8 +348,8 @@ class StrokeSounds:
         if (own := self._own_of(patch)) is not None:
             k, gain = own
             return np.float32(gain) * self.own_sound(k)
-        placement = self._placement(patch.stroke)
-        return np.float32(placement.gain) * self._bank.sound(placement.hit) if placement else None
+        placement = self.kit.placement(patch.stroke)
+        return np.float32(placement.gain) * self.kit.bank.sound(placement.hit) if placement else None
 
     def _own_of(self, patch: PutIn) -> tuple[int, float] | None:
         """Return which detected stroke's own sound plays a stroke, and its gain; None where the kit does."""
@@ -370,50 +360,10 @@ class StrokeSounds:
             self._sounds_itself[k] = beginning_level(beginning, self.rate) > _SILENT
         return (k, gain) if self._sounds_itself[k] else None
 
-    # What plays strokes that the recording has not
-
-    @cached_property
-    def _bank(self) -> Bank:
-        """Hits of single classes; where the settings say so, also of classes that are borrowed."""
-        assert self.drums.bank is not None
-        return (self._with_borrowed[0] if self._with_borrowed else self.drums.bank).apart()
-
-    @cached_property
-    def _with_borrowed(self) -> tuple[Bank, dict[str, str]] | None:
-        """The bank with borrowed classes, and a sentence for each; None where none are borrowed."""
-        bank = self.drums.bank
-        assert bank is not None
-        missing = [c for c in CLASSES if c not in bank.classes]
-        if self._settings.missing != "borrow" or not missing:
-            return None
-        bank, notes = borrowed(bank, missing)
-        return bank, dict(zip(missing, notes, strict=True))
-
-    def _placement(self, stroke: Stroke) -> Placement | None:
-        if self._settings.missing == "leave-out" and stroke.drum_class not in self._bank.classes:
-            return None
-        return play_alone(self._bank, stroke.event(), zlib.crc32(stroke.id.encode("ascii")))
-
     def notes(self, patches: Iterable[Patch]) -> list[str]:
         """Return a sentence for each way in which what the kit plays is not as requested."""
         added = (patch for patch in patches if isinstance(patch, PutIn) and self._own_of(patch) is None)
-        events = [patch.stroke.event() for patch in added]
-        if not events:
-            return []
-        requested = [c for c in CLASSES if any(event.drum_class == c for event in events)]
-        own = self.drums.bank.classes if self.drums.bank else frozenset()
-        missing = [c for c in requested if c not in own]
-        notes = list(self.drums.notes)
-        if self._with_borrowed:
-            notes += [self._with_borrowed[1][c] for c in missing]
-        elif self._settings.missing == "leave-out":
-            notes += [f"the source has no {CLASS_NAMES[c]}: that part is left out" for c in missing]
-        elif not own:
-            notes += [nothing_plays(c) for c in missing]
-        else:
-            notes += stand_in_notes(stand_ins(own, events))
-        chosen = stand_ins(self._bank.classes, events)
-        return notes + list(articulation_notes(self._bank, events, chosen))
+        return self.kit.notes(patch.stroke for patch in added)
 
 
 def _as_detected(

@@ -26,6 +26,7 @@ from transform.audio import (
     resolve_output,
     write_audio,
 )
+from transform.edit_kit import nothing_plays
 from transform.edit_patches import (
     LIMITER_S,
     Guarded,
@@ -38,9 +39,11 @@ from transform.edit_patches import (
     merged,
     sum_within,
 )
-from transform.edit_sound import StrokeSounds, nothing_plays, own_gain
+from transform.edit_sound import StrokeSounds, own_gain
 from transform.errors import RhythmError
+from transform.events import CLASSES
 from transform.hits import LONGEST_S
+from transform.metadata import Metadata
 from transform.signal import Samples, blocks_of, overlapping_blocks
 from transform.strokes import Stroke
 from transform.take import Take
@@ -80,6 +83,13 @@ class Edited(ABC):
         """Return samples [start, stop), shape (C, stop - start), zeros outside the signal."""
 
     @abstractmethod
+    def read_outputs(self, start: int, stop: int, /) -> Samples:
+        """Return samples [start, stop) of each class, shape (5, C, stop - start), which add up to the result.
+
+        A replay has them where its settings have separate outputs.
+        """
+
+    @abstractmethod
     def changed_from(self, other: Edited) -> Regions:
         """Return the regions, in samples, in which this may differ from another result of the same editor."""
 
@@ -112,6 +122,34 @@ class Edited(ABC):
             OutputError: the file exists and `overwrite` is not set, or it cannot be written.
             SettingsError: the file name's ending or the bit depth is not one that can be written.
         """
+
+    @abstractmethod
+    def stored(self, subtype: str) -> Stored:
+        """Return it as it is stored in a sample format, by soundfile's name of that."""
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is the recording itself, sample for sample."""
+        return False
+
+    @abstractmethod
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a file of it states that stands for one recording of several microphones.
+
+        Args:
+            recording: of the microphone.
+            own_begin: the sample of the file at which that begins.
+            n_samples: of the file.
+        """
+
+
+class Stored(NamedTuple):
+    """A result as it is stored in a format."""
+
+    sound: Edited
+    gain_db: float  # that is still to be applied, so that nothing clips; 0 or less
+    fmt: AudioFormat
+    notes: tuple[str, ...]
 
 
 class EditedRecording(Edited):
@@ -157,12 +195,26 @@ class EditedRecording(Edited):
             return out
         added = sum_within(patches, self._sounds.sound, begin, end)
         if not self._is_float:
-            added = limited(source.read(begin, end), added, self.sample_rate)
+            added = limited(source.read(begin, end), added, self.sample_rate, source.full_scale)
         is_touched = np.zeros(stop - start, dtype=bool)
         for patch in patches:
             is_touched[max(0, patch.start - start) : max(0, patch.stop - start)] = True
         # Nothing is added elsewhere, not even a zero, which would take a sample's sign.
         np.add(out, added[:, context : context + stop - start], out=out, where=is_touched)
+        return out
+
+    def read_outputs(self, start: int, stop: int, /) -> Samples:
+        """Return samples [start, stop) of each class: the recording's stems with their patches.
+
+        The last one is what the others leave of the result.
+        """
+        out = self._sounds.cutter.stems.read(start, stop)
+        by_lane: dict[str, list[Patch]] = {}
+        for patch in self._patches.within(start, stop):
+            by_lane.setdefault(self._sounds.lane(patch), []).append(self._guarded(patch).patch)
+        for drum_class, patches in by_lane.items():
+            out[CLASSES.index(drum_class)] += sum_within(patches, self._sounds.sound, start, stop)
+        out[-1] = self.read(start, stop) - out[:-1].sum(axis=0)
         return out
 
     def changed_from(self, other: Edited) -> Regions:
@@ -222,22 +274,37 @@ class EditedRecording(Edited):
         """Write it in the source's rate, channels and depth, as `Edited` has it."""
         _, subtype = resolve_output(path, self.format, bit_depth)
         check_output(path, overwrite=overwrite)
-        stored = EditedRecording(self._sounds, self._played, is_float=is_float(subtype))
-        gain_db, notes = stored._fitting_gain_db(), stored.notes
+        sound, gain_db, fmt, notes = self.stored(subtype)
+        write_audio(path, _reported(sound, gain_db, progress), fmt, overwrite=overwrite)
+        return Written(gain_db, notes)
+
+    def stored(self, subtype: str) -> Stored:
+        """Return it as it is stored in a sample format, as `Edited` has it."""
+        sound = EditedRecording(self._sounds, self._played, is_float=is_float(subtype))
+        gain_db, notes = sound._fitting_gain_db(), sound.notes
         if (finer := _ROUNDED.get(self.format.subtype)) and not self.format.is_lossy:
             notes += (f"the source's {finer} are rounded to 24, 144 dB below what sounds, edited or not",)
         if gain_db < 0:
             notes += (f"turned down by {-gain_db:.2f} dB so that nothing clips",)
         metadata = self._sounds.recording.metadata
         fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=metadata)
-        write_audio(path, _reported(stored, gain_db, progress), fmt, overwrite=overwrite)
-        return Written(gain_db, notes)
+        return Stored(sound, gain_db, fmt, notes)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is the recording itself, sample for sample."""
+        return not self._patches.patches
+
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a microphone's file of it states, as `Edited` has it."""
+        return recording.metadata.moved(-own_begin)
 
     def _fitting_gain_db(self) -> float:
         """Return the gain with which it fits an integer format: below 0 where the recording itself does not."""
         if self._is_float or not (self.format.is_lossy or is_float(self.format.subtype)):
             return 0.0
-        peak = max(float(np.abs(block).max()) for block in blocks_of(self, _BLOCK_SAMPLES))
+        full_scale = self._sounds.recording.full_scale
+        peak = max(float(np.abs(block / full_scale).max()) for block in blocks_of(self, _BLOCK_SAMPLES))
         return 20 * math.log10(_BELOW_FULL_SCALE / peak) if peak > 1 else 0.0
 
     def _guarded(self, patch: Patch) -> Guarded:
@@ -271,6 +338,12 @@ class Replay(Edited):
         if self._take is None:
             return np.zeros((self.n_channels, stop - start), dtype=np.float32)
         return self._take.read(start, stop)
+
+    def read_outputs(self, start: int, stop: int, /) -> Samples:
+        """Return samples [start, stop) of each class, as `Edited` has it; the first call renders all."""
+        if self._take is None:
+            return np.zeros((len(CLASSES), self.n_channels, stop - start), dtype=np.float32)
+        return self._take.read_outputs(start, stop)
 
     def changed_from(self, other: Edited) -> Regions:
         """Return the regions in which this may differ from another result; it renders both."""
@@ -309,6 +382,20 @@ class Replay(Edited):
             return Written(0.0, self.notes)
         self._take.write(path, overwrite=overwrite, bit_depth=bit_depth, progress=progress)
         return Written(self._take.gain_db(), self.notes)
+
+    def stored(self, subtype: str) -> Stored:
+        """Return it as it is stored in a sample format, as `Edited` has it; its take stays so."""
+        fmt = replace(self.format, subtype=subtype, is_lossy=False)
+        if self._take is not None:
+            self._take.prepare(subtype)
+            fmt = replace(fmt, metadata=self._take.metadata())
+        return Stored(self, 0.0, fmt, self.notes)
+
+    def metadata_of(self, recording: Recording, own_begin: int, n_samples: int) -> Metadata:
+        """Return what a microphone's file of it states, as `Edited` has it."""
+        tempo_bpm = None if self._take is None else self._take.tempo_bpm
+        own = recording.metadata.moved(-own_begin)
+        return own.of_take(n_samples, recording.sample_rate, recording.n_samples, tempo_bpm)
 
 
 def _reported(signal: Edited, gain_db: float, progress: Progress | None) -> Iterator[Samples]:

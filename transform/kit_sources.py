@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transform.audio import Recording
+from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.cleaning import beginning_level, rms
 from transform.errors import AudioError
 from transform.events import CLASS_NAMES, CLASSES
-from transform.hits import LEAD_S, Hit
+from transform.hits import LEAD_S, Hit, cutter_of
 from transform.kit_names import check_kit_sources, shown
 from transform.listening import Listening
 from transform.one_shot_folder import left_out_notes, read_hits
@@ -48,12 +48,17 @@ class Origin:
         return (self.bank, *self.more)
 
 
-def open_origins(paths: Iterable[str], listen: Callable[[Recording], Listening]) -> Iterator[Origin]:
+def open_origins(
+    paths: Iterable[str],
+    listen: Callable[[Recording], Listening],
+    report: Progress = lambda stage, fraction: None,
+) -> Iterator[Origin]:
     """Yield the origins of more hits.
 
     Args:
         paths: recordings, and folders of one-shots; what is named twice is taken once.
         listen: returns what is detected in a recording.
+        report: called with "cut kit" between the hits of a recording.
 
     Raises:
         AudioError: one is missing or broken, or holds no hits.
@@ -67,20 +72,20 @@ def open_origins(paths: Iterable[str], listen: Callable[[Recording], Listening])
             continue
         taken.add(path.resolve())
         if not path.is_dir():
-            yield _recorded(Recording.open(path), listen)
+            yield _recorded(Recording.open(path), listen, report)
             continue
         found = read_hits(path)
         recordings = [file for file in found.recordings if file.resolve() not in taken]
         taken |= {file.resolve() for file in recordings}
         origins = [Origin(path.name, found.banks[0], found.banks[1:])] if found.banks else []
-        origins += [_recorded(Recording.open(file), listen) for file in recordings]
+        origins += [_recorded(Recording.open(file), listen, report) for file in recordings]
         notes = tuple(left_out_notes(path.name, found.left_out))
         yield from (replace(origin, notes=notes if i == 0 else ()) for i, origin in enumerate(origins))
 
 
-def _recorded(recording: Recording, listen: Callable[[Recording], Listening]) -> Origin:
+def _recorded(recording: Recording, listen: Callable[[Recording], Listening], report: Progress) -> Origin:
     detected = listen(recording)
-    bank = Bank.of_recording(recording, detected.events, detected.stems)
+    bank = Bank.of_cutter(cutter_of(recording, detected.events, detected.stems), report=report)
     if not bank.sets:
         raise AudioError(
             f"no drum hits are detected in {recording.name}, which --kit-from names",

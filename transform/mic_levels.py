@@ -44,6 +44,7 @@ class Microphone:
     recording: Recording
     signal: Resampled  # at the rate of all
     begin: int  # the sample of all at which it begins
+    own_begin: int  # the same, in samples of its own rate
     channels: slice  # of all
 
     @property
@@ -63,6 +64,7 @@ class Measured(NamedTuple):
     gains: Samples  # of each channel, powers of two, so that they are undone exactly, shape (C,)
     listened: NDArray[np.intp]  # the channels that are transcribed
     mix: Samples  # of each channel in the mono mix, with the sign by which they do not cancel, shape (C,)
+    monitor: Samples  # of each channel in the sum that is played to the user, shape (1 or 2, C)
     peak: float  # of what is transcribed
     notes: tuple[str, ...]
 
@@ -91,7 +93,8 @@ def measure(sound: Signal, microphones: Sequence[Microphone]) -> Measured:
     mix = _mix(sums.covariance * np.outer(gains, gains), listened)
     together = np.sqrt(((gains[listened, None] * sums.peak[listened]) ** 2).sum(axis=0)).max(initial=0.0)
     notes += [*_clipping_notes(microphones, sums.n_full), *_polarity_notes(microphones, sums.covariance)]
-    return Measured(gains, listened, mix, float(together), tuple(notes))
+    monitor = _monitor(microphones, sums) / gains
+    return Measured(gains, listened, mix, monitor, float(together), tuple(notes))
 
 
 def _summed(sound: Signal) -> _Sums:
@@ -174,6 +177,24 @@ def _mix(covariance: NDArray[np.float64], listened: NDArray[np.intp]) -> Samples
     for c in sorted(listened.tolist(), key=lambda c: -covariance[c, c]):
         weights[c] = -1.0 if covariance[c] @ weights < 0 else 1.0
     return (weights / max(1, len(listened))).astype(np.float32)
+
+
+def _monitor(microphones: Sequence[Microphone], sums: _Sums) -> Samples:
+    """Return the weight of each channel, as stored, in the sum that is played, shape (2, C), or (1, 1) of one.
+
+    Pairs stay left and right, all else is in the middle. It is turned down where the microphones together could
+    pass full scale, and a channel has the sign with which it adds to those before it.
+    """
+    everything = np.arange(len(sums.covariance))
+    signs = np.sign(_mix(sums.covariance, everything)).astype(np.float32)
+    sides = np.ones((min(2, len(signs)), len(signs)), dtype=np.float32)
+    for mic in microphones:
+        if mic.recording.n_channels > 1:
+            n = mic.recording.n_channels
+            sides[:, mic.channels] = [np.arange(n) % 2 == side for side in (0, 1)]
+    most = float((sides @ sums.peak).max())
+    weights: Samples = sides * signs / np.float32(max(1.0, most))
+    return weights
 
 
 def _clipping_notes(microphones: Sequence[Microphone], n_full: NDArray[np.int64]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Microphones of one performance: several recordings as one with all their channels, and apart again as files.
+"""Microphones of one performance: several recordings as one with all their channels.
 
 Everything is decided once, of all of them: what is detected, which hits play, where they are cut, their gains,
 fades and masks. Then it is done to each channel alike, so that the delays between the microphones stay as they
@@ -11,10 +11,10 @@ Rates may differ: all are brought to the highest one, and back when they are wri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -22,34 +22,25 @@ import numpy as np
 from transform.audio import (
     AudioFormat,
     MakesFeatures,
-    PartFile,
-    Progress,
     Recording,
     is_float,
-    resolve_output,
-    store_together,
 )
 from transform.errors import AudioError, SettingsError
-from transform.files import atomic_files
 from transform.headers import IN_NAME, time_reference
-from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
-from transform.midi import write_midi
-from transform.resampling import RateConverter, Resampled
-from transform.signal import BlockCache, ComputedSignal, Samples, overlapping_blocks, read_blocks
+from transform.resampling import Resampled
+from transform.signal import BlockCache, ComputedSignal, Samples, read_blocks
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
     from transform.settings import RenderSettings
-    from transform.take import Take
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
 _EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
-_QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
+QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
-_WRITTEN_SAMPLES = 2**17
 
 
 class MicRecording(Recording):
@@ -61,6 +52,7 @@ class MicRecording(Recording):
     def __init__(self, name: str, fmt: AudioFormat, n_samples: int) -> None:
         super().__init__(name, fmt, n_samples)
         self.microphones: tuple[Microphone, ...] = ()
+        self.files = ExitStack()  # that are closed with it
         self.spread_s = SPREAD_S
         self._listen_to: Recording | None = None
         self._features: dict[MakesFeatures, FeatureReader] = {}
@@ -98,9 +90,14 @@ class MicRecording(Recording):
         microphones: list[Microphone] = []
         for recording, offset_s in zip(recordings, offsets_s, strict=True):
             first = microphones[-1].channels.stop if microphones else 0
-            begin, signal = _at_rate(recording, offset_s - min(offsets_s), rate)
+            own_begin = math.floor((offset_s - min(offsets_s)) * recording.sample_rate + 0.5 + _EARLY)
+            begin, signal = _at_rate(recording, own_begin, rate)
             channels = slice(first, first + recording.n_channels)
-            microphones.append(Microphone(recording=recording, signal=signal, begin=begin, channels=channels))
+            microphones.append(
+                Microphone(
+                    recording=recording, signal=signal, begin=begin, own_begin=own_begin, channels=channels
+                )
+            )
         _check_overlap(microphones)
         more = f" and {len(recordings) - 1} more" if len(recordings) > 1 else ""
         subtype = "FLOAT" if all(is_float(r.format.subtype) for r in recordings) else "PCM_24"
@@ -153,6 +150,19 @@ class MicRecording(Recording):
         """Return samples (C, T) of the microphones as loud as their files have them."""
         return samples / self._measured.gains[:, None]
 
+    @property
+    def full_scale(self) -> Samples:
+        """What full scale of the files is in its samples, shape (C, 1)."""
+        return self._measured.gains[:, None]
+
+    def monitored(self, samples: Samples) -> Samples:
+        """Return the sum of samples (C, T) of the microphones as they are stored, shape (2, T); of one (1, T).
+
+        None is louder than full scale together with the others, and none turns another one out.
+        """
+        summed: Samples = self._measured.monitor @ samples
+        return summed
+
     def is_complete(self, start: int, stop: int) -> bool:
         """Tell whether every microphone that is transcribed was running from sample `start` to `stop`."""
         listened = set(self._measured.listened.tolist())
@@ -200,9 +210,10 @@ class MicRecording(Recording):
         return read_blocks(lambda n: self._blocks.get(n, self._block), self.sample_rate, start, stop)
 
     def close(self) -> None:
-        """Free the cached sound; the recordings that it is made of stay open."""
+        """Free the cached sound, and close `files`; other recordings that it is made of stay open."""
         super().close()
         self._blocks.clear()
+        self.files.close()
 
     def _block(self, number: int) -> Samples:
         """Return a second of all channels, as loud as they are stored, shape (C, T)."""
@@ -216,18 +227,17 @@ class MicRecording(Recording):
         return out
 
 
-def _at_rate(recording: Recording, offset_s: float, rate: int) -> tuple[int, Resampled]:
+def _at_rate(recording: Recording, own_begin: int, rate: int) -> tuple[int, Resampled]:
     """Return at which sample of a rate a recording begins, and its sound at that rate from there on.
 
     It begins on a sample of its own, so that recordings of one rate are whole samples of that apart. Where that
     is none of the rate, the sound begins with the silence since the last time that is a sample of both.
     """
     own_rate = recording.sample_rate
-    own_begin = math.floor(offset_s * own_rate + 0.5 + _EARLY)
     common = math.gcd(own_rate, rate)
     turns, n_silent = divmod(own_begin, own_rate // common)
     sound = _Late(recording, n_silent) if n_silent else recording
-    return turns * (rate // common), Resampled(sound, rate, quality=_QUALITY)
+    return turns * (rate // common), Resampled(sound, rate, quality=QUALITY)
 
 
 @dataclass(frozen=True)
@@ -308,105 +318,3 @@ def _check_overlap(microphones: Sequence[Microphone]) -> None:
                 "performance",
                 hint="say with --offset, or in a sheet's column offset, when each begins, or redrum them apart",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicFiles:
-    """Where a take of several microphones goes."""
-
-    takes: Sequence[Path]  # one for each microphone, in their order
-    midi: Path | None = None
-
-    def all(self) -> list[Path]:
-        """Return every file."""
-        return [*self.takes, *filter(None, [self.midi])]
-
-
-def write_mics(
-    take: Take,
-    microphones: MicRecording,
-    files: MicFiles,
-    *,
-    bit_depth: str | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> list[AudioFormat]:
-    """Write a take, a file for each microphone in its own rate, channels and depth; all of them or none.
-
-    All begin at the same time and are equally long.
-
-    Args:
-        take: of the microphones.
-        microphones: what it was made of.
-        files: where it goes.
-        bit_depth: "16", "24", "32" or "32f" instead of each microphone's own.
-        overwrite: replace files that exist.
-        progress: called with "render" and the fraction done.
-
-    Returns:
-        The format of each file.
-
-    Raises:
-        OutputError: a file exists and `overwrite` is not set, or one cannot be written.
-        SettingsError: a name's ending or the bit depth is not one that can be written.
-        RhythmError: MIDI cannot hold the tempo of what plays.
-    """
-    formats = take_formats(microphones, files.takes, bit_depth)
-    take.prepare("FLOAT" if all(is_float(fmt.subtype) for fmt in formats) else "PCM_24")
-    midi = write_midi(take.played_rhythm()) if files.midi else b""
-    converters = [RateConverter(take.n_samples, take.sample_rate, fmt.sample_rate, _QUALITY) for fmt in formats]
-    with atomic_files(files.all(), overwrite=overwrite) as temporaries:
-        parts = [
-            PartFile(path=path, temporary=temporary, subtype=fmt.subtype)
-            for path, temporary, fmt in zip(files.takes, temporaries, formats, strict=False)
-        ]
-        blocks = _blocks(take, microphones, list(zip(converters, formats, strict=True)), progress)
-        lengths = [converter.n_samples for converter in converters]
-        described = [
-            replace(fmt, metadata=_metadata(take, mic, length))
-            for mic, fmt, length in zip(microphones.microphones, formats, lengths, strict=True)
-        ]
-        store_together(parts, described, blocks, lengths)
-        if files.midi:
-            temporaries[-1].write_bytes(midi)
-    return formats
-
-
-def _metadata(take: Take, mic: Microphone, n_samples: int) -> Metadata:
-    """Return what the result of a microphone states, which begins where the first of the microphones does."""
-    own = mic.recording
-    earlier = round(mic.begin / take.sample_rate * own.sample_rate)
-    return own.metadata.moved(-earlier).of_take(n_samples, own.sample_rate, own.n_samples, take.tempo_bpm)
-
-
-def take_formats(microphones: MicRecording, paths: Sequence[Path], bit_depth: str | None) -> list[AudioFormat]:
-    """Return the format in which the result of each microphone is stored.
-
-    Raises:
-        SettingsError: a path's ending or the bit depth is not one that can be written.
-    """
-    formats = []
-    for path, mic in zip(paths, microphones.microphones, strict=True):
-        _, subtype = resolve_output(path, mic.recording.format, bit_depth)
-        formats.append(replace(mic.recording.format, subtype=subtype, is_lossy=False))
-    return formats
-
-
-def _blocks(
-    take: Take,
-    microphones: MicRecording,
-    forms: Sequence[tuple[RateConverter, AudioFormat]],
-    progress: Progress | None,
-) -> Iterator[list[Samples]]:
-    """Yield the next samples of the result of each microphone, at its own rate, from beginning to end."""
-    for block in overlapping_blocks(take.n_samples, _WRITTEN_SAMPLES):
-        samples = microphones.at_stored_level(take.read(block.start, block.stop))
-        sounds = []
-        for mic, (converter, fmt) in zip(microphones.microphones, forms, strict=True):
-            sound = converter.convert(samples[mic.channels])
-            if fmt.sample_rate != take.sample_rate and not is_float(fmt.subtype):
-                sound = sound.clip(-1, 1)  # what was clipped before may pass full scale at another rate
-            sounds.append(sound)
-        yield sounds
-        if progress is not None:
-            progress("render", block.stop / take.n_samples)

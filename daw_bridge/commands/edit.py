@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import transform
+from daw_bridge.commands.mics import Together, mics_of
 from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
 from daw_bridge.commands.reporting import Console, print_error, print_json
+from daw_bridge.mics_job import offsets_of
 from daw_bridge.render_job import OUT_FOLDER, check_preset
 from transform.names import existing_path
 
@@ -15,18 +17,21 @@ if TYPE_CHECKING:
     from daw_bridge.editor.desk import Desk
     from daw_bridge.editor.editing import EditingSession, FirstRhythm
     from daw_bridge.editor.opening import Watcher
+    from daw_bridge.editor.source import Source
 
 DEMO_LOOP = "acoustic-rock-135bpm"
 
 
 @option_groups()
 def edit(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="SOURCE", help="The drum recording; without it the page takes one.", show_default=False
+            metavar="[SOURCE...]",
+            help="The drum recording; without it the page takes one. With --together several, or a folder.",
+            show_default=False,
         ),
-    ] = "",
+    ] = None,
     rhythm: Annotated[
         str | None,
         option(
@@ -42,16 +47,20 @@ def edit(
     ] = False,
     preset: Preset = "default",
     *,
+    mics: Together,
     compute: Compute,
     console: Console,
 ) -> None:
     """Edit the rhythm inside a drum recording, on a page in the browser.
+
+    Microphones of one performance are edited as one, and each gets a result of its own.
 
     Edits are stored as they are made: the next start for the same recording goes on with them. The editor ends
     ten minutes after its last page was closed, or with Ctrl-C.
     """
     from daw_bridge.editor.opening import Opening, edit_dropped, edit_recording
 
+    mics.check(sources or [])
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
     opening = Opening(
@@ -61,10 +70,22 @@ def edit(
         port=port,
         has_browser=not no_browser,
     )
-    if source:
-        edit_recording(existing_path(Path(source)), opening, page_watcher(source, console))
+    if sources or mics.together:
+        source = _source_of(sources or [], mics)
+        edit_recording(source, opening, page_watcher(" ".join(sources or [source.name]), console))
     else:
         edit_dropped(_demo_loop, opening, page_watcher("the page for a recording", console))
+
+
+def _source_of(sources: list[str], mics: Together) -> "Source":
+    from daw_bridge.editor.source import MicSource, Source
+
+    if not mics.together:
+        return Source(existing_path(Path(sources[0])))
+    if not sources:
+        raise typer.BadParameter("there are no microphones: give their recordings, or a folder of them")
+    paths = mics_of(sources)
+    return MicSource(paths, offsets_of(paths, mics.offset or ()), mics.listen_to)
 
 
 def edit_selected(desk: "Desk", preset: str, compute: Compute, console: Console) -> None:

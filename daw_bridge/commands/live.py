@@ -21,7 +21,7 @@ from daw_bridge.commands.reporting import Console, print_changes, print_error
 from daw_bridge.commands.sessions import TakeRequest
 
 if TYPE_CHECKING:
-    from daw_bridge.live.running import LiveSession
+    pass
 
 live_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Ableton Live: redrum what is selected in it."
@@ -45,7 +45,8 @@ def selected(
         typer.Option("--loop", help="All clips on the selected tracks that the Arrangement's loop touches."),
     ] = False,
     edit: Annotated[
-        bool, typer.Option("--edit", help="Edit the rhythm of the clip on a page, and send takes from there.")
+        bool,
+        typer.Option("--edit", help="Edit the rhythm of the clip or kit on a page, which sends takes back."),
     ] = False,
     preset: Preset = "default",
     *,
@@ -65,7 +66,12 @@ def selected(
     from daw_bridge.live.running import LiveSession
 
     if edit:
-        _edit(LiveSession.connect("loop" if loop else "clips"), preset, compute, console)
+        from daw_bridge.commands.edit import edit_selected
+        from daw_bridge.editor.desk import Desk
+
+        session = LiveSession.connect("loop" if loop else "clips")
+        desk = Desk.of_selected("Live", lambda: nullcontext(session), together=in_project.together)
+        edit_selected(desk, preset, compute, console)
         return
     request = TakeRequest(
         rhythm=rhythm or "",
@@ -84,13 +90,6 @@ def selected(
         typer.launch(str(session.folder))
     if not is_done:
         raise typer.Exit(1)
-
-
-def _edit(session: "LiveSession", preset: str, compute: Compute, console: Console) -> None:
-    from daw_bridge.commands.edit import edit_selected
-    from daw_bridge.editor.desk import Desk
-
-    edit_selected(Desk.of_selected("Live", lambda: nullcontext(session)), preset, compute, console)
 
 
 Library = Annotated[Path | None, option("DIR", "Live's User Library.", "the one that Live uses")]

@@ -19,7 +19,7 @@ from transform.names import existing_path
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicOptions:
+class Together:
     """Whether several recordings are microphones of one performance, and what is known of them."""
 
     together: Annotated[
@@ -37,9 +37,6 @@ class MicOptions:
             "as the files' time references say",
         ),
     ] = None
-    out: Annotated[
-        Path | None, option("DIR", "With --together: where the results go, one for each SOURCE.", "redrummed")
-    ] = None
 
     def check(self, sources: Sequence[str]) -> None:
         """Raise SettingsError for what does not go with the number of recordings, or with each other."""
@@ -47,11 +44,28 @@ class MicOptions:
             return
         if len(sources) > 1:
             raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
-        for name, value in (("--listen-to", self.listen_to), ("--offset", self.offset), ("--out", self.out)):
+        for name, value in self.given().items():
             if value:
                 raise SettingsError(
                     f"{name} is for microphones of one performance", hint="give --together, or leave it out"
                 )
+
+    def given(self) -> dict[str, object]:
+        """Return the values of the options that --together needs, by name."""
+        return {"--listen-to": self.listen_to, "--offset": self.offset}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicOptions(Together):
+    """The same, and where the results of microphones go."""
+
+    out: Annotated[
+        Path | None, option("DIR", "With --together: where the results go, one for each SOURCE.", "redrummed")
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        """Return the values of the options that --together needs, by name."""
+        return super().given() | {"--out": self.out}
 
 
 def _hint_for(sources: Sequence[str]) -> str:

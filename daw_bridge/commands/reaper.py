@@ -42,7 +42,8 @@ def selected(
         option("RHYTHM", "A MIDI file, a recording or a name of `rhythms list`.", "the selected MIDI item"),
     ] = None,
     edit: Annotated[
-        bool, typer.Option("--edit", help="Edit the rhythm of the item on a page, and send takes from there.")
+        bool,
+        typer.Option("--edit", help="Edit the rhythm of the item or kit on a page, which sends takes back."),
     ] = False,
     preset: Preset = "default",
     *,
@@ -66,7 +67,9 @@ def selected(
         from daw_bridge.commands.edit import edit_selected
         from daw_bridge.editor.desk import Desk
 
-        desk = Desk.of_selected("REAPER", lambda: closing(RunningSession.connect()))
+        desk = Desk.of_selected(
+            "REAPER", lambda: closing(RunningSession.connect()), together=in_project.together
+        )
         edit_selected(desk, preset, compute, console)
         return
     request = TakeRequest(

@@ -20,7 +20,7 @@ from transform.strokes import MOST_STROKES, Stroke, Strokes
 Mode = Literal["edit", "replay"]
 Layer = Literal["estimated", "detected", "played"]
 LAYERS: tuple[Layer, ...] = ("estimated", "detected", "played")
-FIELDS = ("mode", "length_s", "grid", "sensitivity", "lanes")
+FIELDS = ("mode", "length_s", "grid", "sensitivity", "lanes", "sound")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
 BEATS_PER_BAR_RANGE = (1.0, 64.0)
@@ -139,6 +139,7 @@ class Document:
     grid: Grid = Grid()
     sensitivity: Mapping[str, float] = field(default_factory=dict)  # by class, -1 to 1
     lanes: Mapping[str, Lane] = field(default_factory=dict)  # by class, those that are not as they were
+    sound: Mapping[str, Any] = field(default_factory=dict)  # see `take_settings`
     estimated: Mapping[str, Stroke] = field(default_factory=dict)
     detected: Mapping[str, Stroke] = field(default_factory=dict)
     played: Mapping[str, Stroke] = field(default_factory=dict)

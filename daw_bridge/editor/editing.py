@@ -8,30 +8,32 @@ was edited meanwhile.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from daw_bridge.editor.answers import changes_json
-from daw_bridge.editor.document import Command, Document, Draft, Grid, History
+from daw_bridge.editor.comparison import Compared, Comparison, stroke_levels_db
+from daw_bridge.editor.document import Document, Draft, Grid, History
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.engine import Engine
-from daw_bridge.editor.journal import Journal, Step, field_json
+from daw_bridge.editor.journal import Journal, field_json
 from daw_bridge.editor.notices import Notices
 from daw_bridge.editor.placing import Placing, beginning, change_mode, replace_rhythm
 from daw_bridge.editor.redetection import redetect
-from daw_bridge.editor.renderer import Editor, Outdated, Rendered, Renderer
-from daw_bridge.editor.sound import monitored
+from daw_bridge.editor.renderer import Editor, Rendered, Renderer
 from daw_bridge.editor.source import Source, first_grid
+from daw_bridge.editor.steps import NotReady, Steps, step_json
+from daw_bridge.editor.take_settings import render_settings, with_recording
 from daw_bridge.editor.worker import Priority, Worker
 from transform.audio import Recording
-from transform.errors import AudioError, RedrumError
+from transform.errors import AudioError, RedrumError, RhythmError
 from transform.events import Rhythm
+from transform.files import sha256_of
 from transform.session_file import SourceFacts, stroke_json
-from transform.signal import Samples
+from transform.signal import ComputedSignal, Samples
 from transform.strokes import Stroke
 
 State = Literal["opening", "ready", "failed"]
@@ -44,10 +46,6 @@ _LEFT_OUT = (
 )
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class NotReady(Exception):
-    """The recording is still being opened, or could not be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +84,13 @@ class EditingSession:
         self.opening: tuple[str, ...] = ()  # sentences on what became of earlier edits
         self.opened: Future[None] = Future()  # done once it is ready, or could not be opened
         self.engine, self._journals, self._rhythm, self._grid = engine, journals, rhythm, grid
-        self._lock = threading.Lock()  # of all that follows
-        self._journal: Journal | None = None
-        self._history: History | None = None
+        self.steps = Steps(self._take_step)
+        self._lock = self.steps.lock  # of all that follows
         self._editor: Editor | None = None  # for the worker
         self._renderer: Renderer | None = None
         self._rendered: Rendered | None = None
         self._notes: tuple[str, ...] = ()  # on the recording
+        self.comparison = Comparison()
 
     def start(self) -> Future[None]:
         """Open the recording in the worker; the result comes once it is ready, or could not be opened."""
@@ -103,9 +101,7 @@ class EditingSession:
         """End the session; what is acknowledged is on the disk already."""
         self.notices.close()
         self.worker.close(_CLOSE_S)
-        with self._lock:
-            if self._journal is not None:
-                self._journal.close()
+        self.steps.close()
         self.source.close()
 
     # What pages read.
@@ -113,12 +109,12 @@ class EditingSession:
     def describe(self) -> dict[str, Any]:
         """Return all that a page shows of the session."""
         with self._lock:
-            history, rendered = self._history, self._rendered
+            history, rendered = self.steps.history, self._rendered
             facts: dict[str, Any] = {
                 "state": self.state,
                 "resumed": self.is_resumed,
                 "opening": list(self.opening),
-                "source": self._source_json(),
+                "source": self.source.json() | {"sha256": self.facts.sha256 if self.facts else None},
                 "source_changed": self.source.has_changed,
                 "rendered": rendered.version if rendered else None,
                 "rendered_samples": rendered.n_samples if rendered else None,
@@ -129,7 +125,7 @@ class EditingSession:
             if history is None:
                 return facts
             document = history.document
-            facts |= self._step_json(history)
+            facts |= step_json(history)
         detected, played = document.strokes
         return facts | {
             "mode": document.mode,
@@ -140,6 +136,8 @@ class EditingSession:
             "metre": document.grid.beats_per_bar,
             "downbeat_s": document.grid.downbeat_s,
             "sensitivity": dict(document.sensitivity),
+            "sound": field_json("sound", document.sound),
+            "compared": self.comparison.json(),
             "detected": [stroke_json(stroke) for stroke in detected],
             "events": [stroke_json(stroke) for stroke in played],
         }
@@ -147,23 +145,12 @@ class EditingSession:
     def standing(self) -> dict[str, Any]:
         """Return where the session stands, in a few words."""
         with self._lock:
+            history = self.steps.history
             return {
                 "state": self.state,
-                "version": self._history.version if self._history else None,
+                "version": history.version if history else None,
                 "rendered": self._rendered.version if self._rendered else None,
             }
-
-    def newest_version(self) -> int:
-        """Return the number of the newest version; NotReady where there is none yet."""
-        with self._lock:
-            if self.state != "ready" or self._history is None:
-                raise NotReady
-            return self._history.version
-
-    def document(self, version: int) -> Document:
-        """Return the document of the newest version; Outdated for another, NotReady where there is none yet."""
-        with self._lock:
-            return self._checked(version).document
 
     @property
     def renderer(self) -> Renderer:
@@ -172,39 +159,23 @@ class EditingSession:
             raise NotReady
         return self._renderer
 
-    # Steps. Each raises Outdated, NotReady, RhythmError, or OutputError where it cannot be stored.
+    # Steps. Each raises as those of `Steps`.
 
     def edit(self, version: int, edits: list[Any]) -> dict[str, Any]:
         """Do edits of a page, all or none, and return the answer to it."""
-        return self._commit(version, lambda history: command_of(history.document, edits, history.known_ids))
-
-    def undo(self, version: int) -> dict[str, Any]:
-        """Take the last step back; where there is none, nothing happens."""
-        return self._turn(version, "undo")
-
-    def redo(self, version: int) -> dict[str, Any]:
-        """Do again what was undone last; where there is nothing, nothing happens."""
-        return self._turn(version, "redo")
-
-    def change(self, version: int, change: Callable[[Draft], None]) -> dict[str, Any]:
-        """Do what changes a draft of the document."""
-
-        def command(history: History) -> Command:
-            draft = Draft(history.document, history.known_ids)
-            change(draft)
-            return draft.command()
-
-        return self._commit(version, command)
+        return self.steps.commit(
+            version, lambda history: command_of(history.document, edits, history.known_ids)
+        )
 
     def change_settings(
         self,
         version: int,
         mode: str | None,
         sensitivity: Mapping[str, float] | None,
-        change_lanes: Callable[[Draft], None] | None = None,
+        changes: Iterable[Callable[[Draft], None] | None] = (),
     ) -> dict[str, Any]:
-        """Change the mode, lanes, and their sensitivity; another one has the recording transcribed again."""
-        document = self.document(version)
+        """Change the mode, lanes and more; another sensitivity has the recording transcribed again."""
+        document = self.steps.document(version)
         found: tuple[Stroke, ...] | None = None
         requested = {c: v for c, v in {**document.sensitivity, **(sensitivity or {})}.items() if v}
         if requested != dict(document.sensitivity):
@@ -215,26 +186,75 @@ class EditingSession:
                 redetect(draft, found, requested)
             if mode is not None:
                 change_mode(draft, mode)
-            if change_lanes is not None:
-                change_lanes(draft)
+            for other in filter(None, changes):
+                other(draft)
 
-        return self.change(version, change)
+        return self.steps.change(version, change)
+
+    def add_to_kit(self, version: int, path: Path) -> dict[str, Any]:
+        """Let the hits of another recording play along; it is transcribed, and refused without drums."""
+        document = self.steps.document(version)
+        if self.facts and sha256_of(path) == self.facts.sha256:
+            raise RhythmError("this is the recording itself", hint="choose another one of the same kit")
+        sound = with_recording(document.sound, str(path))
+        settings = render_settings(replace(document, mode="edit", sound=sound))
+
+        def find() -> None:
+            assert self._editor is not None
+            self._editor.with_settings(settings).prepare(document.strokes.detected, self.report)
+
+        self.long(find)
+        return self.steps.change(version, lambda draft: draft.fields.update(sound=sound))
+
+    def compare(self, slot: str, version: int) -> dict[str, Any]:
+        """Put the newest version into a slot of the comparison, and return what is compared.
+
+        Raises:
+            Outdated, NotReady: as `Steps` has it.
+            RedrumError: the version makes no sound.
+        """
+        document, name = self.steps.document(version), f"{slot}{version}"
+
+        def measure() -> Compared:
+            n_samples = self.renderer.retain(name, version)
+            fmt = replace(self.source.format, n_channels=min(2, self.source.n_channels))
+            read = partial(self.renderer.retained, name)
+            sound = ComputedSignal(read, n_samples, fmt.sample_rate, fmt.n_channels)
+            recording = Recording.of_signal(sound, fmt, self.source.name)
+            strokes = document.sounding.played
+            levels_db = stroke_levels_db(recording, strokes, partial(self.report, "compare"))
+            return Compared(name, version, document, n_samples, levels_db)
+
+        return self._put_compared(slot, self.long(measure))
+
+    def compare_no_more(self, slot: str) -> dict[str, Any]:
+        """Empty a slot of the comparison, and return what is compared."""
+        return self._put_compared(slot, None)
+
+    def _put_compared(self, slot: str, version: Compared | None) -> dict[str, Any]:
+        before = self.comparison.put(slot, version)
+        if before is not None and (version is None or version.name != before.name):
+            self.renderer.release(before.name)
+        compared = {"compared": self.comparison.json()}
+        self.notices.publish("compared", **compared)
+        return compared
 
     def play_rhythm(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> dict[str, Any]:
         """Let a rhythm play in the place of what plays; it is read in the worker."""
-        self.document(version)
+        self.steps.document(version)
         rhythm = self.long(read)
-        return self.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))
+        return self.steps.change(version, lambda draft: replace_rhythm(draft, rhythm, placing))
 
     def audition(self, read: Callable[[], Rhythm], length_s: float) -> Samples:
         """Return the beginning of a rhythm as the recording's drums play it, shape (1 or 2, T)."""
-        document = self.document(self.newest_version())
+        document = self.steps.document(self.steps.newest_version())
 
         def play() -> Samples:
             assert self._editor is not None
             strokes = beginning(read(), document.grid, length_s)
-            edited = self._editor.replayed(strokes, length_s, document.strokes.detected)
-            return monitored(edited.read(0, edited.n_samples))
+            editor = self._editor.with_settings(render_settings(replace(document, mode="replay")))
+            edited = editor.replayed(strokes, length_s, document.strokes.detected)
+            return self._editor.recording.monitored(edited.read(0, edited.n_samples))
 
         return self.long(play)
 
@@ -262,7 +282,7 @@ class EditingSession:
             AudioError: it is another one by now, or cannot be read.
         """
         self.source.check()
-        return Recording.open(self.source.path)
+        return self.source.open()
 
     # Opening.
 
@@ -276,9 +296,7 @@ class EditingSession:
         except Exception as err:
             _log.exception("the recording cannot be opened")
             self._fail(
-                AudioError(
-                    f"{self.source.path.name} cannot be opened: {err!r}", hint="-v tells where it failed"
-                )
+                AudioError(f"{self.source.name} cannot be opened: {err!r}", hint="-v tells where it failed")
             )
 
     def _open_all(self) -> None:
@@ -286,44 +304,35 @@ class EditingSession:
         facts = SourceFacts.of(recording)
         journal = Journal(self._journals, facts.sha256)
         with self._lock:
-            self.facts, self._journal = facts, journal
+            self.facts = facts
             self._resume(journal)
         self.report("open", 0.0)
         editor = self.engine.open(recording, self.report)
         self.report("open", 1.0)
         rhythm = self._rhythm.read(self.engine) if self._rhythm else None
         with self._lock:
-            if self._history is None:
-                grid = self._grid or first_grid(recording, editor.detected)
-                document = Document.of_detection(editor.detected, recording.duration_s, grid)
-                self._history = journal.begin(document, recording.name)
+            grid = self._grid or first_grid(recording, editor.detected)
+            self.steps.begin(Document.of_detection(editor.detected, recording.duration_s, grid), recording.name)
             if self._rhythm is not None and rhythm is not None:
-                self._begin_with(self._history, rhythm, self._rhythm.placing)
+                placing = self._rhythm.placing
+                self.steps.begin_with(lambda draft: replace_rhythm(draft, rhythm, placing))
             self._editor = editor
             self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
-            self._renderer.request(self._history.version, self._history.document)
-            self.state = "ready"
-            version, detected = self._history.version, self._history.document.strokes.detected
+            assert self.steps.history is not None
+            document, version = self.steps.history.document, self.steps.history.version
+            self._renderer.request(version, document)
+            self.state, self.steps.is_ready = "ready", True
         self.worker.submit(Priority.LONG, lambda: self._judge(recording, editor.detected))
-        self.worker.submit(Priority.AHEAD, lambda: self._prepare(editor, detected))
+        self.worker.submit(Priority.AHEAD, lambda: self._prepare(editor, document))
         self.notices.publish("ready", version=version)
 
     def _resume(self, journal: Journal) -> None:
         """Go on with the history of a journal, where it has steps; then no rhythm takes the place of edits."""
-        if journal.history is not None and journal.history.version:
-            self._history, self.is_resumed = journal.history, True
+        self.is_resumed = self.steps.resume(journal)
         left_out = ""
-        if self._rhythm is not None and self._history is not None and self._history.can_undo:
+        if self._rhythm is not None and self.steps.history is not None and self.steps.history.can_undo:
             self._rhythm, left_out = None, _LEFT_OUT
         self.opening = tuple(filter(None, (journal.damage, left_out)))
-
-    def _begin_with(self, history: History, rhythm: Rhythm, placing: Placing) -> None:
-        """Let a rhythm play as the first step, which can be undone."""
-        draft = Draft(history.document, history.known_ids)
-        replace_rhythm(draft, rhythm, placing)
-        if command := draft.command():
-            self._record(history, "do", command)
-            history.do(command)
 
     def _judge(self, recording: Recording, strokes: tuple[Stroke, ...]) -> None:
         """Note what the user should read about the recording, and notify pages."""
@@ -333,13 +342,14 @@ class EditingSession:
             self._notes = notes
         self.notices.publish("noted", notes=list(notes))
 
-    def _prepare(self, editor: Editor, detected: tuple[Stroke, ...]) -> None:
+    def _prepare(self, editor: Editor, document: Document) -> None:
         def report(stage: str, fraction: float) -> None:
             self._publish_progress("prepare", fraction)
             self.worker.pause(Priority.AHEAD)
 
         report("cut kit", 0.0)
-        editor.prepare(detected, report)
+        settings = replace(render_settings(document), kit_from=())  # to which the first version adds the others
+        editor.with_settings(settings).prepare(document.strokes.detected, report)
         report("cut kit", 1.0)
 
     def _fail(self, err: RedrumError) -> None:
@@ -351,51 +361,10 @@ class EditingSession:
         with self.open_source() as recording:
             return self.engine.detect(recording, sensitivity, self.report)
 
-    # Steps, as they are taken.
-
-    def _commit(self, version: int, command_of: Callable[[History], Command]) -> dict[str, Any]:
-        with self._lock:
-            history = self._checked(version)
-            command = command_of(history)
-            if not command:
-                return self._step_json(history, Command())
-            self._record(history, "do", command)
-            history.do(command)
-            return self._taken(history, command)
-
-    def _turn(self, version: int, step: Literal["undo", "redo"]) -> dict[str, Any]:
-        with self._lock:
-            history = self._checked(version)
-            if not (history.can_undo if step == "undo" else history.can_redo):
-                return self._step_json(history, Command())
-            self._record(history, step)
-            return self._taken(history, history.undo() if step == "undo" else history.redo())
-
-    def _checked(self, version: int) -> History:
-        if self.state != "ready" or self._history is None:
-            raise NotReady
-        if version != self._history.version:
-            raise Outdated(self._history.version)
-        return self._history
-
-    def _record(self, history: History, step: Step, command: Command | None = None) -> None:
-        assert self._journal is not None
-        self._journal.record(history.version + 1, step, command)
-
-    def _taken(self, history: History, command: Command) -> dict[str, Any]:
-        """Have a step that is in the journal rendered, and return the answer to it."""
+    def _take_step(self, history: History, answer: dict[str, Any]) -> None:
+        """Have a step that is in the journal rendered, and notify pages."""
         self.renderer.request(history.version, history.document)
-        answer = self._step_json(history, command)
         self.notices.publish("version", **answer)
-        return answer
-
-    def _step_json(self, history: History, command: Command | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = {
-            "version": history.version,
-            "can_undo": history.can_undo,
-            "can_redo": history.can_redo,
-        }
-        return answer if command is None else answer | {"changes": changes_json(command)}
 
     # What the renderer reports, in the worker.
 
@@ -413,16 +382,3 @@ class EditingSession:
 
     def _take_failed(self, version: int, err: RedrumError) -> None:
         self.notices.publish("unrendered", version=version, error=err.message, hint=err.hint)
-
-    def _source_json(self) -> dict[str, Any]:
-        source = self.source
-        return {
-            "name": source.name,
-            "path": str(source.path),
-            "sha256": self.facts.sha256 if self.facts else None,
-            "n_samples": source.n_samples,
-            "sample_rate": source.sample_rate,
-            "channels": source.n_channels,
-            "subtype": source.format.subtype,
-            "duration_s": source.duration_s,
-        }

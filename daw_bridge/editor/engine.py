@@ -13,6 +13,7 @@ from daw_bridge.editor.renderer import Editor
 from transform.audio import Progress, Recording
 from transform.errors import RhythmError
 from transform.events import Rhythm
+from transform.mics import MicRecording
 from transform.settings import RenderSettings
 from transform.signal import ComputedSignal
 from transform.strokes import Stroke
@@ -31,7 +32,7 @@ class Engine(Protocol):
         """Return what edits a recording."""
 
     def doubts(self, recording: Recording) -> tuple[str, ...]:
-        """Return a sentence where a recording hardly sounds like drums."""
+        """Return sentences on what was decided of a recording, and where it hardly sounds like drums."""
 
     def detect(
         self, recording: Recording, sensitivity: Mapping[str, float], progress: Progress
@@ -61,13 +62,16 @@ class PresetEngine:
         return self._opened(recording, RenderSettings(), progress)
 
     def doubts(self, recording: Recording) -> tuple[str, ...]:
-        """Return a sentence where the beginning of a recording hardly sounds like drums."""
+        """Return what was decided of microphones, and a sentence where they hardly sound like drums."""
         from transform.transcriber import doubts, drum_confidence
 
         n_samples = min(recording.n_samples, _JUDGED_S * recording.sample_rate)
-        beginning = ComputedSignal(recording.read, n_samples, recording.sample_rate, recording.n_channels)
-        judged = Recording.of_signal(beginning, recording.format, recording.name)
-        return tuple(doubts(recording.name, drum_confidence(judged)))
+        read, fmt = recording.read, recording.format
+        if isinstance(recording, MicRecording):  # which cancel in other mixes than their own
+            read, fmt = lambda start, stop: recording.mono(start, stop)[None], replace(fmt, n_channels=1)
+        beginning = ComputedSignal(read, n_samples, recording.sample_rate, fmt.n_channels)
+        judged = Recording.of_signal(beginning, fmt, recording.name)
+        return (*recording.notes, *doubts(recording.name, drum_confidence(judged)))
 
     def detect(
         self, recording: Recording, sensitivity: Mapping[str, float], progress: Progress

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from daw_bridge.editor.answers import error_answer, json_answer, json_text
+from daw_bridge.editor.dropped import store_recording
 from daw_bridge.editor.guard import Guard
 from daw_bridge.editor.own_files import own_file
-from daw_bridge.editor.requests import TooLarge, query_of, store_body
+from daw_bridge.editor.requests import TooLarge, query_of
 from daw_bridge.editor.uvicorn_server import LOOK_S, Ending, server_of
-from daw_bridge.session import file_name
-from transform.audio import Recording
-from transform.errors import RedrumError, SettingsError
+from transform.errors import RedrumError
 from transform.terminal import printable
 
 _ALIVE_S = 15.0  # between two signs of life
@@ -99,32 +94,13 @@ class Entrance:
             query = query_of(request)
             name = printable(query.text("name", 200, ""))
             query.end()
-            chosen = await self._stored(request, name) if name else self._demo()
+            chosen = await store_recording(request, name, self._folder) if name else self._demo()
         except TooLarge:
             return error_answer(413, "this file is too large for a page", "run redrum edit FILE instead")
         except RedrumError as err:
             return error_answer(422, err.message, err.hint)
         self._chosen = chosen
         return json_answer({"name": chosen.name})
-
-    async def _stored(self, request: Request, name: str) -> Path:
-        """Store a recording where the next start finds it again, by its content."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".redrum-", dir=self._folder) as folder:
-            path = Path(folder) / file_name(name)
-            await store_body(request, path)
-            return await run_in_threadpool(self._taken_over, path)
-
-    def _taken_over(self, path: Path) -> Path:
-        if path.stat().st_size == 0:
-            raise SettingsError(f"{path.name} is empty", hint="drop a recording of drums")
-        Recording.open(path).close()
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        target = self._folder / found[:16] / path.name
-        target.parent.mkdir(exist_ok=True)
-        os.replace(path, target)
-        return target
 
     async def _own_file(self, request: Request) -> Response:
         return own_file(request.path_params["name"])

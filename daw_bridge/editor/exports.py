@@ -14,21 +14,30 @@ from typing import Any
 from daw_bridge.editor.desk import Desk
 from daw_bridge.editor.document import Document
 from daw_bridge.editor.editing import EditingSession
+from daw_bridge.editor.mic_exports import mic_names, write_microphones
+from daw_bridge.editor.source import MicSource
+from daw_bridge.editor.take_settings import render_settings
 from daw_bridge.render_job import check_ending, is_same_file
 from daw_bridge.session import file_name
 from daw_bridge.take_report import depth_of
 from transform.audio import resolve_output
+from transform.audio_format import CONTAINERS
 from transform.confined import ConfinedFolder, is_link, parts_below
 from transform.errors import DawError, OutputError, RhythmError, SettingsError
 from transform.events import Rhythm
 from transform.files import write_bytes_atomic
 from transform.names import flaw_of
 from transform.session_file import EditSession, write_session
-from transform.settings import RenderSettings
 
-WHAT = ("wav", "midi", "kit", "rhythm", "session")
+WHAT = ("wav", "stems", "midi", "kit", "rhythm", "session")
 
 _LONGEST_NAME = 200
+_NO_KIT_FROM = (
+    "a session file names no other recordings: render --edits plays without those that joined the kit"
+)
+_APART = "for stems no hit plays in which two drums sound together, so they add up to nearly what you hear"
+_OF_ONE = {"stems": "a folder of stems", "kit": "a kit of samples", "session": "a session file"}
+_OF_MICS = "export WAV, a file for each microphone, or MIDI"
 _WHOLE_BEATS = 0.1  # of a beat, by which a rhythm may miss a whole number of them
 
 
@@ -49,8 +58,8 @@ class Exports:
         Args:
             version: the newest.
             what: to write.
-            name: of the file, or a kit's folder, below the session's, with `/` between its parts; of a rhythm
-                its name in the library.
+            name: of the file, or of the folder of a kit, of stems or of microphones, below the session's, with
+                `/` between its parts; of a rhythm its name in the library.
             overwrite: replace what is there; a rhythm is never replaced.
 
         Raises:
@@ -60,7 +69,11 @@ class Exports:
             SettingsError: the name is none.
             AudioError, RhythmError: there is nothing to write.
         """
-        document = self._session.document(version)
+        document = self._session.steps.document(version)
+        if self.has_microphones and what in _OF_ONE:
+            raise SettingsError(
+                f"{_OF_ONE[what]} is of one recording, not of several microphones", hint=_OF_MICS
+            )
         if what in ("midi", "rhythm") and not document.sounding.played:
             raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
@@ -68,16 +81,28 @@ class Exports:
         self._check(name, overwrite=overwrite)
         if what == "kit":
             return self._session.long(lambda: self._kit(document, name, overwrite))
+        if what == "stems":
+            return self._session.long(lambda: self._stems(version, document, name, overwrite))
+        if what == "wav" and self.has_microphones:
+            return self._session.long(lambda: self._microphones(version, name, overwrite))
         if what == "wav":
             return self._session.long(lambda: self._wav(version, name, overwrite))
         if what == "midi":
             return self._midi(document, name, overwrite)
-        return self._file(
+        report = self._file(
             name, (".json",), overwrite, lambda path: write_session(path, self.session_of(document))
         )
+        return report | {"notes": [_NO_KIT_FROM] if render_settings(document).kit_from else []}
+
+    @property
+    def has_microphones(self) -> bool:
+        """Whether several microphones are edited, each of which gets a file of its own."""
+        return isinstance(self._session.source, MicSource)
 
     def take(self, version: int) -> tuple[TemporaryDirectory[str], Path]:
         """Return the whole result as a WAV file, in a temporary folder that its reader removes."""
+        if self.has_microphones:
+            raise SettingsError("one file does not hold the takes of several microphones", hint=_OF_MICS)
         folder = TemporaryDirectory(prefix="redrum-", ignore_cleanup_errors=True)
         path = Path(folder.name) / "take.wav"
         try:
@@ -99,19 +124,51 @@ class Exports:
                 "this recording was not opened from a DAW",
                 hint="export a WAV and drag it in, or begin in REAPER or Live: docs/editor.md says how",
             )
-        self._session.document(version)
-        name = f"{self._session.source.name}-redrum"
+        self._session.steps.document(version)
         folder = TemporaryDirectory(prefix="redrum-", ignore_cleanup_errors=True)
         with folder:
-            path = Path(folder.name) / f"{file_name(name)}.wav"
-            report = self._session.long(lambda: self._write_sound(version, path))
+            files, report = self._session.long(lambda: self._written_to_send(version, Path(folder.name)))
             try:
-                media = self.desk.send(path, name)
+                media = self.desk.send(files)
             except (DawError, OutputError) as err:
-                stored = self._stored(path)
-                hint = f"{err.hint}; the take is stored as {stored}"
-                raise DawError(err.message, hint=hint) from err
-        return {"host": self.desk.host, "path": str(media[0]), **report}
+                stored = [self._stored(path) for path, _ in files]
+                what = f"the take is stored as {stored[0]}"
+                if len(stored) > 1:
+                    what = f"the takes are stored in {stored[0].parent}"
+                raise DawError(err.message, hint=f"{err.hint}; {what}") from err
+        return {"host": self.desk.host, "path": str(media[0]), "paths": list(map(str, media)), **report}
+
+    def _written_to_send(self, version: int, folder: Path) -> tuple[list[tuple[Path, str]], dict[str, Any]]:
+        """Write the take into a folder, one file for each microphone; return these with their names."""
+        names = [f"{self._session.source.name}-redrum"]
+        if self.has_microphones:
+            names = [f"{name}-redrum" for name in mic_names(self._session)]
+        files = [(folder / str(n) / f"{file_name(name)}.wav", name) for n, name in enumerate(names)]
+        for path, _ in files:
+            path.parent.mkdir()
+        if self.has_microphones:
+            return files, write_microphones(self._session, version, [path for path, _ in files])
+        return files, self._write_sound(version, files[0][0])
+
+    def _microphones(self, version: int, name: str, overwrite: bool) -> dict[str, Any]:
+        """Write a file for each microphone into a folder, whose name may have the ending that they get."""
+        place = Path(name)
+        suffix = place.suffix if place.suffix.lower() in CONTAINERS else ""
+        name = str(place.with_suffix("")) if suffix else name
+        self._check(name, overwrite=overwrite)
+        folder = self.folder / name
+        names = [f"{file_name(own)}{suffix or '.wav'}" for own in mic_names(self._session)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise self._unwritable(name, err) from err
+        try:
+            paths = [folder / own for own in names]
+            report = write_microphones(self._session, version, paths, overwrite=overwrite)
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # unless files are in it
+        return {"path": str(folder), "files": names, **report}
 
     def _stored(self, path: Path) -> Path:
         """Copy a take that could not be sent into the folder, under a name that nothing has."""
@@ -137,7 +194,7 @@ class Exports:
             beats_per_bar=document.grid.beats_per_bar,
             downbeat_s=document.grid.downbeat_s,
             length_s=document.length_s if document.mode == "replay" else None,
-            settings=RenderSettings(sensitivity=document.sensitivity),
+            settings=replace(render_settings(document), sensitivity=document.sensitivity),
         )
 
     def _wav(self, version: int, name: str, overwrite: bool) -> dict[str, Any]:
@@ -161,6 +218,42 @@ class Exports:
             "bit_depth": depth_of(subtype),
             "duration_s": edited.n_samples / edited.sample_rate,
             "notes": list(written.notes),
+        }
+
+    def _stems(self, version: int, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
+        """Write what each class plays as five files in a folder, which add up to the result."""
+        from transform.edited_stems import write_edited_stems
+        from transform.take_files import stem_paths
+
+        if render_settings(document).engine == "latent":
+            raise SettingsError(
+                "the latent engine plays all drums as one sound: it has no stems",
+                hint="choose the engine resequence in Sound",
+            )
+        session, folder = self._session, self.folder / name
+        session.source.check()
+        paths = stem_paths(folder, folder.name)
+        edited = session.renderer.outputs(version)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise self._unwritable(name, err) from err
+        try:
+            written = write_edited_stems(
+                edited,
+                paths,
+                overwrite=overwrite,
+                progress=lambda stage, fraction: session.report("export", fraction),
+            )
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # unless files are in it
+        session.source.check()
+        return {
+            "path": str(folder),
+            "files": [path.name for path in paths.values()],
+            "duration_s": edited.n_samples / edited.sample_rate,
+            "notes": [*written.notes, *([_APART] if document.mode == "replay" else [])],
         }
 
     def _midi(self, document: Document, name: str, overwrite: bool) -> dict[str, Any]:
@@ -241,7 +334,7 @@ class Exports:
                 hint="run redrum edit in another folder",
             )
         path = self.folder / name
-        if path.exists() and is_same_file(path, self._session.source.path):
+        if path.exists() and any(is_same_file(path, own) for own in self._session.source.paths):
             raise Exists(f"{name} is the recording itself, which is never replaced", hint="give another name")
         try:
             ConfinedFolder(self.folder).check(name)

@@ -30,6 +30,7 @@ from daw_bridge.editor.document import (
     StrokeChange,
 )
 from daw_bridge.editor.mix import Lane
+from daw_bridge.editor.take_settings import sound_json, sound_of
 from daw_bridge.file_lock import lock_file
 from daw_bridge.live.redrum_live.endpoint import make_folder, open_private
 from transform.errors import OutputError, RhythmError
@@ -262,7 +263,7 @@ def _document_json(document: Document) -> dict[str, Any]:
 
 def _document_of(found: Mapping[str, Any]) -> Document:
     layers: dict[str, Any] = {name: {i: _stroke_of(i, shape) for i, *shape in found[name]} for name in LAYERS}
-    found = {"lanes": {}, **found}  # older journals have none
+    found = {"lanes": {}, "sound": {}, **found}  # older journals have none
     fields = {name: _value_of(name, found[name]) for name in FIELDS}
     return Document(source_s=float(found["source_s"]), **fields, **layers)
 
@@ -297,6 +298,8 @@ def field_json(name: str, value: Any) -> Any:
         return grid_json(value)
     if name == "lanes":
         return {drum_class: lane.json() for drum_class, lane in value.items()}
+    if name == "sound":
+        return sound_json(value)
     return dict(value) if name == "sensitivity" else value
 
 
@@ -307,6 +310,8 @@ def _value_of(name: str, found: Any) -> Any:
         return Grid(tempo, float(found["beats_per_bar"]), float(found["downbeat_s"]))
     if name == "sensitivity":
         return {str(drum_class): float(value) for drum_class, value in found.items()}
+    if name == "sound":
+        return sound_of(found)
     if name == "lanes":
         return {str(drum_class): _lane_of(lane) for drum_class, lane in found.items()}
     return _one_of(("edit", "replay"), found) if name == "mode" else float(found)

@@ -41,9 +41,9 @@ class Watcher:
     is_over: Callable[[], bool] = lambda: False  # whether it is to end
 
 
-def edit_recording(path: Path, opening: Opening, watcher: Watcher) -> None:
-    """Serve the editor of a recording; see `PageServer.run`."""
-    _serve(path, opening, watcher, None)
+def edit_recording(source: Source, opening: Opening, watcher: Watcher) -> None:
+    """Serve the editor of a recording, or of microphones; see `PageServer.run`."""
+    _serve(source, opening, watcher, None)
 
 
 def edit_item(desk: Desk, opening: Opening, watcher: Watcher) -> None:
@@ -70,13 +70,13 @@ def edit_dropped(demo: Callable[[], Path], opening: Opening, watcher: Watcher) -
         chosen = Entrance(user_folder() / "dropped", demo, watcher.is_over).run(listener, token, begin, IDLE_S)
     if chosen is not None:  # its page finds the editor at the same address
         again = replace(opening, port=port, has_browser=False, token=token)
-        _serve(chosen, again, replace(watcher, serving=lambda session, url: None), None)
+        _serve(Source(chosen), again, replace(watcher, serving=lambda session, url: None), None)
 
 
-def _serve(path: Path, opening: Opening, watcher: Watcher, desk: Desk | None) -> None:
+def _serve(source: Source, opening: Opening, watcher: Watcher, desk: Desk | None) -> None:
     engine = PresetEngine(opening.load)
     grid = desk.grid if desk else None
-    session = EditingSession(Source(path), engine, user_folder() / "edits", opening.rhythm, grid)
+    session = EditingSession(source, engine, user_folder() / "edits", opening.rhythm, grid)
     with ExitStack() as closing:
         closing.callback(_close, session)
         session.start()  # the models are loaded while the server begins

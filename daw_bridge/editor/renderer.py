@@ -11,15 +11,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from daw_bridge.editor.document import Document
-from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns
+from daw_bridge.editor.take_settings import render_settings
 from daw_bridge.editor.worker import Priority, Worker
-from transform.audio import Progress
+from transform.audio import Progress, Recording
 from transform.errors import RedrumError
+from transform.settings import RenderSettings
 from transform.signal import BlockCache, Samples, Signal, read_blocks
 from transform.strokes import Stroke, Strokes
 
@@ -54,6 +56,9 @@ class Edited(Signal, Protocol):
     def hit(self, stroke_id: str, /) -> Samples:
         """Return the sound of a stroke."""
 
+    def read_outputs(self, start: int, stop: int, /) -> Samples:
+        """Return samples of each class, shape (5, C, T), which add up to it."""
+
     def write(self, path: Path, *, progress: Progress) -> Written:
         """Write all of it in the source's rate, channels and depth, whole or not at all."""
 
@@ -62,8 +67,15 @@ class Editor(Protocol):
     """What makes sound of strokes: see `transform.edit.RecordingEditor`."""
 
     @property
+    def recording(self) -> Recording:
+        """What is edited."""
+
+    @property
     def detected(self) -> tuple[Stroke, ...]:
         """What is detected in the recording."""
+
+    def with_settings(self, settings: RenderSettings, /) -> Editor:
+        """Return one that plays by other settings, and shares what was computed."""
 
     def edited(self, strokes: Strokes, /) -> Edited:
         """Return the recording in which strokes are elsewhere, gone or new."""
@@ -165,12 +177,14 @@ class Renderer:
             fail: called in the worker with a version that cannot be made to sound, and why.
         """
         self._worker, self._editor, self._report, self._fail = worker, editor, report, fail
+        self.recording = editor.recording
         self._newest: _Request | None = None
         self._current: _Version | None = None
         self._reported: int | None = None
         self._unreported: list[tuple[int, int]] = []
         self._blocks = _Blocks(_CACHED_BYTES)
         self._peaks: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_PEAK_BYTES)
+        self._retained: dict[str, _Version] = {}
 
     def request(self, version: int, document: Document) -> None:
         """Have a version rendered, and give up an older one."""
@@ -203,7 +217,7 @@ class Renderer:
     def hit(self, version: int, stroke_id: str) -> Future[Samples]:
         """Return a stroke's sound to come, as `read` has it."""
         return self._worker.submit(
-            Priority.SOUND, lambda: monitored(self._version(version).edited.hit(stroke_id))
+            Priority.SOUND, lambda: self.recording.monitored(self._version(version).edited.hit(stroke_id))
         )
 
     def whole(self, version: int) -> Edited:
@@ -214,6 +228,37 @@ class Renderer:
             RedrumError: it makes no sound.
         """
         return self._version(version).edited
+
+    def outputs(self, version: int) -> Edited:
+        """Return a version that can be read class by class, for tasks of the worker, as `whole` has it."""
+        document = self._version(version).document
+        return self._edited(document, replace(render_settings(document), separate_outputs=True))
+
+    # Versions that can be read though newer ones are there, by name; `retain` and `retained` are for the worker.
+
+    def retain(self, name: str, version: int) -> int:
+        """Retain the newest version by a name, and return how many samples it has."""
+        self._retained[name] = self._version(version)
+        return self._retained[name].edited.n_samples
+
+    def release(self, name: str) -> None:
+        """Retain a version no more."""
+        self._retained.pop(name, None)
+
+    def retained(self, name: str, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of a retained version as a page plays them."""
+        return self._samples(self._retained[name], start, stop)
+
+    def listen(self, name: str, start: int, stop: int) -> Future[Samples]:
+        """Return samples [start, stop) of a retained version to come: those that are rendered, at once."""
+        if (version := self._retained.get(name)) is None:
+            raise Outdated(self._newest.version if self._newest else 0)
+        found = self._blocks.found(version.keys(start, stop))
+        if found is None:
+            return self._worker.submit(Priority.SOUND, lambda: self._samples(version, start, stop))
+        future: Future[Samples] = Future()
+        future.set_result(_region(found, start, stop))
+        return future
 
     def _version(self, version: int) -> _Version:
         """Return the newest version."""
@@ -227,11 +272,7 @@ class Renderer:
     def _made(self, request: _Request) -> _Version:
         """Return a version, of which nothing is rendered yet but what it shares with the one before."""
         document, before = request.document, self._current
-        strokes = document.sounding
-        if document.mode == "edit":
-            edited = self._editor.edited(strokes)
-        else:
-            edited = self._editor.replayed(strokes.played, document.length_s, strokes.detected)
+        edited = self._edited(document, render_settings(document))
         n_blocks = -(-edited.n_samples // BLOCK_SAMPLES)
         is_alike = (
             before is not None
@@ -248,6 +289,12 @@ class Renderer:
                 stamps[number] = request.version
         self._unreported.extend(changed)
         return _Version(request.version, document, edited, tuple(stamps))
+
+    def _edited(self, document: Document, settings: RenderSettings) -> Edited:
+        editor, strokes = self._editor.with_settings(settings), document.sounding
+        if document.mode == "edit":
+            return editor.edited(strokes)
+        return editor.replayed(strokes.played, document.length_s, strokes.detected)
 
     def _render(self, version: int) -> None:
         """Render what is new in a version, and report it; give it up where a newer one is there."""
@@ -280,7 +327,7 @@ class Renderer:
         for first, n_blocks in _runs([key[0] for key in keys if key not in found]):
             start = first * BLOCK_SAMPLES
             stop = min(start + n_blocks * BLOCK_SAMPLES, version.edited.n_samples)
-            samples = monitored(version.edited.read(start, stop))
+            samples = self.recording.monitored(version.edited.read(start, stop))
             for n in range(n_blocks):
                 block = samples[:, n * BLOCK_SAMPLES : (n + 1) * BLOCK_SAMPLES].copy()
                 key = first + n, version.stamps[first + n]

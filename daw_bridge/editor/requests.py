@@ -66,9 +66,9 @@ def version_of(fields: Fields) -> int:
     return fields.whole("version", 0, _MOST_VERSION)
 
 
-def which_of(query: Fields) -> tuple[str, int]:
+def which_of(query: Fields, choices: tuple[str, ...] = ("source", "take")) -> tuple[str, int]:
     """Return which sound is requested, and of which version."""
-    which = query.choice("which", ("source", "take"))
+    which = query.choice("which", choices)
     return which, query.whole("version", 0, _MOST_VERSION, *([0] if which == "source" else []))
 
 

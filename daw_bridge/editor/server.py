@@ -23,7 +23,9 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from daw_bridge.editor.answers import error_answer, json_answer, json_text, samples_answer
-from daw_bridge.editor.editing import EditingSession, NotReady
+from daw_bridge.editor.comparison import SLOTS
+from daw_bridge.editor.dropped import store_recording
+from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.edits import MOST_EDITS
 from daw_bridge.editor.exports import WHAT, Exists, Exports
 from daw_bridge.editor.fields import Fields
@@ -45,10 +47,13 @@ from daw_bridge.editor.requests import (
     which_of,
 )
 from daw_bridge.editor.sound import BLOCK_SAMPLES, MOST_COLUMNS
+from daw_bridge.editor.steps import NotReady
+from daw_bridge.editor.take_settings import sound_change
 from daw_bridge.session import file_name
 from transform.errors import RedrumError, RhythmError, SettingsError
 from transform.events import ARTICULATIONS, CLASSES, Rhythm
 from transform.library import find_rhythm, list_rhythms
+from transform.presets import user_folder
 from transform.terminal import printable
 
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
@@ -84,6 +89,8 @@ class EditorServer:
                 post("/api/settings", self._settings),
                 post("/api/document", self._document),
                 post("/api/import", self._import),
+                post("/api/kit", self._kit),
+                post("/api/compare", self._compare),
                 post("/api/export", self._export),
                 post("/api/send", self._send),
                 Route("/{name:path}", self._own_file, methods=["GET"]),
@@ -143,7 +150,7 @@ class EditorServer:
 
     async def _audio(self, request: Request) -> Response:
         query = query_of(request)
-        which, version = which_of(query)
+        which, version = which_of(query, ("source", "take", *SLOTS))
         n_samples, rate = await self._extent(which, version)
         start = query.whole("start", 0, n_samples, 0)
         stop = query.whole("stop", start, n_samples, n_samples)
@@ -155,6 +162,9 @@ class EditorServer:
         self._session.source.check()
         if which == "source":
             samples = await run_in_threadpool(self._session.source.monitored, start, stop)
+        elif which in SLOTS:
+            name = self._session.comparison.of(which).name
+            samples = await asyncio.wrap_future(self._session.renderer.listen(name, start, stop))
         else:
             samples = await asyncio.wrap_future(self._session.renderer.read(version, start, stop))
         return samples_answer(samples, sample_rate=rate, start=start, version=version)
@@ -178,7 +188,7 @@ class EditorServer:
         query = query_of(request)
         version, stroke_id = self._version_of(query), query.id("id")
         query.end()
-        self._session.document(version)
+        self._session.steps.document(version)
         self._session.source.check()
         samples = await asyncio.wrap_future(self._session.renderer.hit(version, stroke_id))
         return samples_answer(samples, sample_rate=self._session.source.sample_rate, version=version)
@@ -201,16 +211,21 @@ class EditorServer:
         query = query_of(request)
         version = version_of(query)
         query.end()
-        self._session.document(version)
+        self._session.steps.document(version)
         folder, path = await run_in_threadpool(self._exports.take, version)
         return FileResponse(path, media_type="audio/wav", background=BackgroundTask(folder.cleanup))
 
     async def _extent(self, which: str, version: int) -> tuple[int, int]:
-        """Return how long a sound is, in samples, and its rate; the version must be the newest of the take."""
+        """Return how long a sound is, in samples, and its rate; of the take the version must be the newest."""
         source = self._session.source
         if which == "source":
             return source.n_samples, source.sample_rate
-        document = self._session.document(version)
+        if which in SLOTS:
+            compared = self._session.comparison.of(which)
+            if compared.version != version:
+                raise Outdated(self._session.steps.newest_version())
+            return compared.n_samples, source.sample_rate
+        document = self._session.steps.document(version)
         if document.mode == "edit":
             return source.n_samples, source.sample_rate
         return await asyncio.wrap_future(self._session.renderer.length(version)), source.sample_rate
@@ -227,21 +242,21 @@ class EditorServer:
         fields = await body_of(request)
         version = version_of(fields)
         fields.end()
-        return json_answer(await run_in_threadpool(self._session.undo, version))
+        return json_answer(await run_in_threadpool(self._session.steps.turn, version, "undo"))
 
     async def _redo(self, request: Request) -> Response:
         fields = await body_of(request)
         version = version_of(fields)
         fields.end()
-        return json_answer(await run_in_threadpool(self._session.redo, version))
+        return json_answer(await run_in_threadpool(self._session.steps.turn, version, "redo"))
 
     async def _settings(self, request: Request) -> Response:
         fields = await body_of(request)
         version = version_of(fields)
         mode = fields.choice("mode", ("edit", "replay")) if "mode" in fields else None
-        sensitivity, lanes = sensitivity_of(fields), lanes_change(fields)
+        sensitivity, changes = sensitivity_of(fields), (lanes_change(fields), sound_change(fields))
         fields.end()
-        change = partial(self._session.change_settings, version, mode, sensitivity, lanes)
+        change = partial(self._session.change_settings, version, mode, sensitivity, changes)
         return json_answer(await run_in_threadpool(change))
 
     async def _document(self, request: Request) -> Response:
@@ -253,7 +268,7 @@ class EditorServer:
             return await self._play(version, partial(_read_midi, rhythm.path, rhythm.name), placing)
         change = grid_change(fields)
         fields.end()
-        return json_answer(await run_in_threadpool(self._session.change, version, change))
+        return json_answer(await run_in_threadpool(self._session.steps.change, version, change))
 
     async def _import(self, request: Request) -> Response:
         query = query_of(request)
@@ -268,6 +283,29 @@ class EditorServer:
 
     async def _play(self, version: int, read: Callable[[], Rhythm], placing: Placing) -> Response:
         return json_answer(await run_in_threadpool(self._session.play_rhythm, version, read, placing))
+
+    async def _kit(self, request: Request) -> Response:
+        """Take a recording whose hits join the kit; its bytes are the body."""
+        query = query_of(request)
+        version, name = version_of(query), printable(query.text("name", 200))
+        query.end()
+        self._session.steps.document(version)
+        path = await store_recording(request, name, user_folder() / "kits")
+        return json_answer(await run_in_threadpool(self._session.add_to_kit, version, path))
+
+    async def _compare(self, request: Request) -> Response:
+        """Store the newest version in a slot, empty it, or go on from what is in it, which is a step."""
+        fields = await body_of(request)
+        version, slot = version_of(fields), fields.choice("slot", SLOTS)
+        what = fields.choice("do", ("store", "clear", "restore"))
+        fields.end()
+        session = self._session
+        task = {
+            "store": lambda: session.compare(slot, version),
+            "clear": lambda: session.compare_no_more(slot),
+            "restore": lambda: session.steps.change(version, session.comparison.restoring(slot)),
+        }[what]
+        return json_answer(await run_in_threadpool(task))
 
     def _rhythm_in(self, path: Path, name: str) -> Rhythm:
         """Return the rhythm in a file that was dropped: MIDI, or a recording to transcribe."""
@@ -295,7 +333,7 @@ class EditorServer:
 
     def _version_of(self, fields: Fields) -> int:
         """Return which version a request is about that changes nothing: the newest where it does not say."""
-        return version_of(fields) if "version" in fields else self._session.newest_version()
+        return version_of(fields) if "version" in fields else self._session.steps.newest_version()
 
     # The page's own files.
 

@@ -1,4 +1,4 @@
-"""What a page plays and draws of a sound: two channels at most, and peaks at any zoom."""
+"""What a page plays and draws of a sound: in blocks, and peaks at any zoom."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from transform.signal import Samples
 BLOCK_SAMPLES = 2**14  # that are rendered, cached and exchanged as one
 MOST_COLUMNS = 8192  # of a picture
 _BIN_SAMPLES = 2**8  # of the coarse peaks
-
-
-def monitored(samples: Samples) -> Samples:
-    """Return samples (C, T) in two channels at most: of more, the means of the odd and of the even ones."""
-    if len(samples) <= 2:
-        return samples
-    return np.stack((samples[::2].mean(axis=0), samples[1::2].mean(axis=0)))
 
 
 def coarse_peaks(block: Samples) -> Samples:

@@ -1,16 +1,21 @@
-"""The recording that is edited, as a page plays and draws it, its first grid, and whether its file changed."""
+"""The recording or microphones that are edited, as a page plays and draws them, and whether a file changed."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from daw_bridge.editor.document import Grid
-from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns
+from daw_bridge.mics_job import open_mics
 from transform.audio import Recording
 from transform.errors import AudioError
 from transform.events import estimate_tempo
+from transform.mics import MicRecording
 from transform.signal import BlockCache, Samples
 from transform.strokes import Stroke
 
@@ -28,37 +33,63 @@ class Source:
         Raises:
             AudioError: it cannot be read.
         """
-        self.path = Path(os.path.abspath(path))
-        self._before = _state(self.path)
-        self._recording = Recording.open(self.path)
+        self.paths: tuple[Path, ...] = (Path(os.path.abspath(path)),)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._before = [_state(path) for path in self.paths]
+        self._recording = self.open()
         self.name, self.format = self._recording.name, self._recording.format
         self.n_samples, self.sample_rate = self._recording.n_samples, self._recording.sample_rate
         self.n_channels, self.duration_s = self._recording.n_channels, self._recording.duration_s
         self._lock = threading.Lock()
         self._peaks: BlockCache[int, Samples] = BlockCache(n_bytes=_CACHED_BYTES)
 
+    def open(self) -> Recording:
+        """Return the recording anew.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        return Recording.open(self.paths[0])
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._recording.close()
 
+    def json(self) -> dict[str, Any]:
+        """Return what pages show of it."""
+        return {
+            "name": self.name,
+            "path": str(self.paths[0]),
+            "n_samples": self.n_samples,
+            "sample_rate": self.sample_rate,
+            "channels": self.n_channels,
+            "subtype": self.format.subtype,
+            "duration_s": self.duration_s,
+        }
+
     @property
     def has_changed(self) -> bool:
-        """Whether the file is another one by now, or gone."""
-        return _state(self.path) != self._before
+        """Whether a file is another one by now, or gone."""
+        return bool(self._changed())
 
     def check(self) -> None:
-        """Raise AudioError if the file is another one by now, or gone."""
-        if self.has_changed:
+        """Raise AudioError if a file is another one by now, or gone."""
+        if changed := self._changed():
             raise AudioError(
-                f"{self.path.name} was changed or moved while it was edited; the edits are safe",
+                f"{changed[0].name} was changed or moved while it was edited; the edits are safe",
                 hint="run redrum edit again: with the old file back it goes on, else it opens the new one",
             )
+
+    def _changed(self) -> list[Path]:
+        return [path for path, before in zip(self.paths, self._before, strict=True) if _state(path) != before]
 
     def monitored(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) as a page plays them, shape (1 or 2, T)."""
         with self._lock:
-            return monitored(self._recording.read(start, stop))
+            return self._recording.monitored(self._recording.read(start, stop))
 
     def peaks(self, start: int, stop: int, n_columns: int) -> Samples:
         """Return the lowest and highest samples in columns of a region, shape (2, n): see `sound.columns`."""
@@ -70,7 +101,44 @@ class Source:
 
     def _read_peaks(self, number: int) -> Samples:
         start = number * BLOCK_SAMPLES
-        return coarse_peaks(monitored(self._recording.read(start, min(start + BLOCK_SAMPLES, self.n_samples))))
+        samples = self._recording.read(start, min(start + BLOCK_SAMPLES, self.n_samples))
+        return coarse_peaks(self._recording.monitored(samples))
+
+
+class MicSource(Source):
+    """The microphones of one performance, which are played as their sum."""
+
+    def __init__(
+        self, paths: Sequence[Path], offsets_s: Sequence[float] | None = None, listen_to: Path | None = None
+    ) -> None:
+        """Open microphones.
+
+        Args:
+            paths: one file for each.
+            offsets_s: when each begins; None: as the files say, or else all together.
+            listen_to: what is transcribed instead of them.
+
+        Raises:
+            AudioError: one cannot be read, or two do not overlap in time.
+            SettingsError: one is named twice.
+        """
+        self._offsets_s, self._has_guide = offsets_s, listen_to is not None
+        self.paths = tuple(Path(os.path.abspath(path)) for path in (*paths, *filter(None, [listen_to])))
+        self._begin()
+
+    def open(self) -> MicRecording:
+        """Return the microphones anew; their files are closed with it."""
+        *paths, guide = (*self.paths, None)
+        if self._has_guide:
+            *paths, guide = self.paths
+        with ExitStack() as files:
+            microphones = open_mics(paths, files, offsets_s=self._offsets_s, listen_to=guide)
+            microphones.files = files.pop_all()
+        return microphones
+
+    def json(self) -> dict[str, Any]:
+        """Return what pages show of them."""
+        return super().json() | {"microphones": len(self.paths) - self._has_guide}
 
 
 def first_grid(recording: Recording, strokes: tuple[Stroke, ...]) -> Grid:

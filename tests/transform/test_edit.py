@@ -13,6 +13,7 @@ from tests.transform.conftest import HZ, HeardEverything, decaying_noise, tone_b
 from tests.transform.test_clusters import loop, snare
 from transform.audio import Recording
 from transform.edit import RecordingEditor, Stroke, Strokes
+from transform.edited_stems import write_edited_stems
 from transform.engine import Redrummer
 from transform.errors import CheckpointError, OutputError, RhythmError
 from transform.events import CLASSES, DrumEvent
@@ -412,6 +413,8 @@ def test_what_is_edited_while_all_is_prepared_sounds_as_it_does_afterwards(beat)
 
     def edit(stage, fraction):
         stages.add(stage)
+        if fraction == 0:
+            return  # the kit is not being cut yet: an edit would cut all of it
         moved = replace(first, onset_s=0.2)
         sounds.append(whole(editor.edited(Strokes(editor.detected, (moved, *others, added)))))
 
@@ -590,6 +593,60 @@ def test_a_class_that_the_source_lacks_is_played_as_the_settings_say(beat, missi
     there = slice(round(1.4 * RATE), round(1.5 * RATE))
     changed = np.abs(whole(edited)[:, there] - whole(unedited(editor))[:, there]).max()
     assert (changed > 0.01) == (missing != "leave-out")
+
+
+def test_other_settings_play_another_kit_and_what_was_there_stays(beat, write_wav, tmp_path):
+    editor = beat()
+    stroke = Stroke("new", "TT", 1.35, 0.7)
+    first = with_played(editor, stroke)
+    without = editor.with_settings(RenderSettings(missing="leave-out"))
+    left_out = with_played(without, stroke)
+    start, stop = round(1.34 * RATE), round(1.45 * RATE)
+    np.testing.assert_array_equal(left_out.read(start, stop), editor.recording.read(start, stop))
+    assert np.abs(first.read(start, stop) - left_out.read(start, stop)).max() > 0.01
+    (changed,) = left_out.changed_from(first)
+    assert changed[0] <= round(1.35 * RATE) < changed[1]
+    toms = np.concatenate((np.zeros(RATE // 2, np.float32), tone_burst(HZ["TT"], 0.3)))
+    path = write_wav("toms.wav", toms[None], RATE, "PCM_24")
+    heard = editor._redrummer.transcriber.events_by_name
+    heard["toms"] = [DrumEvent(0.5, "TT", 0.8)]
+    more = editor.with_settings(RenderSettings(kit_from=(str(path),)))
+    with_more = with_played(more, stroke)
+    played = with_more.read(start, stop) - editor.recording.read(start, stop)
+    assert energy_at(played, "TT") > 20 * energy_at(played, "KD")  # not the kick that stood in for it
+    assert any("1 more hit is from toms" in note for note in with_more.notes)
+    heard["toms"] = []  # it is not transcribed again, whatever is corrected
+    corrected = tuple(replace(s, velocity=s.velocity / 2) for s in editor.detected)
+    assert more.replayed([stroke], detected=corrected).hit("new").any()
+    np.testing.assert_array_equal(whole(first), whole(with_played(editor, stroke)))
+
+
+@pytest.mark.parametrize(("subtype", "mode"), [("PCM_24", "edit"), ("PCM_16", "edit"), ("PCM_24", "replay")])
+def test_the_stems_of_a_result_add_up_to_it_and_each_has_its_lane(beat, tmp_path, subtype, mode):
+    editor = beat(n_channels=2, subtype=subtype)
+    snare = stroke_at(editor, 0.6, "SD")
+    if mode == "edit":
+        edited = with_played(editor, Stroke("new", "TT", 1.35, 0.7), without=(snare.id,))
+    else:
+        played = tuple(s for s in editor.detected if s != snare)
+        edited = editor.with_settings(RenderSettings(separate_outputs=True)).replayed(played)
+    paths = {c: tmp_path / f"{c}.wav" for c in CLASSES}
+    write_edited_stems(edited, paths)
+    edited.write(tmp_path / "whole.wav")
+    stems = {c: soundfile.read(path, dtype="int32", always_2d=True)[0] for c, path in paths.items()}
+    expected, rate = soundfile.read(tmp_path / "whole.wav", dtype="int32", always_2d=True)
+    assert rate == RATE
+    np.testing.assert_array_equal(sum(stems.values()), expected)
+    assert {soundfile.info(path).subtype for path in paths.values()} == {subtype}
+    around = slice(round(0.61 * RATE), round(0.7 * RATE))
+    later = slice(round(1.61 * RATE), round(1.7 * RATE))
+    deleted, stays = (np.square(stems["SD"][place] / 2**31).sum() for place in (around, later))
+    assert deleted < 1e-3 * stays
+    hats = np.square(stems["HH"][around] / 2**31).sum()  # the hat that fell together with it plays on
+    assert hats > 0.1 * stays
+    if mode == "edit":
+        tom = np.square(stems["TT"][round(1.35 * RATE) : round(1.45 * RATE)] / 2**31).sum()
+        assert tom > 0.01 * stays
 
 
 def test_an_articulation_that_the_source_lacks_is_said(beat):

@@ -15,7 +15,8 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, OutputError, SettingsError
 from transform.events import DrumEvent, Rhythm
 from transform.features import DrumFeatures, FeatureSettings
-from transform.mics import MicFiles, MicRecording, check_together, write_mics
+from transform.mic_files import MicFiles, write_mics
+from transform.mics import MicRecording, check_together
 from transform.settings import RenderSettings
 
 RATE = 48_000

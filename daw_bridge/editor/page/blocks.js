@@ -1,4 +1,5 @@
-// Fetches blocks of the recording and of the take, those that play soon first, and hands them to the player.
+// Fetches blocks of the recording, of the take and of versions that are compared, those that play soon first, and
+// hands them to the player.
 //
 // The server tells in which regions a version differs from the one before: the blocks of these are fetched anew and
 // staged together; every other block that the player holds stays.
@@ -6,7 +7,7 @@
 const AHEAD_S = 12; // that are fetched before they play
 const RUN_BLOCKS = 8; // that are fetched at once
 const MOST_STAGED = 64; // blocks of a new version that are fetched before they are near the playhead
-const MOST_BYTES = 96 * 2 ** 20; // of the recording, and of the take, that the player holds
+const MOST_BYTES = 96 * 2 ** 20; // of each sound that the player holds
 const RETRY_MS = 250;
 
 export class BlockFeed {
@@ -15,6 +16,7 @@ export class BlockFeed {
   #held = { source: new Map(), take: new Map() }; // numbers of blocks, with the count of fetches at their time
   #stale = new Set(); // blocks of the take that the player holds of an older version
   #staging = null; // {isWhole, blocks}: what has been fetched of the newest version
+  #compared = {}; // by slot, as the server has it
   #isFetching = false;
   #nFetched = 0;
   #retry = 0;
@@ -37,7 +39,18 @@ export class BlockFeed {
 
   /** How long it plays, in frames. */
   get length() {
-    return this.nFrames.take || this.nFrames.source;
+    return this.#compared[this.#player.which]?.n_samples ?? (this.nFrames.take || this.nFrames.source);
+  }
+
+  /** Take over which versions are compared. */
+  compare(compared) {
+    for (const slot of new Set([...Object.keys(compared), ...Object.keys(this.#compared)])) {
+      if (compared[slot]?.version === this.#compared[slot]?.version) continue;
+      this.#held[slot] = new Map();
+      this.nFrames[slot] = compared[slot]?.n_samples ?? 0;
+    }
+    this.#compared = compared;
+    this.fetch();
   }
 
   /** Take a version over that the server has rendered. */
@@ -74,8 +87,8 @@ export class BlockFeed {
     const near = this.#near();
     const first = near.find((n) => this.#stale.has(n)) ?? this.#stale.values().next().value;
     if (first !== undefined) return { which: "take", numbers: run(first, (n) => this.#stale.has(n)) };
-    const order = this.#player.which === "take" || this.#staging ? ["take", "source"] : ["source", "take"];
-    for (const which of order) {
+    const urgent = this.#staging ? ["take", this.#player.which] : [this.#player.which];
+    for (const which of new Set([...urgent, "take", "source", ...Object.keys(this.#compared)])) {
       if (which === "take" && this.rendered === null) continue;
       const isMissing = (n) => n * this.blockFrames < this.nFrames[which] && !this.#held[which].has(n);
       const missing = new Set(near.filter(isMissing));
@@ -86,18 +99,18 @@ export class BlockFeed {
   }
 
   async #fetchRun({ which, numbers }) {
-    const version = this.rendered;
+    const version = this.#versionOf(which);
     const start = numbers[0] * this.blockFrames;
     const stop = Math.min((numbers.at(-1) + 1) * this.blockFrames, this.nFrames[which]);
     let channels;
     try {
-      ({ channels } = await this.#api.samples("audio", { which, start, stop, ...(which === "take" && { version }) }));
+      ({ channels } = await this.#api.samples("audio", { which, start, stop, ...(which !== "source" && { version }) }));
     } catch {
       // A newer version is being rendered, or the server is gone; the event stream reports both.
-      if (which === "source" || version === this.rendered) this.#fetchLater();
+      if (version === this.#versionOf(which)) this.#fetchLater();
       return;
     }
-    if (which === "take" && version !== this.rendered) return;
+    if (version !== this.#versionOf(which)) return;
     const blocks = numbers.map((number, i) => [number, channels.map((channel) => this.#block(channel, i))]);
     for (const number of numbers) this.#held[which].set(number, ++this.#nFetched);
     if (which === "take" && this.#staging) {
@@ -107,6 +120,11 @@ export class BlockFeed {
     } else {
       this.#player.post({ do: "fill", which, nFrames: this.nFrames[which], blocks, forget: this.#forgotten(which) });
     }
+  }
+
+  /** Return which version a sound is of; undefined: none, or not any more. */
+  #versionOf(which) {
+    return which === "take" ? this.rendered : this.#compared[which]?.version;
   }
 
   /** Hand over what is new in the newest version. */

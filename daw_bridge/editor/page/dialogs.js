@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 import { fillSheet } from "./key-sheet.js";
 import { sentence, sentences } from "./words.js";
 
-const ENDINGS = { wav: "_edited.wav", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
+const ENDINGS = { wav: "_edited.wav", stems: "_stems", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
 
 export class Dialogs {
   #api;

@@ -93,9 +93,27 @@ export class EditorDocument extends EventTarget {
   }
 
   /** Let a file that was dropped play; raises ApiError where it cannot. */
-  async import(file, placing) {
-    const query = new URLSearchParams({ version: this.version, name: file.name, ...placing });
-    await this.#take(await this.#api.upload(`import?${query}`, file));
+  import(file, placing) {
+    return this.#upload("import", file, placing);
+  }
+
+  /** Let the hits of a recording join the kit; raises ApiError where there are none. */
+  addToKit(file) {
+    return this.#upload("kit", file);
+  }
+
+  async #upload(path, file, more = {}) {
+    const query = new URLSearchParams({ version: this.version, name: file.name, ...more });
+    try {
+      await this.#take(await this.#api.upload(`${path}?${query}`, file));
+    } finally {
+      this.dispatchEvent(new Event("answered"));
+    }
+  }
+
+  /** Go on from a version that is compared. */
+  restore(slot) {
+    return this.#send("compare", { slot, do: "restore" });
   }
 
   /** Return once the server has answered all that was sent so far. */
@@ -172,11 +190,12 @@ export class EditorDocument extends EventTarget {
     Object.assign(this, { version, canUndo: can_undo, canRedo: can_redo });
   }
 
-  #takeFields({ mode, length_s, grid, sensitivity, lanes }) {
+  #takeFields({ mode, length_s, grid, sensitivity, lanes, sound }) {
     if (mode !== undefined) this.mode = mode;
     if (length_s !== undefined) this.lengthS = length_s;
     if (grid !== undefined) this.grid = new Grid(grid);
     if (lanes !== undefined) this.lanes = lanes;
+    if (sound !== undefined) this.sound = sound;
     if (sensitivity !== undefined) this.sensitivity = sensitivity;
   }
 

@@ -1,8 +1,10 @@
 // The keyboard.
 
+import { SLOTS } from "./versions.js";
 import { CLASSES } from "./words.js";
 
 const SCALE = 1.1; // of velocities, at one key
+const SLIDER_KEYS = new Set(["Home", "End", "PageUp", "PageDown"]);
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Keys {
@@ -57,11 +59,14 @@ export class Keys {
     const { target } = event;
     const isStroke = target.classList?.contains("stroke");
     const isLane = target.classList?.contains("lane");
+    if (isControl && SLIDER_KEYS.has(event.key)) return false;
     if (event.key in ARROWS) return !isControl && this.#arrow(event, { isStroke, isLane });
     const digit = /^(?:Digit|Numpad)([1-5])$/.exec(event.code);
+    const slot = /^(?:Digit|Numpad)([7-9])$/.exec(event.code);
     const place = /^(?:Digit|Numpad)([1-6])$/.exec(event.code);
     if (place && event.altKey) return run(() => this.actions.setArticulationAt(place[1] - 1));
     if (digit && !event.altKey) return run(() => this.#lane(CLASSES[digit[1] - 1], event.shiftKey));
+    if (slot && !event.altKey && !event.shiftKey) return run(() => this.commands.version(SLOTS[slot[1] - 7]));
     if (event.key === " " && target.closest?.("button, [role=scrollbar]") && !isStroke) return false;
     if (event.key === "Enter") {
       if (!isStroke && !isLane) return false;
@@ -154,9 +159,11 @@ export class Keys {
     f: () => this.commands.feel(),
     g: ({ shiftKey }) => this.actions.changeSnap(shiftKey ? -1 : 1),
     i: () => this.commands.library(),
+    k: () => this.commands.sound(),
     m: () => this.actions.toggleLane(this.actions.lane, "muted"),
     r: () => this.commands.repeat(),
     s: () => this.actions.toggleLane(this.actions.lane, "soloed"),
+    v: () => this.commands.versions(),
     ".": () => this.actions.accent(),
     ",": () => this.actions.ghost(),
     "/": () => this.actions.ramp(),

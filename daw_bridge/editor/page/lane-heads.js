@@ -44,7 +44,8 @@ export class LaneHeads {
   }
 }
 
-function onSettled(slider, act) {
+/** Call a function once a slider has been at rest for a moment. */
+export function onSettled(slider, act) {
   let timer = 0;
   slider.addEventListener("input", () => {
     clearTimeout(timer);

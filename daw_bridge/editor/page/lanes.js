@@ -1,54 +1,79 @@
-// The five lanes: a button for each stroke in view. What a pointer does with them is in lane-pointer.js.
+// The five lanes: a picture of the strokes in view, and over it a button for each, which is what can be taken hold of and
+// reached by the keyboard. What a pointer does with them is in lane-pointer.js.
 
-import { signOf, strokeLabel } from "./words.js";
+import { StrokePicture } from "./stroke-picture.js";
+import { strokeLabel } from "./words.js";
 
 const MOST_BUTTONS = 500;
-const SIGN_PX = 11; // width from which a stroke shows its articulation
 const SETTLED_MS = 120; // without a change of the view
 const OFF_MS = 4; // from the grid, from which a stroke shows that it is early or late
 
 export class Lanes {
   #buttons = new Map(); // by the stroke's id
-  #labels = new Map(); // what each button was made from
+  #made = new Map(); // what each button shows, by the stroke's id
   #spare = []; // buttons that show no stroke any more
+  #layers = new Map(); // that the buttons of a lane lie in, by class
   #settled = 0; // a timer
+  #placed = { startS: 0, pxPerS: 1 }; // the view that the buttons are placed for
   #view = ""; // that was drawn last
+  #timings = { grid: null, step: 0, found: new WeakMap() };
 
   constructor(root, actions) {
     Object.assign(this, { root, actions });
     this.lanes = new Map([...root.querySelectorAll(".lane")].map((lane) => [lane.dataset.class, lane]));
+    for (const [drumClass, lane] of this.lanes) {
+      const layer = document.createElement("div");
+      layer.className = "strokes";
+      lane.append(layer);
+      this.#layers.set(drumClass, layer);
+    }
     this.inView = [];
     this.nHidden = 0; // strokes in view without a button
+    this.painted = []; // strokes that are being painted, and are none yet
+    this.strokeWidth = 14;
+    this.picture = new StrokePicture(this, actions);
     root.addEventListener("click", (event) => this.#click(event));
     root.addEventListener("focusin", (event) => this.#focused(event));
   }
 
-  /** Bring the buttons up to date with the strokes in view, at once where they are needed. */
+  /** Show the strokes in view; return whether their buttons are up to date, which they are once the view rests. */
   draw(isUrgent = false) {
-    const { actions } = this;
-    const width = this.#strokeWidth();
-    this.root.style.setProperty("--stroke-width", `${width}px`);
-    this.inView = this.#find(width);
-    const shown = this.#shown();
-    this.nHidden = this.inView.length - shown.length;
-    toggle(this.root, "data-dense", this.nHidden > 0);
-    const view = `${actions.view.startS}/${actions.view.pxPerS}`;
-    const isMoving = view !== this.#view;
-    this.#view = view;
+    const { startS, pxPerS } = this.actions.view;
+    this.strokeWidth = this.#strokeWidth();
+    this.inView = this.#find(this.strokeWidth);
+    this.nHidden = Math.max(0, this.inView.length - MOST_BUTTONS);
+    this.picture.draw();
+    const isMoving = this.#view !== `${startS}/${pxPerS}` && !isUrgent;
+    this.#view = `${startS}/${pxPerS}`;
     clearTimeout(this.#settled);
-    // So many strokes show as ticks: their buttons follow once the view rests.
-    if (this.nHidden && isMoving && !isUrgent) this.#settled = setTimeout(() => this.draw(), SETTLED_MS);
-    else this.#drawButtons(shown, width);
+    if (isMoving) this.#settled = setTimeout(() => this.actions.changed(), SETTLED_MS);
+    else this.#drawButtons(this.#shown());
+    this.#moveButtons(isMoving);
+    return !isMoving;
   }
 
-  #drawButtons(shown, width) {
+  /** Move all buttons at once to where the view has them. */
+  #moveButtons(isMoving) {
+    const { startS, pxPerS } = this.actions.view;
+    const placed = this.#placed;
+    const shiftPx = (placed.startS - startS) * pxPerS;
+    const transform = isMoving ? `translateX(${shiftPx}px) scaleX(${pxPerS / placed.pxPerS})` : "";
+    for (const { style } of this.#layers.values()) {
+      if (style.transform !== transform) style.transform = transform;
+      if (isMoving !== (style.opacity === "0")) style.opacity = isMoving ? "0" : "";
+    }
+  }
+
+  #drawButtons(shown) {
     const { actions } = this;
+    this.#placed = { startS: actions.view.startS, pxPerS: actions.view.pxPerS };
+    this.root.style.setProperty("--stroke-width", `${this.strokeWidth}px`);
     const ids = new Set(shown.map((stroke) => stroke.id));
     for (const [id, button] of this.#buttons) if (!ids.has(id)) this.#remove(id, button);
     const first = new Map();
     for (const stroke of shown) {
       const button = this.#button(stroke);
-      this.#place(button, stroke, width);
+      this.#place(button, stroke);
       const isStop = stroke.id === actions.selectedId || !first.has(stroke.class);
       if (isStop) first.set(stroke.class, button);
     }
@@ -67,14 +92,8 @@ export class Lanes {
 
   /** Show strokes that are being painted, and are none yet. */
   showPainted(strokes) {
-    for (const ghost of this.root.querySelectorAll(".painted")) ghost.remove();
-    for (const stroke of strokes) {
-      const ghost = document.createElement("span");
-      ghost.className = "stroke painted";
-      ghost.style.transform = `translateX(${this.actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
-      ghost.style.setProperty("--velocity", stroke.velocity);
-      this.lanes.get(stroke.class).append(ghost);
-    }
+    this.painted = strokes;
+    this.actions.changed();
   }
 
   focusLane(drumClass) {
@@ -123,49 +142,77 @@ export class Lanes {
       button.dataset.id = stroke.id;
       this.#buttons.set(stroke.id, button);
     }
-    const lane = this.lanes.get(stroke.class);
-    if (button.parentElement !== lane) {
+    const layer = this.#layers.get(stroke.class);
+    if (button.parentElement !== layer) {
       const hadFocus = button === document.activeElement;
-      lane.append(button);
+      layer.append(button);
       if (hadFocus) button.focus({ preventScroll: true });
     }
     return button;
   }
 
-  #place(button, stroke, width) {
+  #place(button, stroke) {
     const { actions } = this;
-    button.style.transform = `translateX(${actions.view.xOf(stroke.onset_s).toFixed(1)}px)`;
-    const isChanged = actions.layer === "played" && actions.doc.mode === "edit" && !actions.doc.isUntouched(stroke);
-    toggle(button, "data-selected", actions.selection.has(stroke.id));
-    toggle(button, "data-dragged", actions.previews.has(stroke.id));
-    toggle(button, "data-changed", isChanged);
-    const made = this.#labels.get(stroke.id);
     const { grid } = actions.doc;
-    const sign = width >= SIGN_PX ? signOf(stroke.articulation) : "";
-    const step = actions.snapBeats || 0.25;
-    if (made && made.stroke === stroke && made.grid === grid && made.sign === sign && made.step === step) return;
-    this.#labels.set(stroke.id, { stroke, grid, sign, step });
-    const offMs = 1000 * (stroke.onset_s - grid.snap(stroke.onset_s, step));
-    button.setAttribute("aria-label", strokeLabel(stroke, grid));
+    const now = {
+      stroke,
+      grid,
+      left: `${actions.view.xOf(stroke.onset_s).toFixed(1)}px`,
+      timing: this.timingOf(stroke),
+      isSelected: actions.selection.has(stroke.id),
+      isDragged: actions.previews.has(stroke.id),
+      isChanged: this.isChanged(stroke),
+    };
+    const made = this.#made.get(stroke.id);
+    if (made && Object.keys(now).every((name) => now[name] === made[name])) return;
+    this.#made.set(stroke.id, now);
+    button.style.left = now.left;
+    button.toggleAttribute("data-selected", now.isSelected);
+    button.toggleAttribute("data-dragged", now.isDragged);
+    button.toggleAttribute("data-changed", now.isChanged);
+    if (made?.stroke === stroke && made.grid === grid && made.timing === now.timing) return;
     button.title = strokeLabel(stroke, grid);
-    button.style.setProperty("--velocity", stroke.velocity.toFixed(3));
+    button.setAttribute("aria-label", button.title);
     Object.assign(button.dataset, {
       class: stroke.class,
       onset: String(stroke.onset_s),
       velocity: String(stroke.velocity),
       articulation: stroke.articulation,
-      sign,
-      timing: Math.abs(offMs) < OFF_MS ? "" : offMs > 0 ? "late" : "early",
+      timing: now.timing,
     });
   }
 
   #remove(id, button) {
-    const lane = button === document.activeElement ? button.parentElement : null;
+    const lane = button === document.activeElement ? button.closest(".lane") : null;
     this.#buttons.delete(id);
-    this.#labels.delete(id);
+    this.#made.delete(id);
     this.#spare.push(button);
     lane?.focus({ preventScroll: true });
   }
+
+  // What a stroke is.
+
+  /** Return whether a stroke does not play as it was detected. */
+  isChanged(stroke) {
+    const { doc, layer } = this.actions;
+    return layer === "played" && doc.mode === "edit" && !doc.isUntouched(stroke);
+  }
+
+  /** Return whether a stroke is "early" or "late" on the grid; "": neither. */
+  timingOf(stroke) {
+    const { grid } = this.actions.doc;
+    const step = this.actions.snapBeats || 0.25;
+    const isCurrent = this.#timings.grid === grid && this.#timings.step === step;
+    if (!isCurrent) this.#timings = { grid, step, found: new WeakMap() };
+    const { found } = this.#timings;
+    if (!found.has(stroke)) {
+      const offMs = 1000 * (stroke.onset_s - grid.snap(stroke.onset_s, step));
+      found.set(stroke, Math.abs(offMs) < OFF_MS ? "" : offMs > 0 ? "late" : "early");
+    }
+    return found.get(stroke);
+  }
+
+  // What is done to buttons.
 
   #focused({ target }) {
     const { actions } = this;
@@ -189,8 +236,4 @@ function madeButton() {
   button.type = "button";
   button.dataset.testid = "stroke";
   return button;
-}
-
-function toggle(element, attribute, isOn) {
-  if (element.hasAttribute(attribute) !== isOn) element.toggleAttribute(attribute, isOn);
 }

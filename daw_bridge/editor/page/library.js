@@ -135,7 +135,7 @@ export class Library {
   }
 }
 
-/** Call a function with each file that is dropped anywhere on the page; the page shows that it takes one. */
+/** Call a function with the files that are dropped anywhere on the page; the page shows that it takes some. */
 export function onDrop(take) {
   let depth = 0;
   const mark = (isOver) => document.body.toggleAttribute("data-dropping", isOver);
@@ -152,7 +152,6 @@ export function onDrop(take) {
     event.preventDefault();
     depth = 0;
     mark(false);
-    const [file] = event.dataTransfer.files;
-    if (file) take(file);
+    take([...event.dataTransfer.files]);
   });
 }

@@ -6,6 +6,7 @@ import { onTheme } from "./canvas.js";
 import { Dialogs } from "./dialogs.js";
 import { byId, makeLanes } from "./dom.js";
 import { EditorDocument } from "./document.js";
+import { Drops } from "./drops.js";
 import { Entrance } from "./entrance.js";
 import { Feel } from "./feel.js";
 import { Keys } from "./keys.js";
@@ -17,12 +18,14 @@ import { Menu } from "./menu.js";
 import { Repeats } from "./repeats.js";
 import { Ruler } from "./ruler.js";
 import { Sender } from "./send.js";
+import { SoundPanel } from "./sound-panel.js";
 import { Sound } from "./sound.js";
 import { Spectrum } from "./spectrum.js";
 import { Status } from "./status.js";
 import { Toolbar } from "./toolbar.js";
 import { Pinch } from "./touch.js";
 import { Velocities } from "./velocity.js";
+import { Versions } from "./versions.js";
 import { View } from "./view.js";
 import { Overview, Wave } from "./wave.js";
 import { sentence, sentences } from "./words.js";
@@ -54,20 +57,26 @@ const library = new Library(api, actions);
 const feel = new Feel(actions);
 const sender = new Sender(api, actions, status);
 const repeats = new Repeats(actions);
+const soundPanel = new SoundPanel(actions);
+const versions = new Versions(api, actions);
+const drops = new Drops(actions, library, soundPanel);
 const commands = {
   export: () => dialogs.openExport(),
   help: () => dialogs.openHelp(),
   library: () => library.open(),
   feel: () => feel.toggle(),
   repeat: () => repeats.open(),
+  sound: () => soundPanel.toggle(),
+  versions: () => versions.toggle(),
+  version: (slot) => versions.press(slot),
   send: () => (sender.host ? sender.send() : dialogs.openExport()),
 };
 const toolbar = new Toolbar(actions, commands);
 const cancel = () => menu.close() || velocities.cancel() || pointer.cancel();
 const menu = new Menu(actions, commands);
-new Keys(actions, lanes, cancel, commands);
+new Keys(actions, lanes, () => cancel() || soundPanel.panel.close() || versions.panel.close(), commands);
 new Pinch(byId("time"), view, cancel);
-onDrop((file) => (isEmpty() ? entrance.take(file) : library.open(file)));
+onDrop((files) => (isEmpty() ? files[0] && entrance.take(files[0]) : drops.take(files)));
 
 // What is out of date on the screen.
 
@@ -89,17 +98,19 @@ function draw() {
     spectrum.draw();
     overview.mark();
   }
-  if (parts.has("view") || parts.has("strokes")) {
-    lanes.draw();
-    ruler.draw(lanes);
-    velocities.draw();
-    if (lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
-  }
   if (parts.has("strokes") || parts.has("sound")) {
     toolbar.draw();
     heads.draw();
     sender.draw();
+    soundPanel.draw();
+    versions.draw();
     status.draw();
+  }
+  if (parts.has("view") || parts.has("strokes")) {
+    const isSettled = lanes.draw();
+    ruler.draw(parts.has("view"));
+    velocities.draw();
+    if (isSettled && lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
   }
   drawPlayhead();
   if (sound.isMoving) refresh("playhead");
@@ -194,6 +205,7 @@ async function load() {
   } else {
     takeRendered();
   }
+  versions.take(facts.compared ?? {});
   status.trouble("opening", facts.opening.length ? sentences(facts.opening) : null);
   if (facts.notes.length) status.say(sentences(facts.notes));
   if (facts.source_changed) status.trouble("source", `${facts.source.name} was changed or moved while it was edited; the edits are safe.`);
@@ -231,6 +243,7 @@ const handlers = {
     if (doc.strokes("detected").length) status.trouble("noted", sentences(notes));
   },
   version: (step) => doc.receive(step),
+  compared: ({ compared }) => versions.take(compared),
   rendered(rendered) {
     status.progress = null;
     status.trouble("render", null);

@@ -1,6 +1,6 @@
 // Plays a recording and the take of it, block by block, in the browser's audio thread.
 //
-// Both are tables of blocks. A new version of the take waits as `staged` until a bar or the loop begins, and is
+// Both are tables of blocks, and so are versions that are compared, each with its gain. A new version of the take waits as `staged` until a bar or the loop begins, and is
 // taken over by a cross-fade. Where a block is missing, the player waits for it and plays silence.
 
 const FADE_FRAMES = 256;
@@ -47,14 +47,29 @@ class Player extends AudioWorkletProcessor {
   }
 
   choose({ which }) {
-    if (which === this.which) return;
+    if (which === this.which || !(which in this.tables)) return;
     this.fade = { from: this.tables[this.which], left: FADE_FRAMES };
     this.which = which;
     if (which === "take" && this.staged) this.takeOver();
   }
 
+  /** Take over which versions are compared: by slot the version, its length and its gain. */
+  compare({ slots }) {
+    for (const slot of Object.keys(this.tables)) {
+      if (slot === "source" || slot === "take" || slot in slots) continue;
+      if (this.which === slot) this.choose({ which: "take" });
+      delete this.tables[slot];
+    }
+    for (const [slot, { version, nFrames, gain }] of Object.entries(slots)) {
+      const present = this.tables[slot];
+      this.tables[slot] = present?.version === version ? present : table(nFrames);
+      Object.assign(this.tables[slot], { version, gain });
+    }
+  }
+
   /** Take blocks that were missing; of a take that is all new, into what is staged. */
   fill({ which, nFrames, blocks, forget }) {
+    if (!(which in this.tables)) return;
     const isStaged = which === "take" && this.staged?.isWhole;
     const place = isStaged ? this.staged : this.tables[which];
     if (!isStaged) place.nFrames = nFrames;
@@ -107,7 +122,8 @@ class Player extends AudioWorkletProcessor {
       this.takeOver();
     }
     const played = this.tables[this.which];
-    if (this.frame >= (this.tables.take.nFrames || Infinity)) {
+    const whole = this.which === "source" ? this.tables.take : played;
+    if (this.frame >= (whole.nFrames || Infinity)) {
       this.end();
       this.port.postMessage({ event: "ended" });
       return false;
@@ -115,7 +131,7 @@ class Player extends AudioWorkletProcessor {
     const block = this.blockAt(played, this.frame);
     this.isWaiting = block === undefined;
     if (this.isWaiting) return false;
-    for (let c = 0; c < output.length; c++) output[c][i] = this.mixed(block, c);
+    for (let c = 0; c < output.length; c++) output[c][i] = this.mixed(played, block, c);
     this.peak = Math.max(this.peak, Math.abs(output[0][i]));
     this.frame += 1;
     if (this.fade && --this.fade.left <= 0) {
@@ -139,13 +155,14 @@ class Player extends AudioWorkletProcessor {
   }
 
   /** Return a sample of a channel, mixed with what is faded out. */
-  mixed(block, channel) {
-    const sample = this.sampleOf(block, channel);
+  mixed(played, block, channel) {
+    const sample = played.gain * this.sampleOf(block, channel);
     if (!this.fade) return sample;
     const share = this.fade.left / FADE_FRAMES;
     if (this.fade.isLast) return sample * share;
-    const before = this.fade.from && this.blockAt(this.fade.from, this.frame);
-    return sample * (1 - share) + this.sampleOf(before, channel) * share;
+    const { from } = this.fade;
+    const before = from && from.gain * this.sampleOf(this.blockAt(from, this.frame), channel);
+    return sample * (1 - share) + (before ?? 0) * share;
   }
 
   sampleOf(block, channel) {
@@ -171,7 +188,7 @@ class Player extends AudioWorkletProcessor {
 }
 
 function table(nFrames, blocks = []) {
-  return { nFrames, blocks: new Map(blocks) };
+  return { nFrames, blocks: new Map(blocks), gain: 1 };
 }
 
 registerProcessor("player", Player);

@@ -1,6 +1,6 @@
 // The ruler with bars, beats and the loop, and the lines of the grid over everything below it.
 
-import { cleared, colour } from "./canvas.js";
+import { cleared, colour, useFont } from "./canvas.js";
 
 const LEAST_LINE_PX = 9; // between two lines of the grid
 const LEAST_NUMBER_PX = 44; // between two numbers of bars
@@ -10,22 +10,26 @@ const LINE_PX = 8; // around a bar line that Shift takes hold of
 
 export class Ruler {
   #drag = null;
-  #places = null; // of the lanes, from the top of the lines
+  #grid = null; // that was drawn last
 
   constructor({ ruler, lines, loop, time }, actions) {
-    Object.assign(this, { ruler, lines, loop, time, actions });
+    Object.assign(this, { ruler, lines, loop, actions });
     ruler.addEventListener("pointerdown", (event) => this.#press(event));
     ruler.addEventListener("pointermove", (event) => this.#pull(event));
     ruler.addEventListener("pointerup", (event) => this.#release(event));
     ruler.addEventListener("pointercancel", () => (this.#drag = null));
     time.addEventListener("pointerdown", (event) => this.#seek(event));
-    new ResizeObserver(() => (this.#places = null)).observe(time);
   }
 
-  draw(lanes) {
-    const steps = this.#steps();
-    this.#drawRuler(steps);
-    this.#drawLines(steps, lanes);
+  /** Show bars, lines and the loop; bars and lines stay where neither the view nor the grid is another. */
+  draw(isOtherView) {
+    const { grid } = this.actions.doc;
+    if (isOtherView || grid !== this.#grid) {
+      this.#grid = grid;
+      const steps = this.#steps();
+      this.#drawRuler(steps);
+      this.#drawLines(steps);
+    }
     this.#markLoop();
   }
 
@@ -45,7 +49,7 @@ export class Ruler {
     const { context, height } = cleared(this.ruler);
     const { doc, view } = this.actions;
     const { grid } = doc;
-    context.font = "12px system-ui, sans-serif";
+    useFont(context, "12px system-ui, sans-serif");
     context.textBaseline = "middle";
     for (const { timeS, bar } of grid.lines(view.startS - 2, view.stopS, number * grid.beatsPerBar)) {
       const x = Math.round(view.xOf(timeS));
@@ -56,43 +60,17 @@ export class Ruler {
     }
   }
 
-  #drawLines({ line, number }, { inView, nHidden }) {
-    const { context, height } = cleared(this.lines);
+  /** Draw the lines of the grid, as one row of pixels that the page stretches to the height of what lies below the ruler. */
+  #drawLines({ line, number }) {
+    const { context } = cleared(this.lines, 1);
     const { doc, view } = this.actions;
     for (const { timeS, isBeat, bar } of doc.grid.lines(view.startS, view.stopS, line)) {
       const isMain = bar !== null && (bar - 1) % number === 0;
       context.fillStyle = colour(isMain ? "grid-bar" : isBeat ? "grid-beat" : "grid-part");
       context.globalAlpha = isMain ? 0.75 : 0.6;
-      context.fillRect(Math.round(view.xOf(timeS)), 0, 1, height);
+      context.fillRect(Math.round(view.xOf(timeS)), 0, 1, 1);
     }
     context.globalAlpha = 1;
-    if (nHidden) this.#drawTicks(context, inView);
-  }
-
-  /** Draw the strokes in view as ticks, where there are too many for buttons. */
-  #drawTicks(context, strokes) {
-    const { view } = this.actions;
-    this.#places ??= this.#placesOfLanes();
-    for (const { drumClass, bottom, height } of this.#places) {
-      const loudest = new Float32Array(view.widthPx + 2);
-      for (const stroke of strokes) {
-        const x = Math.round(view.xOf(stroke.onset_s));
-        if (stroke.class === drumClass && x >= 0) loudest[x] = Math.max(loudest[x], stroke.velocity);
-      }
-      context.fillStyle = colour(drumClass);
-      loudest.forEach((velocity, x) => {
-        const tall = (height - 8) * velocity;
-        if (tall) context.fillRect(x, bottom - 3 - tall, 1, tall);
-      });
-    }
-  }
-
-  #placesOfLanes() {
-    const { top } = this.lines.getBoundingClientRect();
-    return [...this.time.querySelectorAll(".lane")].map((lane) => {
-      const place = lane.getBoundingClientRect();
-      return { drumClass: lane.dataset.class, bottom: place.bottom - top, height: place.height };
-    });
   }
 
   #markLoop() {

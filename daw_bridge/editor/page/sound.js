@@ -12,6 +12,7 @@ export class Sound extends EventTarget {
   #auditioned = null;
   #anchor = { frame: 0, timeS: 0 }; // where the player was at a time of the context
   #bars = () => [];
+  #compared = {}; // versions, by slot
 
   constructor(api) {
     super();
@@ -19,7 +20,7 @@ export class Sound extends EventTarget {
     this.isPlaying = false; // as the user has it
     this.isMoving = false; // the player reads
     this.isBlocked = false; // the browser lets no sound begin without a click
-    this.which = "take";
+    this.which = "take"; // or "source", or the slot of a version that is compared
     this.loopS = null; // [start, stop) in seconds
     this.version = null; // of the take that the player has
     this.audible = null; // of the take that the player plays; the newer one begins at the next bar
@@ -55,6 +56,7 @@ export class Sound extends EventTarget {
       this.error = "The player has failed; load the page again. Every edit that was stored is safe.";
       this.#changed();
     };
+    this.compare(this.#compared);
     this.post({ do: "setLoop", loop: this.loop });
     this.#feed.fetch();
     if (this.isPlaying) this.play();
@@ -127,7 +129,18 @@ export class Sound extends EventTarget {
     this.#changed();
   }
 
-  /** Play the take ("take") or the recording as it was ("source"), from now on. */
+  /** Have versions ready to be played, each at its gain. */
+  compare(compared) {
+    this.#compared = compared;
+    const message = ({ version, n_samples: nFrames, gain_db }) => ({ version, nFrames, gain: 10 ** (gain_db / 20) });
+    const slots = Object.entries(compared).map(([slot, found]) => [slot, message(found)]);
+    this.post({ do: "compare", slots: Object.fromEntries(slots) });
+    if (!(this.which in compared) && this.which !== "source") this.which = "take";
+    this.#feed?.compare(compared);
+    this.#changed();
+  }
+
+  /** Play the take ("take"), the recording as it was ("source") or a version by its slot, from now on. */
   choose(which) {
     this.which = which;
     this.post({ do: "choose", which });

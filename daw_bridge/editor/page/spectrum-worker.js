@@ -1,4 +1,5 @@
-// Computes tiles of a spectrogram, apart from the page: levels in dB over time, on a logarithmic scale of frequency.
+// Fetches sound and computes tiles of its spectrogram, apart from the page: levels in dB over time, on a logarithmic scale
+// of frequency.
 
 const LOWEST_HZ = 40;
 const HIGHEST_HZ = 18_000;
@@ -6,20 +7,35 @@ const WINDOW_S = 0.023;
 const FLOOR_DB = -78;
 const CEILING_DB = -15;
 const MOST_WINDOWS = 4; // of a column; the loudest counts
+const LEAD = 4096; // samples before and after a tile, for its first and last windows
 
 const plans = new Map();
 
-onmessage = ({ data }) => {
-  const { channels, sampleRate, hop, nColumns, nRows, lead, key } = data;
+onmessage = async ({ data }) => {
+  const { key, hop, number, sampleRate, nSamples, nColumns, nRows, headers } = data;
+  const first = number * nColumns * hop;
+  const start = Math.max(0, first - LEAD);
+  const stop = Math.min(nSamples, first + nColumns * hop + LEAD);
+  const mono = await fetched(start, stop, headers).catch(() => null);
+  if (!mono) return postMessage({ key, levels: null });
   const plan = planOf(sampleRate, nRows);
-  const mono = mixed(channels);
   const levels = new Uint8Array(nColumns * nRows);
   for (let column = 0; column < nColumns; column++) {
-    const rows = levelsOf(mono, lead + column * hop, hop, plan);
+    const rows = levelsOf(mono, first - start + column * hop, hop, plan);
     for (let row = 0; row < nRows; row++) levels[(nRows - 1 - row) * nColumns + column] = rows[row];
   }
-  postMessage({ key, levels, nColumns, nRows }, [levels.buffer]);
+  postMessage({ key, levels }, [levels.buffer]);
 };
+
+/** Return samples [start, stop) of the recording as one channel; null where the server does not give them. */
+async function fetched(start, stop, headers) {
+  const answer = await fetch(`/api/audio?which=source&start=${start}&stop=${stop}`, { headers, cache: "no-store" });
+  if (!answer.ok) return null;
+  const flat = new Float32Array(await answer.arrayBuffer());
+  if (answer.headers.get("Redrum-Channels") === "1") return flat;
+  const n = flat.length / 2;
+  return flat.subarray(0, n).map((sample, i) => (sample + flat[n + i]) / 2);
+}
 
 /** Return the levels of a column, 0 to 255, the lowest frequency first. */
 function levelsOf(mono, start, hop, plan) {
@@ -88,9 +104,4 @@ function planOf(sampleRate, nRows) {
   };
   plans.set(key, plan);
   return plan;
-}
-
-function mixed(channels) {
-  if (channels.length === 1) return channels[0];
-  return channels[0].map((sample, i) => (sample + channels[1][i]) / 2);
 }

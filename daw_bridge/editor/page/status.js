@@ -79,7 +79,8 @@ export class Status {
     if (sound.isPlaying && sound.which === "take" && sound.audible !== null && sound.audible < sound.version) {
       return [`Version ${sound.version} begins at the next bar`, false];
     }
-    return [sound.which === "source" ? "The source is audible" : "Ready; every edit is stored", false];
+    if (sound.which === "take") return ["Ready; every edit is stored", false];
+    return [sound.which === "source" ? "The source is audible" : `Version ${sound.which} is audible`, false];
   }
 
   #drawNotice() {

@@ -1,6 +1,6 @@
 // The controls around the lanes: transport, history, layers, grid, sensitivities, and the selected stroke.
 
-import { control, setText } from "./dom.js";
+import { byId, control, setText } from "./dom.js";
 import { CLASS_NAMES, clock, midiVelocity, sourceFacts, strokeLabel } from "./words.js";
 
 const SNAP_VALUES = [...control("snap").options].map((option) => option.value);
@@ -32,6 +32,8 @@ export class Toolbar {
       library: () => commands.library(),
       repeat: () => commands.repeat(),
       feel: () => commands.feel(),
+      sound: () => commands.sound(),
+      versions: () => commands.versions(),
       "tool-select": () => actions.setTool("select"),
       "tool-draw": () => actions.setTool("draw"),
       quantise: () => actions.quantise(),
@@ -73,6 +75,7 @@ export class Toolbar {
     const { doc, sound, layer } = actions;
     const { source } = doc.facts;
     setText("name", source ? source.name : "Redrum");
+    byId("name").title = source ? source.path : "";
     setText("facts", source ? sourceFacts(source) : doc.facts.state === "empty" ? "No recording is open" : "Opening the recording");
     document.title = source ? `${source.name} - Redrum` : "Redrum";
     document.body.toggleAttribute("data-playing", sound.isPlaying);
@@ -80,11 +83,13 @@ export class Toolbar {
     const isReady = doc.isReady;
     pressed("loop", Boolean(sound.loopS));
     pressed("ab", sound.which === "source");
-    control("ab").setAttribute("aria-label", `A/B: ${sound.which === "take" ? "the edited version" : "the source"} plays`);
+    const audible = { take: "the edited version", source: "the source" }[sound.which] ?? `version ${sound.which}`;
+    control("ab").setAttribute("aria-label", `Edited or source: ${audible} plays`);
+    control("ab").toggleAttribute("data-neither", sound.which !== "take" && sound.which !== "source");
     control("play").setAttribute("aria-label", sound.isPlaying ? "Pause" : "Play");
     control("undo").disabled = !isReady || !doc.canUndo;
     control("redo").disabled = !isReady || !doc.canRedo;
-    for (const testId of ["export", "quantise", "downbeat", "library", "repeat", "feel"]) control(testId).disabled = !isReady;
+    for (const testId of ["export", "quantise", "downbeat", "library", "repeat", "feel", "sound"]) control(testId).disabled = !isReady;
     control("layer-played").setAttribute("aria-checked", String(layer === "played"));
     control("layer-detected").setAttribute("aria-checked", String(layer === "detected"));
     fill(control("tempo"), String(Math.round((60 / doc.grid.steps[0].pace) * 100) / 100));

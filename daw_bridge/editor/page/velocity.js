@@ -32,7 +32,7 @@ export class Velocities {
       const tall = Math.max(1, (height - MARGIN_PX) * stroke.velocity);
       context.globalAlpha = isMany && !actions.selection.has(stroke.id) ? 0.35 : 1;
       context.fillRect(x, height - tall, 3, tall);
-      context.fillRect(x - 2, height - tall, 7, 4);
+      if (!this.lanes.nHidden) context.fillRect(x - 2, height - tall, 7, 4);
     }
     context.globalAlpha = 1;
   }

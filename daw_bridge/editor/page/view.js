@@ -4,6 +4,8 @@ const MOST_PX_PER_S = 4000;
 const PAGE_MARGIN = 0.1; // of the width, at which the playhead appears after a page is turned
 
 export class View extends EventTarget {
+  #shown = ""; // when it changed last
+
   constructor() {
     super();
     this.startS = 0;
@@ -77,6 +79,9 @@ export class View extends EventTarget {
     this.pxPerS = this.#within(pxPerS);
     const lastS = this.lengthS - this.widthPx / this.pxPerS;
     this.startS = Math.max(0, Math.min(startS, lastS));
+    const shown = [this.startS, this.pxPerS, this.widthPx, this.lengthS].join("/");
+    if (shown === this.#shown) return;
+    this.#shown = shown;
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -11,6 +11,10 @@ const STAGES = {
   "separate source": "Separating the drums",
   prepare: "Cutting the hits",
   "transcribe rhythm": "Transcribing the rhythm",
+  "transcribe kit": "Transcribing more of the kit",
+  "cut kit": "Cutting the hits",
+  separate: "Separating the drums",
+  compare: "Measuring the version",
   export: "Writing the export",
   kit: "Cutting the kit",
 };
@@ -57,6 +61,7 @@ export function sentences(notes) {
 
 /** Return what a recording is: "44.1 kHz, stereo, 0:08.000". */
 export function sourceFacts(source) {
-  const layout = { 1: "mono", 2: "stereo" }[source.channels] || `${source.channels} channels, monitored in stereo`;
+  const channels = { 1: "mono", 2: "stereo" }[source.channels] || `${source.channels} channels, monitored in stereo`;
+  const layout = source.microphones ? `${source.microphones} microphones, played as their sum` : channels;
   return `${source.sample_rate / 1000} kHz, ${layout}, ${clock(source.duration_s)}`;
 }

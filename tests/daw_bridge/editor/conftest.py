@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from copy import copy
 from types import SimpleNamespace
 
 import httpx
@@ -19,7 +20,8 @@ from daw_bridge.editor.source import Source
 from transform.audio import write_audio
 from transform.bank import Bank
 from transform.errors import AudioError, RedrumError
-from transform.events import DrumEvent, Rhythm, TempoMap
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
+from transform.settings import RenderSettings
 from transform.signal import blocks_of
 from transform.strokes import Stroke
 
@@ -48,6 +50,7 @@ class FakeEdited:
 
     def __init__(self, editor, base, taken, put, n_samples):
         self.editor, self._base, self.taken, self.put = editor, base, taken, put
+        self.settings = editor.settings
         self.n_samples, self.sample_rate, self.n_channels = n_samples, RATE, editor.n_channels
         self.notes = ("a note",) if put else ()
 
@@ -59,11 +62,32 @@ class FakeEdited:
         if self._base is not None:
             out += self._base
         out -= clicks(self.taken, self.n_samples, self.n_channels)
-        out += clicks(self.put, self.n_samples, self.n_channels)
+        out += np.float32(self.settings.balance) * clicks(self.put, self.n_samples, self.n_channels)
         padded = np.pad(out, ((0, 0), (0, max(0, stop - self.n_samples))))
         return padded[:, start:stop]
 
+    def read_outputs(self, start, stop):
+        return np.stack([self._of_class(c).read(start, stop) for c in CLASSES])
+
+    def stored(self, subtype):
+        return SimpleNamespace(sound=self, gain_db=0.0, fmt=self.format, notes=self.notes)
+
+    @property
+    def format(self):
+        return self.editor.recording.format
+
+    def _of_class(self, drum_class):
+        """Return what the strokes of a class are in it."""
+        taken, put, there = (
+            tuple(s for s in strokes if s.drum_class == drum_class)
+            for strokes in (self.taken, self.put, self.editor.detected)
+        )
+        base = None if self._base is None else clicks(there, self.n_samples, self.n_channels)
+        return FakeEdited(self.editor, base, taken, put, self.n_samples)
+
     def changed_from(self, other):
+        if self.settings != other.settings:
+            return ((0, self.n_samples),)
         ours, theirs = ({*s.taken, *s.put} for s in (self, other))
         starts = sorted(round(stroke.onset_s * RATE) for stroke in ours ^ theirs)
         return tuple((start, min(start + len(CLICK), self.n_samples)) for start in starts)
@@ -85,6 +109,15 @@ class FakeEditor:
     def __init__(self, recording, found=FOUND, slow_s=0.0):
         self.recording, self.detected, self.slow_s = recording, found, slow_s
         self.n_channels, self.n_read, self.rendered = recording.n_channels, 0, []
+        self.settings = RenderSettings()
+
+    def with_settings(self, settings):
+        """Return one whose balance is the level of what is put in."""
+        if settings == self.settings:
+            return self
+        other = copy(self)
+        other.settings = settings
+        return other
 
     def edited(self, strokes):
         detected, played = ({*layer} for layer in strokes)
@@ -98,6 +131,8 @@ class FakeEditor:
         return FakeEdited(self, None, (), tuple(strokes), round((length_s or LENGTH_S) * RATE))
 
     def prepare(self, detected, progress):
+        if any("noise" in name for name in self.settings.kit_from):
+            raise AudioError("no drum hits are detected in it", hint="give another one")
         for number in range(self.n_pieces):
             progress("cut kit", number / self.n_pieces)
             time.sleep(0.05)
@@ -157,7 +192,8 @@ def open_session(tmp_path):
 
     def open_one(path, engine=None, rhythm=None, grid=None):
         journals = tmp_path / "data" / "edits"
-        session = EditingSession(Source(path), engine or FakeEngine(), journals, rhythm, grid)
+        source = path if isinstance(path, Source) else Source(path)
+        session = EditingSession(source, engine or FakeEngine(), journals, rhythm, grid)
         opened.append(session)
         session.start().result(10)
         return session

@@ -98,7 +98,7 @@ def test_the_command_opens_the_item_that_is_selected(worlds, loop, monkeypatch, 
     def run(server, when_ready, when_used):
         when_ready()
         server._session.opened.result(10)
-        opened.append((server._session.document(0), server._server._exports.desk.host))
+        opened.append((server._session.steps.document(0), server._server._exports.desk.host))
 
     monkeypatch.setattr(PageServer, "run", run)
     monkeypatch.setattr("webbrowser.open", lambda address: True)

@@ -50,6 +50,40 @@ def test_wav_holds_what_plays_in_the_form_of_the_source(page, out):
     assert [p.name for p in out.iterdir()] == ["takes"]  # nothing unfinished is left
 
 
+@pytest.mark.parametrize("mode", ["edit", "replay"])
+def test_stems_are_a_file_a_lane_that_add_up_to_what_plays(page, out, mode):
+    page.post("settings", version=0, mode=mode, lanes={"HH": {"muted": True}})
+    page.edit({"op": "add", "id": "new", "class": "TT", "onset_s": 1.6})
+    report = export(page, "stems", "takes/stems").json()
+    assert report["path"] == str(out / "takes" / "stems")
+    assert report["files"] == [f"stems_{c}.wav" for c in ("KD", "SD", "TT", "HH", "CY")]
+    assert bool(report["notes"]) == (mode == "replay" or any(report["notes"]))
+    export(page, "wav", "whole.wav")
+    whole, _ = soundfile.read(out / "whole.wav", dtype="int16", always_2d=True)
+    stems = {}
+    for name in report["files"]:
+        assert soundfile.info(out / "takes" / "stems" / name).subtype == "PCM_16"
+        stems[name[6:8]], _ = soundfile.read(out / "takes" / "stems" / name, dtype="int16", always_2d=True)
+    assert np.array_equal(sum(stems.values()), whole)
+    sounds = {
+        c: [bool(np.abs(s[round(t * RATE) :][:200]).max() > 99) for t in (0, 0.5, 1, 1.6)]
+        for c, s in stems.items()
+    }
+    assert sounds == {
+        "KD": [True, False, False, False],
+        "SD": [False, False, True, False],
+        "TT": [False, False, False, True],
+        "HH": [False] * 4,
+        "CY": [False] * 4,
+    }
+    assert export(page, "stems", "takes/stems").status_code == 409
+    assert export(page, "stems", "takes/stems", overwrite=True).status_code == 200
+    page.post("settings", version=2, mode="replay", sound={"engine": "latent"})
+    refused = export(page, "stems", "more")
+    assert "one sound" in refused.json()["error"]
+    assert not (out / "more").exists()
+
+
 def test_what_exists_is_replaced_only_where_that_is_requested(page, out):
     out.mkdir()
     (out / "mine.wav").write_text("mine")

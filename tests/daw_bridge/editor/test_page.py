@@ -18,6 +18,8 @@ from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, 
 from transform.errors import AudioError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
+from transform.options import options_of
+from transform.settings import RenderSettings
 from transform.strokes import Stroke
 
 webdriver = pytest.importorskip(
@@ -167,6 +169,14 @@ def open_page(chromium, serve, loop):
     assert not faults  # no script fails, and the content security policy forbids nothing that the page needs
 
 
+DROP = """
+const [name, text] = arguments;
+const data = new DataTransfer();
+data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+"""
+
+
 # Opening.
 
 
@@ -174,7 +184,7 @@ def test_page_says_what_became_of_earlier_edits_until_that_is_read(open_page, se
     client = serve(loop(n_channels=2))
     for stroke_id in ("d2", "d3"):
         client.edit({"op": "delete", "id": stroke_id})
-    journal = client.session_object._journal
+    journal = client.session_object.steps._journal
     journal.close()
     journal.path.write_bytes(journal.path.read_bytes()[:-9] + b"x}\n")
     page = open_page(version=1, rhythm=FirstRhythm(read=lambda engine: engine.rhythm_of(None, "groove")))
@@ -206,7 +216,7 @@ def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
     assert page.stroke("d2").get_attribute("aria-label") == "snare at 1.3.1, velocity 114"
     assert page.stroke("d1").get_attribute("aria-label") == "hi-hat (closed) at 1.2.1, velocity 51"
     for stroke in FOUND:
-        assert page.stroke(stroke.id).find_element(By.XPATH, "..") == page.find(f"lane-{stroke.drum_class}")
+        assert page.stroke(stroke.id).find_element(By.XPATH, "../..") == page.find(f"lane-{stroke.drum_class}")
     assert page.driver.title == "loop - Redrum"
     for picture in ("waveform", "spectrogram"):
         drawn = (
@@ -333,6 +343,137 @@ def test_ab_plays_the_source(open_page):
     assert page.find("ab").get_attribute("aria-pressed") == "false"
 
 
+# Switches in the page's player, offline, at 0.128 s, from a take that is a ramp to a version compared with it.
+SWITCH = """
+const [length, start, gain, done] = arguments;
+const blocks = (sign) => [[0, [Float32Array.from({length}, (_, i) => (sign * i) / length)]]];
+(async () => {
+  const context = new OfflineAudioContext(1, 3000, 8000);
+  await context.audioWorklet.addModule("player.js");
+  const options = {outputChannelCount: [1], numberOfInputs: 0, processorOptions: {blockFrames: length}};
+  const node = new AudioWorkletNode(context, "player", options);
+  node.connect(context.destination);
+  const tell = (...messages) => new Promise((resolve) => {
+    node.port.onmessage = ({data}) => data.event === "position" && resolve();
+    for (const message of [...messages, {do: "report"}]) node.port.postMessage(message);
+  });
+  const stage = {do: "stage", version: 0, nFrames: length, isWhole: true, blocks: blocks(1)};
+  const compare = {do: "compare", slots: {A: {version: 0, nFrames: length, gain}}};
+  const fill = {do: "fill", which: "A", nFrames: length, blocks: blocks(-1), forget: []};
+  await tell({...stage, forget: [], bars: []}, compare, fill, {do: "seek", frame: start}, {do: "play"});
+  context.suspend(0.128).then(async () => {
+    await tell({do: "choose", which: "A"});
+    context.resume();
+  });
+  done([...(await context.startRendering()).getChannelData(0)]);
+})();
+"""
+
+
+def test_a_version_that_is_compared_plays_at_once_where_the_playhead_is_and_at_its_gain(open_page):
+    page = open_page()
+    length, start, gain, at, fade = 8000, 2000, 0.5, 1024, 256
+    played = np.array(page.driver.execute_async_script(SWITCH, length, start, gain))
+    ramp = np.arange(start, start + len(played)) / length
+    assert np.abs(played[:at] - ramp[:at]).max() < 1e-6
+    assert np.abs(played[at + fade :] + gain * ramp[at + fade :]).max() < 1e-6
+    assert np.abs(np.diff(played[at : at + fade])).max() < 0.01  # without a click
+
+
+def test_versions_are_stored_switched_and_gone_on_from(open_page):
+    page = open_page()
+    page.press("7")
+    page.until(lambda: page.find("version-A").get_attribute("data-stored") is not None, "A has the version")
+    page.client.edit(*({"op": "delete", "id": s.id} for s in FOUND[1:]))
+    page.client.edit({"op": "set", "id": "d0", "velocity": 0.4})
+    page.until_version(2)
+    page.press("8")
+    page.until(lambda: page.find("version-B").get_attribute("data-stored") is not None, "B has the version")
+    label = page.find("version-A").get_attribute("aria-label")
+    assert "step 0, the recording, edited, 5 strokes" in label
+    assert (
+        "plays 5.9 dB softer" in label
+    )  # kicks of 0.7 and 0.8, the 90th percentile of which is 0.79, and of 0.4
+    page.drag(page.find("ruler"), round(page.pixels(0.25)))  # a loop at the kick that is deleted
+    page.press(" ")
+    page.until(lambda: page.playhead["seconds"] > 2, "it plays")
+    page.until(lambda: page.playhead["peak"] < 1e-3, "the kick is deleted")
+    page.press("7")
+    page.until(lambda: page.playhead["peak"] > 0.05, "version A has the kick")
+    assert page.text("status") == "Version A is audible"
+    assert page.find("version-A").get_attribute("aria-pressed") == "true"
+    page.press("7")
+    page.until(lambda: page.playhead["peak"] < 1e-3, "what is edited plays again")
+    page.press(" ", "v")
+    page.click("restore-A")
+    page.until_version(3)
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    page.click("clear-B")
+    page.until(lambda: page.find("version-B").get_attribute("data-stored") is None, "B is empty")
+    page.press(Keys.ESCAPE)
+    assert not page.find("versions-panel").is_displayed()
+    page.driver.refresh()  # another page of the same editor has them, too
+    page.until(lambda: page.find("version-A").get_attribute("data-stored") is not None, "A is there")
+
+
+def test_the_sound_of_replays_is_chosen_and_undone(open_page):
+    page = open_page()
+    for name in ("engine", "tail", "missing"):
+        options = page.find(f"sound-{name}").find_elements(By.TAG_NAME, "option")
+        words = options_of(RenderSettings)[name].metavar.split("|")
+        assert sorted(option.get_attribute("value") for option in options) == sorted(words)
+    page.press("k")
+    assert not page.find("sound-engine").is_enabled()  # it is of replays
+    page.find("sound-mode").send_keys("its")
+    page.until_version(1)
+    assert not page.find("sound-variation").is_enabled()
+    page.find("sound-balance").send_keys(Keys.HOME)
+    page.until_version(2)
+    assert (
+        np.abs(page.client.samples(which="take", version=2)).max() < 1e-4
+    )  # the stand-in's balance is a level
+    page.find("sound-engine").send_keys("latent")
+    page.until_version(3)
+    page.find("sound-variation").send_keys(Keys.ARROW_RIGHT * 3)
+    page.until_version(4)
+    sound = page.session()["sound"]
+    assert (sound["engine"], sound["balance"], sound["variation"]) == ("latent", 0.0, pytest.approx(0.3))
+    assert not page.find("sound-file").is_enabled()
+    page.click("undo")
+    page.click("undo")
+    page.until_version(6)
+    page.until(lambda: page.find("sound-file").is_enabled(), "the panel follows")
+    assert page.find("sound-engine").get_attribute("value") == "resequence"
+    page.press(Keys.ESCAPE)
+    assert not page.find("sound-panel").is_displayed()
+
+
+def test_of_recordings_that_are_dropped_the_hits_join_the_kit_or_the_rhythm_plays(
+    open_page, loop, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    page = open_page()
+    for name in ("noise.wav", "more.wav"):
+        dropped = base64.b64encode(loop(name, found=FOUND[: len(name) - 6]).read_bytes()).decode()
+        page.script(DROP, name, dropped)
+        assert f"What is {name} for?" in page.text("drop-dialog")
+        page.click("drop-kit")
+        if name == "noise.wav":
+            page.until(lambda: "No drum hits" in page.text("drop-report"), "what is wrong is said")
+            page.press(Keys.ESCAPE)
+    page.until_version(1)
+    page.until(lambda: not page.find("drop-dialog").is_displayed(), "it joined the kit")
+    page.press("k")
+    assert "more.wav" in page.text("sound-panel")
+    page.find("sound-panel").find_element(By.XPATH, ".//button[contains(., 'Take out')]").click()
+    page.until_version(2)
+    assert page.session()["sound"]["kit_from"] == []
+    page.press(Keys.ESCAPE)
+    page.script(DROP, "more.wav", dropped)
+    page.click("drop-rhythm")
+    page.until(lambda: "more.wav: it is transcribed" in page.text("library-report"), "it is a rhythm")
+
+
 # Editing.
 
 
@@ -365,7 +506,7 @@ def test_drag_moves_a_stroke_along_the_grid_or_freely_or_to_another_lane(open_pa
     page.drag(page.stroke("d4"), 0, down)
     page.until_version(3)
     assert ("TT", 3.0) in page.events()
-    assert page.stroke("d4").find_element(By.XPATH, "..") == page.find("lane-TT")
+    assert page.stroke("d4").find_element(By.XPATH, "../..") == page.find("lane-TT")
 
 
 def test_double_click_draws_and_the_take_sounds_there(open_page):
@@ -646,14 +787,6 @@ def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
     page.until(lambda: ("KD", 2.0) in page.events(), "nothing of it stays")
 
 
-DROP = """
-const [name, text] = arguments;
-const data = new DataTransfer();
-data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
-document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
-"""
-
-
 def test_rhythms_are_auditioned_dropped_and_taken_lane_by_lane(open_page):
     page = open_page()
     page.press("i")
@@ -723,8 +856,11 @@ def test_everything_has_a_name_and_can_be_read_in_either_theme(open_page, theme)
     media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     page.stroke("d2").click()
-    for key in ("", "f", "i", "r", "?", "e"):
-        page.press(key) if key else None
+    for key in ("", "f", "i", "r", "?", "e", "k", "v", "drop"):
+        if key == "drop":
+            page.script(DROP, "mine.wav", "")
+        elif key:
+            page.press(key)
         assert page.script(CONTROLS) == {"nameless": [], "faint": [], "order": []}, key
         if axe := _axe_script():
             page.script(axe)
@@ -751,7 +887,13 @@ def test_export_writes_each_kind_and_replaces_nothing_unasked(open_page, tmp_pat
     page.client.edit({"op": "delete", "id": "d2"})
     page.until_version(1)
     page.click("export")
-    for what, name in (("midi", "new.mid"), ("session", "new.json"), ("kit", "kit"), ("wav", "new.wav")):
+    for what, name in (
+        ("midi", "new.mid"),
+        ("session", "new.json"),
+        ("kit", "kit"),
+        ("stems", "stems"),
+        ("wav", "new.wav"),
+    ):
         page.click(f"export-{what}")
         page.find("export-name").clear()
         page.find("export-name").send_keys(name + Keys.ENTER)
@@ -761,6 +903,7 @@ def test_export_writes_each_kind_and_replaces_nothing_unasked(open_page, tmp_pat
     assert len(read_midi(tmp_path / "out" / "new.mid").events) == len(FOUND) - 1
     assert len(json.loads((tmp_path / "out" / "new.json").read_text())["played"]) == len(FOUND) - 1
     assert list((tmp_path / "out" / "kit").glob("*.sfz"))
+    assert len(list((tmp_path / "out" / "stems").glob("stems_*.wav"))) == 5
     samples, rate = soundfile.read(tmp_path / "out" / "new.wav", always_2d=True, dtype="float32")
     assert rate == RATE
     assert np.abs(samples.T - page.client.samples(which="take", version=1)).max() < 1e-4
@@ -859,3 +1002,37 @@ def test_of_five_thousand_strokes_five_hundred_are_buttons(open_page, loop):
     for _ in range(7):
         page.press("+")
     page.until(lambda: 0 < len(page.strokes()) < 500, "all that are in view are buttons")
+
+
+ZOOM = """
+const done = arguments[0];
+const time = document.getElementById("time");
+const {left} = time.getBoundingClientRect();
+const button = document.querySelector("[data-testid=stroke][data-id=d2]");
+const picture = document.querySelector(".stroke-picture");
+const isDrawn = (x, y) => picture.getContext("2d").getImageData(x, y, 1, 1).data[3] > 0;
+const measure = () => {
+  const {left: at, top} = button.getBoundingClientRect();
+  const [x, y] = [Math.round(at - left), Math.round(top - picture.getBoundingClientRect().top) + 20];
+  return {x: at - left, isDrawn: [isDrawn(x - 4, y), isDrawn(x, y)]};
+};
+const before = measure();
+time.dispatchEvent(new WheelEvent("wheel", {deltaY: -100, ctrlKey: true, clientX: left, cancelable: true}));
+const frames = [];
+const wait = () => {
+  frames.push(measure());
+  if (button.parentElement.style.transform || frames.length < 3) requestAnimationFrame(wait);
+  else done([before, ...frames]);
+};
+requestAnimationFrame(() => requestAnimationFrame(wait));
+"""
+
+
+def test_while_the_view_zooms_strokes_are_where_they_are_seen_and_stay_there(open_page):
+    page = open_page()
+    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    before, *after = page.driver.execute_async_script(ZOOM)
+    assert len(after) > 3  # the buttons are not placed anew in each frame
+    for frame in after:
+        assert frame["x"] == pytest.approx(before["x"] * np.exp(0.3), abs=0.6)
+        assert frame["isDrawn"] == [False, True]

@@ -7,7 +7,7 @@ import pytest
 from daw_bridge.editor.document import Document, Grid
 from daw_bridge.editor.edits import command_of
 from daw_bridge.editor.renderer import Outdated, Renderer
-from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
+from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns
 from daw_bridge.editor.worker import Priority, Worker
 from tests.daw_bridge.editor.conftest import CLICK, FOUND, RATE, FakeEditor, clicks
 from transform.audio import Recording
@@ -150,6 +150,7 @@ def test_six_channels_are_monitored_in_stereo_and_exported_as_six(scene):
 
 def test_mono_and_stereo_are_monitored_as_they_are_and_more_by_means():
     samples = np.arange(12, dtype=np.float32).reshape(6, 2)
+    monitored = Recording.from_samples(samples, RATE).monitored
     assert np.array_equal(monitored(samples[:2]), samples[:2])
     assert np.array_equal(monitored(samples), [[4, 5], [6, 7]])
     assert np.array_equal(monitored(samples[:3]), [[2, 3], [2, 3]])

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from daw_bridge.editor import document, guard, serving
-from daw_bridge.editor.editing import EditingSession, FirstRhythm, NotReady
+from daw_bridge.editor.editing import EditingSession, FirstRhythm
 from daw_bridge.editor.edits import _OPS, MOST_EDITS
 from daw_bridge.editor.entrance import Entrance
 from daw_bridge.editor.exports import WHAT
 from daw_bridge.editor.server import PAGE, EditorServer
 from daw_bridge.editor.source import Source
+from daw_bridge.editor.steps import NotReady
 from tests.daw_bridge.editor.conftest import CLICK, FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.midi import write_midi
@@ -332,6 +333,8 @@ API = [
     ("POST", "/api/settings"),
     ("POST", "/api/document"),
     ("POST", "/api/import?version=0&name=a.mid"),
+    ("POST", "/api/kit?version=0&name=a.wav"),
+    ("POST", "/api/compare"),
     ("POST", "/api/export"),
 ]
 
@@ -419,7 +422,7 @@ def test_what_is_no_http_and_what_is_our_fault_are_answered_in_json_too(page, mo
             head, _, body = answer.read().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
     assert json.loads(body) == {"error": "this is no HTTP request", "hint": ""}
-    monkeypatch.setattr(page.session_object, "undo", lambda version: 1 / 0)
+    monkeypatch.setattr(page.session_object.steps, "turn", lambda version, step: 1 / 0)
     answer = page.post("undo", version=0)
     assert answer.status_code == 500
     assert "division by zero" in answer.json()["error"]
@@ -536,7 +539,7 @@ def test_edits_are_there_again_after_a_kill(serve, loop):
     page.edit({"op": "delete", "id": "d3"})
     page.post("undo", version=2)
     before = page.session()
-    page.session_object._journal.close()  # what a kill does
+    page.session_object.steps._journal.close()  # what a kill does
     again = serve(loop(), FakeEngine(found=FOUND[:2]))  # whatever a newer model would detect
     session = again.session()
     assert session["resumed"]
@@ -548,7 +551,7 @@ def test_edits_are_there_again_after_a_kill(serve, loop):
 
 
 def test_without_edits_a_recording_is_detected_anew(serve, loop):
-    serve(loop()).session_object._journal.close()
+    serve(loop()).session_object.steps._journal.close()
     session = serve(loop(), FakeEngine(found=FOUND[:2])).session()
     assert not session["resumed"]
     assert len(session["events"]) == 2
@@ -598,14 +601,14 @@ def test_a_rhythm_that_was_named_never_replaces_edits(serve, loop):
     assert page.session()["opening"] == []
     page.edit({"op": "delete", "id": "d2"})
     before = page.session()
-    page.session_object._journal.close()
+    page.session_object.steps._journal.close()
     again = serve(loop(), rhythm=first)
     session = again.session()
     assert (session["mode"], session["version"], session["events"]) == ("edit", 1, before["events"])
     (sentence,) = session["opening"]
     assert sentence.startswith("--rhythm was not applied, because the edits of last time go on")
     again.post("undo", version=1)
-    again.session_object._journal.close()
+    again.session_object.steps._journal.close()
     session = serve(loop(), rhythm=first).session()
     assert (session["mode"], session["opening"]) == ("replay", [])
 
@@ -614,7 +617,7 @@ def test_a_journal_that_was_damaged_is_told_to_the_page(serve, loop):
     page = serve(loop())
     for stroke_id in ("d2", "d3"):
         page.edit({"op": "delete", "id": stroke_id})
-    journal = page.session_object._journal
+    journal = page.session_object.steps._journal
     journal.close()
     data = journal.path.read_bytes()
     journal.path.write_bytes(data[:-9] + b"0" + data[-8:])
