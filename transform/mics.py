@@ -36,7 +36,14 @@ from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
-from transform.signal import BlockCache, ComputedSignal, Samples, overlapping_blocks, read_blocks
+from transform.signal import (
+    BlockCache,
+    ComputedSignal,
+    Samples,
+    nearest_sample,
+    overlapping_blocks,
+    read_blocks,
+)
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
@@ -45,7 +52,6 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
-_EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
 _QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
@@ -223,7 +229,7 @@ def _at_rate(recording: Recording, offset_s: float, rate: int) -> tuple[int, Res
     is none of the rate, the sound begins with the silence since the last time that is a sample of both.
     """
     own_rate = recording.sample_rate
-    own_begin = math.floor(offset_s * own_rate + 0.5 + _EARLY)
+    own_begin = nearest_sample(offset_s, own_rate)
     common = math.gcd(own_rate, rate)
     turns, n_silent = divmod(own_begin, own_rate // common)
     sound = _Late(recording, n_silent) if n_silent else recording

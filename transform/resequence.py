@@ -25,7 +25,7 @@ from transform.dynamics import STRONG, Strength, velocity_scales
 from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
-from transform.signal import BlockCache, Samples
+from transform.signal import BlockCache, Samples, nearest_sample
 from transform.toms import by_rank, tuned, tunings
 from transform.velocity import LEVEL_EXPONENT
 
@@ -263,7 +263,7 @@ class _Arranger:
             part = parts[dominant_class(classes & parts.keys())]
             hit, gain = self._choose(classes, parts)
             gain *= 10 ** (self._gain_db(part.event.drum_class) / 20)
-            attack = round(part.event.onset_s * self._bank.sample_rate)
+            attack = nearest_sample(part.event.onset_s, self._bank.sample_rate)
             semitones = self._tunings.get(part.event.articulation, 0.0) if classes == {"TT"} else 0.0
             yield Placement(attack, hit, gain, semitones=semitones)
 
@@ -276,7 +276,9 @@ class _Arranger:
         unlike = {hit: self._unlikeness(hit, classes, parts) for hit in hits}
         alike = [hit for hit in hits if unlike[hit] <= min(unlike.values()) + _ALIKE]
         hit = alike[turn % len(alike)]
-        return Placement(round(part.event.onset_s * self._bank.sample_rate), hit, self._gain(hit, parts))
+        return Placement(
+            nearest_sample(part.event.onset_s, self._bank.sample_rate), hit, self._gain(hit, parts)
+        )
 
     def _gain_db(self, drum_class: str) -> float:
         return self._playing.gain_db.get(drum_class, 0.0)

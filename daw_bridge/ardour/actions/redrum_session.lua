@@ -69,7 +69,7 @@ local function region_facts(region, place, is_chosen)
   return facts
 end
 
--- Returns the changes of tempo (sample, BPM) and of metre (sample, numerator, denominator) up to a sample.
+-- Returns the changes of tempo (ticks, sample, BPM) and of metre (ticks, numerator, denominator) up to a sample.
 --
 -- Ardour gives no list of them. Between two looks at the map the tempo is that of their middle.
 local function tempo_facts(end_sample)
@@ -82,11 +82,11 @@ local function tempo_facts(end_sample)
     sample = map:sample_at(Temporal.timepos_t.from_ticks(ticks))
     if map:quarters_per_minute_at(middle) ~= bpm then
       bpm = map:quarters_per_minute_at(middle)
-      tempo[#tempo + 1] = json.list({ sample, bpm })
+      tempo[#tempo + 1] = json.list({ ticks, sample, bpm })
     end
     if beats .. "/" .. unit ~= metre then
       metre = beats .. "/" .. unit
-      metres[#metres + 1] = json.list({ sample, beats, unit })
+      metres[#metres + 1] = json.list({ ticks, beats, unit })
     end
     ticks = ticks + TEMPO_STEP
   end
@@ -134,7 +134,7 @@ end
 -- scope: "regions", the selected ones; "tracks", all of selected tracks.
 -- rhythm_tracks: how the names of tracks begin, in lower case, whose regions are gathered anyway.
 function session.gather(scope, rhythm_tracks)
-  local ids, n_chosen, end_sample = chosen_ids(scope), 0, 0
+  local ids, n_chosen, end_sample = chosen_ids(scope), 0, Session:current_end_sample()
   local tracks, groups = tracks_of_session()
   local facts = {
     daw = "ardour",

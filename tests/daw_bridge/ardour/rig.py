@@ -23,10 +23,10 @@ from daw_bridge.ardour.install import install
 
 PROGRAMS = ("ardour", "ardour7-lua", "Xvfb", "xdotool")
 ACCEPT, CANCEL, CLOSE = "alt+o", "alt+c", "Escape"  # in windows of Ardour
-ACTION_KEYS = ("F1", "F2", "F3")  # of the actions, in these tests
-SELECTED, LAST, TRACKS = ACTION_KEYS
+ACTION_KEYS = ("F1", "F2", "F3", "F4")  # of the actions, in these tests
+SELECTED, LAST, TRACKS, EDIT = ACTION_KEYS
 RHYTHM = "hip-hop-bounce-140"
-WAIT_S = 30.0  # for what takes a second; the machine may be busy
+WAIT_S = 180.0  # for what takes seconds: only a fault takes as long, however busy the machine is
 LOOK_S = 0.05
 KEYS = Path("/etc/ardour7/ardour.keys")  # of the installed package
 # Ardour 7 numbers its signals: LuaTimerDS, ten times a second, is the 48th of 49.
@@ -88,12 +88,28 @@ local function regions_of(name)
   table.sort(found, function(one, other) return one:position():samples() < other:position():samples() end)
   return found
 end
+local function embed(file, name, at)
+  local files = C.StringVector()
+  files:push_back(file)
+  Editor:do_embed(files, Editing.ImportDistinctFiles, Editing.ImportAsTrack, Temporal.timepos_t(at),
+    ARDOUR.PluginInfo(), track_named(name):to_track())
+end
 local function import(file, name, at)
   local files = C.StringVector()
   files:push_back(file)
   Editor:do_import(files, Editing.ImportDistinctFiles, Editing.ImportAsTrack, ARDOUR.SrcQuality.SrcBest,
     ARDOUR.MidiTrackNameSource.SMFTrackName, ARDOUR.MidiTempoMapDisposition.SMFTempoIgnore,
     Temporal.timepos_t(at), ARDOUR.PluginInfo(), track_named(name):to_track(), false)
+end
+local function trim_front(region, count)
+  region:trim_front(region:position() + Temporal.timecnt_t(count))
+end
+local function set_tempo(changes)
+  local map = Temporal.TempoMap.write_copy()
+  for _, change in ipairs(changes) do
+    map:set_tempo(Temporal.Tempo(change[2], change[2], 4), Temporal.timepos_t.from_ticks(change[1] * 1920))
+  end
+  Temporal.TempoMap.update(map)
 end
 local function select_regions(regions)
   local selection = ArdourUI.SelectionList()
@@ -241,12 +257,11 @@ class Ardour:
         folder = self.folder / name
         script = self.folder / "new.lua"
         rate = rate or self.rate
-        quoted = json.dumps(str(folder), ensure_ascii=False)
         script.write_text(
             'local backend = AudioEngine:set_backend("None (Dummy)", "", "")\n'
             'backend:set_device_name("Silence")\n'
             f"backend:set_sample_rate({rate})\n"
-            f'local made = create_session({quoted}, "{name.replace(chr(34), "")}", {rate})\n'
+            f"local made = create_session({quoted(str(folder))}, {quoted(name)}, {rate})\n"
             'made:save_state("")\nclose_session()\n',
             encoding="utf-8",
         )
@@ -293,6 +308,15 @@ class Ardour:
         if "error" in found:
             raise RuntimeError(found["error"])
         return found.get("value")
+
+    def select(self, *tracks):
+        """Select all regions of tracks, and nothing else."""
+        names = ", ".join(map(quoted, tracks))
+        self.lua(
+            f"local found = {{}} for _, name in ipairs({{{names}}}) do"
+            " for _, region in ipairs(regions_of(name)) do found[#found + 1] = region end end"
+            " select_regions(found)"
+        )
 
     def press(self, key):
         """Press a key over Ardour's window."""
