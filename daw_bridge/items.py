@@ -203,6 +203,10 @@ class _Files:
 def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> _Sound:
     """Return the sound of an item without parts, which begins at `begin_s`."""
     file = files.of_channels(item.channel_files) if item.channel_files else files.signal_of(item.file)
+    if rate := item.sample_rate:
+        own = file.signal
+        signal = ComputedSignal(own.read, own.n_samples, rate, own.n_channels)
+        file = _Sound(signal, replace(file.fmt, sample_rate=rate), file.name)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:

@@ -336,12 +336,16 @@ class _Arranger:
         for drum_class in hit.classes & parts.keys():
             event, target, _ = parts[drum_class]
             matched_db = 0.0
-            if target is not None and drum_class in hit.levels:
+            if target is not None and self._is_measured(hit, drum_class):
                 matched_db = self._matched_db(hit, drum_class, target)
             elif target is not None:
                 matched_db = 20 * LEVEL_EXPONENT * math.log10(target / hit.velocities[drum_class])
             gains_db.append(matched_db + self._gain_db(event.drum_class))
         return max(gains_db) - min(gains_db) if min(gains_db) > -math.inf else math.inf
+
+    def _is_measured(self, hit: Hit, drum_class: str) -> bool:
+        """Return whether the level of a class is known, of a hit and of a full stroke: not where it is never alone."""
+        return drum_class in hit.levels and drum_class in self._bank.full_level
 
     def _matched_db(self, hit: Hit, drum_class: str, target: float) -> float:
         """Return the gain that makes a class of a hit as strong as a velocity."""
@@ -386,7 +390,7 @@ class _Arranger:
         target = parts[leading].target
         if target is None:
             return 1.0
-        gain_db = self._matched_db(hit, leading if leading in hit.levels else hit.dominant, target)
+        gain_db = self._matched_db(hit, leading if self._is_measured(hit, leading) else hit.dominant, target)
         return float(10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20))
 
 

@@ -136,21 +136,8 @@ def _item(found: Mapping[str, Any], rate: int, tempo_map: TempoMap) -> Item:
     item = replace(item, file=sources[0][0], channel_files=sources, gain=found["gain"])
     if item.state == "ok" and not all(os.path.isfile(path) for path, _ in sources):
         return replace(item, state="offline")
-    file_rate = _sample_rate(item.file) or rate
-    return replace(
-        item,
-        start_offset_s=found["start"] / file_rate,
-        play_rate=rate / file_rate,  # Ardour plays a file of another rate sample by sample
-        keeps_pitch=False,
-    )
-
-
-def _sample_rate(path: str) -> int:
-    """Return the sample rate of a file, 0 where it cannot be read: opening it will say why."""
-    try:
-        return int(soundfile.info(path).samplerate)
-    except (OSError, RuntimeError):
-        return 0
+    # Ardour plays a file of another rate sample by sample.
+    return replace(item, sample_rate=rate, start_offset_s=found["start"] / rate)
 
 
 def _check_room(folder: Path, takes: Sequence[FinishedTake]) -> None:

@@ -232,7 +232,7 @@ local function installed()
   return noted
 end
 
--- Does what an action does; returns what is to be said, "" where all is well.
+-- Does what an action does; returns what is to be said, "" where all is well, and a job that is lost.
 local function act(scope, is_repeated, edits)
   local noted, missing = installed()
   if not noted then
@@ -263,8 +263,8 @@ local function act(scope, is_repeated, edits)
   collectgarbage() -- nothing of the session is held while others may close it
   local result = wait(job)
   if not result then
-    cancel(job) -- it may live yet, and removes its files itself
-    return lost(job)
+    cancel(job) -- it may live yet
+    return lost(job), job
   end
   local is_done, message = pcall(finish, job, result)
   remove_files(job, result)
@@ -274,12 +274,15 @@ end
 -- Runs an action; "scope" as in `session.gather`, whether the last answers are used without a question, and whether
 -- the region is edited instead: then there is none.
 function redrum.run(scope, is_repeated, edits)
-  local is_done, message = pcall(act, scope, is_repeated, edits) -- Ardour forgets an action that fails
+  local is_done, message, lost_job = pcall(act, scope, is_repeated, edits) -- Ardour forgets an action that fails
   if not is_done then
     message = "Redrum failed: " .. tostring(message)
   end
   if message ~= "" then
     show(message)
+  end
+  if lost_job then
+    remove_files(lost_job, {}) -- only now: it has had time to end
   end
 end
 
