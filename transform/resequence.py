@@ -344,7 +344,7 @@ class _Arranger:
         return max(gains_db) - min(gains_db) if min(gains_db) > -math.inf else math.inf
 
     def _is_measured(self, hit: Hit, drum_class: str) -> bool:
-        """Return whether the level of a class is known, of a hit and of a full stroke: not where it is never alone."""
+        """Return whether the level of a class is known, of a hit and of a full stroke."""
         return drum_class in hit.levels and drum_class in self._bank.full_level
 
     def _matched_db(self, hit: Hit, drum_class: str, target: float) -> float:
