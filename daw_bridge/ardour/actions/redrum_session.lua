@@ -27,11 +27,17 @@ end
 
 -- Facts
 
+-- Returns ticks; as a number Ardour 7 gives its scripts no beats.
+local function ticks_of(beats)
+  local whole, rest = tostring(beats):match("^(%d+):(%d+)$")
+  return tonumber(whole) * TICKS + tonumber(rest)
+end
+
 local function notes_of(region)
   local notes = json.list()
-  local begin = Temporal.TempoMap.read():quarters_at(region:position()):to_ticks() - region:start():ticks()
+  local begin = region:position():ticks() - region:start():ticks()
   for note in ARDOUR.LuaAPI.note_list(region:to_midiregion():model()):iter() do
-    local beat = (begin + note:time():to_ticks()) / TICKS
+    local beat = (begin + ticks_of(note:time())) / TICKS
     notes[#notes + 1] = json.list({ beat, note:note(), note:velocity(), note:channel() })
   end
   return notes
