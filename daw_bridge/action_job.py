@@ -189,9 +189,9 @@ def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.R
 
     answers, job = read_job(files.job)
     if answers.get("edits"):
-        from daw_bridge.reaper.edit_job import edit_item_of
+        from daw_bridge.action_edit import ActionSession, edit_item_of
 
-        edit_item_of(job, files, progress, load)
+        edit_item_of(ActionSession(job, files, progress, _facts_module(job.daw).plan_of), progress, load)
         files.put(files.result, {"status": "done", "message": "", "tracks": [], "media": []})
         return True
     with ExitStack() as sounds:

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from daw_bridge.session import MIDI, FinishedTake, Item
+from transform.signal import nearest_sample
 
 _BLOCK_FRAMES = 2**18
 
@@ -47,11 +48,11 @@ def _pieces(take: FinishedTake) -> Iterator[FinishedTake]:
 
 def _borders(source: Item, n_frames: int, rate: int) -> Iterator[tuple[Item, int, int]]:
     """Yield the parts of a source that have some of a take, and from where to where that is."""
-    starts = [round((part.position_s - source.position_s) * rate) for part in source.parts]
+    starts = [nearest_sample(part.position_s - source.position_s, rate) for part in source.parts]
     for place, part in enumerate(source.parts):
         following = starts[place + 1] if place + 1 < len(starts) else n_frames
         is_last = place + 1 == len(starts)
-        stop = n_frames if is_last else round((part.end_s - source.position_s) * rate)
+        stop = n_frames if is_last else nearest_sample(part.end_s - source.position_s, rate)
         stop = min(stop, following, n_frames)
         if starts[place] < stop:
             yield part, starts[place], stop

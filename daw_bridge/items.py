@@ -19,7 +19,15 @@ from daw_bridge.session import Fade, Item
 from transform.audio import AudioFormat, Recording
 from transform.errors import AudioError
 from transform.mics import MicRecording
-from transform.signal import BlockCache, ComputedSignal, Samples, Signal, blocks_of, read_blocks
+from transform.signal import (
+    BlockCache,
+    ComputedSignal,
+    Samples,
+    Signal,
+    blocks_of,
+    nearest_sample,
+    read_blocks,
+)
 from transform.spool import SpoolFile
 
 GLUE = "glue it in the DAW, then try again"
@@ -27,7 +35,6 @@ _STEREO_PAIRS = 67  # the channel mode of the first two channels as a stereo pai
 _BLOCK_SAMPLES = 2**18
 _WARPED_BYTES = 64 * 2**20  # of what is resampled
 _OPEN_FILES = 64  # at a time, of those that a performance plays
-_EARLY = 1e-3  # of a sample: what lies in the middle of two is rounded up, with the noise of its sum
 _LEADS = np.arange(256, 768)  # samples of the result that a resampler may make before what is taken from it
 
 
@@ -113,7 +120,7 @@ def _microphones(item: Item, opened: ExitStack, at_own_speed: bool) -> MicRecord
     return MicRecording.of(
         recordings,
         offsets_s=[
-            _sample_at(begin_s, recording.sample_rate) / recording.sample_rate
+            nearest_sample(begin_s, recording.sample_rate) / recording.sample_rate
             for begin_s, recording in zip(begins_s, recordings, strict=True)
         ],
     )
@@ -139,15 +146,6 @@ def _speeds(mic: Item) -> tuple[tuple[float, float, bool], ...]:
             if not speeds or speeds[-1][1:] != (speed, changes_pitch):
                 speeds.append((round(part.position_s + begin_s, 4), speed, changes_pitch))
     return tuple(speeds) if len(speeds) > 1 else ((0.0, *speeds[0][1:]),)
-
-
-def _sample_at(time_s: float, rate: int) -> int:
-    """Return the sample nearest to a time of the project.
-
-    All begins and ends are rounded here, each once, and lengths are differences of these. So borders of slices
-    neither overlap nor leave gaps, and what a file plays does not depend on where it is cut.
-    """
-    return math.floor(time_s * rate + 0.5 + _EARLY)
 
 
 class _Files:
@@ -205,6 +203,10 @@ class _Files:
 def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> _Sound:
     """Return the sound of an item without parts, which begins at `begin_s`."""
     file = files.of_channels(item.channel_files) if item.channel_files else files.signal_of(item.file)
+    if rate := item.sample_rate:
+        own = file.signal
+        signal = ComputedSignal(own.read, own.n_samples, rate, own.n_channels)
+        file = _Sound(signal, replace(file.fmt, sample_rate=rate), file.name)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:
@@ -237,8 +239,8 @@ def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
         else _resampled(sound.signal, sound.fmt.sample_rate / rate, rate, sound.name)
         for sound in sounds.values()
     ]
-    origin = _sample_at(starts_s[0], rate)
-    begins = np.array([_sample_at(starts_s[place], rate) - origin for place in sounds])
+    origin = nearest_sample(starts_s[0], rate)
+    begins = np.array([nearest_sample(starts_s[place], rate) - origin for place in sounds])
     ends = begins + [signal.n_samples for signal in signals]
 
     def read(start: int, stop: int) -> Samples:
@@ -334,8 +336,8 @@ def _section(sound: Signal, item: Item, begin_s: float) -> Signal:
         turns = np.tile(sound.read(first, first + length), _BLOCK_SAMPLES // length)
         sound = ComputedSignal(lambda start, stop: turns[:, start:stop], turns.shape[1], rate, len(turns))
         first, length = 0, sound.n_samples
-    begin = _sample_at(begin_s, rate)
-    offset = begin - _sample_at(begin_s - item.start_offset_s, rate)
+    begin = nearest_sample(begin_s, rate)
+    offset = begin - nearest_sample(begin_s - item.start_offset_s, rate)
 
     def read(start: int, stop: int) -> Samples:
         blocks, at, end = [], offset + start, offset + stop
@@ -352,7 +354,7 @@ def _section(sound: Signal, item: Item, begin_s: float) -> Signal:
             at += count
         return np.concatenate(blocks, axis=1)
 
-    n_samples = max(1, _sample_at(begin_s + item.length_s * item.play_rate, rate) - begin)
+    n_samples = max(1, nearest_sample(begin_s + item.length_s * item.play_rate, rate) - begin)
     return ComputedSignal(read, n_samples, rate, sound.n_channels)
 
 
@@ -375,9 +377,9 @@ def _unwarped(sound: Signal, item: Item, begin_s: float) -> Signal:
     rate = sound.sample_rate
     warp_regions = item.regions_with_lengths()
     edges_s = list(accumulate((length_s for _, length_s in warp_regions), initial=begin_s))
-    edges = [_sample_at(edge_s, rate) for edge_s in edges_s]
+    edges = [nearest_sample(edge_s, rate) for edge_s in edges_s]
     firsts = [
-        edge - _sample_at(edge_s - region.file_s, rate)
+        edge - nearest_sample(edge_s - region.file_s, rate)
         for edge, edge_s, (region, _) in zip(edges, edges_s, warp_regions, strict=False)
     ]
 
@@ -391,8 +393,8 @@ def _warped(sound: Signal, item: Item, begin_s: float) -> Signal:
     """Return the warped regions of an item as fast as they play from `begin_s` on, resampled by themselves."""
     rate = sound.sample_rate
     edges_s = [*(region.position_s for region in item.warp_regions), item.length_s]
-    origin = _sample_at(begin_s, rate)
-    edges = [_sample_at(begin_s + edge_s, rate) - origin for edge_s in edges_s]
+    origin = nearest_sample(begin_s, rate)
+    edges = [nearest_sample(begin_s + edge_s, rate) - origin for edge_s in edges_s]
     cache: BlockCache[tuple[int, int], Samples] = BlockCache(n_bytes=_WARPED_BYTES)
 
     def resampled(key: tuple[int, int]) -> Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transform.files import write_bytes_atomic
 
 SCHEMA = 1  # of the files
 _BEAT_S = 0.5
+_OLD_S = 24 * 3600.0
 _STAGES = {  # in words, and the fractions of an item that are done at its beginning and at its end
     "transcribe source": ("listening", 0.0, 0.2),
     "separate source": ("taking the drums apart", 0.2, 0.3),
@@ -65,6 +67,14 @@ class JobFiles:
         # Bytes that are no UTF-8 came from the DAW as such, and go back as such.
         text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=1)
         write_bytes_atomic(path, text.encode("utf-8", "surrogateescape"), overwrite=True)
+
+
+def remove_old_jobs(folder: Path) -> None:
+    """Remove from a folder of jobs the files that were left behind in it, where a DAW quit or was killed."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.lstat().st_mtime > _OLD_S:
+                path.unlink()
 
 
 class JobProgress:

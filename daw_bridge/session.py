@@ -108,6 +108,7 @@ class Item:
     state: State = "ok"
     file: str = ""
     channel_files: tuple[tuple[str, int], ...] = ()  # file and channel of each; none: all channels of `file`
+    sample_rate: int = 0  # at which its file is played, sample by sample; 0: that of the file
     start_offset_s: float = 0.0
     play_rate: float = 1.0
     keeps_pitch: bool = True  # at another play rate

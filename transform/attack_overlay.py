@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transform.hits import LEAD_S
-from transform.signal import Samples, Signal
+from transform.signal import Samples, Signal, nearest_sample
 
 # Chosen on 32 pairs of validation kits (docs/method.md, decision 57). Where the fade is shorter, the sound that
 # takes over is detected as another onset.
@@ -47,7 +47,7 @@ class AttackOverlay:
         """
         self._generated, self._replayed, self._period = generated, replayed, period
         self.sample_rate, self.n_channels = generated.sample_rate, generated.n_channels
-        self._attacks = sorted({round(onset_s * self.sample_rate) for onset_s in onsets_s})
+        self._attacks = sorted({nearest_sample(onset_s, self.sample_rate) for onset_s in onsets_s})
         times_s = (-LEAD_S - _RISE_S, -LEAD_S, _WHOLE_S, _WHOLE_S + _FADE_S)
         self._times = [round(time_s * self.sample_rate) for time_s in times_s]
 

@@ -47,7 +47,15 @@ from transform.rhythm_transformer import (
     load_rhythm,
     rhythm_window,
 )
-from transform.signal import Block, BlockCache, ComputedSignal, Samples, read_blocks, zeros_outside
+from transform.signal import (
+    Block,
+    BlockCache,
+    ComputedSignal,
+    Samples,
+    nearest_sample,
+    read_blocks,
+    zeros_outside,
+)
 from transform.transcriber import Activations
 from transform.weights import require_numbers
 
@@ -444,7 +452,7 @@ class LatentArrangement:
     @property
     def n_samples(self) -> int:
         """Where the last sound has ended; 0 where nothing plays."""
-        begin = round(self._last_onset_s * self.sample_rate)
+        begin = nearest_sample(self._last_onset_s, self.sample_rate)
         tail = np.abs(self._sound.read(begin, self._n_planned)).max(axis=0, initial=0.0)
         audible = np.flatnonzero(tail > _INAUDIBLE)
         return begin + int(audible[-1]) + 1 if len(audible) else 0

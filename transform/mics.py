@@ -29,7 +29,7 @@ from transform.errors import AudioError, SettingsError
 from transform.headers import IN_NAME, time_reference
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.resampling import Resampled
-from transform.signal import BlockCache, ComputedSignal, Samples, read_blocks
+from transform.signal import BlockCache, ComputedSignal, Samples, nearest_sample, read_blocks
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
-_EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
 QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
@@ -90,7 +89,7 @@ class MicRecording(Recording):
         microphones: list[Microphone] = []
         for recording, offset_s in zip(recordings, offsets_s, strict=True):
             first = microphones[-1].channels.stop if microphones else 0
-            own_begin = math.floor((offset_s - min(offsets_s)) * recording.sample_rate + 0.5 + _EARLY)
+            own_begin = nearest_sample(offset_s - min(offsets_s), recording.sample_rate)
             begin, signal = _at_rate(recording, own_begin, rate)
             channels = slice(first, first + recording.n_channels)
             microphones.append(

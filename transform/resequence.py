@@ -25,7 +25,7 @@ from transform.dynamics import STRONG, Strength, velocity_scales
 from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
-from transform.signal import BlockCache, Samples
+from transform.signal import BlockCache, Samples, nearest_sample
 from transform.toms import by_rank, tuned, tunings
 from transform.velocity import LEVEL_EXPONENT
 
@@ -263,7 +263,7 @@ class _Arranger:
             part = parts[dominant_class(classes & parts.keys())]
             hit, gain = self._choose(classes, parts)
             gain *= 10 ** (self._gain_db(part.event.drum_class) / 20)
-            attack = round(part.event.onset_s * self._bank.sample_rate)
+            attack = nearest_sample(part.event.onset_s, self._bank.sample_rate)
             semitones = self._tunings.get(part.event.articulation, 0.0) if classes == {"TT"} else 0.0
             yield Placement(attack, hit, gain, semitones=semitones)
 
@@ -276,7 +276,9 @@ class _Arranger:
         unlike = {hit: self._unlikeness(hit, classes, parts) for hit in hits}
         alike = [hit for hit in hits if unlike[hit] <= min(unlike.values()) + _ALIKE]
         hit = alike[turn % len(alike)]
-        return Placement(round(part.event.onset_s * self._bank.sample_rate), hit, self._gain(hit, parts))
+        return Placement(
+            nearest_sample(part.event.onset_s, self._bank.sample_rate), hit, self._gain(hit, parts)
+        )
 
     def _gain_db(self, drum_class: str) -> float:
         return self._playing.gain_db.get(drum_class, 0.0)
@@ -334,12 +336,16 @@ class _Arranger:
         for drum_class in hit.classes & parts.keys():
             event, target, _ = parts[drum_class]
             matched_db = 0.0
-            if target is not None and drum_class in hit.levels:
+            if target is not None and self._is_measured(hit, drum_class):
                 matched_db = self._matched_db(hit, drum_class, target)
             elif target is not None:
                 matched_db = 20 * LEVEL_EXPONENT * math.log10(target / hit.velocities[drum_class])
             gains_db.append(matched_db + self._gain_db(event.drum_class))
         return max(gains_db) - min(gains_db) if min(gains_db) > -math.inf else math.inf
+
+    def _is_measured(self, hit: Hit, drum_class: str) -> bool:
+        """Return whether the level of a class is known, of a hit and of a full stroke."""
+        return drum_class in hit.levels and drum_class in self._bank.full_level
 
     def _matched_db(self, hit: Hit, drum_class: str, target: float) -> float:
         """Return the gain that makes a class of a hit as strong as a velocity."""
@@ -384,7 +390,7 @@ class _Arranger:
         target = parts[leading].target
         if target is None:
             return 1.0
-        gain_db = self._matched_db(hit, leading if leading in hit.levels else hit.dominant, target)
+        gain_db = self._matched_db(hit, leading if self._is_measured(hit, leading) else hit.dominant, target)
         return float(10 ** (float(np.clip(gain_db, *_GAIN_DB)) / 20))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]  # (C, T), full scale is 1
+
+_NOISE = 1e-3  # of a sample, more than sums of times have
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Block = TypeVar("_Block")
@@ -44,6 +47,15 @@ class ComputedSignal:
     n_samples: int
     sample_rate: int
     n_channels: int
+
+
+def nearest_sample(time_s: float, sample_rate: int) -> int:
+    """Return the sample nearest to a time; of a time between two, the later.
+
+    Times are sums of others: one in the middle has their noise, which must not decide. Borders that are rounded
+    here, each once, neither overlap nor leave gaps, wherever something is cut.
+    """
+    return math.floor(time_s * sample_rate + 0.5 + _NOISE)
 
 
 def zeros_outside(

@@ -32,7 +32,15 @@ from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
 from transform.resequence import Arrangement
 from transform.separator import StemReader
 from transform.settings import RenderSettings
-from transform.signal import Samples, Signal, added, blocks_of, overlapping_blocks, zeros_outside
+from transform.signal import (
+    Samples,
+    Signal,
+    added,
+    blocks_of,
+    nearest_sample,
+    overlapping_blocks,
+    zeros_outside,
+)
 from transform.spool import SpoolFile
 
 _BLOCK_SAMPLES = 2**17
@@ -183,7 +191,7 @@ class Take:
         Raises:
             RhythmError: nothing plays it.
         """
-        attack = round(event.onset_s * self.sample_rate)
+        attack = nearest_sample(event.onset_s, self.sample_rate)
         if not isinstance(self._arrangement, Arrangement):
             return self.read(attack, attack + round(_MOMENT_S * self.sample_rate))
         sound = self._arrangement.sound_of(attack, event.drum_class)

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from daw_bridge.session import (
     Track,
     new_tracks,
     played_notes,
-    project_tempo,
 )
 from transform.errors import DawError
 from transform.events import TempoMap
 
+_TICKS = 1920  # of a quarter note
 _SAMPLE_BYTES = 4  # of the sound that Ardour stores
 _SPARE_BYTES = 10 * 2**20  # that a session needs besides
 
@@ -40,12 +41,12 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         facts: as `session.gather` in `actions/redrum_session.lua` returns them.
 
     Raises:
-        DawError: a time or tempo is impossible.
+        DawError: a time is impossible.
+        RhythmError: a tempo is.
         KeyError, TypeError, ValueError: a fact is missing, or of another type.
     """
     rate = facts["sample_rate"]
-    points = [(sample / rate, bpm, False) for sample, bpm in facts["tempo"]]
-    tempo = project_tempo(points[0][1], points)
+    tempo = _tempo(facts["tempo"], rate)
     tempo_map = TempoMap(tempo)
     return Job(
         daw="ardour",
@@ -53,7 +54,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         project_id=facts["folder"],
         media_folder=facts["media_folder"],
         tempo=tempo,
-        bars=Bars.of((tempo_map.beats_at(sample / rate), *metre) for sample, *metre in facts["metres"]),
+        bars=Bars.of((ticks / _TICKS, *metre) for ticks, *metre in facts["metres"]),
         tracks=tuple(_track(track) for track in facts["tracks"]),
         items=tuple(_item(item, rate, tempo_map) for item in facts["items"]),
     )
@@ -83,6 +84,21 @@ def plan_of(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> l
         }
         for track in new_tracks(job, takes)
     ]
+
+
+def _tempo(points: Sequence[tuple[int, int, float]], rate: int) -> tuple[tuple[float, float], ...]:
+    """Return a session's tempo as steps over beats.
+
+    Args:
+        points: ticks, sample and BPM of each step; where it glides, BPM in the middle.
+        rate: samples a second.
+    """
+    changes = [(ticks / _TICKS, bpm) for ticks, _, bpm in points]
+    for n, ((ticks, sample, bpm), (end_ticks, end_sample, _)) in enumerate(pairwise(points)):
+        n_minutes, n_beats = (end_sample - sample) / rate / 60, (end_ticks - ticks) / _TICKS
+        if abs(n_minutes * bpm - n_beats) > bpm / 60 / rate:  # more than what Ardour rounds
+            changes[n] = changes[n][0], n_beats / n_minutes
+    return tuple(changes)
 
 
 def _track(found: Mapping[str, Any]) -> Track:
@@ -120,21 +136,8 @@ def _item(found: Mapping[str, Any], rate: int, tempo_map: TempoMap) -> Item:
     item = replace(item, file=sources[0][0], channel_files=sources, gain=found["gain"])
     if item.state == "ok" and not all(os.path.isfile(path) for path, _ in sources):
         return replace(item, state="offline")
-    file_rate = _sample_rate(item.file) or rate
-    return replace(
-        item,
-        start_offset_s=found["start"] / file_rate,
-        play_rate=rate / file_rate,  # Ardour plays a file of another rate sample by sample
-        keeps_pitch=False,
-    )
-
-
-def _sample_rate(path: str) -> int:
-    """Return the sample rate of a file, 0 where it cannot be read: opening it will say why."""
-    try:
-        return int(soundfile.info(path).samplerate)
-    except (OSError, RuntimeError):
-        return 0
+    # Ardour plays a file of another rate sample by sample.
+    return replace(item, sample_rate=rate, start_offset_s=found["start"] / rate)
 
 
 def _check_room(folder: Path, takes: Sequence[FinishedTake]) -> None:

@@ -36,12 +36,13 @@ _OLDEST_VERSION = 7  # the actions need its names of time
 
 @dataclass(frozen=True)
 class Action:
-    """An action: what Ardour calls it, what it takes, and whether it asks."""
+    """An action: what Ardour calls it, what it takes, whether it asks, and whether a rhythm is edited."""
 
     name: str
     description: str
     scope: str
     is_repeated: bool = False
+    edits: bool = False
 
     def source(self) -> str:
         """Return the action as a script of Ardour."""
@@ -51,6 +52,7 @@ class Action:
             "@DESCRIPTION@": self.description,
             "@SCOPE@": self.scope,
             "@IS_REPEATED@": str(self.is_repeated).lower(),
+            "@EDITS@": str(self.edits).lower(),
         }
         for word, value in words.items():
             text = text.replace(word, value)
@@ -67,6 +69,12 @@ ACTIONS = (
     Action("Redrum selected region", "Let the selected regions play another rhythm, on new tracks.", "regions"),
     Action("Redrum selected region with last settings", "The same, without a question.", "regions", True),
     Action("Redrum all regions of selected tracks", "Redrum whatever lies on the selected tracks.", "tracks"),
+    Action(
+        "Redrum: edit rhythm of selected region",
+        "Edit the rhythm inside the selected region, on a page in the browser.",
+        "regions",
+        edits=True,
+    ),
 )
 # What the actions share, and where it is shipped.
 SHARED = ("redrum.lua", "redrum_session.lua", "redrum_json.lua")

@@ -32,7 +32,9 @@ def run_job_command(
     Console(verbose=True)  # there is no terminal: all goes to the log file
 
     from daw_bridge.action_job import run_job
+    from daw_bridge.job_files import remove_old_jobs
 
+    remove_old_jobs(job.parent)
     if not run_job(job, partial(compute.load, preset)):
         raise typer.Exit(1)
 

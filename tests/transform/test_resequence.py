@@ -68,6 +68,14 @@ def test_a_class_that_only_sounds_with_another_brings_it_along():
     assert [c for _, c, _ in played(bank, [DrumEvent(0.2, "KD", 1)])] == [{"KD", "HH"}]
 
 
+@pytest.mark.parametrize("asked", [["HH"], ["KD", "HH"], ["SD", "HH"]])
+def test_a_class_whose_level_is_only_known_beside_another_is_played(asked):
+    made = made_source([(0.5, ["KD", "HH"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
+    hits = [replace(hit, levels=dict.fromkeys(hit.classes, 0.1)) for hit in made.hits]
+    bank = Bank(hits, lambda hit: np.zeros((1, 4000), np.float32), sample_rate=RATE, n_channels=1)
+    assert {"KD", "HH"} in [c for _, c, _ in played(bank, [DrumEvent(0.2, c, 0.8) for c in asked])]
+
+
 def test_a_missing_class_is_played_by_the_nearest_and_reported():
     bank = made_source([(0.5, ["KD"], 0.5), (1.0, ["SD"], 0.5)], 1.5)
     events = [DrumEvent(0.0, "TT", 1), DrumEvent(0.5, "KD", 1)]

@@ -16,7 +16,7 @@ function factory()
       why = "Ardour keeps its scripts in a sandbox: switch that off in its Preferences, on the page of scripts."
     end
     if found then
-      found(folder).run("@SCOPE@", @IS_REPEATED@)
+      found(folder).run("@SCOPE@", @IS_REPEATED@, @EDITS@)
     else
       LuaDialog.Message("Redrum", why, LuaDialog.MessageType.Info, LuaDialog.ButtonType.Close):run()
     end

@@ -16,6 +16,11 @@ local LOOK_US = 50000 -- between two looks at the files
 local LOST_S = 60 -- a job that is silent as long as this is lost; it writes twice a second
 local CANCEL_S = 10 -- that a cancelled job may take to end
 local US = 1e6
+-- The shell's words: run "$@" in a session of its own, and remove the file $0 afterwards.
+local RUN = '"$@"; rm -f -- "$0"'
+local START = '(if command -v setsid >/dev/null; then exec setsid sh -c "$0" "$@"; else exec sh -c "$0" "$@"; fi)'
+
+local CLOSED = "The session was closed in the meantime: nothing was written."
 
 local ENGINES = { resequence = "resequence", latent = "latent" }
 local KITS = { auto = "auto", together = "together", apart = "apart" }
@@ -75,13 +80,17 @@ end
 
 -- Jobs: a table with the files of a job, the session that it is from, and how far it is
 
+local function remove_media(answer)
+  for _, file in ipairs(answer.media or {}) do
+    os.remove(file) -- Ardour has copied it
+  end
+end
+
 local function remove_files(job, result)
   for _, file in pairs(job.files) do
     os.remove(file)
   end
-  for _, file in ipairs(result and result.media or {}) do
-    os.remove(file)
-  end
+  remove_media(result)
 end
 
 local function cancel(job)
@@ -89,8 +98,38 @@ local function cancel(job)
   json.write(job.files.cancel, "")
 end
 
+-- Puts tracks into the session of a job; returns what is wrong, "" where nothing is.
+local function put_in(job, tracks)
+  if not session.is_open(job.path) then
+    return CLOSED
+  end
+  local is_called, problem = pcall(session.write_back, tracks)
+  if not problem then
+    return ""
+  end
+  return is_called and problem or ("Ardour did not take the takes: " .. tostring(problem))
+end
+
+-- Puts the take into the session that an editor sends, and answers.
+local function take_in(job, take)
+  if take.number == job.taken then
+    return
+  end
+  job.taken = take.number
+  local problem = put_in(job, take.tracks)
+  remove_media(take)
+  json.write(job.files.taken, json.encode({ schema = SCHEMA, number = take.number, problem = problem }))
+end
+
+local function exists(path)
+  return ARDOUR.LuaAPI.file_test(path, ARDOUR.LuaAPI.FileTest.Exists)
+end
+
 -- Notes how far a job is; returns whether it is alive.
 local function is_alive(job)
+  if job.is_watched and not exists(job.files.running) then
+    return false
+  end
   local progress = json.read(job.files.progress)
   if progress and progress.beat ~= job.beat then
     job.beat, job.text, job.share = progress.beat, progress.text, progress.share
@@ -106,9 +145,14 @@ local function wait(job)
   local window = LuaDialog.ProgressWindow(TITLE, true)
   local result
   while true do
-    result = json.read(job.files.result)
-    if result or not is_alive(job) then
+    local goes_on = is_alive(job)
+    result = json.read(job.files.result) -- after that look: a job writes it, then ends
+    if result or not goes_on then
       break
+    end
+    local take = job.edits and json.read(job.files.take)
+    if take then
+      take_in(job, take)
     end
     local is_cancelled = window:progress(job.share, job.is_cancelled and "Cancelling..." or job.text)
     if not job.is_cancelled and (is_cancelled or not session.is_open(job.path)) then
@@ -124,17 +168,12 @@ end
 -- Puts the takes of a job into its session; returns what is to be said, "" where all is well.
 local function finish(job, result)
   if not session.is_open(job.path) then
-    return "The session was closed in the meantime: nothing was written."
+    return CLOSED
   elseif job.is_cancelled then
     return ""
   end
-  if #(result.tracks or {}) > 0 then
-    local is_called, problem = pcall(session.write_back, result.tracks)
-    if problem then
-      return is_called and problem or ("Ardour did not take the takes: " .. tostring(problem))
-    end
-  end
-  return result.message or ""
+  local problem = #(result.tracks or {}) > 0 and put_in(job, result.tracks) or ""
+  return problem ~= "" and problem or result.message or ""
 end
 
 local function lost(job)
@@ -157,6 +196,9 @@ local function new_job(path)
       progress = base .. ".progress.json",
       result = base .. ".result.json",
       cancel = base .. ".cancel",
+      take = base .. ".take.json",
+      taken = base .. ".taken.json",
+      running = base .. ".running",
     },
     share = 0,
     text = "Redrum is starting...",
@@ -164,11 +206,13 @@ local function new_job(path)
   }
 end
 
--- Starts a command that Ardour does not wait for, and that has nothing of Ardour's but its rights.
-local function start(words)
-  if ARDOUR.LuaAPI.file_test("/bin/sh", ARDOUR.LuaAPI.FileTest.Exists) then
-    local line = 'if command -v setsid >/dev/null; then exec setsid "$@"; else exec "$@"; fi'
-    os.forkexec("/bin/sh", "-c", "(" .. line .. ") </dev/null >/dev/null 2>&1 &", "sh", table.unpack(words))
+-- Starts a command that Ardour does not wait for, and that has nothing of Ardour's but its rights. Ardour does not say
+-- whether it runs: where there is a shell, a file does.
+local function start(job, words)
+  job.is_watched = exists("/bin/sh") and not json.write(job.files.running, "")
+  if job.is_watched then
+    local line = START .. " </dev/null >/dev/null 2>&1 &"
+    os.forkexec("/bin/sh", "-c", line, RUN, job.files.running, table.unpack(words))
   else
     os.forkexec(table.unpack(words))
   end
@@ -181,15 +225,15 @@ local function installed()
     return nil, "Ardour does not know yet where the redrum command is.\n\nIn a terminal, run `redrum ardour install`."
   elseif noted.schema ~= SCHEMA then
     return nil, "This action is of another version than the redrum command.\n\nRun `redrum ardour install` again."
-  elseif not ARDOUR.LuaAPI.file_test(noted.command[1], ARDOUR.LuaAPI.FileTest.Exists) then
+  elseif not exists(noted.command[1]) then
     local missing = "The redrum command is no longer at\n" .. noted.command[1]
     return nil, missing .. "\n\nRun `redrum ardour install` again."
   end
   return noted
 end
 
--- Does what an action does; returns what is to be said, "" where all is well.
-local function act(scope, is_repeated)
+-- Does what an action does; returns what is to be said, "" where all is well, and a job that is lost.
+local function act(scope, is_repeated, edits)
   local noted, missing = installed()
   if not noted then
     return missing
@@ -199,11 +243,12 @@ local function act(scope, is_repeated)
     return scope == "tracks" and "Select tracks with drum regions first." or "Select a drum region first."
   end
   facts.media_folder = FOLDER .. "jobs"
-  local order = new_order(is_repeated)
+  local order = edits and { edits = true } or new_order(is_repeated)
   if not order then
     return ""
   end
   local job = new_job(facts.path)
+  job.edits = edits
   local why = json.write(job.files.job, json.encode({ schema = SCHEMA, order = order, facts = facts }))
   if why then
     return "Redrum cannot write into Ardour's folder: " .. why .. "\n\nRun `redrum ardour install` again."
@@ -213,27 +258,31 @@ local function act(scope, is_repeated)
     words[#words + 1] = word
   end
   job.command = '"' .. table.concat(words, '" "') .. '"'
-  start(words)
+  start(job, words)
   facts = nil
   collectgarbage() -- nothing of the session is held while others may close it
   local result = wait(job)
   if not result then
-    cancel(job) -- it may live yet, and removes its files itself
-    return lost(job)
+    cancel(job) -- it may live yet
+    return lost(job), job
   end
   local is_done, message = pcall(finish, job, result)
   remove_files(job, result)
   return is_done and message or ("Redrum failed: " .. tostring(message))
 end
 
--- Runs an action; "scope" as in `session.gather`, and whether the last answers are used without a question.
-function redrum.run(scope, is_repeated)
-  local is_done, message = pcall(act, scope, is_repeated) -- Ardour forgets an action that fails
+-- Runs an action; "scope" as in `session.gather`, whether the last answers are used without a question, and whether
+-- the region is edited instead: then there is none.
+function redrum.run(scope, is_repeated, edits)
+  local is_done, message, lost_job = pcall(act, scope, is_repeated, edits) -- Ardour forgets an action that fails
   if not is_done then
     message = "Redrum failed: " .. tostring(message)
   end
   if message ~= "" then
     show(message)
+  end
+  if lost_job then
+    remove_files(lost_job, {}) -- only now: it has had time to end
   end
 end
 

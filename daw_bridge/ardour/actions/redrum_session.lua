@@ -27,11 +27,17 @@ end
 
 -- Facts
 
+-- Returns ticks; as a number Ardour 7 gives its scripts no beats.
+local function ticks_of(beats)
+  local whole, rest = tostring(beats):match("^(%d+):(%d+)$")
+  return tonumber(whole) * TICKS + tonumber(rest)
+end
+
 local function notes_of(region)
   local notes = json.list()
-  local begin = Temporal.TempoMap.read():quarters_at(region:position()):to_ticks() - region:start():ticks()
+  local begin = region:position():ticks() - region:start():ticks()
   for note in ARDOUR.LuaAPI.note_list(region:to_midiregion():model()):iter() do
-    local beat = (begin + note:time():to_ticks()) / TICKS
+    local beat = (begin + ticks_of(note:time())) / TICKS
     notes[#notes + 1] = json.list({ beat, note:note(), note:velocity(), note:channel() })
   end
   return notes
@@ -69,7 +75,7 @@ local function region_facts(region, place, is_chosen)
   return facts
 end
 
--- Returns the changes of tempo (sample, BPM) and of metre (sample, numerator, denominator) up to a sample.
+-- Returns the changes of tempo (ticks, sample, BPM) and of metre (ticks, numerator, denominator) up to a sample.
 --
 -- Ardour gives no list of them. Between two looks at the map the tempo is that of their middle.
 local function tempo_facts(end_sample)
@@ -82,11 +88,11 @@ local function tempo_facts(end_sample)
     sample = map:sample_at(Temporal.timepos_t.from_ticks(ticks))
     if map:quarters_per_minute_at(middle) ~= bpm then
       bpm = map:quarters_per_minute_at(middle)
-      tempo[#tempo + 1] = json.list({ sample, bpm })
+      tempo[#tempo + 1] = json.list({ ticks, sample, bpm })
     end
     if beats .. "/" .. unit ~= metre then
       metre = beats .. "/" .. unit
-      metres[#metres + 1] = json.list({ sample, beats, unit })
+      metres[#metres + 1] = json.list({ ticks, beats, unit })
     end
     ticks = ticks + TEMPO_STEP
   end
@@ -134,7 +140,7 @@ end
 -- scope: "regions", the selected ones; "tracks", all of selected tracks.
 -- rhythm_tracks: how the names of tracks begin, in lower case, whose regions are gathered anyway.
 function session.gather(scope, rhythm_tracks)
-  local ids, n_chosen, end_sample = chosen_ids(scope), 0, 0
+  local ids, n_chosen, end_sample = chosen_ids(scope), 0, Session:current_end_sample()
   local tracks, groups = tracks_of_session()
   local facts = {
     daw = "ardour",

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -23,10 +24,10 @@ from daw_bridge.ardour.install import install
 
 PROGRAMS = ("ardour", "ardour7-lua", "Xvfb", "xdotool")
 ACCEPT, CANCEL, CLOSE = "alt+o", "alt+c", "Escape"  # in windows of Ardour
-ACTION_KEYS = ("F1", "F2", "F3")  # of the actions, in these tests
-SELECTED, LAST, TRACKS = ACTION_KEYS
+ACTION_KEYS = ("F1", "F2", "F3", "F4")  # of the actions, in these tests
+SELECTED, LAST, TRACKS, EDIT = ACTION_KEYS
 RHYTHM = "hip-hop-bounce-140"
-WAIT_S = 30.0  # for what takes a second; the machine may be busy
+WAIT_S = 45.0  # for what takes seconds: only a fault takes as long, however busy the machine is
 LOOK_S = 0.05
 KEYS = Path("/etc/ardour7/ardour.keys")  # of the installed package
 # Ardour 7 numbers its signals: LuaTimerDS, ten times a second, is the 48th of 49.
@@ -75,6 +76,11 @@ local function new_track(name, n_channels)
   local order, mode = ARDOUR.PresentationInfo.max_order, ARDOUR.TrackMode.Normal
   Session:new_audio_track(n_channels, 2, nil, 1, name, order, mode, false)
 end
+local function new_midi_track(name)
+  local order, mode = ARDOUR.PresentationInfo.max_order, ARDOUR.TrackMode.Normal
+  local one, none = ARDOUR.ChanCount(ARDOUR.DataType("midi"), 1), ARDOUR.PluginInfo()
+  Session:new_midi_track(one, one, true, none, nil, nil, 1, name, order, mode, true)
+end
 local function id_of(object) return object:to_stateful():id():to_s() end
 local function track_named(name)
   for route in Session:get_tracks():iter() do
@@ -88,12 +94,28 @@ local function regions_of(name)
   table.sort(found, function(one, other) return one:position():samples() < other:position():samples() end)
   return found
 end
+local function embed(file, name, at)
+  local files = C.StringVector()
+  files:push_back(file)
+  Editor:do_embed(files, Editing.ImportDistinctFiles, Editing.ImportAsTrack, Temporal.timepos_t(at),
+    ARDOUR.PluginInfo(), track_named(name):to_track())
+end
 local function import(file, name, at)
   local files = C.StringVector()
   files:push_back(file)
   Editor:do_import(files, Editing.ImportDistinctFiles, Editing.ImportAsTrack, ARDOUR.SrcQuality.SrcBest,
     ARDOUR.MidiTrackNameSource.SMFTrackName, ARDOUR.MidiTempoMapDisposition.SMFTempoIgnore,
     Temporal.timepos_t(at), ARDOUR.PluginInfo(), track_named(name):to_track(), false)
+end
+local function trim_front(region, count)
+  region:trim_front(region:position() + Temporal.timecnt_t(count))
+end
+local function set_tempo(changes)
+  local map = Temporal.TempoMap.write_copy()
+  for _, change in ipairs(changes) do
+    map:set_tempo(Temporal.Tempo(change[2], change[2], 4), Temporal.timepos_t.from_ticks(change[1] * 1920))
+  end
+  Temporal.TempoMap.update(map)
 end
 local function select_regions(regions)
   local selection = ArdourUI.SelectionList()
@@ -213,6 +235,7 @@ class Ardour:
         with mock.patch("daw_bridge.ardour.install.is_running", return_value=False):  # this one does not
             install(self.config)
         self._add_hook()
+        self._note_what_is_said()
 
     def set_engine_rate(self, rate):
         (self.config / "config").write_text(CONFIG.format(rate=rate))
@@ -236,17 +259,23 @@ class Ardour:
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("<ActionHooks/>", f"<ActionHooks>{hook}</ActionHooks>"), encoding="utf-8")
 
+    def _note_what_is_said(self):
+        """Have the actions write down, too, what they say in a window."""
+        path = self.config / "redrum" / "redrum.lua"
+        text, line = path.read_text(encoding="utf-8"), "local function show(text)\n"
+        assert line in text
+        path.write_text(text.replace(line, line + "  json.write(FOLDER .. 'said', text)\n"), encoding="utf-8")
+
     def new_session(self, name, *, rate=None):
         """Return the folder of a new session with no tracks."""
         folder = self.folder / name
         script = self.folder / "new.lua"
         rate = rate or self.rate
-        quoted = json.dumps(str(folder), ensure_ascii=False)
         script.write_text(
             'local backend = AudioEngine:set_backend("None (Dummy)", "", "")\n'
             'backend:set_device_name("Silence")\n'
             f"backend:set_sample_rate({rate})\n"
-            f'local made = create_session({quoted}, "{name.replace(chr(34), "")}", {rate})\n'
+            f"local made = create_session({quoted(str(folder))}, {quoted(name)}, {rate})\n"
             'made:save_state("")\nclose_session()\n',
             encoding="utf-8",
         )
@@ -275,39 +304,95 @@ class Ardour:
         )
         self.lua("return Session:name()")
 
-    def lua(self, text, wait_s=WAIT_S):
+    def lua(self, text):
         """Return what Lua returns that is run inside Ardour."""
-        answer = self.folder / "answer.json"
-        answer.unlink(missing_ok=True)
+        self.begin_lua(text)
+        return self.lua_answer()
+
+    def begin_lua(self, text):
+        """Let Ardour begin to run Lua."""
+        (self.folder / "answer.json").unlink(missing_ok=True)
         part = self.folder / "drop.part"
         part.write_text(LIBRARY.replace("@FOLDER@", str(self.folder)) + text, encoding="utf-8")
         part.rename(self.folder / "drop.lua")
+
+    def lua_answer(self):
+        """Return what that Lua returned."""
+        answer = self.folder / "answer.json"
 
         def look():
             if self.process.poll() is not None:
                 raise RuntimeError(f"Ardour ended with {self.process.returncode}: {self.log()}")
             return answer.exists()
 
-        until(look, f"an answer to {text!r}", wait_s)
+        until(look, "an answer of Ardour")
         found = json.loads(answer.read_text(encoding="utf-8"))
         if "error" in found:
             raise RuntimeError(found["error"])
         return found.get("value")
 
+    def select(self, *tracks):
+        """Select all regions of tracks, and nothing else."""
+        names = ", ".join(map(quoted, tracks))
+        self.lua(
+            f"local found = {{}} for _, name in ipairs({{{names}}}) do"
+            " for _, region in ipairs(regions_of(name)) do found[#found + 1] = region end end"
+            " select_regions(found)"
+        )
+
     def press(self, key):
         """Press a key over Ardour's window."""
-        self.screen.xdotool("mousemove", "640", "400", "key", key)
+        window = until(lambda: self.screen.windows(" - Ardour$"), "the editor")[0]
+        self.screen.xdotool("windowfocus", "--sync", window, "mousemove", "640", "400", "key", key)
 
     def answer(self, **answers):
         """Let these be the last answers to what the actions ask."""
         defaults = {"rhythm": RHYTHM, "engine": "resequence", "length": "source", "seed": "7", "kit": "auto"}
         (self.config / "redrum" / "answers.json").write_text(json.dumps({**defaults, **answers}))
 
-    def close_window(self, key):
-        """Press a key in the window of Redrum that asks or says something, once it is there."""
-        window = until(lambda: self.screen.windows("^Redrum"), "a window of Redrum")[-1]
-        self.screen.xdotool("windowfocus", "--sync", window, "key", key)
-        until(lambda: window not in self.screen.windows("^Redrum"), "the end of a window of Redrum")
+    def close_window(self, *keys, title="Redrum"):
+        """Press keys in the window that asks or says something, once it is there."""
+        window = until(lambda: self.screen.windows(f"^{title}"), f"a window {title}")[-1]
+        self.screen.xdotool("windowfocus", "--sync", window, *(word for key in keys for word in ("key", key)))
+        until(lambda: window not in self.screen.windows(f"^{title}"), f"the end of a window {title}")
+
+    def said(self):
+        """Return what an action says, after closing its window."""
+        path = self.config / "redrum" / "said"
+        until(path.exists, "a sentence")
+        self.close_window(CLOSE)
+        text = path.read_text(encoding="utf-8")
+        path.unlink()
+        return text
+
+    def redrum_again(self):
+        """Have the selected regions redrummed with the last answers, and wait until that is done."""
+        self.press(LAST)
+        self._wait_for(self.jobs, "a job")
+        self.wait_for_end()
+
+    def wait_for_end(self):
+        """Wait until no job is left, and no window of Redrum."""
+        self._wait_for(lambda: not self.jobs() and not self.screen.windows("^Redrum"), "the end of a job")
+
+    def _wait_for(self, condition, what):
+        until(lambda: condition() or self._has_said(), what)
+        if self._has_said():
+            raise RuntimeError(self.said())
+
+    def _has_said(self):
+        return (self.config / "redrum" / "said").exists()
+
+    def wait_for_stage(self, words):
+        """Wait until the job says that it has come so far."""
+
+        def look():
+            for path in (self.config / "redrum" / "jobs").glob("*.progress.json"):
+                with suppress(OSError, ValueError):
+                    return words in json.loads(path.read_bytes())["text"]
+            return False
+
+        until(look, words)
 
     def jobs(self):
         """Return the names of the files of jobs."""
@@ -356,10 +441,6 @@ class Ardour:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._log.close()
-
-    def quit(self):
-        """End Ardour; what was not saved is lost."""
-        self.kill()
 
 
 def _json_lua():

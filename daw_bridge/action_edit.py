@@ -1,35 +1,36 @@
-"""The job of the action "Redrum edit rhythm of selected item": an editor, whose takes the action puts in."""
+"""The job of a DAW's action that edits a rhythm: an editor, whose takes the action puts in."""
 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import transform
 from daw_bridge.editor.desk import Desk, selected_item
 from daw_bridge.editor.opening import Opening, Watcher, edit_item
 from daw_bridge.job_files import JobFiles, JobProgress
-from daw_bridge.reaper.facts import plan_of
 from daw_bridge.session import FinishedTake, Job, published_media
 from transform.errors import DawError
 
-ANSWER_S = 30.0  # that the action may take for a take; a window of REAPER may wait for its user
+ANSWER_S = 30.0  # that the action may take for a take; a window of the DAW may wait for its user
 _LOOK_S = 0.1
 _OPEN = "The rhythm is open in your browser. Cancel ends it."
-_log = logging.getLogger(__name__)
+_HOSTS = {"reaper": "REAPER", "ardour": "Ardour"}  # as their users call them
+
+Plan = Callable[[Job, Sequence[FinishedTake], Sequence[Path]], list[dict[str, Any]]]  # `plan_of` of a DAW
 
 
 class ActionSession:
     """The project as the action gathered it; each take goes to the action, which answers."""
 
-    def __init__(self, job: Job, files: JobFiles, progress: JobProgress) -> None:
+    def __init__(self, job: Job, files: JobFiles, progress: JobProgress, plan_of: Plan) -> None:
         """Prepare to send takes of a job."""
-        self._job, self._files, self._progress = job, files, progress
+        self._job, self._files, self._progress, self._plan_of = job, files, progress, plan_of
         self._n_sent = 0
 
     def collect(self) -> Job:
@@ -44,7 +45,7 @@ class ActionSession:
         """
         with published_media(job, takes) as media:
             self._n_sent += 1
-            tracks, paths = plan_of(job, takes, media), [str(path) for path in media]
+            tracks, paths = self._plan_of(job, takes, media), [str(path) for path in media]
             take = {"number": self._n_sent, "tracks": tracks, "media": paths}
             self._files.put(self._files.take, take)
             try:
@@ -67,21 +68,22 @@ class ActionSession:
                     return str(found["problem"])
             is_over.wait(_LOOK_S)
         raise DawError(
-            "REAPER does not answer: it quit, its action was ended, or one of its windows waits for you",
-            hint="run the action in REAPER again: the edits are stored",
+            f"{_HOSTS[self._job.daw]} does not answer: "
+            "it quit, its action was ended, or one of its windows waits for you",
+            hint="run the action again: the edits are stored",
         )
 
 
 def edit_item_of(
-    job: Job, files: JobFiles, progress: JobProgress, load: Callable[[], transform.Redrummer]
+    session: ActionSession, progress: JobProgress, load: Callable[[], transform.Redrummer]
 ) -> None:
     """Serve the editor of the item that is selected, until its page is closed or the action ends it.
 
     Raises:
         RedrumError: it cannot be edited.
     """
-    session = ActionSession(job, files, progress)
-    desk = Desk("REAPER", job, selected_item(job), lambda: nullcontext(session))
+    job = session.collect()
+    desk = Desk(_HOSTS[job.daw], job, selected_item(job), lambda: nullcontext(session))
     progress.say(_OPEN)
     watcher = Watcher(
         serving=lambda _, url: None,
