@@ -202,7 +202,8 @@ def bench(
 ) -> None:
     """Measure a preset on held-out kits and rhythms, against the exact answers."""
     if speed:
-        from training.bench.speed import measure_speed, write_speed
+        from training.bench.speed import measure_speed
+        from training.bench.speed_report import write_speed
 
         with console.progress() as progress:
             this = (sys.executable, "-m", "daw_bridge")
