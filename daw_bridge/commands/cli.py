@@ -182,7 +182,7 @@ def bench(
         Path | None,
         option("DIR", "Annotated recordings that play each other's; with --items 0 they alone.", "none"),
     ] = None,
-    out: Annotated[Path, option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
+    out: Annotated[Path, option("DIR", "Where benchmark.json, the tables and the picture go.")] = BENCH_FOLDER,
     preset: Preset = "default",
     rows: Annotated[
         list[str] | None,

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_batch.py --out DIR
 
-It writes made stems, `batch.json` and `batch.md` into DIR, and fails where a batch is slower than .95 of the models
-alone, or kills change its results. On two CPU cores 200 stems take about ten minutes; nothing else should run
-meanwhile.
+It writes made stems, `batch.json` and `batch.md` into DIR, and fails where a batch is slower than .95 of the
+models alone, or kills change its results. On two CPU cores 200 stems take about ten minutes; nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations

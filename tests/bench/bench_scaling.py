@@ -2,10 +2,9 @@
 
     python tests/bench/bench_scaling.py --out DIR
 
-It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them, and fails where
-time grows with more than size to the power of 1.05. Every
-point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
-twenty minutes; nothing else should run meanwhile.
+It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them, and fails
+where time grows with more than size to the power of 1.05. Every point is measured in a process of its own, and
+a run that was stopped goes on. On two CPU cores it takes about twenty minutes; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
