@@ -4,7 +4,8 @@
 
 It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them, and fails
 where time grows with more than size to the power of 1.05. Every point is measured in a process of its own, and
-a run that was stopped goes on. On two CPU cores it takes about twenty minutes; nothing else should run meanwhile.
+a run that was stopped goes on. On two CPU cores it takes about twenty minutes; nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
