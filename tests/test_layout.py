@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("daw_bridge", "presets", "training", "transform")
-FOLDERS = {"daw_bridge", "transform", "training", "presets", "tests", "docs", ".ci"}
+FOLDERS = {"daw_bridge", "transform", "training", "presets", "tests", "docs", ".ci", ".github"}
 ROOT_FILES = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "pyproject.toml"}
 MAY_IMPORT = {
     "transform": set(),  # it reads `presets` as data, through importlib.resources

@@ -73,10 +73,18 @@ def assert_all_there(held):
     models = [f"presets/default/{model}.safetensors" for model in preset["models"]]
     scripts = [f"daw_bridge/reaper/actions/{script}" for script in (*ACTIONS, *SHARED)]
     remote = ["daw_bridge/live/redrum_live/__init__.py", "daw_bridge/reaper/actions/redrum_server.py"]
+    lua = [f"daw_bridge/ardour/actions/{name}.lua" for name in ("action", "redrum", "redrum_session")]
+    page = [path.relative_to(ROOT).as_posix() for path in (ROOT / "daw_bridge" / "editor" / "page").iterdir()]
+    with (ROOT / "presets" / "spare" / "SOURCES.csv").open(encoding="utf-8", newline="") as file:
+        spare = [f"presets/spare/{row['file']}" for row in csv.DictReader(file)]
+    judge = "presets/evaluation/transcriber-evaluation.safetensors"
     assert len(rhythms) == 75
     assert len(loops) == 3
     assert len(models) == 5
-    assert held >= {*rhythms, *loops, *models, *scripts, *remote, "presets/LICENCES.md"}
+    assert {f"daw_bridge/editor/page/{name}" for name in ("index.html", "main.js", "editor.css")} <= set(page)
+    assert len(spare) == 28
+    assert held >= {*rhythms, *loops, *spare, *models, judge, "presets/LICENCES.md"}
+    assert held >= {*scripts, *remote, *lua, *page}
 
 
 def test_neither_is_larger_than_the_tree_may_be(release):
@@ -108,7 +116,15 @@ def test_the_sdist_holds_the_project_and_nothing_else(release):
     assert held >= tracked() - {".gitignore"}
     assert_all_there(held)
     tops = {name.partition("/")[0] for name in held}
-    assert tops <= {*PACKAGES, "tests", "docs", ".ci", "PKG-INFO", *(p for p in tracked() if "/" not in p)}
+    assert tops <= {
+        *PACKAGES,
+        "tests",
+        "docs",
+        ".ci",
+        ".github",
+        "PKG-INFO",
+        *(p for p in tracked() if "/" not in p),
+    }
 
 
 def test_the_changelog_tells_of_this_version():

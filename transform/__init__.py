@@ -6,6 +6,8 @@ Public names load when first used (PEP 562), so that `import transform` is quick
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from transform.collection import paused_collection as _paused_collection
+
 if TYPE_CHECKING:
     from transform.audio import Recording
     from transform.edit import RecordingEditor
@@ -76,7 +78,8 @@ _HOME_OF = {
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    with _paused_collection():
+        value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value
 

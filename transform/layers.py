@@ -16,6 +16,7 @@ from transform.signal import overlapping_blocks
 _Net = TypeVar("_Net", bound=nn.Module)
 _Out = TypeVar("_Out")
 _BLOCK_FRAMES = 450  # whose feature maps stay in a processor's cache
+_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 _log = logging.getLogger(__name__)
 
 
@@ -75,24 +76,44 @@ def parted(low: Tensor, layer: nn.Conv1d, n_channels: int) -> Tensor:
 
 
 def fused(net: _Net) -> _Net:
-    """Return a copy for inference, every batch normalisation folded into the convolution before it."""
-    net = copy.deepcopy(net).eval()
-    for module in net.modules():
+    """Return a copy for inference, as `fuse` makes it; the network itself where that has been done."""
+    is_done = not any(isinstance(module, _NORMS) for module in net.modules())
+    return net if is_done else fuse(copy.deepcopy(net))
+
+
+def fuse(net: _Net) -> _Net:
+    """Fold every batch normalisation into the convolution before it, and return the network, for inference."""
+    for module in net.eval().modules():
         if isinstance(module, TemporalBlock):
-            assert isinstance(module.norm, nn.BatchNorm1d)
-            module.spread = nn.utils.fusion.fuse_conv_bn_eval(module.spread, module.norm)
+            _fold(module.norm, module.spread)
             module.norm = nn.Identity()
         elif isinstance(module, nn.Sequential):
             for i in range(1, len(module)):
                 before, norm = module[i - 1], module[i]
-                if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-                    assert isinstance(before, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d)
-                    transposed = isinstance(before, nn.ConvTranspose2d)
-                    module[i - 1] = nn.utils.fusion.fuse_conv_bn_eval(before, norm, transpose=transposed)
+                if isinstance(norm, _NORMS):
+                    _fold(norm, before)
                     module[i] = nn.Identity()
         elif isinstance(module, nn.ReLU):
             module.inplace = True  # its input is a convolution's own
     return net
+
+
+def _fold(norm: nn.Module, before: nn.Module) -> None:
+    assert isinstance(norm, _NORMS)
+    assert isinstance(before, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    before.weight, bias = nn.utils.fusion.fuse_conv_bn_weights(
+        before.weight,
+        before.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        isinstance(before, nn.ConvTranspose2d),
+    )
+    before.bias = bias
 
 
 class Placed(Generic[_Net]):

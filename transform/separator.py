@@ -26,7 +26,7 @@ from transform.audio import SAMPLE_RATE, ReadsFeatures, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
-from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined, parted
+from transform.layers import Placed, TemporalBlock, fuse, fused, in_blocks, joined, parted
 from transform.nmf import active_components, learn_templates, levels_of, ratio_masks
 from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache, overlapping_blocks, read_blocks
@@ -222,7 +222,7 @@ class Separator:
         Raises:
             CheckpointError: the file is missing, damaged, or of another model.
         """
-        return cls(load_separator(path), device=device)
+        return cls(fuse(load_separator(path)), device=device)
 
     def open(self, recording: Recording, activations: Activations) -> Stems:
         """Return the stems of a recording, to be read from; nothing is computed before it is read.

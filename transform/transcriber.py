@@ -25,7 +25,7 @@ from transform.beginnings import at_beginning
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings, listener, mel_filters
-from transform.layers import Placed, TemporalBlock, fused, in_blocks, joined
+from transform.layers import Placed, TemporalBlock, fuse, fused, in_blocks, joined
 from transform.ranges import check_convolutions, check_ranges
 from transform.signal import Block, BlockCache, overlapping_blocks
 from transform.weights import load_net, require_numbers
@@ -160,7 +160,7 @@ class Transcriber:
         Raises:
             CheckpointError: the file is missing, damaged, or of another model.
         """
-        return cls(load_transcriber(path), device=device)
+        return cls(fuse(load_transcriber(path)), device=device)
 
     def cache_files(self, n_recordings: int) -> None:
         """Cache the activations of the files that were read last, so that none of them is computed twice."""

@@ -167,6 +167,7 @@ class _WithoutWeights(TorchFunctionMode):
     """
 
     _FILLED = frozenset((torch.empty, torch.zeros, torch.ones, torch.full))
+    _DRAWN = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -174,6 +175,8 @@ class _WithoutWeights(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in self._FILLED:
             kwargs["device"] = "meta"
+        elif func in self._DRAWN and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 

@@ -182,7 +182,7 @@ def bench(
         Path | None,
         option("DIR", "Annotated recordings that play each other's; with --items 0 they alone.", "none"),
     ] = None,
-    out: Annotated[Path, option("DIR", "Where bench.json, the tables and the picture go.")] = BENCH_FOLDER,
+    out: Annotated[Path, option("DIR", "Where benchmark.json, the tables and the picture go.")] = BENCH_FOLDER,
     preset: Preset = "default",
     rows: Annotated[
         list[str] | None,
@@ -202,7 +202,8 @@ def bench(
 ) -> None:
     """Measure a preset on held-out kits and rhythms, against the exact answers."""
     if speed:
-        from training.bench.speed import measure_speed, write_speed
+        from training.bench.speed import measure_speed
+        from training.bench.speed_report import write_speed
 
         with console.progress() as progress:
             this = (sys.executable, "-m", "daw_bridge")

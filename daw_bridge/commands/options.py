@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import transform
 from daw_bridge.devices import set_up_device
 from transform.errors import SettingsError
 from transform.options import Option, classes, options_of, read_options
@@ -121,9 +122,7 @@ class Compute:
 
     def load(self, preset: str = "default") -> "Redrummer":
         """Return the models of a preset."""
-        from transform.engine import Redrummer
-
-        return Redrummer.load(preset, device=self.set_up())
+        return transform.Redrummer.load(preset, device=self.set_up())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 
     python tests/bench/bench_batch.py --out DIR
 
-It writes made stems, `batch.json` and `batch.md` into DIR. On two CPU cores 200 stems take about ten minutes;
-nothing else should run meanwhile.
+It writes made stems, `batch.json` and `batch.md` into DIR, and fails where a batch is slower than .95 of the
+models alone, or kills change its results. On two CPU cores 200 stems take about ten minutes; nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from transform.library import demo_recordings, find_rhythm
 from transform.terminal import guard_output
 
 RHYTHM = "hip-hop-bounce-140"
+LEAST_AGAINST_ALONE = 0.95  # of the throughput of the models alone
 _PLACE = Path(__file__).resolve().parents[2]
 
 
@@ -226,7 +228,10 @@ def report(result: Mapping[str, Any]) -> str:
             f"{result['batch_s']:.0f} s, {result['recorded_s'] / result['batch_s']:.0f} x real time",
         ),
         ("throughput against one `redrum render` after the other", f"{result['against_renders']:.2f} x"),
-        ("throughput against the models alone, in one process", f"{result['against_alone']:.2f} x"),
+        (
+            f"throughput against the models alone, in one process; at least {LEAST_AGAINST_ALONE}",
+            f"{result['against_alone']:.2f} x",
+        ),
         ("most memory in the first and the last third", f"{first_mb}, {last_mb}"),
         (f"killed {len(kills['done_before_each'])} times, done by then", str(kills["done_before_each"])),
         ("results identical to those of an undisturbed run", "yes" if kills["identical"] else "NO"),
@@ -234,6 +239,13 @@ def report(result: Mapping[str, Any]) -> str:
     ]
     head = [f"# Batch on {result['n_cores']} cores", "", "| what | value |", "| --- | --- |"]
     return "\n".join([*head, *(f"| {what} | {value} |" for what, value in rows)]) + "\n"
+
+
+def is_as_it_should_be(result: Mapping[str, Any]) -> bool:
+    """Return whether the batch was quick enough, and kills changed nothing."""
+    kills = result["kills"]
+    is_whole = kills["identical"] and not kills["made_twice"] and not kills["missing"]
+    return bool(is_whole and result["against_alone"] >= LEAST_AGAINST_ALONE)
 
 
 def main(
@@ -251,6 +263,8 @@ def main(
     write_text_atomic(out / "batch.json", json.dumps(result, indent=1) + "\n", overwrite=True)
     write_text_atomic(out / "batch.md", report(result), overwrite=True)
     typer.echo(report(result))
+    if not is_as_it_should_be(result):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python tests/bench/bench_scaling.py --out DIR
 
-It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them. Every
-point is measured in a process of its own, and a run that was stopped goes on. On two CPU cores it takes about
-twenty minutes; nothing else should run meanwhile.
+It writes `scaling.jsonl`, a line for each point, and `scaling.md` and `scaling.png`, which show them, and fails
+where time grows with more than size to the power of 1.05. Every point is measured in a process of its own, and
+a run that was stopped goes on. On two CPU cores it takes about twenty minutes; nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ ITEM_S = 3.0
 MEASURED = ("transcription", "resequence", "latent")  # of the stages of `redrum bench --speed`
 BATCH = "batch"
 _UNITS = {False: "minutes of stereo", True: f"items of {ITEM_S:g} s"}  # is it a batch?
+MOST_EXPONENT = 1.05  # of what counts as linear
 _N_FITTED = 3  # the largest sizes: what a start costs hardly counts there
 
 Point = dict[str, Any]
@@ -132,6 +134,11 @@ def _in_order(points: Sequence[Point]) -> dict[str, list[Point]]:
     return {what: [p for p in points if p["what"] == what] for what in dict.fromkeys(p["what"] for p in points)}
 
 
+def faster_than_linear(points: Sequence[Point]) -> list[str]:
+    """Return what takes more for each minute or item of the largest sizes than of smaller ones."""
+    return [what for what, own in _in_order(points).items() if (exponent(own) or 0) > MOST_EXPONENT]
+
+
 def report(points: Sequence[Point]) -> str:
     """Return the points as Markdown: seconds, seconds a minute or an item, memory, and how time grows."""
     lines = ["# Time and memory with size", ""]
@@ -205,6 +212,9 @@ def main(
     write_text_atomic(out / "scaling.md", report(points), overwrite=True)
     draw(points, out / "scaling.png")
     typer.echo(report(points))
+    if growing := faster_than_linear(points):
+        typer.echo(f"time grows faster than size: {', '.join(growing)}", err=True)
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def redrum(monkeypatch, capsys):
             patch.setattr(sys, "stdout", sys.stdout)
             patch.setattr(sys, "stderr", sys.stderr)
             with pytest.raises(SystemExit) as ended:
-                __main__.main()
+                __main__.run()
         out, err = capsys.readouterr()
         assert not OBEYED.search(out), out
         assert not OBEYED.search(err), err

@@ -30,7 +30,7 @@ from daw_bridge.live.redrum_live.endpoint import write_endpoint
 from daw_bridge.live.redrum_live.handshake import SCHEMA, Peer, new_token
 from transform.library import demo_recordings
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 RUN_JOB = [sys.executable, "-P", "-m", "daw_bridge", "reaper", "run-job"]
 PATIENCE_S = 120.0
 
@@ -395,12 +395,14 @@ def test_every_change_of_redrum_is_another_build(tmp_path, monkeypatch):
     for name in (
         "daw_bridge/warm.py",
         "daw_bridge/live/redrum_live/server.py",
+        "daw_bridge/reaper/running.py",
+        "daw_bridge/ardour/facts.py",
         "transform/engine.py",
         "presets/default/preset.toml",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("one")
-    monkeypatch.setattr(warm, "__file__", str(tmp_path / "daw_bridge" / "reaper" / "warm.py"))
+    monkeypatch.setattr(warm, "__file__", str(tmp_path / "daw_bridge" / "warm.py"))
     before = warm.build_id()
     assert before == warm.build_id()
     changed = {before}

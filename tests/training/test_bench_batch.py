@@ -4,7 +4,7 @@ import json
 import bench_batch
 import pytest
 import soundfile
-from bench_batch import BatchBench, measure, report, work_alone, write_stems
+from bench_batch import BatchBench, is_as_it_should_be, measure, report, work_alone, write_stems
 
 from transform.errors import CheckpointError
 
@@ -57,6 +57,10 @@ def test_everything_is_measured_and_reported(tmp_path):
     result = measure(tmp_path, FEW, lambda what: None)
     assert result["kills"] == {"done_before_each": [1, 1], "identical": True, "made_twice": 0, "missing": 0}
     assert result["against_alone"] == 2.0 / result["batch_s"]
+    for against_alone, is_met in ((0.95, True), (0.94, False)):
+        assert is_as_it_should_be(result | {"against_alone": against_alone}) is is_met
+    lost = result["kills"] | {"missing": 1}
+    assert not is_as_it_should_be(result | {"against_alone": 2.0, "kills": lost})
     told = report(result)
     assert "| results identical to those of an undisturbed run | yes |" in told
     assert "| stems | 3, 0 min |" in told

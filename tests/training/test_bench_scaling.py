@@ -64,6 +64,8 @@ def test_linear_time_has_the_exponent_one():
     assert exponent(linear) == pytest.approx(1.0)
     assert exponent([point("latent", size, 0.1 * size**2) for size in (60, 30, 10)]) == pytest.approx(2.0)
     assert exponent(linear[:1]) is None
+    assert module.faster_than_linear(linear) == []
+    assert module.faster_than_linear([point("latent", size, size**1.1) for size in (60, 30, 10)]) == ["latent"]
     # A slow start does not count where recordings are long.
     assert exponent([point("latent", 0.001, 500.0), *linear]) == pytest.approx(1.0)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_SPEED, _MEMORY = "real_time_factor", "peak_memory_mb"  # costs, which no two runs have in common
 _GREY, _LIGHT, _RED, _BLUE, _SKY, _GREEN = "#999999", "#CCCCCC", "#D55E00", "#0072B2", "#56B4E9", "#009E73"
 _COLOURS = (_GREY, _LIGHT, _RED, _BLUE, _SKY, _SKY, _GREEN, _GREEN, "#222222")  # of rows
 
@@ -129,11 +130,45 @@ _NOTES = """\
 
 
 def write_report(result: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write `benchmark.md`, `bench.json` and, where there is matplotlib, `bench.png`; return their paths."""
-    table, data, picture = (out / name for name in ("benchmark.md", "bench.json", "bench.png"))
+    """Write the result and return the paths: `benchmark.md`, `benchmark.json`, `costs.json`, `benchmark.png`.
+
+    The same data, weights, code and settings give the same `benchmark.json`, byte by byte: times and memory are
+    in `costs.json`, and no folder is named. The picture needs matplotlib.
+    """
+    table, scores, costs, picture = (
+        out / name for name in ("benchmark.md", "benchmark.json", "costs.json", "benchmark.png")
+    )
     write_text_atomic(table, markdown(result), overwrite=True)
-    write_text_atomic(data, json.dumps(result, indent=1) + "\n", overwrite=True)
-    return [table, data, picture] if draw(result, picture) else [table, data]
+    write_text_atomic(scores, json.dumps(_without_costs(result), indent=1) + "\n", overwrite=True)
+    write_text_atomic(costs, json.dumps(_costs(result), indent=1) + "\n", overwrite=True)
+    return [table, scores, costs, picture] if draw(result, picture) else [table, scores, costs]
+
+
+def _without_costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what follows from data, weights, code and settings alone; figures to six decimals."""
+    settings = {
+        name: bool(value) if name == "recordings" else value for name, value in result["settings"].items()
+    }
+    rows = []
+    for row in result["rows"]:
+        measures = {
+            name: {part: round(value, 6) for part, value in mean.items()}
+            for name, mean in row["measures"].items()
+            if name != _SPEED
+        }
+        rows.append({key: row[key] for key in row if key != _MEMORY} | {"measures": measures})
+    return {**result, "settings": settings, "rows": rows}
+
+
+def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the times and the memory of a result's rows."""
+    rows = []
+    for row in result["rows"]:
+        cost = {_SPEED: row["measures"].get(_SPEED), _MEMORY: row.get(_MEMORY)}
+        found = {name: value for name, value in cost.items() if value is not None}
+        if found:
+            rows.append({key: row[key] for key in ("material", "system", "preset") if key in row} | found)
+    return {"schema": 1, "rows": rows}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -251,8 +286,8 @@ def _of_the_bound(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cost_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells: dict[str, list[str]] = {}
     for row in rows:
-        if (speed := row["measures"].get("real_time_factor")) is not None:
-            memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "not measured"
+        if (speed := row["measures"].get(_SPEED)) is not None:
+            memory = f"{row[_MEMORY]:.0f}" if _MEMORY in row else "not measured"
             cells[_name(row)] = [_cell(speed, 1), memory]
     return markdown_table("", ("real-time factor", "peak memory, MB"), cells)
 

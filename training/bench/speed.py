@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.bench.peak_memory import in_own_process, own_peak_mb
-from training.score.scores import markdown_table
 from transform.audio import SAMPLE_RATE, Recording, Samples, write_audio
 from transform.errors import CheckpointError
-from transform.files import write_text_atomic
 from transform.library import demo_recordings, find_rhythm
 from transform.presets import load_preset
 
 if TYPE_CHECKING:
+    from training.bench.reference import Reference
     from transform.codec import Codec
     from transform.engine import Redrummer
 
@@ -28,6 +27,8 @@ LENGTHS_S = (60.0, 180.0, 600.0)
 CODEC_LENGTHS_S = (3.0, 180.0, 1800.0)  # whose memory is measured
 COLD_S = 3.0  # a loop, for the whole command
 _N_COLD = 3
+_Meter = AbstractContextManager[object]  # in which a stage works, but for what it is prepared with
+_UNCOUNTED: _Meter = nullcontext()
 _RHYTHM = "hip-hop-bounce-140"
 
 
@@ -41,7 +42,9 @@ def measure_speed(
 ) -> dict[str, Any]:
     """Return how many seconds of a recording each stage works through in a second, and what memory it takes.
 
-    Then come the codec's costs, and whole commands that render a short loop, start-up and files included.
+    Beside them, from the same processes, are the speeds of a plain reference; then come the operations that
+    the networks of each stage need, counted on the shortest recording, the codec's costs, and whole commands
+    that render a short loop, start-up and files included.
 
     The recording is a shipped loop that is repeated, in its own rate and channels. Loading the models is not
     counted as time, but as memory: on cuda the device's, else the process's. Stages whose model the preset
@@ -58,33 +61,45 @@ def measure_speed(
         CheckpointError: there is no such preset, or a stage failed.
     """
     chosen = load_preset(preset)
-    models = chosen.models
-    stages = [name for name, stage in STAGES.items() if stage.needs in models]
-    engines = [name for name in ("resequence", "latent") if name in stages]
-    code_lengths_s = CODEC_LENGTHS_S if "codec" in stages else ()
-    jobs: list[Callable[[Path], dict[str, Any]]] = [
-        partial(_stage_row, preset, stage, length_s, device) for length_s in lengths_s for stage in stages
-    ]
-    jobs += [partial(_codec_row, preset, length_s, device) for length_s in code_lengths_s]
-    jobs += [partial(_command_row, redrum, preset, engine) for engine in engines]
+    jobs = list(_jobs(preset, [*chosen.models], lengths_s, redrum, device))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for job in jobs:
             rows.append(job(Path(folder)))
             if progress is not None:
                 progress("speed", len(rows) / len(jobs))
-    if code_lengths_s:
+    if "codec-generator" in chosen.models:
         from training.bench.codec_cost import codec_costs  # here: it loads torch
 
         rows += codec_costs(chosen)
     return {"schema": 1, "preset": preset, "device": device, "n_cores": os.cpu_count(), "rows": rows}
 
 
+def _jobs(
+    preset: str, models: Sequence[str], lengths_s: Sequence[float], redrum: Sequence[str], device: str
+) -> Iterator[Callable[[Path], dict[str, Any]]]:
+    """Yield what measures a row each, in a folder for its recordings."""
+    stages = [name for name, stage in STAGES.items() if stage.needs in models]
+    for length_s in lengths_s:
+        yield from (partial(_stage_row, preset, stage, length_s, device) for stage in stages)
+    yield from (partial(_count_row, preset, stage, min(lengths_s), device) for stage in stages)
+    if "codec" in stages:
+        yield from (partial(_codec_row, preset, length_s, device) for length_s in CODEC_LENGTHS_S)
+    engines = [name for name in ("resequence", "latent") if name in stages]
+    yield from (partial(_command_row, redrum, preset, engine) for engine in engines)
+
+
 def _stage_row(preset: str, stage: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
     path, what = _recording(folder, length_s), f"{stage} of {length_s:g} s"
-    seconds, peak_mb = in_own_process(what, work_alone, preset, stage, path, device)
+    seconds, peak_mb, reference = in_own_process(what, work_alone, preset, stage, path, device)
     row = {"stage": stage, "length_s": length_s, "seconds": seconds}
-    return row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb}
+    return row | {"real_time_factor": length_s / seconds, "peak_memory_mb": peak_mb, **reference}
+
+
+def _count_row(preset: str, stage: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
+    path, what = _recording(folder, length_s), f"counting of {stage}"
+    gflop = in_own_process(what, count_alone, preset, stage, path, device)
+    return {"counted": stage, "length_s": length_s, "gflop_a_second": gflop / length_s}
 
 
 def _codec_row(preset: str, length_s: float, device: str, folder: Path) -> dict[str, Any]:
@@ -133,13 +148,30 @@ def _command_s(redrum: Sequence[str], preset: str, engine: str, folder: Path) ->
     return sorted(took_s)[_N_COLD // 2]
 
 
-def work_alone(preset: str, name: str, path: Path, device: str) -> tuple[float, float | None]:
-    """Return the seconds that a stage takes for a recording, and the most memory of this process, in MB."""
+def work_alone(preset: str, name: str, path: Path, device: str) -> tuple[float, float | None, Reference]:
+    """Return a stage's seconds for a recording, the most memory of this process in MB, and the reference."""
+    from training.bench.reference import measure_reference
+
     stage = STAGES[name]
     model = stage.load(preset, device)
     with Recording.open(path) as recording:
         seconds = stage.work(model, recording)
-    return seconds, _peak_mb(device)
+    peak_mb = _peak_mb(device)
+    return seconds, peak_mb, measure_reference(device)
+
+
+def count_alone(preset: str, name: str, path: Path, device: str) -> float:
+    """Return the operations of a stage's networks for a recording, in 10^9.
+
+    Those of convolutions and products of matrices, a multiplication and an addition being two.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    stage, counter = STAGES[name], FlopCounterMode(display=False)
+    model = stage.load(preset, device)
+    with Recording.open(path) as recording:
+        stage.work(model, recording, counter)
+    return float(counter.get_total_flops()) / 1e9
 
 
 def _peak_mb(device: str) -> float | None:
@@ -150,24 +182,28 @@ def _peak_mb(device: str) -> float | None:
     return torch.cuda.max_memory_allocated() / 2**20
 
 
-def _transcribe(redrummer: Redrummer, recording: Recording) -> float:
+def _transcribe(redrummer: Redrummer, recording: Recording, meter: _Meter = _UNCOUNTED) -> float:
     began = time.perf_counter()
-    redrummer.transcribe(recording)
+    with meter:
+        redrummer.transcribe(recording)
     return time.perf_counter() - began
 
 
-def _separate(redrummer: Redrummer, recording: Recording) -> float:
+def _separate(redrummer: Redrummer, recording: Recording, meter: _Meter = _UNCOUNTED) -> float:
     assert redrummer.separator is not None
     activations = redrummer.transcriber.activations(recording)
     began = time.perf_counter()
     stems = redrummer.separator.open(recording, activations)
     step = 10 * recording.sample_rate
-    for start in range(0, recording.n_samples, step):
-        stems.read(start, min(recording.n_samples, start + step))
+    with meter:
+        for start in range(0, recording.n_samples, step):
+            stems.read(start, min(recording.n_samples, start + step))
     return time.perf_counter() - began
 
 
-def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **options: Any) -> float:
+def _render(
+    redrummer: Redrummer, recording: Recording, meter: _Meter = _UNCOUNTED, *, engine: str, **options: Any
+) -> float:
     from transform.midi import read_midi
     from transform.settings import RenderSettings
 
@@ -176,17 +212,19 @@ def _render(redrummer: Redrummer, recording: Recording, *, engine: str, **option
     if engine == "latent":
         redrummer.latent  # noqa: B018 (it is loaded on first use)
     began = time.perf_counter()
-    for _ in redrummer.redrum(recording, rhythm, settings).blocks():
-        pass
+    with meter:
+        for _ in redrummer.redrum(recording, rhythm, settings).blocks():
+            pass
     return time.perf_counter() - began
 
 
-def _code(codec: Codec, recording: Recording) -> float:
+def _code(codec: Codec, recording: Recording, meter: _Meter = _UNCOUNTED) -> float:
     import torch
 
     audio = torch.from_numpy(recording.read(0, recording.n_samples)[:1])
     began = time.perf_counter()
-    codec.decode(codec.encode(audio).mu, recording.n_samples)
+    with meter:
+        codec.decode(codec.encode(audio).mu, recording.n_samples)
     seconds = time.perf_counter() - began
     return seconds * SAMPLE_RATE / recording.sample_rate  # it takes samples for those of 44.1 kHz
 
@@ -210,7 +248,7 @@ class Stage(NamedTuple):
 
     needs: str
     load: Callable[[str, str], Any]  # of a preset, on a device
-    work: Callable[[Any, Recording], float]  # returns the seconds it took
+    work: Callable[..., float]  # with the model, a recording and perhaps a meter; returns the seconds it took
 
 
 STAGES: Mapping[str, Stage] = {
@@ -223,71 +261,3 @@ STAGES: Mapping[str, Stage] = {
     "codec": Stage("codec-generator", _codec, _code),
     "codec, bfloat16": Stage("codec-generator", partial(_codec, bfloat16=True), _code),
 }
-
-
-def speed_table(result: Mapping[str, Any]) -> str:
-    """Return the result as Markdown: stages by lengths, times real time and memory."""
-    rows = [row for row in result["rows"] if "stage" in row]
-    lengths_s = list(dict.fromkeys(row["length_s"] for row in rows))
-    lines = [
-        "# Speed",
-        "",
-        f"Preset `{result['preset']}` on {result['device']}, {result['n_cores']} cores. Made with:",
-    ]
-    command = f"redrum bench --speed --preset {result['preset']} --device {result['device']}"
-    lines += ["", "```", command, "```", ""]
-    cells: dict[str, list[str]] = {}
-    for row in rows:
-        memory = f", {row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] is not None else ""
-        cells.setdefault(row["stage"], []).append(f"{row['real_time_factor']:.0f}x{memory}")
-    lines += markdown_table("", [f"{length_s / 60:g} min" for length_s in lengths_s], cells)
-    lines += [
-        "",
-        "Times real time, and the most memory that a process needed which did nothing else, models included",
-        "(on cuda: of the device's).",
-        "Separation does not count the transcription that guides it; resequence and latent are whole renders;",
-        "codec is coding and decoding one channel.",
-    ]
-    if codec := [row for row in result["rows"] if "codec" in row]:
-        lines += ["", *_codec_lines(codec)]
-    commands = [row for row in result["rows"] if "command" in row]
-    if commands:
-        lines += [
-            "",
-            f"Whole commands on a loop of {commands[0]['length_s']:g} s, start-up, models and files included,",
-            "the median of three, with as many threads as `render` takes by itself (all cores but one):",
-            "",
-        ]
-        lines += [f"- `redrum {row['command']}`: {row['seconds']:.2f} s" for row in commands]
-    return "\n".join(lines) + "\n"
-
-
-def _codec_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the codec's costs as Markdown."""
-    cells = {
-        row["codec"]: (f"{row['parameters']:,}", f"{row['gmac_a_second']:.2f}")
-        for row in rows
-        if "parameters" in row
-    }
-    lines = markdown_table("codec", ("parameters", "GMAC a second of a channel"), cells)
-    memory = [row for row in rows if row.get("peak_memory_mb") is not None]
-    if memory:
-        sizes = [f"{row['peak_memory_mb']:.0f} MB for {_length(row['length_s'])}" for row in memory]
-        lines += [
-            "",
-            f"To code and decode one channel whole takes {', '.join(sizes)}, with the sound and its latents.",
-            "The latent engine works in blocks instead, and holds neither whole.",
-        ]
-    return lines
-
-
-def _length(length_s: float) -> str:
-    return f"{length_s:g} s" if length_s < 60 else f"{length_s / 60:g} min"
-
-
-def write_speed(result: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write `speed.md` and `speed.json`, and return their paths."""
-    table, data = out / "speed.md", out / "speed.json"
-    write_text_atomic(table, speed_table(result), overwrite=True)
-    write_text_atomic(data, json.dumps(result, indent=1) + "\n", overwrite=True)
-    return [table, data]

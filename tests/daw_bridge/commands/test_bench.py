@@ -46,9 +46,10 @@ def test_bench_writes_table_data_and_picture(bench, tmp_path):
     assert (settings.preset, settings.beside) == ("default", "other")
     assert rest["overwrite"]
     assert sorted(path.name for path in (tmp_path / out).iterdir()) == [
-        "bench.json",
-        "bench.png",
+        "benchmark.json",
         "benchmark.md",
+        "benchmark.png",
+        "costs.json",
     ]
     table = (tmp_path / out / "benchmark.md").read_text(encoding="utf-8")
     assert "| oracle | 0.500 (0.250 to 0.750) | - |" in table

@@ -476,9 +476,31 @@ def test_a_run_goes_on_where_it_stopped(bench, tmp_path, monkeypatch):
     assert bench(seed=5, overwrite=True, n_pairs=1, n_loops=0)["run"]["seed"] == 5
 
     paths = write_report(longer, tmp_path / "out")
-    assert [path.name for path in paths] == ["benchmark.md", "bench.json", "bench.png"]
-    assert json.loads(paths[1].read_text(encoding="utf-8")) == longer
-    assert paths[2].read_bytes()[:4] == b"\x89PNG"
+    assert [path.name for path in paths] == ["benchmark.md", "benchmark.json", "costs.json", "benchmark.png"]
+    assert json.loads(paths[1].read_text(encoding="utf-8"))["rows"] == longer["rows"]
+    assert paths[3].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_run_elsewhere_and_more_slowly_writes_the_same_benchmark(tmp_path):
+    written = []
+    for place, speed, memory_mb, f in (("here", 12.5, 610.0, 0.5), ("there", 3.1, 655.0, 0.5 + 1e-9)):
+        measures = {
+            name: {"mean": value, "low": value, "high": value, "n": 3}
+            for name, value in (("class_f_50", f), ("real_time_factor", speed))
+        }
+        row = {"material": "pairs", "system": MIDI_RHYTHM, "n": 3, "failures": 0, "measures": measures}
+        settings = {"n_pairs": 3, "seed": 0, "preset": "default", "recordings": f"{tmp_path}/{place}"}
+        result = {"schema": 1, "settings": settings, "run": {"data": "cafe"}}
+        (tmp_path / place).mkdir()
+        _, scores, costs, _ = write_report(
+            result | {"rows": [row | {"peak_memory_mb": memory_mb}]}, tmp_path / place
+        )
+        written.append(scores.read_bytes())
+        assert place not in scores.read_text(encoding="utf-8")
+        (cost,) = json.loads(costs.read_text(encoding="utf-8"))["rows"]
+        assert (cost["real_time_factor"]["mean"], cost["peak_memory_mb"]) == (speed, memory_mb)
+    assert written[0] == written[1]
+    assert json.loads(written[0])["rows"][0]["measures"]["class_f_50"]["mean"] == 0.5
 
 
 def test_code_is_what_a_module_imports(tmp_path):

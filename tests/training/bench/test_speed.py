@@ -4,15 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.bench import codec_cost
+from training.bench import codec_cost, reference
 from training.bench import speed as bench_speed
-from training.bench.speed import measure_speed, speed_table, work_alone, write_speed
+from training.bench.reference import measure_reference
+from training.bench.speed import count_alone, measure_speed, work_alone
+from training.bench.speed_report import speed_table, write_speed
 from transform.audio import Recording
 from transform.codec import Encoded
 from transform.engine import Redrummer
 from transform.errors import CheckpointError
 from transform.library import demo_recordings
 from transform.presets import load_preset
+
+REFERENCE = {"product_gflops": 80.0, "fft_mb_s": 900.0}
 
 
 @pytest.fixture
@@ -22,9 +26,11 @@ def measured(monkeypatch):
 
     def measure(what, work, preset, stage, path, device):
         assert device == "cpu"
+        if work is count_alone:
+            return 3.0
         with Recording.open(path) as recording:
             asked.append((stage, recording.n_samples, recording.n_channels))
-        return 0.5, 300.0
+        return 0.5, 300.0, REFERENCE
 
     monkeypatch.setattr(bench_speed, "in_own_process", measure)
     monkeypatch.setattr(bench_speed, "_command_s", lambda redrum, preset, engine, folder: 1.5)
@@ -54,6 +60,9 @@ def test_every_stage_works_on_every_length(measured):
     assert measured == asked + of_the_codec
     rows = [row for row in result["rows"] if "stage" in row]
     assert [row["real_time_factor"] for row in rows] == [2.0] * len(stages) + [41.0] * len(stages)
+    assert all(row.items() >= REFERENCE.items() for row in rows)
+    counted = {row["counted"]: row["gflop_a_second"] for row in result["rows"] if "counted" in row}
+    assert counted == dict.fromkeys(stages, 3.0)
     engines = [engine for engine in ("resequence", "latent") if engine in stages]
     codec = [row for row in result["rows"] if "codec" in row]
     assert codec == [
@@ -70,10 +79,17 @@ def test_every_stage_works_on_every_length(measured):
 
 def test_the_table_has_a_row_a_stage(tmp_path):
     rows = [
-        {"stage": stage, "length_s": length_s, "real_time_factor": factor, "peak_memory_mb": peak_mb}
+        {
+            "stage": stage,
+            "length_s": length_s,
+            "real_time_factor": factor,
+            "peak_memory_mb": peak_mb,
+            **REFERENCE,
+        }
         for stage, factor, peak_mb in (("transcription", 99.6, None), ("resequence", 40.2, 512.3))
         for length_s in (60.0, 600.0)
     ]
+    rows.append({"counted": "resequence", "length_s": 60.0, "gflop_a_second": 1.4})
     rows.append({"command": "render --engine latent", "length_s": 3.0, "seconds": 2.25})
     rows += [{"codec": "memory", "length_s": s, "peak_memory_mb": 4 * s} for s in (3.0, 1800.0)]
     rows.append({"codec": "generator", "parameters": 7_000_000, "gmac_a_second": 1.404})
@@ -82,6 +98,8 @@ def test_the_table_has_a_row_a_stage(tmp_path):
     assert "| | 1 min | 10 min |" in table
     assert "| transcription | 100x | 100x |" in table
     assert "| resequence | 40x, 512 MB | 40x, 512 MB |" in table
+    # 1.4 * 40.2 is 56.28, of 80.
+    assert "| resequence | 1.40 | 56 | 80 | 70 % | 900 |" in table
     assert "on cpu, 2 cores" in table
     assert "redrum bench --speed --preset default --device cpu" in table
     assert "loop of 3 s" in table
@@ -95,9 +113,26 @@ def test_the_table_has_a_row_a_stage(tmp_path):
 
 @pytest.mark.parametrize("stage", ["transcription", "resequence"])
 def test_a_stage_alone_says_its_seconds_and_its_memory(stage):
-    seconds, peak_mb = work_alone("default", stage, demo_recordings()[0].path, "cpu")
+    seconds, peak_mb, speeds = work_alone("default", stage, demo_recordings()[0].path, "cpu")
     assert 0 < seconds < 60
     assert peak_mb is None or peak_mb > 50
+    assert min(speeds.values()) > 0
+
+
+def test_the_operations_of_the_transcriber_grow_with_the_recording(tmp_path):
+    short, long = (bench_speed._recording(tmp_path, length_s) for length_s in (2.0, 4.0))
+    counts = [count_alone("default", "transcription", path, "cpu") for path in (short, long)]
+    assert counts[1] == pytest.approx(2 * counts[0], rel=0.1)
+    # Its separator's are not counted with it, nor is the transcription with the separation.
+    assert count_alone("default", "separation", short, "cpu") > counts[0]
+
+
+def test_the_reference_counts_the_operations_of_a_product_and_the_bytes_of_the_frames(monkeypatch):
+    monkeypatch.setattr(reference, "_run_s", lambda work, device: 0.5)
+    assert measure_reference() == {
+        "product_gflops": pytest.approx(2 * 1.024**3 / 0.5),
+        "fft_mb_s": pytest.approx(4 * 2.048 * 4.096 / 0.5),
+    }
 
 
 def test_a_whole_command_is_a_process_that_makes_a_take(monkeypatch, tmp_path):
@@ -168,4 +203,6 @@ def test_on_a_gpu_the_models_and_the_memory_are_the_gpus(monkeypatch):
 
     monkeypatch.setattr(bench_speed, "STAGES", {"latent": SimpleNamespace(load=load, work=work)})
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 300 * 2**20)
-    assert work_alone("default", "latent", demo_recordings()[0].path, "cuda") == (0.25, 300.0)
+    monkeypatch.setattr(reference, "measure_reference", lambda device: REFERENCE | {"on": device})
+    expected = (0.25, 300.0, REFERENCE | {"on": "cuda"})
+    assert work_alone("default", "latent", demo_recordings()[0].path, "cuda") == expected
