@@ -82,6 +82,7 @@ class MicsRequest:
         """Write a result for each microphone and print the report of them."""
         from transform.mic_levels import form_notes
         from transform.mics import check_together
+        from transform.tempo import check_tempi
 
         check_together(self.settings)
         with ExitStack() as files:
@@ -90,8 +91,9 @@ class MicsRequest:
                 console.print_report(report | {"skipped": True})
                 return
             job.check()
+            check_tempi(job.microphones, job.rhythm, self.settings)
+            check_preset(self.preset, self.settings.engine)
             if dry_run:
-                check_preset(self.preset, self.settings.engine)
                 report |= {"notes": form_notes(job.microphones.microphones, job.microphones)}
                 console.print_report(report | {"engine": self.settings.engine, "dry_run": True})
                 return

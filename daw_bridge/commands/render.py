@@ -160,6 +160,7 @@ def render(
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
+    from transform.tempo import check_tempi
 
     settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
     check_streams([source, rhythm], output, as_json=console.as_json)
@@ -190,13 +191,14 @@ def render(
             console.print_report(report | {"skipped": True})
             return
         job.check()
+        check_tempi(recording, job.rhythm, settings)
+        check_preset(preset, settings.engine)
         if page:
             from daw_bridge.page import PageItem, check_apart, check_page, write_page
 
             check_apart(page, [job.output, job.plot, job.midi, *job.stems.values()])
             check_page(page, overwrite=existing.overwrite)
         if dry_run:
-            check_preset(preset, settings.engine)
             console.print_report(report | {"engine": settings.engine, "dry_run": True})
             return
         with console.progress() as progress:

@@ -7,7 +7,7 @@ from typer.core import TyperCommand
 # Of a command, the names of parameters by section, in order; what is in none comes first, as "Options".
 SECTIONS = {
     "Rhythm": (
-        *("align", "rhythm_bpm", "start_s", "start_bar", "timing", "velocity", "sensitivity"),
+        *("align", "source_bpm", "rhythm_bpm", "start_s", "start_bar", "timing", "velocity", "sensitivity"),
         *("drum_map", "channel", "transpose"),
     ),
     "Sound": (

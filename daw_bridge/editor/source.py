@@ -10,9 +10,9 @@ from daw_bridge.editor.document import Grid
 from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns, monitored
 from transform.audio import Recording
 from transform.errors import AudioError
-from transform.events import estimate_tempo
 from transform.signal import BlockCache, Samples
 from transform.strokes import Stroke
+from transform.tempo import estimate_tempo
 
 _CACHED_BYTES = 64 * 2**20  # of peaks
 _USUAL_BPM = 120.0
