@@ -9,7 +9,7 @@ from daw_bridge.manifest import MANIFEST, Manifest
 from daw_bridge.render_job import identity
 from transform.confined import is_link
 from transform.errors import AudioError
-from transform.names import SOUND_ENDINGS
+from transform.names import SOUND_ENDINGS, missing_hint
 
 _MOST_NAMED = 10  # files that are passed over
 
@@ -61,7 +61,7 @@ def _recordings_at(
         yield path, Path()
         return
     if not path.is_dir():
-        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+        raise AudioError(f"{path} does not exist", hint=missing_hint(path))
     sources, passed_over = [], []
     for file in sorted(files_under(path, leaving_out=how[0], follow_links=how[1])):
         if file.suffix.lower() not in SOUND_ENDINGS:

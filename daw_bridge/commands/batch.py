@@ -260,6 +260,8 @@ class _RecordingBatch:
             self.console.echo(f"[{place}/{len(self.items)}] {item.output}: {what}")
             for mic in item.together[1:]:
                 self.console.echo(f"  and {mic.output}")
+            if status == "done" and not is_dry:
+                self.console.print_take(report | about)
 
     def _print_summary(self, outcomes: "Sequence[Outcome]") -> None:
         n = Counter[str](outcome.status for outcome in outcomes)

@@ -36,6 +36,7 @@ from transform.terminal import guard_output
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
+_MOST_WORDS = 16  # of a name
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
 
@@ -43,7 +44,7 @@ class _Redrum(TyperGroup):
     """Turns errors into one sentence, the next step and the exit code; with --json also into an object."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        self._in_json = "--json" in args
+        self._in_json, self._words = "--json" in args, args
         return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,6 +59,9 @@ class _Redrum(TyperGroup):
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
         except _UsageError as err:
+            if _unquoted(self._words):
+                self._report(err.format_message(), "")
+                raise typer.Exit(2) from err
             if self._in_json:
                 print_json(
                     {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
@@ -71,6 +75,8 @@ class _Redrum(TyperGroup):
             raise typer.Exit(1) from err
 
     def _report(self, message: str, hint: str) -> None:
+        if name := _unquoted(self._words):
+            message, hint = f"{name} is one name, given as several words", f'put quotes around it: "{name}"'
         print_error(message, hint)
         if self._in_json:
             print_json({"error": message, "hint": hint})
@@ -97,6 +103,18 @@ def _with_home(argument: str) -> str:
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     is_home = value.startswith("~/") and not os.path.isdir("~")
     return f"{name}{equals}{os.path.expanduser(value)}" if is_home else argument
+
+
+def _unquoted(words: list[str]) -> str:
+    """Return what several words name together, of which the first names nothing; "" where none do."""
+    for first, word in enumerate(words):
+        if os.path.lexists(word) or word.startswith("-"):
+            continue
+        for last in range(first + 2, min(first + _MOST_WORDS, len(words)) + 1):
+            name = " ".join(words[first:last])
+            if os.path.lexists(name):
+                return name
+    return ""
 
 
 def main() -> None:

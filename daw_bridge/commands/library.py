@@ -26,6 +26,7 @@ from daw_bridge.commands.reporting import Console, print_error, print_json, prin
 from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
+from transform.names import missing_hint
 from transform.options import read_options
 from transform.settings import RenderSettings
 
@@ -100,7 +101,7 @@ def add_own_rhythm(
     console = Console(quiet=quiet, verbose=verbose)
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
-        raise RhythmError(f"{path} does not exist", hint="check the spelling and the current folder")
+        raise RhythmError(f"{path} does not exist", hint=missing_hint(path))
     if resolve_rhythm(str(path)).is_midi:
         added = add_rhythm(path, name)
     else:

@@ -55,9 +55,6 @@ class MicOptions:
 
 
 def _hint_for(sources: Sequence[str]) -> str:
-    name = " ".join(sources)
-    if Path(name).is_file():
-        return f'a name with spaces needs quotes: "{name}"'
     return (
         f"if the last is the rhythm, write --rhythm {sources[-1]}; if they are microphones of one "
         "performance, add --together; else use `redrum batch`"
