@@ -21,7 +21,7 @@ from transform.confined import is_link
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
-from transform.files import atomic_folder, check_output_folder, write_text_atomic
+from transform.files import atomic_folder, check_output_folder, open_plain, write_text_atomic
 from transform.library import RhythmSource
 from transform.midi import read_midi
 from transform.signal import Signal, blocks_of
@@ -44,6 +44,7 @@ _FORM = {
     "channels",
     "bit_depth",
 }  # the fields of a report that are shown
+_HEAD_BYTES = 1000  # of a page, in which it says whose it is
 _RATE = 44_100  # of rhythms that are no recordings
 _BLOCK_S = 10
 _LOUDEST = 1 - 2.0**-15  # what 16 bits hold
@@ -82,6 +83,15 @@ def check_page(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} is not empty, and no page that Redrum wrote", hint="choose another folder for the page"
         )
+
+
+def is_page(folder: Path) -> bool:
+    """Return whether a folder holds a page that Redrum wrote."""
+    try:
+        with open_plain(folder / INDEX) as file:
+            return _MARK.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def check_apart(folder: Path, results: Iterable[Path | None]) -> None:

@@ -147,8 +147,6 @@ def batch(
         if not recordings or not (is_done or keep_going):
             raise typer.Exit(0 if is_done else 1)
 
-    from daw_bridge.batch import BatchSettings
-    from daw_bridge.batch_work import default_jobs
     from daw_bridge.plan import PlanSettings
 
     plan_settings = PlanSettings(
@@ -163,6 +161,10 @@ def batch(
         together=bool(in_project.together),
         follow_links=follow_links,
     )
+    items = _planned(recordings, rhythm, plan_settings, page)
+    from daw_bridge.batch import BatchSettings  # torch, and what else takes a second
+    from daw_bridge.batch_work import default_jobs
+
     settings = BatchSettings(
         out=out,
         device=compute.set_up(),
@@ -172,7 +174,7 @@ def batch(
         keep_going=keep_going,
         scheduler=scheduler,
     )
-    recording_batch = _RecordingBatch(_planned(recordings, rhythm, plan_settings, page), settings, console)
+    recording_batch = _RecordingBatch(items, settings, console)
     outcomes = recording_batch.preview() if dry_run else recording_batch.run(page)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
