@@ -101,9 +101,9 @@ def batch(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let many drum recordings play another rhythm; run it again to go on where it stopped.
+    """Let many drum recordings play another rhythm.
 
-    DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
+    The same command, run again, goes on where it was stopped. DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
     same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
     SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
     The takes of a Live set SET.als go into a folder beside it, SET-redrum.

@@ -27,7 +27,7 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
-from daw_bridge.commands.sections import SectionedCommand
+from daw_bridge.commands.sections import COMMANDS, SectionedCommand
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -37,6 +37,7 @@ from transform.terminal import guard_output
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
 _MOST_WORDS = 16  # of a name
+_LONGEST_HELP = 100  # of a line on a command
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
 
@@ -73,6 +74,13 @@ class _Redrum(TyperGroup):
             _log.debug("the cause", exc_info=True)
             self._report(*what_failed(err))
             raise typer.Exit(1) from err
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands into the formatter, section by section."""
+        for title, names in COMMANDS.items():
+            shown = [(name, self.commands[name].get_short_help_str(_LONGEST_HELP)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(shown)
 
     def _report(self, message: str, hint: str) -> None:
         if name := _unquoted(self._words):
@@ -185,7 +193,7 @@ def root(
     add_help_option=False,
 )
 def train(ctx: typer.Context) -> None:
-    """Train models on your own sounds; `redrum train --help` lists the stages."""
+    """Train models on your own sounds: `redrum train kit`."""
     from training.__main__ import app as training_app
 
     training_app(args=ctx.args, prog_name="redrum train")
@@ -218,7 +226,7 @@ def bench(
     *,
     console: Console,
 ) -> None:
-    """Measure a preset on held-out kits and rhythms, against the exact answers."""
+    """Measure a preset on held-out kits, or how fast it is."""
     if speed:
         from training.bench.speed import measure_speed, write_speed
 
@@ -256,7 +264,7 @@ def bench(
 @app.command()
 @option_groups()
 def doctor(device: Device = "auto", *, console: Console) -> None:
-    """Report what works here and what does not, each failure with its cure."""
+    """Say what works here and what does not, with its cure."""
     from daw_bridge.doctor import examine
 
     console.print_checks(examine(device))

@@ -31,10 +31,12 @@ from transform.options import read_options
 from transform.settings import RenderSettings
 
 rhythms_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own, remove it."
+    rich_markup_mode=None, no_args_is_help=True, help="List rhythms, show one, add your own, remove it."
 )
 presets_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show, import, export."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List presets (trained models), show, import, export them.",
 )
 
 _LONGEST_CARD_BYTES = 2**20

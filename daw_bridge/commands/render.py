@@ -133,9 +133,9 @@ def render(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let a drum recording play another rhythm, or its own as it was edited.
+    """Let a drum recording play another rhythm.
 
-    Microphones of one performance play it together: one decision, a result for each in its own form.
+    Or its own as it was edited. Microphones of one performance play it together: one decision, a result for each in its own form.
     """
     if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
         sources, rhythm = sources[:1], sources[1]

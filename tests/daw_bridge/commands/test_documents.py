@@ -85,6 +85,8 @@ def test_train_kit_of_the_readme_works(here, loop, monkeypatch):
     monkeypatch.setattr(train_kit, "KitTraining", small)
     for place in (train_kit, kit_preset):
         monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+    distances = iter([[3.0], [2.0], [3.0], [3.0]])  # of the kit before and after, and of other drums
+    monkeypatch.setattr(kit_preset, "coded_distances", lambda codec, sounds: next(distances))
     assert "`redrum train kit my-kit`" in TEXTS["README.md"]
     result = redrum("train", "kit", "my-kit")
     assert result.exit_code == 0, result.output
