@@ -103,10 +103,11 @@ def batch(
 ) -> None:
     """Let many drum recordings play another rhythm.
 
-    The same command, run again, goes on where it was stopped. DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
-    same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
-    SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
-    The takes of a Live set SET.als go into a folder beside it, SET-redrum.
+    The same command, run again, goes on where it was stopped. DIR/manifest.jsonl says what each result was
+    made of. A second run leaves alone what would come out the same, and makes what is missing or has
+    changed. Of a project SONG.rpp a copy is made beside it, SONG-redrum.rpp, with new tracks that hold the
+    takes; its rhythm may be an item, as of `reaper selected`. The takes of a Live set SET.als go into a
+    folder beside it, SET-redrum.
     """
     existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
     paths = [existing_path(path) for path in paths or ()]

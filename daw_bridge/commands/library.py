@@ -36,7 +36,7 @@ rhythms_app = typer.Typer(
 presets_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List presets (trained models), show, import, export them.",
+    help="List presets (trained models), import, export.",
 )
 
 _LONGEST_CARD_BYTES = 2**20

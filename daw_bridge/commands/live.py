@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 live_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Redrum what is selected in Ableton Live; install its actions.",
+    help="Redrum what is selected in Ableton Live; set it up.",
 )
 
 

@@ -135,7 +135,8 @@ def render(
 ) -> None:
     """Let a drum recording play another rhythm.
 
-    Or its own as it was edited. Microphones of one performance play it together: one decision, a result for each in its own form.
+    Or its own as it was edited. Microphones of one performance play it together: one decision, and a result for
+    each in its own form.
     """
     if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
         sources, rhythm = sources[:1], sources[1]

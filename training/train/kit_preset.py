@@ -144,7 +144,7 @@ def _scores(
     settings: KitTraining,
     device: str,
 ) -> tuple[dict[str, Any], list[tuple[str, Audio]], KitGain]:
-    """Return tables of scores before and after, a recording as either generator makes it, and the kit's gain."""
+    """Return tables of scores before and after, a recording as either generator makes it, and the gain."""
     material, grooves = Material.of(folder, settings.seed), validation_grooves(shipped_grooves())
     judges = material.judges(grooves, n=settings.n_scored, seed=settings.seed + _SCORING_SEED)
     others = other_recordings(settings, torch.device(device))
