@@ -22,6 +22,7 @@ from daw_bridge.logs import log_folder
 from daw_bridge.session import FinishedTake, Job, published_media
 from daw_bridge.take_report import Report
 from transform.errors import DawError, OutputError, RedrumError, SettingsError
+from transform.options import bars_of
 
 if TYPE_CHECKING:
     from daw_bridge.takes import Order
@@ -100,9 +101,8 @@ def order_of(answers: Mapping[str, Any], files: ExitStack) -> Order:
     if engine := answer("engine"):
         given["engine"] = engine
     if length := answer("length"):
-        given["length"] = (
-            length if length in ("source", "rhythm") else number("length", float, "source, rhythm, or seconds")
-        )
+        is_word = length in ("source", "rhythm") or bars_of(length) is not None
+        given["length"] = length if is_word else number("length", float, "source, rhythm, or seconds")
     if answer("seed"):
         given["seed"] = number("seed", int, "a whole number, 0 or more")
     together = choice("kit", _KITS, "microphones")

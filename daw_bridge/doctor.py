@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daw_bridge.checks import Check, ProblemError, checked
 from transform.files import check_output
 
+if TYPE_CHECKING:
+    from transform.engine import Redrummer
+
 LEAST_FREE_BYTES = 10**9
 _TOO_SLOW = 0.2  # x real time
+_MEASURED_S = 2.0  # so long at least the speed is measured
 _AGAIN = "install Redrum again, in a new virtual environment"
 
 
@@ -60,7 +65,7 @@ def _torch() -> str:
         devices.append("mps")
     if float((torch.ones(2, 2) @ torch.ones(2, 2)).sum()) != 8:
         raise ProblemError("it computes wrongly", hint=_AGAIN)
-    return f"{torch.__version__}, devices: {', '.join(devices)}; {torch.get_num_threads()} threads"
+    return f"{torch.__version__}, devices: {', '.join(devices)}"
 
 
 def _audio_files() -> str:
@@ -154,28 +159,37 @@ def _disk(folder: Path) -> str:
 
 
 def _speed(device: str) -> str:
-    """Return how fast a shipped loop is redrummed, the second time, when everything is warm."""
-    from daw_bridge.devices import resolve_device
-    from transform.audio import Recording
-    from transform.engine import Redrummer
-    from transform.library import demo_recordings, find_rhythm
-    from transform.midi import read_midi
-    from transform.settings import RenderSettings
+    """Return how fast a shipped loop is redrummed as `redrum render` does it, once everything is warm."""
+    import torch
 
-    device = resolve_device(device)
+    from daw_bridge.devices import n_cores, set_up_device
+    from transform.engine import Redrummer
+
+    device = set_up_device(device, None)
     redrummer = Redrummer.load(device=device)
-    rhythm = read_midi(find_rhythm("hip-hop-bounce-140").path)
-    took_s = 0.0
-    with Recording.open(demo_recordings()[0].path) as loop:
-        for _ in range(2):
-            began_s = time.perf_counter()
-            for _ in redrummer.redrum(loop, rhythm, RenderSettings(length="source")).blocks():
-                pass
-            took_s = time.perf_counter() - began_s
-        factor = loop.duration_s / took_s
+    began_s = time.perf_counter()
+    factor = _factor(redrummer)  # what is computed for the first time takes longer
+    while time.perf_counter() - began_s < _MEASURED_S:
+        factor = max(factor, _factor(redrummer))
     if factor < _TOO_SLOW:
         raise ProblemError(
             f"{factor:.2f} x real time on {device}",
             hint="close other programs, or use a GPU with --device cuda",
         )
-    return f"{factor:.1f} x real time on {device}"
+    with_cores = f" with {torch.get_num_threads()} of {n_cores()} cores, as render" if device == "cpu" else ""
+    return f"{factor:.1f} x real time on {device}{with_cores}"
+
+
+def _factor(redrummer: "Redrummer") -> float:
+    """Return how many seconds of a take are made a second."""
+    from transform.audio import Recording
+    from transform.library import demo_recordings, find_rhythm
+    from transform.midi import read_midi
+    from transform.settings import RenderSettings
+
+    rhythm = read_midi(find_rhythm("hip-hop-bounce-140").path)
+    with Recording.open(demo_recordings()[0].path) as loop:
+        began_s = time.perf_counter()
+        for _ in redrummer.redrum(loop, rhythm, RenderSettings(length="source")).blocks():
+            pass
+        return loop.duration_s / (time.perf_counter() - began_s)

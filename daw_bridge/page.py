@@ -4,6 +4,7 @@ The folder holds all that the page shows, under names of its own, so it can be m
 without a network. It runs nothing; names are shown as text.
 """
 
+import filecmp
 import html
 import re
 import shutil
@@ -20,7 +21,7 @@ from transform.confined import is_link
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.errors import OutputError, SettingsError
 from transform.events import Rhythm
-from transform.files import atomic_folder, check_output_folder, write_text_atomic
+from transform.files import atomic_folder, check_output_folder, open_plain, write_text_atomic
 from transform.library import RhythmSource
 from transform.midi import read_midi
 from transform.signal import Signal, blocks_of
@@ -28,7 +29,14 @@ from transform.signal import Signal, blocks_of
 INDEX = "index.html"
 
 _MARK = '<meta name="generator" content="redrum page 1">'
-_OWN_FILE = re.compile(r"\d{3,}-(source|rhythm|result)\.flac|\d{3,}-picture\.png")
+_TITLE = "Redrummed"
+_NAME = r"\d{3,}-(?:(?:source|rhythm|result)\.flac|picture\.png)"
+_OWN_FILE = re.compile(_NAME)
+_OWN_NAME = re.compile(rf'src="({_NAME})"')
+_OWN_TAG = re.compile(
+    rf'</?(?:section|h2|p|figure|figcaption)>|<p class="small">|</audio>|<audio controls preload="metadata" '
+    rf'src="{_NAME}">|<img src="{_NAME}" alt="[\w ,]+" loading="lazy">'
+)
 _FORM = {
     "engine",
     "duration_s",
@@ -36,6 +44,7 @@ _FORM = {
     "channels",
     "bit_depth",
 }  # the fields of a report that are shown
+_HEAD_BYTES = 1000  # of a page, in which it says whose it is
 _RATE = 44_100  # of rhythms that are no recordings
 _BLOCK_S = 10
 _LOUDEST = 1 - 2.0**-15  # what 16 bits hold
@@ -76,6 +85,15 @@ def check_page(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def is_page(folder: Path) -> bool:
+    """Return whether a folder holds a page that Redrum wrote."""
+    try:
+        with open_plain(folder / INDEX) as file:
+            return _MARK.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+
+
 def check_apart(folder: Path, results: Iterable[Path | None]) -> None:
     """Raise SettingsError for a page and a result of which one would lie in the other: a page is its folder."""
     page = folder.resolve()
@@ -109,15 +127,53 @@ def write_page(folder: Path, items: Sequence[PageItem], *, overwrite: bool = Fal
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         media = _Media(temporary)
         sections = [_section(number, item, media) for number, item in enumerate(items, 1)]
-        write_text_atomic(temporary / INDEX, document("Redrummed", _STYLE, "\n".join(sections)))
+        write_text_atomic(temporary / INDEX, document(_TITLE, _STYLE, "\n".join(sections)))
     return folder / INDEX
+
+
+def add_to_page(folder: Path, item: PageItem) -> Path:
+    """Write an item at the end of a page, in the place of an earlier entry of its result, and return the page.
+
+    Without a page there, it is the first. The page appears whole or not at all.
+
+    Raises:
+        OutputError: the folder holds something else, or cannot be written.
+        AudioError: a recording cannot be read any more.
+    """
+    of_result = f'<p class="small">{shown(str(item.output))}</p>'
+    sections = [section for section in entries_of(folder) if of_result not in section]
+    with atomic_folder(folder, overwrite=True) as temporary:
+        earlier = {name for section in sections for name in _OWN_NAME.findall(section)}
+        for name in earlier:
+            shutil.copyfile(folder / name, temporary / name)
+        number = 1 + max((int(name.partition("-")[0]) for name in earlier), default=0)
+        sections.append(_section(number, item, _Media(temporary, earlier)))
+        write_text_atomic(temporary / INDEX, document(_TITLE, _STYLE, "\n".join(sections)))
+    return folder / INDEX
+
+
+def entries_of(folder: Path) -> list[str]:
+    """Return what a page shows, entry by entry, as it is written; none where there is no page.
+
+    Raises:
+        OutputError: there is something else, or a page that others have changed.
+    """
+    check_page(folder, overwrite=True)
+    index = folder / INDEX
+    if not index.is_file():
+        return []
+    text = index.read_text(encoding="utf-8", errors="replace")
+    sections = re.findall(r"<section>.*?</section>", text, re.DOTALL)
+    if not sections or any(_OWN_TAG.sub("", section).count("<") for section in sections):
+        raise OutputError(f"{folder} is a page of another kind, or was edited", hint="choose another folder")
+    return sections
 
 
 class _Media:
     """The sounds and pictures of a page, each of them there once."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, earlier: Iterable[str] = ()) -> None:
+        self._folder, self._earlier = folder, sorted(earlier)
         self._names: dict[tuple[Path, str], str] = {}
 
     def recording(self, number: int, kind: str, path: Path) -> str:
@@ -146,8 +202,14 @@ class _Media:
     def _once(self, path: Path, how: str, name: str, write: Callable[[Path], object]) -> str:
         key = path.absolute(), how
         if key not in self._names:
-            write(self._folder / name)
+            made = self._folder / name
+            write(made)
             self._names[key] = name
+            for same in self._earlier:
+                if filecmp.cmp(made, self._folder / same, shallow=False):
+                    made.unlink()
+                    self._names[key] = same
+                    break
         return self._names[key]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from daw_bridge.manifest import MANIFEST, Manifest
+from daw_bridge.own_results import results_in, what_it_is
 from daw_bridge.render_job import identity
 from transform.confined import is_link
 from transform.errors import AudioError
-from transform.names import SOUND_ENDINGS
+from transform.names import SOUND_ENDINGS, missing_hint
 
 _MOST_NAMED = 10  # files that are passed over
 
@@ -61,21 +62,64 @@ def _recordings_at(
         yield path, Path()
         return
     if not path.is_dir():
-        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
-    sources, passed_over = [], []
+        raise AudioError(f"{path} does not exist", hint=missing_hint(path))
+    sources, passed_over, own_folders = [], [], _OwnFolders(path)
     for file in sorted(files_under(path, leaving_out=how[0], follow_links=how[1])):
+        if own_folders.is_left_out(file):
+            continue
         if file.suffix.lower() not in SOUND_ENDINGS:
             passed_over.append(file)
         elif (result := made.get(identity(file))) is None:
             sources.append(file)
         elif not manifest.is_unchanged(result):
             _log.warning("%s is left out: the manifest says that a batch made it, though not as it is", file)
+    own_folders.say()
     if not sources:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
     own = {*made, identity(how[0] / MANIFEST)}
     _say_passed_over(path, [file for file in passed_over if identity(file) not in own])
     for source in sources:
         yield source, source.parent.relative_to(path)
+
+
+class _OwnFolders:
+    """Which files under a folder Redrum has made or ships; the folder itself counts as recordings."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._what: dict[Path, str] = {folder: ""}  # by folder: what of ours it, or one around it, is
+        self._results: set[object] = {identity(path) for path in results_in(folder)}
+        self._n_results = 0
+
+    def is_left_out(self, file: Path) -> bool:
+        """Return whether a file is ours, and note it."""
+        if self._what_of(file.parent):
+            return True
+        if file.name == MANIFEST and file.parent != self._folder:
+            return True
+        is_result = identity(file) in self._results
+        self._n_results += is_result and file.suffix.lower() in SOUND_ENDINGS
+        return is_result
+
+    def _what_of(self, folder: Path) -> str:
+        if folder not in self._what:
+            self._what[folder] = self._what_of(folder.parent) or what_it_is(folder)
+            self._results |= {identity(path) for path in results_in(folder)}
+        return self._what[folder]
+
+    def say(self) -> None:
+        """Warn of what is left out."""
+        tops = [
+            f"{folder.relative_to(self._folder)} ({what})"
+            for folder, what in self._what.items()
+            if what and not self._what.get(folder.parent)
+        ]
+        if self._n_results:
+            n = self._n_results
+            tops.append("1 result of a batch" if n == 1 else f"{n:,} results of batches")
+        if tops:
+            shown = ", ".join(tops[:_MOST_NAMED]) + ", ..." * (len(tops) > _MOST_NAMED)
+            _log.warning("%s: left out, as they are Redrum's own: %s", self._folder, shown)
 
 
 def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:

@@ -20,8 +20,9 @@ import numpy as np
 from daw_bridge.session import Item, Job
 from transform.audio import Recording
 from transform.errors import SettingsError
-from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap, align
+from transform.events import BOUNDARY_S, DrumEvent, Rhythm, TempoMap
 from transform.settings import RenderSettings
+from transform.tempo import align
 
 EARLY_BEATS = 1 / 8  # a take that begins so little before a bar belongs to it: cuts leave room for attacks
 
@@ -90,7 +91,7 @@ class TakeTime:
                     f"--start-bar needs the tempo of {rhythm.name} on the project's beats",
                     hint="give --rhythm-bpm, and leave out --align seconds",
                 )
-            return Played(rhythm, own, f"{rhythm.name} begins with the take, {phrase}")
+            return Played(rhythm, own, f"{rhythm.name} begins with the take and {phrase}")
         if settings.timing < 1:
             rhythm = rhythm.snapped(settings.timing)
         if settings.start_s:

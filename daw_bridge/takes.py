@@ -30,9 +30,10 @@ from transform.audio import Progress, Recording
 from transform.drum_maps import ANY_DRUMS, DrumNotes
 from transform.engine import Drums, Redrummer
 from transform.errors import AudioError, RedrumError, RhythmError, SettingsError
-from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap, estimate_tempo
+from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.midi import drums_of_notes
 from transform.settings import RenderSettings
+from transform.tempo import estimate_tempo
 
 _ATTACK_S = 0.01  # an item may begin within an attack
 _MOST_NAMES = 4  # of items, in a sentence
@@ -64,6 +65,11 @@ class Order:
     lists_left_out: bool = False  # there are reports on the tracks with audio of which nothing is chosen, too
 
     def __post_init__(self) -> None:
+        if self.settings.bpm is not None:
+            raise SettingsError(
+                "takes play on the beats of their project, so --bpm means nothing",
+                hint="leave it out, and change the project's tempo if need be",
+            )
         if self.start_bar is not None and self.settings.source_bpm is not None:
             raise SettingsError(
                 "--start-bar counts the project's bars, which --source-bpm sets aside", hint="give one of them"
@@ -308,7 +314,7 @@ class _Renderer:
         report = report_of(take, played.settings.engine, finished.fmt.subtype)
         report |= {"sample_rate": finished.fmt.sample_rate, "channels": finished.fmt.n_channels}
         if played.how:
-            others = (note for note in report["notes"] if not note.startswith("aligned "))
+            others = (note for note in report["notes"] if not note.startswith("plays "))
             report["notes"] = [played.how, *others]
         report["notes"] += [*finished.notes, *kit_notes, *self._notes_on_parts(source, take.source_events)]
         report["seconds"] = round(time.perf_counter() - began_s, 3)
@@ -349,6 +355,8 @@ class _Renderer:
         source, settings = pair.source, self.order.settings
         if settings.length == "source":
             settings = replace(settings, length=source.length_s)
+        elif settings.length_bars is not None and settings.source_bpm is None:
+            settings = replace(settings, length=self._bars_s(source, settings.length_bars))
         time = TakeTime(job=self.job, source=source, settings=settings, start_bar=self.order.start_bar)
         if pair.rhythm is None:
             assert self.order.rhythm is not None
@@ -363,6 +371,14 @@ class _Renderer:
         if source.overlap_s(item):
             return _with_notes(time.in_project_time(item, events), notes)
         return _with_notes(time.looped(*item_rhythm(self.job, item, events)), notes)
+
+    def _bars_s(self, source: Item, n_bars: float) -> float:
+        """Return how long bars of the project are from where a source begins."""
+        tempo_map = self.job.tempo_map
+        begin = tempo_map.beats_at(source.position_s)
+        bar, line = self.job.bars.at(begin)
+        per_bar = self.job.bars.beat_of(bar + 1) - line
+        return tempo_map.seconds_at(begin + n_bars * per_bar) - source.position_s
 
     def _given_rhythm(self, rhythm: GivenRhythm) -> Rhythm:
         """Return the rhythm that the user named, with the tempo that the user gives."""

@@ -322,7 +322,7 @@ def rhythm(
 @_stage(
     max_minutes=Annotated[
         float | None,
-        typer.Option(metavar="N", help=f"Train for so long. [default: {_KIT_MINUTES:g}]"),
+        typer.Option(metavar="N", help=f"Train and compare for so long. [default: {_KIT_MINUTES:g}]"),
     ],
     export=Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the preset there, not among your presets.")
@@ -345,7 +345,10 @@ def kit(
     *,
     common: StageOptions,
 ) -> None:
-    """Fine-tune a preset on a kit of your own, as a new preset."""
+    """Fine-tune a preset on a kit of your own, as a new preset.
+
+    Where nothing was gained, no preset is made, unless --export names its place.
+    """
     from training.data.kit_folder import read_kit_folder
     from training.train.kit import Base, KitTraining, train_kit
     from training.train.kit_preset import export_kit, gains, name_for, place_for
@@ -364,7 +367,15 @@ def kit(
     checkpoint = train_kit(found, base, out, settings, **options)
     command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {common.max_minutes:g}"
     made = export_kit(
-        checkpoint, found, base, target, settings, name=name, command=command, device=options["device"]
+        checkpoint,
+        found,
+        base,
+        target,
+        settings,
+        name=name,
+        command=command,
+        device=options["device"],
+        needs_gain=common.export is None,
     )
     typer.echo(f"{made.folder}: preset {made.name}")
     for row, cells in gains(made):

@@ -141,7 +141,13 @@ class RecordingEditor:
         strokes = [stroke for stroke in in_order(rhythm_strokes) if stroke.onset_s < length_s]
         rhythm = Rhythm(tuple(s.event() for s in strokes), length_s, None, self.recording.name)
         settings = replace(
-            self._settings, align="seconds", length="rhythm", start_s=0.0, source_bpm=None, rhythm_bpm=None
+            self._settings,
+            align="seconds",
+            length="rhythm",
+            start_s=0.0,
+            source_bpm=None,
+            rhythm_bpm=None,
+            bpm=None,
         )
         drums = self.sounds_of(self.detected if detected is None else detected).kit.replay_drums
         notes: tuple[str, ...] = ()

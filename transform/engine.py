@@ -25,8 +25,6 @@ from transform.events import (
     DrumEvent,
     Rhythm,
     TempoMap,
-    align,
-    estimate_tempo,
     strokes_of,
 )
 from transform.hits import Cutter, cutter_of
@@ -47,6 +45,7 @@ from transform.separator import OpensStems, Separator, StemReader
 from transform.settings import RenderSettings
 from transform.signal import Signal
 from transform.take import Take
+from transform.tempo import align, bpm_text, check_tempi, estimate_tempo
 from transform.transcriber import Transcriber, doubts, drum_confidence
 
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
@@ -198,7 +197,7 @@ class Redrummer:
                 and the preset lacks its models.
         """
         settings = settings or RenderSettings()
-        self._check(source, settings)
+        self._check(source, rhythm, settings)
         report = progress or (lambda stage, fraction: None)
         report("transcribe source", 0.0)
         detected = self._listen(settings, source)
@@ -286,8 +285,8 @@ class Redrummer:
     def _listen(self, settings: RenderSettings, recording: Recording) -> Listening:
         return self.listen(recording, sensitivity=settings.sensitivity)
 
-    def _check(self, source: Recording, settings: RenderSettings) -> None:
-        """Raise CheckpointError or AudioError for what can be checked before the source is transcribed."""
+    def _check(self, source: Recording, rhythm: Rhythm | Recording, settings: RenderSettings) -> None:
+        """Raise what `redrum` does, for what can be checked before the source is transcribed."""
         if settings.retained and self.separator is None:
             raise CheckpointError(
                 "the preset has no separator: it cannot redrum some of the classes and keep the others",
@@ -298,6 +297,7 @@ class Redrummer:
                 "the preset has no separator: the original that --mix retains has no separate outputs",
                 hint="leave out --mix or --stems, or use a preset with one: see `redrum presets list`",
             )
+        check_tempi(source, rhythm, settings)
         if settings.engine == "latent":
             self.latent.check(source)
 
@@ -434,10 +434,7 @@ def _played(
         rhythm = rhythm.snapped(settings.timing)
     if isinstance(settings.velocity, int | float):
         rhythm = rhythm.with_velocity(float(settings.velocity))
-    length_s = {"source": source.recording.duration_s, "rhythm": rhythm.length_s}.get(
-        settings.length if isinstance(settings.length, str) else "", settings.length
-    )
-    rhythm = rhythm.section(settings.start_s, float(length_s))
+    rhythm = rhythm.section(settings.start_s, _length_s(source.recording, rhythm, settings))
     if settings.retained:
         has_events = bool(rhythm.events)
         rhythm = rhythm.only(settings.classes)
@@ -464,8 +461,19 @@ def _aligned(
             raise RhythmError(f"no tempo can be detected in {rhythm.name}", hint="give --rhythm-bpm N")
         rhythm_bpm, confidence = estimate
         notes.append(_estimated("rhythm", rhythm_bpm, confidence))
-    rhythm, phrase = align(rhythm, mode=settings.align, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm)
-    return rhythm, [f"aligned {phrase}", *notes]
+    rhythm, phrase = align(
+        rhythm, mode=settings.align, source_bpm=source_bpm, rhythm_bpm=rhythm_bpm, target_bpm=settings.bpm
+    )
+    return rhythm, [phrase, *notes]
+
+
+def _length_s(source: Recording, rhythm: Rhythm, settings: RenderSettings) -> float:
+    """Return how long a rhythm plays; SettingsError for bars of one whose tempo is not known."""
+    if settings.length_bars is not None:
+        return rhythm.bars_s(settings.length_bars, settings.start_s)
+    if isinstance(settings.length, str):
+        return source.duration_s if settings.length == "source" else rhythm.length_s
+    return float(settings.length)
 
 
 def _detected_rhythm(detected: Listening, bpm: float | Literal["auto"] | None) -> tuple[Rhythm, str]:
@@ -507,9 +515,9 @@ def _tempo(
     stated = recording.tempo_bpm()
     if stated is None:
         return None, ""
-    return stated[0], f"the {what}'s tempo is {stated[0]:g} BPM ({stated[1]})"
+    return stated[0], f"the {what}'s tempo is {bpm_text(stated[0])} BPM ({stated[1]})"
 
 
 def _estimated(what: str, bpm: float, confidence: float) -> str:
     doubt = f": doubtful, give --{what}-bpm N if it is wrong" if confidence < _DOUBTFUL else ""
-    return f"the {what}'s tempo is estimated at {bpm:.1f} BPM, confidence {confidence:.2f}{doubt}"
+    return f"the {what}'s tempo is estimated at {bpm_text(bpm)} BPM, confidence {confidence:.2f}{doubt}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -49,13 +49,6 @@ _DENSEST_HZ, _DENSEST = 1000, 100  # events a second, and in no time at all
 POSSIBLE_BPM = (1e-3, 1e9)  # MIDI's are 3.6 to 60 million
 MOST_TEMPI = 10_000  # changes of a tempo
 MOST_BEATS = 1e9
-
-TEMPO_RANGE_BPM = (70.0, 180.0)
-TEMPO_PRIOR_BPM = 120.0
-TEMPO_PRIOR_OCTAVES = 0.9  # standard deviation of the log-normal prior
-TEMPO_WEIGHTS = {"KD": 1.0, "SD": 1.0, "TT": 0.5, "HH": 0.5, "CY": 0.5}  # kick and snare carry the beat
-LAG_STEP_S = 0.001
-LAG_SPREAD_S = 0.012  # humans miss the beat by about this much
 
 MOST_FLAM_MS = 60.0
 GRACE_SHARE = 0.5  # of a flam's velocity, its first stroke's: about 10 dB softer
@@ -193,7 +186,7 @@ class Rhythm:
             raise RhythmError(f"{self.name} is {self.length_s} s long; a rhythm must be longer than 0 s")
         if not (math.isfinite(self.beats_per_bar) and self.beats_per_bar > 0):
             raise RhythmError(f"{self.name} has bars of {self.beats_per_bar} beats")
-        object.__setattr__(self, "events", tuple(sorted(self.events, key=_order)))
+        object.__setattr__(self, "events", tuple(sorted(self.events, key=order_of)))
         if self.events and self.events[-1].onset_s >= self.length_s:
             last_s = self.events[-1].onset_s
             raise RhythmError(f"{self.name} has an event at {last_s:.3f} s and ends at {self.length_s:.3f} s")
@@ -236,6 +229,19 @@ class Rhythm:
             self, events=tuple(events), length_s=length_s, tempo_map=self._section_tempo(start_s, length_s)
         )
 
+    def bars_s(self, n_bars: float, start_s: float = 0.0) -> float:
+        """Return how long bars of the rhythm are from `start_s` on, looping when they go past its end.
+
+        Raises:
+            SettingsError: its tempo is not known.
+        """
+        _, n_beats = self._in_beats()
+        assert self.tempo_map is not None
+        loop, into_s = divmod(start_s, self.length_s)
+        end = self.tempo_map.beats_at(into_s) + n_bars * self.beats_per_bar
+        more_loops, into_beats = divmod(end, n_beats)
+        return (loop + more_loops) * self.length_s + self.tempo_map.seconds_at(into_beats) - start_s
+
     def check_looped(self, n_loops: float) -> None:
         """Raise RhythmError if it has more events, looped so many times, than anybody waits for."""
         if n_loops * max(len(self.events), 1) > MOST_EVENTS:
@@ -266,7 +272,7 @@ class Rhythm:
             SettingsError: the tempo of the rhythm is not known, or `bpm` is no tempo.
         """
         positions, n_beats = self._in_beats()
-        tempo_map = _constant_tempo(bpm, "the tempo")
+        tempo_map = constant_tempo(bpm, "the tempo")
         return self._moved(positions, n_beats, tempo_map)
 
     def snapped(self, amount: float) -> Rhythm:
@@ -323,10 +329,7 @@ class Rhythm:
     def _in_beats(self) -> tuple[NDArray[np.float64], float]:
         """Return the events' positions and the length in beats."""
         if self.tempo_map is None:
-            raise SettingsError(
-                f"the tempo of {self.name} is not known",
-                hint="give it with --rhythm-bpm N, or --rhythm-bpm auto",
-            )
+            raise tempo_unknown(self.name)
         onsets_s = np.array([event.onset_s for event in self.events], dtype=np.float64)
         return self.tempo_map.beats_at(onsets_s), self.tempo_map.beats_at(self.length_s)
 
@@ -340,122 +343,10 @@ class Rhythm:
         return replace(self, events=events, length_s=length_s, tempo_map=tempo_map)
 
 
-def align(
-    rhythm: Rhythm, *, mode: AlignMode, source_bpm: float | None, rhythm_bpm: float | None
-) -> tuple[Rhythm, str]:
-    """Return the rhythm on the source's time, and one phrase on how and why.
-
-    Args:
-        mode: "seconds" keeps the rhythm's own time, "beats" plays it at the source's tempo, "auto" takes beats
-            where both tempi are known, else seconds.
-        source_bpm: the source's tempo, None where it is not known.
-        rhythm_bpm: takes the place of the rhythm's own tempo; None keeps that.
-
-    Raises:
-        SettingsError: an unknown mode, a number that is no tempo, or "beats" where a tempo is not known.
-    """
-    if mode not in ("auto", "seconds", "beats"):
-        raise SettingsError(f"{mode!r} is no alignment", hint="the alignments are auto, seconds and beats")
-    if source_bpm is not None:
-        _constant_tempo(source_bpm, "the source's tempo")
-    if rhythm_bpm is not None:
-        rhythm = replace(rhythm, tempo_map=_constant_tempo(rhythm_bpm, "the rhythm's tempo"))
-    if mode == "seconds":
-        return rhythm, "in seconds, as requested"
-    if source_bpm is not None and rhythm.bpm is not None:
-        why = "as requested" if mode == "beats" else "both tempi are known"
-        return rhythm.at_tempo(source_bpm), f"in beats, {rhythm.bpm:g} to {source_bpm:g} BPM: {why}"
-    unknown, option = ("source", "--source-bpm") if source_bpm is None else ("rhythm", "--rhythm-bpm")
-    if mode == "beats":
-        raise SettingsError(
-            f"cannot align in beats: the tempo of the {unknown} is not known",
-            hint=f"give it with {option} N, or have it estimated with {option} auto",
-        )
-    return rhythm, f"in seconds: the tempo of the {unknown} is not known"
-
-
-def estimate_tempo(events: Sequence[DrumEvent], length_s: float) -> tuple[float, float] | None:
-    """Return the tempo of a performance within 70..180 BPM and how sure it is, 0..1; None without evidence.
-
-    The times between all pairs of events up to four beats apart are counted, pairs of one class and loud pairs
-    more. A tempo scores by the pairs one, two and four beats apart and, half, by those a half and a quarter
-    beat apart, under a log-normal prior around 120 BPM; a pulse that is as even twice as fast is taken twice as
-    fast. The best is then refined to the frequency at which the onsets of the whole performance line up.
-
-    How sure: of 1402 played and programmed rhythms of two bars and more (on which the few weights were chosen),
-    84 % were within 4 % of their tempo, 96 % of those above 0.3 and 66 % of the others. The usual mistake is
-    half of a tempo above 148 BPM, then 3/2 and 2/3: an even groove leaves open which of its pulses is the beat.
-
-    Args:
-        events: the performance, in any order.
-        length_s: where it ends: shorter performances count as weaker evidence.
-
-    Source: autocorrelation with a log-normal tempo prior after Ellis, "Beat tracking by dynamic programming",
-    2007, section 3.2; we correlate events instead of an onset curve and add the refinement.
-    """
-    if len(events) < 4:
-        return None
-    ordered = sorted(events, key=_order)
-    onsets_s = np.array([event.onset_s for event in ordered])
-    weights = np.array([event.velocity * TEMPO_WEIGHTS[event.drum_class] for event in ordered])
-    lags = _lag_histogram(onsets_s, weights, np.array([CLASSES.index(event.drum_class) for event in ordered]))
-    slowest, fastest = TEMPO_RANGE_BPM
-    bpms = np.exp(np.linspace(math.log(slowest), math.log(fastest), 1200))
-    beats_s = 60 / bpms
-
-    def pairs_at(beats: float) -> NDArray[np.float64]:
-        return np.interp(beats * beats_s, np.arange(len(lags)) * LAG_STEP_S, lags)
-
-    evidence = pairs_at(1) + pairs_at(2) + pairs_at(4) + 0.5 * (pairs_at(1 / 2) + pairs_at(1 / 4))
-    is_even_pulse = (pairs_at(1 / 2) > 0.9 * pairs_at(1)) & (2 * bpms <= fastest * 1.01)
-    evidence[is_even_pulse] *= 0.6
-    prior = np.exp(-0.5 * (np.log2(bpms / TEMPO_PRIOR_BPM) / TEMPO_PRIOR_OCTAVES) ** 2)
-    score = evidence * prior
-    best = int(np.argmax(score))
-    if score[best] <= 0:
-        return None
-    rival = float(score[np.abs(np.log(bpms / bpms[best])) > 0.04].max())
-    bpm = _refine_tempo(float(bpms[best]), onsets_s, weights)
-    lead = 1 - rival / float(score[best])
-    seen = 1 - math.exp(-length_s * bpm / 60 / 8)
-    return bpm, float(np.clip(lead * seen, 0.0, 1.0))
-
-
-def _lag_histogram(
-    onsets_s: NDArray[np.float64], weights: NDArray[np.float64], classes: NDArray[np.int_]
-) -> NDArray[np.float64]:
-    """Return the weight of the pairs of events by the time between them, in steps of LAG_STEP_S.
-
-    1 would be a lag at which every event meets one of its own class and weight.
-    """
-    n_steps = round(4.2 * 60 / TEMPO_RANGE_BPM[0] / LAG_STEP_S)
-    counts = np.zeros(n_steps)
-    energy = float(np.sum(weights**2))
-    for distance in range(1, len(onsets_s)):
-        steps = np.round((onsets_s[distance:] - onsets_s[:-distance]) / LAG_STEP_S).astype(np.int64)
-        near = steps < n_steps
-        if not near.any():
-            break
-        same = np.where(classes[distance:] == classes[:-distance], 1.0, 0.3)
-        counts += np.bincount(
-            steps[near], (weights[distance:] * weights[:-distance] * same)[near], minlength=n_steps
-        )
-    spread = np.arange(-4 * LAG_SPREAD_S, 4 * LAG_SPREAD_S + LAG_STEP_S / 2, LAG_STEP_S)
-    return np.convolve(counts, np.exp(-0.5 * (spread / LAG_SPREAD_S) ** 2), mode="same") / energy
-
-
-def _refine_tempo(bpm: float, onsets_s: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Return the tempo within 1.5 % at which beats, eighths and sixteenths of the onsets line up best."""
-    near_bpm = bpm * np.linspace(0.985, 1.015, 301)
-    angle = 2j * np.pi * np.outer(near_bpm / 60, onsets_s)
-    aligned = sum(np.abs(np.exp(level * angle) @ weights) for level in (1, 2, 4))
-    return float(near_bpm[int(np.argmax(aligned))])
-
-
 def strokes_of(events: Iterable[DrumEvent], until_s: float = math.inf) -> tuple[DrumEvent, ...]:
     """Return the strokes before `until_s`, in order: flams are two."""
     strokes = (stroke for event in events for stroke in event.strokes)
-    return tuple(sorted((stroke for stroke in strokes if stroke.onset_s < until_s), key=_order))
+    return tuple(sorted((stroke for stroke in strokes if stroke.onset_s < until_s), key=order_of))
 
 
 def nearest_class(drum_class: str, available: Collection[str]) -> str | None:
@@ -463,7 +354,8 @@ def nearest_class(drum_class: str, available: Collection[str]) -> str | None:
     return next((c for c in (drum_class, *NEAREST_CLASSES[drum_class]) if c in available), None)
 
 
-def _order(event: DrumEvent) -> tuple[float, int]:
+def order_of(event: DrumEvent) -> tuple[float, int]:
+    """Return what events are sorted by: onset, then class."""
     return event.onset_s, CLASSES.index(event.drum_class)
 
 
@@ -471,7 +363,15 @@ def _is_tempo(bpm: float) -> bool:
     return POSSIBLE_BPM[0] <= bpm <= POSSIBLE_BPM[1]
 
 
-def _constant_tempo(bpm: float, what: str) -> TempoMap:
+def tempo_unknown(name: str) -> SettingsError:
+    """Return the error for a rhythm whose beats are needed, and not known."""
+    return SettingsError(
+        f"the tempo of {name} is not known", hint="give it with --rhythm-bpm N, or --rhythm-bpm auto"
+    )
+
+
+def constant_tempo(bpm: float, what: str) -> TempoMap:
+    """Return the map of one tempo; SettingsError, which calls it `what`, where it is none."""
     if not _is_tempo(bpm):
         raise SettingsError(f"{what} is {bpm} BPM; it must be above 0")
     return TempoMap.constant(bpm)

@@ -18,6 +18,7 @@ from transform.byte_view import CutShort, Extent, Layout, after_tags
 from transform.errors import AudioError
 from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
+from transform.names import missing_hint
 
 _log = logging.getLogger(__name__)
 _MOST_STREAMS = 1000  # that follow one another in a file
@@ -34,7 +35,7 @@ def layout_of(path: Path) -> Layout:
     if path.is_dir():
         raise AudioError(f"{path} is a folder", hint="name a sound file in it")
     if not path.exists():
-        raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
+        raise AudioError(f"{path} does not exist", hint=missing_hint(path))
     if not path.is_file():
         raise AudioError(f"{path} is not a file", hint="name a sound file")
     try:

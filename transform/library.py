@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transform.errors import RhythmError
 from transform.files import open_plain, write_bytes_atomic
-from transform.names import NAME_HINT, existing_path, is_name
+from transform.names import NAME_HINT, existing_path, is_name, missing_hint
 from transform.presets import shipped_folder, user_folder
 
 USER_STYLE = "user"
@@ -114,9 +114,7 @@ def resolve_rhythm(text: str) -> RhythmSource:
         if os.path.isdir(path):
             raise RhythmError(f"{text or path} is a folder", hint="name a MIDI file or a recording") from err
         if path.suffix or path.name != text:
-            raise RhythmError(
-                f"{text[:_LONGEST_SHOWN]} does not exist", hint="check the spelling and the folder"
-            ) from err
+            raise RhythmError(f"{text[:_LONGEST_SHOWN]} does not exist", hint=missing_hint(path)) from err
         raise
     return RhythmSource(name=rhythm.name, path=rhythm.path, is_midi=True)
 

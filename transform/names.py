@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from difflib import get_close_matches
 from pathlib import Path
 
 from transform.terminal import printable
@@ -36,6 +37,7 @@ _LONGEST = 100
 LONGEST_NAME = 255  # bytes of a file's name, with its ending
 _ROOM = 8
 _DEEPEST = 100  # folders in each other
+_ALIKE = 0.7  # of two names: the ratio of difflib
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
 _DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
 
@@ -99,6 +101,19 @@ def existing_path(path: Path) -> Path:
                 return folder / alike[0] if len(alike) == 1 else path
         return path
     return found
+
+
+def missing_hint(path: Path) -> str:
+    """Return the next step for a path to nothing: the nearest name in its folder, if one is near."""
+    try:
+        names = {name.casefold(): name for name in sorted(os.listdir(path.parent))}
+    except OSError:
+        return "check the spelling and the current folder"
+    stems = {Path(name).stem.casefold(): name for name in names.values()} | names
+    near = get_close_matches(path.name.casefold(), stems, n=1, cutoff=_ALIKE)
+    if not near or path.parent == path:
+        return "check the spelling and the current folder"
+    return f"did you mean {path.parent / stems[near[0]]}?"
 
 
 def same_name(name: str) -> str:

@@ -114,6 +114,15 @@ def check_kit_folder(folder: Path, *, overwrite: bool) -> None:
             )
 
 
+def is_kit(folder: Path) -> bool:
+    """Return whether a folder holds a kit that was extracted."""
+    try:
+        _read_manifest(folder)
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
 def save_kit(bank: Bank, folder: Path, *, fmt: AudioFormat, name: str, overwrite: bool = False) -> Kit:
     """Save the hits of single classes as a kit, which appears whole or not at all.
 

@@ -118,6 +118,32 @@ def number(*units: str, words: tuple[str, ...] = ()) -> Callable[[str, str], str
     return read
 
 
+def bars_of(text: str) -> float | None:
+    """Return how many bars a text such as "4bars" is; None where it is none."""
+    if "bar" not in text.lower():
+        return None
+    try:
+        return number_of(text, "bar", "bars")
+    except ValueError:
+        return None
+
+
+def length_of(name: str, text: str) -> str | float:
+    """Return a length: one of the words that stand for one, bars as "4bars", or seconds."""
+    word = text.strip().lower()
+    n_bars = bars_of(word)
+    if n_bars is not None:
+        return f"{n_bars:g}bars"
+    if word in ("source", "rhythm"):
+        return word
+    try:
+        return number_of(word, "s", "sec", "seconds")
+    except ValueError as err:
+        raise SettingsError(
+            f"{name} is {text!r}; it must be source, rhythm, bars or seconds", hint=f"for example {name} 4bars"
+        ) from err
+
+
 def is_on(name: str, text: str) -> bool:
     """Return whether a switch is on.
 

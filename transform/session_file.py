@@ -35,7 +35,7 @@ _BPM, _METRES = (1.0, 1000.0), (1.0, 64.0)
 # Not `kit_from`: a stranger's file names no other files.
 _SETTINGS = frozenset(options_of(RenderSettings)) - {"kit_from"}
 _BY_CLASS, _LISTS, _FLAGS = {"gain_db", "sensitivity"}, {"classes"}, {"tune_toms"}
-_TEMPI = {"source_bpm", "rhythm_bpm"}  # which may be unknown
+_TEMPI = {"source_bpm", "rhythm_bpm", "bpm"}  # which may be unknown
 _KEYS = {"schema", "source", "mode", "detected", "played"}
 _KEYS |= {"tempo", "metre", "downbeat_s", "length_s", "settings"}
 _AGAIN = "export the session again, or take another copy of the file"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from transform.errors import SettingsError
-from transform.options import by_class, classes, is_on, number, option
+from transform.options import bars_of, by_class, classes, is_on, length_of, number, option
 
 if TYPE_CHECKING:
     from transform.events import AlignMode
@@ -28,13 +28,19 @@ class RenderSettings:
         default="resequence",
         metadata=option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence"),
     )
-    length: Literal["source", "rhythm"] | float = field(  # or seconds
+    length: str | float = field(  # source, rhythm, bars as in "4bars", or seconds
         default="rhythm",
         metadata=option(
-            "source|rhythm|SECONDS",
+            "source|rhythm|4bars|8s",
             "Length of the result; a shorter rhythm loops.",
             "rhythm",
-            read=number("s", words=("source", "rhythm")),
+            read=length_of,
+        ),
+    )
+    bpm: float | None = field(  # of the result; None: as `align` says
+        default=None,
+        metadata=option(
+            "N", "Tempo of the result: the rhythm plays at it.", "as --align says", read=number("bpm")
         ),
     )
     align: AlignMode = field(
@@ -168,12 +174,18 @@ class RenderSettings:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise SettingsError(f"there is no engine {self.engine!r}", hint=f"engines: {', '.join(ENGINES)}")
-        if self.length not in ("source", "rhythm") and not _is_between(self.length, 1e-3, 86_400.0):
-            raise SettingsError(f"length is {self.length}", hint="give source, rhythm, or seconds up to 86400")
+        self._check_length()
         if not (_is_between(self.start_s, 0.0, math.inf) and math.isfinite(self.start_s)):
             raise SettingsError(f"start is {self.start_s}", hint="give seconds within the rhythm, 0 or later")
         if self.align not in ("auto", "seconds", "beats"):
             raise SettingsError(f"align is {self.align!r}", hint="give auto, seconds or beats")
+        if self.bpm is not None and not _is_between(self.bpm, 1.0, 1000.0):
+            raise SettingsError(f"the tempo is {self.bpm}", hint="give 1 to 1000 BPM")
+        if self.bpm is not None and self.align == "seconds":
+            raise SettingsError(
+                "--align seconds leaves the rhythm its own tempo, --bpm gives it another",
+                hint="leave one of them out",
+            )
         for name, bpm in (("source", self.source_bpm), ("rhythm", self.rhythm_bpm)):
             if bpm not in (None, "auto") and not _is_between(bpm, 1.0, 1000.0):
                 raise SettingsError(f"the {name}'s tempo is {bpm}", hint="give 1 to 1000 BPM, or auto")
@@ -200,6 +212,21 @@ class RenderSettings:
         if not isinstance(self.tune_toms, bool):
             raise SettingsError(f"tune_toms is {self.tune_toms!r}", hint="give true or false")
         self._check_engine()
+
+    def _check_length(self) -> None:
+        """Raise SettingsError for a length that is none."""
+        n_bars = self.length_bars
+        if self.length in ("source", "rhythm") or (n_bars is not None and 1 / 16 <= n_bars <= 10_000):
+            return
+        if not _is_between(self.length, 1e-3, 86_400.0):
+            raise SettingsError(
+                f"length is {self.length}", hint="give source, rhythm, bars as in 4bars, or seconds as in 8s"
+            )
+
+    @property
+    def length_bars(self) -> float | None:
+        """How many of the rhythm's bars are requested; None where the length is no number of bars."""
+        return bars_of(self.length) if isinstance(self.length, str) else None
 
     def _check_classes(self) -> None:
         from transform.events import CLASSES

@@ -63,7 +63,7 @@ def transcribe(
     overwrite: Overwrite = False,
     console: Console,
 ) -> None:
-    """Write the hits of a drum recording as General MIDI: five classes, with velocities."""
+    """Write the hits of a drum recording as MIDI, with velocities."""
     from transform.audio import write_bytes_atomic
 
     settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
@@ -199,7 +199,7 @@ def extract(
     ] = False,
     console: Console,
 ) -> None:
-    """Save the hits of a drum recording as one-shots, with an .sfz that samplers load.
+    """Save the hits of a drum recording as one-shots and .sfz.
 
     KITDIR gets KD_1.wav, KD_2.wav, ... by class and rising level, in the sample rate, channels and bit depth of
     the recording, and AUDIO.sfz on General MIDI keys.

@@ -11,7 +11,7 @@ from daw_bridge.commands.reporting import Console, print_changes
 from transform.errors import DawError
 
 ardour_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Ardour: redrum what is selected in it."
+    rich_markup_mode=None, no_args_is_help=True, help="Redrum what is selected in Ardour; set it up."
 )
 
 

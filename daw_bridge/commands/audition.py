@@ -23,9 +23,9 @@ def audition(
     overwrite: Overwrite = False,
     console: Console,
 ) -> None:
-    """Hear a drum recording play many rhythms, on one page: each goes on where the last one was.
+    """Let a drum recording play many rhythms, on one page.
 
-    The command beside a rhythm renders it in full quality.
+    Each goes on where the last one was. The command beside a rhythm renders it in full quality.
     """
     from daw_bridge.audition import Audition
     from transform.library import rhythms_of_style

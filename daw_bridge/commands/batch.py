@@ -101,12 +101,13 @@ def batch(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let many drum recordings play another rhythm; run it again to go on where it stopped.
+    """Let many drum recordings play another rhythm.
 
-    DIR/manifest.jsonl says what each result was made of. A second run leaves alone what would come out the
-    same, and makes what is missing or has changed. Of a project SONG.rpp a copy is made beside it,
-    SONG-redrum.rpp, with new tracks that hold the takes; its rhythm may be an item, as of `reaper selected`.
-    The takes of a Live set SET.als go into a folder beside it, SET-redrum.
+    The same command, run again, goes on where it was stopped. DIR/manifest.jsonl says what each result was
+    made of. A second run leaves alone what would come out the same, and makes what is missing or has
+    changed. Of a project SONG.rpp a copy is made beside it, SONG-redrum.rpp, with new tracks that hold the
+    takes; its rhythm may be an item, as of `reaper selected`. The takes of a Live set SET.als go into a
+    folder beside it, SET-redrum.
     """
     existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
     paths = [existing_path(path) for path in paths or ()]
@@ -147,8 +148,6 @@ def batch(
         if not recordings or not (is_done or keep_going):
             raise typer.Exit(0 if is_done else 1)
 
-    from daw_bridge.batch import BatchSettings
-    from daw_bridge.batch_work import default_jobs
     from daw_bridge.plan import PlanSettings
 
     plan_settings = PlanSettings(
@@ -163,6 +162,10 @@ def batch(
         together=bool(in_project.together),
         follow_links=follow_links,
     )
+    items = _planned(recordings, rhythm, plan_settings, page)
+    from daw_bridge.batch import BatchSettings  # torch, and what else takes a second
+    from daw_bridge.batch_work import default_jobs
+
     settings = BatchSettings(
         out=out,
         device=compute.set_up(),
@@ -172,7 +175,7 @@ def batch(
         keep_going=keep_going,
         scheduler=scheduler,
     )
-    recording_batch = _RecordingBatch(_planned(recordings, rhythm, plan_settings, page), settings, console)
+    recording_batch = _RecordingBatch(items, settings, console)
     outcomes = recording_batch.preview() if dry_run else recording_batch.run(page)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -260,6 +263,8 @@ class _RecordingBatch:
             self.console.echo(f"[{place}/{len(self.items)}] {item.output}: {what}")
             for mic in item.together[1:]:
                 self.console.echo(f"  and {mic.output}")
+            if status == "done" and not is_dry:
+                self.console.print_take(report | about)
 
     def _print_summary(self, outcomes: "Sequence[Outcome]") -> None:
         n = Counter[str](outcome.status for outcome in outcomes)

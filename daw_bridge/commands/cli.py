@@ -27,7 +27,7 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
-from daw_bridge.commands.sections import SectionedCommand
+from daw_bridge.commands.sections import COMMANDS, SectionedCommand
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -36,6 +36,8 @@ from transform.terminal import guard_output
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
+_MOST_WORDS = 16  # of a name
+_LONGEST_HELP = 100  # of a line on a command
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
 
@@ -43,7 +45,7 @@ class _Redrum(TyperGroup):
     """Turns errors into one sentence, the next step and the exit code; with --json also into an object."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        self._in_json = "--json" in args
+        self._in_json, self._words = "--json" in args, args
         return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,6 +60,9 @@ class _Redrum(TyperGroup):
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
         except _UsageError as err:
+            if _unquoted(self._words):
+                self._report(err.format_message(), "")
+                raise typer.Exit(2) from err
             if self._in_json:
                 print_json(
                     {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
@@ -70,7 +75,16 @@ class _Redrum(TyperGroup):
             self._report(*what_failed(err))
             raise typer.Exit(1) from err
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands into the formatter, section by section."""
+        for title, names in COMMANDS.items():
+            shown = [(name, self.commands[name].get_short_help_str(_LONGEST_HELP)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(shown)
+
     def _report(self, message: str, hint: str) -> None:
+        if name := _unquoted(self._words):
+            message, hint = f"{name} is one name, given as several words", f'put quotes around it: "{name}"'
         print_error(message, hint)
         if self._in_json:
             print_json({"error": message, "hint": hint})
@@ -97,6 +111,18 @@ def _with_home(argument: str) -> str:
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     is_home = value.startswith("~/") and not os.path.isdir("~")
     return f"{name}{equals}{os.path.expanduser(value)}" if is_home else argument
+
+
+def _unquoted(words: list[str]) -> str:
+    """Return what several words name together, of which the first names nothing; "" where none do."""
+    for first, word in enumerate(words):
+        if os.path.lexists(word) or word.startswith("-"):
+            continue
+        for last in range(first + 2, min(first + _MOST_WORDS, len(words)) + 1):
+            name = " ".join(words[first:last])
+            if os.path.lexists(name):
+                return name
+    return ""
 
 
 def main() -> None:
@@ -167,7 +193,7 @@ def root(
     add_help_option=False,
 )
 def train(ctx: typer.Context) -> None:
-    """Train models on your own sounds; `redrum train --help` lists the stages."""
+    """Train models on your own sounds: `redrum train kit`."""
     from training.__main__ import app as training_app
 
     training_app(args=ctx.args, prog_name="redrum train")
@@ -200,7 +226,7 @@ def bench(
     *,
     console: Console,
 ) -> None:
-    """Measure a preset on held-out kits and rhythms, against the exact answers."""
+    """Measure a preset on held-out kits, or how fast it is."""
     if speed:
         from training.bench.speed import measure_speed
         from training.bench.speed_report import write_speed
@@ -239,7 +265,7 @@ def bench(
 @app.command()
 @option_groups()
 def doctor(device: Device = "auto", *, console: Console) -> None:
-    """Report what works here and what does not, each failure with its cure."""
+    """Say what works here and what does not, with its cure."""
     from daw_bridge.doctor import examine
 
     console.print_checks(examine(device))

@@ -26,14 +26,17 @@ from daw_bridge.commands.reporting import Console, print_error, print_json, prin
 from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
+from transform.names import missing_hint
 from transform.options import read_options
 from transform.settings import RenderSettings
 
 rhythms_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Rhythms: list, show, add your own, remove it."
+    rich_markup_mode=None, no_args_is_help=True, help="List rhythms, show one, add your own, remove it."
 )
 presets_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Presets (trained models): list, show, import, export."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List presets (trained models), import, export.",
 )
 
 _LONGEST_CARD_BYTES = 2**20
@@ -100,7 +103,7 @@ def add_own_rhythm(
     console = Console(quiet=quiet, verbose=verbose)
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
-        raise RhythmError(f"{path} does not exist", hint="check the spelling and the current folder")
+        raise RhythmError(f"{path} does not exist", hint=missing_hint(path))
     if resolve_rhythm(str(path)).is_midi:
         added = add_rhythm(path, name)
     else:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     pass
 
 live_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Ableton Live: redrum what is selected in it."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Redrum what is selected in Ableton Live; set it up.",
 )
 
 

@@ -69,9 +69,6 @@ class MicOptions(Together):
 
 
 def _hint_for(sources: Sequence[str]) -> str:
-    name = " ".join(sources)
-    if Path(name).is_file():
-        return f'a name with spaces needs quotes: "{name}"'
     return (
         f"if the last is the rhythm, write --rhythm {sources[-1]}; if they are microphones of one "
         "performance, add --together; else use `redrum batch`"
@@ -96,6 +93,7 @@ class MicsRequest:
         """Write a result for each microphone and print the report of them."""
         from transform.mic_levels import form_notes
         from transform.mics import check_together
+        from transform.tempo import check_tempi
 
         check_together(self.settings)
         with ExitStack() as files:
@@ -104,8 +102,9 @@ class MicsRequest:
                 console.print_report(report | {"skipped": True})
                 return
             job.check()
+            check_tempi(job.microphones, job.rhythm, self.settings)
+            check_preset(self.preset, self.settings.engine)
             if dry_run:
-                check_preset(self.preset, self.settings.engine)
                 report |= {"notes": form_notes(job.microphones.microphones, job.microphones)}
                 console.print_report(report | {"engine": self.settings.engine, "dry_run": True})
                 return

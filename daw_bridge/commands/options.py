@@ -192,7 +192,7 @@ class Existing:
 
 
 def option_groups(
-    otherwise: Mapping[str, Mapping[str, Any]] | None = None,
+    otherwise: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Let a command take groups of options, each in one parameter.
 
@@ -200,10 +200,15 @@ def option_groups(
     for the options of `RenderSettings`; it gets the fields that the user gives, by name.
 
     Args:
-        otherwise: by field of `RenderSettings`, how this command describes its option otherwise.
+        otherwise: by field of `RenderSettings`, how this command describes its option otherwise; None: it has
+            none.
     """
-    sound = options_of(RenderSettings)
-    sound |= {name: replace(sound[name], **words) for name, words in (otherwise or {}).items()}
+    changes = otherwise or {}
+    sound = {
+        name: replace(about, **(changes.get(name) or {}))
+        for name, about in options_of(RenderSettings).items()
+        if changes.get(name, {}) is not None
+    }
 
     def with_groups(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command).parameters
@@ -245,11 +250,12 @@ def _shown_parameters(
             yield shown(name, parameter.annotation, parameter.default)
 
 
-def in_session(whose_tempo: str) -> dict[str, dict[str, str]]:
+def in_session(whose_tempo: str) -> dict[str, dict[str, str] | None]:
     """Return how the commands that work in a DAW describe sound options otherwise."""
     return {
         "length": {"help": "Length of each take; a shorter rhythm loops.", "unset": "source"},
         "source_bpm": {"help": "Tempo of the sources; auto estimates it.", "unset": whose_tempo},
+        "bpm": None,  # it is the project's
     }
 
 

@@ -25,7 +25,7 @@ from daw_bridge.commands.reporting import Console, print_changes
 from daw_bridge.commands.sessions import TakeRequest
 
 reaper_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="REAPER: redrum what is selected in it."
+    rich_markup_mode=None, no_args_is_help=True, help="Redrum what is selected in REAPER; set it up."
 )
 
 

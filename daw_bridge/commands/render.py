@@ -50,11 +50,12 @@ def demo(
     compute: Compute,
     console: Console,
 ) -> None:
-    """Redrum the shipped loops into redrummed/demo, with a picture of each.
+    """Redrum shipped loops, and make a page to listen to them.
 
-    A second run replaces the files of the first.
+    It lies in redrummed/demo. A second run replaces the files of the first.
     """
-    from transform.library import demo_recordings, find_rhythm
+    from daw_bridge.page import PageItem, check_page, write_page
+    from transform.library import demo_recordings, find_rhythm, resolve_rhythm
     from transform.midi import read_midi
 
     loops = demo_recordings()
@@ -63,10 +64,13 @@ def demo(
         names = ", ".join(shipped.name for shipped in loops)
         raise SettingsError(f"there is no demo loop called {loop!r}", hint=f"the demo loops are {names}")
     settings = transform.RenderSettings(align="beats", length="source", tail="wrap")
-    redrummer = compute.load()
+    folder = default_place(OUT_FOLDER / "demo")
+    page = folder / "listen"
+    check_page(page, overwrite=True)
+    redrummer, items = compute.load(), []
     for shipped in chosen:
         rhythm_name = DEMO_RHYTHMS[shipped.name]
-        output = default_place(OUT_FOLDER / "demo" / f"{shipped.name}_{rhythm_name}.wav")
+        output = folder / f"{shipped.name}_{rhythm_name}.wav"
         with transform.Recording.open(shipped.path) as source, console.progress() as progress:
             job = RenderJob(
                 source=source,
@@ -77,7 +81,10 @@ def demo(
             )
             report = job.run(redrummer, settings, progress)
         console.print_report({"source": str(shipped.path), "rhythm": rhythm_name} | report)
-    console.echo(f"Listen to them in {(OUT_FOLDER / 'demo').absolute()}")
+        rhythm = resolve_rhythm(rhythm_name)
+        items.append(PageItem(source=shipped.path, rhythm=rhythm, output=output, plot=job.plot, report=report))
+    index = write_page(page, items, overwrite=True)
+    console.echo(f"Listen: open {index.absolute().as_uri()} in a browser")
 
 
 @option_groups()
@@ -126,9 +133,10 @@ def render(
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
-    """Let a drum recording play another rhythm, or its own as it was edited.
+    """Let a drum recording play another rhythm.
 
-    Microphones of one performance play it together: one decision, a result for each in its own form.
+    Or its own as it was edited. Microphones of one performance play it together: one decision, and a result for
+    each in its own form.
     """
     if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
         sources, rhythm = sources[:1], sources[1]
@@ -160,6 +168,7 @@ def render(
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
+    from transform.tempo import check_tempi
 
     settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
     check_streams([source, rhythm], output, as_json=console.as_json)
@@ -190,13 +199,14 @@ def render(
             console.print_report(report | {"skipped": True})
             return
         job.check()
+        check_tempi(recording, job.rhythm, settings)
+        check_preset(preset, settings.engine)
         if page:
-            from daw_bridge.page import PageItem, check_apart, check_page, write_page
+            from daw_bridge.page import PageItem, add_to_page, check_apart, entries_of
 
             check_apart(page, [job.output, job.plot, job.midi, *job.stems.values()])
-            check_page(page, overwrite=existing.overwrite)
+            entries_of(page)
         if dry_run:
-            check_preset(preset, settings.engine)
             console.print_report(report | {"engine": settings.engine, "dry_run": True})
             return
         with console.progress() as progress:
@@ -210,7 +220,7 @@ def render(
                 plot=job.plot,
                 report=report,
             )
-            report["page"] = str(write_page(page, [item], overwrite=existing.overwrite))
+            report["page"] = str(add_to_page(page, item))
     console.print_report(report)
 
 

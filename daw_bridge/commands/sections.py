@@ -4,6 +4,15 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+# The commands of `redrum` by section, in order.
+COMMANDS = {
+    "Recordings": ("demo", "render", "audition", "edit", "batch"),
+    "Rhythms and kits": ("rhythms", "transcribe", "separate", "extract"),
+    "DAWs": ("reaper", "live", "ardour"),
+    "Models": ("presets", "train", "bench"),
+    "This machine": ("doctor",),
+}
+
 # Of a command, the names of parameters by section, in order; what is in none comes first, as "Options".
 SECTIONS = {
     "Rhythm": (

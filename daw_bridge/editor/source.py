@@ -14,10 +14,10 @@ from daw_bridge.editor.sound import BLOCK_SAMPLES, coarse_peaks, columns
 from daw_bridge.mics_job import open_mics
 from transform.audio import Recording
 from transform.errors import AudioError
-from transform.events import estimate_tempo
 from transform.mics import MicRecording
 from transform.signal import BlockCache, Samples
 from transform.strokes import Stroke
+from transform.tempo import estimate_tempo
 
 _CACHED_BYTES = 64 * 2**20  # of peaks
 _USUAL_BPM = 120.0

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from daw_bridge import doctor
 from daw_bridge.commands.cli import app
+from daw_bridge.devices import default_threads
 from transform.engine import Redrummer
 from transform.presets import load_preset
 
@@ -30,6 +31,7 @@ def here(tmp_path, monkeypatch):
 def _no_models(request, redrummer, monkeypatch):
     """Let the speed be that of a stand-in, and no speed too slow: whatever else this machine does."""
     monkeypatch.setattr(doctor, "_TOO_SLOW", 0.0)
+    monkeypatch.setattr(doctor, "_MEASURED_S", 0.0)
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr(Redrummer, "load", lambda *_, **__: redrummer)
 
@@ -48,7 +50,7 @@ def test_all_is_well_here(here, models):
     assert code == 0, checks
     assert {check["status"] for check in checks.values()} <= {"ok", "absent"}
     assert {"torch", "audio files", "MIDI files", "REAPER", "preset default", "results", "speed"} <= set(checks)
-    assert "x real time on" in checks["speed"]["found"]
+    assert "x real time on cpu with " in checks["speed"]["found"]
     assert not list(here.iterdir())
     assert all(check["cure"] for check in checks.values() if check["status"] != "ok")
 
@@ -118,6 +120,15 @@ def test_a_device_that_is_not_there_is_found(monkeypatch):
     assert code == 3
     assert checks["speed"]["found"] == "PyTorch finds no cuda device on this machine"
     assert checks["speed"]["cure"] == "use --device auto"
+
+
+def test_speed_is_measured_with_the_threads_of_render(monkeypatch):
+    """With all cores, two programs that compute would wait for each other."""
+    used = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("torch.set_num_threads", used.append)
+    examined()
+    assert used == [default_threads()]
 
 
 def test_a_machine_that_is_too_slow_is_found(monkeypatch):

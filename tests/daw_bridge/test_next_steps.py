@@ -157,7 +157,7 @@ def folder(tmp_path, monkeypatch):
 R = ("--rhythm", "bossa-nova-132")
 # What is called first, a part of the step that is printed, and the call that takes it.
 WALK = [
-    (("render", "lop.wav", *R), "check the spelling", ("render", "loop.wav", *R)),
+    (("render", "lop.wav", *R), "did you mean loop.wav?", ("render", "loop.wav", *R)),
     (("render", "loop.wav", "--rhythm", "bosa-nova-132"), "did you mean bossa-nova-132", ("render", "loop.wav", *R)),
     (("render", "loop.wav", *R, "-o", "done.wav"), "with --overwrite", ("render", "loop.wav", *R, "-o", "done.wav", "--overwrite")),
     (("render", "loop.wav", *R, "-o", "loop.wav", "--overwrite"), "choose another name", ("render", "loop.wav", *R, "-o", "new.wav")),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from daw_bridge.page import INDEX, PageItem, check_page, check_place, played, write_page
+from daw_bridge.page import INDEX, PageItem, add_to_page, check_page, check_place, played, write_page
 from transform.errors import OutputError, SettingsError
 from transform.events import DrumEvent, Rhythm
 from transform.library import RhythmSource, find_rhythm
@@ -175,6 +175,35 @@ def test_only_a_page_is_ever_replaced(item, tmp_path):
     (site / INDEX).write_text("<h1>my site</h1>")
     with pytest.raises(OutputError, match="no page that Redrum wrote"):
         check_page(site, overwrite=True)
+
+
+def test_results_are_added_to_a_page_and_take_the_place_of_themselves(item, tmp_path):
+    folder, first, second = tmp_path / "page", item("a & b"), item("c")
+    add_to_page(folder, first)
+    add_to_page(folder, second)
+    page = parsed(folder)
+    assert page.said.index("1. a & b.wav playing") < page.said.index("2. c.wav playing")
+    results = [link for tag, link in page.links if "result" in link]
+    assert results == ["001-result.flac"] * 2  # both sound the same, so there is one copy
+    soundfile.write(first.output, np.full((100, 2), 0.25), 44_100)
+    add_to_page(folder, first)
+    page = parsed(folder)
+    assert page.said.index("2. c.wav playing") < page.said.index("a & b.wav playing")
+    assert page.said.count("playing") == 2
+    newest = next(link for tag, link in page.links[::-1] if "result" in link)
+    assert len(soundfile.read(folder / newest)[0]) == 100
+
+
+def test_a_page_that_others_have_changed_is_not_added_to(item, tmp_path):
+    folder = tmp_path / "page"
+    write_page(folder, [item()])
+    text = (folder / INDEX).read_text(encoding="utf-8")
+    changed = (text.replace("<h2>", "<h2><script>alert(1)</script>"), text.replace("section>", "div>"))
+    for other in changed:
+        (folder / INDEX).write_text(other, encoding="utf-8")
+        with pytest.raises(OutputError, match="was edited"):
+            add_to_page(folder, item("b"))
+        assert (folder / INDEX).read_text(encoding="utf-8") == other
 
 
 def test_a_page_that_fails_leaves_nothing(item, tmp_path):

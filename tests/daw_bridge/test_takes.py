@@ -117,6 +117,8 @@ def kicks(onsets_s, length_s, bpm=None):
         (replace(IN_A_DAW, start_s=0.5), 120.0, [0.0, 1.0, 1.5, 2.0, 2.5]),
         (replace(IN_A_DAW, rhythm_bpm=240.0), None, [0.0, 1.5, 2.5]),
         (replace(IN_A_DAW, length="rhythm"), 120.0, [0.0, 1.0]),
+        (replace(IN_A_DAW, length="1bars"), 120.0, [0.0, 1.0, 1.5, 2.0]),  # the project's, to beat 4
+        (replace(IN_A_DAW, length="2bars", source_bpm=240.0), 120.0, [n * 0.25 for n in range(8)]),  # its own
         (IN_A_DAW, None, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]),
         (replace(IN_A_DAW, align="seconds"), 120.0, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]),
         (replace(IN_A_DAW, source_bpm=240.0), 120.0, [n * 0.25 for n in range(12)]),
@@ -181,6 +183,8 @@ def test_what_cannot_be_is_refused(worlds, loop, redrummer):
     world = worlds("rpp", [worlds.track("drums", faster), worlds.track("midi", rhythm)])
     assert "nothing of it can be kept" in run(world, redrummer, replace(IN_A_DAW, mix=0.5))[0]["error"]
     assert "--start" in run(world, redrummer, replace(IN_A_DAW, start_s=0.5))[0]["error"]
+    with pytest.raises(SettingsError, match="so --bpm means nothing"):
+        Order(settings=replace(IN_A_DAW, bpm=100.0))
 
 
 # heard

@@ -15,10 +15,9 @@ from transform.events import (
     DrumEvent,
     Rhythm,
     TempoMap,
-    align,
-    estimate_tempo,
 )
 from transform.midi import parse_midi, write_midi
+from transform.tempo import align, estimate_tempo
 
 numbers = st.one_of(
     st.floats(0.0, 1.0, allow_subnormal=False),

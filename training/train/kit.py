@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -58,6 +59,10 @@ _HELD_OUT_RHYTHMS = 5  # every fifth is held out
 _HELD_OUT_RECORDED = 0.2  # of each recording, its end
 _N_OTHERS = 6  # recordings of other drums
 _AUDIBLE = 1e-3  # of full scale
+_SCORED_AS = 7.0  # how many codings the comparison of one recording takes as long as
+_FEWEST_SCORED = 6  # recordings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +186,8 @@ def train_kit(
 ) -> Path:
     """Fine-tune a generator as `loop.train` trains, with its errors, and return the checkpoint.
 
-    The minutes are those of the whole run: what passed before it was resumed counts. A run that has had all of
-    them is returned as it is.
+    The minutes are those of the whole run, with the comparison of `export_kit` after it: what passed before it
+    was resumed counts. A run that has had all of them is returned as it is.
 
     Raises:
         CheckpointError: the checkpoint is of another kit or preset.
@@ -192,8 +197,9 @@ def train_kit(
     run = open_run("kit", out, lambda device: _Run(material, base, out, settings, device), **options)
     if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
         return checkpoint
-    run.began_s, run.limit_s = began_s - run.spent_s, limit_s
-    train_until(run.began_s + limit_s, run, out)
+    run.began_s = began_s - run.spent_s
+    run.limit_s = limit_s - run.leave_time(limit_s - (time.monotonic() - run.began_s))
+    train_until(run.began_s + run.limit_s, run, out)
     if run.history[-1][0] != run.step:
         run.validate()
         run.save(checkpoint)
@@ -243,7 +249,21 @@ class _Run(Run):
         self.history: list[tuple[int, float, float]] = []  # step, distances of the kit and of other drums
         self.best: dict[str, Tensor] = {}
         self.spent_s, self.limit_s, self.began_s = 0.0, math.inf, time.monotonic()
+        self.n_scored, self.coding_s = settings.n_scored, 0.0
         self.validate()
+        _, own, others = self.history[0]
+        _log.info("as it is: %.2f dB from the kit, %.2f dB from other drums", own, others)
+
+    def leave_time(self, left_s: float) -> float:
+        """Return how many of the seconds that are left the comparison at the end takes, at most a third.
+
+        Where time is short, it is made on fewer recordings.
+        """
+        settings = self.settings
+        each_s = _SCORED_AS * self.coding_s
+        if settings.n_scored * each_s > left_s / 3:
+            self.n_scored = min(settings.n_scored, max(_FEWEST_SCORED, int(left_s / 3 / each_s)))
+        return self.n_scored * each_s + self.coding_s * (len(self.judges) + len(self.others))
 
     def learning_rate(self) -> float:
         settings = self.settings
@@ -277,7 +297,9 @@ class _Run(Run):
     def validate(self) -> dict[str, float]:
         """Return the log-mel distances of held-out hits and of other drums; the best weights are stored."""
         codec = Codec(self.encoder, self.average, device=str(self.device))
+        began_s = time.monotonic()
         own, others = (float(np.mean(coded_distances(codec, each))) for each in (self.judges, self.others))
+        self.coding_s = (time.monotonic() - began_s) / (len(self.judges) + len(self.others))
         if self.step:  # not while a run is made, which may be refused
             self.pictures.write(self.step, {"decoded": [round_trip(codec, audio) for audio in self.shown]})
         if not self.history or own < min(distance for _, distance, _ in self.history):
@@ -288,6 +310,7 @@ class _Run(Run):
     def state(self) -> dict[str, Any]:
         self.spent_s = time.monotonic() - self.began_s
         about = {**self.identity, "history": self.history, "spent_s": self.spent_s}
+        about["n_scored"] = self.n_scored
         return {**super().state(), "best": self.best, "kit": json.dumps(about)}
 
     def restore(self, state: dict[str, Any], path: Path) -> None:

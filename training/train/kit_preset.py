@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from training.train.kit import (
 )
 from training.train.loop import export_model, read_checkpoint
 from transform.codec import Codec, GeneratorNet
-from transform.errors import CheckpointError, OutputError, SettingsError
+from transform.errors import CheckpointError, OutputError, RedrumError, SettingsError
 from transform.files import atomic_folder
 from transform.names import NAME_HINT, is_name
 from transform.presets import Preset, list_presets, load_preset, user_folder
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
 PICTURE = "improvement.png"
 DISTANCES = "Log-mel distance (95 % interval over recordings)"
 
+_MORE_HINT = (
+    "train longer with --resume and more --max-minutes, give it more hits, or have the preset all the same "
+    "with --export DIR"
+)
+_log = logging.getLogger(__name__)
 _SCORING_SEED = 7  # other recordings than those that chose the weights
 
 
@@ -88,10 +95,12 @@ def export_kit(
     name: str,
     command: str,
     device: str = "cpu",
+    needs_gain: bool = False,
 ) -> Preset:
     """Write the best weights of a run as a new preset with all else that its base holds, and return it.
 
     Raises:
+        RedrumError: it needs a gain, and nothing was gained.
         CheckpointError: the checkpoint is missing or damaged, or a weights file of the base is.
         OutputError: there is something in the target's place, or it cannot be written.
     """
@@ -100,8 +109,15 @@ def export_kit(
         raise CheckpointError(f"{checkpoint} is no checkpoint of a kit", hint="start a run without --resume")
     generators = base.trained.generator, copy.deepcopy(base.trained.generator)
     generators[1].load_state_dict(state["best"])
-    history = json.loads(state["kit"])["history"]
-    scores, shown = _scores(folder, base, generators, settings, device)
+    about = json.loads(state["kit"])
+    history, settings = about["history"], replace(settings, n_scored=about.get("n_scored", settings.n_scored))
+    _log.info("comparing before and after, on %d recordings", settings.n_scored)
+    scores, shown, gain = _scores(folder, base, generators, settings, device)
+    if gain.low <= 0:
+        lost = f"the kit is {gain.after:.2f} dB from what it is, before it was {gain.before:.2f} dB"
+        if needs_gain:
+            raise RedrumError(f"nothing was gained: {lost}, and no preset is made of it", hint=_MORE_HINT)
+        _log.warning("nothing was gained: %s", lost)
     with atomic_folder(target, overwrite=False) as temporary:
         for model, entry in base.preset.models.items():
             if model != "codec-generator":
@@ -127,8 +143,8 @@ def _scores(
     generators: tuple[GeneratorNet, GeneratorNet],
     settings: KitTraining,
     device: str,
-) -> tuple[dict[str, Any], list[tuple[str, Audio]]]:
-    """Return tables of scores before and after, and a recording with what either generator makes of it."""
+) -> tuple[dict[str, Any], list[tuple[str, Audio]], KitGain]:
+    """Return tables of scores before and after, a recording as either generator makes it, and the gain."""
     material, grooves = Material.of(folder, settings.seed), validation_grooves(shipped_grooves())
     judges = material.judges(grooves, n=settings.n_scored, seed=settings.seed + _SCORING_SEED)
     others = other_recordings(settings, torch.device(device))
@@ -158,7 +174,7 @@ def _scores(
         DISTANCES: {row: gain.cells() for row, gain in rows.items()},
         "F of what is detected in the original and in what is decoded": table,
     }
-    return scores, shown
+    return scores, shown, next(iter(rows.values()))
 
 
 def _data(folder: KitFolder, base: Preset, history: Sequence[Sequence[float]]) -> dict[str, Any]:

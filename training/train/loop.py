@@ -36,7 +36,7 @@ from transform.weights import config_to_json
 
 _log = logging.getLogger(__name__)
 RENEWED = 2  # procedural one-shots that are new in each step
-_REPORT_S = 60.0  # between two lines of the log
+_REPORT_S = 20.0  # between two lines of the log
 
 
 @dataclass(frozen=True, kw_only=True)

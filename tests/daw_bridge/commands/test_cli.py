@@ -262,7 +262,7 @@ def test_render_writes_what_it_reports(source, here):
     assert set(item["events"]) == set(CLASSES)
     assert sum(item["events"].values()) == len(read_midi(find_rhythm(RHYTHM).path).events)
     assert item["gain_db"] <= 0
-    assert any("aligned in seconds" in note for note in item["notes"])
+    assert any("plays at 132 BPM, the rhythm's own" in note for note in item["notes"])
     assert snapshot(here).items() >= before.items()
     assert {*snapshot(here)} - {*before} == {"redrummed", str(output)}
 
@@ -274,7 +274,7 @@ def test_render_tells_a_human_where_and_how(source):
     first = result.stdout.splitlines()[0]
     assert first.startswith(str(Path("redrummed") / f"loop_{RHYTHM}.wav"))
     assert "3.64 s, 44100 Hz, stereo, 24 bits" in first
-    assert "aligned in seconds" in result.stdout
+    assert "plays at 132 BPM, the rhythm's own; to match your file add --source-bpm N" in result.stdout
 
 
 def test_separate_outputs_add_up_to_the_result(source, here):
@@ -517,7 +517,9 @@ def test_page_goes_with_the_result_and_its_picture(source, here):
     (here / "own").mkdir()
     (here / "own" / "index.html").write_text("mine")
     again = ["render", source, "--rhythm", RHYTHM, "-o", "other.wav", "--page"]
-    assert_refused([*again, "listen"], 1, "exists already", here)
+    assert redrum(*again, "listen").exit_code == 0
+    text = Path("listen", "index.html").read_text(encoding="utf-8")
+    assert text.index("1. loop.wav playing") < text.index("out.wav") < text.index("2. loop.wav playing")
     assert_refused([*again, "own", "--overwrite"], 1, "no page that Redrum wrote", here)
 
 
@@ -892,9 +894,11 @@ def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
     plays = write("plays 100bpm.wav", loop)
     (item,) = objects(redrum("render", plays, "--rhythm", "heard.mid", "-o", "out.wav", "--json"))
     assert soundfile.info("out.wav").duration == pytest.approx(2.0, abs=0.001)
-    assert any("in seconds: the tempo of the rhythm is not known" in note for note in item["notes"])
+    assert any(
+        "whose tempo is not known; to match your file add --rhythm-bpm N" in note for note in item["notes"]
+    )
     at_a_tempo = redrum("render", plays, "--rhythm", "heard.mid", "--rhythm-bpm", 50, "-o", "half.wav")
-    assert "in beats, 50 to 100 BPM" in at_a_tempo.stdout
+    assert "plays at 100 BPM, the source's; the rhythm's own is 50" in at_a_tempo.stdout
     added = redrum("rhythms", "add", "heard.mid")
     assert added.exit_code == 1
     assert "the tempo of heard.mid is not known" in added.stderr
@@ -1072,9 +1076,11 @@ def test_demo_runs_twice_and_replaces_only_its_own_files(here):
     (folder / "mine.wav").write_bytes(b"mine")
     first = redrum("demo")
     assert first.exit_code == 0, first.output
-    assert str(folder) in first.stdout
+    index = folder / "listen" / "index.html"
+    assert first.stdout.splitlines()[-1] == f"Listen: open {index.as_uri()} in a browser"
+    assert index.read_text(encoding="utf-8").count("<audio") == 3 * len(DEMO_RHYTHMS)
     made = snapshot(folder)
-    assert len(made) == 1 + 2 * len(DEMO_RHYTHMS)
+    assert len([name for name in made if "listen" not in name]) == 1 + 2 * len(DEMO_RHYTHMS)
     for recording in demo_recordings():
         name = f"{recording.name}_{DEMO_RHYTHMS[recording.name]}"
         info, of_source = soundfile.info(folder / f"{name}.wav"), soundfile.info(recording.path)
@@ -1089,7 +1095,7 @@ def test_demo_of_one_loop(here):
     assert result.exit_code == 0, result.output
     (item,) = objects(result)
     assert set(item) == RENDER_KEYS
-    assert len(list((here / "redrummed" / "demo").iterdir())) == 2
+    assert len(list((here / "redrummed" / "demo").iterdir())) == 3
     assert redrum("demo", "polka").exit_code == 2
 
 

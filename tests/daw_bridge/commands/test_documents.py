@@ -1,18 +1,23 @@
 """Every command, program and link of the README and the pages that it leads to works as it stands."""
 
+import ast
 import functools
+import json
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import typer
 from typer.testing import CliRunner
 
 from daw_bridge.commands.cli import app
 from daw_bridge.editor.serving import BrowserPage, PageServer
+from training.__main__ import app as training_app
 from training.train import kit as train_kit
 from training.train import kit_preset
 from training.train.kit import KitTraining
@@ -20,7 +25,9 @@ from transform.library import demo_recordings, find_rhythm
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE = 44_100
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("render", "batch", "python"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("install", "render", "batch", "python"))]
+EVERY_PAGE = {path.name: path for path in [ROOT / "README.md", *ROOT.glob("docs/[!R]*.md")]}
+WRITTEN_IN = {"json": json.loads, "toml": tomllib.loads, "python": ast.parse}
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 BLOCKS = [
     found
@@ -85,6 +92,8 @@ def test_train_kit_of_the_readme_works(here, loop, monkeypatch):
     monkeypatch.setattr(train_kit, "KitTraining", small)
     for place in (train_kit, kit_preset):
         monkeypatch.setattr(place, "other_recordings", lambda settings, device: [loop[0]])
+    distances = iter([[3.0], [2.0], [3.0], [3.0]])  # of the kit before and after, and of other drums
+    monkeypatch.setattr(kit_preset, "coded_distances", lambda codec, sounds: next(distances))
     assert "`redrum train kit my-kit`" in TEXTS["README.md"]
     result = redrum("train", "kit", "my-kit")
     assert result.exit_code == 0, result.output
@@ -122,6 +131,11 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
+def test_the_index_names_every_page():
+    named = {name for name, _ in linked(ROOT / "docs" / "README.md")}
+    assert {path.name for path in EVERY_PAGE.values()} - {"README.md"} <= named
+
+
 def test_every_page_is_reached_from_the_readme():
     reached, ahead = set(), [ROOT / "README.md"]
     while ahead:
@@ -132,9 +146,51 @@ def test_every_page_is_reached_from_the_readme():
     assert set(ROOT.glob("docs/*.md")) <= reached
 
 
+@functools.cache
+def options_by_command():
+    """Return the options of every command, by its words."""
+
+    def below(command, words):
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from below(inner, (*words, name))
+        yield words, {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+
+    found = dict(below(typer.main.get_command(app), ()))
+    return found | dict(below(typer.main.get_command(training_app), ("train",)))
+
+
+def of_commands(text):
+    """Yield the lines of a page that call `redrum`: those of blocks, and those within sentences."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        lines = block.replace("\\\n", " ").splitlines()
+        yield from (line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?redrum ", line))
+    for block in blocks:
+        text = text.replace(block, "")
+    yield from (" ".join(found.split()) for found in re.findall(r"`(redrum [^`]+)`", text))
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_command_of_a_page_exists_and_has_its_options(page):
+    for line in of_commands(EVERY_PAGE[page].read_text(encoding="utf-8")):
+        words = line.split()[1:]
+        path = max((p for p in options_by_command() if tuple(words[: len(p)]) == p), key=len)
+        assert path or not re.match(r"[a-z]", words[0]), line
+        options = options_by_command()[path] | {"--help", "-h"}
+        assert {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} <= options, line
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_blocks_that_name_their_language_are_written_in_it(page):
+    text = EVERY_PAGE[page].read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if language != "csv":  # those are read as job sheets
+            WRITTEN_IN[language](block)
+
+
 def test_pages_name_options_that_exist():
-    commands = (["render"], ["batch"], ["live", "selected"])
-    options = "".join(redrum(*command, "--help").stdout for command in commands)
-    for text in TEXTS.values():
-        for option in re.findall(r"`(--[a-z-]+)", text):
-            assert f"{option} " in options, option
+    options = set().union(*options_by_command().values())
+    for page, path in EVERY_PAGE.items():
+        tools = {"--source"} if page == "laboratory.md" else set()  # of a tool that draws a picture
+        for option in re.findall(r"`(--[a-z-]+)", path.read_text(encoding="utf-8")):
+            assert option in options | tools, f"{option} in {page}"

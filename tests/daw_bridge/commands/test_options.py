@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import typer
 from typer.testing import CliRunner
 
 from daw_bridge.commands.cli import app
@@ -86,6 +87,15 @@ def test_help_has_what_most_need_first_and_the_rest_in_sections():
     assert len(options["Options"]) <= 10
     everything = [name for names in options.values() for name in names]
     assert len(everything) == len(set(everything)) > 35
+
+
+def test_help_has_every_command_in_a_section_in_one_line():
+    shown = CliRunner().invoke(app, ["--help"], prog_name="redrum", env={"COLUMNS": "80"}).output
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n?)+)", shown, re.MULTILINE))
+    assert list(sections)[:2] == ["Options", "Recordings"]
+    lines = "".join(text for title, text in sections.items() if title != "Options").splitlines()
+    assert {line.split()[0] for line in lines} == set(typer.main.get_command(app).commands)
+    assert not [line for line in lines if line.startswith("   ") or line.endswith("...")]
 
 
 def test_the_command_alone_says_what_to_do_next():

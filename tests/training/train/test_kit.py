@@ -1,4 +1,5 @@
 import json
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,7 @@ from training.train.kit import (
 )
 from training.train.kit_preset import PICTURE, export_kit, gains, name_for, place_for
 from transform.codec import Codec, CodecNet
-from transform.errors import AudioError, CheckpointError, OutputError, SettingsError
+from transform.errors import AudioError, CheckpointError, OutputError, RedrumError, SettingsError
 from transform.events import CLASSES
 from transform.preset_archive import export_preset, import_preset
 from transform.presets import load_preset
@@ -294,6 +295,41 @@ def test_minutes_are_those_of_the_whole_run_and_the_rate_falls_over_them(base, f
     before = checkpoint.read_bytes()
     assert train_kit(found, base, tmp_path / "run", settings, max_minutes=8, resume=True) == checkpoint
     assert checkpoint.read_bytes() == before
+
+
+def test_minutes_include_the_comparison(base, folder, tmp_path, monkeypatch):
+    """A step takes a minute of a made clock, coding a recording ten seconds."""
+    clock, step = types.SimpleNamespace(now_s=0.0), loop.Run.train_step
+
+    def later(seconds, result):
+        clock.now_s += seconds
+        return result
+
+    for place in (loop, module):
+        monkeypatch.setattr(place, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr(loop.Run, "train_step", lambda run, batch: later(60, step(run, batch)))
+    monkeypatch.setattr(module, "coded_distances", lambda codec, sounds: later(10 * len(sounds), [3.0]))
+    found, settings = read_kit_folder(folder), settings_of(steps=100, validate_every=100)
+    scored_s = 3 * module._SCORED_AS * 10
+    train_kit(found, base, tmp_path / "long", settings, max_minutes=20)
+    assert 20 * 60 - 90 <= clock.now_s + scored_s <= 20 * 60 + 60  # a step is finished
+    clock.now_s = 0.0
+    many = replace(settings, n_scored=100)
+    state = torch.load(train_kit(found, base, tmp_path / "short", many, max_minutes=25))
+    assert 6 <= json.loads(state["kit"])["n_scored"] <= 8
+    assert clock.now_s >= 15 * 60  # the comparison gets a third
+
+
+def test_a_preset_is_made_of_a_gain_only_unless_it_is_requested(base, folder, tmp_path, monkeypatch):
+    found, settings = read_kit_folder(folder), settings_of(steps=1, n_latent=0)
+    checkpoint = train_kit(found, base, tmp_path / "run", settings)
+    monkeypatch.setattr(kit_preset, "coded_distances", lambda codec, sounds: [3.0, 2.0])
+    given = (checkpoint, found, base)
+    with pytest.raises(RedrumError, match=r"nothing was gained: the kit is 2\.50 dB from") as caught:
+        export_kit(*given, tmp_path / "made", settings, name="made", command="", needs_gain=True)
+    assert "--export DIR" in caught.value.hint
+    assert not (tmp_path / "made").exists()
+    assert export_kit(*given, tmp_path / "made", settings, name="made", command="").name == "made"
 
 
 def test_a_run_is_resumed_with_its_own_sounds_and_preset_only(base, folder, tmp_path, hit):

@@ -1,0 +1,86 @@
+"""What newcomers type: it is understood where it is plain, else the next step is stated before models load."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daw_bridge.commands.cli import app
+from transform.engine import Redrummer
+from transform.library import find_rhythm
+from transform.midi import read_midi
+
+RHYTHM = "bossa-nova-132"
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def redrum(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="redrum")
+
+
+@pytest.mark.usefixtures("models_once")
+def test_a_tempo_and_a_number_of_bars_are_those_of_the_result(source):
+    options = ("--bpm", 120, "--length", "2 bars", "--midi", "out.mid", "--json")
+    result = redrum("render", source, "--rhythm", RHYTHM.upper(), *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["duration_s"] == pytest.approx(2 * 4 * 60 / 120, abs=1e-4)
+    assert report["notes"][0] == "plays at 120 BPM, as requested"
+    assert read_midi(Path("out.mid")).bpm == pytest.approx(120)
+
+
+@pytest.fixture
+def words(here, source):
+    """Files as newcomers have them."""
+    shutil.copy(source, "my loop.wav")
+    shutil.copy(source, "other.wav")
+    shutil.copy(find_rhythm(RHYTHM).path, "my groove.mid")
+
+
+LOOP = ("render", "loop.wav", "--rhythm", RHYTHM)
+WRONG = [
+    (("render", "lop.wav", "--rhythm", RHYTHM), "lop.wav does not exist", "did you mean loop.wav?"),
+    (("transcribe", "Lop"), "Lop does not exist", "did you mean loop.wav?"),
+    (("render", "loop.wav", "--rhythm", "my-groove.mid"), "does not exist", "did you mean my groove.mid?"),
+    (("render", "my", "loop.wav", "--rhythm", RHYTHM), "my loop.wav is one name", '"my loop.wav"'),
+    (("edit", "my", "loop.wav"), "my loop.wav is one name", '"my loop.wav"'),
+    (("render", "loop.wav", "--rhythm", "my", "groove.mid"), "my groove.mid is one name", '"my groove.mid"'),
+    ((*LOOP, "--bpm", "fast"), "--bpm is 'fast'", "--bpm 1"),
+    ((*LOOP, "--bpm", "120", "--align", "seconds"), "--bpm gives it another", "leave one of them out"),
+    ((*LOOP, "--length", "4 beats"), "source, rhythm, bars or seconds", "--length 4bars"),
+    ((*LOOP, "--preset", "nope"), "nope", "default"),
+    (("render", "loop.wav", "--rhythm", "other.wav", "--bpm", "9"), "tempo of other is", "--rhythm-bpm"),
+    (("render", "loop.wav", "--rhythm", "other.wav", "--timing", "0"), "tempo of other", "--rhythm-bpm auto"),
+    (("render", "loop.wav", "--rhythm", "other.wav", "--length", "2bars"), "tempo of other", "--rhythm-bpm"),
+    ((*LOOP, "--align", "beats"), "tempo of the source is not known", "--source-bpm auto"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("words")
+@pytest.mark.parametrize(("arguments", "message", "hint"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
+def test_what_is_wrong_is_stated_with_the_next_step_before_models_load(arguments, message, hint, monkeypatch):
+    monkeypatch.setattr(Redrummer, "load", lambda *_, **__: pytest.fail("the models were loaded"))
+    result = redrum(*arguments)
+    assert result.exit_code in (1, 2), result.output
+    said, step = result.stderr.splitlines()
+    assert message in said
+    assert hint in step
+
+
+@pytest.mark.usefixtures("models_once")
+def test_a_batch_prints_what_render_prints_and_takes_nothing_that_redrum_made(source):
+    Path("takes").mkdir()
+    shutil.copy(source, "takes/loop.wav")
+    assert redrum("extract", source, "--out", "takes/kit").exit_code == 0
+    first = redrum("batch", "takes", "--rhythm", RHYTHM, "--out", "takes/first", "--page", "takes/first/page")
+    assert first.exit_code == 0, first.output
+    assert "\n  plays at 132 BPM, the rhythm's own; to match your file add --source-bpm N" in first.stdout
+    second = redrum("batch", "takes", "--rhythm", "rock-drive-135", "--out", "second", "--dry-run", "--json")
+    (item,) = map(json.loads, second.stdout.splitlines())
+    assert Path(item["source"]) == Path("takes/loop.wav")
+    assert "kit (an extracted kit)" in second.stderr
+    assert "1 result of a batch" in second.stderr
+    named = redrum("batch", "takes/kit", "--rhythm", RHYTHM, "--out", "third", "--dry-run", "--json")
+    assert len(named.stdout.splitlines()) > 1  # what is named is taken
