@@ -229,7 +229,7 @@ class Renderer:
         document = self._version(version).document
         return self._edited(document, replace(render_settings(document), separate_outputs=True))
 
-    # Versions that can be read though newer ones are there, by name; `retain` and `retained` are for the worker.
+    # Versions that can be read beside the newest, by name. `retain` and `retained` are for the worker alone.
 
     def retain(self, name: str, version: int) -> int:
         """Retain the newest version by a name, and return how many samples it has."""
