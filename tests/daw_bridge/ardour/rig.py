@@ -266,9 +266,9 @@ class Ardour:
         assert line in text
         path.write_text(text.replace(line, line + "  json.write(FOLDER .. 'said', text)\n"), encoding="utf-8")
 
-    def new_session(self, name, *, rate=None):
+    def new_session(self, name, *, parent=None, rate=None):
         """Return the folder of a new session with no tracks."""
-        folder = self.folder / name
+        folder = (parent or self.folder) / name
         script = self.folder / "new.lua"
         rate = rate or self.rate
         script.write_text(
