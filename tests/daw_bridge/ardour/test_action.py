@@ -360,5 +360,6 @@ def test_after_a_kill_its_session_opens_again_and_what_a_disk_refuses_is_said(st
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert (ardour.tracks(), ardour.regions("drums")) == before
     ardour.select("drums")
-    ardour.redrum_again()
+    ardour.press(rig.LAST)
+    rig.until(lambda: "drums redrum" in ardour.tracks() and ardour.regions("drums redrum"), "the take")
     assert [take["position"] for take in ardour.regions("drums redrum")] == [12_345]
