@@ -27,7 +27,7 @@ ACCEPT, CANCEL, CLOSE = "alt+o", "alt+c", "Escape"  # in windows of Ardour
 ACTION_KEYS = ("F1", "F2", "F3", "F4")  # of the actions, in these tests
 SELECTED, LAST, TRACKS, EDIT = ACTION_KEYS
 RHYTHM = "hip-hop-bounce-140"
-WAIT_S = 45.0  # for what takes seconds: only a fault takes as long, however busy the machine is
+WAIT_S = 180.0  # for what takes seconds: only a fault takes as long, however busy the machine is
 LOOK_S = 0.05
 KEYS = Path("/etc/ardour7/ardour.keys")  # of the installed package
 # Ardour 7 numbers its signals: LuaTimerDS, ten times a second, is the 48th of 49.
@@ -171,10 +171,6 @@ class Screen:
         )
         return done.stdout.split()
 
-    def windows(self, name):
-        """Return the windows on the screen with a name."""
-        return self.xdotool("search", "--onlyvisible", "--name", name)
-
     def picture(self, path, *, height=720):
         """Write what is on the screen, from its top on, as PNG."""
         data = self._memory.read_bytes()
@@ -266,9 +262,9 @@ class Ardour:
         assert line in text
         path.write_text(text.replace(line, line + "  json.write(FOLDER .. 'said', text)\n"), encoding="utf-8")
 
-    def new_session(self, name, *, rate=None):
+    def new_session(self, name, *, parent=None, rate=None):
         """Return the folder of a new session with no tracks."""
-        folder = self.folder / name
+        folder = (parent or self.folder) / name
         script = self.folder / "new.lua"
         rate = rate or self.rate
         script.write_text(
@@ -340,9 +336,14 @@ class Ardour:
             " select_regions(found)"
         )
 
+    def windows(self, name):
+        """Return the windows of this Ardour with a name."""
+        only = ("--all", "--onlyvisible", "--pid", str(self.process.pid))
+        return self.screen.xdotool("search", *only, "--name", name)
+
     def press(self, key):
         """Press a key over Ardour's window."""
-        window = until(lambda: self.screen.windows(" - Ardour$"), "the editor")[0]
+        window = until(lambda: self.windows(" - Ardour$"), "the editor")[0]
         self.screen.xdotool("windowfocus", "--sync", window, "mousemove", "640", "400", "key", key)
 
     def answer(self, **answers):
@@ -352,9 +353,9 @@ class Ardour:
 
     def close_window(self, *keys, title="Redrum"):
         """Press keys in the window that asks or says something, once it is there."""
-        window = until(lambda: self.screen.windows(f"^{title}"), f"a window {title}")[-1]
+        window = until(lambda: self.windows(f"^{title}"), f"a window {title}")[-1]
         self.screen.xdotool("windowfocus", "--sync", window, *(word for key in keys for word in ("key", key)))
-        until(lambda: window not in self.screen.windows(f"^{title}"), f"the end of a window {title}")
+        until(lambda: window not in self.windows(f"^{title}"), f"the end of a window {title}")
 
     def said(self):
         """Return what an action says, after closing its window."""
@@ -373,7 +374,7 @@ class Ardour:
 
     def wait_for_end(self):
         """Wait until no job is left, and no window of Redrum."""
-        self._wait_for(lambda: not self.jobs() and not self.screen.windows("^Redrum"), "the end of a job")
+        self._wait_for(lambda: not self.jobs() and not self.windows("^Redrum"), "the end of a job")
 
     def _wait_for(self, condition, what):
         until(lambda: condition() or self._has_said(), what)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,16 +42,16 @@ def start(tmp_path_factory, screen):
     path = os.pathsep.join([str(Path(__file__).with_name("jobs_that_wait")), str(ROOT)])
     own = {"REDRUM_DATA": str(data), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
-    def begin(rate=48_000, name="Söng 50% 'x' \"y\""):
-        if rate not in running:
+    def begin(rate=48_000, parent=None):
+        if (rate, parent) not in running:
             ardour = rig.Ardour(tmp_path_factory.mktemp(f"ardour-{rate}"), screen, rate=rate)
             browser = ardour.folder / "browser"
             browser.write_text(f'#!/bin/sh\ncp "${{1#file://}}" {ardour.folder}/page.html\n')
             browser.chmod(0o755)
             ardour.environment |= own | {"BROWSER": f"{browser} %s"}
-            running[rate] = ardour
-            ardour.start(ardour.new_session(name))
-        return running[rate]
+            running[rate, parent] = ardour
+            ardour.start(ardour.new_session("Söng 50% 'x' \"y\"", parent=parent))
+        return running[rate, parent]
 
     yield begin
     for ardour in running.values():
@@ -180,32 +181,38 @@ def test_all_regions_of_a_selected_track_get_takes_in_one_undo_step(ardour, tmp_
 
 
 @pytest.fixture
-def rendering(ardour, tmp_path):
+def rendering(tmp_path):
     """Return a function that starts a job and waits until it is about to render, which it does with `go_on`."""
-    gate = Path(ardour.environment["REDRUM_DATA"]) / "wait"
+    gates = []
 
-    def begin(name):
+    def begin(ardour, name):
         loop = loop_at(48_000, tmp_path, n_channels=1, name=name, length_s=2)
         ardour.lua(f'new_track("{name}", 1) import({rig.quoted(str(loop))}, "{name}", 12345)')
         ardour.select(name)
-        gate.touch()
+        ardour.lua('Session:save_state("")')
+        gates.append(Path(ardour.environment["REDRUM_DATA"]) / "wait")
+        gates[0].touch()
         ardour.press(rig.LAST)
         ardour.wait_for_stage("rendering")
 
-    begin.go_on = lambda: gate.unlink(missing_ok=True)
+    def go_on():
+        for gate in gates:
+            gate.unlink(missing_ok=True)
+
+    begin.go_on = go_on
     yield begin
-    begin.go_on()
+    go_on()
 
 
 def test_cancel_in_the_middle_leaves_nothing(ardour, rendering):
-    rendering("long")
+    rendering(ardour, "long")
     ardour.close_window(rig.CANCEL)
     ardour.wait_for_end()
     assert "long redrum" not in ardour.tracks()
 
 
 def test_nothing_gets_in_while_a_job_runs_and_it_outlives_its_helper(ardour, rendering):
-    rendering("busy")
+    rendering(ardour, "busy")
     for key in ("ctrl+w", "ctrl+q", "ctrl+z", "Delete", rig.LAST):  # the session is closed, Ardour quits, ...
         ardour.press(key)
     for process in processes("daw_bridge.helper"):
@@ -217,8 +224,8 @@ def test_nothing_gets_in_while_a_job_runs_and_it_outlives_its_helper(ardour, ren
 
 
 def test_a_job_that_is_killed_is_noticed_and_nothing_is_written(ardour, rendering):
-    rendering("lost")
-    (job,) = (process for process in processes("run-job") if process.name().startswith("python"))
+    rendering(ardour, "lost")
+    (job,) = (process for process in processes(str(ardour.config)) if process.name().startswith("python"))
     job.kill()
     assert ardour.said().startswith(("Redrum stopped without an answer", "The redrum command was stopped"))
     rendering.go_on()
@@ -289,7 +296,7 @@ def test_edits_of_a_rhythm_come_back_while_its_page_stays_open(ardour, tmp_path)
         assert client.get("/api/session").json()["host"] == "Ardour"
         assert client.post("/api/send", json={"version": 0}).status_code == 200
         np.testing.assert_array_equal(ardour.samples("edited redrum"), ardour.samples("edited"))
-        stroke = client.get("/api/document").json()["strokes"][0]["id"]
+        stroke = client.get("/api/session").json()["events"][0]["id"]
         edited = client.post("/api/edits", json={"version": 0, "edits": [{"op": "delete", "id": stroke}]})
         assert edited.status_code == 200, edited.text
         assert client.post("/api/send", json={"version": 1}).status_code == 200
@@ -317,3 +324,42 @@ def test_what_is_missing_is_said_and_nothing_happens(ardour, change, sentence):
     assert ardour.said().startswith(sentence)
     note.write_bytes(before[0])
     assert (ardour.tracks(), ardour.jobs()) == (before[1], [])
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own of 64 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
+    if done.returncode:
+        pytest.skip("only a superuser can mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_after_a_kill_its_session_opens_again_and_what_a_disk_refuses_is_said(start, rendering, disk):
+    ardour = start(parent=disk)
+    ardour.answer()
+    rendering(ardour, "drums")
+    before = ardour.tracks(), ardour.regions("drums")
+    ardour.kill()
+    rendering.go_on()
+    ardour.start(next(disk.iterdir()))
+    assert (ardour.tracks(), ardour.regions("drums")) == before == (["drums"], before[1])
+    ardour.select("drums")
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - 5 * 2**20))
+    ardour.press(rig.LAST)
+    assert "5 MB are free" in ardour.said()
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    ardour.select("drums")
+    ardour.press(rig.LAST)
+    assert "nothing can be written into" in ardour.said().lower()
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert (ardour.tracks(), ardour.regions("drums")) == before
+    ardour.select("drums")
+    ardour.press(rig.LAST)
+    rig.until(lambda: "drums redrum" in ardour.tracks() and ardour.regions("drums redrum"), "the take")
+    assert [take["position"] for take in ardour.regions("drums redrum")] == [12_345]
