@@ -131,7 +131,7 @@ local function take_in(job, take)
   end
   job.taken = take.number
   local problem = put_in(job, take.tracks)
-  write(job.files.taken, json.encode({ schema = SCHEMA, number = take.number, problem = problem }))
+  json.write(job.files.taken, json.encode({ schema = SCHEMA, number = take.number, problem = problem }))
 end
 
 local function finish(job, result)
