@@ -1122,7 +1122,7 @@ def test_what_is_plainly_confused_is_named(source, here):
     shutil.copy(source, here / "my loop.wav")
     groove = find_rhythm(RHYTHM).path
     for arguments, hint in (
-        (["my", "loop.wav", "--rhythm", RHYTHM], 'quotes: "my loop.wav"'),
+        (["my", "loop.wav", "--rhythm", RHYTHM], 'quotes around it: "my loop.wav"'),
         ([source, "other.wav"], "--rhythm other.wav"),
         ([groove, "--rhythm", RHYTHM], "a recording of drums first"),
         ([here, "--rhythm", RHYTHM], "redrum batch"),
