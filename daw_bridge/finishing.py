@@ -11,7 +11,8 @@ from daw_bridge.session import MIDI, FinishedTake, Item, Job, Note, file_name
 from transform.audio import AudioFormat, Progress, Recording, resolve_output
 from transform.drum_maps import DRUM_CHANNEL, GM_NOTES
 from transform.events import CLASS_NAMES, Rhythm
-from transform.mics import MicFiles, MicRecording, write_mics
+from transform.mic_files import MicFiles, write_mics
+from transform.mics import MicRecording
 from transform.midi import write_midi
 from transform.take import Take
 from transform.take_files import TakeFiles, stem_paths, write_take

@@ -35,7 +35,7 @@ class MicsJob:
 
     def check(self) -> None:
         """Raise an error now for a result that could not be written later."""
-        from transform.mics import take_formats
+        from transform.mic_files import take_formats
 
         for path, times in Counter(self.outputs).items():
             if times > 1:
@@ -57,7 +57,8 @@ class MicsJob:
             SettingsError: the settings are not for several microphones.
             RedrumError: as `Redrummer.redrum` and `write_mics` raise it.
         """
-        from transform.mics import MicFiles, check_together, write_mics
+        from transform.mic_files import MicFiles, write_mics
+        from transform.mics import check_together
 
         check_together(settings)
         began_s = time.perf_counter()

@@ -217,9 +217,9 @@ class Recording:
         """Return samples (C, T) of this recording's channels as loud as its files have them."""
         return samples
 
-    def is_complete(self, start: int, stop: int) -> bool:
-        """Tell whether all channels were recorded from sample `start` to `stop`."""
-        return True
+    def lacking(self, start: int, stop: int) -> frozenset[str]:
+        """Return the names of its microphones that were not running all the time from `start` to `stop`."""
+        return frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Microphones of one performance: several recordings as one with all their channels, and apart again as files.
+"""Microphones of one performance: several recordings as one with all their channels.
 
 Everything is decided once, of all of them: what is detected, which hits play, where they are cut, their gains,
 fades and masks. Then it is done to each channel alike, so that the delays between the microphones stay as they
@@ -11,45 +11,30 @@ Rates may differ: all are brought to the highest one, and back when they are wri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from transform.audio import (
-    AudioFormat,
-    MakesFeatures,
-    PartFile,
-    Progress,
-    Recording,
-    is_float,
-    resolve_output,
-    store_together,
-)
+from transform.audio import AudioFormat, MakesFeatures, Recording, is_float
 from transform.errors import AudioError, SettingsError
-from transform.files import atomic_files
 from transform.headers import IN_NAME, time_reference
-from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
-from transform.midi import write_midi
-from transform.resampling import RateConverter, Resampled
-from transform.signal import BlockCache, ComputedSignal, Samples, overlapping_blocks, read_blocks
+from transform.resampling import Resampled
+from transform.signal import BlockCache, ComputedSignal, Samples, read_blocks
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
     from transform.settings import RenderSettings
-    from transform.take import Take
 
 SPREAD_S = 0.02  # the latest that a stroke reaches a microphone after the first one: 7 m
 _MOST_CHANNELS = 64
 _EARLY = 1e-3  # of a sample: what begins in the middle of two is rounded up, with the noise of its sum
 _CACHED_BYTES = 2**30  # of decoded and resampled sound, which is read again and again
-_QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
+RESAMPLING_QUALITY = "VHQ"  # of resampling: what goes there and back shall lose next to nothing
 _N_CACHED = 4  # seconds, however large they are
-_WRITTEN_SAMPLES = 2**17
 
 
 class MicRecording(Recording):
@@ -153,11 +138,20 @@ class MicRecording(Recording):
         """Return samples (C, T) of the microphones as loud as their files have them."""
         return samples / self._measured.gains[:, None]
 
-    def is_complete(self, start: int, stop: int) -> bool:
-        """Tell whether every microphone that is transcribed was running from sample `start` to `stop`."""
-        listened = set(self._measured.listened.tolist())
-        running = (mic for mic in self.microphones if mic.channels.start in listened)
-        return all(mic.begin <= start and stop <= mic.end for mic in running)
+    def lacking(self, start: int, stop: int) -> frozenset[str]:
+        """Return the names of the microphones in which something is missing between two samples.
+
+        Those that are not transcribed do not count.
+        """
+        start, stop = max(0, start), min(stop, self.n_samples)
+        frames = slice(start // self._measured.frame, -(-stop // self._measured.frame))
+        return frozenset(
+            mic.name
+            for mic, hole, is_chosen in zip(
+                self.microphones, self._measured.holes, self._measured.chosen, strict=True
+            )
+            if is_chosen and (start < mic.begin or mic.end < stop or hole[frames].any())
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -227,7 +221,7 @@ def _at_rate(recording: Recording, offset_s: float, rate: int) -> tuple[int, Res
     common = math.gcd(own_rate, rate)
     turns, n_silent = divmod(own_begin, own_rate // common)
     sound = _Late(recording, n_silent) if n_silent else recording
-    return turns * (rate // common), Resampled(sound, rate, quality=_QUALITY)
+    return turns * (rate // common), Resampled(sound, rate, quality=RESAMPLING_QUALITY)
 
 
 @dataclass(frozen=True)
@@ -308,105 +302,3 @@ def _check_overlap(microphones: Sequence[Microphone]) -> None:
                 "performance",
                 hint="say with --offset, or in a sheet's column offset, when each begins, or redrum them apart",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicFiles:
-    """Where a take of several microphones goes."""
-
-    takes: Sequence[Path]  # one for each microphone, in their order
-    midi: Path | None = None
-
-    def all(self) -> list[Path]:
-        """Return every file."""
-        return [*self.takes, *filter(None, [self.midi])]
-
-
-def write_mics(
-    take: Take,
-    microphones: MicRecording,
-    files: MicFiles,
-    *,
-    bit_depth: str | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> list[AudioFormat]:
-    """Write a take, a file for each microphone in its own rate, channels and depth; all of them or none.
-
-    All begin at the same time and are equally long.
-
-    Args:
-        take: of the microphones.
-        microphones: what it was made of.
-        files: where it goes.
-        bit_depth: "16", "24", "32" or "32f" instead of each microphone's own.
-        overwrite: replace files that exist.
-        progress: called with "render" and the fraction done.
-
-    Returns:
-        The format of each file.
-
-    Raises:
-        OutputError: a file exists and `overwrite` is not set, or one cannot be written.
-        SettingsError: a name's ending or the bit depth is not one that can be written.
-        RhythmError: MIDI cannot hold the tempo of what plays.
-    """
-    formats = take_formats(microphones, files.takes, bit_depth)
-    take.prepare("FLOAT" if all(is_float(fmt.subtype) for fmt in formats) else "PCM_24")
-    midi = write_midi(take.played_rhythm()) if files.midi else b""
-    converters = [RateConverter(take.n_samples, take.sample_rate, fmt.sample_rate, _QUALITY) for fmt in formats]
-    with atomic_files(files.all(), overwrite=overwrite) as temporaries:
-        parts = [
-            PartFile(path=path, temporary=temporary, subtype=fmt.subtype)
-            for path, temporary, fmt in zip(files.takes, temporaries, formats, strict=False)
-        ]
-        blocks = _blocks(take, microphones, list(zip(converters, formats, strict=True)), progress)
-        lengths = [converter.n_samples for converter in converters]
-        described = [
-            replace(fmt, metadata=_metadata(take, mic, length))
-            for mic, fmt, length in zip(microphones.microphones, formats, lengths, strict=True)
-        ]
-        store_together(parts, described, blocks, lengths)
-        if files.midi:
-            temporaries[-1].write_bytes(midi)
-    return formats
-
-
-def _metadata(take: Take, mic: Microphone, n_samples: int) -> Metadata:
-    """Return what the result of a microphone states, which begins where the first of the microphones does."""
-    own = mic.recording
-    earlier = round(mic.begin / take.sample_rate * own.sample_rate)
-    return own.metadata.moved(-earlier).of_take(n_samples, own.sample_rate, own.n_samples, take.tempo_bpm)
-
-
-def take_formats(microphones: MicRecording, paths: Sequence[Path], bit_depth: str | None) -> list[AudioFormat]:
-    """Return the format in which the result of each microphone is stored.
-
-    Raises:
-        SettingsError: a path's ending or the bit depth is not one that can be written.
-    """
-    formats = []
-    for path, mic in zip(paths, microphones.microphones, strict=True):
-        _, subtype = resolve_output(path, mic.recording.format, bit_depth)
-        formats.append(replace(mic.recording.format, subtype=subtype, is_lossy=False))
-    return formats
-
-
-def _blocks(
-    take: Take,
-    microphones: MicRecording,
-    forms: Sequence[tuple[RateConverter, AudioFormat]],
-    progress: Progress | None,
-) -> Iterator[list[Samples]]:
-    """Yield the next samples of the result of each microphone, at its own rate, from beginning to end."""
-    for block in overlapping_blocks(take.n_samples, _WRITTEN_SAMPLES):
-        samples = microphones.at_stored_level(take.read(block.start, block.stop))
-        sounds = []
-        for mic, (converter, fmt) in zip(microphones.microphones, forms, strict=True):
-            sound = converter.convert(samples[mic.channels])
-            if fmt.sample_rate != take.sample_rate and not is_float(fmt.subtype):
-                sound = sound.clip(-1, 1)  # what was clipped before may pass full scale at another rate
-            sounds.append(sound)
-        yield sounds
-        if progress is not None:
-            progress("render", block.stop / take.n_samples)

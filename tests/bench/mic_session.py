@@ -39,7 +39,8 @@ from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.events import CLASSES, Rhythm
 from transform.library import find_rhythm
-from transform.mics import MicFiles, MicRecording, write_mics
+from transform.mic_files import MicFiles, write_mics
+from transform.mics import MicRecording
 from transform.midi import read_midi
 from transform.presets import shipped_folder
 from transform.settings import RenderSettings

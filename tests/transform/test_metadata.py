@@ -13,7 +13,8 @@ from transform.engine import Redrummer
 from transform.events import CLASSES, DrumEvent
 from transform.headers import chunks, time_reference
 from transform.metadata import read_metadata
-from transform.mics import MicFiles, MicRecording, write_mics
+from transform.mic_files import MicFiles, write_mics
+from transform.mics import MicRecording
 from transform.settings import RenderSettings
 from transform.stem_files import write_stems
 
