@@ -228,9 +228,9 @@ class Recording:
             return samples
         return np.stack((samples[::2].mean(axis=0), samples[1::2].mean(axis=0)))
 
-    def is_complete(self, start: int, stop: int) -> bool:
-        """Tell whether all channels were recorded from sample `start` to `stop`."""
-        return True
+    def lacking(self, start: int, stop: int) -> frozenset[str]:
+        """Return the names of its microphones that were not running all the time from `start` to `stop`."""
+        return frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Drums:
     source: Listening
     bank: Bank | None  # its hits; None where none are replayed
     available: Collection[str]  # the classes that can be played
-    notes: tuple[str, ...] = ()  # sentences on where more hits are from
+    notes: tuple[str, ...] = ()  # sentences on where its hits are from
 
 
 class Redrummer:
@@ -223,18 +223,19 @@ class Redrummer:
         Raises:
             AudioError: there are no drums in what is named for more of the kit, or one of them cannot be read.
         """
-        is_latent, bank = settings.engine == "latent", None
+        is_latent, bank, notes = settings.engine == "latent", None, []
         if not is_latent or settings.attack == "original":
             cutter = cutter or cutter_of(source.recording, source.events, source.stems)
             bank = Bank.of_cutter(cutter, report=report)
+            notes = [*cutter.complete.notes()]
         if bank is not None and is_latent and not bank.classes:
             bank = None  # nothing can be cut out: all of it is generated
         available = {event.drum_class for event in source.events} if bank is None else bank.classes
         if not (bank and available and settings.kit_from):
-            return Drums(source, bank, available)
+            return Drums(source, bank, available, tuple(notes))
         report("transcribe kit", 0.0)
-        bank, notes = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
-        return Drums(source, bank, bank.classes, tuple(notes))
+        bank, lent = joined(bank, [*open_origins(settings.kit_from, partial(self._listen, settings))])
+        return Drums(source, bank, bank.classes, (*notes, *lent))
 
     def play(
         self,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from transform.audio import Recording
 from transform.cleaning import LEVEL_S, beginning_level, rms, with_end, without_swells
 from transform.clusters import Clusters, Repeat
+from transform.complete_hits import CompleteStrokes
 from transform.events import ARTICULATIONS, CLASSES, DrumEvent
 from transform.onsets import VIEWS_SEARCH_S, attack_of, first_attack, groups
 from transform.signal import BlockCache, Samples, read_blocks
@@ -49,8 +50,6 @@ _CROSS_FADE_S = 0.008  # from the recording to a stem
 _CACHED_BLOCKS = 50  # of half a second of a stem, more than the longest hit needs, or as many as fit
 _CACHED_BYTES = 48 * 2**20
 _CUT_BYTES, _MOST_CUT_BYTES = 64 * 2**20, 768 * 2**20  # of the sounds of hits; of two channels, of many
-_ENOUGH = 6  # hits of a kind that all microphones have: those that some lack are left out
-_COMPLETE_S = 0.25  # a hit's beginning must be in all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +118,7 @@ class Cutter:
             self.attacks = [round(onset_s * self.sample_rate) for onset_s in onsets_s]
         else:
             self.attacks = [attack_of(recording, onset_s) for onset_s in onsets_s]
+        self.complete = CompleteStrokes(recording, self.attacks)
         n_bytes = min(_MOST_CUT_BYTES, max(1, recording.n_channels // 2) * _CUT_BYTES)
         self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=n_bytes)
 
@@ -128,13 +128,8 @@ class Cutter:
         for i in range(len(self.groups)):
             for cut in self._cuts(i):
                 found.setdefault(cut.kind, []).append(cut)
-        return [sorted(self._complete(own), key=lambda cut: cut.faults) for own in found.values()]
-
-    def _complete(self, cuts: list[Cut]) -> list[Cut]:
-        """Return the candidates of a kind that are in all channels, where these are enough."""
-        reach = round(_COMPLETE_S * self.sample_rate)
-        whole = [cut for cut in cuts if self.recording.is_complete(cut.attack - self.lead, cut.attack + reach)]
-        return whole if len(whole) >= _ENOUGH else cuts
+        retained = self.complete.retained(list(found.values()))
+        return [sorted(own, key=lambda cut: cut.faults) for own in retained]
 
     def hit(self, cut: Cut) -> Cut | None:
         """Return a candidate as it sounds; None where nothing of it is left."""
@@ -220,7 +215,7 @@ class StemCutter(Cutter):
         """Take a recording and its stems; what it repeats is found where it is not given."""
         super().__init__(recording, events, at_attacks=at_attacks)
         self.stems = stems if isinstance(stems, CachedStems) else CachedStems(stems, recording.sample_rate)
-        in_order = [event for group in self.groups for event in group]
+        in_order = [event for group in self.groups[self.complete.longest_run()] for event in group]
         self.clusters = clusters or Clusters.of_recording(recording, in_order)
         # Where each class is struck again after each group.
         self._again: list[dict[str, int]] = []

@@ -22,7 +22,8 @@ from transform.signal import Samples, Signal, overlapping_blocks
 _FRAME_S = 0.05  # over which levels are measured
 _USED_DB, _LOUD = -50.0, 0.95  # a level is this quantile of the frames that are no softer than the loudest
 _SOFTEST_DB = -40.0  # against the loudest microphone: what is softer is not transcribed
-_SILENT = 1e-4  # peak of what never rises above the last two bits of 16
+_SILENT = 1e-4  # peak of what never rises above the last two bits of 16; or of one's loudest
+_PLAYING_DB, _PLAYING_FRAMES = -30.0, 3  # against its level: a microphone plays; so long while one is cut away
 _MOST_RAISED = 2.0**10
 _LEFT_OUT = 2.0**-7  # how loud the others are beside those that are transcribed: no level is theirs
 _CLIPPED, _N_CLIPPED = 0.9995, 8  # so many samples at full scale are no accident
@@ -66,6 +67,9 @@ class Measured(NamedTuple):
     mix: Samples  # of each channel in the mono mix, with the sign by which they do not cancel, shape (C,)
     monitor: Samples  # of each channel in the sum that is played to the user, shape (1 or 2, C)
     peak: float  # of what is transcribed
+    chosen: NDArray[np.bool_]  # the microphones that are transcribed, shape (M,)
+    frame: int  # samples of a frame
+    holes: NDArray[np.bool_]  # frames in which a microphone is cut away while others play, shape (M, F)
     notes: tuple[str, ...]
 
 
@@ -94,11 +98,26 @@ def measure(sound: Signal, microphones: Sequence[Microphone]) -> Measured:
     together = np.sqrt(((gains[listened, None] * sums.peak[listened]) ** 2).sum(axis=0)).max(initial=0.0)
     notes += [*_clipping_notes(microphones, sums.n_full), *_polarity_notes(microphones, sums.covariance)]
     monitor = _monitor(microphones, sums) / gains
-    return Measured(gains, listened, mix, monitor, float(together), tuple(notes))
+    frame, holes = _frame_samples(sound), _holes(microphones, levels, sums)
+    return Measured(
+        gains=gains,
+        listened=listened,
+        mix=mix,
+        monitor=monitor,
+        peak=float(together),
+        chosen=chosen,
+        frame=frame,
+        holes=holes,
+        notes=tuple(notes),
+    )
+
+
+def _frame_samples(sound: Signal) -> int:
+    return max(1, round(_FRAME_S * sound.sample_rate))
 
 
 def _summed(sound: Signal) -> _Sums:
-    frame = max(1, round(_FRAME_S * sound.sample_rate))
+    frame = _frame_samples(sound)
     energies, peaks, covariance = [], [], np.zeros((sound.n_channels, sound.n_channels))
     n_full = np.zeros(sound.n_channels, dtype=np.int64)
     for block in overlapping_blocks(sound.n_samples, _BLOCK_FRAMES * frame):
@@ -151,6 +170,28 @@ def _chosen(
     chosen = np.array([i not in whys for i in range(len(microphones))])
     notes = [f"{mic.name} {whys[i]}" for i, mic in enumerate(microphones) if i in whys]
     return chosen if chosen.any() else np.ones_like(chosen), notes
+
+
+def _holes(microphones: Sequence[Microphone], levels: NDArray[np.float64], sums: _Sums) -> NDArray[np.bool_]:
+    """Return in which frames microphones are cut away, shape (M, F): silent for long while others play.
+
+    What rings out before all are silent, or has a stroke a little later than the others, is no hole.
+    """
+    loud = np.stack(
+        [
+            sums.energy[mic.channels].sum(axis=0) > (level * 10 ** (_PLAYING_DB / 20)) ** 2
+            for mic, level in zip(microphones, levels, strict=True)
+        ]
+    )
+    n_playing = np.cumsum(np.pad(loud.any(axis=0), (1, 0)))
+    holes = np.zeros(loud.shape, dtype=bool)
+    for mic, hole in zip(microphones, holes, strict=True):
+        peak = sums.peak[mic.channels].max(axis=0)
+        is_silent = peak <= _SILENT * peak.max()
+        edges = np.flatnonzero(np.diff(is_silent, prepend=False, append=False)).reshape(-1, 2)
+        for begin, end in edges[n_playing[edges[:, 1]] - n_playing[edges[:, 0]] >= _PLAYING_FRAMES]:
+            hole[max(0, begin - 1) : end] = True  # it is cut within the frame before
+    return holes
 
 
 def _confidence(mic: Microphone, energy: NDArray[np.floating], sample_rate: int) -> float:

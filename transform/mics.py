@@ -162,11 +162,20 @@ class MicRecording(Recording):
         summed: Samples = self._measured.monitor @ samples
         return summed
 
-    def is_complete(self, start: int, stop: int) -> bool:
-        """Tell whether every microphone that is transcribed was running from sample `start` to `stop`."""
-        listened = set(self._measured.listened.tolist())
-        running = (mic for mic in self.microphones if mic.channels.start in listened)
-        return all(mic.begin <= start and stop <= mic.end for mic in running)
+    def lacking(self, start: int, stop: int) -> frozenset[str]:
+        """Return the names of the microphones in which something is missing between two samples.
+
+        Those that are not transcribed do not count.
+        """
+        start, stop = max(0, start), min(stop, self.n_samples)
+        frames = slice(start // self._measured.frame, -(-stop // self._measured.frame))
+        return frozenset(
+            mic.name
+            for mic, hole, is_chosen in zip(
+                self.microphones, self._measured.holes, self._measured.chosen, strict=True
+            )
+            if is_chosen and (start < mic.begin or mic.end < stop or hole[frames].any())
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

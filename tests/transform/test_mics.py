@@ -15,6 +15,7 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, OutputError, SettingsError
 from transform.events import DrumEvent, Rhythm
 from transform.features import DrumFeatures, FeatureSettings
+from transform.hits import Cutter
 from transform.mic_files import MicFiles, write_mics
 from transform.mics import MicRecording, check_together
 from transform.settings import RenderSettings
@@ -180,15 +181,63 @@ def test_a_microphone_that_begins_later_is_read_where_it_begins():
     assert any("B begins 0.250 s after A" in note for note in group.notes)
 
 
-def test_hits_are_taken_from_where_all_microphones_run(tmp_path):
+def with_holes(sound, *holes_s):
+    """Return a sound that is cut away between some times."""
+    sound = sound.copy()
+    for begin_s, end_s in holes_s:
+        sound[round(begin_s * RATE) : round(end_s * RATE)] = 0
+    return sound
+
+
+@pytest.mark.parametrize("holes_s", [[(0, 3.2)], [(0.9, 4.8)], [(0, 2.2), (6.4, 9)], [(5.2, 9)]])
+def test_hits_are_taken_from_where_all_microphones_run(tmp_path, holes_s):
     onsets_s = tuple(0.5 * n for n in range(1, 16))
     both = [strokes(delay_ms, length_s=9.0, onsets_s=onsets_s) for delay_ms in (0, 5)]
-    begin = round(3.2 * RATE)
-    group = MicRecording.of(opened(both[0], both[1][begin:]), offsets_s=[0.0, 3.2])
-    results = written(redrummed(group, onsets_s), group, tmp_path, bit_depth="32f")
+    group = MicRecording.of(opened(both[0], with_holes(both[1], *holes_s)))
+    take = redrummed(group, onsets_s)
+    results = written(take, group, tmp_path, bit_depth="32f")
     for played_s in PLAYED_S:
         at = round((played_s + 0.005) * RATE)
         assert np.abs(results[1][0, at - 2 : at + 100]).max() > 0.2
+    assert "B does not run all the time: hits are taken from where all do" in take.notes()
+
+
+def test_where_too_few_strokes_are_complete_all_are_used_and_it_is_said():
+    onsets_s = [0.5 * n for n in range(1, 23)]
+    both = [strokes(delay_ms, length_s=12.0, onsets_s=onsets_s) for delay_ms in (0, 5)]
+    group = MicRecording.of(opened(both[0], with_holes(both[1], (5.7, 12))))
+    events = [DrumEvent(onset_s, "SD" if n % 11 else "CY", 0.9) for n, onset_s in enumerate(onsets_s)]
+    cutter = Cutter(group, events)
+    assert {next(iter(own[0].classes)): len(own) for own in cutter.candidates()} == {
+        "CY": 2,
+        "SD": 9,
+    }  # the last before it is cut off
+    assert any("hits without it are taken, too: cymbal" in note for note in cutter.complete.notes())
+
+
+def test_a_microphone_that_is_cut_to_its_own_strokes_takes_no_hits_from_the_others():
+    onsets_s = tuple(0.5 * n for n in range(1, 16))
+    own = strokes(5, length_s=9.0, onsets_s=onsets_s[3::4])
+    group = MicRecording.of(opened(strokes(length_s=9.0, onsets_s=onsets_s), own, names=["KICK", "TOM"]))
+    cutter = Cutter(group, [DrumEvent(onset_s, "KD", 0.9) for onset_s in onsets_s])
+    assert [len(own) for own in cutter.candidates()] == [15]
+    assert [*cutter.complete.notes()] == ["TOM is silent at many strokes: hits are taken from there, too"]
+
+
+def test_what_repeats_is_solved_for_where_all_microphones_run():
+    onsets_s = [0.5 * n for n in range(1, 16)]
+    both = [strokes(delay_ms, length_s=9.0, onsets_s=onsets_s) for delay_ms in (0, 5)]
+    group = MicRecording.of(opened(both[0], with_holes(both[1], (0.9, 2.8), (6.9, 9))))
+    cutter = Cutter(group, [DrumEvent(onset_s, "SD", 0.9) for onset_s in onsets_s])
+    assert [group[0].onset_s for group in cutter.groups[cutter.complete.longest_run()]] == onsets_s[5:12]
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_strokes_that_ring_out_are_no_holes(rate):
+    onsets_s = [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]  # silence lies between all of them
+    sounds = [strokes(delay_ms, rate=rate, length_s=12.0, onsets_s=onsets_s) for delay_ms in (0, 18)]
+    group = MicRecording.of(opened(*sounds, rates=[rate, rate]))
+    assert not group.lacking(0, group.n_samples)
 
 
 def test_time_references_say_when_microphones_begin(write_wav):
