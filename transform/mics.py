@@ -31,12 +31,13 @@ from transform.audio import (
 )
 from transform.errors import AudioError, SettingsError
 from transform.files import atomic_files
-from transform.headers import IN_NAME, time_reference
+from transform.headers import time_reference
 from transform.metadata import Metadata
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.midi import write_midi
 from transform.resampling import RateConverter, Resampled
 from transform.signal import BlockCache, ComputedSignal, Samples, overlapping_blocks, read_blocks
+from transform.stated_tempo import IN_NAME
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader
