@@ -25,7 +25,6 @@ from transform.audio_writing import (
 from transform.decoding import Decoder, open_decoder
 from transform.errors import AudioError
 from transform.files import check_output, write_bytes_atomic, write_text_atomic
-from transform.headers import stated_tempo
 from transform.metadata import Metadata, read_metadata
 from transform.resampling import streamed
 from transform.signal import (
@@ -38,6 +37,7 @@ from transform.signal import (
     zeros_outside,
 )
 from transform.spool import SpoolFile
+from transform.stated_tempo import stated_tempo
 
 __all__ = [
     "SAMPLE_RATE",

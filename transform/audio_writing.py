@@ -25,8 +25,11 @@ from transform.errors import OutputError
 from transform.files import atomic_file, atomic_files, native_path, temporary_file
 from transform.headers import chunks
 from transform.signal import Samples, added
+from transform.stated_tempo import tempo_tag, with_tag_as_key
 
 _WAV_LIMIT_BYTES = 2**32 - 2**16  # a WAV header counts in 32 bits; the rest is room for its other chunks
+_COMMENTED = ("FLAC", "AIFF", "CAF")  # which state a tempo in a comment
+_HEAD_BYTES = 2**10  # of a FLAC file as libsndfile writes it, its comment among them
 _BLOCK_SAMPLES = 2**18
 _log = logging.getLogger(__name__)
 
@@ -233,7 +236,10 @@ def _create(path: Path, fmt: AudioFormat, container: str) -> soundfile.SoundFile
     form = (fmt.sample_rate, fmt.n_channels, fmt.subtype)
     if container == "WAV" and fmt.speakers is not None:
         container = "WAVEX"
-    return soundfile.SoundFile(native_path(path), "w", *form, format=container)
+    file = soundfile.SoundFile(native_path(path), "w", *form, format=container)
+    if container in _COMMENTED and fmt.metadata.tempo_bpm:
+        file.comment = tempo_tag(fmt.metadata.tempo_bpm)
+    return file
 
 
 def _wav_limit(fmt: AudioFormat) -> int:
@@ -254,6 +260,7 @@ def _finish(path: Path, n_samples: int, fmt: AudioFormat) -> None:
     with path.open("rb+") as file:
         if fmt.subtype in FLOATS:
             _forget_date(file)
+        _name_tag(file)
         if _is_wav(file):
             _set_speakers(file, fmt.speakers or 0)
             _append(file, fmt.metadata.stored(8 * BYTES[fmt.subtype]))
@@ -280,6 +287,15 @@ def _forget_date(file: BinaryIO) -> None:
     for _, _, offset in _chunks_called(file, b"PEAK"):
         file.seek(offset + 4)
         file.write(bytes(4))
+
+
+def _name_tag(file: BinaryIO) -> None:
+    """Call the tempo that a FLAC file states by its own name."""
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    if head[:4] == b"fLaC":
+        file.seek(0)
+        file.write(with_tag_as_key(head))
 
 
 def _is_wav(file: BinaryIO) -> bool:

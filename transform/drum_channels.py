@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,8 +25,12 @@ _SECOND_DRUM_CHANNEL = 10  # where devices have a second part of drums
 _ALMOST_ALL, _MOST = 0.8, 0.6  # of the notes that are drums, on channels that may play something else
 _PLAYED_NOTES = range(21, 109)  # of a piano: samplers are switched with the keys beside them
 _SOFTEST_PLAYED = 3  # velocity; keys that switch a sampler are often written softer
+_LOWEST_DRUM = 27  # of General MIDI; other maps have hats below, where other samplers have switches
+_CLEARLY, _MANY = 0.01, 0.2  # shares of the notes
+_GM = DRUM_MAPS["gm"]
 _KICKS, _SNARES, _HATS = frozenset({35, 36}), frozenset({38, 40}), frozenset({42, 44, 46})
-_TOGETHER = 2  # ticks at which a kit strikes hats with kick or snare
+_RIDES = frozenset({51, 53, 59})
+_TOGETHER = 2  # ticks at which a kit strikes hats or rides with kick or snare
 _MOST_CLICK_NOTES = 2
 _MOST_LISTED = 12
 
@@ -63,12 +68,16 @@ class _Channel:
     @property
     def is_kit(self) -> bool:
         """Whether it has what no melody has: kick, snare and hats that are struck together."""
+        return self.strikes_with(_HATS)
+
+    def strikes_with(self, others: Collection[int]) -> bool:
+        """Tell whether it has kick and snare, and strikes others together with them."""
         played = set(self.numbers)
-        if not (played & _KICKS and played & _SNARES and played & _HATS):
+        if not (played & _KICKS and played & _SNARES):
             return False
-        hats = {note.tick for note in self.notes if note.number in _HATS}
+        ticks = {note.tick for note in self.notes if note.number in others}
         struck = {note.tick for note in self.notes if note.number in _KICKS | _SNARES}
-        return len(hats & struck) >= _TOGETHER
+        return len(ticks & struck) >= _TOGETHER
 
     @property
     def is_click(self) -> bool:
@@ -106,7 +115,8 @@ def drums_of(score: Score, name: str, chosen: DrumNotes) -> DrumPart:
         raise RhythmError(
             f"{name} holds no drum notes: {_what_is_there(channels)}", hint=_no_drums_hint(channels)
         )
-    return DrumPart(strokes, ends, [*score.remarks, *notes, *_left_out(channels, maps, chosen.transpose)])
+    notes += [*_choice(maps, chosen), *_left_out(channels, maps, chosen.transpose)]
+    return DrumPart(strokes, ends, [*score.remarks, *notes])
 
 
 def _channels_of(score: Score, transpose: int) -> dict[int, _Channel]:
@@ -133,7 +143,7 @@ def _maps_of(
     stated = [c for c in channels if c == DRUM_CHANNEL or c in score.drum_channels]
     others = {c: channel for c, channel in channels.items() if c not in stated}
     maps = {c: _map(channels[c], chosen, AUTO_MAPS) for c in stated}
-    kits = [c for c, other in others.items() if other.is_kit and other.share(DRUM_MAPS["gm"]) >= _ALMOST_ALL]
+    kits = [c for c, other in others.items() if other.is_kit and other.share(_GM) >= _ALMOST_ALL]
     if kits and maps and all(channels[c].is_click for c in maps):
         notes.append(f"{_listed(maps)} plays a click: the drums are read from {_listed(kits)}")
         return {c: _map(channels[c], chosen, AUTO_MAPS_ELSEWHERE) for c in kits}
@@ -159,6 +169,10 @@ def _maps_elsewhere(others: Mapping[int, _Channel], chosen: DrumNotes) -> dict[i
         for c, key in maps.items()
         if others[c].share(key) >= (_MOST if others[c].is_kit else _ALMOST_ALL)
     }
+    kits = [c for c in found if others[c].is_kit] or [c for c in found if others[c].strikes_with(_RIDES)]
+    if kits:  # then a bass, whose notes are drum notes as well, is none
+        found = {c: found[c] for c in kits}
+        return found | {c: maps[c] for c in _completing(others, found, chosen)}
     if found or not (chosen.is_given_map and maps):
         return found
     best = max(maps, key=lambda c: others[c].n_mapped(maps[c]))
@@ -190,19 +204,49 @@ def _completing(
 
 
 def _map(channel: _Channel, chosen: DrumNotes, candidates: Sequence[str]) -> Mapping[int, Stroke]:
-    """Return the map to read a channel with: the user's, else General MIDI's unless another explains more."""
+    """Return the map to read a channel with: the user's, else General MIDI's unless another explains more.
+
+    One that only adds to General MIDI's is taken for a note or two; one that says of its notes that they are
+    other drums needs more evidence than the keys that switch a sampler can give.
+    """
     if chosen.is_given_map:
         return chosen.strokes(chosen.drum_map)
     numbers = [note.number for note in channel.notes if note.velocity >= _SOFTEST_PLAYED] or channel.numbers
 
     def n_explained(name: str) -> int:
-        known = DRUM_MAPS[name].keys() | SILENT_NOTES.get(name, frozenset())
-        return sum(number in known for number in numbers)
+        return sum(number in _known(name) for number in numbers)
 
-    best = max(candidates, key=n_explained)  # the first of equals: gm
-    clearly_more = max(1, math.ceil(0.01 * len(numbers)))
-    is_better = n_explained(best) >= n_explained("gm") + clearly_more and channel.n_mapped(DRUM_MAPS[best])
-    return DRUM_MAPS[best if is_better else "gm"]
+    least = max(1, math.ceil(_CLEARLY * len(numbers)))
+    base = max(filter(_adds_to_gm, candidates), key=n_explained)  # the first of equals: gm
+    if n_explained(base) < n_explained("gm") + least:
+        base = "gm"
+    best = max(candidates, key=n_explained)
+    played = [number for number in numbers if number in DRUM_MAPS[best]]
+    more = [number for number in played if number not in _known(base)]
+    if channel.is_kit or max(more, default=0) < _LOWEST_DRUM:
+        least = max(2, math.ceil(_MANY * len(numbers)))
+    if more and not channel.is_kit and max(more) < _LOWEST_DRUM:  # such as hats that base takes for percussion
+        more = [number for number in played if number not in DRUM_MAPS[base]]
+    return DRUM_MAPS[best if n_explained(best) > n_explained(base) and len(more) >= least else base]
+
+
+def _known(name: str) -> AbstractSet[int]:
+    """Return the notes that a map knows, also those that play none of the five classes."""
+    return DRUM_MAPS[name].keys() | SILENT_NOTES.get(name, frozenset())
+
+
+def _adds_to_gm(name: str) -> bool:
+    """Tell whether all notes of General MIDI's map play the same class by another."""
+    key = DRUM_MAPS[name]
+    return all(number in key and key[number][0] == drum_class for number, (drum_class, _) in _GM.items())
+
+
+def _choice(maps: Mapping[int, Mapping[int, Stroke]], chosen: DrumNotes) -> list[str]:
+    """Return a sentence on the map that was found from the notes, if that is not General MIDI's."""
+    used = [name for name in AUTO_MAPS[1:] if any(key is DRUM_MAPS[name] for key in maps.values())]
+    if chosen.is_given_map or not used:
+        return []
+    return [f"the notes fit the drum map {', '.join(used)} and are read by it, unless --drum-map gm is given"]
 
 
 def _left_out(

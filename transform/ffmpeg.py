@@ -35,8 +35,9 @@ _MOST_BYTES_AT_ONCE = 2**29  # that ffmpeg may allocate
 _MOST_SAID_BYTES = 2**16
 _MOST_BYTES = 2**36  # of a sound as it is decoded
 _BLOCK_SAMPLES = 2**16
-HEAD_BYTES = 64
-_PLAIN_TAGS = (1, 2, 3, 6, 7, 0x11, 0x14, 0x16, 0x31, 0x40, 0x45, 0x50, 0x55, 0xFFFE)  # libsndfile's, in WAV
+HEAD_BYTES = 2**10
+_PLAIN_TAGS, _EXTENSIBLE = (0, 1, 3, 6, 7), 0xFFFE  # of what is not compressed in WAV, or by logarithms alone
+_PLAIN_AIFC = (*b"NONE twos sowt fl32 FL32 fl64 FL64 in24 in32 23ni ulaw ULAW alaw ALAW".split(), b"raw ")
 _AUDIO = re.compile(r"Stream #0:\d+\S*: Audio: (\w+)[^\n]*?, \d+ Hz, [^,\n]+, (\w+)(?: \((\d+) bit\))?")
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _UNITS_S = (3600, 60, 1)  # of what that finds
@@ -77,12 +78,32 @@ def foreign_kind(head: bytes) -> Foreign | None:
             return kind
     if len(head) > 7 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
         return Foreign(demuxer="aac", what="an AAC file")
-    if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt ":
-        tag = int.from_bytes(head[20:22], "little")
-        return None if tag in _PLAIN_TAGS else Foreign(demuxer="wav", what=f"a WAV file of the kind {tag:#06x}")
-    if head[:4] == b"caff" and head[8:12] == b"desc" and head[28:32] in (b"aac ", b"aach", b"aacp", b"opus"):
-        return Foreign(demuxer="caf", what="a CAF file of AAC or Opus")
-    return None
+    return _compressed_kind(head)
+
+
+def _compressed_kind(head: bytes) -> Foreign | None:
+    """Return what a file of chunks is whose sound is compressed, for those that libsndfile has failed to read."""
+    if head[:4] == b"caff" and head[8:12] == b"desc" and head[28:32] != b"lpcm":
+        return Foreign(demuxer="caf", what=f"a CAF file of the kind {_printed(head[28:32])}")
+    if head[:4] == b"FORM" and head[8:12] == b"AIFC" and (at := head.find(b"COMM")) > 0:
+        kind = head[at + 26 : at + 30]
+        return (
+            None if kind in _PLAIN_AIFC else Foreign(demuxer="aiff", what=f"an AIFF file of {_printed(kind)}")
+        )
+    demuxer, n_header = {b"RIFF": ("wav", 8), b"riff": ("w64", 24)}.get(head[:4], ("", 0))
+    at = head.find(b"fmt ") + n_header
+    if not demuxer or at < n_header:
+        return None
+    tag = int.from_bytes(head[at : at + 2], "little")
+    if tag == _EXTENSIBLE:
+        tag = int.from_bytes(head[at + 24 : at + 26], "little")
+    name = "WAV" if demuxer == "wav" else "Wave64"
+    what = f"a {name} file of the kind {tag:#06x}"
+    return None if tag in _PLAIN_TAGS else Foreign(demuxer=demuxer, what=what)
+
+
+def _printed(kind: bytes) -> str:
+    return repr(kind.decode("latin-1").strip())
 
 
 class FfmpegDecoder:

@@ -1,8 +1,7 @@
-"""What a sound file states beside its samples: its chunks, when it begins, and its tempo."""
+"""What a sound file states beside its samples: its chunks, and when it begins."""
 
 import logging
 import os
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from transform.files import open_plain
 
 _MOST_CHUNKS = 10_000
 _REFERENCE_AT = 338  # of TimeReference in a chunk "bext": EBU Tech 3285, after five texts
-IN_NAME = "file name"  # where a recording states its tempo
 _log = logging.getLogger(__name__)
 
 
@@ -90,39 +88,3 @@ def time_reference(path: Path) -> int | None:
     except OSError as err:
         _log.info("no time reference is read from %s: %s", path, err)
     return None
-
-
-def stated_tempo(path: Path | None, name: str) -> tuple[float, str] | None:
-    """Return the tempo in BPM that a recording states and where it does so, or None."""
-    tempo = _acid_tempo(path) if path else None
-    if tempo is not None:
-        return tempo, "acid tag"
-    tempo = _named_tempo(name)
-    return None if tempo is None else (tempo, IN_NAME)
-
-
-def _acid_tempo(path: Path) -> float | None:
-    """Return the tempo in a WAV file's "acid" chunk, unless the chunk calls the file a one-shot."""
-    try:
-        with open_plain(path) as file:
-            for name, size, offset in chunks(file):
-                if name == b"acid" and size >= 24:
-                    file.seek(offset)
-                    content = file.read(24)
-                    if len(content) < 24:
-                        return None
-                    kind, tempo = struct.unpack("<I16xf", content)
-                    return float(tempo) if not kind & 1 and 20 <= tempo <= 400 else None
-    except OSError as err:
-        _log.info("no tempo is read from %s: %s", path, err)
-    return None
-
-
-def _named_tempo(name: str) -> float | None:
-    """Return the one tempo in a file name, as in "120bpm", "BPM 92.5" or, standing alone, "funk_96_a"."""
-    marked = re.findall(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)[ _-]?bpm(?![a-z])", name, re.IGNORECASE)
-    marked = marked or re.findall(r"(?<![a-z])bpm[ _-]?(\d{2,3}(?:\.\d+)?)(?!\d)", name, re.IGNORECASE)
-    alone = re.findall(r"(?<![^\s_\-()\[\]])(\d{2,3}(?:\.\d+)?)(?![^\s_\-()\[\]])", name)
-    tempi = {float(number) for number in marked if 20 <= float(number) <= 400}
-    tempi = tempi or {float(number) for number in alone if 60 <= float(number) <= 220}
-    return tempi.pop() if len(tempi) == 1 else None

@@ -70,6 +70,12 @@ def list_rhythms() -> list[RhythmInfo]:
     return [*_shipped_rhythms(), *_user_rhythms()]
 
 
+def rhythm_names() -> set[str]:
+    """Return the names of all rhythms, shipped and added, without reading any."""
+    added = {path.stem for path in (user_folder() / "rhythms").glob("*.mid")}
+    return {rhythm.name for rhythm in _shipped_rhythms()} | added
+
+
 def rhythms_of_style(style: str) -> list[RhythmInfo]:
     """Return the rhythms whose style has these words; all for "".
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from transform.files import open_plain
 from transform.headers import chunks
+from transform.stated_tempo import acid_tempo
 
 _RETAINED = (b"bext", b"iXML", b"acid", b"cue ", b"smpl", b"LIST")
 _BEXT_BYTES = 602  # the least
@@ -39,6 +40,11 @@ class Metadata:
     def get(self, name: bytes) -> bytes | None:
         """Return what a chunk holds, None where there is none of this name."""
         return next((content for own, content in self.chunks if own == name), None)
+
+    @property
+    def tempo_bpm(self) -> float | None:
+        """The tempo that it states."""
+        return acid_tempo(self.get(b"acid") or b"")
 
     def moved(self, n_samples: int) -> Metadata:
         """Return it for a file that begins so many samples later, or, below 0, earlier."""

@@ -26,10 +26,11 @@ from transform.audio import (
     is_float,
 )
 from transform.errors import AudioError, SettingsError
-from transform.headers import IN_NAME, time_reference
+from transform.headers import time_reference
 from transform.mic_levels import Measured, Microphone, form_notes, measure
 from transform.resampling import Resampled
 from transform.signal import BlockCache, ComputedSignal, Samples, nearest_sample, read_blocks
+from transform.stated_tempo import IN_NAME
 
 if TYPE_CHECKING:
     from transform.features import FeatureReader

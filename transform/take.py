@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.metadata import Metadata
 from transform.onsets import refine_onsets
 from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
+from transform.playing_on import Rounds, fade_out
 from transform.resequence import Arrangement
 from transform.separator import StemReader
 from transform.settings import RenderSettings
@@ -130,7 +132,19 @@ class Take:
 
     def notes(self) -> tuple[str, ...]:
         """Return what was decided for the user, one sentence each; the first call renders the take."""
-        return (*self._notes, *self._levelled.notes())
+        return (*self._notes, *self._notes_on_source(), *self._levelled.notes())
+
+    def _notes_on_source(self) -> list[str]:
+        """Return a sentence on each of what plays on where the take is longer than its source."""
+        notes = []
+        if self._settings.retained and self._rounds.n_rounds > 1:
+            period_s = self._rounds.period / self.sample_rate
+            notes.append(
+                f"the take is longer than the source: its own drums begin again every {period_s:.3f} s"
+            )
+        if self._settings.mix < 1 and self._source.n_samples < self.n_samples:
+            notes.append(f"the original in the mix ends after {self._source.duration_s:.3f} s")
+        return notes
 
     def render(self, report: Progress) -> None:
         """Render the take, unless it was, so that all reads after it are quick.
@@ -157,8 +171,13 @@ class Take:
         retained = self._settings.retained
         own = [event for event in self.source_events if event.drum_class in retained]
         refined = refine_onsets(self._source, own) if own else []
-        inside = (event for event in refined if event.onset_s < self.rhythm.length_s)
-        events = sorted((*self.rhythm.events, *inside), key=lambda event: event.onset_s)
+        rounds = (
+            replace(event, onset_s=onset_s)
+            for event in refined
+            for onset_s in self._rounds.onsets_s(event.onset_s, self.sample_rate)
+            if onset_s < self.rhythm.length_s
+        )
+        events = sorted((*self.rhythm.events, *rounds), key=lambda event: event.onset_s)
         return replace(self.rhythm, events=tuple(events))
 
     def read(self, start: int, stop: int) -> Samples:
@@ -292,12 +311,12 @@ class Take:
         if settings.mix > 0:
             out += self._arranged(start, stop)
             if settings.tail == "cut":
-                self._fade(out, start, self.n_samples)
+                fade_out(out, start, self.n_samples, self._n_fade)
             if settings.retained:
                 self._add_retained(out, start, stop)
         if settings.mix < 1:
             out *= np.float32(settings.mix)
-            out += np.float32(1 - settings.mix) * self._as_long_as_both(self._original, start, stop)
+            out += np.float32(1 - settings.mix) * self._once.read(self._original, start, stop)
         return out.reshape(-1, stop - start)
 
     def _arranged(self, start: int, stop: int) -> Samples:
@@ -318,42 +337,27 @@ class Take:
         """Add the stems that the source goes on playing, each with its gain, to the parts of a take."""
         stems, retained = self._stems, self._settings.retained
         assert stems is not None
-        own = self._as_long_as_both(lambda begin, end: stems.read(begin, end, retained), start, stop)
+        own = self._rounds.read(lambda begin, end: stems.read(begin, end, retained), start, stop)
         for drum_class, stem in zip(retained, own, strict=True):
             gain = np.float32(10 ** (self._settings.gain_db.get(drum_class, 0.0) / 20))
             part = CLASSES.index(drum_class) if len(out) > 1 else 0
             out[part] += gain * stem
 
-    def _as_long_as_both(self, read: Callable[[int, int], Samples], start: int, stop: int) -> Samples:
-        """Return what the source plays, faded out where source or take ends in the middle of the other.
+    @property
+    def _once(self) -> Rounds:
+        """The source as the mix has it."""
+        is_loop = self._settings.tail == "wrap"
+        return Rounds.once(self._source.n_samples, self.n_samples, n_fade=self._n_fade, is_loop=is_loop)
 
-        A take that goes round a loop, and ends in the middle of the source, begins with what the source plays
-        after that, faded into what it begins with: so it goes on over the seam.
-        """
-        original = read(start, stop)
-        n_source = self._source.n_samples
-        if self._settings.tail == "wrap" and self.n_samples < n_source:
-            fade = min(self._n_fade, n_source - self.n_samples)
-            if start < fade:
-                n = min(stop, fade) - start
-                begin = np.clip(np.arange(start, start + n) / fade, 0, 1).astype(np.float32)
-                after = read(self.n_samples + start, self.n_samples + start + n)
-                original[..., :n] = begin * original[..., :n] + (1 - begin) * after
-        elif n_source != self.n_samples:
-            self._fade(original, start, min(n_source, self.n_samples))
-        return original
+    @cached_property
+    def _rounds(self) -> Rounds:
+        """The source as its retained drums play on."""
+        n_rhythm = round(self.rhythm.length_s * self.sample_rate)
+        return self._once.repeated(n_rhythm, self.sample_rate, self.rhythm.bpm)
 
     @property
     def _n_fade(self) -> int:
         return max(1, round(_CUT_FADE_S * self.sample_rate))
-
-    def _fade(self, samples: Samples, start: int, end: int) -> None:
-        """Fade out what begins at sample `start` of the take, so that it is silent at sample `end`."""
-        fade = self._n_fade
-        # Counted in integers: float32 has none beyond sample 2**24, the seventh minute.
-        left = end - np.arange(start, start + samples.shape[-1])
-        if len(left) and left[-1] < fade:
-            samples *= np.clip(left / fade, 0, 1).astype(np.float32)
 
 
 def _db(ratio: float) -> float:

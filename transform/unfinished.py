@@ -66,7 +66,7 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
         parts = _finished_riff(file, magic, sound.offset, found, within)
     else:
         parts = (sound,) if sound.offset else ()
-    n_samples = None if is_unfinished or magic not in _RIFFS else _stated_samples(file, found)
+    n_samples = None if is_unfinished or magic not in _RIFFS else _stated_samples(file, found, within)
     if n_samples is not None:
         parts = parts or (sound,)
     return Layout(
@@ -143,15 +143,19 @@ def _mpeg_inside(file: BinaryIO, found: Sequence[_Chunk], data: Extent) -> Layou
     return layout if layout.streams else None
 
 
-def _stated_samples(file: BinaryIO, found: Sequence[_Chunk]) -> int | None:
-    """Return how many samples a WAV file of ADPCM states, whose last block may hold more."""
+def _stated_samples(file: BinaryIO, found: Sequence[_Chunk], data: Extent) -> int | None:
+    """Return how many samples a WAV file of ADPCM states, where that is within its last block."""
     by_name = {chunk.name: chunk for chunk in found}
     fmt, fact = by_name.get(b"fmt "), by_name.get(b"fact")
-    if fmt is None or fact is None or min(fmt.size, fact.size) < 4:
+    if fmt is None or fact is None or fmt.size < 20 or fact.size < 4:
         return None
-    if int.from_bytes(_read(file, Extent(fmt.offset, 2)), "little") not in _ADPCM_TAGS:
-        return None
-    return int.from_bytes(_read(file, Extent(fact.offset, 4)), "little") or None
+    tag, _, _, _, block_bytes, _, _, block_samples = struct.unpack(
+        "<HHIIHHHH", _read(file, Extent(fmt.offset, 20))
+    )
+    n_samples = int.from_bytes(_read(file, Extent(fact.offset, 4)), "little")
+    # Some writers state half of it for stereo, or what they had written before they went on.
+    is_in_last = -(-n_samples // max(1, block_samples)) == -(-data.size // max(1, block_bytes))
+    return n_samples if tag in _ADPCM_TAGS and is_in_last else None
 
 
 def _finished(

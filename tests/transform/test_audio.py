@@ -422,7 +422,7 @@ def test_samples_that_are_no_recording(shape, sample_rate, message):
 # Recordings: the tempo they state
 
 
-def test_the_tempo_in_a_name(subtests):
+def test_the_tempo_in_a_name(subtests, tmp_path, monkeypatch):
     cases = [
         ("funk 120bpm", 120),
         ("funk_92.5 BPM_a", 92.5),
@@ -441,7 +441,19 @@ def test_the_tempo_in_a_name(subtests):
         ("take 2", None),
         ("5000bpm", None),
         ("recording", None),
+        ("hip-hop-bounce-140", 140),
+        ("loop_hip-hop-bounce-140", None),  # called after a rhythm, at whose tempo it need not play
+        ("loop-96bpm_hip-hop-bounce-140", None),
+        ("Loop (Hip-Hop-Bounce-140) KD", None),
+        ("loop_my-beat-99_2", None),  # a rhythm that the user added
+        ("my_samba_96", 96),
+        ("loop_140", 140),
+        ("loop-120bpm", 120),
     ]
+    (tmp_path / "rhythms").mkdir()
+    for rhythm in ("my-beat-99", "140", "120bpm", "samba"):
+        (tmp_path / "rhythms" / f"{rhythm}.mid").touch()
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path))
     for name, tempo in cases:
         with subtests.test(name=name, tempo=tempo):
             stated = Recording.from_samples(noise(10), 44_100, name=name).tempo_bpm()

@@ -39,6 +39,7 @@ LOSSLESS = [
     ("loop.wv", ["-c:a", "wavpack"], "PCM_16"),
     ("loop.tta", [], "PCM_16"),
     ("loop.oga", ["-c:a", "flac"], "PCM_16"),
+    ("loop.caf", ["-c:a", "alac"], "PCM_16"),
 ]
 
 
@@ -62,6 +63,8 @@ def test_what_is_lossless_comes_back_bit_by_bit(encoded, name, options, subtype)
         ("loop.aac", [], 0.05),
         ("loop.wma", [], 0.1),
         ("loop.mka", ["-c:a", "aac"], 0.05),
+        ("loop.wav", ["-c:a", "g726", "-ac", "1", "-ar", "8000", "-b:a", "32k"], 0.05),
+        ("loop.w64", ["-c:a", "wmav2"], 0.2),
     ],
 )
 def test_what_is_lossy_has_its_strokes_where_they_are(encoded, name, options, most_s):
@@ -71,8 +74,9 @@ def test_what_is_lossy_has_its_strokes_where_they_are(encoded, name, options, mo
         assert recording.duration_s == pytest.approx(3.0, abs=most_s)
         mono = np.abs(recording.mono(0, recording.n_samples))
         for onset_s in (0.5, 2.5):
-            near = round((onset_s - 0.1) * RATE)
-            assert (near + mono[near : near + RATE // 5].argmax()) / RATE == pytest.approx(onset_s, abs=0.05)
+            rate = recording.sample_rate
+            near = round((onset_s - 0.1) * rate)
+            assert (near + mono[near : near + rate // 5].argmax()) / rate == pytest.approx(onset_s, abs=0.05)
 
 
 @needs_ffmpeg
@@ -145,6 +149,23 @@ def test_without_ffmpeg_it_is_named_and_none_of_the_current_folder_is_run(tmp_pa
         Recording.open(path)
     assert "install ffmpeg" in caught.value.hint
     assert not (tmp_path / "was-run").exists()
+
+
+def test_damaged_sound_that_is_not_compressed_is_no_task_for_ffmpeg(write_wav, clicks, monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    for name, subtype in (("a.wav", "PCM_16"), ("b.wav", "FLOAT"), ("c.caf", "PCM_24"), ("d.w64", "PCM_16")):
+        path = write_wav(name, clicks([0.5]), subtype=subtype)
+        content = bytearray(path.read_bytes())
+        at = (
+            content.find(b"desc") + 36
+            if name == "c.caf"
+            else content.find(b"fmt ") + (26 if "w64" in name else 10)
+        )
+        content[at : at + 4] = bytes(4)  # no channels
+        path.write_bytes(content)
+        with pytest.raises(AudioError) as caught:
+            Recording.open(path)
+        assert "ffmpeg" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -264,12 +264,25 @@ def test_mp3_in_a_wav_file(tmp_path, clicks):
     assert length_s == pytest.approx(10.03, abs=0.04)
 
 
-def test_adpcm_ends_where_its_fact_says(write_wav):
-    path, content, places = made(write_wav, "loop.wav", subtype="IMA_ADPCM")
-    struct.pack_into("<I", content, places[b"fact"], 4321)
-    path.write_bytes(content)
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("stated", ["of its writer", "half", "in the last block", "double"])
+def test_adpcm_is_read_to_its_end_unless_that_lies_in_its_last_block(write_wav, n_channels, subtype, stated):
+    sound = noise(22_050, n_channels)
+    path, content, places = made(write_wav, "loop.wav", sound, subtype=subtype)
+    fact = {"half": 11_025, "in the last block": 22_049, "double": 44_100}.get(stated)
+    if fact is not None:
+        struct.pack_into("<I", content, places[b"fact"], fact)
+        path.write_bytes(content)
     with Recording.open(path) as recording:
-        assert recording.n_samples == 4321
+        n_more = recording.n_samples - 22_050
+        found = recording.read(0, 22_050)
+    if fact == 22_049:
+        assert n_more == -1
+    else:
+        assert 0 <= n_more < 4096  # the rest of a block
+    assert np.abs(found[:, 21_000:22_049]).max() > 0.4
+    assert np.corrcoef(found[0, 21_000:22_049], sound[0, 21_000:22_049])[0, 1] > 0.9
 
 
 # Ogg

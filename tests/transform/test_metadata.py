@@ -16,6 +16,7 @@ from transform.metadata import read_metadata
 from transform.mic_files import MicFiles, write_mics
 from transform.mics import MicRecording
 from transform.settings import RenderSettings
+from transform.stated_tempo import stated_tempo
 from transform.stem_files import write_stems
 
 RATE = 48_000
@@ -123,6 +124,42 @@ def test_take_states_its_own_tempo_and_no_marks_of_other_strokes(source, tmp_pat
     assert b"<AUDIO_BIT_DEPTH>16<" in stated(tmp_path / "take16.wav")["iXML"]
     with Recording.open(tmp_path / "take.wav") as result:
         assert result.tempo_bpm() == (120.0, "acid tag")
+
+
+@pytest.mark.parametrize(
+    ("ending", "where"), [("flac", "BPM tag"), ("aif", "BPM tag"), ("caf", "BPM tag"), ("w64", None)]
+)
+@pytest.mark.parametrize("bpm", [100.0, 97.25, 86.0])
+def test_takes_in_other_containers_state_their_tempo_too(source, tmp_path, ending, where, bpm):
+    path, redrummer = source
+    target = tmp_path / f"loop_hip-hop-bounce-140.{ending}"
+    with Recording.open(path) as recording:
+        take = redrummer.redrum(recording, rhythm_of(0.25, bpm=bpm), RenderSettings(align="seconds"))
+        take.write(target)
+        sound = take.read(0, take.n_samples)
+    with Recording.open(target) as result:
+        assert result.tempo_bpm() == (where and (bpm, where))
+        np.testing.assert_allclose(result.read(0, result.n_samples), sound, atol=2**-24)
+    content = target.read_bytes()
+    if ending == "flac":
+        assert b"\0\0\0" + f"BPM={bpm:g}".encode() in content
+        assert b"comment" not in content
+    take.write(target, overwrite=True)
+    assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_the_tempo_in_a_tag_goes_before_the_name(tmp_path, clicks, subtype):
+    path = tmp_path / "loop 120bpm.ogg"
+    with soundfile.SoundFile(path, "w", RATE, 1, format="OGG", subtype=subtype) as file:
+        file.comment = "X" * 20
+        file.write(clicks([0.5], RATE).T)
+    content = path.read_bytes()
+    entry = b"\x1c\0\0\0" + (b"comment=" if b"comment=" in content else b"COMMENT=") + b"X" * 20
+    assert entry in content
+    tags = b"\x08\0\0\0bpm=93.5\x10\0\0\0NOTE=BPM=ABCDEFG"
+    path.write_bytes(content.replace(entry, tags))  # the page's checksum is not looked at
+    assert stated_tempo(path, path.stem) == (93.5, "BPM tag")
 
 
 def test_take_whose_tempo_is_not_known_states_none(source, tmp_path):

@@ -226,6 +226,27 @@ CHANNELS = {
         ONSETS,
         "16 notes of channel 1, 2",
     ),
+    "a bass beside a kit, neither on 10": (
+        smf(kit(channel=1), body_of(notes([(i * 480, n, 90) for i, n in enumerate((40, 43, 45, 38))], 2))),
+        {},
+        ONSETS,
+        "4 notes of channel 2",
+    ),
+    "a bass beside kick, snare and ride": (
+        smf(
+            body_of(notes([(t, 51 if n == 42 else n, v) for t, n, v in KIT], 1)),
+            body_of(notes([(i * 480, n, 90) for i, n in enumerate((36, 40, 43, 38))], 2)),
+        ),
+        {},
+        only("KD", "SD") | {"CY": ONSETS["HH"]},
+        "4 notes of channel 2",
+    ),
+    "a kit on 1, its cymbals on 11, a bass on 2": (
+        smf(kit(channel=1), body_of(notes([(0, 49, 90)], 11)), body_of(notes([(0, 41, 90), (480, 43, 90)], 2))),
+        {},
+        ONSETS | {"CY": [0.0]},
+        "channel 1, 11; left out of the rhythm: 2 notes of channel 2",
+    ),
     "no drums on 10": (smf(kit(channel=4), body_of(notes(PIANO, 2))), {}, ONSETS, "channel 4"),
     "an octave too high": (
         smf(body_of(notes([(t, n + 12, v) for t, n, v in KIT]))),
@@ -256,6 +277,32 @@ def test_drums_are_found_on_the_channels_they_are_on_and_the_rest_is_named(case)
     assert onsets(rhythm) == expected
     notes = "; ".join(rhythm.notes)
     assert said in notes if said else "left out" not in notes
+
+
+FILL = [(720, 48, 90), (1080, 50, 90), (1680, 50, 90)]  # on toms of General MIDI
+RIDE = [(tick, 51 if number == 42 else number, velocity) for tick, number, velocity in KIT]
+
+
+@pytest.mark.parametrize("played", [KIT + FILL, RIDE + FILL])
+@pytest.mark.parametrize("switches", [[12], [24], [24] * 2, [12, 13], [100], [21]])
+@pytest.mark.parametrize("channel", [10, 1])
+def test_keys_that_switch_a_sampler_change_no_drum(played, switches, channel):
+    keys = [(480 * i, number, 100) for i, number in enumerate(switches)]
+    rhythm = parse_midi(smf(body_of([(0, TEMPO), *notes(played + keys, channel)])), name="groove")
+    plain = parse_midi(smf(body_of([(0, TEMPO), *notes(played, channel)])), name="groove")
+    assert rhythm.events == plain.events
+    assert all(f"{number} ({switches.count(number)}x)" in rhythm.notes[-1] for number in switches)
+
+
+def test_a_map_that_is_not_general_midis_is_named():
+    hats = [(t, 24 if number == 42 else number, v) for t, number, v in KIT]
+    rhythm = parse_midi(smf(body_of([(0, TEMPO), *notes(hats)])), name="groove")
+    assert onsets(rhythm) == ONSETS
+    assert {e.articulation for e in rhythm.events if e.drum_class == "HH"} == {"open"}
+    assert "ezdrummer" in rhythm.notes[0]
+    assert "--drum-map gm" in rhythm.notes[0]
+    named = parse_midi(smf(body_of([(0, TEMPO), *notes(hats)])), name="g", drum_map=DrumNotes.of("ezdrummer"))
+    assert not named.notes
 
 
 def test_a_map_of_ones_own(tmp_path):
