@@ -78,6 +78,14 @@ class Edited(ABC):
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user on what is not as requested; the first use computes what they need."""
 
+    def prepare(self, report: Progress) -> None:
+        """Compute what the first read would wait for: of a replay all of it, of an edited recording nothing.
+
+        Args:
+            report: called often with "render" and the fraction done; what it raises gives it up for now.
+        """
+        report("render", 1.0)
+
     @abstractmethod
     def read(self, start: int, stop: int, /) -> Samples:
         """Return samples [start, stop), shape (C, stop - start), zeros outside the signal."""
@@ -327,6 +335,11 @@ class Replay(Edited):
         n_samples = max(1, round(length_s * source.sample_rate)) if take is None else take.n_samples
         super().__init__(source, n_samples)
         self._strokes, self._take, self._notes = strokes, take, notes
+
+    def prepare(self, report: Progress) -> None:
+        """Render the take, as `Edited` has it."""
+        if self._take is not None:
+            self._take.render(report)
 
     @property
     def notes(self) -> tuple[str, ...]:

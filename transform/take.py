@@ -124,6 +124,15 @@ class Take:
         """Return what was decided for the user, one sentence each; the first call renders the take."""
         return (*self._notes, *self._levelled.notes())
 
+    def render(self, report: Progress) -> None:
+        """Render the take, unless it was, so that all reads after it are quick.
+
+        Args:
+            report: called often with "render" and the fraction done; what it raises gives the take up for now.
+        """
+        if self._level is None:
+            self._level = self._levels(report)
+
     def prepare(self, subtype: str) -> None:
         """Decide how the take is stored; until then it is as its source is.
 
@@ -230,9 +239,9 @@ class Take:
             self._level = self._levels()
         return self._level
 
-    def _levels(self) -> _Level:
+    def _levels(self, report: Progress = lambda stage, fraction: None) -> _Level:
         self._playing = self._arrangement
-        meter = self._render()
+        meter = self._render(report)
         if self._is_float:
             return _Level(over_db=_db(meter.sample_peak))
         ceiling = TRUE_PEAK_CEILING
@@ -243,17 +252,18 @@ class Take:
         peaks_db = [(at, _db(level / ceiling)) for at, level in meter.passed(ceiling)]
         if peaks_db and isinstance(self._arrangement, Arrangement):
             self._playing, n_down, down_db = self._arrangement.turned_down(peaks_db)
-            meter = self._render()
+            meter = self._render(report)
         # A hair below full scale, so that rounding to integers never reaches beyond it.
         gain_db = min(0.0, -_db(meter.sample_peak / 0.9999), -_db(meter.true_peak / (1.0001 * ceiling)))
         return _Level(gain_db=gain_db, n_down=n_down, down_db=down_db)
 
-    def _render(self) -> PeakMeter:
+    def _render(self, report: Progress) -> PeakMeter:
         """Render the take, store it if there is room, and return its peaks."""
         spool: SpoolFile | None = SpoolFile(self._n_parts * self.n_channels)
         meter = PeakMeter(self.n_channels, self.sample_rate)
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
+            report("render", place.stop / self.n_samples)
             whole = added(block.reshape(self._n_parts, self.n_channels, -1))
             meter.add(self._source.at_stored_level(whole))
             try:

@@ -317,7 +317,9 @@ class EditingSession:
                 placing = self._rhythm.placing
                 self.steps.begin_with(lambda draft: replace_rhythm(draft, rhythm, placing))
             self._editor = editor
-            self._renderer = Renderer(self.worker, editor, self._take_rendered, self._take_failed)
+            self._renderer = Renderer(
+                self.worker, editor, self._take_rendered, self._take_failed, self._publish_progress
+            )
             assert self.steps.history is not None
             document, version = self.steps.history.document, self.steps.history.version
             self._renderer.request(version, document)

@@ -50,6 +50,9 @@ class Edited(Signal, Protocol):
     def notes(self) -> tuple[str, ...]:
         """What was decided for the user, a sentence each."""
 
+    def prepare(self, report: Progress, /) -> None:
+        """Compute what the first read would wait for; `report`, called often, may raise to give it up."""
+
     def changed_from(self, other: Any, /) -> Regions:
         """Return where it differs from another version of the same length."""
 
@@ -167,6 +170,7 @@ class Renderer:
         editor: Editor,
         report: Callable[[Rendered], None],
         fail: Callable[[int, RedrumError], None],
+        progress: Progress = lambda stage, fraction: None,
     ) -> None:
         """Begin without a version.
 
@@ -175,7 +179,9 @@ class Renderer:
             editor: what makes sound of strokes; only the worker uses it.
             report: called in the worker with what can be played.
             fail: called in the worker with a version that cannot be made to sound, and why.
+            progress: called in the worker while a replay is rendered, which takes long.
         """
+        self._progress = progress
         self._worker, self._editor, self._report, self._fail = worker, editor, report, fail
         self.recording = editor.recording
         self._newest: _Request | None = None
@@ -234,7 +240,7 @@ class Renderer:
         document = self._version(version).document
         return self._edited(document, replace(render_settings(document), separate_outputs=True))
 
-    # Versions that can be read though newer ones are there, by name; `retain` and `retained` are for the worker.
+    # Versions that can be read beside the newest, by name. `retain` and `retained` are for the worker alone.
 
     def retain(self, name: str, version: int) -> int:
         """Retain the newest version by a name, and return how many samples it has."""
@@ -260,19 +266,24 @@ class Renderer:
         future.set_result(_region(found, start, stop))
         return future
 
-    def _version(self, version: int) -> _Version:
-        """Return the newest version."""
+    def _version(self, version: int, report: Progress | None = None) -> _Version:
+        """Return the newest version; `report`, called often while it is made, may raise to give it up."""
+        self._check_newest(version)
         assert self._newest is not None
-        if version != self._newest.version:
-            raise Outdated(self._newest.version)
         if self._current is None or self._current.version != version:
-            self._current = self._made(self._newest)
+            self._current = self._made(self._newest, report)
         return self._current
 
-    def _made(self, request: _Request) -> _Version:
+    def _check_newest(self, version: int) -> None:
+        if self._newest is not None and version != self._newest.version:
+            raise Outdated(self._newest.version)
+
+    def _made(self, request: _Request, report: Progress | None) -> _Version:
         """Return a version, of which nothing is rendered yet but what it shares with the one before."""
         document, before = request.document, self._current
         edited = self._edited(document, render_settings(document))
+        if report is not None and document.mode == "replay":
+            edited.prepare(report)
         n_blocks = -(-edited.n_samples // BLOCK_SAMPLES)
         is_alike = (
             before is not None
@@ -298,8 +309,14 @@ class Renderer:
 
     def _render(self, version: int) -> None:
         """Render what is new in a version, and report it; give it up where a newer one is there."""
+
+        def report(stage: str, fraction: float) -> None:
+            self._progress(stage, fraction)
+            self._worker.pause(Priority.RENDER)
+            self._check_newest(version)
+
         try:
-            current = self._version(version)
+            current = self._version(version, report)
             fresh = [key for key in enumerate(current.stamps) if key[1] == version][:_EAGER_BLOCKS]
             for i in range(0, len(fresh), _RUN_BLOCKS):
                 self._rendered(current, fresh[i : i + _RUN_BLOCKS])

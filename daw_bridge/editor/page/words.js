@@ -14,6 +14,7 @@ const STAGES = {
   "transcribe kit": "Transcribing more of the kit",
   "cut kit": "Cutting the hits",
   separate: "Separating the drums",
+  render: "Rendering",
   compare: "Measuring the version",
   export: "Writing the export",
   kit: "Cutting the kit",

@@ -66,6 +66,11 @@ class FakeEdited:
         padded = np.pad(out, ((0, 0), (0, max(0, stop - self.n_samples))))
         return padded[:, start:stop]
 
+    def prepare(self, report):
+        for number in range(4):
+            report("render", number / 4)
+            self.editor.prepared.append((self.put, number))
+
     def read_outputs(self, start, stop):
         return np.stack([self._of_class(c).read(start, stop) for c in CLASSES])
 
@@ -109,7 +114,7 @@ class FakeEditor:
     def __init__(self, recording, found=FOUND, slow_s=0.0):
         self.recording, self.detected, self.slow_s = recording, found, slow_s
         self.n_channels, self.n_read, self.rendered = recording.n_channels, 0, []
-        self.settings = RenderSettings()
+        self.settings, self.prepared = RenderSettings(), []
 
     def with_settings(self, settings):
         """Return one whose balance is the level of what is put in."""

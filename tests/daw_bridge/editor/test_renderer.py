@@ -1,6 +1,7 @@
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,28 @@ def test_only_touched_blocks_are_rendered_again_and_the_result_is_exact(scene):
     assert np.abs(one.renderer.read(1, 0, N_SAMPLES).result(10) - expected).max() < 1e-6
     n_read = one.editor.n_read
     assert n_read == N_SAMPLES + len(touched) * BLOCK_SAMPLES
+
+
+def test_a_replay_that_takes_long_is_given_up_for_a_newer_one(scene):
+    one = scene()
+    one.edit({"op": "delete", "id": "d2"})
+    first, second = (replace(document, mode="replay") for document in one.documents)
+    one.documents = [first, second]
+    fractions = []
+
+    def progress(stage, fraction):
+        fractions.append(fraction)
+        if len(fractions) == 2:
+            one.request(1)
+
+    one.renderer = Renderer(one.worker, one.editor, one.rendered.append, one.failed.append, progress)
+    one.request(0)
+    one.settle()
+    assert [rendered.version for rendered in one.rendered] == [1]
+    assert [number for _, number in one.editor.prepared] == [0, 0, 1, 2, 3]  # of the first, a quarter
+    assert fractions == [0, 0.25, 0, 0.25, 0.5, 0.75]
+    played = one.renderer.read(1, 0, N_SAMPLES).result(10)
+    assert np.abs(played - clicks(second.played.values(), N_SAMPLES)).max() < 1e-4
 
 
 def test_the_newest_version_wins_and_what_pages_miss_of_older_ones_is_in_its_changes(scene):
