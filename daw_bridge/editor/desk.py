@@ -11,7 +11,7 @@ from daw_bridge.editor.document import Grid
 from daw_bridge.editor.source import MicSource, Source
 from daw_bridge.items import open_item
 from daw_bridge.kits import kits
-from daw_bridge.performances import performances
+from daw_bridge.performances import UNPLAYED, performances
 from daw_bridge.session import FinishedTake, Item, Job, Session, file_name
 from transform.audio import Recording, write_audio
 from transform.errors import DawError
@@ -130,6 +130,7 @@ def selected_item(job: Job, *, together: bool | None = None) -> Item:
         SettingsError: they are said to be together, and do not overlap.
     """
     selected = [item for item in job.items if item.kind == "audio" and item.is_selected]
+    selected = [item for item in selected if item.state not in UNPLAYED] or selected
     if not selected:
         raise DawError("no audio item is selected", hint="select one drum item or clip, then try again")
     mute = next((item for item in selected if item.state in _SOUNDLESS), None)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from daw_bridge.editor.desk import Desk
 from daw_bridge.editor.document import Document
@@ -28,6 +28,9 @@ from transform.events import Rhythm
 from transform.files import write_bytes_atomic
 from transform.names import flaw_of
 from transform.session_file import EditSession, write_session
+
+if TYPE_CHECKING:
+    from transform.edited import Edited
 
 WHAT = ("wav", "stems", "midi", "kit", "rhythm", "session")
 
@@ -240,7 +243,7 @@ class Exports:
             raise self._unwritable(name, err) from err
         try:
             written = write_edited_stems(
-                edited,
+                cast("Edited", edited),
                 paths,
                 overwrite=overwrite,
                 progress=lambda stage, fraction: session.report("export", fraction),

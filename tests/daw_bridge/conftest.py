@@ -260,12 +260,16 @@ class ReaperWorld:
         self.is_spoilt = not starts_server
         self._home = own_home()
         self._home.__enter__()
-        if self._is_running(script) and not self.is_spoilt:
-            self.process = self.running[0]
-            self.control(f"scene/{quote(str(self._scene), safe='')}")
-        else:
-            self.stop()
-            self._start(script)
+        try:
+            if self._is_running(script) and not self.is_spoilt:
+                self.process = self.running[0]
+                self.control(f"scene/{quote(str(self._scene), safe='')}")
+            else:
+                self.stop()
+                self._start(script)
+        except BaseException:  # a test that is skipped leaves the next one its own home
+            self._home.__exit__(None, None, None)
+            raise
         self.before = self.tracks_after()
 
     def _start(self, script):

@@ -284,7 +284,7 @@ def test_a_muted_lane_is_silent_in_what_plays_and_is_exported_and_stays_after_a_
     assert np.abs(page.samples(which="take", version=1)[:, RATE // 2 : RATE // 2 + 400]).max() > 0.05
     page.post("export", what="session", path="mixed.json").json()
     page.session_object.close()
-    again = serve(page.session_object.source.path)
+    again = serve(page.session_object.source.paths[0])
     assert again.session()["lanes"]["SD"]["muted"]
     assert len(again.session()["events"]) == len(FOUND)  # what is muted is not deleted
 
