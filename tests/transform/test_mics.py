@@ -253,6 +253,9 @@ def test_time_references_say_when_microphones_begin(write_wav):
     assert [m.begin for m in MicRecording.of(recordings, offsets_s=[0.0, 0.0]).microphones] == [0, 0]
     others = [*recordings, *opened(strokes(), names="C")]
     assert [mic.begin for mic in MicRecording.of(others).microphones] == [0, 0, 0]
+    for offset_s, begins in ((0.5, [0, 4_800, 24_000]), (-0.5, [24_000, 28_800, 0])):
+        placed = MicRecording.of(others, offsets_s=[None, None, offset_s])  # the others remain where they are
+        assert [mic.begin for mic in placed.microphones] == begins
 
 
 def test_microphones_of_different_times_are_refused():
