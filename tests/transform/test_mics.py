@@ -117,12 +117,29 @@ def test_all_files_or_none(tmp_path):
 
 def test_turned_polarity_cancels_nothing_and_stays_turned(tmp_path):
     group = MicRecording.of(opened(strokes(), -strokes()))
-    assert any("A and B are of opposite polarity" in note for note in group.notes)
+    assert "B is of opposite polarity to A: it is used as it is" in group.notes
     assert group.n_listened == 2
     results = written(redrummed(group), group, tmp_path, bit_depth="32f")
     assert np.abs(results[0]).max() > 0.3
     np.testing.assert_array_equal(results[0], -results[1])
     assert np.abs(group.mono(0, group.n_samples)).max() > 0.1
+
+
+@pytest.mark.parametrize("delay", [0, 19, 40])
+def test_a_turned_microphone_is_named_once_also_where_it_is_a_little_later(delay):
+    late = np.roll(strokes(), delay)
+    group = MicRecording.of(
+        opened(
+            strokes(),
+            0.1 * late,
+            -0.5 * late,
+            strokes(7),
+            strokes(rate=44_100, length_s=3.0),
+            rates=[RATE] * 4 + [44_100],
+        )
+    )
+    notes = [note for note in group.notes if "polarity" in note]
+    assert notes == ["C is of opposite polarity to A, B and 1 more: it is used as it is"]
 
 
 def test_power_spectra_are_added():
