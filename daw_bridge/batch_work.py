@@ -230,11 +230,7 @@ def open_source(item: BatchItem, files: ExitStack) -> Recording:
         if item.source.is_dir():  # planned as a kit: it holds no recordings
             recordings_in(item.source)
         return files.enter_context(Recording.open(item.source))
-    offsets_s = [mic.offset_s for mic in item.together]
-    is_given = any(offset_s is not None for offset_s in offsets_s)
-    return open_mics(
-        item.sources, files, offsets_s=[offset_s or 0.0 for offset_s in offsets_s] if is_given else None
-    )
+    return open_mics(item.sources, files, offsets_s=[mic.offset_s for mic in item.together])
 
 
 def _render_job(

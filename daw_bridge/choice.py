@@ -11,8 +11,9 @@ from daw_bridge.session import Item, Track, is_rhythm_track
 from transform.kit_names import name_words, names_drum
 
 # What the names of tracks and folders say, beside the drums themselves; in English, and in its neighbours.
-_DRUMS = r"drums?|drumkit|drumset|kit|overheads?|ohs?|ohl|ohr|beats?|breaks?|breakbeats?|perc|percs|percussion"
-_DRUMS += r"|schlagzeug|trommeln?|batterie|bater[ií]a|batucada|kd|bd|kik|sd|snr|hh|cym|tt"
+_KITS = r"drums?|drumkit|drumset|kit|beats?|breaks?|breakbeats?|perc|percs|percussion"
+_KITS += r"|schlagzeug|trommeln?|batterie|bater[ií]a|batucada"
+_DRUMS = rf"{_KITS}|overheads?|ohs?|ohl|ohr|kd|bd|kik|sd|snr|hh|cym|tt"
 # Tom's voice is no tom.
 _OTHERS = (
     r"vocals?|vox|voice|voices|choir|bgv|guitars?|gtrs?|bass|synths?|keys|piano|organ|strings|brass|horns?"
@@ -81,6 +82,12 @@ def says_drums(track: Track) -> bool:
 def says_drums_itself(name: str) -> bool:
     """Return whether the name of a track or a folder says drums."""
     return _says(name) is True
+
+
+def says_kit(name: str) -> bool:
+    """Return whether the name of a folder says that a whole kit lies in it, not one drum of it."""
+    words = name_words(name)
+    return not names_drum(words) and any(re.fullmatch(_KITS, word) for word in words)
 
 
 def says_other(track: Track) -> bool:

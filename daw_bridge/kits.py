@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from daw_bridge.choice import says_drums_itself, says_other
+from daw_bridge.choice import says_drums_itself, says_kit, says_other
 from daw_bridge.performances import UNPLAYED, joined
 from daw_bridge.session import Item, Job, Track, result_track_name
 from transform.errors import SettingsError
@@ -23,7 +23,7 @@ _GROUPED, _NAMED = "their items are grouped", "their tracks have microphones' na
 _IN_FOLDER = "their tracks lie in the folder {}"
 _REQUESTED = "--together says so"
 _NOT_DRUMS = "it lies with a kit, but the name {!r} says no drums: --together takes it as a microphone"
-_IS_TAKE = "it lies with a kit, but by the name {!r} it is a take of {!r}: --together takes it as a microphone"
+_IS_TAKE = "by the name {!r} it is a take of {}: choose it without that to redrum it"
 _ORDER = (_REQUESTED, _GROUPED, _IN_FOLDER[:-2], _NAMED)  # the surest first
 
 
@@ -34,11 +34,7 @@ class Source:
     item: Item
     how: str = ""  # why it is a kit
     skipped: str = ""  # why it gets no take
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether more than the folder of its tracks says that it is a kit."""
-        return bool(self.how) and _IN_FOLDER[:-2] not in self.how
+    is_sure: bool = False  # more than the folder of its tracks says that it is a kit
 
 
 def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Source]:
@@ -46,7 +42,7 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
 
     These overlap in time, lie on different tracks, and are grouped, or lie in one folder, or their tracks have
     microphones' names. What lies with them on a track whose name says another instrument is left out, and so
-    are takes that Redrum made of what lies on one of their tracks.
+    is a take that Redrum made of what lies on a track of the others, also where nothing is a kit.
 
     Args:
         job: what the items are of.
@@ -56,30 +52,26 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     Raises:
         SettingsError: none overlap though they are said to be together.
     """
+    takes = {} if together else dict(_takes(job, items))
     if together is False:
-        return [Source(item=item) for item in items]
+        return [Source(item=item, skipped=takes.get(place, "")) for place, item in enumerate(items)]
     links = list(_links(job, items, together=together is True))
-    others: dict[int, str] = {}  # why they are left out
+    others: dict[int, str] = {}  # why they are left out of kits
     if not together:
-        others = dict(_others(job, items))
-    members = _connected(len(items), [pair for *pair, _ in links if not others.keys() & set(pair)])
-    first_of = {place: places[0] for places in members if len(places) > 1 for place in places}
-    whys: dict[int, set[str]] = {}
-    beside_kits = set()
-    for one, other, why in links:
-        if not others.keys() & {one, other}:
-            whys.setdefault(first_of[one], set()).add(why)
-        elif one in first_of or other in first_of:
-            beside_kits |= others.keys() & {one, other}
+        others = {place: _NOT_DRUMS.format(name) for place, name in _other_names(job, items)} | takes
+    inside = [link for link in links if not others.keys() & set(link[:2])]
+    members = _connected(len(items), [pair for *pair, _ in inside])
+    in_kits = {place for places in members if len(places) > 1 for place in places}
+    beside_kits = {place for *pair, _ in links if in_kits & set(pair) for place in pair} & others.keys()
     found: dict[int, Source] = {}
     for place, *more in members:
         if more:
-            kit = _kit([items[place] for place in (place, *more)])
-            found[place] = Source(item=kit, how=_sentence(kit, min(sorted(whys[place]), key=_rank)))
+            own = [link for link in inside if link[0] in (place, *more)]
+            found[place] = _kit_source([items[n] for n in (place, *more)], _whys(len(items), own))
         else:
-            skipped = others[place] if place in beside_kits else ""
+            skipped = others[place] if place in beside_kits | takes.keys() else ""
             found[place] = Source(item=items[place], skipped=skipped)
-    if together and not any(source.how for source in found.values()):
+    if together and not in_kits:
         raise SettingsError(
             "no two of the items overlap in time on different tracks: they are not of one performance",
             hint="leave out --together",
@@ -87,21 +79,27 @@ def kits(job: Job, items: Sequence[Item], *, together: bool | None) -> list[Sour
     return [found[place] for place in sorted(found)]
 
 
-def _others(job: Job, items: Sequence[Item]) -> Iterator[tuple[int, str]]:
-    """Yield the places of items that are no microphones by the names of their tracks, and why."""
-    sources = tuple({job.track_of(item).name for item in items})
-    made = {result_track_name(name): name for name in sources if name}
+def _other_names(job: Job, items: Sequence[Item]) -> Iterator[tuple[int, str]]:
+    """Yield the places of items on tracks whose names say another instrument, and the names."""
     for place, item in enumerate(items):
-        track = job.track_of(item)
-        if says_other(track):
-            yield place, _NOT_DRUMS.format(track.name)
-        elif source := next((made[name] for name in made if f"{track.name} ".startswith(f"{name} ")), ""):
-            yield place, _IS_TAKE.format(track.name, source)
+        if says_other(job.track_of(item)):
+            yield place, job.track_of(item).name
+
+
+def _takes(job: Job, items: Sequence[Item]) -> Iterator[tuple[int, str]]:
+    """Yield the places of items that are takes of others by the names of their tracks, and why."""
+    made = {result_track_name(job.track_of(item).name): job.track_of(item).name for item in items}
+    for place, item in enumerate(items):
+        name = job.track_of(item).name
+        source = next((made[result] for result in made if f"{name} ".startswith(f"{result} ")), None)
+        if source is not None:
+            yield place, _IS_TAKE.format(name, repr(source) if source else "a track without a name")
 
 
 def _links(job: Job, items: Sequence[Item], *, together: bool) -> Iterator[tuple[int, int, str]]:
     """Yield the places of each two items that are of one kit, and why."""
     groups = [{leaf.group for leaf in item.leaves} - {""} for item in items]
+    kit_folders = {_kit_folder(job.track_of(item)) for item in items} - {""}
     playing: list[int] = []
     for place in sorted(range(len(items)), key=lambda place: items[place].position_s):
         item = items[place]
@@ -115,7 +113,7 @@ def _links(job: Job, items: Sequence[Item], *, together: bool) -> Iterator[tuple
                 yield other, place, _REQUESTED
             elif groups[place] & groups[other]:
                 yield other, place, _GROUPED
-            elif why := _why(job.track_of(items[other]), job.track_of(item)):
+            elif why := _why(job.track_of(items[other]), job.track_of(item), len(kit_folders)):
                 yield other, place, why
         playing.append(place)
 
@@ -125,25 +123,54 @@ def _is_at_once(one: Item, other: Item) -> bool:
     return one.track != other.track and one.overlap_s(other) > _OVERLAP * shorter_s
 
 
-def _why(one: Track, other: Track) -> str:
-    """Return why items on two tracks that overlap are of one kit, "" where the tracks do not say so."""
+def _why(one: Track, other: Track, n_kit_folders: int) -> str:
+    """Return why items on two tracks that overlap are of one kit, "" where the tracks do not say so.
+
+    Microphones in different folders of kits are of different kits. What lies in none is of the kit, if there is
+    one only.
+    """
     common = zip(one.folders, one.folder_ids, strict=False)
     drums = [name for name, own in common if own in other.folder_ids and says_drums_itself(name)]
     if drums:  # in folders of it, too, such as one for each drum
         return _IN_FOLDER.format(drums[0])
     if one.folder_ids and one.folder_ids[-1:] == other.folder_ids[-1:]:
         return _IN_FOLDER.format(one.folders[-1] or "that has no name")
-    return _NAMED if _names_microphone(one) and _names_microphone(other) else ""
+    is_one_kit = n_kit_folders < 2 or _kit_folder(one) == _kit_folder(other)
+    return _NAMED if is_one_kit and _names_microphone(one) and _names_microphone(other) else ""
 
 
-def _rank(why: str) -> int:
-    return next(place for place, beginning in enumerate(_ORDER) if why.startswith(beginning))
+@lru_cache(maxsize=4096)
+def _kit_folder(track: Track) -> str:
+    """Return the DAW's id of the outermost folder of a track that is a kit's by its name, or ""."""
+    for name, own in zip(track.folders, track.folder_ids, strict=False):
+        if says_kit(name) and not _is_microphone(name):
+            return own
+    return ""
+
+
+def _whys(n_items: int, links: Sequence[tuple[int, int, str]]) -> list[str]:
+    """Return why a kit is one: one reason that connects all of it, or else all that do together.
+
+    Args:
+        n_items: of the job.
+        links: between the items of the kit.
+    """
+    whys = sorted({why for *_, why in links}, key=_rank)
+    size = len({place for *pair, _ in links for place in pair})
+    for chosen in [[why] for why in whys] + [whys[:n] for n in range(2, len(whys))]:
+        pairs = [pair for *pair, why in links if why in chosen]
+        if any(len(places) == size for places in _connected(n_items, pairs)):
+            return chosen
+    return whys
 
 
 @lru_cache(maxsize=4096)  # it is requested for each two items
 def _names_microphone(track: Track) -> bool:
-    words = [word for name in (track.name, *track.folders[-1:]) for word in name_words(name)]
-    return any(re.fullmatch(_MICROPHONES, word) for word in words)
+    return any(_is_microphone(name) for name in (track.name, *track.folders[-1:]))
+
+
+def _is_microphone(name: str) -> bool:
+    return any(re.fullmatch(_MICROPHONES, word) for word in name_words(name))
 
 
 def _connected(n: int, links: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -163,6 +190,19 @@ def _connected(n: int, links: Sequence[Sequence[int]]) -> list[list[int]]:
     for place in range(n):
         members.setdefault(root_of(place), []).append(place)
     return list(members.values())
+
+
+def _rank(why: str) -> int:
+    return next(place for place, beginning in enumerate(_ORDER) if why.startswith(beginning))
+
+
+def _kit_source(members: Sequence[Item], whys: Sequence[str]) -> Source:
+    """Return the source that items are which are one kit for these reasons."""
+    kit = _kit(members)
+    how = f"{len(kit.microphones)} microphones of one performance, as {' or '.join(whys)}"
+    if whys != [_REQUESTED]:
+        how += "; --apart redrums each by itself"
+    return Source(item=kit, how=how, is_sure=any(_IN_FOLDER[:-2] not in why for why in whys))
 
 
 def _kit(members: Sequence[Item]) -> Item:
@@ -185,8 +225,3 @@ def _kit(members: Sequence[Item]) -> Item:
         is_launched=microphones[0].is_launched,
         microphones=microphones,
     )
-
-
-def _sentence(kit: Item, how: str) -> str:
-    how = f"{len(kit.microphones)} microphones of one performance, as {how}"
-    return how if how.endswith(_REQUESTED) else f"{how}; --apart redrums each by itself"

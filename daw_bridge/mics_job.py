@@ -105,7 +105,7 @@ def open_mics(
     sources: Sequence[Path],
     files: ExitStack,
     *,
-    offsets_s: Sequence[float] | None = None,
+    offsets_s: Sequence[float | None] | None = None,
     listen_to: Path | None = None,
 ) -> "MicRecording":
     """Return the microphones in sound files, opened and closed by `files`.
@@ -113,7 +113,7 @@ def open_mics(
     Args:
         sources: one file for each microphone.
         files: closes them.
-        offsets_s: when each begins; None: as the files say, or else all together.
+        offsets_s: when each begins; None: as their files say, or else with the first.
         listen_to: what is transcribed instead of them.
 
     Raises:
@@ -136,34 +136,34 @@ def check_different(sources: Sequence[Path]) -> None:
             raise SettingsError(f"{path} is named twice among the microphones", hint="leave it out once")
 
 
-def offsets_of(sources: Sequence[Path], offsets: Sequence[str]) -> list[float] | None:
+def offsets_of(sources: Sequence[Path], offsets: Sequence[str]) -> list[float | None]:
     """Return when each microphone begins, in seconds, as --offset says; None where it says nothing.
 
     Args:
         sources: one file for each microphone.
-        offsets: "NAME=SECONDS" for one of them, by its file's name or that without its ending, the others
-            begin at 0; or as many "SECONDS" as there are microphones, in their order.
+        offsets: "NAME=SECONDS" for some of them, by the file's name or that without its ending; or as many
+            "SECONDS" as there are microphones, in their order.
 
     Raises:
-        SettingsError: they are neither.
+        SettingsError: they are neither, or one is named twice.
     """
-    if not offsets:
-        return None
     hint = "give --offset NAME=SECONDS for a microphone, or as many --offset SECONDS as there are"
     named = [text for text in offsets if "=" in text]
     if named and len(named) < len(offsets):
         raise SettingsError("--offset is given with names and without", hint=hint)
-    if not named and len(offsets) != len(sources):
+    if offsets and not named and len(offsets) != len(sources):
         raise SettingsError(f"--offset is given {len(offsets)} times for {len(sources)} microphones", hint=hint)
-    if not named:
+    if offsets and not named:
         return [_seconds(text) for text in offsets]
-    found = [0.0] * len(sources)
+    found: list[float | None] = [None] * len(sources)
     for text in named:
         name, _, seconds = text.rpartition("=")
         own = [i for i, path in enumerate(sources) if name in (path.name, path.stem, str(path))]
         if len(own) != 1:
             which = "none" if not own else "several"
             raise SettingsError(f"--offset {text} is for {which} of the microphones", hint=hint)
+        if found[own[0]] is not None:
+            raise SettingsError(f"--offset is given twice for {sources[own[0]].name}", hint="leave it out once")
         found[own[0]] = _seconds(seconds)
     return found
 

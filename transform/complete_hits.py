@@ -10,20 +10,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from transform.audio import Recording
 from transform.events import CLASS_NAMES, CLASSES
 
-if TYPE_CHECKING:
-    from transform.hits import Cut
-
 _BEGINNING_S = 0.25  # of a stroke, which all must have
 _ENOUGH = 4  # strokes of a kind that all have: those that some lack are left out
 _IN_A_ROW, _LEAST = 6, 0.1  # strokes that a microphone has where it runs, and of all
 _MENTIONED = 3  # strokes that a microphone lacks
+
+
+class _Stroke(Protocol):
+    """What could be a hit: its classes, and the sample at which it begins."""
+
+    @property
+    def classes(self) -> frozenset[str]: ...
+
+    @property
+    def attack(self) -> int: ...
+
+
+_Cut = TypeVar("_Cut", bound=_Stroke)
 
 
 class CompleteStrokes:
@@ -50,7 +60,7 @@ class CompleteStrokes:
         whole = [run for run in runs if run.start < run.stop and self._is_whole[run.start]]
         return max(whole, key=lambda run: run.stop - run.start, default=slice(None))
 
-    def retained(self, candidates: Sequence[Sequence[Cut]]) -> list[Sequence[Cut]]:
+    def retained(self, candidates: Sequence[Sequence[_Cut]]) -> list[Sequence[_Cut]]:
         """Return what hits are taken from: the complete strokes of each kind, or all where these are few.
 
         What several drums are struck of together is left out where none is complete and each is struck alone.
@@ -60,7 +70,7 @@ class CompleteStrokes:
         ]
         n_alone = Counter(c for own in whole for cut in own if len(cut.classes) == 1 for c in cut.classes)
         alone = frozenset[str]().union(*(own[0].classes for own in candidates if len(own[0].classes) == 1))
-        found: list[Sequence[Cut]] = []
+        found: list[Sequence[_Cut]] = []
         for own, complete in zip(candidates, whole, strict=True):
             classes = own[0].classes
             is_enough = len(complete) >= _ENOUGH or all(n_alone[c] >= _ENOUGH for c in classes)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transform.audio import Recording, is_float
+from transform.polarity import turned
 from transform.resampling import Resampled
 from transform.signal import Samples, Signal, overlapping_blocks
 
@@ -27,7 +27,7 @@ _PLAYING_DB, _PLAYING_FRAMES = -30.0, 3  # against its level: a microphone plays
 _MOST_RAISED = 2.0**10
 _LEFT_OUT = 2.0**-7  # how loud the others are beside those that are transcribed: no level is theirs
 _CLIPPED, _N_CLIPPED = 0.9995, 8  # so many samples at full scale are no accident
-_TURNED = -0.5  # correlation of two microphones of opposite polarity
+_MOST_NAMED = 2  # microphones of the other polarity
 _NO_DRUMS = 0.2  # drum confidence of what is no microphone of drums
 _CONFIDENCE_S, _N_CONFIDENCE = 10, 3  # it is measured where a microphone is loudest
 _BLOCK_FRAMES = 50
@@ -96,7 +96,7 @@ def measure(sound: Signal, microphones: Sequence[Microphone]) -> Measured:
     listened = np.flatnonzero(np.repeat(chosen, [mic.recording.n_channels for mic in microphones]))
     mix = _mix(sums.covariance * np.outer(gains, gains), listened)
     together = np.sqrt(((gains[listened, None] * sums.peak[listened]) ** 2).sum(axis=0)).max(initial=0.0)
-    notes += [*_clipping_notes(microphones, sums.n_full), *_polarity_notes(microphones, sums.covariance)]
+    notes += [*_clipping_notes(microphones, sums.n_full), *_polarity_notes(microphones, sound, sums)]
     monitor = _monitor(microphones, sums) / gains
     frame, holes = _frame_samples(sound), _holes(microphones, levels, sums)
     return Measured(
@@ -245,12 +245,16 @@ def _clipping_notes(microphones: Sequence[Microphone], n_full: NDArray[np.int64]
             yield f"{mic.name} is clipped, {n_clipped} samples at full scale: it is used as it is"
 
 
-def _polarity_notes(microphones: Sequence[Microphone], covariance: NDArray[np.float64]) -> Iterator[str]:
-    level = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
-    turned = covariance < _TURNED * np.outer(level, level)
-    for one, other in combinations(microphones, 2):
-        if turned[one.channels, other.channels].any():
-            yield f"{one.name} and {other.name} are of opposite polarity: they are used as they are"
+def _polarity_notes(microphones: Sequence[Microphone], sound: Signal, sums: _Sums) -> Iterator[str]:
+    n_frames = round(1 / _FRAME_S)
+    loudness = (sums.energy / np.maximum(sums.energy.max(axis=1, keepdims=True), 1e-12)).sum(axis=0)
+    by_second = np.add.reduceat(loudness, range(0, len(loudness), n_frames))
+    for place, others in turned(sound, [mic.channels for mic in microphones], by_second):
+        names = [microphones[other].name for other in others]
+        if len(names) > _MOST_NAMED:
+            names[_MOST_NAMED:] = [f"{len(names) - _MOST_NAMED} more"]
+        shown = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        yield f"{microphones[place].name} is of opposite polarity to {shown}: it is used as it is"
 
 
 def form_notes(microphones: Sequence[Microphone], group: Signal) -> list[str]:

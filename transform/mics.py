@@ -63,14 +63,15 @@ class MicRecording(Recording):
         cls,
         recordings: Sequence[Recording],
         *,
-        offsets_s: Sequence[float] | None = None,
+        offsets_s: Sequence[float | None] | None = None,
         listen_to: Recording | None = None,
     ) -> Self:
         """Return microphones as one recording; they are read when that is.
 
         Args:
             recordings: one for each microphone, of any rates, channels and lengths.
-            offsets_s: when each begins; None: as their time references say, or else all together.
+            offsets_s: when each begins; None: as its time reference says, if all of these have one, or else
+                with the first.
             listen_to: what is transcribed instead of them, such as a mix; it begins with the first of them.
 
         Raises:
@@ -85,12 +86,11 @@ class MicRecording(Recording):
                 hint="redrum fewer at once",
             )
         rate = max(recording.sample_rate for recording in recordings)
-        if offsets_s is None:
-            offsets_s = stated_offsets_s(recordings)
+        begins_s = _begins_s(recordings, offsets_s or [None] * len(recordings))
         microphones: list[Microphone] = []
-        for recording, offset_s in zip(recordings, offsets_s, strict=True):
+        for recording, begin_s in zip(recordings, begins_s, strict=True):
             first = microphones[-1].channels.stop if microphones else 0
-            own_begin = nearest_sample(offset_s - min(offsets_s), recording.sample_rate)
+            own_begin = nearest_sample(begin_s - min(begins_s), recording.sample_rate)
             begin, signal = _at_rate(recording, own_begin, rate)
             channels = slice(first, first + recording.n_channels)
             microphones.append(
@@ -304,17 +304,22 @@ def check_together(settings: RenderSettings) -> None:
         )
 
 
-def stated_offsets_s(recordings: Sequence[Recording]) -> list[float]:
-    """Return when recordings begin, by the time references of their files; zeros unless all have one."""
-    references = [time_reference(r.path) if r.path else None for r in recordings]
-    begins_s = [
+def _begins_s(recordings: Sequence[Recording], offsets_s: Sequence[float | None]) -> list[float]:
+    """Return when recordings begin: as given, from the first of the others on; those as their files state it.
+
+    They count as stated where all of these have a time reference; else they begin together.
+    """
+    others = [r for r, offset_s in zip(recordings, offsets_s, strict=True) if offset_s is None]
+    references = [time_reference(r.path) if r.path else None for r in others]
+    stated_s = [
         reference / recording.sample_rate
-        for reference, recording in zip(references, recordings, strict=True)
+        for reference, recording in zip(references, others, strict=True)
         if reference is not None
     ]
-    if len(begins_s) < len(recordings):
-        return [0.0] * len(recordings)
-    return [begin_s - min(begins_s) for begin_s in begins_s]
+    if len(stated_s) < len(others):
+        stated_s = [0.0] * len(others)
+    stated = iter([begin_s - min(stated_s) for begin_s in stated_s])
+    return [next(stated) if offset_s is None else offset_s for offset_s in offsets_s]
 
 
 def _check_overlap(microphones: Sequence[Microphone]) -> None:

@@ -414,6 +414,50 @@ def test_earlier_takes_are_named_and_left_out_unless_they_are_what_is_chosen():
     assert sizes(kits(job(*names, **folder), [item(n) for n in range(5)], together=True)) == [5]
 
 
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ([("DRUMS A",), ("DRUMS A",), ("DRUMS B",), ("DRUMS B",)], [2, 2]),
+        ([("Kit", "KICK"), ("Kit", "OHS"), ("Percussion",), ()], [2, 1, 1]),
+        ([("DRUMS",), ("DRUMS",), ("DRUMS",), ()], [4]),
+        ([("Kick Drum",), ("Kick Drum",), ("Snare Drum",), ("Drum Room",)], [4]),
+    ],
+)
+def test_two_kits_that_play_at_once_are_two(folders, expected):
+    names = ["kick", "OH", "Kick 808", "room"]
+    made = job(*names, folders=dict(zip(names, folders, strict=True)))
+    assert sizes(kits(made, [item(n) for n in range(4)], together=None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "expected"),
+    [
+        (["kick", "OH", "room"], ["", "", ""], "as their tracks have microphones' names;"),
+        (["57", "414", "kick", "OH"], ["1", "1", "1", "1"], "as their items are grouped;"),
+        (
+            ["57", "kick", "OH"],
+            ["1", "1", ""],
+            "as their items are grouped or their tracks have microphones' names;",
+        ),
+    ],
+)
+def test_the_reason_holds_for_all_microphones(names, groups, expected):
+    (kit,) = kits(job(*names), [item(n, group=group) for n, group in enumerate(groups)], together=None)
+    assert expected in kit.how
+    assert kit.is_sure
+
+
+@pytest.mark.parametrize("together", [None, False])
+def test_earlier_takes_of_a_track_that_is_no_kit_are_left_out_too(together):
+    names = ["Drums", "Drums redrum", "Drums redrum kick drum", "Drums reduced", ""]
+    found = kits(job(*names, "redrum"), [item(n, 2.0 * n) for n in range(6)], together=together)
+    assert [bool(source.skipped) for source in found] == [False, True, True, False, False, True]
+    assert found[1].skipped == (
+        "by the name 'Drums redrum' it is a take of 'Drums': choose it without that to redrum it"
+    )
+    assert not any(source.skipped for source in kits(job(*names), [item(1), item(2, 2.0)], together=together))
+
+
 def test_only_what_overlaps_is_together():
     found = kits(job("kick", "snare"), [item(0), item(1, 0.6), item(1, 5.0)], together=None)
     assert sizes(found) == [1, 1, 1]

@@ -211,10 +211,10 @@ def test_a_group_plays_one_rhythm(kit):
 
 def test_offsets_are_named_or_in_order():
     sources = [Path("a/KICK.wav"), Path("a/OH.wav")]
-    assert offsets_of(sources, []) is None
-    assert offsets_of(sources, ["OH=0.25"]) == [0.0, 0.25]
-    assert offsets_of(sources, ["OH.wav=-0.5"]) == [0.0, -0.5]
+    assert offsets_of(sources, []) == [None, None]
+    assert offsets_of(sources, ["OH=0.25"]) == [None, 0.25]
+    assert offsets_of(sources, ["OH.wav=-0.5"]) == [None, -0.5]
     assert offsets_of(sources, ["1", "2.5"]) == [1.0, 2.5]
-    for wrong in (["x=1"], ["1", "OH=2"], ["OH=soon"], ["nan", "0"]):
+    for wrong in (["x=1"], ["1", "OH=2"], ["OH=soon"], ["nan", "0"], ["OH=-0.5", "OH.wav=1"]):
         with pytest.raises(SettingsError):
             offsets_of(sources, wrong)

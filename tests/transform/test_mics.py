@@ -117,12 +117,29 @@ def test_all_files_or_none(tmp_path):
 
 def test_turned_polarity_cancels_nothing_and_stays_turned(tmp_path):
     group = MicRecording.of(opened(strokes(), -strokes()))
-    assert any("A and B are of opposite polarity" in note for note in group.notes)
+    assert "B is of opposite polarity to A: it is used as it is" in group.notes
     assert group.n_listened == 2
     results = written(redrummed(group), group, tmp_path, bit_depth="32f")
     assert np.abs(results[0]).max() > 0.3
     np.testing.assert_array_equal(results[0], -results[1])
     assert np.abs(group.mono(0, group.n_samples)).max() > 0.1
+
+
+@pytest.mark.parametrize("delay", [0, 19, 40])
+def test_a_turned_microphone_is_named_once_also_where_it_is_a_little_later(delay):
+    late = np.roll(strokes(), delay)
+    group = MicRecording.of(
+        opened(
+            strokes(),
+            0.1 * late,
+            -0.5 * late,
+            strokes(7),
+            strokes(rate=44_100, length_s=3.0),
+            rates=[RATE] * 4 + [44_100],
+        )
+    )
+    notes = [note for note in group.notes if "polarity" in note]
+    assert notes == ["C is of opposite polarity to A, B and 1 more: it is used as it is"]
 
 
 def test_power_spectra_are_added():
@@ -253,6 +270,9 @@ def test_time_references_say_when_microphones_begin(write_wav):
     assert [m.begin for m in MicRecording.of(recordings, offsets_s=[0.0, 0.0]).microphones] == [0, 0]
     others = [*recordings, *opened(strokes(), names="C")]
     assert [mic.begin for mic in MicRecording.of(others).microphones] == [0, 0, 0]
+    for offset_s, begins in ((0.5, [0, 4_800, 24_000]), (-0.5, [24_000, 28_800, 0])):
+        placed = MicRecording.of(others, offsets_s=[None, None, offset_s])  # the others remain where they are
+        assert [mic.begin for mic in placed.microphones] == begins
 
 
 def test_microphones_of_different_times_are_refused():
