@@ -1,4 +1,4 @@
-"""WAV, RF64, BW64, Wave64, AIFF, AU and CAF files whose headers were never finished, or state what no file has.
+"""WAV, RF64, BW64, Wave64, AIFF, AU and CAF files that are cut, or whose headers were never finished.
 
 A recorder that crashed, or a program that writes into a pipe, leaves 0 or a number far beyond the file in the
 place of a size. What lies there up to the end of the file is the sound.
@@ -39,7 +39,7 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
     """Return where the sound lies in a file that begins, at `sound.offset`, with one of CHUNKED.
 
     Raises:
-        CutShort: bytes are missing that a finished header promises.
+        CutShort: bytes are missing that a finished header promises, and its form is not known.
         AudioError: it is made of more chunks than any file has.
     """
     file.seek(sound.offset)
@@ -51,21 +51,25 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
         return Layout()
     left = Extent(data.offset, max(0, sound.end - data.offset))
     is_unfinished = _is_unfinished(file, magic, data, left)
-    if not is_unfinished and data.size > left.size + 1:  # some writers leave out the last pad byte
-        n_missing = data.size - left.size
-        raise CutShort(f"{n_missing:,} of its {data.size:,} bytes of sound are missing")
+    n_missing = 0 if is_unfinished else data.size - left.size
+    is_cut = n_missing > 1  # some writers leave out the last pad byte
     if magic == b"riff" and is_unfinished:
         left = _between_headers(file, left, data.offset - sound.offset)
     within = left if is_unfinished else Extent(left.offset, min(data.size, left.size))
     note = "its header was never finished: all that is there is read" if is_unfinished else ""
+    if is_cut:
+        lost = f"{n_missing:,} of {data.size:,} bytes of sound"
+        note = f"its end is missing, {lost}: all that is there is read"
     if magic in _RIFFS and (inside := _mpeg_inside(file, found, within)):
         return inside
-    if is_unfinished:
+    if is_unfinished or is_cut:
         parts = _finished(file, magic, sound.offset, found, within)
     elif magic == b"BW64":  # which libsndfile does not know by this name
         parts = _finished_riff(file, magic, sound.offset, found, within)
     else:
         parts = (sound,) if sound.offset else ()
+    if is_cut and not (parts and left.size):
+        raise CutShort(f"{lost} are missing")
     n_samples = None if is_unfinished or magic not in _RIFFS else _stated_samples(file, found, within)
     if n_samples is not None:
         parts = parts or (sound,)
