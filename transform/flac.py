@@ -24,7 +24,7 @@ _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096,
 
 
 def lay_out(file: BinaryIO, sound: Extent) -> Layout:
-    """Return the streams with their lengths in their headers, none where the decoder reads the file as it is."""
+    """Return the streams with their lengths in their headers, none where the decoder reads a file as it is."""
     extents = _streams_in(file, sound)
     streams, notes = [], list[str]()
     for extent in extents:
