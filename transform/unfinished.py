@@ -6,6 +6,7 @@ place of a size. What lies there up to the end of the file is the sound.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
@@ -26,6 +27,8 @@ _FULL = 2**32 - 2**12
 _WAVE64_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _FRAME_BYTES = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}  # of a channel, whatever depth is stated
 _PLAIN_AIFC = (*b"NONE twos sowt fl32 FL32 fl64 FL64 in24 in32 23ni".split(), b"raw ")
+_BEHIND = re.compile(b"LIST|bext|iXML|axml|cue |smpl|inst|acid|id3 |ID3 |PEAK|JUNK|_PMX")  # names of chunks
+_MOST_BEHIND = 2**20  # bytes
 _MOST_HEADERS = 4  # that sox writes one after the other
 
 
@@ -55,6 +58,8 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
     is_cut = n_missing > 1  # some writers leave out the last pad byte
     if magic == b"riff" and is_unfinished:
         left = _between_headers(file, left, data.offset - sound.offset)
+    if magic in _RIFFS and is_unfinished:
+        left = _before_chunks(file, left)
     within = left if is_unfinished else Extent(left.offset, min(data.size, left.size))
     note = "its header was never finished: all that is there is read" if is_unfinished else ""
     if is_cut:
@@ -125,6 +130,15 @@ def _is_chunk_list(file: BinaryIO, left: Extent, order: str) -> bool:
         if position > left.end + 1:
             return False
     return True
+
+
+def _before_chunks(file: BinaryIO, left: Extent) -> Extent:
+    """Return the sound without the chunks behind it, which reach to the end of the file."""
+    begin = max(left.offset, left.end - _MOST_BEHIND)
+    content = _read(file, Extent(begin, left.end - begin))
+    places = sorted(begin + found.start() for found in _BEHIND.finditer(content))
+    first = next((at for at in places if _is_chunk_list(file, Extent(at, left.end - at), "<")), left.end)
+    return Extent(left.offset, first - left.offset)
 
 
 def _between_headers(file: BinaryIO, left: Extent, n_header: int) -> Extent:

@@ -60,6 +60,15 @@ def test_wav_of_unfinished_sizes_is_read_to_its_end(write_wav, caplog, riff, dat
     assert_read(path, noise()[:, : n_left // 4], caplog, UNFINISHED)
 
 
+@pytest.mark.parametrize("data", [0, 0xFFFFFFFF])
+def test_chunks_behind_sound_of_unknown_length_are_none_of_it(write_wav, caplog, data):
+    path, content, places = made(write_wav, "take.wav")
+    struct.pack_into("<I", content, places[b"data"] - 4, data)
+    behind = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"a recorder 1.0"
+    path.write_bytes(bytes(content) + behind + b"id3 " + struct.pack("<I", 4000) + bytes(4000))
+    assert_read(path, noise(), caplog, UNFINISHED)
+
+
 def test_wav_whose_size_was_noted_on_the_way_is_read_to_its_end(write_wav, caplog):
     path, content, places = made(write_wav, "take.wav")
     struct.pack_into("<I", content, places[b"data"] - 4, 8000)
