@@ -57,14 +57,18 @@ def _csv_rows(sheet: Path) -> list[tuple[int, Row]]:
         with sheet.open(encoding="utf-8-sig", newline="") as file:
             separator, n_before = _separator(file)
             reader = csv.DictReader(file, strict=True, skipinitialspace=True, delimiter=separator)
-            reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
+            columns = [_column(name) for name in reader.fieldnames or ()]
+            while columns and not columns[-1]:  # spreadsheets write empty columns and lines
+                columns.pop()
+            reader.fieldnames = columns
             _check_columns(sheet, reader.fieldnames)  # before the lines, each of which has them all
             rows: list[tuple[int, Row]] = []
             for row in reader:
                 _check_length(sheet, len(rows) + 1)
-                extra = {"": "more cells than columns"} if row.pop(None, None) else {}
-                cells = {k: _cell(k, v, separator) for k, v in row.items() if v not in (None, "")}
-                rows.append((reader.line_num + n_before, cells | extra))
+                extra = {"": "more cells than columns"} if any(map(str.strip, row.pop(None, ()))) else {}
+                cells = {k: _cell(k, v, separator) for k, v in row.items() if v and v.strip()}
+                if cells or extra:
+                    rows.append((reader.line_num + n_before, cells | extra))
     except (UnicodeDecodeError, csv.Error) as err:
         raise SettingsError(f"{sheet} is no CSV file in UTF-8: {err}", hint="save it as CSV, UTF-8") from err
     return rows
@@ -126,7 +130,9 @@ def _toml_rows(sheet: Path) -> list[tuple[int, Row]]:
         raise SettingsError(f"{sheet} {what}", hint=hint)
     _check_length(sheet, len(jobs))
     jobs = [{_column(name): value for name, value in job.items()} for job in jobs]
-    starts = [n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").startswith("[[job]]")]
+    starts = [
+        n for n, line in enumerate(text.splitlines(), 1) if line.replace(" ", "").lower().startswith("[[job]]")
+    ]
     if len(starts) != len(jobs):  # written as an array of inline tables
         starts = [1] * len(jobs)
     return list(zip(starts, jobs, strict=True))

@@ -82,7 +82,7 @@ def foreign_kind(head: bytes) -> Foreign | None:
 
 
 def _compressed_kind(head: bytes) -> Foreign | None:
-    """Return what a file of chunks is whose sound is compressed, for those that libsndfile has failed to read."""
+    """Return what a file of chunks is whose sound is compressed, if it is; libsndfile has failed to read it."""
     if head[:4] == b"caff" and head[8:12] == b"desc" and head[28:32] != b"lpcm":
         return Foreign(demuxer="caf", what=f"a CAF file of the kind {_printed(head[28:32])}")
     if head[:4] == b"FORM" and head[8:12] == b"AIFC" and (at := head.find(b"COMM")) > 0:

@@ -27,6 +27,7 @@ _HIGH_AND_LOW = (
     (b"BWF_TIME_REFERENCE_HIGH", b"BWF_TIME_REFERENCE_LOW"),
 )
 _MOST_BYTES = 2**20  # of a chunk
+_WHOLE_BEATS = 0.01
 _TEMPI_BPM = (20.0, 400.0)  # that are believed when they are read
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class Metadata:
         names = {b"bext", b"iXML", *([b"smpl"] if has_loops else [])}
         chunks = [chunk for chunk in self.chunks if chunk[0] in names]
         if tempo_bpm is not None and _TEMPI_BPM[0] <= tempo_bpm <= _TEMPI_BPM[1]:
-            n_beats = round(n_samples / sample_rate * tempo_bpm / 60)
+            beats = n_samples / sample_rate * tempo_bpm / 60
+            n_beats = round(beats) if abs(beats - round(beats)) < _WHOLE_BEATS else 0  # not known
             acid = struct.pack("<IHHfIHHf", 0, 60, 0x8000, 0.0, n_beats, 4, 4, tempo_bpm)
             chunks.append((b"acid", acid))
         return Metadata(tuple(chunks))

@@ -41,6 +41,7 @@ _FRAME_RATES_HZ = {-24: 24.0, -25: 25.0, -29: 30000 / 1001, -30: 30.0}
 # Channels that play drums beside the tenth: bank 120 of General MIDI 2, banks 126 and 127 of XG, parts of GS.
 _BANK_SELECT, _GM2_DRUMS, _XG_DRUMS = 0, (120,), (120, 126, 127)
 _XG_ON = bytes.fromhex("43104c00007e00f7")
+_CLOSING = bytes([0, _META, _END_OF_TRACK, 0])  # the last bytes of a track
 _EXPORT_AGAIN = "export the MIDI file again"
 
 
@@ -181,20 +182,34 @@ class _Reader:
 
     def _track(self, data: bytes, begin: int, end: int) -> int:
         """Read the track that should lie between two places, and return where the next chunk begins."""
+        closed = data + _CLOSING[len(data) - end :]
+        if 0 < end - len(data) <= len(_CLOSING) and self._ends(closed, begin):  # all but its end is there
+            _log.info("%s: the last %d bytes of a track are missing", self._name, end - len(data))
+            data = closed
         following = data[end : end + 4]
         if end == len(data) or following.isalpha() or 0 < len(data) - end < 8:
             self._messages(data, begin, end)
             return end
         # The length is wrong: the track ends where it says so itself.
         size, is_unfinished = end - begin, end - begin in _UNFINISHED
+        cut = self._cut(size, len(data) - begin)
         try:
             read_to, is_ended = self._messages(data, begin, len(data), is_unfinished=is_unfinished)
         except _BreaksOff:
             read_to, is_ended = begin, False
         if not (is_ended or is_unfinished):
-            raise self._cut(size, len(data) - begin)
+            raise cut
         _log.info("%s: a track promises %d bytes and has %d", self._name, size, read_to - begin)
         return data.find(b"MTrk", read_to)
+
+    @staticmethod
+    def _ends(data: bytes, begin: int) -> bool:
+        """Tell whether the messages from a place on end with the data, and say so."""
+        try:
+            *_, (_, _, message, end) = _messages(data, begin, len(data))
+        except ValueError:
+            return False
+        return end == len(data) and message[:1] == bytes([_END_OF_TRACK])
 
     def _messages(self, data: bytes, at: int, stop: int, *, is_unfinished: bool = False) -> tuple[int, bool]:
         """Read the messages between two places; return where they end, and whether the last says so."""

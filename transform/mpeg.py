@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from transform.byte_view import CutShort, Extent, Layout, Stream, after_tags
+from transform.byte_view import Extent, Layout, Stream, after_tags
 
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS = {  # by whether it is MPEG 1, and its layer
@@ -65,9 +65,6 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
 
     A stream begins with each tag that counts frames, and where rate or layer change. Tags and other junk
     between frames are left out.
-
-    Raises:
-        CutShort: a tag promises more frames than there are.
     """
     begin = _first_frame(file, sound)
     if begin is None:
@@ -75,7 +72,9 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
     runs, n_junk = _runs(file, Extent(begin, sound.end - begin))
     streams = [_stream(run) for run in runs]
     notes = []
-    if runs and runs[-1].is_cut:
+    if n_missing := sum(map(_n_missing, runs)):
+        notes.append(f"{n_missing:,} of its frames of sound are missing: all that is there is read")
+    elif runs and runs[-1].is_cut:
         notes.append("it is cut off in the middle of a frame: all that is there is read")
     if len(streams) > 1:
         notes.append(f"{len(streams)} recordings follow one another in it")
@@ -214,13 +213,16 @@ def _tag(file: BinaryIO, position: int, frame: _Frame) -> _Tag | None:
     return None
 
 
+def _n_missing(run: _Run) -> int:
+    """Return how many frames less there are than a tag promises, which some writers count as well."""
+    n_missing = run.tag.n_frames - run.n_frames if run.tag else 0
+    return n_missing if n_missing > (not run.is_cut) else 0
+
+
 def _stream(run: _Run) -> Stream:
-    """Return what the decoder is given of frames; CutShort: the tag promises more."""
+    """Return what the decoder is given of frames."""
     tag = run.tag
-    if tag is not None and tag.n_frames > run.n_frames + (not run.is_cut):  # some writers count the tag
-        n_missing = tag.n_frames - run.n_frames
-        raise CutShort(f"{n_missing:,} of its {tag.n_frames:,} frames of sound are missing")
-    if tag is None or not tag.has_delay or abs(tag.n_frames - run.n_frames) > 1:
+    if tag is None or not tag.has_delay or tag.n_frames < run.n_frames - 1:
         return _counted(run)
     head = Extent(tag.extent.offset, tag.count_at - tag.extent.offset)
     rest = Extent(tag.count_at + 4, tag.extent.end - tag.count_at - 4)

@@ -26,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path) -> str:
     """Return the text of a TOML file, for `parse_toml`; it raises the same."""
-    text = read_bytes(path, most=_MOST_BYTES).decode("utf-8")
+    text = read_bytes(path, most=_MOST_BYTES).decode("utf-8-sig")  # some editors write a mark in front
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,4 +1,4 @@
-"""WAV, RF64, BW64, Wave64, AIFF, AU and CAF files whose headers were never finished, or state what no file has.
+"""WAV, RF64, BW64, Wave64, AIFF, AU and CAF files that are cut, or whose headers were never finished.
 
 A recorder that crashed, or a program that writes into a pipe, leaves 0 or a number far beyond the file in the
 place of a size. What lies there up to the end of the file is the sound.
@@ -6,6 +6,7 @@ place of a size. What lies there up to the end of the file is the sound.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
@@ -26,6 +27,8 @@ _FULL = 2**32 - 2**12
 _WAVE64_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _FRAME_BYTES = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}  # of a channel, whatever depth is stated
 _PLAIN_AIFC = (*b"NONE twos sowt fl32 FL32 fl64 FL64 in24 in32 23ni".split(), b"raw ")
+_BEHIND = re.compile(b"LIST|bext|iXML|axml|cue |smpl|inst|acid|id3 |ID3 |PEAK|JUNK|_PMX")  # names of chunks
+_MOST_BEHIND = 2**20  # bytes
 _MOST_HEADERS = 4  # that sox writes one after the other
 
 
@@ -39,7 +42,7 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
     """Return where the sound lies in a file that begins, at `sound.offset`, with one of CHUNKED.
 
     Raises:
-        CutShort: bytes are missing that a finished header promises.
+        CutShort: bytes are missing that a finished header promises, and its form is not known.
         AudioError: it is made of more chunks than any file has.
     """
     file.seek(sound.offset)
@@ -51,21 +54,27 @@ def lay_out(file: BinaryIO, sound: Extent) -> Layout:
         return Layout()
     left = Extent(data.offset, max(0, sound.end - data.offset))
     is_unfinished = _is_unfinished(file, magic, data, left)
-    if not is_unfinished and data.size > left.size + 1:  # some writers leave out the last pad byte
-        n_missing = data.size - left.size
-        raise CutShort(f"{n_missing:,} of its {data.size:,} bytes of sound are missing")
+    n_missing = 0 if is_unfinished else data.size - left.size
+    is_cut = n_missing > 1  # some writers leave out the last pad byte
     if magic == b"riff" and is_unfinished:
         left = _between_headers(file, left, data.offset - sound.offset)
+    if magic in _RIFFS and is_unfinished:
+        left = _before_chunks(file, left)
     within = left if is_unfinished else Extent(left.offset, min(data.size, left.size))
     note = "its header was never finished: all that is there is read" if is_unfinished else ""
+    if is_cut:
+        lost = f"{n_missing:,} of {data.size:,} bytes of sound"
+        note = f"its end is missing, {lost}: all that is there is read"
     if magic in _RIFFS and (inside := _mpeg_inside(file, found, within)):
         return inside
-    if is_unfinished:
+    if is_unfinished or is_cut:
         parts = _finished(file, magic, sound.offset, found, within)
     elif magic == b"BW64":  # which libsndfile does not know by this name
         parts = _finished_riff(file, magic, sound.offset, found, within)
     else:
         parts = (sound,) if sound.offset else ()
+    if is_cut and not (parts and left.size):
+        raise CutShort(f"{lost} are missing")
     n_samples = None if is_unfinished or magic not in _RIFFS else _stated_samples(file, found, within)
     if n_samples is not None:
         parts = parts or (sound,)
@@ -121,6 +130,15 @@ def _is_chunk_list(file: BinaryIO, left: Extent, order: str) -> bool:
         if position > left.end + 1:
             return False
     return True
+
+
+def _before_chunks(file: BinaryIO, left: Extent) -> Extent:
+    """Return the sound without the chunks behind it, which reach to the end of the file."""
+    begin = max(left.offset, left.end - _MOST_BEHIND)
+    content = _read(file, Extent(begin, left.end - begin))
+    places = sorted(begin + found.start() for found in _BEHIND.finditer(content))
+    first = next((at for at in places if _is_chunk_list(file, Extent(at, left.end - at), "<")), left.end)
+    return Extent(left.offset, first - left.offset)
 
 
 def _between_headers(file: BinaryIO, left: Extent, n_header: int) -> Extent:

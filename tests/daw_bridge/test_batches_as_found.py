@@ -50,6 +50,21 @@ def test_sheets_of_spreadsheets_are_read(loop, planned, text, start_s):
     assert len(item.settings.kit_from) == text.lower().split("\n")[-2].count("loop.wav") - 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source,rhythm\nloop.wav,bossa-nova-132\n,\n",
+        "source;rhythm\nloop.wav;bossa-nova-132\n;\n;\n",
+        "source,rhythm,,\n,,,\nloop.wav,bossa-nova-132,,\n , ,,\n\n",
+    ],
+)
+def test_empty_lines_and_columns_of_a_spreadsheet_are_nothing(loop, planned, text):
+    sheet = loop.with_name("jobs.csv")
+    sheet.write_text(text)
+    (item,) = planned(rhythm=sheet)
+    assert item.source == loop
+
+
 def test_a_mistake_in_a_sheet_is_on_the_line_that_a_spreadsheet_shows(loop, planned):
     sheet = loop.with_name("jobs.csv")
     sheet.write_text("sep=;\nsource;rhythm\nloop.wav;bossa-nova-132\nloop.wav;no-such\n")
@@ -59,7 +74,7 @@ def test_a_mistake_in_a_sheet_is_on_the_line_that_a_spreadsheet_shows(loop, plan
 
 def test_a_toml_sheet_may_have_capitals(loop, planned):
     sheet = loop.with_name("jobs.toml")
-    sheet.write_text('[[Job]]\nSource = "loop.wav"\nRhythm = "bossa-nova-132"\nKit-From = ["loop.wav"]\n')
+    sheet.write_text('\ufeff[[Job]]\nSource = "loop.wav"\nRhythm = "bossa-nova-132"\nKit-From = ["loop.wav"]\n')
     (item,) = planned(rhythm=sheet)
     assert item.settings.kit_from == (str(loop),)
 

@@ -277,18 +277,30 @@ def test_what_is_no_sound_file(tmp_path, subtests):
                 assert "WAV" in caught.value.hint
 
 
-def test_a_truncated_file(write_wav, subtests):
-    for kept in [0.3, 0.6, 0.99]:
-        for ending in ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3"]:
-            with subtests.test(kept=kept, ending=ending):
-                path = write_wav(f"cut.{ending}", noise(44_100, 2), subtype=None)
-                with pytest.raises(AudioError, match="cut short"):
-                    Recording.open(cut(path, int(kept * path.stat().st_size)))
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3"])
+def test_a_file_that_is_cut_is_read_as_far_as_it_goes(write_wav, caplog, kept, ending):
+    path = write_wav(f"cut.{ending}", noise(88_200, 2), subtype=None)
+    with Recording.open(path) as recording:
+        whole = recording.read(0, recording.n_samples)
+    caplog.clear()
+    with Recording.open(cut(path, int(kept * path.stat().st_size))) as recording:
+        n_samples = recording.n_samples
+        assert kept * 88_200 - 6000 < n_samples < kept * 88_200 + 2000
+        found = recording.read(0, n_samples)
+    if ending == "mp3":
+        assert np.corrcoef(found[0, :10_000], whole[0, :10_000])[0, 1] > 0.9  # it begins at the same sample
+    else:
+        np.testing.assert_array_equal(found, whole[:, :n_samples])
+    assert len(caplog.messages) == 1
+    assert "missing" in caplog.messages[0]
 
 
 def test_a_file_truncated_in_its_header(write_wav, subtests):
-    for n_bytes in [1, 4, 12, 20, 40]:
+    for n_bytes in [1, 4, 12, 20, 24, 40]:
         for ending in ["wav", "aiff", "flac", "w64", "rf64", "caf", "au", "mp3", "ogg"]:
+            if (ending, n_bytes) == ("au", 40):  # whose header has 24
+                continue
             with subtests.test(n_bytes=n_bytes, ending=ending):
                 path = write_wav(f"cut.{ending}", noise(4410, 2), subtype=None)
                 with pytest.raises(AudioError):
@@ -327,14 +339,13 @@ def test_a_flac_file_of_unknown_length(write_wav):
         np.testing.assert_array_equal(recording.read(0, recording.n_samples), soundfile.read(whole)[0][None])
 
 
-@pytest.mark.parametrize("ending", ["flac", "mp3"])
-def test_a_file_that_is_damaged_inside(write_wav, ending):
-    path = write_wav(f"hole.{ending}", noise(400_000), subtype=None)
+def test_a_file_that_is_damaged_inside(write_wav):
+    path = write_wav("hole.flac", noise(400_000), subtype=None)
     content = bytearray(path.read_bytes())
     half = len(content) // 2
     del content[half : half + len(content) // 4]
     path.write_bytes(content)
-    with pytest.raises(AudioError, match=r"cannot be decoded|cut short"), Recording.open(path) as recording:  # noqa: PT012
+    with pytest.raises(AudioError, match="cannot be decoded"), Recording.open(path) as recording:  # noqa: PT012
         for start in range(0, 400_000, 10_000):
             recording.read(start, start + 10_000)
 

@@ -60,6 +60,15 @@ def test_wav_of_unfinished_sizes_is_read_to_its_end(write_wav, caplog, riff, dat
     assert_read(path, noise()[:, : n_left // 4], caplog, UNFINISHED)
 
 
+@pytest.mark.parametrize("data", [0, 0xFFFFFFFF])
+def test_chunks_behind_sound_of_unknown_length_are_none_of_it(write_wav, caplog, data):
+    path, content, places = made(write_wav, "take.wav")
+    struct.pack_into("<I", content, places[b"data"] - 4, data)
+    behind = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"a recorder 1.0"
+    path.write_bytes(bytes(content) + behind + b"id3 " + struct.pack("<I", 4000) + bytes(4000))
+    assert_read(path, noise(), caplog, UNFINISHED)
+
+
 def test_wav_whose_size_was_noted_on_the_way_is_read_to_its_end(write_wav, caplog):
     path, content, places = made(write_wav, "take.wav")
     struct.pack_into("<I", content, places[b"data"] - 4, 8000)
@@ -83,15 +92,29 @@ def test_what_lies_behind_the_sound_is_none(write_wav, caplog, behind):
     assert_read(path, noise(), caplog)
 
 
-def test_wav_that_is_cut_short_or_empty_is_refused_as_before(write_wav):
-    path, content, places = made(write_wav, "cut.wav")
-    path.write_bytes(content[:9000])
-    with pytest.raises(AudioError, match="cut short"):
-        Recording.open(path)
+@pytest.mark.parametrize("n_missing", [8, 9, 4000])
+def test_wav_that_is_cut_is_read_and_said(write_wav, caplog, n_missing):
+    path, content, _ = made(write_wav, "cut.wav")
+    path.write_bytes(content[:-n_missing])
+    note = f"its end is missing, {n_missing:,} of 20,000 bytes of sound: all that is there is read"
+    assert_read(path, noise()[:, : (20_000 - n_missing) // 4], caplog, note)
+
+
+def test_wav_that_is_empty_is_refused(write_wav):
+    path, content, places = made(write_wav, "empty.wav")
     struct.pack_into("<I", content, places[b"data"] - 4, 0)  # a chunk follows: it is as empty as it says
     list_chunk = b"LIST" + struct.pack("<I", 12) + b"INFOIART\0\0\0\0"
     path.write_bytes(bytes(content[: places[b"data"]]) + list_chunk)
     with pytest.raises(AudioError, match="holds no samples"):
+        Recording.open(path)
+
+
+def test_what_is_cut_in_a_form_that_is_not_known_is_refused(tmp_path):
+    path = tmp_path / "cut.aifc"
+    comm = struct.pack(">hIh", 1, 100, 16) + bytes.fromhex("400eac44000000000000") + b"ima4\0\0"
+    body = b"AIFCCOMM" + struct.pack(">I", len(comm)) + comm + b"SSND" + struct.pack(">I", 5000) + bytes(1000)
+    path.write_bytes(b"FORM" + struct.pack(">I", len(body) + 4000) + body)
+    with pytest.raises(AudioError, match="cut short: 4,000 of 5,000 bytes of sound are missing"):
         Recording.open(path)
 
 
@@ -159,6 +182,33 @@ def test_caf_and_au_from_a_pipe(write_wav, caplog, ending, form, size):
 
 
 ID3 = b"ID3\4\0\0" + bytes([0, 0, 2, 44]) + bytes(300)
+
+
+@pytest.mark.parametrize("between", [b"", ID3, b"APETAGEX" + bytes(300), b"TAG" + bytes(125)])
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_flac_files_one_after_the_other_are_all_read(write_wav, caplog, between, is_counted):
+    path, content, _ = made(write_wav, "two.flac", noise(20_000))
+    if not is_counted:
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+    path.write_bytes(bytes(content + between) * 2)
+    note = "" if is_counted else "its header states no length: all that is there is read; "
+    assert_read(path, np.tile(noise(20_000), 2), caplog, note + "2 recordings follow one another in it")
+
+
+@pytest.mark.parametrize("behind", [b"", b"APETAGEX" + bytes(300), bytes(4096)])
+@pytest.mark.parametrize(
+    ("stated", "note"),
+    [
+        (5000, "its header states less than there is: all of it is read"),
+        (44_100, "its end is missing: 0.45 of 1.00 s are there, and read"),
+    ],
+)
+def test_flac_whose_header_states_less_or_more_than_there_is(write_wav, caplog, behind, stated, note):
+    path, content, _ = made(write_wav, "take.flac", noise(20_000))
+    content[22:26] = stated.to_bytes(4, "big")
+    path.write_bytes(content + behind)
+    assert_read(path, noise(20_000), caplog, note)
 
 
 @pytest.mark.parametrize(("is_counted", "n_cut"), [(True, 0), (False, 0), (False, 3), (False, 5000)])
@@ -240,17 +290,18 @@ def test_mp3_files_one_after_the_other_are_all_read(tmp_path, clicks, between, c
     assert caplog.messages == ["two.mp3: 2 recordings follow one another in it"]
 
 
-def test_mp3_that_a_tag_says_more_of_is_refused_and_one_without_is_read(tmp_path, clicks, caplog):
+@pytest.mark.parametrize("has_tag", [True, False])
+def test_mp3_that_is_cut_is_read_as_far_as_it_goes(tmp_path, clicks, caplog, has_tag):
     path = tmp_path / "cut.mp3"
     whole, _, frames = mp3(path, clicks)
-    path.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(AudioError, match=r"cut short: .* frames of sound are missing"):
-        Recording.open(path)
-    path.write_bytes(frames[: len(frames) * 2 // 3 + 100])
+    content = whole if has_tag else frames
+    path.write_bytes(content[: len(content) * 2 // 3 + 100])
     onsets, length_s = onsets_s(path)
-    np.testing.assert_allclose(onsets, [0.5], atol=0.03)
-    assert length_s == pytest.approx(6.69, abs=0.05)
-    assert "it is cut off in the middle of a frame: all that is there is read" in caplog.messages[0]
+    np.testing.assert_allclose(onsets, [0.5], atol=0.002 if has_tag else 0.03)
+    assert length_s == pytest.approx(6.69, abs=0.07)
+    (said,) = caplog.messages
+    assert ("of its frames of sound are missing" if has_tag else "cut off in the middle of a frame") in said
+    assert "all that is there is read" in said
 
 
 def test_mp3_in_a_wav_file(tmp_path, clicks):

@@ -109,8 +109,10 @@ def test_stems_state_what_their_recording_does(source, tmp_path):
         assert soundfile.info(path).frames == 2 * RATE
 
 
-@pytest.mark.parametrize(("length_s", "has_loop"), [(2.0, True), (1.0, False)])
-def test_take_states_its_own_tempo_and_no_marks_of_other_strokes(source, tmp_path, length_s, has_loop):
+@pytest.mark.parametrize(
+    ("length_s", "has_loop", "n_beats"), [(2.0, True, 4), (1.0, False, 2), (1.1, False, 0)]
+)
+def test_take_states_its_own_tempo_and_no_marks_of_other_strokes(source, tmp_path, length_s, has_loop, n_beats):
     path, redrummer = source
     rhythm = rhythm_of(0.25, length_s=length_s, bpm=120.0)
     with Recording.open(path) as recording:
@@ -119,7 +121,7 @@ def test_take_states_its_own_tempo_and_no_marks_of_other_strokes(source, tmp_pat
         take.write(tmp_path / "take16.wav", bit_depth="16")
     after = stated(tmp_path / "take.wav")
     assert set(after) - {"fmt", "data"} == {"bext", "iXML", "acid"} | ({"smpl"} if has_loop else set())
-    assert struct.unpack("<I8xIHHf", after["acid"]) == (0, round(length_s * 2), 4, 4, 120.0)
+    assert struct.unpack("<I8xIHHf", after["acid"]) == (0, n_beats, 4, 4, 120.0)
     assert time_reference(tmp_path / "take.wav") == BEGIN
     assert b"<AUDIO_BIT_DEPTH>16<" in stated(tmp_path / "take16.wav")["iXML"]
     with Recording.open(tmp_path / "take.wav") as result:

@@ -255,7 +255,7 @@ BROKEN = {
     "a wave file": (b"RIFF\x00\x00\x00\x00WAVEfmt ", "not a MIDI file"),
     "four bytes": (b"MThd", "ends in its header"),
     "short header": (b"MThd\x00\x00\x00\x02\x00\x01", "header is too short"),
-    "cut in a track": (TYPE_1[:-20], "promises .* bytes and holds"),
+    "cut in a track": (TYPE_1[:-30], "promises .* bytes and holds"),
     "no ticks": (smf([(0, hit(36)), (4, END)], ticks_per_beat=0), "division of time"),
     "a message that runs past its track": (smf([(0, b"\x99\x24")], [(0, hit(36))]), "cannot be read"),
     "data where a status should be": (smf([(0, b"\x24\x24\x24")]), "cannot be read"),

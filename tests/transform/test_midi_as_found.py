@@ -84,6 +84,9 @@ AS_FOUND = {
     "track length 0": GOOD[:14] + chunk(BODY, size=0),
     "track length never written": GOOD[:14] + chunk(BODY, size=0xFFFFFFFF),
     "a recorder that crashed": GOOD[:14] + chunk(BODY[:-4] + b"\x87\x40\xb9", size=0),
+    "its last byte missing": GOOD[:-1],
+    "its last three bytes missing": GOOD[:-3],
+    "its end of track missing": GOOD[:-4],
     "two tracks, the first too long": smf(n_tracks=2) + chunk(body_of([]), size=99) + chunk(BODY),
     "five tracks promised": smf(BODY, n_tracks=5),
     "no tracks promised": smf(BODY, n_tracks=0),
@@ -134,6 +137,11 @@ def test_video_frames_are_seconds_without_a_tempo(frames, rate_hz):
 def test_a_tempo_that_is_only_assumed_is_said():
     assert "120 BPM" in parse_midi(smf(body_of(notes(KIT))), name="g").notes[-1]
     assert not parse_midi(GOOD, name="g").notes
+
+
+def test_the_place_where_a_file_breaks_off_is_named():
+    with pytest.raises(RhythmError, match=r"its chunk 3 promises \d+ bytes and holds 20"):
+        parse_midi(GOOD[:12] + GOOD[12:14] + chunk(BODY) + chunk(BODY)[:28], name="groove")
 
 
 def test_missing_tracks_are_named():

@@ -25,6 +25,11 @@ def test_what_anybody_writes_is_read_as_ever(tmp_path, text):
     assert read_toml(tmp_path / "x.toml") == parse_toml(text) == tomllib.loads(text)
 
 
+def test_a_byte_order_mark_is_none_of_it(tmp_path):
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfa = 1\n")
+    assert read_toml(tmp_path / "x.toml") == {"a": 1}
+
+
 def test_the_shipped_preset_is_read_as_ever():
     path = load_preset("default").folder / "preset.toml"
     assert read_toml(path) == tomllib.loads(path.read_text(encoding="utf-8"))
