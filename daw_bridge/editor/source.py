@@ -109,13 +109,16 @@ class MicSource(Source):
     """The microphones of one performance, which are played as their sum."""
 
     def __init__(
-        self, paths: Sequence[Path], offsets_s: Sequence[float] | None = None, listen_to: Path | None = None
+        self,
+        paths: Sequence[Path],
+        offsets_s: Sequence[float | None] | None = None,
+        listen_to: Path | None = None,
     ) -> None:
         """Open microphones.
 
         Args:
             paths: one file for each.
-            offsets_s: when each begins; None: as the files say, or else all together.
+            offsets_s: when each begins; None: as their files say, or else with the first.
             listen_to: what is transcribed instead of them.
 
         Raises:
