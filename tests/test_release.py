@@ -132,3 +132,21 @@ def test_the_changelog_tells_of_this_version():
     versions = [line.split()[1] for line in lines if line.startswith("## ")]
     assert next(version for version in versions if version != "Unreleased") == PROJECT["version"]
     assert len(set(versions)) == len(versions)
+
+
+def test_the_workflow_runs_the_gates_on_every_system_with_the_oldest_python():
+    yaml = pytest.importorskip("yaml", reason="PyYAML, which dask brings along, is not installed")
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "gates.yml").read_text(encoding="utf-8"))["jobs"]
+    matrix = jobs["gates"]["strategy"]["matrix"]
+    assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "windows", "macos"}
+    pythons = {*matrix["python"], *(more["python"] for more in matrix["include"])}
+    assert f">={min(pythons, key=lambda version: int(version.split('.')[1]))}" == PROJECT["requires-python"]
+    scripts = {
+        word
+        for job in jobs.values()
+        for step in job["steps"]
+        for word in step.get("run", "").split()
+        if word.endswith(".py")
+    }
+    assert scripts == {"tests/gates.py", "tests/rehearse_release.py"}
+    assert all((ROOT / script).is_file() for script in scripts)
