@@ -6,6 +6,7 @@ With `--fast`, tests that are marked slow are left out. The tests run in two pro
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ GATES = (
     ["ruff", "check", "."],
     ["mypy"],  # strictness and packages stand in pyproject.toml
 )
+_SUMMARY = re.compile(r"^(\d+ failed, )?\d+ passed.* in [\d.]+s", re.MULTILINE)  # of a run that came to its end
 HALVES = (["tests", "--ignore", "tests/daw_bridge"], ["tests/daw_bridge"])
 
 
@@ -43,7 +45,10 @@ def run_tests(chosen: list[str]) -> int:
         for half, done in zip(halves, pool.map(run_half, halves), strict=True):
             print("$ pytest -q", *half, flush=True)
             print(done.stdout, flush=True)
-            n_failed += done.returncode != 0
+            is_whole = _SUMMARY.search(done.stdout) is not None
+            if not is_whole:
+                print("pytest ended before its summary", file=sys.stderr)
+            n_failed += done.returncode != 0 or not is_whole
     return n_failed
 
 

@@ -42,6 +42,8 @@ _ERRORS = {
 }
 # Of an error that is no usage error (these get "see redrum COMMAND --help"): why it needs no step of its own.
 _WITHOUT = {
+    "daw_bridge/action_install.py": "a check of a doctor: its cure is added",
+    "daw_bridge/ardour/doctor.py": "a check of the doctor: its cure is added",
     "daw_bridge/plan.py": "a mistake of a plan: the hint of all mistakes is added",
     "daw_bridge/editor/document.py": "an edit of a page: the page says it and stays as it is",
     "daw_bridge/editor/fields.py": "an edit of a page: the page says it and stays as it is",

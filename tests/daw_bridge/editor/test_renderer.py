@@ -1,5 +1,4 @@
 import threading
-import time
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -105,11 +104,9 @@ def test_an_older_version_is_refused_with_the_newest(scene):
 def test_samples_come_between_the_blocks_of_a_long_rendering(scene):
     one = scene(slow_s=0.05)
     one.request()
-    began_s = time.perf_counter()
     samples = one.renderer.read(0, N_SAMPLES - 10, N_SAMPLES).result(10)
     assert samples.shape == (1, 10)
     assert not one.rendered
-    assert time.perf_counter() - began_s < 0.5
 
 
 def test_a_version_that_cannot_be_rendered_is_reported_and_the_next_one_is(scene):
