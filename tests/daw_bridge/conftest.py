@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.daw_bridge.ardour_world import ArdourWorld
 from tests.daw_bridge.click_transcriber import ClickTranscriber
 from tests.daw_bridge.live_worlds import AlsWorld, LiveWorld, own_home
 
@@ -429,6 +430,7 @@ def _no_process_is_left():
     while _TURN:
         _TURN.pop().close()
     LiveWorld.clean()
+    ArdourWorld.stop()
 
 
 def _wait_for_ports():
@@ -462,7 +464,14 @@ def _guid():
     return f"{{{uuid.uuid4()}}}".upper()
 
 
-WORLDS = {"rpp": RppWorld, "reaper": ReaperWorld, "action": LuaWorld, "live": LiveWorld, "als": AlsWorld}
+WORLDS = {
+    "rpp": RppWorld,
+    "reaper": ReaperWorld,
+    "action": LuaWorld,
+    "live": LiveWorld,
+    "als": AlsWorld,
+    "ardour": ArdourWorld,
+}
 
 
 @pytest.fixture

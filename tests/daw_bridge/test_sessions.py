@@ -21,6 +21,7 @@ from daw_bridge.session import (
     WarpRegion,
     project_tempo,
 )
+from tests.daw_bridge.ardour_world import ArdourWorld
 from tests.daw_bridge.conftest import RppWorld
 from transform.errors import DawError
 from transform.events import CLASS_NAMES, CLASSES
@@ -33,12 +34,22 @@ def world(request, worlds):
     def make(*tracks, **more):
         return worlds(request.param, list(tracks), **more)
 
-    make.track, make.audio, make.midi = worlds.track, worlds.audio, worlds.midi
+    make.track, make.audio, make.midi, make.kind = worlds.track, worlds.audio, worlds.midi, request.param
     return make
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_ardour_goes_on():
+    yield
+    ArdourWorld.stop()
+
+
 in_reaper = pytest.mark.parametrize("world", REAPER, indirect=True)
-with_tracks = pytest.mark.parametrize("world", [*REAPER, "live"], indirect=True)  # for takes; the others: files
+# Its regions play at one speed and do not loop.
+everywhere = pytest.mark.parametrize("world", [*REAPER, "live", "als", "ardour"], indirect=True)
+with_tracks = pytest.mark.parametrize(
+    "world", [*REAPER, "live", "ardour"], indirect=True
+)  # for takes; the others: files
 
 
 @pytest.fixture
@@ -57,6 +68,7 @@ def finished(job, tmp_path, write_wav, clicks, *, name="take"):
     return takes
 
 
+@everywhere
 def test_an_empty_project_is_a_job_without_items(world):
     job = world(world.track("drums")).session().collect()
     assert job.items == ()
@@ -138,6 +150,7 @@ def test_a_reversed_item_without_section_is_its_whole_file(world, loop):
     assert (job.items[0].is_reversed, job.items[0].section_length_s) == (True, None)
 
 
+@everywhere
 def test_only_what_is_selected_or_may_be_a_rhythm_is_collected(world, loop):
     made = world(
         world.track("drums", world.audio(loop), world.audio(loop, 5.0, is_selected=False)),
@@ -148,6 +161,7 @@ def test_only_what_is_selected_or_may_be_a_rhythm_is_collected(world, loop):
     assert [(item.position_s, item.is_selected) for item in job.items] == [(0, True), (7, False), (8, False)]
 
 
+@everywhere
 def test_what_is_muted_or_missing_is_known(world, loop, tmp_path):
     items = [world.audio(loop, 0, is_muted=True), world.audio(tmp_path / "gone.wav", 1), world.audio(loop, 2)]
     job = world(world.track("drums", *items)).session().collect()
@@ -169,6 +183,7 @@ def test_states_are_told(world, loop, tmp_path):
     assert states == ["muted", "offline", "stretched", "empty"]
 
 
+@everywhere
 def test_tempo_steps_where_the_project_does(world):
     points = [(0.0, 90.0, False), (4.0, 120.0, False), (6.5, 60.0, False)]
     tempo_map = world(world.track("drums"), points=points).session().collect().tempo_map
@@ -231,19 +246,22 @@ def test_a_job_that_cannot_be_is_refused(worlds, loop, change, message):
 
 @with_tracks
 def test_takes_come_on_tracks_below_and_nothing_else_changes(world, loop, tmp_path, write_wav, clicks):
+    name = "toms" if world.kind == "ardour" else ""  # its tracks have names
     made = world(
         world.track("drums", world.audio(loop, 1.5, 2.0), world.audio(loop, 0.5, 1.0)),
         world.track("bass"),
-        world.track("", world.audio(loop, 4.0, 1.0)),
+        world.track(name, world.audio(loop, 4.0, 1.0)),
     )
     session = made.session()
     job = session.collect()
     media = session.write_back(job, finished(job, tmp_path, write_wav, clicks, name="tåke"))
     after = made.tracks_after()
-    assert [track["name"] for track in after] == ["drums", "drums redrum", "bass", "", "redrum"]
-    times = [[(item["position_s"], item["length_s"]) for item in track["items"]] for track in after]
-    assert times == [[(1.5, 2.0), (0.5, 1.0)], [(0.5, 1.0), (1.5, 2.0)], [], [(4.0, 1.0)], [(4.0, 1.0)]]
-    assert [item["name"] for item in after[1]["items"]] == ["tåke 1", "tåke 0"]
+    names = ["drums", "drums redrum", "bass", name, f"{name} redrum".strip()]
+    assert [track["name"] for track in after] == names
+    times = [sorted((item["position_s"], item["length_s"]) for item in track["items"]) for track in after]
+    assert times == [[(0.5, 1.0), (1.5, 2.0)]] * 2 + [[], [(4.0, 1.0)], [(4.0, 1.0)]]
+    order = sorted((0, 1), key=lambda n: job.items[n].position_s)
+    assert [item["name"] for item in after[1]["items"]] == [f"tåke {n}" for n in order]
     assert made.is_untouched()
     assert all(path.parent == made.media_folder and path.is_file() for path in media)
     assert {Path(item["file"]) for track in after for item in track["items"]} == {loop, *media}
@@ -417,7 +435,7 @@ def test_a_second_run_writes_other_files(world, loop, tmp_path, write_wav, click
     assert made.is_untouched()
 
 
-@with_tracks
+@pytest.mark.parametrize("world", [*REAPER, "live"], indirect=True)  # of Ardour, its action has them
 def test_media_that_cannot_be_written_leave_nothing(world, loop, tmp_path, write_wav, clicks):
     made = world(world.track("drums", world.audio(loop), world.audio(loop, 3.0)))
     session = made.session()

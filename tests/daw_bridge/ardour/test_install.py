@@ -46,10 +46,10 @@ def slots_of(folder):
 
 def test_actions_go_into_free_slots_and_out_again(folder):
     before = with_slots(folder)
-    assert install(folder)[-1].startswith("3 actions are in Ardour's menu")
+    assert install(folder)[-1].startswith("4 actions are in Ardour's menu")
     names = ui_scripts(folder).names()
     assert names == {'mine "3"': 3, "other": 1} | {
-        action.name: slot for action, slot in zip(ACTIONS, (2, 4, 5), strict=True)
+        action.name: slot for action, slot in zip(ACTIONS, (2, 4, 5, 6), strict=True)
     }
     assert slots_of(folder).startswith(SLOTS)
     assert b"LuaCallback" in (folder / "ui_scripts").read_bytes()
@@ -63,7 +63,7 @@ def test_actions_go_into_free_slots_and_out_again(folder):
 
 def test_where_there_was_no_file_there_is_none_after(folder):
     install(folder)
-    assert list(ui_scripts(folder).names().values()) == [1, 2, 3]
+    assert list(ui_scripts(folder).names().values()) == [1, 2, 3, 4]
     uninstall(folder)
     assert list(folder.iterdir()) == []
 
