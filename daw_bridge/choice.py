@@ -92,7 +92,12 @@ def says_kit(name: str) -> bool:
 
 def says_other(track: Track) -> bool:
     """Return whether the name of a track says that it holds another instrument than drums."""
-    return _says(track.name) is False
+    return names_other(track.name)
+
+
+def names_other(name: str) -> bool:
+    """Return whether a name says another instrument than drums."""
+    return _says(name) is False
 
 
 def _says(name: str) -> bool | None:

@@ -6,7 +6,7 @@ folders and job sheets.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from daw_bridge.batch_item import BatchItem, SheetItem, as_kit, grouped
 from daw_bridge.job_sheet import SHEET_COLUMNS, SHEET_ENDINGS, Row, number_of, read_sheet
-from daw_bridge.recordings import files_under, sought
+from daw_bridge.recordings import empty_folders, files_under, microphones_among, sought
 from daw_bridge.render_job import check_preset, identity, open_rhythm
 from transform.audio import Recording
 from transform.drum_maps import ANY_DRUMS, DrumNotes
@@ -139,20 +139,39 @@ def _planned_kits(paths: Sequence[Path], rhythm: str, settings: PlanSettings) ->
     _raise_all("", [err for path, err in mistakes.items() if path not in empty])
     for source, folder in found:
         by_folder.setdefault(identity(source.parent), []).append((source, folder))
-    kits = list(by_folder.values())
+    kits = []
+    for kit in by_folder.values():
+        own = microphones_among([source for source, _ in kit])
+        kits.append([(source, folder) for source, folder in kit if source in own])
     if Path(rhythm).is_dir():
         rhythms = _matched([kit[0][0].absolute().parent for kit in kits], Path(rhythm))
     else:
         rhythms = [_Rhythms(settings.drum_map).at(rhythm)] * len(kits)
     items = []
     for kit, played in zip(kits, rhythms, strict=True):
-        own = [_item(source, played, folder, settings) for source, folder in kit]
-        items.append(as_kit(own, [None] * len(own)))
-    for path in empty:
-        named = path if path.stem.strip(".") else path.resolve()
-        items.append(_item(named, rhythms[0], Path(named.name), settings))
+        members = [_item(source, played, folder, settings) for source, folder in kit]
+        items.append(as_kit(members, [None] * len(members)))
+    items += [
+        _item(place, rhythms[0], folder, settings)
+        for place, folder in _without_recordings(paths, empty, settings)
+    ]
     _check_results(items)
     return items
+
+
+def _without_recordings(
+    paths: Sequence[Path], empty: Sequence[Path], settings: PlanSettings
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders without recordings among the paths and in them, each with its own name."""
+    for path in empty:
+        named = path if path.stem.strip(".") else path.resolve()
+        yield named, Path(named.name)
+    known = {identity(path) for path in empty}
+    for path in paths:
+        if path.is_dir() and path not in empty:
+            inner = empty_folders(path, leaving_out=settings.out, follow_links=settings.follow_links)
+            yield from ((place, place.relative_to(path)) for place in inner if identity(place) not in known)
+            known |= {identity(place) for place in inner}
 
 
 def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettings) -> BatchItem:

@@ -30,7 +30,7 @@ def title_of(job: Job, item: Item) -> str:
     """Return what an item is called in a sentence."""
     track = job.track_of(item).name or f"track {item.track + 1}"
     name = item.name or "an item"
-    return f"{name}{more_items(len(item.leaves))} at {item.position_s:.2f} s on {track}"
+    return f"{name}{more_items(len(item.microphones or item.leaves))} at {item.position_s:.2f} s on {track}"
 
 
 def check_playable(job: Job, pair: Pair) -> None:

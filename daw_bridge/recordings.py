@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from daw_bridge.choice import names_other
 from daw_bridge.manifest import MANIFEST, Manifest
 from daw_bridge.own_results import results_in, what_it_is
 from daw_bridge.render_job import identity
@@ -52,6 +53,23 @@ def recordings_in(path: Path) -> list[Path]:
     if not found:
         raise AudioError(f"{path} holds no recordings", hint=f"it may hold {', '.join(SOUND_ENDINGS)}")
     return found
+
+
+def microphones_among(recordings: Sequence[Path]) -> list[Path]:
+    """Return the recordings of a folder that may be of one kit.
+
+    Those whose names say another instrument are left out, and named, unless all do.
+    """
+    others = [path for path in recordings if names_other(path.stem)]
+    if len(others) == len(recordings):
+        return list(recordings)
+    if others:
+        _log.warning(
+            "%s: left out, as the names say no drums: %s; give the files, not the folder, to take all",
+            others[0].parent,
+            ", ".join(path.name for path in others),
+        )
+    return [path for path in recordings if path not in others]
 
 
 def _recordings_at(
@@ -142,6 +160,33 @@ def files_under(
     What is hidden and one folder in it are left out. Links to folders are passed over, and named, unless they
     are to be followed: then each folder counts once.
     """
+    for place, files, links in _walk(folder, leaving_out, follow_links):
+        if links:
+            _log.warning(
+                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
+            )
+        yield from (
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and (not endings or Path(name).suffix.lower() in endings)
+        )
+
+
+def empty_folders(folder: Path, *, leaving_out: Path | None = None, follow_links: bool = False) -> list[Path]:
+    """Return the outermost folders under one in and under which no recording lies; as `files_under` walks."""
+    places, holding = [], {folder}
+    for name, files, _ in _walk(folder, leaving_out, follow_links):
+        place = Path(name)
+        places.append(place)
+        if any(not file.startswith(".") and Path(file).suffix.lower() in SOUND_ENDINGS for file in files):
+            holding |= {place, *place.parents}
+    return [place for place in places if place not in holding and place.parent in holding]
+
+
+def _walk(
+    folder: Path, leaving_out: Path | None, follow_links: bool
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder, the names of the files in it, and of the links to folders that are passed over."""
     left_out = identity(leaving_out) if leaving_out else None
     visited = {identity(folder)}
     for place, names, files in os.walk(folder, followlinks=follow_links):
@@ -149,16 +194,8 @@ def files_under(
         inner = [name for name in inner if identity(Path(place, name)) != left_out]
         if follow_links:
             inner = [name for name in inner if _is_new(identity(Path(place, name)), visited)]
-        elif links := [name for name in inner if is_link(Path(place, name))]:
-            _log.warning(
-                "%s: links to folders are passed over, unless --follow-links: %s", place, ", ".join(links)
-            )
         names[:] = inner
-        yield from (
-            Path(place, name)
-            for name in files
-            if not name.startswith(".") and (not endings or Path(name).suffix.lower() in endings)
-        )
+        yield place, files, [] if follow_links else [name for name in inner if is_link(Path(place, name))]
 
 
 def _is_new(folder: object, visited: set[object]) -> bool:

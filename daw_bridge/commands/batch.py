@@ -251,7 +251,8 @@ class _RecordingBatch:
             **outputs_beside(item.plot, item.stems, item.midi),
         }
         if status == "failed":
-            self.console.print_failure(about, RedrumError(report["error"], hint=report["hint"]))
+            err = RedrumError(report["error"], hint=report["hint"])
+            self.console.print_failure(about, err, str(item.source.parent if item.together else item.source))
         elif self.console.as_json:
             marks = {"dry_run": is_dry, "unchanged": status == "unchanged", "skipped": status == "skipped"}
             print_json(report | about | {name: True for name, holds in marks.items() if holds})

@@ -148,14 +148,17 @@ class MicsRequest:
 
 
 def mics_of(sources: Sequence[str]) -> list[Path]:
-    """Return the files of microphones; a folder stands for the recordings in it.
+    """Return the files of microphones; a folder stands for the recordings in it that may be of drums.
 
     Raises:
         AudioError: a folder holds none.
         SettingsError: a file is named twice.
     """
-    from daw_bridge.recordings import recordings_in
+    from daw_bridge.recordings import microphones_among, recordings_in
 
-    paths = [path for source in map(Path, sources) for path in recordings_in(existing_path(source))]
+    paths: list[Path] = []
+    for place in (existing_path(Path(source)) for source in sources):
+        own = recordings_in(place)
+        paths += microphones_among(own) if place.is_dir() else own
     check_different(paths)
     return paths

@@ -134,15 +134,15 @@ class Console:
             if report.get(key):
                 self.echo(f"  {what}: {report[key]}")
 
-    def print_failure(self, about: dict[str, Any], err: Exception) -> None:
-        """Print why an item among others failed; `about` names the item."""
+    def print_failure(self, about: dict[str, Any], err: Exception, place: str = "") -> None:
+        """Print why an item among others failed; `about` names the item, as `place` does to read."""
         _log.debug("the cause", exc_info=err)
         if isinstance(err, RedrumError):
             message, hint = err.message, err.hint
         else:
             message = f"{next(iter(about.values()))}: {err or type(err).__name__}"
             hint = "-v tells where it failed"
-        print_error(message, hint)
+        print_error(message if place in message else f"{place}: {message}", hint)
         if self.as_json:
             print_json(about | {"error": message, "hint": hint})
 

@@ -43,6 +43,7 @@ class TakeRequest:
     console: Console
     in_project: InProject
     with_midi: bool = False
+    is_of_many: bool = False  # projects: errors say which
 
     def __post_init__(self) -> None:
         from transform.kit_names import check_kit_sources
@@ -89,13 +90,13 @@ class TakeRequest:
         if self.dry_run:
             is_fine = True
             for report in dry_reports(session.collect(), order):
-                _print_error(report)
+                self._print_error(report)
                 self._print(report)
                 is_fine = is_fine and "error" not in report
             return Done(is_whole=is_fine, n_takes=0)
         with progress(not self.console.is_plain) as bars:
             redrummer = (load or self.compute.load)(self.preset)
-            reports = redrum_session(session, redrummer, order, on_report=_print_error, progress=bars)
+            reports = redrum_session(session, redrummer, order, on_report=self._print_error, progress=bars)
         for report in reports:
             self._print(report)
         n_takes = sum("output" in report for report in reports)
@@ -105,6 +106,11 @@ class TakeRequest:
         """Redrum what is selected in a running DAW, and return whether no item failed."""
         with self.order() as order:
             return self.redrum(session, order).is_whole
+
+    def _print_error(self, report: Report) -> None:
+        if "error" in report:
+            place = f"{report['project']}: " if self.is_of_many else ""
+            print_error(f"{place}{report['error']}", report["hint"])
 
     def _print(self, report: Report) -> None:
         """Print what became of an item; why one failed has been printed by then."""
@@ -116,7 +122,8 @@ class TakeRequest:
         if "item" not in report:
             self.console.echo(f"{report['track']}: left out, {report['skipped']}")
             return
-        name = f"{report['item'] or 'an item'}{more_items(report.get('items', 1))}"
+        n_items = len(report.get("together", ())) or report.get("items", 1)
+        name = f"{report['item'] or 'an item'}{more_items(n_items)}"
         what = f"{name} at {report['position_s']:.2f} s on {report['track'] or 'a track'}"
         if "skipped" in report:
             self.console.echo(f"{what}: skipped, {report['skipped']}")
@@ -159,6 +166,7 @@ class ProjectBatch:
                 hint="leave out --stems and --midi, or redrum the set's recordings themselves",
             )
         load = cache(request.compute.load)
+        request = replace(request, is_of_many=len(self.paths) > 1)
         is_done = True
         with request.order() as order:
             for path in self.paths:
@@ -185,15 +193,10 @@ class ProjectBatch:
             session = open_project(path, choice=choice, overwrite=self.existing.overwrite)
             done = request.redrum(session, replace(order, lists_left_out=choice.is_by_name), load)
         except RedrumError as err:
-            request.console.print_failure(about, err)
+            request.console.print_failure(about, err, str(path) if request.is_of_many else "")
             return False
         if done.n_takes:
             request.console.echo(f"the takes are in {output}")
         elif done.is_whole and not request.dry_run:
             request.console.echo(f"{path}: no item of it plays, so that nothing is made")
         return done.is_whole
-
-
-def _print_error(report: Report) -> None:
-    if "error" in report:
-        print_error(report["error"], report["hint"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -25,6 +26,7 @@ from transform.names import existing_path, same_name
 MIDI_SOURCES = ("MIDI", "MIDIPOOL")
 _SUBPROJECT = "RPP_PROJECT"
 _SECTION_MODES = {2: "section", 3: "whole"}  # both play backwards; with any other, a section plays forwards
+_MOST_PARTS = 8  # of a path of another machine, which may lie in the project's folder
 _TICKS_PER_BEAT = (1, 1e6)
 
 _log = logging.getLogger(__name__)
@@ -111,24 +113,34 @@ class MediaFiles:
         self._n_missing += 1
         if self._n_missing > MOST_SEARCHES:
             return None
-        base = slashed.rpartition("/")[2]
         spelled = [existing_path(place) for place in self._near(folder / slashed)]
         if spelled and os.path.isfile(spelled[0]):
             return spelled[0]
-        if len(self._named.get(same_name(base), ())) > 1:
-            return None
-        places = [existing_path(place) for place in self._near(self._media_folder / base, folder / base)]
+        base = slashed.rpartition("/")[2]
+        tails = [tail for tail in _tails(slashed) if self._ends[same_name(tail)] < 2]
+        below = [self._media_folder / base] * (base in tails) + [folder / tail for tail in tails]
+        places = [existing_path(place) for place in self._near(*below)]
         found = [place for place in places if os.path.isfile(place)]
         return found[0] if found and all(place.samefile(found[0]) for place in found) else None
 
     @cached_property
-    def _named(self) -> dict[str, set[str]]:
-        """The files that the project names, by the last part of their paths."""
-        named: dict[str, set[str]] = {}
-        for block in _all_sources(self._tracks):
-            file = self._text.text(self._text.keys(block.children), "FILE").replace("\\", "/")
-            named.setdefault(same_name(file.rpartition("/")[2]), set()).add(same_name(file))
-        return named
+    def _ends(self) -> Counter[str]:
+        """How many of the files that the project names have paths that end like this, by their last parts."""
+        texts = (
+            self._text.text(self._text.keys(block.children), "FILE") for block in _all_sources(self._tracks)
+        )
+        return Counter(
+            tail for file in {same_name(text.replace("\\", "/")) for text in texts} for tail in _tails(file)
+        )
+
+
+def _tails(slashed: str) -> Iterator[str]:
+    """Yield the last parts of a path, one or more, under which its file may lie in the project's folder."""
+    parts = slashed.split("/")
+    for n in range(1, min(len(parts), _MOST_PARTS) + 1):
+        if parts[-n] in ("", ".", "..") or ":" in parts[-n]:
+            return
+        yield "/".join(parts[-n:])
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,13 @@ def test_a_rhythm_must_come_from_somewhere(worlds, loop):
     result = redrum(world.path)
     assert result.exit_code == 1
     assert "name a rhythm (--rhythm)" in result.stderr
+    assert world.path.name not in result.stderr
+    with_rhythm = worlds(
+        "rpp", [worlds.track("drums", worlds.audio(loop)), worlds.track("rhythm", worlds.audio(loop))]
+    )
+    one_of_two = redrum(world.path, with_rhythm.path)
+    assert f"{world.path}: nothing says which rhythm to play" in one_of_two.stderr
+    assert f"the takes are in {with_rhythm.output}" in one_of_two.stdout
     assert redrum(loop).exit_code == 2
 
 
@@ -229,8 +236,9 @@ def test_items_whose_files_are_nowhere_fail_alone(worlds, loop):
 
 
 def test_microphones_are_one_kit_unless_they_are_said_to_be_apart(closed, worlds, loop):
-    tracks = [worlds.track(name, worlds.audio(loop, 0.0, 2.0)) for name in ("kick", "snare", "OH")]
-    path = closed(tracks).path
+    tracks = [worlds.track(name, worlds.audio(loop, 0.0, 2.0)) for name in ("kick", "snare")]
+    slices = [worlds.audio(loop, begin_s, 1.0) for begin_s in (0.0, 1.0)]  # of one microphone
+    path = closed([*tracks, worlds.track("OH", *slices)]).path
 
     def planned(*more):
         result = redrum(path, "--rhythm", RHYTHM, "--dry-run", *more)

@@ -131,17 +131,36 @@ def test_each_folder_of_a_batch_is_a_kit(kit):
     assert sorted(line.get("unchanged", False) for line in lines) == [False, True]
 
 
+@pytest.mark.parametrize("command", ["render", "batch"])
+def test_what_says_no_drums_in_a_folder_is_left_out_and_named(kit, command, caplog):
+    kit("session", [*MICS, "Lead Vox"])
+    kit("vocals", ["Lead Vox"])
+    sources = ["session"] if command == "render" else ["session", "vocals"]
+    result = redrum(command, *sources, "--together", "--rhythm", RHYTHM, "--out", "new", "--dry-run")
+    assert result.exit_code == 0, result.output
+    listed = [str(Path("new", f"{name}_{RHYTHM}.wav")) in result.stdout for name in (*MICS, "Lead Vox")]
+    assert listed == [True, True, True, command == "batch"]  # a folder of nothing else is taken
+    assert "session: left out, as the names say no drums: Lead Vox.wav" in caplog.text
+    files = [f"session/{name}.wav" for name in ("KICK", "Lead Vox")]
+    named = redrum("render", *files, "--together", "--rhythm", RHYTHM, "--dry-run", "--json")
+    assert len(json.loads(named.stdout)["together"]) == 2
+
+
 @pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
 def test_a_kit_that_cannot_be_made_fails_and_no_other(kit, dry_run):
     kit("songs/a")
     kit("songs/b")
     Path("songs/a/OH.wav").write_bytes(b"RIFF, but no sound")
     Path("nothing").mkdir()
+    Path("songs/later/takes").mkdir(parents=True)
+    Path("songs/later/notes.txt").write_text("to be recorded")
     order = ("songs", "nothing", "--together", "--rhythm", RHYTHM, "--out", "new", *dry_run)
     result = redrum("batch", *order)
     assert result.exit_code == 1
-    assert "OH.wav" in result.output
-    assert "nothing holds no recordings" in result.output
+    shown = " ".join(result.stderr.split())
+    assert f"{Path('songs', 'a')}: OH.wav is not a sound file" in shown
+    assert "nothing holds no recordings" in shown
+    assert f"{Path('songs', 'later')} holds no recordings" in shown
     assert results("new") == ([] if dry_run else sorted(f"b/{name}_{RHYTHM}.wav" for name in MICS))
 
 

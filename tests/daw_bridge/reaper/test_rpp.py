@@ -2,6 +2,7 @@
 
 import difflib
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -436,6 +437,24 @@ def test_a_file_of_another_computer_that_was_copied_here_is_found(project, write
     copied = write_wav("x.wav", clicks([0.1]))
     (item,) = open_project(project(song(audio_item(b"\\\\evil\\share\\x.wav")))).collect().items
     assert (item.state, Path(item.file)) == ("ok", copied)
+
+
+def test_files_of_another_machine_are_found_by_the_ends_of_their_paths(project, write_wav, clicks, tmp_path):
+    for folder in ("A", "B"):
+        (tmp_path / "Media" / folder).mkdir(parents=True)
+    copied = write_wav("x.wav", clicks([0.1]))
+    places = [tmp_path / "Media" / folder / "KICK.wav" for folder in ("A", "B")]
+    for place in places:
+        shutil.copyfile(copied, place)
+    named = [b"C:\\Users\\me\\song\\Media\\%s\\KICK.wav" % folder for folder in (b"A", b"B", b"C")]
+    data = song(*map(audio_item, [*named, b"D:\\..\\KICK.wav"]), head=b'  RECORD_PATH "D:\\Audio\\Rec" ""\n')
+    items = open_project(project(data)).collect().items
+    assert [item.state for item in items] == ["ok", "ok", "offline", "offline"]
+    assert [Path(item.file) for item in items[:2]] == places
+    shutil.copyfile(copied, tmp_path / "KICK.wav")  # of two files none is taken
+    (tmp_path / "Media" / "KICK.wav").write_bytes(b"another")
+    (item,) = open_project(project(song(audio_item(b"E:\\Media\\KICK.wav")))).collect().items
+    assert item.state == "offline"
 
 
 def test_a_name_that_no_file_can_have_fails_its_item_only(project, write_wav, clicks):
