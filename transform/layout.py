@@ -20,6 +20,7 @@ from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
 
 _log = logging.getLogger(__name__)
+STREAM = "-"
 _MOST_STREAMS = 1000  # that follow one another in a file
 _KNOWN_FILES = 512  # whose layouts are cached
 
@@ -33,10 +34,16 @@ def layout_of(path: Path) -> Layout:
     """
     if path.is_dir():
         raise AudioError(f"{path} is a folder", hint="name a sound file in it")
+    if path.name == STREAM and not path.exists():
+        raise AudioError(
+            f"{path} is standard input for render and transcribe alone", hint="name a file, without a pipe"
+        )
     if not path.exists():
         raise AudioError(f"{path} does not exist", hint="check the spelling and the current folder")
     if not path.is_file():
-        raise AudioError(f"{path} is not a file", hint="name a sound file")
+        raise AudioError(
+            f"{path} is not a file", hint="name a sound file; render and transcribe take what is piped in as -"
+        )
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path.name} is empty (0 bytes)", hint="copy or export it again")
