@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transform import flac, mpeg, ogg, unfinished
-from transform.byte_view import CutShort, Extent, Layout, after_tags
+from transform.byte_view import CutShort, Extent, Layout, Stream, after_tags
 from transform.errors import AudioError
 from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
@@ -85,6 +85,9 @@ def _layout(path: Path, identity: tuple[int, ...]) -> Layout:
                 layout = ogg.lay_out(file, sound)
             elif _foreign_kind_at(file, begin) is None:  # in which MPEG frames may lie, too
                 layout = mpeg.lay_out(file, sound)
+                if not layout.streams and path.suffix.lower() == ".mp3":
+                    # Without its name: by that alone a decoder would try it, and print what it finds.
+                    layout = Layout(streams=(Stream(parts=(sound,)),))
             else:
                 layout = Layout()
         except CutShort as err:
