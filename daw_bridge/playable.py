@@ -38,14 +38,18 @@ def check_playable(job: Job, pair: Pair) -> None:
     sources = pair.source.leaves if pair.source.microphones else (pair.source,)
     for item in filter(None, (*sources, pair.rhythm)):
         file = item.file if len(item.file) <= _LONGEST_SHOWN else f"{item.file[:_LONGEST_SHOWN]}..."
+        whose = "" if item in sources else f"its rhythm, {title_of(job, item)}: "
         problems = {
-            "offline": (f"its file {file} is missing", _MISSING_HINTS[file.endswith(PROXY_ENDING)]),
+            "offline": (f"{whose}its file {file} is missing", _MISSING_HINTS[file.endswith(PROXY_ENDING)]),
             "remote": (
-                f"its file {file} is on a network share, where no project may send Redrum",
+                f"{whose}its file {file} is on a network share, where no project may send Redrum",
                 "copy it into the project's folder, or keep the project on that share, too",
             ),
-            "stretched": ("it has stretch markers between which its speed glides, or on a section", GLUE),
-            "frozen": ("its track is frozen", "unfreeze the track, then try again"),
+            "stretched": (
+                f"{whose}it has stretch markers between which its speed glides, or on a section",
+                GLUE,
+            ),
+            "frozen": (f"{whose}its track is frozen", "unfreeze the track, then try again"),
             "empty": (f"its rhythm, {title_of(job, item)}, is empty", "choose another rhythm"),
         }
         if item.state in problems:

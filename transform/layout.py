@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transform import flac, mpeg, ogg, unfinished
-from transform.byte_view import CutShort, Extent, Layout, after_tags
+from transform.byte_view import CutShort, Extent, Layout, Stream, after_tags
 from transform.errors import AudioError
 from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
 from transform.names import missing_hint
 
 _log = logging.getLogger(__name__)
+STREAM = "-"
 _MOST_STREAMS = 1000  # that follow one another in a file
 _KNOWN_FILES = 512  # whose layouts are cached
 
@@ -34,10 +35,16 @@ def layout_of(path: Path) -> Layout:
     """
     if path.is_dir():
         raise AudioError(f"{path} is a folder", hint="name a sound file in it")
+    if path.name == STREAM and not path.exists():
+        raise AudioError(
+            f"{path} is standard input for render and transcribe alone", hint="name a file, without a pipe"
+        )
     if not path.exists():
         raise AudioError(f"{path} does not exist", hint=missing_hint(path))
     if not path.is_file():
-        raise AudioError(f"{path} is not a file", hint="name a sound file")
+        raise AudioError(
+            f"{path} is not a file", hint="name a sound file; render and transcribe take what is piped in as -"
+        )
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path.name} is empty (0 bytes)", hint="copy or export it again")
@@ -79,6 +86,9 @@ def _layout(path: Path, identity: tuple[int, ...]) -> Layout:
                 layout = ogg.lay_out(file, sound)
             elif _foreign_kind_at(file, begin) is None:  # in which MPEG frames may lie, too
                 layout = mpeg.lay_out(file, sound)
+                if not layout.streams and path.suffix.lower() == ".mp3":
+                    # Without its name: by that alone a decoder would try it, and print what it finds.
+                    layout = Layout(streams=(Stream(parts=(sound,)),))
             else:
                 layout = Layout()
         except CutShort as err:

@@ -22,7 +22,7 @@ _KBPS = {  # by whether it is MPEG 1, and its layer
 }
 _TAGS = (b"Xing", b"Info", b"VBRI")  # of frames that hold a count instead of sound
 _HEAD_BYTES = 44  # of a frame, in which their names lie
-_SEARCHED = 2**16  # bytes in front of the first frame
+_SEARCHED = 2**20  # bytes in front of the first frame
 _BLOCK_BYTES = 2**16
 _MOST_JUNK_BYTES = 2**24  # between two frames
 _MOST_GAPS = 10_000
@@ -45,6 +45,7 @@ class _Tag(NamedTuple):
     extent: Extent
     n_frames: int  # 0: it holds none
     count_at: int  # where that lies in the file
+    has_size: bool  # the size of all in bytes follows it
     has_delay: bool  # it says what encoder and decoder add
 
 
@@ -207,9 +208,10 @@ def _tag(file: BinaryIO, position: int, frame: _Frame) -> _Tag | None:
             count = int.from_bytes(content[at + 8 : at + 12], "big") if has_count else 0
             lame = at + 8 + 4 * has_count + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
             delays = int.from_bytes(content[lame + 21 : lame + 24], "big")
-            return _Tag(extent, count, position + at + 8, count > 0 and delays != 0)
+            return _Tag(extent, count, position + at + 8, bool(flags & 2), count > 0 and delays != 0)
     if content[36:40] == b"VBRI":
-        return _Tag(extent, int.from_bytes(content[50:54], "big"), position + 50, has_delay=False)
+        count = int.from_bytes(content[50:54], "big")
+        return _Tag(extent, count, position + 50, has_size=False, has_delay=False)
     return None
 
 
@@ -225,8 +227,12 @@ def _stream(run: _Run) -> Stream:
     if tag is None or not tag.has_delay or tag.n_frames < run.n_frames - 1:
         return _counted(run)
     head = Extent(tag.extent.offset, tag.count_at - tag.extent.offset)
-    rest = Extent(tag.count_at + 4, tag.extent.end - tag.count_at - 4)
-    return Stream(parts=(head, run.n_frames.to_bytes(4, "big"), rest, *run.extents))
+    counts = run.n_frames.to_bytes(4, "big")
+    if tag.has_size:
+        size = tag.extent.size + sum(extent.size for extent in run.extents)
+        counts += size.to_bytes(4, "big")
+    begin = tag.count_at + len(counts)
+    return Stream(parts=(head, counts, Extent(begin, tag.extent.end - begin), *run.extents))
 
 
 def _counted(run: _Run) -> Stream:

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from daw_bridge.commands.reporting import Console
 from transform.errors import AudioError, OutputError, SettingsError
+from transform.layout import STREAM as STREAM
 from transform.names import existing_path
 from transform.terminal import unguarded
 
-STREAM = "-"
 _NAME = "stdin"  # of a recording that has none
 _MOST_BYTES = 8 * 2**30
 _BLOCK_BYTES = 2**20

@@ -83,6 +83,15 @@ def test_midi_beside_a_project_is_a_rhythm(song, tmp_path, monkeypatch, redrumme
     assert "playing beat" in result.stdout
 
 
+def test_midi_that_is_missing_is_that_of_the_rhythm(song, monkeypatch, redrummer):
+    monkeypatch.setattr(Redrummer, "load", lambda preset, device: redrummer)
+    track = '<TRACK\nNAME "Rhythm"\n' + item(wave("gone.mid", "MIDI"), name="beat") + ">\n>\n"
+    result = batch(song(project(item(wave("drums.wav"))).removesuffix(">\n") + track), "--tracks", "Drums")
+    assert result.exit_code == 1
+    assert "its rhythm, beat at 0.00 s on Rhythm: its file " in result.stderr
+    assert "gone.mid is missing" in result.stderr
+
+
 @pytest.mark.parametrize(("name", "state"), [("none.mid", "offline"), ("drums.wav", "empty")])
 def test_midi_that_cannot_be_read_is_no_rhythm_of_nothing(song, name, state):
     found = the_item(song(project(item(wave(name, "MIDI")))))

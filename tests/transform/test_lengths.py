@@ -291,7 +291,7 @@ def test_mp3_files_one_after_the_other_are_all_read(tmp_path, clicks, between, c
 
 
 @pytest.mark.parametrize("has_tag", [True, False])
-def test_mp3_that_is_cut_is_read_as_far_as_it_goes(tmp_path, clicks, caplog, has_tag):
+def test_mp3_that_is_cut_is_read_as_far_as_it_goes(tmp_path, clicks, caplog, capfd, has_tag):
     path = tmp_path / "cut.mp3"
     whole, _, frames = mp3(path, clicks)
     content = whole if has_tag else frames
@@ -302,6 +302,24 @@ def test_mp3_that_is_cut_is_read_as_far_as_it_goes(tmp_path, clicks, caplog, has
     (said,) = caplog.messages
     assert ("of its frames of sound are missing" if has_tag else "cut off in the middle of a frame") in said
     assert "all that is there is read" in said
+    assert capfd.readouterr().err == ""  # the decoder has nothing to say of its own
+
+
+def test_mp3_behind_much_that_is_none_is_read(tmp_path, clicks, capfd):
+    path = tmp_path / "late.mp3"
+    _, _, frames = mp3(path, clicks)
+    path.write_bytes(bytes(200_000) + frames)
+    np.testing.assert_allclose(onsets_s(path)[0], [0.5, 9.5], atol=0.03)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [b"It was a dark and stormy night. " * 500, bytes(100_000)])
+def test_what_is_called_mp3_and_is_none_is_one_sentence(tmp_path, capfd, content):
+    path = tmp_path / "novel.mp3"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="not a sound file"):
+        Recording.open(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_mp3_in_a_wav_file(tmp_path, clicks):

@@ -56,12 +56,21 @@ def test_what_is_transcribed_goes_out(loop):
         (("render", "-", "--rhythm", "-"), "one thing only"),
         (("render", "-", "--rhythm", RHYTHM), "ends at once"),
         (("transcribe", "loop.wav", "-o", "-", "--json"), "leave out --json"),
+        (("extract", "-", "--out", "kit"), "standard input for render and transcribe alone"),
     ],
 )
 def test_what_a_stream_cannot_be_is_one_sentence(loop, arguments, said):
     result = redrum(*arguments)
     assert result.exit_code in (1, 2)
     assert said in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pipe with a name")
+def test_a_pipe_with_a_name_is_taken_as_standard_input(loop):
+    os.mkfifo("pipe.wav")
+    result = redrum("render", "pipe.wav", "--rhythm", RHYTHM)
+    assert result.exit_code == 1
+    assert "render and transcribe take what is piped in as -" in result.stderr
 
 
 def test_a_reader_that_ends_is_one_sentence_or_silence(loop):
