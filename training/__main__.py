@@ -352,8 +352,10 @@ def kit(
     from training.data.kit_folder import read_kit_folder
     from training.train.kit import Base, KitTraining, train_kit
     from training.train.kit_preset import export_kit, gains, name_for, place_for
+    from training.train.loop import leave_core_for_data
     from transform.presets import user_folder
 
+    leave_core_for_data()
     common = replace(common, max_minutes=common.max_minutes or _KIT_MINUTES)
     settings, name = KitTraining(**common.settings()), name_for(folder, name)
     target, out = place_for(name, common.export), out or user_folder() / "training" / name

@@ -59,7 +59,8 @@ _HELD_OUT_RHYTHMS = 5  # every fifth is held out
 _HELD_OUT_RECORDED = 0.2  # of each recording, its end
 _N_OTHERS = 6  # recordings of other drums
 _AUDIBLE = 1e-3  # of full scale
-_SCORED_AS = 7.0  # how many codings the comparison of one recording takes as long as
+_COMPARED_AS = 64.0  # how many codings of a recording the comparison takes as long as, but for each scored one
+_SCORED_AS = 4.3  # and that one
 _FEWEST_SCORED = 6  # recordings
 
 _log = logging.getLogger(__name__)
@@ -255,15 +256,15 @@ class _Run(Run):
         _log.info("as it is: %.2f dB from the kit, %.2f dB from other drums", own, others)
 
     def leave_time(self, left_s: float) -> float:
-        """Return how many of the seconds that are left the comparison at the end takes, at most a third.
+        """Return how many of the seconds that are left the last validation and the comparison take.
 
-        Where time is short, it is made on fewer recordings.
+        Where that were more than a third, the comparison is made on fewer recordings.
         """
-        settings = self.settings
-        each_s = _SCORED_AS * self.coding_s
-        if settings.n_scored * each_s > left_s / 3:
-            self.n_scored = min(settings.n_scored, max(_FEWEST_SCORED, int(left_s / 3 / each_s)))
-        return self.n_scored * each_s + self.coding_s * (len(self.judges) + len(self.others))
+        n_codings = left_s / 3 / max(self.coding_s, 1e-9)
+        n = int(min(self.settings.n_scored, (n_codings - _COMPARED_AS) / _SCORED_AS))
+        self.n_scored = max(n, min(_FEWEST_SCORED, self.settings.n_scored))
+        n_last = len(self.judges) + len(self.others)
+        return self.coding_s * (_COMPARED_AS + _SCORED_AS * self.n_scored + n_last)
 
     def learning_rate(self) -> float:
         settings = self.settings

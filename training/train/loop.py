@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 import math
+import os
 import pickle
 import time
 from abc import ABC, abstractmethod
@@ -223,6 +224,13 @@ class Run(ABC):
 
 
 _AnyRun = TypeVar("_AnyRun", bound=Run)
+
+
+def leave_core_for_data() -> None:
+    """Let PyTorch compute on all cores but the one that makes data, unless $OMP_NUM_THREADS says otherwise."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, n_cores - 1))
 
 
 def train(
