@@ -20,9 +20,13 @@ onmessage = async ({ data }) => {
   if (!mono) return postMessage({ key, levels: null });
   const plan = planOf(sampleRate, nRows);
   const levels = new Uint8Array(nColumns * nRows);
-  for (let column = 0; column < nColumns; column++) {
-    const rows = levelsOf(mono, first - start + column * hop, hop, plan);
-    for (let row = 0; row < nRows; row++) levels[(nRows - 1 - row) * nColumns + column] = rows[row];
+  for (let column = 0; column < nColumns; column += 2) {
+    addPowers(mono, first - start + column * hop, hop, plan);
+    plan.powers.forEach((power, i) => {
+      for (let row = 0; row < nRows; row++) {
+        levels[(nRows - 1 - row) * nColumns + column + i] = levelOf(power, plan.rows[row]);
+      }
+    });
   }
   postMessage({ key, levels }, [levels.buffer]);
 };
@@ -37,35 +41,41 @@ async function fetched(start, stop, headers) {
   return flat.subarray(0, n).map((sample, i) => (sample + flat[n + i]) / 2);
 }
 
-/** Return the levels of a column, 0 to 255, the lowest frequency first. */
-function levelsOf(mono, start, hop, plan) {
-  const { size, rows, power } = plan;
-  const nWindows = Math.max(1, Math.min(MOST_WINDOWS, Math.round(hop / size)));
-  power.fill(0);
-  for (let i = 0; i < nWindows; i++) {
-    addPower(mono, Math.round(start + ((i + 0.5) / nWindows) * hop - size / 2), plan);
-  }
-  return rows.map(([first, last]) => {
-    let most = 0;
-    for (let bin = first; bin <= last; bin++) most = Math.max(most, power[bin]);
-    const db = 10 * Math.log10(most + 1e-12);
-    return Math.max(0, Math.min(255, (255 * (db - FLOOR_DB)) / (CEILING_DB - FLOOR_DB)));
-  });
+/** Return the level of the bins of a row, 0 to 255. */
+function levelOf(power, [first, last]) {
+  let most = 0;
+  for (let bin = first; bin <= last; bin++) most = Math.max(most, power[bin]);
+  const db = 10 * Math.log10(most + 1e-12);
+  return Math.max(0, Math.min(255, (255 * (db - FLOOR_DB)) / (CEILING_DB - FLOOR_DB)));
 }
 
-/** Let `power` be at least the power of one window in each bin; 1 is a sine at full scale. */
-function addPower(mono, start, { size, window, real, imaginary, power, reversed, cosines, sines }) {
+/** Let `powers` be the most power of the windows of a column and the next one in each bin; 1 is a sine at full scale. */
+function addPowers(mono, start, hop, plan) {
+  const { size, powers } = plan;
+  const nWindows = Math.max(1, Math.min(MOST_WINDOWS, Math.round(hop / size)));
+  for (const power of powers) power.fill(0);
+  for (let i = 0; i < nWindows; i++) {
+    const at = start + ((i + 0.5) / nWindows) * hop - size / 2;
+    transform(mono, Math.round(at), Math.round(at + hop), plan);
+  }
+}
+
+/** Transform two windows at once: as they are real, their spectra are the even and the odd part of one. */
+function transform(mono, start, next, { size, window, real, imaginary, powers, reversed, cosines, sines }) {
   for (let i = 0; i < size; i++) {
     real[reversed[i]] = (mono[start + i] || 0) * window[i];
-    imaginary[i] = 0;
+    imaginary[reversed[i]] = (mono[next + i] || 0) * window[i];
   }
   for (let half = 1; half < size; half *= 2) {
     const step = size / (2 * half);
     for (let block = 0; block < size; block += 2 * half) {
       for (let k = 0; k < half; k++) {
-        const [a, b] = [block + k, block + k + half];
-        const [c, s] = [cosines[k * step], sines[k * step]];
-        const [re, im] = [real[b] * c + imaginary[b] * s, imaginary[b] * c - real[b] * s];
+        const a = block + k;
+        const b = a + half;
+        const c = cosines[k * step];
+        const s = sines[k * step];
+        const re = real[b] * c + imaginary[b] * s;
+        const im = imaginary[b] * c - real[b] * s;
         real[b] = real[a] - re;
         imaginary[b] = imaginary[a] - im;
         real[a] += re;
@@ -73,8 +83,13 @@ function addPower(mono, start, { size, window, real, imaginary, power, reversed,
       }
     }
   }
+  const [power, nextPower] = powers;
   for (let bin = 0; bin < power.length; bin++) {
-    power[bin] = Math.max(power[bin], real[bin] ** 2 + imaginary[bin] ** 2);
+    const mirror = (size - bin) % size;
+    const [re, im] = [real[bin] + real[mirror], imaginary[bin] - imaginary[mirror]];
+    const [nextRe, nextIm] = [imaginary[bin] + imaginary[mirror], real[bin] - real[mirror]];
+    power[bin] = Math.max(power[bin], (re * re + im * im) / 4);
+    nextPower[bin] = Math.max(nextPower[bin], (nextRe * nextRe + nextIm * nextIm) / 4);
   }
 }
 
@@ -96,7 +111,7 @@ function planOf(sampleRate, nRows) {
     sines: Float32Array.from(index.slice(0, size / 2), (i) => Math.sin((2 * Math.PI * i) / size)),
     real: new Float32Array(size),
     imaginary: new Float32Array(size),
-    power: new Float32Array(size / 2),
+    powers: [new Float32Array(size / 2), new Float32Array(size / 2)],
     rows: Array.from({ length: nRows }, (_, row) => {
       const first = Math.min(Math.round(binOf(row)), size / 2 - 1);
       return [first, Math.min(Math.max(first, Math.round(binOf(row + 1)) - 1), size / 2 - 1)];

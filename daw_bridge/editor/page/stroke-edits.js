@@ -47,8 +47,13 @@ export class StrokeEdits extends EventTarget {
   get strokes() {
     const strokes = this.doc.strokes(this.layer);
     if (!this.previews.size) return strokes;
-    const shown = strokes.map((stroke) => this.previews.get(stroke.id) ?? stroke);
-    return shown.sort((a, b) => a.onset_s - b.onset_s);
+    let isMoved = false;
+    const shown = strokes.map((stroke) => {
+      const preview = this.previews.get(stroke.id) ?? stroke;
+      isMoved ||= preview.onset_s !== stroke.onset_s;
+      return preview;
+    });
+    return isMoved ? shown.sort((a, b) => a.onset_s - b.onset_s) : shown;
   }
 
   get endS() {

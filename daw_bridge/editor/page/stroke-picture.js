@@ -12,6 +12,7 @@ const DASHES = { early: [2, 2], late: [5, 3] };
 
 export class StrokePicture {
   #lanes;
+  #ticks = new Map(); // as drawn last, by lane: {pixel, loudest, picture}
   #places = null; // of the lanes in the picture, by class: {top, height, bottom}
 
   constructor(lanes, actions) {
@@ -56,15 +57,25 @@ export class StrokePicture {
       const x = Math.round(view.xOf(stroke.onset_s) * scale);
       if (x >= 0 && x < width) loudest[x] = Math.max(loudest[x], stroke.velocity);
     }
-    // Thousands of rectangles would take longer than all their pixels.
-    const picture = context.createImageData(width, height);
-    const pixels = new Uint32Array(picture.data.buffer);
-    const pixel = pixelOf(place.fill, opacityOf(place));
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) if (height - y <= loudest[x] * height) pixels[y * width + x] = pixel;
-    }
+    const picture = this.#pictureOf(place, loudest, height);
     context.putImageData(picture, 0, Math.round(place.bottom * scale) - height);
     if (selection.size) this.#drawBars(context, place, strokes.filter((stroke) => selection.has(stroke.id)));
+  }
+
+  /** Return ticks as pixels, which takes less than thousands of rectangles do; made anew where they are others. */
+  #pictureOf({ lane, fill }, loudest, height) {
+    const pixel = pixelOf(fill, opacityOf({ lane }));
+    const made = this.#ticks.get(lane);
+    const isSame = made?.pixel === pixel && made.picture.height === height && made.loudest.length === loudest.length;
+    if (isSame && made.loudest.every((velocity, x) => velocity === loudest[x])) return made.picture;
+    const width = loudest.length;
+    const picture = new ImageData(width, height);
+    const pixels = new Uint32Array(picture.data.buffer);
+    for (let x = 0; x < width; x++) {
+      for (let y = Math.ceil(height * (1 - loudest[x])); y < height; y++) pixels[y * width + x] = pixel;
+    }
+    this.#ticks.set(lane, { pixel, loudest, picture });
+    return picture;
   }
 
   #drawBars(context, place, strokes) {
