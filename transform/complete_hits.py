@@ -39,9 +39,9 @@ _Cut = TypeVar("_Cut", bound=_Stroke)
 class CompleteStrokes:
     """The strokes of a recording that no microphone lacks which was cut away for a while."""
 
-    def __init__(self, recording: Recording, attacks: Sequence[int]) -> None:
-        """Take a recording and the attacks of its strokes, in samples."""
-        self._recording = recording
+    def __init__(self, recording: Recording, attacks: Sequence[int], lead: int) -> None:
+        """Take a recording, the attacks of its strokes in samples, and how much before them belongs to them."""
+        self._recording, self._lead = recording, lead
         self._reach = round(_BEGINNING_S * recording.sample_rate)
         lacking = [self._lacking(attack) for attack in attacks]
         self._n_lacking = {
@@ -79,7 +79,7 @@ class CompleteStrokes:
             elif len(classes) == 1 or not classes <= alone:
                 found.append(own)
                 self._few |= classes
-        return found
+        return [self._inside(own) for own in found]
 
     def notes(self) -> Iterator[str]:
         """Yield where hits are taken from, once these are chosen, if some microphone is silent at times."""
@@ -90,6 +90,12 @@ class CompleteStrokes:
             yield f"{_listed(away, 'does', 'do')} not run all the time: hits are taken from where all do{but}"
         if others := [name for name in silent if name not in self._interrupted]:
             yield f"{_listed(others, 'is', 'are')} silent at many strokes: hits are taken from there, too"
+
+    def _inside(self, cuts: Sequence[_Cut]) -> Sequence[_Cut]:
+        """Return what neither the beginning nor the end of microphones cuts off, where this is enough."""
+        last = self._recording.n_samples - self._reach
+        inside = [cut for cut in cuts if self._lead <= cut.attack <= last]
+        return inside if self._recording.spread_s and len(inside) >= _ENOUGH else cuts
 
     def _lacking(self, attack: int) -> frozenset[str]:
         return self._recording.lacking(attack, attack + self._reach)

@@ -118,7 +118,7 @@ class Cutter:
             self.attacks = [round(onset_s * self.sample_rate) for onset_s in onsets_s]
         else:
             self.attacks = [attack_of(recording, onset_s) for onset_s in onsets_s]
-        self.complete = CompleteStrokes(recording, self.attacks)
+        self.complete = CompleteStrokes(recording, self.attacks, self.lead)
         n_bytes = min(_MOST_CUT_BYTES, max(1, recording.n_channels // 2) * _CUT_BYTES)
         self._sounds: BlockCache[tuple[int, frozenset[str]], Samples] = BlockCache(n_bytes=n_bytes)
 
