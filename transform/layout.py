@@ -16,8 +16,8 @@ from typing import BinaryIO
 from transform import flac, mpeg, ogg, unfinished
 from transform.byte_view import CutShort, Extent, Layout, Stream, after_tags
 from transform.errors import AudioError
-from transform.ffmpeg import HEAD_BYTES, Foreign, foreign_kind
 from transform.files import open_plain
+from transform.foreign import HEAD_BYTES, Foreign, foreign_kind
 from transform.names import missing_hint
 
 _log = logging.getLogger(__name__)
