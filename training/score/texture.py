@@ -22,7 +22,7 @@ _ACTIVE_DB = 40.0  # frames farther below the loudest do not count
 _BIN, _HOP = 1024, 512  # of the spectra in which speckle is measured
 _LOCAL = (9, 9)  # frames and bins of their local mean
 _FRAME_RATE_HZ = SAMPLE_RATE / 512  # of the latents of `hires`
-_PULSE_HZ = (500.0, 2_000.0)
+_PULSE_BANDS_HZ = ((100.0, 500.0), (500.0, 2_000.0))
 _PULSE_FRAME = 8192  # its bins tell multiples of the frame rate from what lies between them
 _NEAR, _FAR = 0.12, 0.38  # of the frame rate, from a multiple
 _GAP, _LOUD = 0.05, 0.95  # quantiles of frames
@@ -50,19 +50,27 @@ def periodicity(audio: Audio) -> float | None:
 
 
 def pulses_db(audio: Audio) -> float | None:
-    """Return by how much multiples of the latents' frame rate stand out from 500 Hz to 2 kHz: noise has 0.
+    """Return by how much multiples of the latents' frame rate stand out from 100 Hz to 2 kHz: noise has 0.
 
-    The median over active frames of the mean power near multiples, against that in the middles between them.
+    The median over active frames of the mean power near multiples, against that in the middles between them; of
+    two bands the higher one, as a generator that repeats itself in the lows alone buzzes, too.
     """
     frames = _frames(audio, _PULSE_FRAME, _PULSE_FRAME // 4) * np.hanning(_PULSE_FRAME)
     power = np.abs(np.fft.rfft(frames, 2 * _PULSE_FRAME)) ** 2
     hz = np.fft.rfftfreq(2 * _PULSE_FRAME, 1 / SAMPLE_RATE)
-    band = (hz > _PULSE_HZ[0]) & (hz < _PULSE_HZ[1])
-    power = power[_is_active(power[:, band].sum(axis=1))]
+    bands = (power[:, (hz > first) & (hz < last)] for first, last in _PULSE_BANDS_HZ)
+    places = (hz[(hz > first) & (hz < last)] for first, last in _PULSE_BANDS_HZ)
+    found = [_standing_out_db(band, place) for band, place in zip(bands, places, strict=True)]
+    return max((db for db in found if db is not None), default=None)
+
+
+def _standing_out_db(power: NDArray[np.floating], hz: NDArray[np.floating]) -> float | None:
+    """Return by how much multiples of the frame rate stand out of a band's power, shape (frames, bins)."""
+    power = power[_is_active(power.sum(axis=1))]
     if not len(power):
         return None
     off = np.abs((hz / _FRAME_RATE_HZ + 0.5) % 1 - 0.5)
-    near, far = (power[:, band & chosen].mean(axis=1) for chosen in (off < _NEAR, off > _FAR))
+    near, far = (power[:, chosen].mean(axis=1) for chosen in (off < _NEAR, off > _FAR))
     return float(10 * np.log10(np.median(near / (far + 1e-9 * near.max()))))
 
 
