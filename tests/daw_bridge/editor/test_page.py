@@ -503,10 +503,10 @@ def test_drag_moves_a_stroke_along_the_grid_or_freely_or_to_another_lane(open_pa
     assert free == pytest.approx(1.7, abs=0.01)
     assert free != pytest.approx(1.75, abs=0.01)
     down = page.find("lane-TT").location["y"] - page.find("lane-SD").location["y"]
-    page.drag(page.stroke("d4"), 0, down)
+    page.drag(page.stroke("d2"), 0, down)  # to another lane, when it was
     page.until_version(3)
-    assert ("TT", 3.0) in page.events()
-    assert page.stroke("d4").find_element(By.XPATH, "../..") == page.find("lane-TT")
+    assert page.session()["events"][2] == {**page.session()["events"][2], "class": "TT", "onset_s": free}
+    assert page.stroke("d2").find_element(By.XPATH, "../..") == page.find("lane-TT")
 
 
 def test_double_click_draws_and_the_take_sounds_there(open_page):
@@ -701,6 +701,28 @@ def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_p
     assert page.events() == [("KD", 0.0), ("HH", 0.5), ("KD", 2.0), ("HH", 2.5)]
 
 
+def test_bars_that_cannot_be_repeated_are_refused_in_the_dialog(open_page):
+    page = open_page()
+    page.press("r")
+    page.click("repeat-only")
+    page.click("repeat-fill")
+    for field, entry in (("first", "9"), ("first", ""), ("every", "8"), ("every", "1")):
+        entered = page.find(f"repeat-{field}")
+        before = entered.get_attribute("value")
+        entered.clear()
+        entered.send_keys(entry)
+        page.click("repeat-do")
+        assert page.find("repeat-dialog").is_displayed()
+        assert page.script("return arguments[0].validationMessage", entered)
+        assert entered.get_attribute("value") == entry
+        entered.clear()
+        entered.send_keys(before)
+    page.find("repeat-dialog").find_element(By.XPATH, ".//button[text()='Close']").click()
+    page.press("r")
+    assert not page.find("repeat-only").is_selected()
+    assert page.session()["version"] == 0
+
+
 def test_strokes_are_painted_and_taken_out(open_page):
     page = open_page()
     page.press("d")
@@ -785,6 +807,39 @@ def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
     page.until(lambda: ("KD", 2.0) not in page.events(), "strokes are moved")
     page.press(Keys.ESCAPE)
     page.until(lambda: ("KD", 2.0) in page.events(), "nothing of it stays")
+
+
+def test_feel_takes_back_no_step_but_its_own(open_page):
+    page = open_page()
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until_version(1)
+    moved = page.events()
+    page.stroke("d1").click()
+    page.press(Keys.DELETE)
+    page.until_version(2)
+    page.until(lambda: not page.find("feel-panel").is_displayed(), "another step ends it")
+    page.press("z", held=[Keys.CONTROL])
+    page.until_version(3)
+    assert page.events() == moved
+
+
+def test_feel_by_keyboard(open_page):
+    page = open_page()
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until_version(1)
+    page.press(" ")
+    page.until(lambda: "playing" in page.body, "Space plays")
+    page.press(" ")
+    page.press("z", held=[Keys.CONTROL])
+    page.until(lambda: ("KD", 2.0) in page.events(), "Ctrl + Z takes it back")
+    page.until(lambda: not page.find("feel-panel").is_displayed(), "another step ends it")
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until(lambda: ("KD", 2.0) not in page.events(), "strokes are moved")
+    page.find("feel-cancel").send_keys(Keys.ENTER)
+    page.until(lambda: ("KD", 2.0) in page.events(), "Enter on Cancel cancels")
 
 
 def test_rhythms_are_auditioned_dropped_and_taken_lane_by_lane(open_page):
