@@ -98,15 +98,22 @@ export class EditorDocument extends EventTarget {
     return this.#upload("import", file, placing);
   }
 
-  /** Let the hits of a recording join the kit; raises ApiError where there are none. */
-  addToKit(file) {
-    return this.#upload("kit", file);
+  /** Let the hits of a recording join the kit of the newest version; raises ApiError where there are none. */
+  async addToKit(file, signal) {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#upload("kit", file, {}, signal);
+      } catch (error) {
+        if (error.status !== 409 || attempt > 4) throw error;
+        await this.load();
+      }
+    }
   }
 
-  async #upload(path, file, more = {}) {
+  async #upload(path, file, more = {}, signal = null) {
     const query = new URLSearchParams({ version: this.version, name: file.name, ...more });
     try {
-      await this.#take(await this.#api.upload(`${path}?${query}`, file));
+      await this.#take(await this.#api.upload(`${path}?${query}`, file, signal));
     } finally {
       this.dispatchEvent(new Event("answered"));
     }

@@ -32,13 +32,13 @@ export class SoundPanel {
     this.draw();
   }
 
-  /** Let hits of recordings join the kit, one after the other; `report` is called with how that goes. */
-  async add(files, report) {
+  /** Let hits of recordings join the kit, one after the other; `report` is called with how that goes, a signal cancels it. */
+  async add(files, report, signal = null) {
     const { doc } = this.actions;
     for (const file of files) {
       report(`${file.name} is transcribed, which takes a moment.`);
       await doc.settle();
-      await doc.addToKit(file);
+      await doc.addToKit(file, signal);
     }
     const names = files.map((file) => file.name).join(", ");
     report(`${names} joined the kit.`);

@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import json
 import shutil
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 
 from daw_bridge.editor.editing import FirstRhythm
-from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, clicks
+from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
@@ -472,6 +473,24 @@ def test_of_recordings_that_are_dropped_the_hits_join_the_kit_or_the_rhythm_play
     page.script(DROP, "more.wav", dropped)
     page.click("drop-rhythm")
     page.until(lambda: "more.wav: it is transcribed" in page.text("library-report"), "it is a rhythm")
+
+
+def test_a_recording_whose_joining_is_cancelled_joins_no_more(open_page, loop, tmp_path, monkeypatch):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    released = threading.Event()
+    monkeypatch.setattr(FakeEditor, "prepare", lambda *_: released.wait(WAIT_S))
+    page = open_page(version=None)
+    page.until(lambda: page.body["state"] == "ready", "it is open")
+    for n_strokes, name in enumerate(("first.wav", "second.wav"), 2):
+        dropped = base64.b64encode(loop(name, found=FOUND[:n_strokes]).read_bytes()).decode()
+        page.script(DROP, name, dropped)
+        page.click("drop-kit")
+        page.until(lambda name=name: f"{name} is transcribed" in page.text("drop-report"), "it joins")
+        if name == "first.wav":
+            page.find("drop-dialog").find_element(By.XPATH, ".//button[text()='Cancel']").click()
+    released.set()
+    page.until(lambda: not page.find("drop-dialog").is_displayed(), "the second one joined")
+    assert [Path(path).name for path in page.session()["sound"]["kit_from"]] == ["second.wav"]
 
 
 # Editing.
