@@ -804,6 +804,31 @@ def test_a_lane_is_muted_and_a_menu_has_what_can_be_done(open_page):
     assert next(e for e in page.session()["events"] if e["id"] == "d1")["articulation"] == "closed"
 
 
+def test_a_gain_that_is_undone_shows_so_and_space_plays_after_a_mute(open_page):
+    page = open_page()
+    gain = page.find("gain-KD")
+    gain.send_keys(Keys.ARROW_LEFT * 3)
+    page.until_version(1)
+    assert page.session()["lanes"]["KD"]["gain_db"] == float(gain.get_attribute("value")) < 0
+    page.press("z", held=[Keys.CONTROL])
+    page.until(lambda: float(gain.get_attribute("value")) == 0, "the slider goes back")
+    page.click("mute-SD")
+    page.press(" ")
+    page.until(lambda: "playing" in page.body, "Space plays")
+    assert page.find("mute-SD").get_attribute("aria-pressed") == "true"
+
+
+def test_the_view_zooms_around_the_playhead(open_page):
+    page = open_page()
+    page.press(Keys.ARROW_RIGHT * 6)
+
+    thumb, playhead = page.driver.find_element(By.ID, "thumb"), page.find("playhead")
+    before, width = playhead.location["x"], thumb.size["width"]
+    page.press("+", "+")
+    page.until(lambda: thumb.size["width"] < width / 2, "it zooms")
+    page.until(lambda: abs(playhead.location["x"] - before) <= 2, "the playhead stays")
+
+
 def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
     page = open_page()
     page.client.edit({"op": "move", "id": "d2", "onset_s": 1.06}, {"op": "move", "id": "d1", "onset_s": 0.63})
