@@ -63,6 +63,8 @@ def _copy(draft: Draft, copied: _Copied, begins: Iterable[int]) -> None:
         return  # it has been done
     last = draft.grid.beat_at(draft.length_s) / draft.grid.beats_per_bar - _ON_LINE_BEATS
     original, places = _in_bars(draft, bar, n_bars, classes), [begin for begin in begins if begin < last]
+    if not original or not places:
+        raise RhythmError("there is nothing to play again, or no bar for it", hint="take other bars")
     if len(original) * len(places) > MOST_STROKES:
         raise RhythmError(
             f"there would be {len(original) * len(places):,} more strokes", hint="repeat fewer bars"

@@ -191,8 +191,8 @@ class EditingSession:
 
         return self.steps.change(version, change)
 
-    def add_to_kit(self, version: int, path: Path) -> dict[str, Any]:
-        """Let the hits of another recording play along; it is transcribed, and refused without drums."""
+    def sound_with(self, version: int, path: Path) -> dict[str, Any]:
+        """Return a version's sound with the hits of another recording, which is refused without drums."""
         document = self.steps.document(version)
         if self.facts and sha256_of(path) == self.facts.sha256:
             raise RhythmError("this is the recording itself", hint="choose another one of the same kit")
@@ -204,7 +204,7 @@ class EditingSession:
             self._editor.with_settings(settings).prepare(document.strokes.detected, self.report)
 
         self.long(find)
-        return self.steps.change(version, lambda draft: draft.fields.update(sound=sound))
+        return sound
 
     def compare(self, slot: str, version: int) -> dict[str, Any]:
         """Put the newest version into a slot of the comparison, and return what is compared.

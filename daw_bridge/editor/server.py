@@ -291,7 +291,11 @@ class EditorServer:
         query.end()
         self._session.steps.document(version)
         path = await store_recording(request, name, user_folder() / "kits")
-        return json_answer(await run_in_threadpool(self._session.add_to_kit, version, path))
+        sound = await run_in_threadpool(self._session.sound_with, version, path)
+        if await request.is_disconnected():
+            raise ClientDisconnect  # it was cancelled
+        take = partial(self._session.steps.change, version, lambda draft: draft.fields.update(sound=sound))
+        return json_answer(await run_in_threadpool(take))
 
     async def _compare(self, request: Request) -> Response:
         """Store the newest version in a slot, empty it, or go on from what is in it, which is a step."""

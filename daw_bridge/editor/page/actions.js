@@ -133,6 +133,12 @@ export class Actions extends StrokeEdits {
     this.view.reveal(this.sound.positionS);
   }
 
+  /** Zoom by a factor around the playhead, or around the middle where it is not in view. */
+  zoom(factor) {
+    const x = this.view.xOf(this.sound.positionS);
+    this.view.zoom(factor, x >= 0 && x <= this.view.widthPx ? x : undefined);
+  }
+
   goToStart() {
     this.sound.seek(0);
     this.view.reveal(0);

@@ -30,9 +30,9 @@ export class Api {
     return (await this.#fetch(path, { method: "POST", body: text, keepalive })).json();
   }
 
-  /** Post the bytes of a file, and return the JSON of the answer. */
-  async upload(path, file) {
-    return (await this.#fetch(path, { method: "POST", body: file })).json();
+  /** Post the bytes of a file, and return the JSON of the answer; a signal cancels it. */
+  async upload(path, file, signal = null) {
+    return (await this.#fetch(path, { method: "POST", body: file, signal })).json();
   }
 
   /** Return samples as one Float32Array per channel, with the rate. */

@@ -60,20 +60,21 @@ export class EditorDocument extends EventTarget {
     return Boolean(other) && Object.keys(stroke).every((name) => stroke[name] === other[name]);
   }
 
-  /** Make edits, all or none; they show at once. */
+  /** Make edits, all or none; they show at once. Resolves to whether they made a step. */
   edit(edits) {
     this.#pending.push(edits);
     this.#changed();
     return this.#send("edits", { edits }, edits);
   }
 
-  /** Take one step back and make edits in its place, without showing what is between. */
+  /** Take one step back and make edits in its place, without showing what is between; as `edit`. */
   async remake(edits) {
     this.#isHeld = true;
     await this.#send("undo", {});
     this.#isHeld = false;
-    if (edits.length) await this.edit(edits);
-    else this.#changed();
+    if (edits.length) return this.edit(edits);
+    this.#changed();
+    return false;
   }
 
   undo() {
@@ -97,15 +98,22 @@ export class EditorDocument extends EventTarget {
     return this.#upload("import", file, placing);
   }
 
-  /** Let the hits of a recording join the kit; raises ApiError where there are none. */
-  addToKit(file) {
-    return this.#upload("kit", file);
+  /** Let the hits of a recording join the kit of the newest version; raises ApiError where there are none. */
+  async addToKit(file, signal) {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#upload("kit", file, {}, signal);
+      } catch (error) {
+        if (error.status !== 409 || attempt > 4) throw error;
+        await this.load();
+      }
+    }
   }
 
-  async #upload(path, file, more = {}) {
+  async #upload(path, file, more = {}, signal = null) {
     const query = new URLSearchParams({ version: this.version, name: file.name, ...more });
     try {
-      await this.#take(await this.#api.upload(`${path}?${query}`, file));
+      await this.#take(await this.#api.upload(`${path}?${query}`, file, signal));
     } finally {
       this.dispatchEvent(new Event("answered"));
     }
@@ -136,12 +144,15 @@ export class EditorDocument extends EventTarget {
   }
 
   async #sendNow(path, body, edits) {
+    const before = this.version;
     try {
       const answer = await this.#posted(path, body, edits);
       if (answer) await this.#take(answer);
+      return Boolean(answer) && this.version !== before;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.dispatchEvent(new CustomEvent("refused", { detail: { error, isEdit: Boolean(edits) } }));
+      return false;
     } finally {
       this.#nInFlight -= 1;
       this.dispatchEvent(new Event("answered"));

@@ -5,6 +5,7 @@ import { sentence } from "./words.js";
 
 export class Drops {
   #files = [];
+  #joining = null; // the AbortController of what joins the kit
 
   constructor(actions, library, soundPanel) {
     Object.assign(this, { actions, library, soundPanel });
@@ -14,6 +15,7 @@ export class Drops {
       library.open(this.#files[0]);
     });
     control("drop-kit").addEventListener("click", () => this.#join());
+    this.dialog.addEventListener("close", () => this.#joining?.abort());
   }
 
   /** Take files; MIDI is a rhythm. */
@@ -29,12 +31,15 @@ export class Drops {
   }
 
   async #join() {
-    this.#report("", true);
+    this.#joining = new AbortController();
+    const { signal } = this.#joining;
+    const report = (text, isBusy) => signal.aborted || this.#report(text, isBusy);
+    report("", true);
     try {
-      await this.soundPanel.add(this.#files, (text) => this.#report(text, true));
-      this.dialog.close();
+      await this.soundPanel.add(this.#files, (text) => report(text, true), signal);
+      if (!signal.aborted) this.dialog.close();
     } catch (error) {
-      this.#report(sentence(error), false);
+      report(sentence(error), false);
     }
   }
 

@@ -6,12 +6,14 @@ import { byId, control } from "./dom.js";
 const WAIT_MS = 200; // after the last change of a slider
 const FIELDS = ["strength", "swing", "timing", "loudness"];
 const MOST_IDS = 100_000;
+const NONE = "[]"; // no edits
 
 export class Feel {
   #timer = 0;
   #ids = [];
   #version = null; // of the step that previews
-  #made = ""; // its edits
+  #made = NONE; // its edits
+  #isMaking = false;
   #working = Promise.resolve();
 
   constructor(actions) {
@@ -27,9 +29,12 @@ export class Feel {
     control("feel-apply").addEventListener("click", () => this.close(true));
     control("feel-cancel").addEventListener("click", () => this.close(false));
     this.panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" || event.key === "Enter") this.close(event.key === "Enter");
+      const isApplied = event.key === "Enter" && !event.target.closest("button");
+      if (event.key !== "Escape" && !isApplied) return;
       event.stopPropagation();
+      this.close(isApplied);
     });
+    actions.doc.addEventListener("change", () => this.#follow());
   }
 
   toggle() {
@@ -44,6 +49,7 @@ export class Feel {
     if (!this.#ids.length) return actions.say("Nothing plays there that could have another feel.");
     for (const name of FIELDS) control(`feel-${name}`).value = 0;
     this.#version = null;
+    this.#made = NONE;
     const n = this.#ids.length;
     byId("feel-reach").textContent = `${n.toLocaleString("en")} ${n === 1 ? "stroke" : "strokes"}: ${this.#reach()}`;
     this.#showValues();
@@ -54,12 +60,26 @@ export class Feel {
 
   /** Close the panel; what it previews stays, or is taken back. */
   async close(isApplied) {
+    control("feel").focus();
+    this.#hide();
+    await (isApplied ? this.#preview() : this.#queue(() => this.#make([])));
+    this.#version = null;
+  }
+
+  #hide() {
     clearTimeout(this.#timer);
     this.panel.hidden = true;
     control("feel").setAttribute("aria-expanded", "false");
-    control("feel").focus();
-    await (isApplied ? this.#preview() : this.#queue(() => this.#make([])));
+  }
+
+  /** Close where another step has followed the one that previews, which can no more be made anew. */
+  #follow() {
+    const { doc } = this.actions;
+    const isLast = this.#version === null || this.#version === doc.version;
+    if (this.panel.hidden || isLast || this.#isMaking || doc.nUnstored) return;
+    this.#hide();
     this.#version = null;
+    this.actions.say("Another step was made, so Feel has closed. Undo takes steps back.");
   }
 
   #reach() {
@@ -101,17 +121,17 @@ export class Feel {
     return this.#working;
   }
 
-  /** Let edits be the step that previews, in the place of the one before; no other page's step is taken back. */
+  /** Let edits be the step that previews, in the place of the one before; no other step is taken back. */
   async #make(edits) {
     const { doc } = this.actions;
-    await doc.settle();
+    while (doc.nUnstored) await doc.settle();
     const made = JSON.stringify(edits);
-    const isOwn = this.#version !== null && this.#version === doc.version;
-    if (isOwn && made === this.#made) return;
-    if (isOwn) await doc.remake(edits);
-    else if (edits.length && this.#version === null) await doc.edit(edits);
-    await doc.settle();
-    this.#version = edits.length ? doc.version : null;
-    this.#made = made;
+    const isFollowed = this.#version !== null && this.#version !== doc.version;
+    if (isFollowed || made === this.#made) return;
+    this.#isMaking = true;
+    const isMade = await (this.#version === null ? doc.edit(edits) : doc.remake(edits));
+    this.#isMaking = false;
+    this.#version = isMade ? doc.version : null;
+    this.#made = isMade ? made : NONE;
   }
 }

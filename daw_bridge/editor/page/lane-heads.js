@@ -34,10 +34,10 @@ export class LaneHeads {
       mute.setAttribute("aria-pressed", String(muted));
       solo.setAttribute("aria-pressed", String(soloed));
       for (const control of [mute, solo, gain, sensitivity]) control.disabled = !doc.isReady;
-      show(gain, gainDb);
+      show(doc, gain, gainDb);
       gain.setAttribute("aria-valuetext", `${gainDb} dB`);
       gain.title = `Gain of the ${CLASS_NAMES[drumClass]}: ${gainDb} dB`;
-      show(sensitivity, doc.sensitivity?.[drumClass] ?? 0);
+      show(doc, sensitivity, doc.sensitivity?.[drumClass] ?? 0);
       head.toggleAttribute("data-silent", isSilent);
       byId("lanes").querySelector(`.lane[data-class="${drumClass}"]`).toggleAttribute("data-silent", isSilent);
     }
@@ -49,11 +49,16 @@ export function onSettled(slider, act) {
   let timer = 0;
   slider.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(act, WAIT_MS);
+    slider.dataset.held = "";
+    timer = setTimeout(() => {
+      delete slider.dataset.held;
+      act();
+    }, WAIT_MS);
   });
 }
 
-/** Set a slider that nobody holds. */
-function show(slider, value) {
-  if (Number(slider.value) !== value && slider !== document.activeElement) slider.value = value;
+/** Set a field to what the document has, unless the user is changing it or the server has not answered to it. */
+export function show(doc, field, value) {
+  const isTyped = field.type === "number" && field === document.activeElement;
+  if (field.value !== String(value) && !("held" in field.dataset) && !isTyped && !doc.nUnstored) field.value = value;
 }

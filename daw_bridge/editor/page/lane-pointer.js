@@ -90,12 +90,15 @@ export class LanePointer {
     const offsetS = this.#timeAt(event) - stroke.onset_s;
     const isVelocity = event.shiftKey;
     const isOneClass = chosen.every((other) => other.class === stroke.class);
+    let isAlong = false; // moved in time, not from lane to lane alone
     const pull = (move) => {
+      isAlong ||= Math.abs(move.clientX - event.clientX) >= DRAG_PX;
       const height = this.#lanes.lanes.get(stroke.class).clientHeight;
       const louder = (event.clientY - move.clientY) / height;
       const toS = actions.snap(this.#timeAt(move) - offsetS, move.altKey);
       const drumClass = (isOneClass && this.#classAt(move)) || stroke.class;
-      const placed = isVelocity ? chosen.map((s) => louderBy(s, louder)) : actions.shifted(chosen, stroke, toS);
+      const along = isAlong ? actions.shifted(chosen, stroke, toS) : chosen;
+      const placed = isVelocity ? chosen.map((s) => louderBy(s, louder)) : along;
       const moved = isVelocity || drumClass === stroke.class ? placed : placed.map((s) => inLane(s, drumClass));
       for (const after of moved) actions.previews.set(after.id, after);
     };

@@ -110,7 +110,7 @@ function draw() {
     const isSettled = lanes.draw();
     ruler.draw(parts.has("view"));
     velocities.draw();
-    if (isSettled && lanes.nHidden) status.say(`${lanes.inView.length.toLocaleString("en")} strokes are in view; zoom in to take hold of each.`);
+    if (isSettled) status.crowd(lanes.nHidden && lanes.inView.length);
   }
   drawPlayhead();
   if (sound.isMoving) refresh("playhead");
@@ -207,7 +207,7 @@ async function load() {
   }
   versions.take(facts.compared ?? {});
   status.trouble("opening", facts.opening.length ? sentences(facts.opening) : null);
-  if (facts.notes.length) status.say(sentences(facts.notes));
+  if (facts.notes.length) status.note(sentences(facts.notes));
   if (facts.source_changed) status.trouble("source", `${facts.source.name} was changed or moved while it was edited; the edits are safe.`);
 }
 
@@ -248,7 +248,7 @@ const handlers = {
     status.progress = null;
     status.trouble("render", null);
     sound.take(rendered);
-    if (rendered.notes.length) status.say(sentences(rendered.notes));
+    if (rendered.notes.length) status.note(sentences(rendered.notes));
   },
   unrendered: (failure) => status.trouble("render", sentence(failure)),
   progress({ stage, fraction }) {

@@ -1,7 +1,7 @@
 // How the recording's drums play: engine, balance, tail, what is missing, variation, and more recordings of the kit.
 
 import { byId, control } from "./dom.js";
-import { onSettled } from "./lane-heads.js";
+import { onSettled, show } from "./lane-heads.js";
 import { Panel } from "./panel.js";
 import { sentence } from "./words.js";
 
@@ -32,13 +32,13 @@ export class SoundPanel {
     this.draw();
   }
 
-  /** Let hits of recordings join the kit, one after the other; `report` is called with how that goes. */
-  async add(files, report) {
+  /** Let hits of recordings join the kit, one after the other; `report` is called with how that goes, a signal cancels it. */
+  async add(files, report, signal = null) {
     const { doc } = this.actions;
     for (const file of files) {
       report(`${file.name} is transcribed, which takes a moment.`);
       await doc.settle();
-      await doc.addToKit(file);
+      await doc.addToKit(file, signal);
     }
     const names = files.map((file) => file.name).join(", ");
     report(`${names} joined the kit.`);
@@ -51,9 +51,9 @@ export class SoundPanel {
     const { sound, mode } = doc;
     const isReplay = mode === "replay";
     const isLatent = isReplay && sound.engine === "latent";
-    fill(control("sound-mode"), mode);
-    for (const name of ["engine", "tail", "missing"]) fill(control(`sound-${name}`), sound[name]);
-    for (const [name, scale] of Object.entries(NUMBERS)) fill(control(`sound-${name}`), String(Math.round(sound[name] * scale * 10) / 10));
+    show(doc, control("sound-mode"), mode);
+    for (const name of ["engine", "tail", "missing"]) show(doc, control(`sound-${name}`), sound[name]);
+    for (const [name, scale] of Object.entries(NUMBERS)) show(doc, control(`sound-${name}`), Math.round(sound[name] * scale * 10) / 10);
     for (const name of OF_REPLAYS) control(`sound-${name}`).disabled = !isReplay;
     control("sound-variation").disabled = !isLatent;
     control("sound-file").disabled = isLatent;
@@ -118,8 +118,4 @@ function hint(isReplay, isLatent) {
   if (!isReplay) return "What you did not touch stays the recording itself. The settings in grey are of “its drums alone”.";
   if (isLatent) return "A network plays the strokes: it knows the drums of this recording alone, and has no stems.";
   return "The recording's own hits play every stroke. Variation is of the latent engine.";
-}
-
-function fill(field, value) {
-  if (field.value !== value && field !== document.activeElement) field.value = value;
 }

@@ -13,6 +13,8 @@ const MESSAGE_MS = 9000;
 export class Status {
   #timer = 0;
   #message = ""; // what just happened
+  #noted = ""; // the last note on what was rendered
+  #crowded = "";
   #closed = new Set(); // notices that the user has closed
 
   constructor(actions) {
@@ -34,6 +36,21 @@ export class Status {
     this.draw();
   }
 
+  /** Show a note on what was rendered: once, and not in the place of what just happened. */
+  note(text) {
+    if (this.#message || text === this.#noted) return;
+    this.#noted = text;
+    this.say(text);
+  }
+
+  /** Say that more strokes are in view than can be taken hold of; 0: no longer. */
+  crowd(n) {
+    const text = n ? `${n.toLocaleString("en")} strokes are in view; zoom in to take hold of each.` : "";
+    const wasSaid = this.#crowded && this.#message === this.#crowded;
+    this.#crowded = text;
+    if (text || wasSaid) this.say(text);
+  }
+
   /** Show what is wrong until it is no more; null: it is no more. */
   trouble(about, text) {
     if (text !== this.troubles.get(about)) this.#closed.delete(this.troubles.get(about));
@@ -48,6 +65,7 @@ export class Status {
     const { body } = document;
     setText("state", state);
     setText("message", this.#message || (doc.isReady ? HINTS[this.actions.layer] : ""));
+    byId("message").title = byId("message").textContent;
     body.toggleAttribute("data-busy", isBusy);
     body.toggleAttribute("data-trouble", this.isGone || doc.facts.state === "failed");
     body.dataset.state = this.isGone ? "gone" : doc.facts.state;

@@ -12,14 +12,13 @@ export class Toolbar {
     this.#bindFields();
     // A button that was clicked by a pointer gives the keyboard back, so that Space plays.
     document.addEventListener("click", (event) => {
-      const button = event.target.closest(".top button, .bar button, .inspector button");
+      const button = event.target.closest(".top button, .bar button, .gutter button, .inspector button");
       if (button && event.detail > 0) button.blur();
     });
   }
 
   #bindButtons(commands) {
     const { actions } = this;
-    const { view } = actions;
     const clicks = {
       "to-start": () => actions.goToStart(),
       play: () => actions.togglePlay(),
@@ -40,9 +39,9 @@ export class Toolbar {
       downbeat: () => actions.setDownbeat(),
       "layer-played": () => actions.setLayer("played"),
       "layer-detected": () => actions.setLayer("detected"),
-      "zoom-in": () => view.zoom(1.5),
-      "zoom-out": () => view.zoom(1 / 1.5),
-      "zoom-all": () => view.showAll(),
+      "zoom-in": () => actions.zoom(1.5),
+      "zoom-out": () => actions.zoom(1 / 1.5),
+      "zoom-all": () => actions.view.showAll(),
       "play-hit": () => actions.playHit(actions.selectedId),
       delete: () => actions.remove(),
     };
@@ -127,7 +126,7 @@ export class Toolbar {
     const { text: place, offMs } = grid.position(stroke.onset_s);
     const off = Math.abs(offMs) < 0.5 ? "on the grid" : `${Math.abs(offMs).toFixed(0)} ms ${offMs > 0 ? "late" : "early"}`;
     const name = strokeLabel(stroke, grid).split(",")[0];
-    setText("stroke-name", others > 0 ? `${name} and ${others} more` : name);
+    setText("stroke-name", others > 0 ? `${others + 1} selected: ${name}` : name);
     setText("stroke-place", `${place}, ${off}, ${clock(stroke.onset_s)}`);
     fill(control("stroke-class"), stroke.class);
     fillArticulations(control("stroke-articulation"), stroke.class, facts.articulations[stroke.class]);

@@ -77,7 +77,7 @@ export class Versions {
         this.actions.say(`You go on from version ${slot}; undo takes you back.`);
       } else {
         this.take((await this.#api.post("compare", { version: doc.version, slot, do: what })).compared);
-        if (what === "store") this.actions.say(`What plays is stored as version ${slot}. Edit on, and compare: ${slot} plays it.`);
+        if (what === "store") this.actions.say(`What plays is stored as version ${slot}. Edit on, and compare: ${7 + SLOTS.indexOf(slot)} plays it.`);
       }
     } catch (error) {
       this.actions.say(sentence(error));

@@ -311,6 +311,21 @@ def test_a_fill_plays_at_the_end_of_every_so_many_bars_and_stays_where_it_is(doc
         command_of(begun, [{**fill, "n_bars": 4}])
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"op": "fill", "bar": 8, "every": 2},
+        {"op": "fill", "bar": 0, "every": 8},
+        {"op": "repeat", "bar": -3, "times": 2},
+        {"op": "repeat", "bar": 1, "times": 1},
+        {"op": "repeat", "bar": 0, "times": 1, "classes": ["CY"]},
+    ],
+)
+def test_bars_without_strokes_or_without_a_place_clear_nothing(document, edit):
+    with pytest.raises(RhythmError, match="nothing to play again"):
+        command_of(document, [{**edit, "prefix": "p"}])
+
+
 def test_lanes_are_muted_soloed_and_turned_down_in_what_sounds_alone(document):
     lanes = {"KD": Lane(gain_db=-6.0), "SD": Lane(is_muted=True)}
     mixed = replace(document, lanes=lanes)

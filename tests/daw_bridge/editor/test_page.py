@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import json
 import shutil
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 
 from daw_bridge.editor.editing import FirstRhythm
-from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEngine, clicks
+from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEditor, FakeEngine, clicks
 from transform.errors import AudioError
 from transform.events import DrumEvent, Rhythm, TempoMap
 from transform.midi import read_midi, write_midi
@@ -474,6 +475,24 @@ def test_of_recordings_that_are_dropped_the_hits_join_the_kit_or_the_rhythm_play
     page.until(lambda: "more.wav: it is transcribed" in page.text("library-report"), "it is a rhythm")
 
 
+def test_a_recording_whose_joining_is_cancelled_joins_no_more(open_page, loop, tmp_path, monkeypatch):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    released = threading.Event()
+    monkeypatch.setattr(FakeEditor, "prepare", lambda *_: released.wait(WAIT_S))
+    page = open_page(version=None)
+    page.until(lambda: page.body["state"] == "ready", "it is open")
+    for n_strokes, name in enumerate(("first.wav", "second.wav"), 2):
+        dropped = base64.b64encode(loop(name, found=FOUND[:n_strokes]).read_bytes()).decode()
+        page.script(DROP, name, dropped)
+        page.click("drop-kit")
+        page.until(lambda name=name: f"{name} is transcribed" in page.text("drop-report"), "it joins")
+        if name == "first.wav":
+            page.find("drop-dialog").find_element(By.XPATH, ".//button[text()='Cancel']").click()
+    released.set()
+    page.until(lambda: not page.find("drop-dialog").is_displayed(), "the second one joined")
+    assert [Path(path).name for path in page.session()["sound"]["kit_from"]] == ["second.wav"]
+
+
 # Editing.
 
 
@@ -503,10 +522,10 @@ def test_drag_moves_a_stroke_along_the_grid_or_freely_or_to_another_lane(open_pa
     assert free == pytest.approx(1.7, abs=0.01)
     assert free != pytest.approx(1.75, abs=0.01)
     down = page.find("lane-TT").location["y"] - page.find("lane-SD").location["y"]
-    page.drag(page.stroke("d4"), 0, down)
+    page.drag(page.stroke("d2"), 0, down)  # to another lane, when it was
     page.until_version(3)
-    assert ("TT", 3.0) in page.events()
-    assert page.stroke("d4").find_element(By.XPATH, "../..") == page.find("lane-TT")
+    assert page.session()["events"][2] == {**page.session()["events"][2], "class": "TT", "onset_s": free}
+    assert page.stroke("d2").find_element(By.XPATH, "../..") == page.find("lane-TT")
 
 
 def test_double_click_draws_and_the_take_sounds_there(open_page):
@@ -701,6 +720,28 @@ def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_p
     assert page.events() == [("KD", 0.0), ("HH", 0.5), ("KD", 2.0), ("HH", 2.5)]
 
 
+def test_bars_that_cannot_be_repeated_are_refused_in_the_dialog(open_page):
+    page = open_page()
+    page.press("r")
+    page.click("repeat-only")
+    page.click("repeat-fill")
+    for field, entry in (("first", "9"), ("first", ""), ("every", "8"), ("every", "1")):
+        entered = page.find(f"repeat-{field}")
+        before = entered.get_attribute("value")
+        entered.clear()
+        entered.send_keys(entry)
+        page.click("repeat-do")
+        assert page.find("repeat-dialog").is_displayed()
+        assert page.script("return arguments[0].validationMessage", entered)
+        assert entered.get_attribute("value") == entry
+        entered.clear()
+        entered.send_keys(before)
+    page.find("repeat-dialog").find_element(By.XPATH, ".//button[text()='Close']").click()
+    page.press("r")
+    assert not page.find("repeat-only").is_selected()
+    assert page.session()["version"] == 0
+
+
 def test_strokes_are_painted_and_taken_out(open_page):
     page = open_page()
     page.press("d")
@@ -763,6 +804,31 @@ def test_a_lane_is_muted_and_a_menu_has_what_can_be_done(open_page):
     assert next(e for e in page.session()["events"] if e["id"] == "d1")["articulation"] == "closed"
 
 
+def test_a_gain_that_is_undone_shows_so_and_space_plays_after_a_mute(open_page):
+    page = open_page()
+    gain = page.find("gain-KD")
+    gain.send_keys(Keys.ARROW_LEFT * 3)
+    page.until_version(1)
+    assert page.session()["lanes"]["KD"]["gain_db"] == float(gain.get_attribute("value")) < 0
+    page.press("z", held=[Keys.CONTROL])
+    page.until(lambda: float(gain.get_attribute("value")) == 0, "the slider goes back")
+    page.click("mute-SD")
+    page.press(" ")
+    page.until(lambda: "playing" in page.body, "Space plays")
+    assert page.find("mute-SD").get_attribute("aria-pressed") == "true"
+
+
+def test_the_view_zooms_around_the_playhead(open_page):
+    page = open_page()
+    page.press(Keys.ARROW_RIGHT * 6)
+
+    thumb, playhead = page.driver.find_element(By.ID, "thumb"), page.find("playhead")
+    before, width = playhead.location["x"], thumb.size["width"]
+    page.press("+", "+")
+    page.until(lambda: thumb.size["width"] < width / 2, "it zooms")
+    page.until(lambda: abs(playhead.location["x"] - before) <= 2, "the playhead stays")
+
+
 def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
     page = open_page()
     page.client.edit({"op": "move", "id": "d2", "onset_s": 1.06}, {"op": "move", "id": "d1", "onset_s": 0.63})
@@ -785,6 +851,39 @@ def test_feel_plays_while_it_is_set_and_is_one_step(open_page):
     page.until(lambda: ("KD", 2.0) not in page.events(), "strokes are moved")
     page.press(Keys.ESCAPE)
     page.until(lambda: ("KD", 2.0) in page.events(), "nothing of it stays")
+
+
+def test_feel_takes_back_no_step_but_its_own(open_page):
+    page = open_page()
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until_version(1)
+    moved = page.events()
+    page.stroke("d1").click()
+    page.press(Keys.DELETE)
+    page.until_version(2)
+    page.until(lambda: not page.find("feel-panel").is_displayed(), "another step ends it")
+    page.press("z", held=[Keys.CONTROL])
+    page.until_version(3)
+    assert page.events() == moved
+
+
+def test_feel_by_keyboard(open_page):
+    page = open_page()
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until_version(1)
+    page.press(" ")
+    page.until(lambda: "playing" in page.body, "Space plays")
+    page.press(" ")
+    page.press("z", held=[Keys.CONTROL])
+    page.until(lambda: ("KD", 2.0) in page.events(), "Ctrl + Z takes it back")
+    page.until(lambda: not page.find("feel-panel").is_displayed(), "another step ends it")
+    page.press("f")
+    page.find("feel-timing").send_keys(Keys.END)
+    page.until(lambda: ("KD", 2.0) not in page.events(), "strokes are moved")
+    page.find("feel-cancel").send_keys(Keys.ENTER)
+    page.until(lambda: ("KD", 2.0) in page.events(), "Enter on Cancel cancels")
 
 
 def test_rhythms_are_auditioned_dropped_and_taken_lane_by_lane(open_page):
