@@ -70,7 +70,9 @@ def test_what_repeats_from_latent_frame_to_latent_frame_stands_out():
     assert pulses_db(noise) == pytest.approx(0, abs=0.5)
     assert pulses_db(repeated) > 20
     low_pass = scipy.signal.butter(4, 400, fs=RATE, output="sos")
-    assert pulses_db(noise[: len(repeated)] + 30 * scipy.signal.sosfilt(low_pass, repeated)) > 10  # in the lows alone
+    assert (
+        pulses_db(noise[: len(repeated)] + 30 * scipy.signal.sosfilt(low_pass, repeated)) > 10
+    )  # in the lows alone
     other = np.tile(chance.normal(0, 0.1, 700), 3 * RATE // 700)  # repeats, but not with the frames
     assert abs(pulses_db(other)) < 6
     assert pulses_db(np.zeros(RATE)) is None
