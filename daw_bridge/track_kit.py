@@ -114,5 +114,5 @@ class TrackKit:
                 list(open_origins([file], self._listen))
                 self._no_kit[file] = ""
             except AudioError as err:
-                self._no_kit[file] = err.message.removesuffix(", which --kit-from names")
+                self._no_kit[file] = err.message
         return self._no_kit[file]

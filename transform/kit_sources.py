@@ -88,7 +88,7 @@ def _recorded(recording: Recording, listen: Callable[[Recording], Listening], re
     bank = Bank.of_cutter(cutter_of(recording, detected.events, detected.stems), report=report)
     if not bank.sets:
         raise AudioError(
-            f"no drum hits are detected in {recording.name}, which --kit-from names",
+            f"no drum hits are detected in {recording.name}",
             hint="leave it out, or give a drum recording, at a level where its hits stand out",
         )
     return Origin(recording.name, bank)

@@ -41,6 +41,7 @@ _NO_KIT_FROM = (
 _APART = "for stems no hit plays in which two drums sound together, so they add up to nearly what you hear"
 _OF_ONE = {"stems": "a folder of stems", "kit": "a kit of samples", "session": "a session file"}
 _OF_MICS = "export WAV, a file for each microphone, or MIDI"
+_ENDINGS = {"wav": ".wav", "midi": ".mid", "session": ".json"}  # of names without one
 _WHOLE_BEATS = 0.1  # of a beat, by which a rhythm may miss a whole number of them
 
 
@@ -81,6 +82,8 @@ class Exports:
             raise RhythmError("no stroke plays, so there is nothing to write", hint="draw one first")
         if what == "rhythm":
             return self._rhythm(document, name)
+        if name and not Path(name).suffix and not (what == "wav" and self.has_microphones):
+            name += _ENDINGS.get(what, "")
         self._check(name, overwrite=overwrite)
         if what == "kit":
             return self._session.long(lambda: self._kit(document, name, overwrite))

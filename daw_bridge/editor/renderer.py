@@ -179,7 +179,7 @@ class Renderer:
             editor: what makes sound of strokes; only the worker uses it.
             report: called in the worker with what can be played.
             fail: called in the worker with a version that cannot be made to sound, and why.
-            progress: called in the worker while a replay is rendered, which takes long.
+            progress: called in the worker while a version is rendered that takes long.
         """
         self._progress = progress
         self._worker, self._editor, self._report, self._fail = worker, editor, report, fail
@@ -319,6 +319,8 @@ class Renderer:
             current = self._version(version, report)
             fresh = [key for key in enumerate(current.stamps) if key[1] == version][:_EAGER_BLOCKS]
             for i in range(0, len(fresh), _RUN_BLOCKS):
+                if i and current.document.mode == "edit":  # of a replay the cutting takes long
+                    self._progress("render", i / len(fresh))
                 self._rendered(current, fresh[i : i + _RUN_BLOCKS])
                 self._worker.pause(Priority.RENDER)
                 self._version(version)

@@ -96,6 +96,7 @@ export class Actions extends StrokeEdits {
   // Sound.
 
   togglePlay() {
+    if (this.doc.facts.state === "empty") return;
     if (this.sound.isPlaying) this.sound.pause();
     else this.sound.play();
   }

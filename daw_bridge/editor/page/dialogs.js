@@ -1,10 +1,11 @@
 // The dialogs: what is exported, and the sheet of keys.
 
-import { byId } from "./dom.js";
+import { byId, control } from "./dom.js";
 import { fillSheet } from "./key-sheet.js";
 import { sentence, sentences } from "./words.js";
 
 const ENDINGS = { wav: "_edited.wav", stems: "_stems", midi: "_edited.mid", kit: "_kit", rhythm: "", session: "_session.json" };
+const OF_ONE = ["stems", "kit", "session"]; // which several microphones do not have
 
 export class Dialogs {
   #api;
@@ -31,6 +32,7 @@ export class Dialogs {
   openExport() {
     if (!this.doc.isReady) return;
     this.#isTyped = false;
+    for (const what of OF_ONE) control(`export-${what}`).closest("label").hidden = this.#isOfMicrophones;
     this.#propose();
     byId("export-dialog").showModal();
   }
@@ -43,12 +45,16 @@ export class Dialogs {
     return new FormData(this.form).get("what");
   }
 
+  get #isOfMicrophones() {
+    return Boolean(this.doc.facts.source.microphones);
+  }
+
   #propose() {
     const { source, folder } = this.doc.facts;
     const what = this.#what;
     const stem = source.name.replace(/^\.+|[/\\:]/g, "") || "recording";
     const rhythm = `${stem.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 40) || "my"}-edited`;
-    if (!this.#isTyped) byId("export-name").value = what === "rhythm" ? rhythm : stem + ENDINGS[what];
+    if (!this.#isTyped) byId("export-name").value = what === "rhythm" ? rhythm : stem + (what === "wav" && this.#isOfMicrophones ? "_edited" : ENDINGS[what]);
     byId("export-folder").textContent =
       what === "rhythm" ? "It will be in the list of redrum rhythms." : `In the folder ${folder}`;
     this.#report("");
@@ -69,6 +75,7 @@ export class Dialogs {
       this.#report(sentence(error), isThere && what !== "rhythm");
     } finally {
       for (const button of buttons) button.disabled = false;
+      if (!this.form.contains(document.activeElement)) control("export-write").focus();
     }
   }
 

@@ -39,6 +39,7 @@ const SHEET = {
     ["Ctrl + ↑ ↓", "louder or softer in proportion"],
     [".", "accent"],
     [",", "ghost note"],
+    ["Drag below the lanes", "paint velocities of a lane, with Shift a ramp"],
     ["/", "a ramp from the first that is selected to the last"],
   ],
   "Grid and feel": [

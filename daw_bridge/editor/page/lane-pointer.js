@@ -1,7 +1,6 @@
 // What a pointer does in the lanes: take hold of strokes, mark some with a frame, paint new ones.
 
 const DRAG_PX = 3; // from which a press is a drag
-const PAINTED = 0.8; // velocity of what is painted
 
 export class LanePointer {
   #drag = null; // {pull, release}: what is going on
@@ -149,6 +148,7 @@ export class LanePointer {
     const { actions } = this;
     const painted = new Map(); // by onset
     const erased = new Set();
+    const velocity = actions.usualVelocity(drumClass);
     let lastS = null;
     const touch = (move) => {
       const at = actions.snap(this.#timeAt(move), move.altKey);
@@ -159,7 +159,7 @@ export class LanePointer {
         actions.selectAll([...erased]);
       } else {
         for (const onset_s of this.#linesBetween(lastS ?? at, at, move.altKey)) {
-          painted.set(onset_s, { id: `paint-${onset_s}`, class: drumClass, onset_s, velocity: PAINTED, articulation: "" });
+          painted.set(onset_s, { id: `paint-${onset_s}`, class: drumClass, onset_s, velocity, articulation: "" });
         }
         lastS = at;
         this.#lanes.showPainted([...painted.values()]);

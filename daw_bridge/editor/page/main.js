@@ -250,7 +250,10 @@ const handlers = {
     sound.take(rendered);
     if (rendered.notes.length) status.note(sentences(rendered.notes));
   },
-  unrendered: (failure) => status.trouble("render", sentence(failure)),
+  unrendered(failure) {
+    status.progress = null;
+    status.trouble("render", sentence(failure));
+  },
   progress({ stage, fraction }) {
     status.progress = fraction < 1 ? { stage, fraction } : null;
   },

@@ -6,7 +6,7 @@
 import { Selection } from "./selection.js";
 import { CLASSES, midiVelocity, sentence } from "./words.js";
 
-const USUAL_VELOCITY = 0.8;
+const USUAL_VELOCITY = 0.8; // in a lane without strokes
 const ACCENT = 120 / 127;
 const GHOST = 36 / 127;
 const FREE_STEP_S = 0.001;
@@ -99,8 +99,15 @@ export class StrokeEdits extends EventTarget {
   /** Draw a stroke and play its sound. */
   draw(drumClass, timeS, isFree = false) {
     if (!this.doc.isReady) return;
-    this.add([{ class: drumClass, onset_s: this.snap(timeS, isFree), velocity: USUAL_VELOCITY, articulation: "" }]);
+    this.add([{ class: drumClass, onset_s: this.snap(timeS, isFree), velocity: this.usualVelocity(drumClass), articulation: "" }]);
     this.playHit(this.selectedId);
+  }
+
+  /** Return the median velocity of a lane, which new strokes of it get. */
+  usualVelocity(drumClass) {
+    const played = this.doc.strokes("played").filter((stroke) => stroke.class === drumClass);
+    const velocities = played.map((stroke) => stroke.velocity).sort((a, b) => a - b);
+    return velocities[Math.floor(velocities.length / 2)] ?? USUAL_VELOCITY;
   }
 
   /** Add strokes where their lane has none yet, and select them. */

@@ -4,6 +4,7 @@ import { cleared, colour, pixelOf, useFont } from "./canvas.js";
 import { CLASSES, signOf } from "./words.js";
 
 const SIGN_PX = 11; // width from which a stroke shows its articulation, and is rounded
+const RIM_PX = 4; // of which half is outside
 const SIGN_FONT = "bold 11px system-ui, sans-serif";
 const TOP_PX = 4; // between a lane's upper edge and its strokes
 const BOTTOM_PX = 3;
@@ -146,9 +147,17 @@ export class StrokePicture {
         context.stroke();
       }
       const sign = width >= SIGN_PX && signOf(stroke.articulation);
-      if (sign) context.fillText(sign, x + EDGE_PX + (width - EDGE_PX) / 2, top + 4);
+      if (sign) drawSign(context, sign, x + EDGE_PX + (width - EDGE_PX) / 2, top + 4);
     }
   }
+}
+
+/** Write a sign with a rim, so that it can be read on any colour. */
+function drawSign(context, sign, x, y) {
+  Object.assign(context, { strokeStyle: colour("panel"), lineWidth: RIM_PX, lineJoin: "round" });
+  context.strokeText(sign, x, y);
+  Object.assign(context, { strokeStyle: colour("ink"), lineWidth: EDGE_PX });
+  context.fillText(sign, x, y);
 }
 
 function byClass(strokes) {

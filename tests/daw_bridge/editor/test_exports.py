@@ -145,8 +145,13 @@ def test_a_path_that_leads_elsewhere_or_that_not_all_systems_have_is_refused(pag
     assert sorted(p for p in tmp_path.rglob("*") if p.name != "out") == before
 
 
+def test_a_name_without_an_ending_gets_its_own(page, out):
+    for what, written in (("wav", "a.wav"), ("midi", "a.mid"), ("session", "a.json")):
+        assert export(page, what, "a").json()["path"] == str(out / written)
+
+
 def test_a_path_of_another_ending_is_refused(page):
-    for what, name in (("wav", "a.mp3"), ("wav", "a"), ("midi", "a.wav"), ("session", "a.exe")):
+    for what, name in (("wav", "a.mp3"), ("midi", "a.wav"), ("session", "a.exe")):
         assert export(page, what, name).status_code == 400, what
 
 

@@ -1020,7 +1020,7 @@ def test_reload_in_mid_edit_loses_nothing(open_page):
     ActionChains(page.driver).click_and_hold(page.stroke("d2")).move_by_offset(60, 0).perform()
     page.driver.refresh()  # at once after the edit, and with a stroke in the hand
     page.until_version(1)
-    assert page.strokes("CY") == [("CY", 2.5)]
+    page.until(lambda: page.strokes("CY") == [("CY", 2.5)], "the edit is there")
     assert page.strokes("SD") == [("SD", 1.0), ("SD", 3.0)]
     ActionChains(page.driver).release().perform()
     page.click("undo")

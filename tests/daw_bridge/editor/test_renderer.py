@@ -74,6 +74,20 @@ def test_only_touched_blocks_are_rendered_again_and_the_result_is_exact(scene):
     assert n_read == N_SAMPLES + len(touched) * BLOCK_SAMPLES
 
 
+def test_how_far_a_long_recording_is_rendered_is_reported(scene):
+    one, fractions = scene(), []
+
+    def progress(stage, fraction):
+        fractions.append(fraction)
+
+    one.renderer = Renderer(one.worker, one.editor, one.rendered.append, one.failed.append, progress)
+    one.request(0)
+    one.settle()
+    assert len(fractions) > 2
+    assert fractions == sorted(set(fractions))
+    assert 0 < fractions[0] < fractions[-1] < 1
+
+
 def test_a_replay_that_takes_long_is_given_up_for_a_newer_one(scene):
     one = scene()
     one.edit({"op": "delete", "id": "d2"})
