@@ -138,12 +138,12 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
 
     Args:
         path: a MIDI file with drum notes.
-        name: as `transform.names.is_name` has it; made from the file's name if empty.
+        name: as `transform.names.is_name` has it, in capitals or not; made from the file's name if empty.
 
     Raises:
         RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
     """
-    name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    name = name.lower() or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
         raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
     if not is_name(name):

@@ -14,7 +14,9 @@ from daw_bridge.render_job import OUT_FOLDER, default_place
 @option_groups({"length": {"unset": "source"}, "tail": {"unset": "wrap"}})
 def audition(
     loop: Annotated[Path, typer.Argument(help="The drum recording.")],
-    style: Annotated[str, typer.Argument(help="Only rhythms such as rock.", show_default="all")] = "",
+    style: Annotated[
+        str, typer.Argument(help="Only rhythms of this style, such as rock.", show_default="all")
+    ] = "",
     out: Annotated[Path | None, option("DIR", "The folder of the page.", "redrummed/audition/LOOP")] = None,
     preset: Preset = "default",
     *,

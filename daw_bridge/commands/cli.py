@@ -173,7 +173,7 @@ _FIRST_STEPS = """Redrum lets a drum recording play another rhythm. Next:
   redrum audition LOOP.wav                  hear it play all rhythms
   redrum render LOOP.wav --rhythm NAME      redrum a recording
   redrum edit LOOP.wav                      edit the rhythm inside it
-  redrum --help                             all commands; REAPER and Live, too"""
+  redrum --help                             all commands; REAPER, Live, Ardour, too"""
 
 
 @app.callback(invoke_without_command=True)
