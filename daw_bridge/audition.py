@@ -123,6 +123,8 @@ class Audition:
                 except RhythmError as err:
                     notes.append(f"{rhythm.name} is left out: {err.message}")
                     continue
+                if len(rows) == 1:
+                    notes += _tempo_notes(take.notes())
                 name = f"{number:03}-result.flac"
                 write_sound(temporary / name, take, source)
                 title = f"{rhythm.name}, {rhythm.style}, {rhythm.bpm:g} BPM"
@@ -139,6 +141,15 @@ class Audition:
     def _command(self, rhythm: RhythmInfo, options: Sequence[str]) -> str:
         preset = [] if self.preset == DEFAULT_PRESET else ["--preset", self.preset]
         return shlex.join(["redrum", "render", str(self.path), "--rhythm", rhythm.name, *preset, *options])
+
+
+def _tempo_notes(notes: Sequence[str]) -> list[str]:
+    """Return, of the notes of a take, the tempo that all takes play at, and where it is from."""
+    phrase = next(note for note in notes if note.startswith("plays "))
+    if "the source's" not in phrase:
+        return [f"all play {phrase.removeprefix('plays ')}"] if phrase.endswith("BPM, as requested") else []
+    how = [note for note in notes if note.startswith("the source's tempo is ")]
+    return [f"all play {phrase.removeprefix('plays ').partition(';')[0]}", *how]
 
 
 def _rms(sound: Signal) -> float:

@@ -56,7 +56,7 @@ def resolve_output(path: Path, source: AudioFormat, bit_depth: str | None) -> tu
     container = CONTAINERS.get(path.suffix.lower())
     if container is None:
         raise SettingsError(
-            f"{path.name} does not end like a lossless sound file", hint=f"use one of {', '.join(CONTAINERS)}"
+            f"{path.name} cannot be written: results are lossless", hint=f"name it {', '.join(CONTAINERS)}"
         )
     if container == "FLAC" and source.n_channels > 8:
         raise SettingsError(f"FLAC holds 8 channels, not {source.n_channels}", hint="write a .wav file")

@@ -21,6 +21,7 @@ from transform.presets import shipped_folder, user_folder
 USER_STYLE = "user"
 
 _MIDI_SUFFIXES = (".mid", ".midi", ".smf")
+_ALIKE = 0.7  # of a style and what was written: the ratio of difflib
 _LONGEST_SHOWN = 300  # characters of a name that is wrong
 
 _log = logging.getLogger(__name__)
@@ -77,16 +78,20 @@ def rhythm_names() -> set[str]:
 
 
 def rhythms_of_style(style: str) -> list[RhythmInfo]:
-    """Return the rhythms whose style has these words; all for "".
+    """Return the rhythms whose style has these words, or the one of this name; all for "".
 
     Raises:
-        RhythmError: there is none; the hint names all styles.
+        RhythmError: there is none; the hint names the nearest style, or all.
     """
-    every = list_rhythms()
-    found = [rhythm for rhythm in every if style.lower() in rhythm.style.lower()]
+    every, word = list_rhythms(), style.lower()
+    found = [rhythm for rhythm in every if word in rhythm.style.lower() or word == rhythm.name]
     if not found:
-        styles = ", ".join(sorted({rhythm.style for rhythm in every}))
-        raise RhythmError(f"no rhythm is {style[:_LONGEST_SHOWN]!r}", hint=f"styles: {styles}")
+        styles = sorted({rhythm.style for rhythm in every})
+        near = get_close_matches(word, [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE)
+        raise RhythmError(
+            f"there is no style or rhythm called {style[:_LONGEST_SHOWN]!r}",
+            hint=f"did you mean {near[0]}?" if near else f"styles: {', '.join(styles)}",
+        )
     return found
 
 
@@ -96,6 +101,11 @@ def find_rhythm(name: str) -> RhythmInfo:
     for spelling in (name, name.lower()):
         if spelling in rhythms:
             return rhythms[spelling]
+    if name and any(name.lower() in rhythm.style.lower().split() for rhythm in rhythms.values()):
+        raise RhythmError(
+            f"{name} is a style, not a rhythm",
+            hint=f"`redrum rhythms list {name.lower()}` shows the rhythms of it",
+        )
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
         f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
@@ -138,12 +148,12 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
 
     Args:
         path: a MIDI file with drum notes.
-        name: as `transform.names.is_name` has it; made from the file's name if empty.
+        name: as `transform.names.is_name` has it, in capitals or not; made from the file's name if empty.
 
     Raises:
         RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
     """
-    name = name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
+    name = name.lower() or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
     if not name:
         raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
     if not is_name(name):

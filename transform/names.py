@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transform.terminal import printable
 
-NAME_HINT = "use lower-case letters, digits and single hyphens, but no device of Windows, such as con"
+NAME_HINT = "use lower-case letters, digits and single hyphens, and no name that Windows reserves, such as con"
 
 # Of the sound files in a folder; any other file that is named is read, too, if it can be.
 SOUND_ENDINGS = (

@@ -101,8 +101,14 @@ def number_of(text: str, *units: str) -> float:
     return float(found[1].replace(",", ".")) / (100.0 if found[2] == "%" else 1.0)
 
 
-def number(*units: str, words: tuple[str, ...] = ()) -> Callable[[str, str], str | float]:
-    """Return what reads a number that may have one of these units, or one of these words."""
+def number(*units: str, words: tuple[str, ...] = (), example: float = 1) -> Callable[[str, str], str | float]:
+    """Return what reads a number that may have one of these units, or one of these words.
+
+    Args:
+        units: as `number_of` has them.
+        words: what may be given instead.
+        example: a usual number, which an error shows.
+    """
 
     def read(name: str, text: str) -> str | float:
         if text.strip().lower() in words:
@@ -112,7 +118,7 @@ def number(*units: str, words: tuple[str, ...] = ()) -> Callable[[str, str], str
         except ValueError as err:
             known = " or ".join([*words, "a number"])
             raise SettingsError(
-                f"{name} is {text!r}; it must be {known}", hint=f"for example {name} {words[0] if words else 1}"
+                f"{name} is {text!r}; it must be {known}", hint=f"for example {name} {example:g}"
             ) from err
 
     return read

@@ -40,7 +40,10 @@ class RenderSettings:
     bpm: float | None = field(  # of the result; None: as `align` says
         default=None,
         metadata=option(
-            "N", "Tempo of the result: the rhythm plays at it.", "as --align says", read=number("bpm")
+            "N",
+            "Tempo of the result: the rhythm plays at it.",
+            "as --align says",
+            read=number("bpm", example=120),
         ),
     )
     align: AlignMode = field(
@@ -55,7 +58,7 @@ class RenderSettings:
             "N|auto",
             "Tempo of the source; auto estimates it.",
             "from its tag or name",
-            read=number("bpm", words=("auto",)),
+            read=number("bpm", words=("auto",), example=120),
         ),
     )
     rhythm_bpm: float | Literal["auto"] | None = field(
@@ -64,7 +67,7 @@ class RenderSettings:
             "N|auto",
             "Tempo of the rhythm; auto estimates it.",
             "from MIDI, its tag or name",
-            read=number("bpm", words=("auto",)),
+            read=number("bpm", words=("auto",), example=120),
         ),
     )
     start_s: float = field(
@@ -123,10 +126,13 @@ class RenderSettings:
     )
     mix: float = field(
         default=1.0,
-        metadata=option("0..1", "1: the result alone, 0: the source alone.", "1", read=number("%")),
+        metadata=option(
+            "0..1", "1: the result alone, 0: the source alone.", "1", read=number("%", example=0.7)
+        ),
     )
     timing: float = field(
-        default=1.0, metadata=option("0..1", "0: on the grid, 1: as played.", "1", read=number("%"))
+        default=1.0,
+        metadata=option("0..1", "0: on the grid, 1: as played.", "1", read=number("%", example=0.7)),
     )
     velocity: Literal["source", "rhythm"] | float = field(
         default="rhythm",
@@ -134,7 +140,7 @@ class RenderSettings:
             "rhythm|source|0..1",
             "Whose dynamics, or one velocity for all.",
             "rhythm",
-            read=number("%", words=("rhythm", "source")),
+            read=number("%", words=("rhythm", "source"), example=0.5),
         ),
     )
     balance: float = field(
@@ -143,7 +149,7 @@ class RenderSettings:
             "0..1",
             "Whose levels the classes have among each other: 1 the source's, 0 the rhythm's.",
             "1",
-            read=number("%"),
+            read=number("%", example=0.7),
         ),
     )
     tail: Literal["cut", "ring", "wrap"] = field(
@@ -195,7 +201,10 @@ class RenderSettings:
             ("balance", self.balance, "0 is the rhythm's, 1 the source's"),
         ):
             if not _is_between(value, 0.0, 1.0):
-                raise SettingsError(f"{name} is {value}; it must lie between 0 and 1", hint=what)
+                raise SettingsError(
+                    f"{name} is {value}; it must lie between 0 and 1",
+                    hint=f"{what}; 70 percent is 0.7, or 70%",
+                )
         if self.velocity not in ("source", "rhythm") and not _is_between(self.velocity, 0.01, 1.0):
             raise SettingsError(f"velocity is {self.velocity}", hint="give source, rhythm, or 0.01 to 1")
         if self.missing not in ("nearest", "leave-out", "borrow"):

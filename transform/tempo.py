@@ -61,8 +61,8 @@ def align(
         return rhythm, f"plays {own}, as requested"
     check_beats(mode, source_bpm, rhythm.bpm)
     if source_bpm is not None and rhythm.bpm is not None:
-        how = "as requested" if mode == "beats" else f"the rhythm's own is {bpm_text(rhythm.bpm)}"
-        return rhythm.at_tempo(source_bpm), f"plays at {bpm_text(source_bpm)} BPM, the source's; {how}"
+        own = f"the rhythm's own is {bpm_text(rhythm.bpm)}"
+        return rhythm.at_tempo(source_bpm), f"plays at {bpm_text(source_bpm)} BPM, the source's; {own}"
     if rhythm.bpm is not None:
         return rhythm, f"plays {own}; to match your file add --source-bpm N, or --source-bpm auto"
     options = "--rhythm-bpm N" if source_bpm is not None else "--source-bpm N and --rhythm-bpm N"

@@ -120,7 +120,9 @@ def transcribe(
     by_class = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
     console.echo(f"{output}: {len(rhythm.events)} hits ({by_class}) in {rhythm.length_s:.2f} s")
     if rhythm.bpm is None:
-        console.echo("  no tempo is known, so the file keeps seconds; a name as loop-96bpm.wav would say it")
+        console.echo(
+            "  no tempo is known, so the file keeps seconds; a name such as loop-96bpm.wav would state it"
+        )
     elif stated is not None:
         console.echo(f"  at {stated[0]:g} BPM, which is believed from its {stated[1]}")
     if plot:

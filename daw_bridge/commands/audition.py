@@ -7,14 +7,17 @@ import typer
 
 import transform
 from daw_bridge.commands.options import Compute, Overwrite, Preset, option, option_groups
-from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.reporting import Console, shell_word
 from daw_bridge.render_job import OUT_FOLDER, default_place
+from transform.errors import RhythmError
 
 
 @option_groups({"length": {"unset": "source"}, "tail": {"unset": "wrap"}})
 def audition(
     loop: Annotated[Path, typer.Argument(help="The drum recording.")],
-    style: Annotated[str, typer.Argument(help="Only rhythms such as rock.", show_default="all")] = "",
+    style: Annotated[
+        str, typer.Argument(help="Only rhythms of this style, such as rock.", show_default="all")
+    ] = "",
     out: Annotated[Path | None, option("DIR", "The folder of the page.", "redrummed/audition/LOOP")] = None,
     preset: Preset = "default",
     *,
@@ -30,6 +33,11 @@ def audition(
     from daw_bridge.audition import Audition
     from transform.library import rhythms_of_style
 
+    if style and not loop.exists() and Path(style).is_file():
+        raise RhythmError(
+            f"{loop} is no recording",
+            hint=f"write the recording first: redrum audition {shell_word(style)} {shell_word(str(loop))}",
+        )
     job = Audition(
         path=loop,
         rhythms=rhythms_of_style(style),
@@ -44,5 +52,6 @@ def audition(
         with console.progress() as progress:
             report = job.run(source, compute.load(preset), progress)
     if not console.is_reported(report, ""):
-        console.echo(f"{loop} plays {report['rhythms']} rhythms: open {report['page']} in a browser")
+        page = Path(report["page"]).absolute().as_uri()
+        console.echo(f"{loop} plays {report['rhythms']} rhythms: open {page} in a browser")
         console.print_notes({"notes": report["notes"]})

@@ -24,7 +24,7 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console, print_json, print_table, time_of
+from daw_bridge.commands.reporting import Console, print_json, print_table, shell_word, time_of
 from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
 from daw_bridge.render_job import OUT_FOLDER, default_place, outputs_beside
 from daw_bridge.take_report import form_of
@@ -114,7 +114,7 @@ def batch(
     projects = [path for path in paths if path.suffix.lower() in PROJECTS]
     recordings = [path for path in paths if path not in projects]
     if not rhythm and (recordings or not projects):
-        raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
+        raise SettingsError("--rhythm is missing", hint=_rhythm_hint(recordings))
     if page and projects:
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if recordings:
@@ -179,6 +179,15 @@ def batch(
     outcomes = recording_batch.preview() if dry_run else recording_batch.run(page)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _rhythm_hint(recordings: "Sequence[Path]") -> str:
+    from transform.library import is_rhythm
+
+    rhythm = next((str(path) for path in recordings if is_rhythm(str(path))), "")
+    if rhythm:
+        return f"{rhythm} is a rhythm: write --rhythm {shell_word(rhythm)}"
+    return "give a rhythm, a folder of rhythms or a job sheet"
 
 
 def _planned(
@@ -297,4 +306,5 @@ class _RecordingBatch:
                     report=outcome.report if outcome else {"error": "not begun"},
                 )
             )
-        self.console.echo(f"listen to all in {write_page(page, shown, overwrite=True)}")
+        index = write_page(page, shown, overwrite=True)
+        self.console.echo(f"listen to all: open {index.absolute().as_uri()} in a browser")

@@ -26,7 +26,7 @@ from daw_bridge.commands.live import live_app
 from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
-from daw_bridge.commands.reporting import Console, print_error, print_json, what_failed
+from daw_bridge.commands.reporting import Console, print_error, print_json, shell_word, what_failed
 from daw_bridge.commands.sections import COMMANDS, SectionedCommand
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
@@ -38,6 +38,7 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only thi
 _log = logging.getLogger(__name__)
 _MOST_WORDS = 16  # of a name
 _LONGEST_HELP = 100  # of a line on a command
+_NO_COMMANDS = {"help": "redrum --help", "list": "redrum rhythms list"}
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
 
@@ -74,6 +75,17 @@ class _Redrum(TyperGroup):
             _log.debug("the cause", exc_info=True)
             self._report(*what_failed(err))
             raise typer.Exit(1) from err
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the words name; SettingsError for what newcomers write in place of one."""
+        word = args[0]
+        if word not in self.commands and not ctx.resilient_parsing:
+            step = _NO_COMMANDS.get(word, "")
+            if not step and Path(word).is_file():
+                step = f"redrum render {shell_word(word)} --rhythm NAME"
+            if step:
+                raise SettingsError(f"{word} is no command", hint=f"write {step}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands into the formatter, section by section."""
@@ -173,7 +185,7 @@ _FIRST_STEPS = """Redrum lets a drum recording play another rhythm. Next:
   redrum audition LOOP.wav                  hear it play all rhythms
   redrum render LOOP.wav --rhythm NAME      redrum a recording
   redrum edit LOOP.wav                      edit the rhythm inside it
-  redrum --help                             all commands; REAPER and Live, too"""
+  redrum --help                             all commands; REAPER, Live, Ardour, too"""
 
 
 @app.callback(invoke_without_command=True)

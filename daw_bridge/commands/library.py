@@ -15,7 +15,6 @@ from daw_bridge.commands.options import (
     Overwrite,
     Preset,
     Quiet,
-    RhythmBpm,
     Verbose,
     option,
     option_groups,
@@ -89,7 +88,10 @@ def add_own_rhythm(
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A MIDI file, or a recording to transcribe.")
     ] = None,
-    rhythm_bpm: RhythmBpm = None,
+    rhythm_bpm: Annotated[
+        str | None,
+        option("N|auto", "Tempo of a recording; auto estimates it.", "of its tag or name, else estimated"),
+    ] = None,
     preset: Preset = "default",
     *,
     compute: Compute,
@@ -100,7 +102,7 @@ def add_own_rhythm(
     from transform.library import add_rhythm, resolve_rhythm
     from transform.midi import write_midi
 
-    console = Console(quiet=quiet, verbose=verbose)
+    console, note = Console(quiet=quiet, verbose=verbose), ""
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
         raise RhythmError(f"{path} does not exist", hint=missing_hint(path))
@@ -116,10 +118,27 @@ def add_own_rhythm(
             if progress:
                 progress("transcribe", 0.0)
             bpm: float | Literal["auto"] | None = tempo or (None if recording.tempo_bpm() else "auto")
+            rhythm = compute.load(preset).rhythm_of(recording, bpm)
+            note = _estimate_note(rhythm, recording.duration_s) if bpm == "auto" else ""
             midi = Path(folder) / f"{path.stem}.mid"
-            midi.write_bytes(write_midi(compute.load(preset).rhythm_of(recording, bpm)))
+            midi.write_bytes(write_midi(rhythm))
             added = add_rhythm(midi, name)
     console.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
+    if note:
+        console.echo(f"  {note}")
+
+
+def _estimate_note(rhythm: "transform.Rhythm", length_s: float) -> str:
+    """Return a sentence on a tempo that was estimated from these events, and how to give another."""
+    from transform.tempo import bpm_text, estimate_tempo
+
+    estimate = estimate_tempo(rhythm.events, length_s)
+    assert estimate is not None  # else the rhythm had none
+    bpm, confidence = estimate
+    return (
+        f"its tempo is estimated at {bpm_text(bpm)} BPM, confidence {confidence:.2f}; where it is another, "
+        "`redrum rhythms remove` it and add it with --rhythm-bpm N"
+    )
 
 
 @rhythms_app.command("remove")

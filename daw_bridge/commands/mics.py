@@ -10,7 +10,7 @@ import typer
 
 import transform
 from daw_bridge.commands.options import Compute, Existing, TakeForm, option
-from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.reporting import Console, shell_word
 from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
 from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
@@ -40,8 +40,12 @@ class Together:
 
     def check(self, sources: Sequence[str]) -> None:
         """Raise SettingsError for what does not go with the number of recordings, or with each other."""
+        from transform.library import is_rhythm
+
         if self.together:
             return
+        if len(sources) == 2 and is_rhythm(sources[0]):
+            raise SettingsError(f"{sources[0]} is a rhythm", hint=recording_first(sources[1], sources[0]))
         if len(sources) > 1:
             raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
         for name, value in self.given().items():
@@ -68,9 +72,14 @@ class MicOptions(Together):
         return super().given() | {"--out": self.out}
 
 
+def recording_first(source: str, rhythm: str) -> str:
+    """Return the next step for a recording and a rhythm in each other's places."""
+    return f"write the recording first: {shell_word(source)} --rhythm {shell_word(rhythm)}"
+
+
 def _hint_for(sources: Sequence[str]) -> str:
     return (
-        f"if the last is the rhythm, write --rhythm {sources[-1]}; if they are microphones of one "
+        f"if the last is the rhythm, write --rhythm {shell_word(sources[-1])}; if they are microphones of one "
         "performance, add --together; else use `redrum batch`"
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import transform
-from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of
+from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of, recording_first
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
@@ -24,7 +24,7 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.reporting import Console, shell_word
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
@@ -157,7 +157,7 @@ def render(
         ).render(compute, console, dry_run=dry_run)
         return
     source = sources[0]
-    _check_source(source)
+    _check_source(source, rhythm)
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
         edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
@@ -230,7 +230,7 @@ def _is_rhythm(text: str) -> bool:
     return is_rhythm(text)
 
 
-def _check_source(source: str) -> None:
+def _check_source(source: str, rhythm: str | None) -> None:
     """Raise AudioError for a source that is plainly something else than a recording."""
     if source == STREAM:
         return
@@ -242,8 +242,10 @@ def _check_source(source: str) -> None:
     if Path(source).is_file() and _is_rhythm(source):
         raise AudioError(
             f"{source} is MIDI, which has no sound of its own",
-            hint=f"give a recording of drums first, and --rhythm {source}",
+            hint=f"give a recording of drums first, and --rhythm {shell_word(source)}",
         )
+    if not Path(source).is_file() and _is_rhythm(source):
+        raise AudioError(f"{source} is a rhythm", hint=recording_first(rhythm or "LOOP.wav", source))
 
 
 class _Place(NamedTuple):

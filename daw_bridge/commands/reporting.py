@@ -8,6 +8,8 @@ and JSON.
 import json
 import logging
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -132,7 +134,8 @@ class Console:
             self.echo(f"  {note}")
         for what, key in (("MIDI", "midi"), ("picture", "plot"), ("page", "page")):
             if report.get(key):
-                self.echo(f"  {what}: {report[key]}")
+                found = Path(report[key])
+                self.echo(f"  {what}: {found.absolute().as_uri() if key == 'page' else found}")
 
     def print_failure(self, about: dict[str, Any], err: Exception, place: str = "") -> None:
         """Print why an item among others failed; `about` names the item, as `place` does to read."""
@@ -198,6 +201,11 @@ def what_failed(err: OSError) -> tuple[str, str]:
         return "the folder that this runs in is gone", "change to a folder that is there, then run it again"
     what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
     return what, "check the disk, the path and its permissions"
+
+
+def shell_word(text: str) -> str:
+    """Return a word as it is typed into the shell of this system: in quotes where it needs them."""
+    return subprocess.list2cmdline([text]) if sys.platform == "win32" else shlex.quote(text)
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

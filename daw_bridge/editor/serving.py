@@ -13,6 +13,7 @@ import stat
 import sys
 import tempfile
 import threading
+import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
@@ -219,7 +220,9 @@ def _runtime_folder() -> str | None:
     """Return the user's runtime folder, None where it is not for this user only."""
     from platformdirs import user_runtime_dir
 
-    folder = user_runtime_dir("redrum", appauthor=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where the system names no such folder, and takes another
+        folder = user_runtime_dir("redrum", appauthor=False)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.lstat(folder)

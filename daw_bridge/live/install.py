@@ -102,7 +102,7 @@ def examine(library: Path | None = None) -> Iterator[Check]:
         else:
             what = "is of another version of Redrum" if any(there) else "is not installed"
             yield Check(
-                name="Remote Script", status="failed", found=f"it {what}", cure="run redrum live install"
+                name="Remote Script", status="failed", found=f"it {what}", cure="run `redrum live install`"
             )
     try:
         about = LiveSession.connect(timeout_s=5.0).look()
@@ -127,7 +127,7 @@ def summary() -> Check:
     scripts = library / "Remote Scripts" / SCRIPT_NAME if library else None
     if scripts is None or not any(_installed(scripts / name) for name in FILES):
         found = "its Remote Script is not installed" if library else "there is no User Library of Live"
-        return Check(name=name, status="absent", found=found, cure="if you use Live: redrum live install")
+        return Check(name=name, status="absent", found=found, cure="if you use Live: `redrum live install`")
     checks = list(examine(library))
     failed = next((check for check in checks if check.status == "failed"), None)
     if failed is None:

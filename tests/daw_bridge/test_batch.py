@@ -311,7 +311,7 @@ def test_a_page_shows_what_was_made_and_why_the_rest_was_not(write, here):
     arguments = ["batch", "in", "--rhythm", RHYTHM, "--page", "listen"]
     result = redrum(*arguments)
     assert result.exit_code == 1
-    assert f"listen to all in {Path('listen', 'index.html')}" in result.stdout
+    assert f"listen to all: open {Path('listen', 'index.html').absolute().as_uri()} in" in result.stdout
     page = Path("listen", "index.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 6
     assert page.count("<img") == 2

@@ -15,7 +15,7 @@ def test_align_chooses_and_says_how(subtests):
     own = "the rhythm's own"
     cases = [
         ("auto", 60, 120, None, None, 1.0, f"plays at 60 BPM, the source's; {own} is 120"),
-        ("beats", 60, 120, None, None, 1.0, "plays at 60 BPM, the source's; as requested"),
+        ("beats", 60, 120, None, None, 1.0, "plays at 60 BPM, the source's; the rhythm's own is 120"),
         ("seconds", 60, 120, None, None, 0.5, f"plays at 120 BPM, {own}, as requested"),
         ("seconds", 60, None, None, None, 0.5, "plays as fast as the rhythm itself, as requested"),
         (

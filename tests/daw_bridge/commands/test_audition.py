@@ -50,7 +50,10 @@ def test_the_command_beside_a_rhythm_renders_what_the_page_plays(source, here):
         "50%",
     ]
     result = redrum("audition", source, "waltz", *given, "--json")
-    page = here / json.loads(result.stdout)["page"]
+    report = json.loads(result.stdout)
+    page = here / report["page"]
+    assert report["notes"][0].startswith("all play at ")
+    assert "tempo is estimated at" in report["notes"][1]
     command = re.findall("<code>(redrum .*?)</code>", page.read_text(encoding="utf-8"))[0]
     assert "--source-bpm=auto" in command  # the name of the file states none
     rendered = redrum(*shlex.split(command)[1:], "-o", "full.wav")

@@ -697,8 +697,8 @@ def test_bad_setting(source, here, subtests):
         ("--velocity 0", "velocity is 0"),
         ("--tail long", "tail is 'long'"),
         ("--bit-depth 12", "bit depth is 12"),
-        ("-o out.mp3", "does not end like a lossless sound file"),
-        ("-o out", "does not end like a lossless sound file"),
+        ("-o out.mp3", "results are lossless"),
+        ("-o out", "results are lossless"),
         ("--plot out.pdf", "must end in .png"),
         ("--drum-map mine", "'mine' is no drum map"),
         ("--device quantum", "--device is 'quantum'"),
@@ -1005,6 +1005,10 @@ def test_rhythms_add_transcribes_a_recording(source):
     assert redrum("rhythms", "add", "heard", source, "--rhythm-bpm", 120).exit_code == 1
     estimated = redrum("rhythms", "add", "guessed", source)
     assert re.match(r"guessed: \d+(\.\d+)? BPM", estimated.stdout)
+    bpm = find_rhythm("guessed").bpm
+    assert f"its tempo is estimated at {bpm:.1f}".removesuffix(".0") in estimated.stdout
+    assert "--rhythm-bpm N" in estimated.stdout
+    assert "estimated" not in result.stdout
 
 
 def test_presets_list_and_show():

@@ -96,8 +96,8 @@ def test_a_session_of_a_replay_is_replayed(session, source):
         (["--mix", "0.5"], "--mix is given beside --edits"),
         (["--stems", "stems"], "--stems is given beside --edits"),
         (["-o", "loop.wav", "--overwrite"], "loop.wav is an input, which is never replaced"),
-        (["-o", "session.json", "--overwrite"], "does not end like a lossless sound file"),
-        (["-o", "out.mp3"], "does not end like a lossless sound file"),
+        (["-o", "session.json", "--overwrite"], "results are lossless"),
+        (["-o", "out.mp3"], "results are lossless"),
         (["--midi", "out.wav"], "must end in .mid"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daw_bridge.commands.cli import app
+from daw_bridge.commands.reporting import shell_word
 from transform.engine import Redrummer
 from transform.library import find_rhythm
 from transform.midi import read_midi
@@ -40,6 +41,7 @@ def words(here, source):
 
 
 LOOP = ("render", "loop.wav", "--rhythm", RHYTHM)
+QUOTED = shell_word("my loop.wav")
 WRONG = [
     (("render", "lop.wav", "--rhythm", RHYTHM), "lop.wav does not exist", "did you mean loop.wav?"),
     (("transcribe", "Lop"), "Lop does not exist", "did you mean loop.wav?"),
@@ -47,13 +49,26 @@ WRONG = [
     (("render", "my", "loop.wav", "--rhythm", RHYTHM), "my loop.wav is one name", '"my loop.wav"'),
     (("edit", "my", "loop.wav"), "my loop.wav is one name", '"my loop.wav"'),
     (("render", "loop.wav", "--rhythm", "my", "groove.mid"), "my groove.mid is one name", '"my groove.mid"'),
-    ((*LOOP, "--bpm", "fast"), "--bpm is 'fast'", "--bpm 1"),
+    ((*LOOP, "--bpm", "fast"), "--bpm is 'fast'", "--bpm 120"),
+    ((*LOOP, "--mix", "70%%"), "--mix is '70%%'", "--mix 0.7"),
+    ((*LOOP, "--mix", "70"), "mix is 70", "or 70%"),
     ((*LOOP, "--bpm", "120", "--align", "seconds"), "--bpm gives it another", "leave one of them out"),
     ((*LOOP, "--length", "4 beats"), "source, rhythm, bars or seconds", "--length 4bars"),
     ((*LOOP, "--preset", "nope"), "nope", "default"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--bpm", "9"), "tempo of other is", "--rhythm-bpm"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--timing", "0"), "tempo of other", "--rhythm-bpm auto"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--length", "2bars"), "tempo of other", "--rhythm-bpm"),
+    (("render", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
+    (("edit", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
+    (("render", "--rhythm", "my loop.wav", RHYTHM), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
+    (("render", "loop.wav", "my loop.wav"), "2 recordings are given", f"--rhythm {QUOTED}"),
+    (("batch", "loop.wav", RHYTHM), "--rhythm is missing", f"write --rhythm {RHYTHM}"),
+    (("audition", "rock", "my loop.wav"), "rock is no recording", f"redrum audition {QUOTED} rock"),
+    (("audition", "loop.wav", "Rok"), "no style or rhythm called 'Rok'", "did you mean rock?"),
+    (("render", "loop.wav", "--rhythm", "rock"), "rock is a style", "`redrum rhythms list rock`"),
+    (("my loop.wav",), "my loop.wav is no command", f"redrum render {QUOTED} --rhythm NAME"),
+    (("help",), "help is no command", "redrum --help"),
+    (("list",), "list is no command", "redrum rhythms list"),
     ((*LOOP, "--align", "beats"), "tempo of the source is not known", "--source-bpm auto"),
 ]  # fmt: skip
 

@@ -155,7 +155,7 @@ def test_the_commands_say_what_they_did(library):
 def test_the_doctor_names_what_is_missing(library):
     result = redrum("doctor")
     assert result.exit_code == 3
-    assert "failed  Remote Script: it is not installed\n        run redrum live install" in result.stdout
+    assert "failed  Remote Script: it is not installed\n        run `redrum live install`" in result.stdout
     assert "failed  Live: Ableton Live is not running" in result.stdout
     assert summary().status == "absent"
     install(None)
