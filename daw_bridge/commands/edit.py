@@ -8,10 +8,12 @@ import typer
 import transform
 from daw_bridge.commands.mics import Together, mics_of
 from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
-from daw_bridge.commands.reporting import Console, print_error, print_json
+from daw_bridge.commands.reporting import Console, print_json
 from daw_bridge.mics_job import offsets_of
 from daw_bridge.render_job import OUT_FOLDER, check_preset
+from transform.errors import AudioError
 from transform.names import existing_path
+from transform.terminal import one_line
 
 if TYPE_CHECKING:
     from daw_bridge.editor.desk import Desk
@@ -81,7 +83,14 @@ def _source_of(sources: list[str], mics: Together) -> "Source":
     from daw_bridge.editor.source import MicSource, Source
 
     if not mics.together:
-        return Source(existing_path(Path(sources[0])))
+        path = existing_path(Path(sources[0]))
+        if path.is_dir():
+            raise AudioError(
+                f"{path} is a folder",
+                hint="name a recording in it; with --together they are microphones of one performance",
+            )
+        transform.Recording.open(path).close()  # its errors name the path as it was given
+        return Source(path)
     if not sources:
         raise typer.BadParameter("there are no microphones: give their recordings, or a folder of them")
     paths = mics_of(sources)
@@ -111,7 +120,7 @@ def page_watcher(name: str, console: Console) -> "Watcher":
             session.opened.add_done_callback(lambda _: _report_opened(session, console))
 
     def no_browser(url: str) -> None:
-        print_error("there is no browser to be opened", f"open {url} in one")
+        typer.echo(f"no browser can be opened: open {one_line(url)} in one", err=True)
 
     return Watcher(serving, no_browser)
 

@@ -61,6 +61,8 @@ WRONG = [
     (("render", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("edit", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("render", "--rhythm", "my loop.wav", RHYTHM), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
+    (("edit", "lop.wav"), "redrum: lop.wav does not exist", "did you mean loop.wav?"),
+    (("edit", "."), "redrum: . is a folder", "--together"),
     (("render", "loop.wav", "my loop.wav"), "2 recordings are given", f"--rhythm {QUOTED}"),
     (("batch", "loop.wav", RHYTHM), "--rhythm is missing", f"write --rhythm {RHYTHM}"),
     (("audition", "rock", "my loop.wav"), "rock is no recording", f"redrum audition {QUOTED} rock"),
