@@ -319,6 +319,19 @@ def rhythm(
     common.finish(checkpoint, stage.export_rhythm)
 
 
+@_stage()
+def crossover(data: Data, out: Out, preset: BuiltOn, *, common: StageOptions) -> None:
+    """Train the crossover: lows of copied hits, highs that the rhythm transformer makes."""
+    from training.train import crossover as stage
+    from training.train.rhythm import load_trained, load_transformer
+
+    options, base = common.run_options(), _preset(preset)
+    trained = load_trained(base)
+    settings = stage.crossover_training(trained, **common.settings())
+    checkpoint = stage.train_crossover(_pack(data), out, settings, trained, load_transformer(base), **options)
+    common.finish(checkpoint, stage.export_crossover)
+
+
 @_stage(
     max_minutes=Annotated[
         float | None,

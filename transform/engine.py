@@ -224,7 +224,7 @@ class Redrummer:
             AudioError: there are no drums in what is named for more of the kit, or one of them cannot be read.
         """
         is_latent, bank, notes = settings.engine == "latent", None, []
-        if not is_latent or settings.attack == "original":
+        if not is_latent or settings.attack == "original" or self.latent.copies_lows:
             cutter = cutter or cutter_of(source.recording, source.events, source.stems)
             bank = Bank.of_cutter(cutter, report=report)
             notes = [*cutter.complete.notes()]
@@ -349,12 +349,18 @@ class Redrummer:
         if settings.engine != "latent":
             assert bank is not None
             return Arrangement(bank, arrange(bank, played.events, playing), period=period)
+        placements = arrange(bank, played.events, playing) if bank else []
         generated = LatentArrangement(
-            self.latent, order, variation=settings.variation, seed=settings.seed, period=period
+            self.latent,
+            order,
+            lows=Arrangement(bank, placements) if bank else None,
+            variation=settings.variation,
+            seed=settings.seed,
+            period=period,
         )
-        if bank is None:
+        if bank is None or settings.attack == "none":
             return generated
-        replayed = Arrangement(bank, arrange(bank, played.events, playing), period=period)
+        replayed = Arrangement(bank, placements, period=period)
         return AttackOverlay(generated, replayed, (event.onset_s for event in order.events), period=period)
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 from transform.alignment import places_of
 from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec, is_quick_in_bfloat16
+from transform.crossover import CrossoverNet, EncodedSound, load_crossover
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
 from transform.hits import LONGEST_S
@@ -52,6 +53,7 @@ from transform.signal import (
     BlockCache,
     ComputedSignal,
     Samples,
+    Signal,
     nearest_sample,
     read_blocks,
     zeros_outside,
@@ -61,6 +63,7 @@ from transform.weights import require_numbers
 
 _log = logging.getLogger(__name__)
 MODELS = ("codec-encoder", "codec-generator", "rhythm")  # of a preset
+CROSSOVER = "crossover"  # another, which presets of 0.1.0 and of the paper's configuration lack
 
 _WINDOW_SAMPLES = 131_072  # the paper's segment, which the transformer was trained on
 _OVERLAP_S = 1.0
@@ -74,19 +77,38 @@ _INAUDIBLE = 1e-4  # of full scale
 
 
 class LatentModel:
-    """The codec and the rhythm transformer of a preset, on a device."""
+    """The codec, the rhythm transformer and the crossover of a preset, on a device."""
 
-    def __init__(self, codec: Codec, net: RhythmNet, *, device: str = "cpu", bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        net: RhythmNet,
+        crossover: CrossoverNet | None = None,
+        *,
+        device: str = "cpu",
+        bfloat16: bool = False,
+    ) -> None:
         """Take networks into use.
 
         Args:
             codec: on the device already.
             net: a transformer that goes with it.
+            crossover: what joins the lows of copied hits with what the transformer makes; None: nothing does.
             device: where the transformer runs.
             bfloat16: whether it computes in this coarser format, all but what it attends to.
         """
         self.codec, self.config, self._bfloat16 = codec, net.config, bfloat16
         self._net = Placed(net.eval(), device=device)
+        self.context_frames = codec.generator_context  # to either side of what is decoded
+        self._crossover: Placed[CrossoverNet] | None = None
+        if crossover is not None:
+            self.context_frames += crossover.context_frames
+            self._crossover = Placed(crossover.eval(), device=device)
+
+    @property
+    def copies_lows(self) -> bool:
+        """Whether the lows of takes are copied."""
+        return self._crossover is not None
 
     @classmethod
     def load(cls, preset: Preset, *, device: str = "cpu", bfloat16: bool = False) -> LatentModel:
@@ -106,7 +128,8 @@ class LatentModel:
             _log.warning("this device has no bfloat16: the latent engine computes in single precision")
             bfloat16 = False
         codec = Codec.load(encoder, generator, device=device, bfloat16=bfloat16)
-        return cls(codec, load_rhythm(rhythm, codec), device=device, bfloat16=bfloat16)
+        crossover = load_crossover(preset.weights(CROSSOVER), codec) if CROSSOVER in preset.models else None
+        return cls(codec, load_rhythm(rhythm, codec), crossover, device=device, bfloat16=bfloat16)
 
     def check(self, source: Recording) -> None:
         """Raise AudioError for a source of less than a frame."""
@@ -134,6 +157,14 @@ class LatentModel:
     def transform(self, bank: Keys, target: Target) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of the latents (C, D, F) of a bank's sounds in the target's rhythm."""
         return self._net.run(lambda net, device: self._transformed(net, device, bank, target))
+
+    @torch.inference_mode()
+    def joined(self, lows: Tensor, highs: Tensor) -> Tensor:
+        """Return the latents (C, D, F) of a sound with the lows of one and the highs of another."""
+        assert self._crossover is not None
+        out: Tensor = self._crossover.run(lambda net, device: net(lows.to(device), highs.to(device)).cpu())
+        require_numbers(out, CROSSOVER)
+        return out
 
     def _transformed(
         self, net: RhythmNet, device: torch.device, bank: Keys, target: Target
@@ -411,6 +442,7 @@ class LatentArrangement:
         model: LatentModel,
         order: LatentOrder,
         *,
+        lows: Signal | None = None,
         variation: float = 0.0,
         seed: int = 0,
         period: int | None = None,
@@ -420,6 +452,8 @@ class LatentArrangement:
         Args:
             model: plays.
             order: what plays; the sound has the rate and the channels of its source.
+            lows: the source's hits in the rhythm's order, for a model that copies their lows; of a loop without
+                what rings on from the turn before. None: nothing is copied.
             variation: times their deviation, latents are drawn around their mean (decision 13).
             seed: of what is drawn.
             period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
@@ -444,6 +478,7 @@ class LatentArrangement:
             )
             for number, one in enumerate(latent_passes(model, order))
         ]
+        self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
         decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
@@ -475,22 +510,26 @@ class LatentArrangement:
     def _decoded(self, number: int) -> Samples:
         codec, hop = self._model.codec, self._model.config.hop
         first, last = number * self._block, min((number + 1) * self._block, self._n_read)
-        block = Block.of(first, last, context=codec.generator_context, length=self._n_frames)
+        block = Block.of(first, last, context=self._model.context_frames, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
         out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
         for gain, latents, noise in self._passes:
-            drawn, length = self._drawn(latents, block.begin, block.end), (block.end - block.begin) * hop
+            drawn, length = self._drawn(latents, gain, block), (block.end - block.begin) * hop
             sound = codec.decode(drawn, length, first_frame=block.begin, noise=noise)
             out += np.float32(gain) * sound[:, core].numpy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out
 
-    def _drawn(self, latents: _Latents, begin: int, end: int) -> Tensor:
-        """Return latents (C, D, end - begin) to decode: their mean, or around it."""
-        mu, sigma = latents.read(begin, end)
+    def _drawn(self, latents: _Latents, gain: float, block: Block) -> Tensor:
+        """Return latents (C, D, F) of a pass to decode: their mean, or around it."""
+        mu, sigma = latents.read(block.begin, block.end)
+        if self._lows is not None:
+            lows = self._lows.read(block.begin, block.end, len(mu))
+            mu = self._model.joined(lows, mu)
         if self._variation == 0:
             return mu
         # Each frame has its own seed, and channels share what is drawn: the stereo image stays.
-        noise = [np.random.default_rng((self._seed, k)).standard_normal(mu.shape[1]) for k in range(begin, end)]
+        frames = range(block.begin, block.end)
+        noise = [np.random.default_rng((self._seed, k)).standard_normal(mu.shape[1]) for k in frames]
         return mu + self._variation * sigma * torch.from_numpy(np.stack(noise, axis=1)).float()

@@ -155,6 +155,7 @@ def _check_weights(file: Path, path: Path) -> None:
     """Raise CheckpointError if weights are none, or belong to no model that can be built."""
     # Here, as they import PyTorch.
     from transform.codec_config import CodecConfig
+    from transform.crossover import CrossoverConfig
     from transform.rhythm_transformer import RhythmConfig
     from transform.separator import SeparatorConfig
     from transform.transcriber import TranscriberConfig
@@ -166,6 +167,7 @@ def _check_weights(file: Path, path: Path) -> None:
         "codec-encoder": CodecConfig,
         "codec-generator": CodecConfig,
         "rhythm": RhythmConfig,
+        "crossover": CrossoverConfig,
     }
     try:
         metadata, _ = read_weights(file, hint=_ASK)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+
+from training.data.synthesis import SynthesisSettings
+from training.train import crossover as module
+from training.train.crossover import (
+    crossover_training,
+    export_crossover,
+    low_passed,
+    train_crossover,
+)
+from training.train.reports import read_log
+from training.train.rhythm import load_trained, load_transformer
+from transform.codec import Codec
+from transform.codec_config import CONFIGURATIONS, CodecConfig
+from transform.crossover import load_crossover
+from transform.errors import SettingsError
+from transform.latent import LatentModel
+from transform.presets import load_preset
+
+SMALL = CodecConfig(
+    n_latents=6,
+    widths=(4, 6, 8, 8, 10),
+    n_blocks=(1, 1, 1, 1, 1),
+    generator_widths=(12, 8),
+    generator_blocks=(1, 1),
+)
+LENGTH = 24_576
+
+
+@pytest.fixture
+def base(write_untrained, tmp_path):
+    return load_preset(write_untrained(tmp_path / "preset", codec=SMALL, with_rhythm=True).folder)
+
+
+def settings_of(trained, **changes):
+    small = {"batch": 2, "warm_up": 2, "validate_every": 1000, "n_validation": 2, "pool_size": 1}
+    small |= {"synthesis": SynthesisSettings(n_samples=LENGTH), "steps": 4}
+    return crossover_training(trained, **(small | changes))
+
+
+def test_what_is_passed_and_the_rest_add_up_and_meet_at_the_frequency():
+    t = torch.arange(44_100) / 44_100
+    tones = torch.stack([torch.sin(2 * torch.pi * hz * t) for hz in (100.0, 500.0, 2000.0)])
+    gains = low_passed(tones).std(dim=-1) / tones.std(dim=-1)
+    assert gains.tolist() == pytest.approx([1.0, 0.5, 0.0], abs=0.01)
+
+
+def test_a_run_resumes_to_the_bit_and_what_is_exported_plays(tiny_pack, base, tmp_path, stop_after):
+    trained, transformer = load_trained(base), load_transformer(base)
+    settings = settings_of(trained)
+    whole = train_crossover(tiny_pack, tmp_path / "whole", settings, trained, transformer)
+    train_crossover(tiny_pack, tmp_path / "parts", settings, trained, transformer, **stop_after(2))
+    parts = train_crossover(tiny_pack, tmp_path / "parts", settings, trained, transformer, resume=True)
+    states = [torch.load(path)["average"] for path in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    export_crossover(whole, base.folder)
+    preset = load_preset(base.folder)
+    codec = Codec.load(preset.weights("codec-encoder"), preset.weights("codec-generator"))
+    assert load_crossover(preset.weights("crossover"), codec).config.codec == codec.fingerprint
+    assert LatentModel.load(preset).copies_lows
+
+
+def test_a_run_learns_and_says_how_well(tiny_pack, base, tmp_path):
+    trained, transformer = load_trained(base), load_transformer(base)
+    settings = settings_of(trained, steps=60, validate_every=30, learning_rate=1e-2)
+    train_crossover(tiny_pack, tmp_path / "run", settings, trained, transformer)
+    scores = [entry["scores"] for entry in read_log(tmp_path / "run" / "crossover.jsonl") if "scores" in entry]
+    assert scores[-1]["own error"] < scores[0]["own error"]
+    assert (tmp_path / "run" / "samples" / "0000060.png").exists()
+
+
+def test_examples_have_the_lows_of_one_and_the_highs_of_the_other(tiny_pack, base, tmp_path):
+    trained, transformer = load_trained(base), load_transformer(base)
+    run = module._Run(tiny_pack, tmp_path, settings_of(trained), trained, transformer, torch.device("cpu"))
+    examples = run.make_batch(np.random.default_rng(0))
+    made = run.maker.generator(examples.highs).detach()
+    rest = examples.audio - low_passed(examples.audio)
+    assert torch.allclose(rest, made - low_passed(made), atol=0.05 * float(made.abs().max()) + 1e-4)
+    assert len(examples.lows) == len(examples.highs) == 4  # two targets, each with its own lows and the other's
+    assert torch.equal(examples.lows[0], examples.lows[3])
+
+
+def test_the_papers_codec_has_none(write_untrained, tiny_pack, tmp_path):
+    paper = CodecConfig(**{**CONFIGURATIONS["paper"].__dict__, "n_latents": 6, "widths": (4, 6, 8, 10, 12)})
+    base = load_preset(write_untrained(tmp_path / "paper", codec=paper, with_rhythm=True).folder)
+    trained = load_trained(base)
+    with pytest.raises(SettingsError, match="paper's codec"):
+        train_crossover(tiny_pack, tmp_path / "run", settings_of(trained), trained, load_transformer(base))
