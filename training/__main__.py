@@ -284,9 +284,6 @@ def rhythm(
     out: Out,
     preset: BuiltOn,
     warm_start: WarmStart = False,
-    places: Annotated[
-        int, typer.Option(metavar="N", help="Encode low drums at so many places of a frame, as a rhythm asks.")
-    ] = 0,
     banks: Annotated[
         float | None, typer.Option(metavar="0..1", help="Proportion of sources that are banks, not segments.")
     ] = None,
@@ -297,9 +294,6 @@ def rhythm(
         float | None,
         typer.Option(metavar="N", help="Rate of gamma, delta, alpha and B_rel, times the others'."),
     ] = None,
-    choice_weight: Annotated[
-        float | None, typer.Option(metavar="N", help="Weight of which hit a stroke is copied from.")
-    ] = None,
     *,
     common: StageOptions,
 ) -> None:
@@ -309,12 +303,10 @@ def rhythm(
     options, base = common.run_options(), _preset(preset)
     trained = stage.load_trained(base)
     begin = stage.load_transformer(base) if warm_start else None
-    changes = common.settings(
-        banks=banks, first_delta=first_delta, scalar_rate=scalar_rate, choice_weight=choice_weight
-    )
+    changes = common.settings(banks=banks, first_delta=first_delta, scalar_rate=scalar_rate)
     if warm_start:
         changes["learning_rate"] = stage.WARM_RATE
-    settings = stage.rhythm_training(trained, options["device"], n_places=places, **changes)
+    settings = stage.rhythm_training(trained, options["device"], **changes)
     checkpoint = stage.train_rhythm(_pack(data), out, settings, trained, begin=begin, **options)
     common.finish(checkpoint, stage.export_rhythm)
 

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transform.alignment import places_of
 from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.crossover import CrossoverNet, EncodedSound, load_crossover
@@ -32,7 +31,6 @@ from transform.latent_bank import LatentBank, latent_bank
 from transform.layers import Placed
 from transform.listening import Listening
 from transform.noise import Noise
-from transform.placing import LOW, RULE_S, rhythm_placing
 from transform.presets import Preset
 from transform.resampling import Resampled
 from transform.resequence import PLAYED_TOGETHER_S
@@ -257,25 +255,6 @@ class RecordedRhythm:
         return detected._replace(velocity=np.minimum(1.0, self._scales * detected.velocity))
 
 
-class AlignedRhythm:
-    """A rhythm whose low drums are played at their places within frames (decision 18)."""
-
-    def __init__(self, config: RhythmConfig, rhythm: TargetReader, events: Sequence[DrumEvent]) -> None:
-        """Take a rhythm, and the events that play, sorted by onset."""
-        self._places, self._rhythm = places_of(config), rhythm
-        self._events = [event for event in events if event.drum_class in LOW]
-        self._onsets_s = [event.onset_s for event in self._events]
-
-    def target(self, first: int, last: int) -> Target:
-        """Return r with places, and a, of frames [first, last)."""
-        found = self._rhythm.target(first, last)
-        frame_s = self._places.hop / SAMPLE_RATE
-        begin_s, end_s = first * frame_s - RULE_S - frame_s, (last + 1) * frame_s + frame_s
-        near = self._events[bisect_left(self._onsets_s, begin_s) : bisect_left(self._onsets_s, end_s)]
-        placing = rhythm_placing(self._places, near, first, last)
-        return found._replace(rhythm=torch.cat((found.rhythm, placing), dim=1))
-
-
 # What plays: the passes of a take.
 
 
@@ -317,14 +296,7 @@ def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
         events = [event for event in order.events if order.gain_db.get(event.drum_class, 0.0) == gain_db]
         used = {order.stand_ins[event.drum_class] for event in events}
         is_apart = len(gains) > 1 or order.is_partial
-        played = _as_played(events, order)
-        bank = latent_bank(
-            model.codec,
-            model.config,
-            order.source,
-            apart=used if is_apart else None,
-            rhythm=played,
-        )
+        bank = latent_bank(model.codec, model.config, order.source, apart=used if is_apart else None)
         # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
         # just that. After any change, of tempo, section or classes, r is that of the events that are played.
         if order.target is not None and order.scales is not None and _is_as_detected(events, order):
@@ -332,9 +304,7 @@ def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
                 model, order.target, stop_s=order.length_s, scales=order.scales
             )
         else:
-            rhythm = WrittenRhythm(model.config, played)
-        if model.config.n_places:
-            rhythm = AlignedRhythm(model.config, rhythm, played)
+            rhythm = WrittenRhythm(model.config, _as_played(events, order))
         passes.append(LatentPass(bank, rhythm, 10 ** (gain_db / 20)))
     return passes
 

@@ -2,14 +2,13 @@
 
 A short source is taken whole. Of a long one frames are chosen so that every kind of stroke is among them
 (docs/method.md, decision 14); only these are encoded, so neither time nor memory grows with its length. Each is
-there as it was recorded and turned down, as a stroke of a lower velocity. A transformer that has places gets
-strokes of low drums besides, encoded with their attacks where the rhythm has them (transform/alignment.py).
+there as it was recorded and turned down, as a stroke of a lower velocity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,31 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transform.alignment import (
-    GAINS,
-    context_of_copies,
-    copied_rhythm,
-    first_sample,
-    low_strokes,
-    places_of,
-    recorded_placing,
-    requested_copies,
-    usable_frames,
-)
 from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.hits import dominant_class
 from transform.listening import Listening
 from transform.noise import channel_coherence
-from transform.onsets import attack_of, groups
+from transform.onsets import groups
 from transform.resampling import Resampled
 from transform.rhythm_transformer import ONSET_MEMORY_S, RhythmConfig, Source, rhythm_window, scale_velocities
 from transform.separator import StemReader
 from transform.signal import Block, ComputedSignal, Samples, Signal
-from transform.transcriber import Activations
 from transform.velocity import LEVEL_EXPONENT
 
+GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
 _MOST_FRAMES = 512  # at each gain
 _MOST_SAMPLES = 512 * 512  # of frames that are longer there are fewer
 _LEAD_FRAMES = 2  # before an onset: their latents depend on it
@@ -58,14 +46,9 @@ class LatentBank(NamedTuple):
 
 
 def latent_bank(
-    codec: Codec,
-    config: RhythmConfig,
-    source: Listening,
-    *,
-    apart: Collection[str] | None = None,
-    rhythm: Sequence[DrumEvent] = (),
+    codec: Codec, config: RhythmConfig, source: Listening, *, apart: Collection[str] | None = None
 ) -> LatentBank:
-    """Return the frames of a source that may be copied: all at each gain in turn, then copies.
+    """Return the frames of a source that may be copied: all at the first gain, then all at the next.
 
     Args:
         codec: encodes them.
@@ -73,15 +56,23 @@ def latent_bank(
         source: the recording, in which something is struck.
         apart: the classes whose stems alone are encoded, where there are stems; None: the recording with all in
             it.
-        rhythm: the strokes that are to be played, of the source's classes: what a transformer that has places
-            gets strokes of low drums for.
     """
-    maker = _BankMaker(codec, config, source, apart)
-    mu, r, coherence = maker.recorded()
-    if config.n_places and (copies := maker.copies(rhythm)) is not None:
-        n_coded = max(len(mu), len(copies[0]))
-        mu = torch.cat([x.expand(n_coded, -1, -1) for x in (mu, copies[0])], dim=-1)
-        r = torch.cat((r, copies[1]), dim=-1)
+    stems = None if apart is None else source.stems
+    own = CLASSES if apart is None or stems is None else apart
+    recording, hop, context = source.recording, config.hop, codec.encoder_context
+    n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
+    chosen = chosen_frames([event for event in source.events if event.drum_class in own], n_frames, hop)
+    activations = partial(source.activations_of, classes=own)
+    regions, rhythm = [], []
+    for first, last in _runs(chosen, 2 * context + 1):
+        index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
+        rhythm.append(rhythm_window(config, activations, first, last)[..., index - first])
+        block = Block.of(first, last, context=context, length=n_frames)
+        regions.append(_Region(block.begin, block.end, index - block.begin))
+    sound = Resampled(_encoded_signal(recording, own, stems), SAMPLE_RATE)
+    mu, coherence = _encoded(codec, sound, regions)
+    r = torch.cat(rhythm, dim=-1)
+    r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     mask = torch.ones(1, mu.shape[-1], dtype=torch.bool)
     # The latents of the channels' mean would take as long as a channel's and lie nearby (docs/method.md,
     # decision 15); where there are several channels, these latents are attended to and never decoded.
@@ -89,74 +80,15 @@ def latent_bank(
     return LatentBank(source_latents, mu if len(mu) > 1 else None, coherence)
 
 
-class _BankMaker:
-    """Encodes a source, or stems of it, as recorded and once more."""
-
-    def __init__(
-        self, codec: Codec, config: RhythmConfig, source: Listening, apart: Collection[str] | None
-    ) -> None:
-        stems = source.stems if apart is not None else None
-        self._codec, self._config, self._source = codec, config, source
-        self._own = CLASSES if apart is None or stems is None else apart
-        self._sound = Resampled(_encoded_signal(source.recording, self._own, stems), SAMPLE_RATE)
-        self._events = [event for event in source.events if event.drum_class in self._own]
-
-    def recorded(self) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-        """Return latents (C, D, S), r (1, R, S) and the channels' coherence of the source as recorded."""
-        recording, config, context = self._source.recording, self._config, self._codec.encoder_context
-        n_samples = max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate))
-        n_frames = -(-n_samples // config.hop)
-        chosen = chosen_frames(self._events, n_frames, config.hop)
-        regions, parts = [], []
-        for first, last in _runs(chosen, 2 * context + 1):
-            index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
-            parts.append(rhythm_window(config, self._activations, first, last)[..., index - first])
-            block = Block.of(first, last, context=context, length=n_frames)
-            regions.append(_Region(block.begin * config.hop, block.end - block.begin, index - block.begin))
-        mu, coherence = _encoded(self._codec, self._sound, regions, GAINS)
-        r = torch.cat(parts, dim=-1)
-        r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
-        if config.n_places:
-            placing = recorded_placing(places_of(config), low_strokes(self._events), chosen)
-            r = torch.cat((r, placing), dim=1)
-        return mu, r, coherence
-
-    def copies(self, rhythm: Sequence[DrumEvent]) -> tuple[Tensor, Tensor] | None:
-        """Return latents and r of the strokes that a rhythm needs at other places; None where it needs none."""
-        places, recording = places_of(self._config), self._source.recording
-        context = context_of_copies(self._codec.encoder_context)
-        strokes = low_strokes(self._events)
-        copies = requested_copies(places, strokes, rhythm)
-        for k in {copy.stroke for copy in copies}:
-            attack = attack_of(recording, strokes[k].onset_s)
-            strokes[k] = replace(strokes[k], onset_s=attack / recording.sample_rate)
-        regions, parts = [], []
-        for copy in copies:
-            n = usable_frames(places, strokes, copy)
-            start = first_sample(places, strokes[copy.stroke], copy.place) - context * places.hop
-            frames = torch.arange(context, context + n)
-            regions.append(_Region(start, 2 * context + n, frames, GAINS[copy.gain]))
-            parts.append(copied_rhythm(self._config, self._events, strokes, copy)[..., :n])
-        if not regions:
-            return None
-        return _encoded(self._codec, self._sound, regions, (1.0,))[0], torch.cat(parts, dim=-1)
-
-    def _activations(self, begin: int, end: int) -> Activations:
-        return self._source.activations_of(begin, end, classes=self._own)
-
-
 class _Region(NamedTuple):
-    """What is encoded of a source, with the encoder's context on either side of the frames that are needed."""
+    """Frames [begin, end) of a source, with the encoder's context on either side of those to encode."""
 
-    start: int  # sample at which its first frame begins
-    n_frames: int
-    frames: Tensor  # that are needed, counted from the first
-    gain: float = 1.0
+    begin: int
+    end: int
+    frames: Tensor  # to encode, counted from `begin`
 
 
-def _encoded(
-    codec: Codec, sound: Resampled, regions: Sequence[_Region], gains: Sequence[float]
-) -> tuple[Tensor, tuple[float, ...]]:
+def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> tuple[Tensor, tuple[float, ...]]:
     """Return the latents (C, D, S) of the regions' frames of each channel, and the channels' coherence.
 
     All frames come at the first gain, then all at the next.
@@ -165,20 +97,19 @@ def _encoded(
     """
     hop, first_hz, together = codec.config.hop, codec.config.first_noise_hz, []
     read: list[Tensor] = []
-    latents: list[list[Tensor]] = [[] for _ in gains]
+    latents: list[list[Tensor]] = [[] for _ in GAINS]
     for number, region in enumerate(regions):
         together.append(region)
-        n_frames = sum(s.n_frames for s in together)
+        n_frames = sum(s.end - s.begin for s in together)
         following = regions[number + 1 : number + 2]
-        if following and n_frames + following[0].n_frames <= codec.block_frames:
+        if following and n_frames + following[0].end - following[0].begin <= codec.block_frames:
             continue
-        cuts = ((sound.read(s.start, s.start + s.n_frames * hop), s.gain) for s in together)
-        audio = torch.cat([turned * torch.from_numpy(cut) for cut, turned in cuts], dim=1)
+        audio = torch.cat([torch.from_numpy(sound.read(s.begin * hop, s.end * hop)) for s in together], dim=1)
         read += [audio] if first_hz else []
         audio = audio[:1] if bool((audio == audio[:1]).all()) else audio
-        places = np.cumsum([0, *(s.n_frames for s in together)])
+        places = np.cumsum([0, *(s.end - s.begin for s in together)])
         frames = torch.cat([s.frames + int(place) for s, place in zip(together, places, strict=False)])
-        for turned_down, gain in zip(latents, gains, strict=True):
+        for turned_down, gain in zip(latents, GAINS, strict=True):
             turned_down.append(codec.encode(gain * audio, frames).mu)
         together = []
     every = [mu for turned_down in latents for mu in turned_down]

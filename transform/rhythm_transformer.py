@@ -28,7 +28,6 @@ from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
 from transform.events import CLASSES, DrumEvent
 from transform.features import FeatureSettings
-from transform.placing import LOW, N_PLACING, Rules
 from transform.ranges import check_ranges
 from transform.transcriber import Activations
 from transform.weights import load_net
@@ -66,9 +65,6 @@ class RhythmConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     is_detailed: bool = True  # r is velocities, offsets and phases too, not probabilities alone
     has_whole_values: bool = True  # every head carries all latent channels, not a part of them (decision 4)
-    # To a frame, at which strokes of low drums are encoded, and copied from no other (decision 18). 0: a bank
-    # holds them as they lie in the recording, and all of them are compared.
-    n_places: int = 0
     codec: str = ""  # fingerprint of the encoder whose latents it was trained on
 
     def __post_init__(self) -> None:
@@ -81,14 +77,7 @@ class RhythmConfig:
             n_heads=(1, 32),
             n_layers=(1, 32),
             dilations=(1, 256),
-            n_places=(0, 64),
         )
-        if self.n_places and (not self.is_detailed or self.hop % self.n_places):
-            raise SettingsError(
-                f"frames of {self.hop} samples cannot have {self.n_places} places"
-                if self.is_detailed
-                else "a transformer of probabilities alone has no places"
-            )
         if self.width % self.n_heads:
             raise SettingsError(f"a width of {self.width} cannot be divided among {self.n_heads} heads")
         if self.width < self.n_latents and not self.has_whole_values:
@@ -98,11 +87,6 @@ class RhythmConfig:
     def n_rhythm(self) -> int:
         """R: channels of a rhythm in a frame."""
         return len(CLASSES) * (3 + 1 + _N_PHASES if self.is_detailed else 1)
-
-    @property
-    def n_placing(self) -> int:
-        """Channels that follow those of r, where there are places (transform/placing.py)."""
-        return N_PLACING if self.n_places else 0
 
     @property
     def n_sounding(self) -> int:
@@ -129,7 +113,7 @@ def config_for(codec: CodecConfig, fingerprint: str) -> RhythmConfig:
 class Target(NamedTuple):
     """The target rhythm: the paper's condition c_t."""
 
-    rhythm: Tensor  # (B, R, F): r, as `rhythm_frames` returns it, and places behind it where there are any
+    rhythm: Tensor  # (B, R, F): r, as `rhythm_frames` returns it
     activations: Tensor | None = None  # (B, C, F): a, the encoder's; None where there is no recording
     has_activations: Tensor | None = None  # (B,): the items that have them; None: all
 
@@ -142,7 +126,7 @@ class Source(NamedTuple):
     """
 
     mu: Tensor  # (B, D, S)
-    rhythm: Tensor  # (B, R, S): r of the source, and places behind it where there are any
+    rhythm: Tensor  # (B, R, S): r of the source
     mask: Tensor | None = None  # (B, S), False for padding
 
 
@@ -395,8 +379,6 @@ class Attention(nn.Module):
                 logits = logits + self.gamma[:, None, None] * self.distances[:, keys.distance]
             if keys.mask is not None:
                 logits = logits.masked_fill_(~keys.mask[:, None, None], -torch.inf)
-            if keys.rules is not None:
-                logits = logits.masked_fill(~keys.rules.permitted, -torch.inf)
             return _softmax(logits)
 
     def key(self, keys: Keys) -> Tensor:
@@ -478,7 +460,7 @@ class Mixer(nn.Module):
         keys = torch.unflatten(self.attention.rhythm_key.weight, 0, (n_heads, n_sounding))
         with torch.no_grad():
             for head in range(1, n_heads):
-                sought = _sought(head)
+                sought = _SOUGHT[(head - 1) % len(_SOUGHT)]
                 weight = torch.tensor([1.0 if c in sought else _ELSE for c in CLASSES])
                 keys[head].mul_(functional.pad(weight.repeat_interleave(_N_PHASES), (0, 1), value=1.0))
 
@@ -491,11 +473,6 @@ class Mixer(nn.Module):
         seen = torch.cat((even, condition.expand(len(copied), -1, -1)), dim=-1)
         added = self.narrow(functional.leaky_relu(self.widen(seen), _LEAK))
         return Fetched.of(keys, copied[:, :, 0].float() + added.float(), attention, attention[:, 0])
-
-
-def _sought(head: int) -> tuple[str, ...]:
-    """Return the classes that a head of a mixer begins by looking for."""
-    return _SOUGHT[(head - 1) % len(_SOUGHT)] if head else CLASSES
 
 
 def _begin_at_zero(layer: nn.Linear) -> None:
@@ -551,13 +528,10 @@ class Keys(NamedTuple):
     distance: Tensor | None
     mask: Tensor | None  # (B, keys)
     key: Tensor | None = None  # what the layer's queries are compared with, where it is computed already
-    placing: Tensor | None = None  # (B, 6, keys): of a bank's frames, where there are places
-    rules: Rules | None = None  # which of them may be copied, once the target is known
 
     def on(self, device: torch.device) -> Keys:
         """Return the keys on a device."""
-        assert self.rules is None
-        return Keys(*(x.to(device) if isinstance(x, Tensor) else x for x in self))  # type: ignore[arg-type]
+        return Keys(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=8)
@@ -618,11 +592,9 @@ class RhythmNet(nn.Module):
             with_attention: whether to return what each frame is made of over all layers, which takes a while.
         """
         r_e, q = self.query(target)
-        sounding = self.sounding(self._r(target.rhythm).mT.float())
+        sounding = self.sounding(target.rhythm.mT.float())
         keys = source if isinstance(source, Keys) else self._first_keys(source, channels)
         is_bank = keys.distance is None
-        if keys.placing is not None:
-            keys = keys._replace(rules=self.rules(target.rhythm, keys.placing))
         u, r_u = keys.u[:, :-1], keys.rhythm[:, :-1]  # u^(0), r^(0)
         made_of: Tensor | None = None  # (B, F, S + 1): what u is made of; at first, of itself
         layers = []
@@ -671,7 +643,7 @@ class RhythmNet(nn.Module):
 
         a is normalised over the frames given, and no gradient goes back through it (decision 1).
         """
-        r_e = self.fuse_r(self._r(target.rhythm)).mT
+        r_e = self.fuse_r(target.rhythm).mT
         a_e = self.no_a.expand_as(r_e)
         if target.activations is not None:
             a = target.activations.detach()
@@ -683,19 +655,7 @@ class RhythmNet(nn.Module):
 
     def _first_keys(self, source: Source, channels: Tensor | None) -> Keys:
         u = source.mu.mT if channels is None else torch.cat((source.mu, channels)).mT
-        keys = self._keys(u, self._r(source.rhythm).mT, source.mask)
-        if source.mask is None or not self.config.n_places:
-            return keys
-        return keys._replace(placing=functional.pad(source.rhythm[:, self.config.n_rhythm :], (0, 1)))
-
-    def _r(self, rhythm: Tensor) -> Tensor:
-        """Return r (B, R, F) without places."""
-        return rhythm[:, : self.config.n_rhythm]
-
-    def rules(self, rhythm: Tensor, placing: Tensor) -> Rules:
-        """Return which keys with places (B, 6, keys) frames of a target's rhythm (B, R + 6, F) may copy."""
-        heads = [[c for c in _sought(head) if c in LOW] for head in range(self.config.n_heads)]
-        return Rules.of(rhythm[:, self.config.n_rhythm :].float(), placing.float(), heads)
+        return self._keys(u, source.rhythm.mT, source.mask)
 
     def _keys(self, u: Tensor, r_u: Tensor, mask: Tensor | None = None) -> Keys:
         """Return the current frames and silence, of which nothing is struck, as a layer's keys."""

@@ -25,6 +25,7 @@ _LARGEST_WEIGHT = 65_504.0  # what half precision holds, in which weights are wr
 _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
 _LARGEST_HEADER_BYTES = 2**20  # a model of Redrum has 40 kB
 _LONGEST_CONFIG, _LONGEST_SHOWN = 2**16, 200  # characters
+_WITHDRAWN = "n_places"  # of rhythm transformers: 0, or one that no version plays any more
 
 _Config = TypeVar("_Config")
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -49,6 +50,8 @@ def config_from_json(text: str, make_config: Callable[..., _Config]) -> _Config:
         if len(text) > _LONGEST_CONFIG:
             raise ValueError(f"it has {len(text):,} characters")
         values: dict[str, Any] = json.loads(text)
+        if n_places := values.pop(_WITHDRAWN, 0):
+            raise ValueError(f"it is for banks aligned to attacks ({_WITHDRAWN} is {n_places}), which are gone")
         if "features" in values:
             values["features"] = FeatureSettings(**_checked(values["features"], FeatureSettings))
         return make_config(**_checked(values, make_config))

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from training.data.synthesis import SEGMENT_SAMPLES
 from training.picture import show_attention
-from transform.alignment import GAINS
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import atomic_file
 from transform.latent import MODELS, LatentModel, LatentOrder, latent_passes
+from transform.latent_bank import GAINS
 from transform.library import demo_recordings
 from transform.listening import Listening, listen
 from transform.presets import Preset, load_preset

@@ -166,32 +166,6 @@ def test_the_sources_drums_play_the_rhythm(played, sample_rate):
     assert np.abs(sound[round(1.3 * sample_rate) : round(1.45 * sample_rate)]).max() < 0.01
 
 
-def test_with_places_low_drums_begin_to_a_fraction_of_a_frame(played, model):
-    source, _, redrummer = played()
-    onsets = [20_000 + k * 9000 + 37 * k for k in range(8)]
-    rhythm = rhythm_of(*((onset / RATE, "KD") for onset in onsets))
-    errors = {}
-    for n_places in (0, 8):
-        net = sharpened(RhythmNet(replace(model.config, n_places=n_places)))
-        with_places = Redrummer(
-            redrummer.transcriber,
-            redrummer.separator,
-            load_latent=lambda net=net: LatentModel(FrameCodec(), net),
-        )
-        (sound,) = whole(with_places.redrum(source, rhythm, settings_of()))
-        errors[n_places] = onset_errors_s(sound, [onset / RATE for onset in onsets]) * RATE
-    assert np.abs(errors[8]).max() < 32  # between two places there are 32 samples
-    assert np.abs(errors[0]).max() > 32
-    # What is played is the source's own kick, all of it from one stroke.
-    own = burst("KD")[: 16 * HOP]
-    for onset, error in zip(onsets, errors[8], strict=True):
-        begin = onset + round(error)
-        made = sound[begin : begin + len(own)]
-        lag = max(range(-16, 17), key=lambda k: float(made @ np.roll(own, k)))
-        left = made - np.roll(own, lag)
-        assert (left[64:-64] ** 2).sum() < 0.02 * (own**2).sum()
-
-
 @pytest.mark.parametrize("n_channels", [2, 6])
 @pytest.mark.parametrize("sample_rate", [44_100, 96_000])
 def test_a_take_keeps_rate_channels_and_their_balance(played, n_channels, sample_rate):

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from transform.alignment import GAINS
 from transform.audio import Recording
 from transform.codec import Codec, CodecNet
 from transform.codec_config import CodecConfig
 from transform.events import CLASSES, DrumEvent
-from transform.latent_bank import chosen_frames, latent_bank
+from transform.latent_bank import GAINS, chosen_frames, latent_bank
 from transform.listening import Listening
 from transform.rhythm_transformer import RhythmConfig, activations_of_events, rhythm_frames
 

@@ -539,27 +539,17 @@ def test_weights_are_read(tmp_path):
     assert torch.allclose(net(source, target).mu, loaded(source, target).mu, atol=0.02)
 
 
-def test_places_are_of_the_file_and_older_files_have_none(tmp_path):
+def test_weights_for_aligned_banks_are_refused_and_those_without_are_read(tmp_path):
     codec, path = codec_of(), tmp_path / "rhythm.safetensors"
-    config = replace(config_for(CODEC, codec.fingerprint), width=8, n_heads=2, n_places=16)
-    net = saved(config, path)
-    assert load_rhythm(path, codec).config.n_places == 16
-    weights = {name: value.half() for name, value in net.state_dict().items()}
-    for n_places, why in (
-        (None, ""),
-        (0, ""),
-        (65, "between 0 and 64"),
-        (7, "7 places"),
-        (-1, "n_places is -1"),
-    ):
-        header = json.loads(config_to_json(config))
-        del header["n_places"]
-        header |= {} if n_places is None else {"n_places": n_places}
-        save_file(weights, path, {"model": "rhythm", "config": json.dumps(header)})
-        if not why:
-            assert load_rhythm(path, codec).config.n_places == 0
+    config = replace(config_for(CODEC, codec.fingerprint), width=8, n_heads=2)
+    weights = {name: value.half() for name, value in saved(config, path).state_dict().items()}
+    for n_places in (0, 16, -1):
+        header = json.dumps(json.loads(config_to_json(config)) | {"n_places": n_places})
+        save_file(weights, path, {"model": "rhythm", "config": header})
+        if n_places == 0:
+            assert load_rhythm(path, codec).config == config
             continue
-        with pytest.raises(CheckpointError, match=why):
+        with pytest.raises(CheckpointError, match=f"banks aligned to attacks .n_places is {n_places}."):
             load_rhythm(path, codec)
 
 

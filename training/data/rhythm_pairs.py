@@ -35,23 +35,10 @@ from training.data.synthesis import (
     render_stems,
 )
 from training.data.transcription import FrozenTranscriber
-from transform.alignment import (
-    GAINS,
-    MOST_COPIES,
-    context_of_copies,
-    copied_rhythm,
-    copy_frames,
-    first_sample,
-    low_strokes,
-    places_of,
-    recorded_placing,
-    requested_copies,
-    usable_frames,
-)
 from transform.codec import Encoded, EncoderNet
 from transform.errors import SettingsError
 from transform.events import CLASSES, DrumEvent
-from transform.placing import rhythm_placing
+from transform.latent_bank import GAINS
 from transform.rhythm_transformer import (
     RhythmConfig,
     Source,
@@ -86,11 +73,10 @@ class PairSettings:
     heard: float = 0.5  # proportion of targets that are transcribed
     midi: float = 0.3  # proportion that is MIDI: no recording, no a; the others are exact
     without_a: float = 0.3  # proportion of the other targets whose a is not given either
-    copies: int = MOST_COPIES  # strokes of low drums at other places, at most, where the transformer has places
     is_worsened: bool = True  # transcriptions are degraded and tones changed, as these kits are trained on
 
     def __post_init__(self) -> None:
-        if min(self.targets, self.bank_segments, self.copies) < 1 or not 0 < self.least_share <= 1:
+        if min(self.targets, self.bank_segments) < 1 or not 0 < self.least_share <= 1:
             raise SettingsError("a scene without targets, or a bank without frames, is not possible")
         if self.heard + self.midi > 1:
             raise SettingsError("more than all targets are transcribed or MIDI")
@@ -122,7 +108,6 @@ class Pairs:
     onsets: Tensor  # (B, N): samples of its audible strokes; -1 stands for none
     is_silent: Tensor  # (B, S + 1): keys that are silent, the last among them
     recoverable: Tensor | None  # (B, F): source frames whose classes the target plays too; None for banks
-    n_copied: int = 0  # of the keys the last, which are whole strokes at other places
 
 
 def render_scene(source: SegmentRecipe, targets: Sequence[SegmentRecipe]) -> list[Region]:
@@ -272,16 +257,9 @@ class PairMaker:
         ]
         answers = [region for scene in scenes for region in scene[1:]]
         truth = _stacked([truth_of(region, self.config.hop) for region in answers], self._device)
-        sources_played = [scene[0] for scene in scenes]
-        source, source_truth = self._segments(sources_played, rng)
-        n_copied = 0
+        source, source_truth = self._segments([scene[0] for scene in scenes], rng)
         if as_banks:
-            source, source_truth = self._banks(sources_played, source, source_truth)
-            if self.config.n_places:
-                source, source_truth = self._aligned(scenes, source, source_truth)
-                n_copied = self.settings.copies * copy_frames(places_of(self.config))
-        elif self.config.n_places:
-            source = source._replace(rhythm=_unplaced(self.config, source.rhythm))
+            source, source_truth = self._banks([scene[0] for scene in scenes], source, source_truth)
         there = None if source.mask is None else source.mask.repeat_interleave(per_source, dim=0)
         mu, rhythm = (x.repeat_interleave(per_source, dim=0) for x in source[:2])
         source_truth = Truth(*(x.repeat_interleave(per_source, dim=0) for x in source_truth))
@@ -294,7 +272,6 @@ class PairMaker:
             onset_table([audible_onsets(r.stems, r.strokes) for r in answers]).to(self._device),
             functional.pad(source_truth.is_silent, (0, 1), value=True),
             None if as_banks else _recoverable(truth, source_truth),
-            n_copied,
         )
 
     def _segments(self, regions: Sequence[Region], rng: np.random.Generator) -> tuple[Source, Truth]:
@@ -314,56 +291,6 @@ class PairMaker:
         mask = torch.ones(len(mu), mu.shape[-1], dtype=torch.bool, device=self._device)
         whole_truth = Truth(*(torch.cat([x] * len(GAINS), dim=-1) for x in truth))
         return Source(mu, torch.cat(rhythm, dim=-1), mask), whole_truth
-
-    def _aligned(self, scenes: Sequence[Sequence[Region]], whole: Source, truth: Truth) -> tuple[Source, Truth]:
-        """Return banks with places, and with strokes of low drums at those that the pseudo-targets need.
-
-        A bank of fewer strokes than there may be is filled up with padding.
-        """
-        made = [self._copies(scene[0], scene[1:]) for scene in scenes]
-        mu, rhythm, mask = (torch.stack(parts).to(self._device) for parts in zip(*made, strict=True))
-        placing = torch.stack([self._recorded_placing(scene[0]) for scene in scenes]).to(self._device)
-        assert whole.mask is not None
-        source = Source(
-            torch.cat((whole.mu, mu), dim=-1),
-            torch.cat((torch.cat((whole.rhythm, placing), dim=1), rhythm), dim=-1),
-            torch.cat((whole.mask, mask), dim=-1),
-        )
-        n = mask.shape[-1]
-        proportion = functional.pad(truth.proportion, (0, n))
-        return source, Truth(proportion, torch.cat((truth.is_silent, ~mask), dim=-1))
-
-    def _recorded_placing(self, region: Region) -> Tensor:
-        """Return the places (6, S) of a source's frames at all gains; at each gain a stroke is a hit."""
-        n_frames = len(region.audio) // self.config.hop
-        return recorded_placing(
-            places_of(self.config), low_strokes(_played(region.strokes)), np.arange(n_frames)
-        )[0]
-
-    def _copies(self, source: Region, answers: Sequence[Region]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return latents (D, S), r with places (R + 6, S) and mask (S,) of strokes at other places."""
-        config, places = self.config, places_of(self.config)
-        events, n = _played(source.strokes), copy_frames(places)
-        context = context_of_copies(self._encoder.context_frames)
-        strokes = low_strokes(events)
-        requested = [event for answer in answers for event in low_strokes(_played(answer.strokes))]
-        n_most = self.settings.copies
-        copies = requested_copies(places, strokes, requested, most=n_most)
-        cuts = torch.zeros(n_most, (2 * context + n) * places.hop)
-        rhythm = torch.zeros(config.n_rhythm + config.n_placing, n_most, n)
-        mask = torch.zeros(n_most, n, dtype=torch.bool)
-        for k, one in enumerate(copies):
-            start = first_sample(places, strokes[one.stroke], one.place) - context * places.hop
-            skip, sound = max(0, -start), source.audio[max(0, start) :][: cuts.shape[1] - max(0, -start)]
-            cuts[k, skip : skip + len(sound)] = GAINS[one.gain] * sound.cpu()
-            mask[k, : usable_frames(places, strokes, one)] = True
-            rhythm[:, k] = copied_rhythm(config, events, strokes, one)[0] * mask[k]
-        frames = torch.arange(context, context + n, device=self._device)
-        mu = torch.zeros(config.n_latents, n_most, n, device=self._device)
-        if copies:
-            found = self._encode(cuts[: len(copies)].to(self._device), frames).mu
-            mu[:, : len(copies)] = found.transpose(0, 1)
-        return mu.flatten(1), rhythm.flatten(1), mask.flatten()
 
     def _target(
         self,
@@ -387,11 +314,6 @@ class PairMaker:
         has_a = (kinds != "midi") & (rng.random(n) >= settings.without_a)
         audio = render_batch(recipes).to(self._device)
         r = self._rhythm(audio, played, kinds, rng)
-        if self.config.n_places:
-            placing = [
-                rhythm_placing(places_of(self.config), _played(strokes), 0, r.shape[-1]) for strokes in played
-            ]
-            r = torch.cat((r, torch.cat(placing).to(self._device)), dim=1)
         a = torch.zeros(n, self.config.n_activations, r.shape[-1], device=self._device)
         if has_a.any():
             given = torch.from_numpy(np.flatnonzero(has_a)).to(self._device)
@@ -422,21 +344,10 @@ class PairMaker:
                 whole[i] = torch.from_numpy(one).to(whole)
         return rhythm_frames(self.config, *found, n_frames=audio.shape[-1] // self.config.hop)
 
-    def _encode(self, audio: Tensor, frames: Tensor | None = None) -> Encoded:
+    def _encode(self, audio: Tensor) -> Encoded:
         with torch.autocast(self._device.type, torch.bfloat16):
-            encoded: Encoded = self._encoder(audio) if frames is None else self._encoder(audio, frames)
+            encoded: Encoded = self._encoder(audio)
         return encoded
-
-
-def _played(strokes: Sequence[Stroke]) -> list[DrumEvent]:
-    """Return strokes as events in order, without what rings in from before and the first strokes of flams."""
-    played = sorted(stroke for stroke in strokes if stroke.onset_s >= 0 and not stroke.is_grace)
-    return [DrumEvent(s.onset_s, s.drum_class, s.velocity) for s in played]
-
-
-def _unplaced(config: RhythmConfig, rhythm: Tensor) -> Tensor:
-    """Return r (B, R, F) of segments, whose frames have no places."""
-    return functional.pad(rhythm, (0, 0, 0, config.n_placing))
 
 
 def _in_another_tone(audio: Tensor, rng: np.random.Generator) -> Tensor:

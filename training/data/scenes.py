@@ -67,18 +67,13 @@ def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float
     )
     mask = recoverable = None
     if sources[0].mask is not None:
-        given = torch.cat([source.mask for source in sources if source.mask is not None])
-        n_copied = scenes[0].n_copied
-        n_keys, device = mu.shape[-1] - n_copied, mu.device
+        n_keys, device = mu.shape[-1], mu.device
         n_given = max(1, round(n_keys * rng.uniform(least_share, 1)))
-        copied = torch.arange(n_keys, n_keys + n_copied, device=device)  # of a stroke all frames are needed
-        picks = [
-            torch.cat((torch.from_numpy(rng.permutation(n_keys)[:n_given]).to(device), copied)) for _ in scenes
-        ]
+        picks = [torch.from_numpy(rng.permutation(n_keys)[:n_given]).to(device) for _ in scenes]
         index = torch.cat([pick.expand(len(s.audio), -1) for pick, s in zip(picks, scenes, strict=True)])
         mu, rhythm = (x.gather(-1, index[:, None].expand(-1, x.shape[1], -1)) for x in (mu, rhythm))
         is_silent = torch.cat((is_silent.gather(-1, index), is_silent[:, -1:]), dim=-1)
-        mask = given.gather(-1, index)
+        mask = torch.ones_like(index, dtype=torch.bool)
     else:
         recoverable = torch.cat([scene.recoverable for scene in scenes if scene.recoverable is not None])
     latents, audio = (torch.cat(x) for x in zip(*((s.latents, s.audio) for s in scenes), strict=True))
@@ -90,5 +85,4 @@ def joined(scenes: Sequence[Pairs], rng: np.random.Generator, least_share: float
         onset_table([row for scene in scenes for row in scene.onsets]),
         is_silent,
         recoverable,
-        scenes[0].n_copied,
     )

@@ -29,7 +29,6 @@ _NOISE_FLOOR = 1e-9  # mean power of a sample, full scale being 1: -90 dB
 _FLOOR = 1e-4  # magnitudes are distinguished down to -80 dB of a full-scale sine
 _WAVE_HZ = 700.0  # up to here the waveform is judged of generators that make noise: above it taught silence
 _POWER_HZ, _HIGH_HZ = 500.0, 2_000.0  # from here on their powers are judged, in two regions that weigh the same
-_LOW_HZ = 300.0  # below it only the bodies of low drums sound, whose phase an attack rules
 _CUT_WIDTH = 0.2  # of the frequency below which a waveform is judged: there the response falls to 0
 _SILENCE = 1e-4  # root mean square of magnitudes: relative errors are taken against at least this
 FRAME = 44  # samples, 1 ms: the frames of envelopes
@@ -147,16 +146,6 @@ class SpectralLoss(nn.Module):
         halves = padded.reshape(*audio.shape[:-1], -1, half)
         spectra = torch.fft.rfft(torch.cat((halves[..., :-1, :], halves[..., 1:, :]), dim=-1) * shape)
         return torch.sqrt(spectra.real.square() + spectra.imag.square() + 1e-2 * _FLOOR**2)
-
-
-def lows_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return the relative error of the waveform (B, T) below 300 Hz.
-
-    Spectra are blind to it: where attention means a kick's frames, what is left of its lows may have the right
-    magnitudes at the wrong time.
-    """
-    ours, theirs = (_below(x, _LOW_HZ)[:, None] for x in (output, target))
-    return _relative_error(ours, theirs)
 
 
 def _below(audio: Tensor, cut_hz: float) -> Tensor:

@@ -18,11 +18,10 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.data.kits import SAMPLE_RATE, kits_of
 from training.data.pack import Pack
-from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded, target_attention
+from training.data.rhythm_pairs import PairMaker, Pairs, PairSettings, folded
 from training.data.scenes import SceneStock
 from training.data.synthesis import SegmentRecipe
 from training.score.measures import log_mel_distance_db
@@ -38,19 +37,11 @@ from training.train.loop import (
     submodule,
     train,
 )
-from training.train.losses import (
-    SpectralLoss,
-    attack_losses,
-    divergence,
-    divergence_weight,
-    lows_loss,
-    with_noises,
-)
+from training.train.losses import SpectralLoss, attack_losses, divergence, divergence_weight, with_noises
 from training.train.reports import RhythmReports
 from transform.codec import Codec, EncoderNet, GeneratorNet, load_encoder, load_generator
 from transform.codec_config import CodecConfig
 from transform.errors import CheckpointError, SettingsError
-from transform.placing import Rules
 from transform.presets import Preset
 from transform.rhythm_transformer import (
     Attention,
@@ -68,19 +59,7 @@ from transform.weights import config_from_json, config_to_json, fingerprint
 WARM_RATE = 2e-4  # of a trained transformer: at the rate of a new one it first unlearns what it knows
 _AT_ONCE = 4  # validation pairs in a pass
 # Of a fixed weight; not every run has them all.
-_TERMS = (
-    "mel",
-    "stft",
-    "bands",
-    "noise",
-    "attack",
-    "pre_echo",
-    "lows",
-    "latents",
-    "choice",
-    "entropy",
-    "diversity",
-)
+_TERMS = ("mel", "stft", "bands", "noise", "attack", "pre_echo", "latents", "entropy", "diversity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +91,7 @@ class RhythmTraining(RunSettings):
     noise_weight: float = 1.0  # where highs are noise
     attack_weight: float = 0.7
     pre_echo_weight: float = 1.0
-    lows_weight: float = 0.0  # the waveform of the lows, where there are places
     latents_weight: float = 1.0
-    choice_weight: float = 0.0  # which hit a stroke is copied from, where there are places
     entropy_weight: float = 0.0
     diversity_weight: float = 0.0
     cycle_weight: float = 0.1  # from the middle of the run on; it rises from 0
@@ -135,7 +112,7 @@ class RhythmTraining(RunSettings):
             )
         if self.judged_samples > self.synthesis.n_samples:
             raise SettingsError(f"{self.judged_samples} samples cannot be judged of {self.synthesis.n_samples}")
-        for name in ("scalar_rate", "first_delta", "choice_weight"):
+        for name in ("scalar_rate", "first_delta"):
             if not 0 <= getattr(self, name) <= 1000:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1000")
 
@@ -177,14 +154,13 @@ def load_transformer(preset: Preset) -> RhythmNet:
 
 
 def rhythm_training(
-    trained: Trained, device: str, *, n_places: int = 0, banks: float | None = None, **changes: Any
+    trained: Trained, device: str, *, banks: float | None = None, **changes: Any
 ) -> RhythmTraining:
     """Return the settings that go with a codec on a kind of device, with changes.
 
     Args:
         trained: what stage 2 builds on.
         device: that it is trained on.
-        n_places: to a frame, at which low drums are encoded (decision 18); 0: as they lie in the source.
         banks: proportion of sources that are banks, not segments; None: as the codec has it.
         changes: of other settings.
 
@@ -192,13 +168,10 @@ def rhythm_training(
     all is as in the paper: heads are made to differ, the learning rate stays, half of the sources are segments.
 
     Raises:
-        SettingsError: a setting is out of its range, or the codec's transformer can have no places.
+        SettingsError: a setting is out of its range.
     """
     codec = trained.encoder.config
-    model = replace(config_for(codec, fingerprint(trained.encoder)), n_places=n_places)
-    settings: dict[str, Any] = {"model": model}
-    if n_places:
-        settings |= {"choice_weight": 0.1, "lows_weight": 1.0, "scalar_rate": 4.0}
+    settings: dict[str, Any] = {"model": config_for(codec, fingerprint(trained.encoder))}
     if codec.encoder == "rave":
         settings |= {"pairs": PairSettings(banks=0.5), "learning_rate": 2e-4, "is_falling": False}
         settings |= {"entropy_weight": 0.01, "diversity_weight": 0.01, "kl_last": 5e-3, "generator_from": 3000}
@@ -341,12 +314,8 @@ class RhythmRun(Run):
         terms = self.spectra(output, pairs.audio[:, judged], other)
         # Onsets before what is judged become negative, which stands for none.
         terms |= attack_losses(output, pairs.audio[:, judged], pairs.onsets - begin, other)
-        if settings.lows_weight:
-            terms["lows"] = lows_loss(output, pairs.audio[:, judged])
         terms["latents"] = latent_loss(out.mu, pairs.latents, self.deviation)
         terms["kl"] = divergence(out).sum()
-        if settings.choice_weight and (rules := self._rules(pairs)) is not None:
-            terms["choice"] = choice_loss(out.layers[0][:, 0], self._nearest(pairs), rules)
         if settings.entropy_weight or settings.diversity_weight:
             terms |= head_losses(out.layers, settings.choices)
         weights = settings.weights(*_TERMS)
@@ -360,20 +329,6 @@ class RhythmRun(Run):
             weights["cycle"] = settings.cycle_weight * min(1.0, 2 * self.step / settings.steps)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
-
-    def _rules(self, pairs: Pairs) -> Rules | None:
-        """Return what may be copied, None where pairs have no places."""
-        n_rhythm = self.settings.model.n_rhythm
-        if not self.settings.model.n_places or pairs.recoverable is not None:
-            return None
-        placing = functional.pad(pairs.source.rhythm[:, n_rhythm:], (0, 1))
-        rules: Rules = self.net.transformer.rules(pairs.target.rhythm, placing)
-        return rules
-
-    @torch.no_grad()
-    def _nearest(self, pairs: Pairs) -> Tensor:
-        """Return where latents of pseudo-targets are best copied from, shape (B, F, S + 1)."""
-        return target_attention(pairs.latents, pairs.source.mu, self.maker.silence, pairs.source.mask)
 
     def _decoded(self, latents: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
         """Return the sound of latents (B, D, F) that is judged, from frame `first` on; see `with_noises`."""
@@ -405,9 +360,6 @@ class RhythmRun(Run):
             if name != "transcribed":
                 continue
             found = folded(attention, pairs.is_silent)
-            if (rules := self._rules(pairs)) is not None:
-                first = torch.cat([out.layers[0][:, 0] for out in outs])
-                scores["one_hit"] = round(largest_share(rules.by_hit(first)), 4)
             scores["accuracy"] = round(attention_accuracy(found, self.maker.target_attention(pairs)), 4)
             self.reports.write(self.step, made, attention, self._entry())
         return scores
@@ -459,31 +411,6 @@ def latent_loss(mu: Tensor, target: Tensor, deviation: Tensor) -> Tensor:
     """
     error = ((mu.float() - target) / deviation[:, None]).square().mean(dim=1)
     return torch.log1p(error).mean()
-
-
-def choice_loss(attention: Tensor, truth: Tensor, rules: Rules) -> Tensor:
-    """Return how unlikely attention makes the hits that strokes of low drums are best copied from, in nats.
-
-    Args:
-        attention: of the head that copies whole frames, shape (B, F, S + 1).
-        truth: where frames are best copied from, the same shape; it counts where the rules permit it.
-        rules: which frames are of one stroke, and which keys of one hit.
-    """
-    ours, theirs = rules.by_hit(attention.float()), rules.by_hit(truth * rules.permitted[:, 0])
-    total = theirs.sum(dim=-1)
-    likely = torch.log(ours / ours.sum(dim=-1, keepdim=True).clamp_min(1e-6) + 1e-6)
-    cost = -(theirs / total[..., None].clamp_min(1e-6) * likely).sum(dim=-1)
-    has_answer = total > 1e-3
-    return (cost * has_answer).sum() / has_answer.sum().clamp_min(1)
-
-
-def largest_share(by_hit: Tensor) -> float:
-    """Return the mean over strokes of the proportion of the hit that has the most, given (B, strokes, hits)."""
-    if not by_hit.numel():
-        return 1.0
-    total = by_hit.sum(dim=-1)
-    shares = by_hit.amax(dim=-1)[total > 1e-3] / total[total > 1e-3]
-    return float(shares.mean()) if len(shares) else 1.0
 
 
 def attention_accuracy(attention: Tensor, target: Tensor) -> float:

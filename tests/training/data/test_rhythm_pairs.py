@@ -180,62 +180,6 @@ def test_a_scene_of_a_bank(maker, source):
     assert torch.allclose(softer, louder * 0.25 ** (1 / 1.6), atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def placed(maker):
-    """Return a maker for a transformer with places."""
-    other = maker.with_settings(replace(maker.settings, copies=4))
-    other.config = replace(maker.config, n_places=8)
-    return other
-
-
-def test_a_bank_with_places_has_the_low_drums_where_targets_have_them(placed, source):
-    original = recipe_of(source, [(0.1, "KD"), (0.45, "HH")])
-    onset = 20 * 512 + 3 * 64
-    target = recipe_of(source, [(onset / 44_100, "KD"), (0.6, "HH")])
-    pairs = placed.make([original], [target], np.random.default_rng(0), as_banks=True)
-    n = 1 + round(0.35 * 44_100 / 512)  # frames of a copy
-    assert pairs.n_copied == 4 * n
-    assert pairs.source.mu.shape[-1] == 3 * 64 + 4 * n
-    given = pairs.source.mask[0, -4 * n :].reshape(4, n)
-    assert given.all(dim=1).tolist() == [True, False, False, False]  # it has one kick, the rest is padding
-    assert not given[1:].any()
-    # The copy is what the pseudo-target has there, latent for latent; as recorded it is another.
-    copied = pairs.source.mu[0, :, 192 : 192 + 8]
-    truth = pairs.latents[0, :, 19:27]
-    recorded = pairs.source.mu[0, :, 7:15]
-    assert (copied - truth).abs().mean() < 0.1 * (recorded - truth).abs().mean()
-    # Both know the place, the fourth, and of the copies no frame of the padding says anything.
-    kick = placed.config.n_rhythm
-    assert pairs.source.rhythm[0, kick, 192 : 192 + n].tolist() == [4.0] * n
-    assert set(pairs.target.rhythm[0, kick].tolist()) == {0.0, 4.0}
-    assert not pairs.source.rhythm[0, :, 192 + n :].any()
-
-
-def test_a_batch_has_whole_copies_of_its_banks(placed, source):
-    rng = np.random.default_rng(0)
-    scenes = [placed.draw(source, rng) for _ in range(2)]
-    pairs = joined(scenes, rng, 0.3)
-    n = scenes[0].n_copied
-    for item, scene in ((0, scenes[0]), (2, scenes[1])):
-        assert torch.equal(pairs.source.mu[item, :, -n:], scene.source.mu[0, :, -n:])
-        assert torch.equal(pairs.source.mask[item, -n:], scene.source.mask[0, -n:])
-    assert pairs.source.mask[:, :-n].all()
-    assert pairs.n_copied == n
-    assert (
-        placed.target_attention(pairs)[..., -n - 1 : -1][
-            ~pairs.source.mask[:, None, -n:].expand(-1, 64, -1)
-        ].sum()
-        == 0
-    )
-
-
-def test_segments_have_no_places(placed, source):
-    segments = placed.with_settings(replace(placed.settings, banks=0.0))
-    pairs = segments.draw(source, np.random.default_rng(0))
-    assert pairs.source.rhythm.shape == pairs.target.rhythm.shape == (2, 96, 64)
-    assert not pairs.source.rhythm[:, 90:].any()
-
-
 def test_a_batch_has_other_frames_of_its_banks_each_time(maker, source):
     rng = np.random.default_rng(0)
     scenes = [maker.draw(source, rng) for _ in range(2)]
@@ -357,9 +301,7 @@ def test_recordings_are_misheard():
     assert ((wrong == 0).all(dim=-1).float().mean()) > 0.01  # classes that are not heard at all
 
 
-@pytest.mark.parametrize(
-    "change", [{"targets": 0}, {"bank_segments": 0}, {"copies": 0}, {"least_share": 0.0}, {"heard": 0.9}]
-)
+@pytest.mark.parametrize("change", [{"targets": 0}, {"bank_segments": 0}, {"least_share": 0.0}, {"heard": 0.9}])
 def test_impossible_pairs_are_refused(change):
     with pytest.raises(SettingsError):
         PairSettings(**change)
