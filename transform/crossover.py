@@ -1,11 +1,11 @@
 """Joins the lows of one sequence of latents with the highs of another, in latents that are decoded once.
 
-Beyond the paper. Latents carry the phase of the lows (docs/method.md, decision 18), so the mean of several
-hits' frames, which is what the rhythm transformer makes, has none: a kick hums at the rate of the latents.
-What needs its phase is copied whole and the rest is mixed: below some 500 Hz a take has the latents of the
-source's own hits in the rhythm's order, above it what the transformer makes. Latents of sums are no sums of
-latents; a small network has learned which latents the codec's encoder makes of what such a crossover
-passes.
+Beyond the paper (docs/method.md, decision 18). Latents carry the phase of what is no noise, so the mean of
+several hits' frames, which is what the rhythm transformer makes, has none: a kick hums at the rate of the
+latents. What has a phase is copied whole, and only the rest is mixed: below 2 kHz, from where on the
+codec's sound is noise, a take has the latents of the source's own hits in the rhythm's order, above it what
+the transformer makes. Latents of sums are no sums of latents; a small network has learned which latents the
+codec's encoder makes of what such a crossover passes.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from transform.errors import SettingsError
 from transform.rhythm_transformer import RhythmNet
 from transform.weights import config_from_json, fingerprint
 
-CROSSOVER_HZ = 500.0  # below it the transformer's means hum at the rate of the latents
+CROSSOVER_HZ = 2000.0  # above it the shipped codec's sound is noise, which has no phase to be lost
 _ORDER = 4  # of the crossover, a Butterworth's, without its phase
 _LEAST_DEVIATION = 0.05  # of the encoder, by which errors are measured
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.data.scenes import joined
 from training.data.synthesis import SynthesisSettings
 from training.train import crossover as module
 from training.train.crossover import (
@@ -42,11 +43,12 @@ def settings_of(trained, **changes):
 
 def test_what_is_passed_and_the_rest_add_up_and_meet_at_the_frequency():
     t = torch.arange(44_100) / 44_100
-    tones = torch.stack([torch.sin(2 * torch.pi * hz * t) for hz in (100.0, 500.0, 2000.0)])
+    tones = torch.stack([torch.sin(2 * torch.pi * hz * t) for hz in (200.0, 2000.0, 12_000.0)])
     gains = low_passed(tones).std(dim=-1) / tones.std(dim=-1)
-    assert gains.tolist() == pytest.approx([1.0, 0.5, 0.0], abs=0.01)
+    assert gains.tolist() == pytest.approx([1.0, 0.5, 0.0], abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_what_is_exported_plays(tiny_pack, base, tmp_path, stop_after):
     trained, transformer = load_trained(base), load_transformer(base)
     settings = settings_of(trained)
@@ -64,22 +66,29 @@ def test_a_run_resumes_to_the_bit_and_what_is_exported_plays(tiny_pack, base, tm
 
 def test_a_run_learns_and_says_how_well(tiny_pack, base, tmp_path):
     trained, transformer = load_trained(base), load_transformer(base)
-    settings = settings_of(trained, steps=60, validate_every=30, learning_rate=1e-2)
+    settings = settings_of(trained, steps=16, validate_every=8, learning_rate=1e-2)
     train_crossover(tiny_pack, tmp_path / "run", settings, trained, transformer)
     scores = [entry["scores"] for entry in read_log(tmp_path / "run" / "crossover.jsonl") if "scores" in entry]
     assert scores[-1]["own error"] < scores[0]["own error"]
-    assert (tmp_path / "run" / "samples" / "0000060.png").exists()
+    assert (tmp_path / "run" / "samples" / "0000016.png").exists()
 
 
 def test_examples_have_the_lows_of_one_and_the_highs_of_the_other(tiny_pack, base, tmp_path):
     trained, transformer = load_trained(base), load_transformer(base)
     run = module._Run(tiny_pack, tmp_path, settings_of(trained), trained, transformer, torch.device("cpu"))
-    examples = run.make_batch(np.random.default_rng(0))
-    made = run.maker.generator(examples.highs).detach()
-    rest = examples.audio - low_passed(examples.audio)
-    assert torch.allclose(rest, made - low_passed(made), atol=0.05 * float(made.abs().max()) + 1e-4)
+    pairs = joined(
+        [run.pair_maker.draw(run.synthesiser, np.random.default_rng(0))], np.random.default_rng(0), 1.0
+    )
+    examples = run.maker.examples(pairs)
     assert len(examples.lows) == len(examples.highs) == 4  # two targets, each with its own lows and the other's
-    assert torch.equal(examples.lows[0], examples.lows[3])
+    made = run.maker.generator(examples.highs).detach()
+    lows = torch.cat((pairs.audio, pairs.audio.flip(0)))
+    hz = torch.linspace(0, 22_050, LENGTH // 2 + 1)
+    for part, truth in ((hz < 500, lows), (hz > 8000, made)):
+        expected = torch.fft.rfft(truth)[:, part]
+        off = (torch.fft.rfft(examples.audio)[:, part] - expected).abs().max()
+        assert off < 0.02 * torch.fft.rfft(torch.cat((lows, made))).abs().max()
+    assert torch.equal(examples.lows, torch.cat((pairs.latents, pairs.latents.flip(0))))
 
 
 def test_the_papers_codec_has_none(write_untrained, tiny_pack, tmp_path):
