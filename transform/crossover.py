@@ -76,15 +76,17 @@ class EncodedSound:
         """Take a sound of any rate."""
         self._codec, self._sound = codec, Resampled(sound, SAMPLE_RATE)
 
-    def read(self, first: int, last: int, n_channels: int) -> Tensor:
-        """Return the latents (C, D, last - first) of frames [first, last), of each channel or of their mean."""
+    def read(self, first: int, last: int, n_channels: int, *, gain: float = 1.0) -> Tensor:
+        """Return the latents (C, D, last - first) of frames [first, last) of the sound at a gain.
+
+        They are those of each channel, or of their mean if one is requested.
+        """
         hop, context = self._codec.config.hop, self._codec.encoder_context
         begin = max(0, first - context)
         audio = self._sound.read(begin * hop, (last + context) * hop)
         audio = audio if n_channels == len(audio) else audio.mean(axis=0, keepdims=True)
-        return self._codec.encode(
-            torch.from_numpy(np.ascontiguousarray(audio)), torch.arange(first - begin, last - begin)
-        ).mu
+        turned = torch.from_numpy(np.float32(gain) * audio)
+        return self._codec.encode(turned, torch.arange(first - begin, last - begin)).mu
 
 
 def load_crossover(path: Path, codec: Codec) -> CrossoverNet:

@@ -483,19 +483,21 @@ class LatentArrangement:
         block = Block.of(first, last, context=self._model.context_frames, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
         out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
+        loudest = max(gain for gain, _, _ in self._passes) if self._passes else 1.0
         for gain, latents, noise in self._passes:
-            drawn, length = self._drawn(latents, gain, block), (block.end - block.begin) * hop
+            lows_gain = 1 / gain if gain == loudest else 0.0  # this pass has the lows of all, the others none
+            drawn, length = self._drawn(latents, lows_gain, block), (block.end - block.begin) * hop
             sound = codec.decode(drawn, length, first_frame=block.begin, noise=noise)
             out += np.float32(gain) * sound[:, core].numpy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out
 
-    def _drawn(self, latents: _Latents, gain: float, block: Block) -> Tensor:
+    def _drawn(self, latents: _Latents, lows_gain: float, block: Block) -> Tensor:
         """Return latents (C, D, F) of a pass to decode: their mean, or around it."""
         mu, sigma = latents.read(block.begin, block.end)
         if self._lows is not None:
-            lows = self._lows.read(block.begin, block.end, len(mu))
+            lows = self._lows.read(block.begin, block.end, len(mu), gain=lows_gain)
             mu = self._model.joined(lows, mu)
         if self._variation == 0:
             return mu
