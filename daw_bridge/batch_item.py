@@ -32,6 +32,7 @@ class BatchItem:
     drum_map: DrumNotes
     bit_depth: str | None
     plot: Path | None = None
+    picture: Path | None = None  # as `plot`, for a page alone
     midi: Path | None = None
     together: tuple[MicPlace, ...] = ()  # all microphones; source and output are those of the first
 
@@ -51,7 +52,7 @@ class BatchItem:
     def outputs(self) -> list[Path]:
         """All that is written, the result first."""
         others = [mic.output for mic in self.together[1:]]
-        return [self.output, *others, *self.stems.values(), *filter(None, (self.midi, self.plot))]
+        return [self.output, *others, *self.stems.values(), *filter(None, (self.midi, self.plot, self.picture))]
 
     def absolute(self) -> "BatchItem":
         """Return the item as a process in another folder needs it."""

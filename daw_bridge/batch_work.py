@@ -98,7 +98,7 @@ def key_of(item: BatchItem, identities: Mapping[str, Any]) -> str:
         "settings": asdict(item.settings),
         "drum_map": item.drum_map.identity(),
         "bit_depth": item.bit_depth,
-        "plot": item.plot is not None,
+        "plot": (item.plot or item.picture) is not None,
         "midi": item.midi is not None,
         **({"together": [(mic.source.stem, mic.offset_s) for mic in item.together]} if item.together else {}),
     }
@@ -238,7 +238,7 @@ def _render_job(
 ) -> RenderJob | MicsJob:
     """Return the job that makes an item, its files at the places where they are staged."""
     rhythm = open_rhythm(item.rhythm, item.drum_map, files)
-    plot, midi = (staged[path] if path else None for path in (item.plot, item.midi))
+    plot, midi = (staged[path] if path else None for path in (item.plot or item.picture, item.midi))
     if isinstance(source, MicRecording):
         return MicsJob(
             microphones=source,

@@ -48,12 +48,20 @@ _HEAD_BYTES = 1000  # of a page, in which it says whose it is
 _RATE = 44_100  # of rhythms that are no recordings
 _BLOCK_S = 10
 _LOUDEST = 1 - 2.0**-15  # what 16 bits hold
-_STYLE = """
+_SHARED_STYLE = """
+:root { color-scheme: light dark; --page: #fff; --raised: #f0f0ec; --line: #d9d9d2; --ink: #1b1c20;
+  --faint: #5d5f68; --accent: #5b3df5; --on-accent: #fff; }
+@media (prefers-color-scheme: dark) { :root { --page: #131418; --raised: #26272f; --line: #34363f;
+  --ink: #ececf0; --faint: #a2a4b0; --accent: #9d8bff; --on-accent: #14101f; } }
+* { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; }
-section { border-top: 1px solid #ccc; padding: 1rem 0; overflow-wrap: anywhere; }
-figure { display: grid; grid-template-columns: 6rem 1fr; gap: .5rem; align-items: center; margin: .5rem 0; }
-audio { width: 100%; } img { max-width: 100%; } .small { color: #666; font-size: .9rem; }
+  color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
+.small { color: var(--faint); font-size: .9rem; }
+"""  # of every page that is written; the names of its colours are those of the editor's
+_STYLE = """
+section { border-top: 1px solid var(--line); padding: 1rem 0; }
+figure { display: grid; grid-template-columns: 4rem 1fr; gap: .5rem; align-items: center; margin: .5rem 0; }
+audio { width: 100%; } img { max-width: 100%; border-radius: 4px; }
 """
 
 
@@ -284,12 +292,12 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
 
 
 def document(title: str, style: str, body: str, script: str = "") -> str:
-    """Return a page as a whole; all text in its body is markup already."""
+    """Return a page as a whole, in the style that all pages share; all text in its body is markup already."""
     ends = f"<script>{script}</script>\n" if script else ""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{_MARK}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+        f"<title>{title}</title>\n<style>{_SHARED_STYLE}{style}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
         f"{body}\n{ends}</body>\n</html>\n"
     )
 

@@ -29,6 +29,7 @@ from transform.settings import RenderSettings
 RHYTHM_ENDINGS = (".mid", ".midi", ".smf", *SOUND_ENDINGS)
 NAME_FIELDS = ("stem", "ext", "parent", "rhythm", "preset", "seed")
 
+_PICTURES = ".redrum-pictures"  # hidden, in the folder of the results
 _MOST_MISTAKES = 50  # that a message names
 
 _T = TypeVar("_T")
@@ -45,6 +46,7 @@ class PlanSettings:
     drum_map: DrumNotes = ANY_DRUMS
     bit_depth: str | None = None
     plots: bool = False
+    pictures: bool = False  # for a page: where no plots are made, they lie in a hidden folder
     midis: bool = False
     together: bool = False  # the recordings of each folder are microphones of one performance
     follow_links: bool = False  # to folders, in the folders of recordings
@@ -181,6 +183,7 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
     own = {"stem": source.stem, "ext": source.suffix[1:], "parent": source.absolute().parent.name}
     name = settings.name_of({**own, "rhythm": rhythm.name, "preset": preset, "seed": render.seed})
     output = settings.out / folder / f"{name}.wav"
+    has_picture = settings.pictures and not settings.plots
     return BatchItem(
         source=source,
         rhythm=rhythm,
@@ -190,6 +193,7 @@ def _item(source: Path, rhythm: RhythmSource, folder: Path, settings: PlanSettin
         drum_map=settings.drum_map,
         bit_depth=settings.bit_depth,
         plot=output.with_suffix(".png") if settings.plots else None,
+        picture=settings.out / _PICTURES / folder / f"{name}.png" if has_picture else None,
         midi=output.with_suffix(".mid") if settings.midis else None,
     )
 

@@ -67,7 +67,7 @@ def read_hits(folder: Path) -> FolderOfHits:
         why = f" ({'; '.join(left_out[:_MOST_NAMED])})" if left_out else ""
         raise AudioError(
             f"{shown(str(folder))} holds no one-shots that can be used{why}",
-            hint="name its files by what is struck, such as snare-1.wav: see docs/training.md",
+            hint="name its files by what is struck, such as snare-1.wav: see docs/kits.md",
         )
     return FolderOfHits(banks=tuple(_banks_of(shots)), recordings=tuple(recordings), left_out=tuple(left_out))
 

@@ -28,7 +28,7 @@ def audition(
 ) -> None:
     """Let a drum recording play many rhythms, on one page.
 
-    Each goes on where the last one was. The command beside a rhythm renders it in full quality.
+    Each goes on where the last one was. The command below a rhythm renders it in full quality.
     """
     from daw_bridge.audition import Audition
     from transform.library import rhythms_of_style

@@ -157,7 +157,8 @@ def batch(
         given=given,
         drum_map=form.drum_notes,
         bit_depth=form.bit_depth,
-        plots=plot or page is not None,
+        plots=plot,
+        pictures=page is not None,
         midis=midi,
         together=bool(in_project.together),
         follow_links=follow_links,
@@ -302,7 +303,7 @@ class _RecordingBatch:
                     rhythm=item.rhythm,
                     drum_map=item.drum_map,
                     output=None if outcome is None or outcome.status == "failed" else item.output,
-                    plot=item.plot,
+                    plot=item.plot or item.picture,
                     report=outcome.report if outcome else {"error": "not begun"},
                 )
             )

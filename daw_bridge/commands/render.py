@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -192,8 +193,6 @@ def render(
             overwrite=existing.overwrite,
             bit_depth=form.bit_depth,
         )
-        if page and plot is None:
-            job = replace(job, plot=job.output.with_suffix(".png"))
         report: Report = {"source": source, "rhythm": rhythm, "output": str(job.output)}
         if existing.skip_existing and job.output.exists():
             console.print_report(report | {"skipped": True})
@@ -209,9 +208,13 @@ def render(
         if dry_run:
             console.print_report(report | {"engine": settings.engine, "dry_run": True})
             return
+        if page and plot is None:  # a picture that lies in the page's folder alone
+            drawn = Path(files.enter_context(TemporaryDirectory())) / "picture.png"
+            job = replace(job, plot=drawn)
         with console.progress() as progress:
             report |= job.run(compute.load(preset), settings, progress)
         if page:
+            report["plot"] = str(plot) if plot else None
             item = PageItem(
                 source=place,
                 rhythm=found,

@@ -1,4 +1,4 @@
-"""The editor's server: what pages ask for, and what they get (docs/editor.md has the whole of it)."""
+"""The editor's server: what pages ask for, and what they get (docs/editor-api.md has the whole of it)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from transform.terminal import printable
 
 _MOST_SAMPLES = 2**22  # of one answer: 95 s at 44.1 kHz
 _AUDITION_S = 10.0
-_SEE = "docs/editor.md lists what is served"
+_SEE = "docs/editor-api.md lists what is served"
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]

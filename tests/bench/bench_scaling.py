@@ -149,6 +149,7 @@ def report(points: Sequence[Point]) -> str:
         peak_mb, size, seconds = point["peak_memory_mb"], point["size"], point["seconds"]
         memory = "-" if peak_mb is None else f"{peak_mb:.0f} MB"
         unit = _UNITS[point["what"] == BATCH]
+        unit = unit.replace("s ", " ", 1) if size == 1 else unit
         lines.append(f"| {point['what']} | {size:g} {unit} | {seconds:.1f} | {seconds / size:.2f} | {memory} |")
     lines += ["", f"Time grows with size to the power of, over the {_N_FITTED} largest sizes:", ""]
     for what, own in _in_order(points).items():

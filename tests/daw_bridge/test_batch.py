@@ -315,6 +315,9 @@ def test_a_page_shows_what_was_made_and_why_the_rest_was_not(write, here):
     page = Path("listen", "index.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 6
     assert page.count("<img") == 2
+    assert not [
+        path for path in OUT.glob("*") if path.suffix == ".png"
+    ]  # nobody asked for pictures beside results
     assert page.index("1. a.wav") < page.index("2. bad.wav") < page.index("3. b.wav")
     assert len(list(Path("listen").iterdir())) == 1 + 2 * 3 + 1  # index; source, result, picture; one rhythm
     # The same command again makes nothing anew but the page.

@@ -71,7 +71,15 @@ def test_linear_time_has_the_exponent_one():
 
 
 def test_the_report_says_what_each_minute_and_item_costs():
-    told = report([point("latent", 10.0, 25.0), point("latent", 60.0, 150.0), point(BATCH, 500, 100.0, None)])
+    told = report(
+        [
+            point("latent", 1.0, 2.5),
+            point("latent", 10.0, 25.0),
+            point("latent", 60.0, 150.0),
+            point(BATCH, 500, 100.0, None),
+        ]
+    )
+    assert "| latent | 1 minute of stereo | 2.5 | 2.50 | 800 MB |" in told
     assert "| latent | 10 minutes of stereo | 25.0 | 2.50 | 800 MB |" in told
     assert "| batch | 500 items of 3 s | 100.0 | 0.20 | - |" in told
     assert "- latent: 1.00" in told

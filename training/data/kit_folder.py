@@ -189,6 +189,6 @@ def _check_enough(
     raise AudioError(
         f"{shown(str(folder))} holds {len(hits)} usable one-shots and {recorded_s:.0f} s of recordings"
         + (f". {out}" if out else ""),
-        hint=f"{FEWEST_HITS} one-shots or {FEWEST_RECORDED_S:.0f} s are needed; docs/training.md says how "
+        hint=f"{FEWEST_HITS} one-shots or {FEWEST_RECORDED_S:.0f} s are needed; docs/kits.md says how "
         "names are read",
     )

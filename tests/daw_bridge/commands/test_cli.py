@@ -503,11 +503,12 @@ def test_skip_existing_leaves_the_result_alone(source, here):
     assert Path("other.wav").is_file()
 
 
-def test_page_goes_with_the_result_and_its_picture(source, here):
+def test_page_goes_with_the_result_and_has_its_picture_alone(source, here):
     (item,) = objects(
         redrum("render", source, "--rhythm", RHYTHM, "-o", "out.wav", "--page", "listen", "--json")
     )
-    assert (item["page"], item["plot"]) == (str(Path("listen", "index.html")), "out.png")
+    assert (item["page"], item["plot"]) == (str(Path("listen", "index.html")), None)
+    assert not list(here.glob("*.png"))
     kinds = ["picture.png", "result.flac", "rhythm.flac", "source.flac"]
     assert sorted(path.name for path in Path("listen").iterdir()) == [
         *(f"001-{kind}" for kind in kinds),

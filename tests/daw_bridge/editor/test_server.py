@@ -746,7 +746,7 @@ def test_edits_sound_quickly(serve, loop):
 
 
 def test_the_protocol_is_written_down_whole():
-    text = (Path(__file__).resolve().parents[3] / "docs" / "editor.md").read_text("utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "editor-api.md").read_text("utf-8")
     apps = (EditorServer(_NoSession(), None).app, Entrance(Path(), Path, bool).app)
     served = {route.path for app in apps for route in app.routes if route.path.startswith("/api/")}
     assert {path for path in served if path not in text} == set()
