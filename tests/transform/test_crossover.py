@@ -70,11 +70,19 @@ def decoded(codec, latents):
 def test_lows_are_the_ones_and_highs_the_others(codec, crossover):
     kicks = loop([(0.1, falling_kick()), (1.1, falling_kick())], 2.0)
     hats = loop([(0.1 + 0.25 * k, hat(k)) for k in range(7)], 2.0)
-    others = loop([(0.4, falling_kick()), (1.6, falling_kick())], 2.0) + hats
-    lows, highs, both = (codec.encode(torch.from_numpy(x)[None]).mu for x in (kicks, others, kicks + hats))
+
+    def encoded(audio):
+        return codec.encode(torch.from_numpy(audio)[None]).mu
+
+    # As a transformer makes them: means of strokes at several places, which have lost their lows.
+    places_s = [0.1 + k / 258 for k in range(3)]
+    highs = torch.stack(
+        [encoded(hats + loop([(s, falling_kick()), (1 + s, falling_kick())], 2.0)) for s in places_s]
+    )
+    highs, lows, both = highs.mean(dim=0), encoded(kicks), encoded(kicks + hats)
     made, truth = decoded(codec, crossover(lows, highs)), decoded(codec, both)
     assert si_sdr_db(below(made, 300), below(truth, 300)) > 8
-    assert si_sdr_db(below(decoded(codec, highs), 300), below(truth, 300)) < 0
+    assert si_sdr_db(below(decoded(codec, highs), 300), below(truth, 300)) < 3
     level_db = [20 * np.log10(np.std(x - below(x, 4000))) for x in (made, truth)]
     assert abs(level_db[0] - level_db[1]) < 1.5
 
@@ -85,7 +93,7 @@ def test_a_network_alone_plays_kicks_that_fall_and_does_not_hum():
     onsets_s = [0.053, 0.311, 0.93, 1.487, 2.02, 2.55]
     events = tuple(DrumEvent(onset_s, "KD", 0.8) for onset_s in onsets_s)
     take = Redrummer.load().redrum(
-        Recording.from_samples(source, RATE, "loop"), Rhythm("kicks", events, 3.0), NETWORK_ALONE
+        Recording.from_samples(source, RATE, "loop"), Rhythm(events, 3.0), NETWORK_ALONE
     )
     made = take.read(0, 3 * RATE)[0]
     kick = falling_kick()[:6615]
@@ -106,7 +114,7 @@ def test_drums_at_gains_of_their_own_have_their_lows_once():
     redrummer, recording = Redrummer.load(), Recording.from_samples(source, RATE, "loop")
     for gain_db in ({}, {"HH": -6.0}, {"KD": -6.0}):
         settings = replace(NETWORK_ALONE, gain_db=gain_db)
-        made = redrummer.redrum(recording, Rhythm("beat", events, 2.2), settings).read(0, 2 * RATE)[0]
+        made = redrummer.redrum(recording, Rhythm(events, 2.2), settings).read(0, 2 * RATE)[0]
         levels_db.append(20 * np.log10(np.std(below(made, 300))))
     assert levels_db[1] - levels_db[0] == pytest.approx(0, abs=1)
     assert levels_db[2] - levels_db[0] == pytest.approx(-6, abs=1)
