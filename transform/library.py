@@ -83,11 +83,11 @@ def rhythms_of_style(style: str) -> list[RhythmInfo]:
     Raises:
         RhythmError: there is none; the hint names the nearest style, or all.
     """
-    every, word = list_rhythms(), style.lower()
-    found = [rhythm for rhythm in every if word in rhythm.style.lower() or word == rhythm.name]
+    every, words = list_rhythms(), _words(style)
+    found = [rhythm for rhythm in every if words in rhythm.style.lower() or words == _words(rhythm.name)]
     if not found:
         styles = sorted({rhythm.style for rhythm in every})
-        near = get_close_matches(word, [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE)
+        near = get_close_matches(style.lower(), [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE)
         raise RhythmError(
             f"there is no style or rhythm called {style[:_LONGEST_SHOWN]!r}",
             hint=f"did you mean {near[0]}?" if near else f"styles: {', '.join(styles)}",
@@ -96,21 +96,31 @@ def rhythms_of_style(style: str) -> list[RhythmInfo]:
 
 
 def find_rhythm(name: str) -> RhythmInfo:
-    """Return the rhythm of a name, in capitals or not; RhythmError with the nearest names if there is none."""
+    """Return the rhythm of a name, in capitals or not, with hyphens or spaces.
+
+    Raises:
+        RhythmError: there is none; the hint names the nearest, or the list of a style.
+    """
     rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}
-    for spelling in (name, name.lower()):
+    words = _words(name)
+    for spelling in (name, words.replace(" ", "-")):
         if spelling in rhythms:
             return rhythms[spelling]
-    if name and any(name.lower() in rhythm.style.lower().split() for rhythm in rhythms.values()):
+    if words and any(f" {words} " in f" {rhythm.style.lower()} " for rhythm in rhythms.values()):
         raise RhythmError(
             f"{name} is a style, not a rhythm",
-            hint=f"`redrum rhythms list {name.lower()}` shows the rhythms of it",
+            hint=f"`redrum rhythms list {words}` shows the rhythms of it",
         )
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
         f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
     )
+
+
+def _words(text: str) -> str:
+    """Return a name as words of small letters with single spaces: styles have spaces, rhythms hyphens."""
+    return " ".join(re.split(r"[\s_-]+", text.lower().strip(" -_")))
 
 
 def resolve_rhythm(text: str) -> RhythmSource:

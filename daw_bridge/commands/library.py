@@ -43,13 +43,16 @@ _LONGEST_CARD_BYTES = 2**20
 
 @rhythms_app.command("list")
 def list_all_rhythms(
-    style: Annotated[str, typer.Argument(help="Only these, such as rock.", show_default="all")] = "",
+    styles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STYLE", help="Only these, such as hip hop.", show_default="all"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the shipped rhythms and your own."""
     from transform.library import rhythms_of_style
 
-    found = rhythms_of_style(style)
+    found = rhythms_of_style(" ".join(styles or ()))
     if as_json:
         for info in found:
             entry = {"name": info.name, "bpm": info.bpm, "beats": info.beats}

@@ -68,6 +68,8 @@ WRONG = [
     (("audition", "rock", "my loop.wav"), "rock is no recording", f"redrum audition {QUOTED} rock"),
     (("audition", "loop.wav", "Rok"), "no style or rhythm called 'Rok'", "did you mean rock?"),
     (("render", "loop.wav", "--rhythm", "rock"), "rock is a style", "`redrum rhythms list rock`"),
+    ((*LOOP[:3], "hip hop"), "hip hop is a style", "`redrum rhythms list hip hop`"),
+    ((*LOOP[:3], "bossa-nova"), "bossa-nova is a style", "`redrum rhythms list bossa nova`"),
     (("my loop.wav",), "my loop.wav is no command", f"redrum render {QUOTED} --rhythm NAME"),
     (("help",), "help is no command", "redrum --help"),
     (("list",), "list is no command", "redrum rhythms list"),
@@ -84,6 +86,14 @@ def test_what_is_wrong_is_stated_with_the_next_step_before_models_load(arguments
     said, step = result.stderr.splitlines()
     assert message in said
     assert hint in step
+
+
+@pytest.mark.parametrize("words", [["hip hop"], ["hip-hop"], ["hip", "hop"], ["HIP", "hop"]])
+def test_a_style_is_written_with_spaces_or_hyphens(words):
+    listed = redrum("rhythms", "list", *words)
+    assert listed.exit_code == 0, listed.stderr
+    assert "boom-bap-90 " in listed.stdout
+    assert RHYTHM not in listed.stdout
 
 
 @pytest.mark.usefixtures("models_once")
