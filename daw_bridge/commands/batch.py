@@ -24,8 +24,9 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console, print_json, print_table, shell_word, time_of
+from daw_bridge.commands.reporting import Console, print_json, print_table, time_of
 from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.render_job import OUT_FOLDER, default_place, outputs_beside
 from daw_bridge.take_report import form_of
 from transform.errors import RedrumError, SettingsError
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
 
 @option_groups()
 def batch(
-    paths: Annotated[
-        list[Path] | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als).",
+            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als). The rhythm may follow.",
             show_default=False,
         ),
     ] = None,
@@ -110,11 +111,13 @@ def batch(
     folder beside it, SET-redrum.
     """
     existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
-    paths = [existing_path(path) for path in paths or ()]
+    words, found = with_rhythm(words or [], rhythm)
+    rhythm = found or ""
+    paths = [existing_path(Path(word)) for word in words]
     projects = [path for path in paths if path.suffix.lower() in PROJECTS]
     recordings = [path for path in paths if path not in projects]
     if not rhythm and (recordings or not projects):
-        raise SettingsError("--rhythm is missing", hint=_rhythm_hint(recordings))
+        raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if page and projects:
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if recordings:
@@ -179,15 +182,6 @@ def batch(
     outcomes = recording_batch.preview() if dry_run else recording_batch.run(page)
     if not is_done or any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def _rhythm_hint(recordings: "Sequence[Path]") -> str:
-    from transform.library import is_rhythm
-
-    rhythm = next((str(path) for path in recordings if is_rhythm(str(path))), "")
-    if rhythm:
-        return f"{rhythm} is a rhythm: write --rhythm {shell_word(rhythm)}"
-    return "give a rhythm, a folder of rhythms or a job sheet"
 
 
 def _planned(

@@ -9,6 +9,7 @@ import transform
 from daw_bridge.commands.mics import Together, mics_of
 from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
 from daw_bridge.commands.reporting import Console, print_json
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.mics_job import offsets_of
 from daw_bridge.render_job import OUT_FOLDER, check_preset
 from transform.errors import AudioError
@@ -62,7 +63,8 @@ def edit(
     """
     from daw_bridge.editor.opening import Opening, edit_dropped, edit_recording
 
-    mics.check(sources or [])
+    sources, rhythm = with_rhythm(sources or [], rhythm)
+    mics.check(sources, rhythm)
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
     opening = Opening(
@@ -73,7 +75,7 @@ def edit(
         has_browser=not no_browser,
     )
     if sources or mics.together:
-        source = _source_of(sources or [], mics)
+        source = _source_of(sources, mics)
         edit_recording(source, opening, page_watcher(" ".join(sources or [source.name]), console))
     else:
         edit_dropped(_demo_loop, opening, page_watcher("the page for a recording", console))

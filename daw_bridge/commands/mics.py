@@ -10,7 +10,8 @@ import typer
 
 import transform
 from daw_bridge.commands.options import Compute, Existing, TakeForm, option
-from daw_bridge.commands.reporting import Console, shell_word
+from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.sources import check_one
 from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
 from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
@@ -38,16 +39,11 @@ class Together:
         ),
     ] = None
 
-    def check(self, sources: Sequence[str]) -> None:
-        """Raise SettingsError for what does not go with the number of recordings, or with each other."""
-        from transform.library import is_rhythm
-
+    def check(self, sources: Sequence[str], rhythm: str | None) -> None:
+        """Raise an error for what does not go with the number of recordings, or with each other."""
         if self.together:
             return
-        if len(sources) == 2 and is_rhythm(sources[0]):
-            raise SettingsError(f"{sources[0]} is a rhythm", hint=recording_first(sources[1], sources[0]))
-        if len(sources) > 1:
-            raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
+        check_one(sources, rhythm)
         for name, value in self.given().items():
             if value:
                 raise SettingsError(
@@ -70,18 +66,6 @@ class MicOptions(Together):
     def given(self) -> dict[str, object]:
         """Return the values of the options that --together needs, by name."""
         return super().given() | {"--out": self.out}
-
-
-def recording_first(source: str, rhythm: str) -> str:
-    """Return the next step for a recording and a rhythm in each other's places."""
-    return f"write the recording first: {shell_word(source)} --rhythm {shell_word(rhythm)}"
-
-
-def _hint_for(sources: Sequence[str]) -> str:
-    return (
-        f"if the last is the rhythm, write --rhythm {shell_word(sources[-1])}; if they are microphones of one "
-        "performance, add --together; else use `redrum batch`"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

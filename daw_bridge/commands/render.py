@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import transform
-from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of, recording_first
+from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
@@ -24,7 +24,8 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console, shell_word
+from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
 from daw_bridge.take_report import Report
@@ -93,7 +94,8 @@ def render(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="The drum recording, - for standard input; with --together several, or a folder of them.",
+            help="The drum recording, - for standard input; with --together several, or a folder of them. "
+            "The rhythm may follow it.",
         ),
     ],
     rhythm: Annotated[
@@ -138,9 +140,9 @@ def render(
     Or its own as it was edited. Microphones of one performance play it together: one decision, and a result for
     each in its own form.
     """
-    if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
-        sources, rhythm = sources[:1], sources[1]
-    mics.check(sources)
+    if edits is None:
+        sources, rhythm = with_rhythm(sources, rhythm)
+    mics.check(sources, rhythm)
     if mics.together:
         beside = {"-o": output, "--edits": edits, "--page": page}
         _check_together(rhythm, beside)
@@ -157,7 +159,11 @@ def render(
         ).render(compute, console, dry_run=dry_run)
         return
     source = sources[0]
-    _check_source(source, rhythm)
+    if source != STREAM and existing_path(Path(source)).is_dir():
+        raise AudioError(
+            f"{source} is a folder",
+            hint="`redrum batch` redrums each recording in it; with --together they are microphones of one kit",
+        )
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
         edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
@@ -222,30 +228,6 @@ def render(
             )
             report["page"] = str(add_to_page(page, item))
     console.print_report(report)
-
-
-def _is_rhythm(text: str) -> bool:
-    from transform.library import is_rhythm
-
-    return is_rhythm(text)
-
-
-def _check_source(source: str, rhythm: str | None) -> None:
-    """Raise AudioError for a source that is plainly something else than a recording."""
-    if source == STREAM:
-        return
-    if Path(source).is_dir():
-        raise AudioError(
-            f"{source} is a folder",
-            hint="`redrum batch` redrums each recording in it; with --together they are microphones of one kit",
-        )
-    if Path(source).is_file() and _is_rhythm(source):
-        raise AudioError(
-            f"{source} is MIDI, which has no sound of its own",
-            hint=f"give a recording of drums first, and --rhythm {shell_word(source)}",
-        )
-    if not Path(source).is_file() and _is_rhythm(source):
-        raise AudioError(f"{source} is a rhythm", hint=recording_first(rhythm or "LOOP.wav", source))
 
 
 class _Place(NamedTuple):

@@ -58,13 +58,22 @@ WRONG = [
     (("render", "loop.wav", "--rhythm", "other.wav", "--bpm", "9"), "tempo of other is", "--rhythm-bpm"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--timing", "0"), "tempo of other", "--rhythm-bpm auto"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--length", "2bars"), "tempo of other", "--rhythm-bpm"),
-    (("render", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
-    (("edit", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("render", "--rhythm", "my loop.wav", RHYTHM), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("edit", "lop.wav"), "redrum: lop.wav does not exist", "did you mean loop.wav?"),
     (("edit", "."), "redrum: . is a folder", "--together"),
     (("render", "loop.wav", "my loop.wav"), "2 recordings are given", f"--rhythm {QUOTED}"),
-    (("batch", "loop.wav", RHYTHM), "--rhythm is missing", f"write --rhythm {RHYTHM}"),
+    *(
+        ((command, "loop.wav", *words), message, step)
+        for command in ("render", "edit", "batch")
+        for words, message, step in [
+            (["bossa-nova-bounce"], "no rhythm called 'bossa-nova-bounce'", "did you mean bossa-nova-1"),
+            (["my-groove.mid"], "my-groove.mid does not exist", "did you mean my groove.mid?"),
+            (["hip", "hop"], "hip hop is a style", "`redrum rhythms list hip hop`"),
+        ]
+    ),
+    (("render", "loop.wav", "--classes", "kick", "snare"), "snare is neither", "in one word: KD,snare"),
+    (("render", "loop.wav", "othr.wav", "--rhythm", RHYTHM), "othr.wav does not exist", "other.wav?"),
+    (("batch", "loop.wav"), "--rhythm is missing", "give a rhythm"),
     (("audition", "rock", "my loop.wav"), "rock is no recording", f"redrum audition {QUOTED} rock"),
     (("audition", "loop.wav", "Rok"), "no style or rhythm called 'Rok'", "did you mean rock?"),
     (("render", "loop.wav", "--rhythm", "rock"), "rock is a style", "`redrum rhythms list rock`"),
@@ -86,6 +95,20 @@ def test_what_is_wrong_is_stated_with_the_next_step_before_models_load(arguments
     said, step = result.stderr.splitlines()
     assert message in said
     assert hint in step
+
+
+@pytest.mark.usefixtures("words", "models_once")
+@pytest.mark.parametrize("given", [("loop.wav", RHYTHM), (RHYTHM, "loop.wav"), ("my groove.mid", "loop.wav")])
+def test_the_rhythm_is_known_among_the_words(given):
+    for command in ("render", "batch"):
+        result = redrum(command, *given, "--dry-run", "--json")
+        assert result.exit_code == 0, result.stderr
+        report = json.loads(result.stdout)
+        assert report["source"] == "loop.wav"
+        assert Path(report["output"]).stem in (f"loop_{RHYTHM}", "loop_my groove")
+    if RHYTHM in given:
+        result = redrum("render", "loop.wav", *RHYTHM.upper().split("-"), "--dry-run", "--json")
+        assert f"loop_{RHYTHM}" in json.loads(result.stdout)["output"]
 
 
 @pytest.mark.parametrize("words", [["hip hop"], ["hip-hop"], ["hip", "hop"], ["HIP", "hop"]])
