@@ -187,9 +187,9 @@ def batch(
 def _planned(
     recordings: list[Path], rhythm: str, settings: "PlanSettings", page: Path | None
 ) -> "list[BatchItem]":
-    """Return the plan of a batch, after checking that its page could be written; an older one is replaced."""
+    """Return the plan of a batch, after checking that its page could be written, or added to."""
     from daw_bridge.job_sheet import SHEET_ENDINGS
-    from daw_bridge.page import check_apart, check_page, check_place
+    from daw_bridge.page import check_apart, check_place, entries_of
     from daw_bridge.plan import plan
 
     if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
@@ -199,7 +199,7 @@ def _planned(
     items = plan(recordings, rhythm, settings)
     if page:
         check_apart(page, (path for item in items for path in item.outputs))
-        check_page(page, overwrite=True)
+        entries_of(page)
         check_place(page, recordings, settings.out)
     return items
 
@@ -283,8 +283,8 @@ class _RecordingBatch:
         typer.echo(f"\nwritten down in {self.settings.out / 'manifest.jsonl'}")
 
     def _write_page(self, page: Path, outcomes: "Sequence[Outcome]") -> None:
-        """Write a page of the results that were made or found, in the order of the plan."""
-        from daw_bridge.page import PageItem, write_page
+        """Add the results that were made or found to the page, in the order of the plan."""
+        from daw_bridge.page import PageItem, add_to_page
 
         by_output = {outcome.item.output: outcome for outcome in outcomes}
         shown = []
@@ -297,8 +297,9 @@ class _RecordingBatch:
                     drum_map=item.drum_map,
                     output=None if outcome is None or outcome.status == "failed" else item.output,
                     plot=item.plot,
-                    report=outcome.report if outcome else {"error": "not begun"},
+                    report=(outcome.report if outcome else {"error": "not begun"})
+                    | {"output": str(item.output)},
                 )
             )
-        index = write_page(page, shown, overwrite=True)
+        index = add_to_page(page, shown)
         self.console.echo(f"listen to all: open {index.absolute().as_uri()} in a browser")

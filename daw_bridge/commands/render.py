@@ -226,7 +226,7 @@ def render(
                 plot=job.plot,
                 report=report,
             )
-            report["page"] = str(add_to_page(page, item))
+            report["page"] = str(add_to_page(page, [item]))
     console.print_report(report)
 
 
