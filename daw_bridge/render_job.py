@@ -120,6 +120,25 @@ def default_place(path: Path) -> Path:
     return path
 
 
+def result_place(text: str | None, name: str) -> Path:
+    """Return where a result goes.
+
+    Args:
+        text: a file, which without an ending gets that of `name`, or a folder, which ends in a slash or is
+            there; None: the user named none.
+        name: of the file in a folder.
+
+    Raises:
+        OutputError: a folder on the way is a link, where the user named none.
+    """
+    if text is None:
+        return default_place(OUT_FOLDER / name)
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        return path / name
+    return path if path.suffix else path.with_name(path.name + Path(name).suffix)
+
+
 def check_preset(preset: str, engine: str) -> None:
     """Raise CheckpointError for a preset that is not there, or lacks what an engine needs."""
     from transform.presets import load_preset

@@ -87,7 +87,9 @@ def rhythms_of_style(style: str) -> list[RhythmInfo]:
     found = [rhythm for rhythm in every if words in rhythm.style.lower() or words == _words(rhythm.name)]
     if not found:
         styles = sorted({rhythm.style for rhythm in every})
-        near = get_close_matches(style.lower(), [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE)
+        near = get_close_matches(
+            style.lower(), [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE
+        )
         raise RhythmError(
             f"there is no style or rhythm called {style[:_LONGEST_SHOWN]!r}",
             hint=f"did you mean {near[0]}?" if near else f"styles: {', '.join(styles)}",

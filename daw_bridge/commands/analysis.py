@@ -26,7 +26,7 @@ from daw_bridge.commands.options import (
     option_groups,
 )
 from daw_bridge.commands.reporting import Console, print_json, print_table
-from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
+from daw_bridge.commands.streams import check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import (
     OUT_FOLDER,
     check_ending,
@@ -34,6 +34,7 @@ from daw_bridge.render_job import (
     default_place,
     identity,
     is_same_file,
+    result_place,
 )
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
 from transform.errors import AudioError, CheckpointError, SettingsError
@@ -51,9 +52,16 @@ STEMS_FOLDER = OUT_FOLDER / "stems"
 @option_groups()
 def transcribe(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording, - for standard input.")],
-    output: Annotated[
-        Path | None,
-        option("OUT.mid", "The MIDI file, - for standard output.", "redrummed/AUDIO.mid", "-o", "--output"),
+    out: Annotated[
+        str | None,
+        option(
+            "OUT.mid|DIR/",
+            "The MIDI file, or its folder; - for standard output.",
+            "redrummed/AUDIO.mid",
+            "-o",
+            "--out",
+            "--output",
+        ),
     ] = None,
     plot: Plot = None,
     sensitivity: Sensitivity = None,
@@ -67,13 +75,13 @@ def transcribe(
     from transform.audio import write_bytes_atomic
 
     settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
-    check_streams([audio], output, as_json=console.as_json)
+    check_streams([audio], out, as_json=console.as_json)
     with ExitStack() as files:
-        if is_stream(output):
-            output, console = files.enter_context(output_path(Path(STREAM), ".mid", console))
+        if is_stream(out):
+            out, console = files.enter_context(output_path(".mid", console))
         place = input_path(audio, files)
         recording = files.enter_context(transform.Recording.open(place))
-        output = output or default_place(OUT_FOLDER / name_after(recording.name, ".mid"))
+        output = result_place(out, name_after(recording.name, ".mid"))
         check_ending(output, (".mid", ".midi"))
         check_ending(plot, (".png",))
         check_outputs([output, plot], [place], overwrite=overwrite)
@@ -132,7 +140,9 @@ def transcribe(
 @option_groups()
 def separate(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="The drum recordings.")],
-    out: Annotated[Path, option("DIR", "Where each recording gets a folder of its name.")] = STEMS_FOLDER,
+    out: Annotated[
+        Path, option("DIR", "Where each recording gets a folder of its name.", True, "-o", "--out")
+    ] = STEMS_FOLDER,
     classes: Annotated[str | None, option("KD,SD", "Write the stems of these classes only.", "all")] = None,
     preset: Preset = "default",
     *,
@@ -192,7 +202,10 @@ def separate(
 @option_groups()
 def extract(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
-    out: Annotated[Path, option("KITDIR", "The kit: a new folder, or an empty one.", False)],
+    out: Annotated[
+        Path | None,
+        option("KITDIR", "The kit: a new folder, or an empty one.", "redrummed/kits/AUDIO", "-o", "--out"),
+    ] = None,
     preset: Preset = "default",
     *,
     compute: Compute,
@@ -209,6 +222,7 @@ def extract(
     from transform.one_shots import check_kit_folder
 
     place = existing_path(Path(audio))
+    out = out or default_place(OUT_FOLDER / "kits" / name_after(place.stem, ""))
     with transform.Recording.open(place) as recording:
         if is_same_file(place.parent, out):
             raise SettingsError(

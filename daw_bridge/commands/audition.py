@@ -20,7 +20,9 @@ def audition(
     loop: Annotated[Path, typer.Argument(help="The drum recording.")],
     styles: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STYLE", help="Only rhythms of this style, such as hip hop.", show_default="all"),
+        typer.Argument(
+            metavar="STYLE", help="Only rhythms of this style, such as hip hop.", show_default="all"
+        ),
     ] = None,
     out: Annotated[
         Path | None,

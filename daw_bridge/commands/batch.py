@@ -44,7 +44,7 @@ def batch(
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als). The rhythm may follow.",
+            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als); and the rhythm.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +59,9 @@ def batch(
             complete=rhythm_names,
         ),
     ] = "",
-    out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is retained.")] = OUT_FOLDER,
+    out: Annotated[
+        Path, option("DIR", "Where the results go; the tree of a folder is retained.", True, "-o", "--out")
+    ] = OUT_FOLDER,
     name: Annotated[
         str, option("NAME", "Of the results; also {ext}, {parent}, {preset}, {seed}, {seed:03}.")
     ] = "{stem}_{rhythm}",

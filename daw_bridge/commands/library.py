@@ -220,7 +220,7 @@ def show_preset(
 def export_one_preset(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)],
     output: Annotated[
-        Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--output")
+        Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--out", "--output")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -13,7 +13,7 @@ from daw_bridge.commands.options import Compute, Existing, TakeForm, option
 from daw_bridge.commands.reporting import Console
 from daw_bridge.commands.sources import check_one
 from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
-from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
+from daw_bridge.render_job import check_preset, open_rhythm, result_place
 from daw_bridge.take_report import Report
 from transform.errors import SettingsError
 from transform.names import existing_path
@@ -56,25 +56,13 @@ class Together:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicOptions(Together):
-    """The same, and where the results of microphones go."""
-
-    out: Annotated[
-        Path | None, option("DIR", "With --together: where the results go, one for each SOURCE.", "redrummed")
-    ] = None
-
-    def given(self) -> dict[str, object]:
-        """Return the values of the options that --together needs, by name."""
-        return super().given() | {"--out": self.out}
-
-
-@dataclass(frozen=True, kw_only=True)
 class MicsRequest:
     """What is requested of the microphones of one performance."""
 
     sources: Sequence[Path]
     rhythm: str
-    options: MicOptions
+    options: Together
+    out: str | None  # the folder of the results
     settings: "transform.RenderSettings"
     preset: str
     form: TakeForm
@@ -118,10 +106,8 @@ class MicsRequest:
         check_kit_sources(self.settings.kit_from)
         found = resolve_rhythm(self.rhythm)
         kit_files = [file for path in self.settings.kit_from for file in files_of(path)]
-        out = self.options.out
-        outputs = [(out or OUT_FOLDER) / f"{path.stem}_{found.name}.wav" for path in self.sources]
-        if out is None:
-            outputs = [default_place(path) for path in outputs]
+        out = None if self.out is None else f"{self.out}/"
+        outputs = [result_place(out, f"{path.stem}_{found.name}.wav") for path in self.sources]
         guide = [self.options.listen_to] if self.options.listen_to else []
         job = MicsJob(
             microphones=microphones,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import transform
-from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of
+from daw_bridge.commands.mics import MicsRequest, Together, mics_of
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
@@ -27,8 +27,9 @@ from daw_bridge.commands.options import (
 from daw_bridge.commands.reporting import Console
 from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
-from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
+from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm, result_place
 from daw_bridge.take_report import Report
+from transform.audio_format import CONTAINERS
 from transform.errors import AudioError, SettingsError
 from transform.names import existing_path, name_after
 from transform.options import options_of
@@ -111,13 +112,14 @@ def render(
         Path | None,
         option("FILE", "Instead of a rhythm: a session of the editor, and what was edited in it.", False),
     ] = None,
-    output: Annotated[
-        Path | None,
+    out: Annotated[
+        str | None,
         option(
-            "OUT.wav",
-            "The result: WAV, FLAC, AIFF, CAF, W64; - for standard output.",
+            "OUT.wav|DIR/",
+            "The result, WAV, FLAC, AIFF, CAF, W64, or its folder; - for standard output.",
             "redrummed/SOURCE_RHYTHM.wav",
             "-o",
+            "--out",
             "--output",
         ),
     ] = None,
@@ -126,7 +128,7 @@ def render(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
-    mics: MicOptions,
+    mics: Together,
     stems: Stems = None,
     midi: Midi = None,
     plot: Plot = None,
@@ -144,12 +146,12 @@ def render(
         sources, rhythm = with_rhythm(sources, rhythm)
     mics.check(sources, rhythm)
     if mics.together:
-        beside = {"-o": output, "--edits": edits, "--page": page}
-        _check_together(rhythm, beside)
+        _check_together(rhythm, out, {"--edits": edits, "--page": page})
         MicsRequest(
             sources=mics_of(sources),
             rhythm=rhythm or "",
             options=mics,
+            out=out,
             settings=transform.RenderSettings(**given, separate_outputs=stems is not None),
             preset=preset,
             form=form,
@@ -166,7 +168,7 @@ def render(
         )
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
-        edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
+        edited = _Place(existing_path(Path(source)), out, midi, form.bit_depth)
         _render_edits(edited, edits, preset, (compute, existing, console), dry_run=dry_run)
         return
     if rhythm is None:
@@ -177,16 +179,16 @@ def render(
     from transform.tempo import check_tempi
 
     settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
-    check_streams([source, rhythm], output, as_json=console.as_json)
+    check_streams([source, rhythm], out, as_json=console.as_json)
     with ExitStack() as files:
-        if is_stream(output):
-            output, console = files.enter_context(output_path(Path(STREAM), ".wav", console))
+        if is_stream(out):
+            out, console = files.enter_context(output_path(".wav", console))
         place = input_path(source, files)
         recording = files.enter_context(transform.Recording.open(place))
         check_kit_sources(settings.kit_from)
         found = resolve_rhythm(str(input_path(rhythm, files)) if rhythm == STREAM else rhythm)
         kit_files = [file for path in settings.kit_from for file in files_of(path)]
-        output = output or default_place(OUT_FOLDER / name_after(recording.name, f"_{found.name}.wav"))
+        output = result_place(out, name_after(recording.name, f"_{found.name}.wav"))
         job = RenderJob(
             source=recording,
             rhythm=open_rhythm(found, form.drum_notes, files),
@@ -234,17 +236,21 @@ class _Place(NamedTuple):
     """What is edited, and where the result goes."""
 
     source: Path
-    output: Path | None
+    out: str | None
     midi: Path | None
     bit_depth: str | None
 
 
-def _check_together(rhythm: str | None, beside: Mapping[str, Path | None]) -> None:
+def _check_together(rhythm: str | None, out: str | None, beside: Mapping[str, Path | None]) -> None:
     """Raise SettingsError for what several microphones cannot be given."""
     if named := [name for name, path in beside.items() if path is not None]:
         raise SettingsError(
             f"{named[0]} is for one recording, not for microphones together",
             hint="leave it out; --out DIR says where the results go",
+        )
+    if out is not None and (is_stream(out) or Path(out).suffix.lower() in CONTAINERS):
+        raise SettingsError(
+            f"{out} is one file, and each microphone has a result of its own", hint="name a folder: --out DIR"
         )
     if rhythm is None:
         raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM")
@@ -280,7 +286,7 @@ def _render_edits(
         job = EditJob(
             source=recording,
             session=session,
-            output=place.output or default_place(OUT_FOLDER / name_after(recording.name, f"_{edits.stem}.wav")),
+            output=result_place(place.out, name_after(recording.name, f"_{edits.stem}.wav")),
             inputs=(place.source, edits),
             midi=place.midi,
             overwrite=existing.overwrite,

@@ -23,7 +23,7 @@ SECTIONS = {
         *("preset", "engine", "balance", "missing", "kit_from", "kit_from_track", "tune_toms", "mix"),
         *("seed", "variation", "attack"),
     ),
-    "Microphones and projects": (*("together", "listen_to", "offset", "out", "tracks", "chosen", "per_item"),),
+    "Microphones and projects": (*("together", "listen_to", "offset", "tracks", "chosen", "per_item"),),
     "More files": ("edits", "midi", "plot", "page", "bit_depth", "name", "follow_links"),
     "How it runs": (
         *("device", "threads", "jobs", "keep_going", "scheduler"),

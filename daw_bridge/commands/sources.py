@@ -45,7 +45,9 @@ def check_one(sources: Sequence[str], rhythm: str | None) -> None:
         raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
     for source in sources:
         if not _is_there(source) and is_rhythm(source):
-            hint = f"write the recording first: {shell_word(rhythm or 'LOOP.wav')} --rhythm {shell_word(source)}"
+            hint = (
+                f"write the recording first: {shell_word(rhythm or 'LOOP.wav')} --rhythm {shell_word(source)}"
+            )
             raise AudioError(f"{source} is a rhythm", hint=hint)
         if source != STREAM and is_rhythm(source):
             raise AudioError(

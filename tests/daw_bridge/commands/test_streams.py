@@ -75,8 +75,8 @@ def test_a_pipe_with_a_name_is_taken_as_standard_input(loop):
 
 def test_a_reader_that_ends_is_one_sentence_or_silence(loop):
     code = (
-        "import sys; from daw_bridge.commands.streams import output_path, Path, Console\n"
-        "with output_path(Path('-'), '.wav', Console()) as (path, _): path.write_bytes(bytes(2**22))\n"
+        "import sys; from daw_bridge.commands.streams import output_path, Console, Path\n"
+        "with output_path('.wav', Console()) as (path, _): Path(path).write_bytes(bytes(2**22))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.read(10)
