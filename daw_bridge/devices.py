@@ -32,10 +32,15 @@ def set_up_device(name: str, threads: int | None) -> str:
     return device
 
 
-def resolve_device(name: str) -> str:
-    """Return the device that a name stands for, after checking that it is there."""
+def check_device_name(name: str) -> None:
+    """Raise SettingsError for a name that no device has."""
     if name not in ("auto", "cpu", "cuda", "mps"):
         raise SettingsError(f"--device is {name!r}", hint="the devices are auto, cpu, cuda and mps")
+
+
+def resolve_device(name: str) -> str:
+    """Return the device that a name stands for, after checking that it is there."""
+    check_device_name(name)
     if name == "cpu":
         return name
     import torch

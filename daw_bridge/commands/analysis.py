@@ -22,6 +22,7 @@ from daw_bridge.commands.options import (
     Sensitivity,
     check_bit_depth,
     class_list,
+    hint_on_existing,
     option,
     option_groups,
 )
@@ -37,7 +38,7 @@ from daw_bridge.render_job import (
     result_place,
 )
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
-from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.errors import AudioError, CheckpointError, ExistsError, SettingsError
 from transform.names import existing_path, name_after
 from transform.options import read_options
 from transform.settings import RenderSettings
@@ -191,6 +192,8 @@ def separate(
                 with console.progress() as progress:
                     report = task.run(redrummer, progress)
         except Exception as err:  # one failing recording does not stop the others
+            if isinstance(err, ExistsError):
+                err.hint = hint_on_existing(err.path, ("out", "overwrite", "skip_existing"), {})
             console.print_failure({"audio": str(task.audio)}, err)
             n_failed += 1
         else:

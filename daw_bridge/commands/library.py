@@ -217,9 +217,12 @@ def show_preset(
 
 
 @presets_app.command("export")
+@option_groups()
 def export_one_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)],
-    output: Annotated[
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|DIR", help="A name of `presets list`.", autocompletion=preset_names)
+    ],
+    out: Annotated[
         Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--out", "--output")
     ] = None,
     overwrite: Overwrite = False,
@@ -229,7 +232,7 @@ def export_one_preset(
     from transform.presets import load_preset
 
     preset = load_preset(name)
-    output = output or Path(f"{preset.name}{ENDING}")
+    output = out or Path(f"{preset.name}{ENDING}")
     check_ending(output, (ENDING,))
     export_preset(preset, output, overwrite=overwrite)
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {preset.sha256[:12]}")

@@ -82,9 +82,9 @@ class MicsRequest:
             if self.existing.skip_existing and all(path.exists() for path in job.outputs):
                 console.print_report(report | {"skipped": True})
                 return
-            job.check()
-            check_tempi(job.microphones, job.rhythm, self.settings)
             check_preset(self.preset, self.settings.engine)
+            check_tempi(job.microphones, job.rhythm, self.settings)
+            job.check()
             if dry_run:
                 report |= {"notes": form_notes(job.microphones.microphones, job.microphones)}
                 console.print_report(report | {"engine": self.settings.engine, "dry_run": True})

@@ -1,7 +1,7 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import transform
-from daw_bridge.devices import set_up_device
-from transform.errors import SettingsError
+from daw_bridge.devices import check_device_name, set_up_device
+from transform.errors import ExistsError, SettingsError
 from transform.options import Option, classes, options_of, read_options
 from transform.settings import RenderSettings
 
@@ -114,6 +114,9 @@ class Compute:
 
     device: Device = "auto"
     threads: Threads = None
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
 
     def set_up(self) -> str:
         """Let the models compute as requested, and return the device."""
@@ -220,14 +223,36 @@ def option_groups(
                 arguments["given"] = read_options(RenderSettings, given)
             for name, group in groups.items():
                 arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
-            command(**arguments)
+            try:
+                command(**arguments)
+            except ExistsError as err:
+                err.hint = hint_on_existing(err.path, names, arguments)
+                raise
 
         shown = list(_shown_parameters(own, sound))
+        names = [p.name for p in shown]
         run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in shown}
         return run
 
     return with_groups
+
+
+def hint_on_existing(path: Path, names: Collection[str], given: Mapping[str, Any]) -> str:
+    """Return the next step where something lies in the place of a result.
+
+    Args:
+        path: what lies there.
+        names: the parameters of the command.
+        given: the values of them.
+    """
+    with_option = next((f" with --{name}" for name in ("plot", "midi") if given.get(name) == path), "")
+    if not with_option and "out" in names:
+        with_option = " with -o"
+    steps = [f"choose another name{with_option}"]
+    steps += ["replace it with --overwrite"] if "overwrite" in names else []
+    steps += ["leave it with --skip-existing"] if "skip_existing" in names else []
+    return " or ".join([", ".join(steps[:-1]), steps[-1]] if steps[1:] else steps)
 
 
 def _shown_parameters(

@@ -206,9 +206,9 @@ def render(
         if existing.skip_existing and job.output.exists():
             console.print_report(report | {"skipped": True})
             return
-        job.check()
-        check_tempi(recording, job.rhythm, settings)
         check_preset(preset, settings.engine)
+        check_tempi(recording, job.rhythm, settings)
+        job.check()
         if page:
             from daw_bridge.page import PageItem, add_to_page, check_apart, entries_of
 
@@ -296,9 +296,9 @@ def _render_edits(
         if existing.skip_existing and job.output.exists():
             console.print_report(report | {"skipped": True})
             return
+        check_preset(preset, session.settings.engine)
         job.check()
         if dry_run:
-            check_preset(preset, session.settings.engine)
             console.print_report(report | {"engine": session.settings.engine, "dry_run": True})
             return
         with console.progress() as progress:

@@ -511,6 +511,13 @@ def test_existing_output_needs_overwrite(source, here):
     (here / "out.wav").write_bytes(b"mine")
     arguments = ["render", source, "--rhythm", RHYTHM, "-o", "out.wav"]
     assert_refused(arguments, 1, "out.wav exists already", here)
+    steps = "choose another name with -o, replace it with --overwrite"
+    assert f"{steps} or leave it with --skip-existing" in redrum(*arguments).stderr
+    (here / "hits.png").write_bytes(b"mine")
+    transcribed = redrum("transcribe", source, "--plot", "hits.png")
+    assert "choose another name with --plot or replace it with --overwrite\n" in transcribed.stderr
+    assert_refused([*arguments, "--device", "gpu"], 2, "--device is 'gpu'", here)
+    assert_refused([*arguments, "--preset", "foo"], 1, "there is no preset 'foo'", here)
     assert redrum(*arguments, "--overwrite").exit_code == 0
     assert soundfile.info("out.wav").frames == round(RHYTHM_S * RATE)
 
