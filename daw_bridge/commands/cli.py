@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.analysis import extract, separate
 from daw_bridge.commands.ardour import ardour_app
 from daw_bridge.commands.audition import audition
 from daw_bridge.commands.batch import batch
@@ -28,6 +28,7 @@ from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, shell_word, what_failed
 from daw_bridge.commands.sections import COMMANDS, SectionedCommand
+from daw_bridge.commands.transcribe import transcribe
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER

@@ -89,6 +89,7 @@ WithTrack = Annotated[
 ]
 WithStems = Annotated[bool, typer.Option("--stems", help="Also each drum by itself: five stems that add up.")]
 WithMidi = Annotated[bool, typer.Option("--midi", help="Also the rhythm as it is played, as MIDI.")]
+SourceBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["source_bpm"])]
 Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[

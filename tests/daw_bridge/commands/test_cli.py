@@ -913,6 +913,13 @@ def test_transcribe_keeps_the_tempo_of_the_file_name(write, loop):
     (item,) = objects(redrum("transcribe", name, "--json"))
     assert item["bpm"] == 135
     assert read_midi(Path(item["output"])).bpm == pytest.approx(135, abs=0.01)
+    for given, bpm, how in (
+        ("120,5", 120.5, "(--source-bpm)"),
+        ("auto", 135, "(an estimate, confidence 0."),
+    ):
+        result = redrum("transcribe", name, "--source-bpm", given, "--overwrite")
+        assert how in result.stdout
+        assert read_midi(Path(item["output"])).bpm == pytest.approx(bpm, rel=0.03)
 
 
 def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
