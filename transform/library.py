@@ -165,17 +165,36 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
     Raises:
         RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
     """
-    name = name.lower() or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
-    if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
-    if not is_name(name):
-        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
+    name = name.lower() or fit_name(path.stem)
+    check_new_name(name)
     rhythm = _inspect(path, name)
-    target = user_folder() / "rhythms" / f"{name}.mid"
-    if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
+    target = _place_of(name)
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
+
+
+def fit_name(text: str) -> str:
+    """Return a text as the name of a rhythm: in small letters, hyphens for all that no name has.
+
+    Raises:
+        RhythmError: nothing is left.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if not name:
+        raise RhythmError(f"no name can be made from {text}", hint="give one before the file")
+    return name
+
+
+def check_new_name(name: str) -> None:
+    """Raise RhythmError for what cannot name a rhythm, or names one already."""
+    if not is_name(name):
+        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
+    if os.path.lexists(_place_of(name)) or name in {shipped.name for shipped in _shipped_rhythms()}:
+        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
+
+
+def _place_of(name: str) -> Path:
+    return user_folder() / "rhythms" / f"{name}.mid"
 
 
 def remove_rhythm(name: str) -> RhythmInfo:

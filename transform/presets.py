@@ -93,12 +93,14 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
         known = _presets_in(shipped_folder())
         if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
             known = _preset_folders()
-        if str(name_or_folder) not in known:
+        name = str(name_or_folder)
+        name = name if name in known else name.lower()
+        if name not in known:
             raise CheckpointError(
                 f"there is no preset {str(name_or_folder)[:_LONGEST_SHOWN]!r}",
                 hint=f"known: {', '.join(sorted(known)) or 'none'}; or name a folder with a preset.toml",
             )
-        folder = known[str(name_or_folder)]
+        folder = known[name]
     toml = folder / "preset.toml"
     try:
         table = read_toml(toml)

@@ -63,7 +63,8 @@ def audition(
             report = job.run(source, compute.load(preset), progress)
     if not console.is_reported(report, ""):
         page = Path(report["page"]).absolute().as_uri()
-        console.echo(f"{loop} plays {report['rhythms']} rhythms: open {page} in a browser")
+        n = report["rhythms"]
+        console.echo(f"{loop} plays {n} rhythm{'s' * (n != 1)}: open {page} in a browser")
         console.print_notes({"notes": report["notes"]})
 
 

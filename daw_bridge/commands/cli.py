@@ -29,6 +29,7 @@ from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, shell_word, what_failed
 from daw_bridge.commands.sections import COMMANDS, SectionedCommand
 from daw_bridge.commands.transcribe import transcribe
+from daw_bridge.commands.usage import explained
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -48,7 +49,11 @@ class _Redrum(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self._in_json, self._words = "--json" in args, args
-        return super().parse_args(ctx, [_with_home(argument) for argument in args])
+        try:
+            return super().parse_args(ctx, [_with_home(argument) for argument in args])
+        except _UsageError as err:
+            self._report(*explained(err, self._words))
+            raise typer.Exit(2) from err
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -62,14 +67,8 @@ class _Redrum(TyperGroup):
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
         except _UsageError as err:
-            if _unquoted(self._words):
-                self._report(err.format_message(), "")
-                raise typer.Exit(2) from err
-            if self._in_json:
-                print_json(
-                    {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
-                )
-            raise
+            self._report(*explained(err, self._words))
+            raise typer.Exit(2) from err
         except BrokenPipeError:
             raise  # the reader of our output has ended
         except OSError as err:

@@ -102,13 +102,15 @@ def add_own_rhythm(
     verbose: Verbose = False,
 ) -> None:
     """Add a rhythm to your own: a MIDI file, or what a drum recording plays."""
-    from transform.library import add_rhythm, resolve_rhythm
+    from transform.library import add_rhythm, check_new_name, fit_name, resolve_rhythm
     from transform.midi import write_midi
 
     console, note = Console(quiet=quiet, verbose=verbose), ""
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
         raise RhythmError(f"{path} does not exist", hint=missing_hint(path))
+    name = fit_name(name or path.stem)
+    check_new_name(name)
     if resolve_rhythm(str(path)).is_midi:
         added = add_rhythm(path, name)
     else:
@@ -123,7 +125,7 @@ def add_own_rhythm(
             bpm: float | Literal["auto"] | None = tempo or (None if recording.tempo_bpm() else "auto")
             rhythm = compute.load(preset).rhythm_of(recording, bpm)
             note = _estimate_note(rhythm, recording.duration_s) if bpm == "auto" else ""
-            midi = Path(folder) / f"{path.stem}.mid"
+            midi = Path(folder) / f"{name}.mid"
             midi.write_bytes(write_midi(rhythm))
             added = add_rhythm(midi, name)
     console.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")

@@ -1,6 +1,7 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
 import inspect
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, wraps
@@ -18,6 +19,8 @@ from transform.settings import RenderSettings
 if TYPE_CHECKING:
     from transform.drum_maps import DrumNotes
     from transform.engine import Redrummer
+
+_log = logging.getLogger(__name__)
 
 
 def option(
@@ -219,11 +222,12 @@ def option_groups(
 
         @wraps(command)
         def run(**arguments: Any) -> None:
-            if "given" in own:
-                given = {name: arguments.pop(name) for name in sound}
-                arguments["given"] = read_options(RenderSettings, given)
             for name, group in groups.items():
                 arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
+            if "given" in own:
+                given = {name: arguments.pop(name) for name in sound}
+                _say_unit(given.get("length"))
+                arguments["given"] = read_options(RenderSettings, given)
             try:
                 command(**arguments)
             except ExistsError as err:
@@ -237,6 +241,12 @@ def option_groups(
         return run
 
     return with_groups
+
+
+def _say_unit(length: str | None) -> None:
+    """Warn of a length that is a number alone, which musicians may mean as bars."""
+    if length and length.strip().isdigit():
+        _log.warning("--length %s is seconds; for bars write --length %sbars", length, length)
 
 
 def hint_on_existing(path: Path, names: Collection[str], given: Mapping[str, Any]) -> str:

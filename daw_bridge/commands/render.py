@@ -42,6 +42,8 @@ DEMO_RHYTHMS = {
     "electronic-half-time-140bpm": "uk-garage-two-step-132",
 }
 
+_NAME_ONE = "add --rhythm NAME: `redrum rhythms list` shows the names; a MIDI file or a recording will do, too"
+
 
 @option_groups()
 def demo(
@@ -143,7 +145,7 @@ def render(
     each in its own form.
     """
     if edits is None:
-        sources, rhythm = with_rhythm(sources, rhythm)
+        sources, rhythm = with_rhythm(sources, rhythm or None)
     mics.check(sources, rhythm)
     if mics.together:
         _check_together(rhythm, out, {"--edits": edits, "--page": page})
@@ -172,7 +174,7 @@ def render(
         _render_edits(edited, edits, preset, (compute, existing, console), dry_run=dry_run)
         return
     if rhythm is None:
-        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM, or --edits FILE")
+        raise SettingsError("there is nothing to play", hint=f"{_NAME_ONE}; or give --edits FILE")
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
@@ -253,7 +255,7 @@ def _check_together(rhythm: str | None, out: str | None, beside: Mapping[str, Pa
             f"{out} is one file, and each microphone has a result of its own", hint="name a folder: --out DIR"
         )
     if rhythm is None:
-        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM")
+        raise SettingsError("there is nothing to play", hint=_NAME_ONE)
 
 
 def _check_alone_with_edits(

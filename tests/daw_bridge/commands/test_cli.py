@@ -221,14 +221,16 @@ def test_usage_errors_exit_with_2(arguments):
     result = redrum(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Error: " in result.stderr
+    said, step = result.stderr.splitlines()
+    assert said.startswith("redrum: ")
+    assert step.startswith("  ")
 
 
 def test_usage_error_in_json():
     result = redrum("render", "x.wav", "--json")
     assert result.exit_code == 2
     (item,) = objects(result)
-    assert "--rhythm" in item["error"]
+    assert "--rhythm" in item["hint"]
     assert item["hint"]
 
 
@@ -823,7 +825,7 @@ def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stops):
             source,
             "--rhythm",
             RHYTHM,
-            "--length=60",
+            "--length=60s",
             "-o",
             "out/x.wav",
         ],
