@@ -248,6 +248,7 @@ def _extracted(
     from transform.bank import Bank
     from transform.events import CLASS_NAMES
     from transform.one_shots import missing_classes, save_kit
+    from transform.peaks import clipping_notes
 
     began_s = time.perf_counter()
     detected = redrummer.listen(recording, progress=progress)
@@ -259,8 +260,7 @@ def _extracted(
     confidence, notes = _drum_confidence(detected)
     kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
     notes += [f"no {CLASS_NAMES[c]} sounds alone: there is none in the kit" for c in missing_classes(bank)]
-    if kit.gain_db < 0:
-        notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
+    notes += clipping_notes([], kit.gain_db)
     return {
         "output": str(out),
         "sfz": str(out / kit.sfz),
