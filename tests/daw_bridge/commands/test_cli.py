@@ -204,6 +204,11 @@ def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
     assert result.exit_code == 0
     assert f"this is also in {log}" in result.stderr
     assert "DEBUG daw_bridge.logs: this is also in" in log.read_text(encoding="utf-8")
+    result = redrum("render", source, "--rhythm", RHYTHM, "-v", "--device", "cpu", "--gain", "HH=-6")
+    for line in ("the models run on cpu", "loop: ", "--gain=HH=-6", f"loop_{RHYTHM}.wav is written"):
+        assert line in result.stderr
+        assert line in log.read_text(encoding="utf-8")
+    assert "strokes are detected" in result.stderr
 
 
 def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
