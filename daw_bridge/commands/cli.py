@@ -27,7 +27,7 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, shell_word, what_failed
-from daw_bridge.commands.sections import COMMANDS, SectionedCommand
+from daw_bridge.commands.sections import COMMANDS, LONGEST_HELP, SectionedCommand
 from daw_bridge.commands.transcribe import transcribe
 from daw_bridge.commands.usage import explained
 from daw_bridge.devices import resolve_device
@@ -39,7 +39,6 @@ from transform.terminal import guard_output
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
 _MOST_WORDS = 16  # of a name
-_LONGEST_HELP = 100  # of a line on a command
 _NO_COMMANDS = {"help": "redrum --help", "list": "redrum rhythms list"}
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
@@ -90,7 +89,7 @@ class _Redrum(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands into the formatter, section by section."""
         for title, names in COMMANDS.items():
-            shown = [(name, self.commands[name].get_short_help_str(_LONGEST_HELP)) for name in names]
+            shown = [(name, self.commands[name].get_short_help_str(LONGEST_HELP)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(shown)
 

@@ -22,6 +22,7 @@ from daw_bridge.commands.options import (
     rhythm_names,
 )
 from daw_bridge.commands.reporting import Console, print_error, print_json, print_table
+from daw_bridge.commands.sections import WideGroup
 from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
@@ -30,9 +31,13 @@ from transform.options import read_options
 from transform.settings import RenderSettings
 
 rhythms_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="List rhythms, show one, add your own, remove it."
+    cls=WideGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List rhythms, show one, add your own, remove it.",
 )
 presets_app = typer.Typer(
+    cls=WideGroup,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="List presets (trained models), import, export.",
@@ -179,10 +184,12 @@ def list_all_presets(as_json: Json = False) -> None:
 
 @presets_app.command("show")
 def show_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)] = "default",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|DIR", help="A name of `presets list`.", autocompletion=preset_names)
+    ] = "default",
     as_json: Json = False,
 ) -> None:
-    """Print what a preset is: its models, licence, scores and model card."""
+    """Print what a preset is: its models, its licence, what its model card says first."""
     from transform.presets import load_preset
 
     preset = load_preset(name)
@@ -213,7 +220,10 @@ def show_preset(
         typer.echo(f"  {model}: {file.n_parameters:,} parameters, {file.path.name}, unharmed")
     typer.echo(f"licence: {licence}\n")
     if text:
-        typer.echo(text, nl=False)
+        intro, _, more = text.partition("\n## ")
+        typer.echo(intro.rstrip())
+        if more:
+            typer.echo(f"\nhow it was trained, and its scores: {card}")
     else:
         typer.echo("\n".join(_outline(preset.scores)) or "no scores are stated, and there is no card")
 

@@ -1,6 +1,7 @@
 """`redrum doctor`: what is well is said, and what is not has a cure."""
 
 import json
+import re
 import shutil
 import sys
 from collections import namedtuple

@@ -1065,6 +1065,8 @@ def test_presets_list_and_show():
     assert shown.stdout
     for line in ("transcriber: 1,", "licence: MIT", "# "):
         assert line in shown.stdout
+    assert len(shown.stdout.splitlines()) < 25
+    assert "CARD.md" in shown.stdout.splitlines()[-1]
     (item,) = objects(redrum("presets", "show", "default", "--json"))
     assert item["models"]["transcriber"]["sha256"]
     assert item["licence"].startswith("MIT")
