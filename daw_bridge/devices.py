@@ -1,9 +1,12 @@
 """Where the models compute, and with how many threads."""
 
+import logging
 import os
 from contextlib import suppress
 
 from transform.errors import DeviceError, SettingsError
+
+_log = logging.getLogger(__name__)
 
 
 def n_cores() -> int:
@@ -29,13 +32,19 @@ def set_up_device(name: str, threads: int | None) -> str:
         torch.set_num_threads(threads or default_threads())
     with suppress(RuntimeError):  # it was set before in this process
         torch.set_num_interop_threads(1)  # nothing here works on two things at once
+    _log.info("the models run on %s; %d threads of the processor compute", device, torch.get_num_threads())
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Raise SettingsError for a name that no device has."""
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise SettingsError(f"--device is {name!r}", hint="the devices are auto, cpu, cuda and mps")
 
 
 def resolve_device(name: str) -> str:
     """Return the device that a name stands for, after checking that it is there."""
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise SettingsError(f"--device is {name!r}", hint="the devices are auto, cpu, cuda and mps")
+    check_device_name(name)
     if name == "cpu":
         return name
     import torch

@@ -35,7 +35,6 @@ def examine(device: str = "auto") -> Iterator[Check]:
     yield checked("torch", _torch, "pip install 'torch>=2.11,<2.15'; Intel Macs have no such package")
     yield checked("audio files", _audio_files, "pip install --force-reinstall soundfile soxr")
     yield checked("MIDI files", _midi_files, "pip install --force-reinstall mido")
-    yield checked("REAPER", _adapter, _AGAIN)
     yield from _reaper()
     yield live_summary()
     yield from _ardour()
@@ -96,12 +95,6 @@ def _midi_files() -> str:
     rhythms = list_rhythms()
     read_midi(rhythms[0].path)
     return f"mido {version('mido')}, {len(rhythms)} rhythms"
-
-
-def _adapter() -> str:
-    from daw_bridge.reaper import running
-
-    return f"adapter {running.__name__}"
 
 
 def _reaper() -> Iterator[Check]:
@@ -168,20 +161,21 @@ def _speed(device: str) -> str:
     device = set_up_device(device, None)
     redrummer = Redrummer.load(device=device)
     began_s = time.perf_counter()
-    factor = _factor(redrummer)  # what is computed for the first time takes longer
+    factor, length_s = _factor(redrummer)  # what is computed for the first time takes longer
     while time.perf_counter() - began_s < _MEASURED_S:
-        factor = max(factor, _factor(redrummer))
+        factor = max(factor, _factor(redrummer)[0])
     if factor < _TOO_SLOW:
         raise ProblemError(
             f"{factor:.2f} x real time on {device}",
             hint="close other programs, or use a GPU with --device cuda",
         )
     with_cores = f" with {torch.get_num_threads()} of {n_cores()} cores, as render" if device == "cpu" else ""
-    return f"{factor:.1f} x real time on {device}{with_cores}"
+    of_loop = f"a loop of {length_s:.1f} s; a minute of music is quicker for its length"
+    return f"{factor:.1f} x real time on {device}{with_cores}: {of_loop}"
 
 
-def _factor(redrummer: "Redrummer") -> float:
-    """Return how many seconds of a take are made a second."""
+def _factor(redrummer: "Redrummer") -> tuple[float, float]:
+    """Return how many seconds of a take are made a second, and how long the take is, in seconds."""
     from transform.audio import Recording
     from transform.library import demo_recordings, find_rhythm
     from transform.midi import read_midi
@@ -192,4 +186,4 @@ def _factor(redrummer: "Redrummer") -> float:
         began_s = time.perf_counter()
         for _ in redrummer.redrum(loop, rhythm, RenderSettings(length="source")).blocks():
             pass
-        return loop.duration_s / (time.perf_counter() - began_s)
+        return loop.duration_s / (time.perf_counter() - began_s), loop.duration_s

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from daw_bridge.file_lock import lock_file
 from transform.confined import ConfinedFolder, parts_below
-from transform.errors import OutputError
+from transform.errors import ExistsError, OutputError
 
 MANIFEST = "manifest.jsonl"
 STAGING = ".redrum-batch"
@@ -227,9 +227,7 @@ class Manifest:
         try:
             self._files.move(staged, self._name(path), overwrite=overwrite)
         except FileExistsError as err:
-            raise OutputError(
-                f"{path} exists already", hint="choose another name, or overwrite it with --overwrite"
-            ) from err
+            raise ExistsError(path) from err
         except OSError as err:
             raise _unwritable(path, err) from err
 

@@ -31,6 +31,7 @@ INDEX = "index.html"
 _MARK = '<meta name="generator" content="redrum page 1">'
 _TITLE = "Redrummed"
 _NAME = r"\d{3,}-(?:(?:source|rhythm|result)\.flac|picture\.png)"
+_NUMBER = re.compile(r"<h2>\d+\. ")
 _OWN_FILE = re.compile(_NAME)
 _OWN_NAME = re.compile(rf'src="({_NAME})"')
 _OWN_TAG = re.compile(
@@ -139,25 +140,42 @@ def write_page(folder: Path, items: Sequence[PageItem], *, overwrite: bool = Fal
     return folder / INDEX
 
 
-def add_to_page(folder: Path, item: PageItem) -> Path:
-    """Write an item at the end of a page, in the place of an earlier entry of its result, and return the page.
+def add_to_page(folder: Path, items: Sequence[PageItem]) -> Path:
+    """Add items to a page, and return its first file.
 
-    Without a page there, it is the first. The page appears whole or not at all.
+    Each takes the place of an earlier entry of its result, else it is added at the end. Without a page there,
+    they make one. The page appears whole or not at all.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.
         AudioError: a recording cannot be read any more.
     """
-    of_result = f'<p class="small">{shown(str(item.output))}</p>'
-    sections = [section for section in entries_of(folder) if of_result not in section]
+    entries: list[str | PageItem] = list(entries_of(folder))
+    for item in items:
+        of_result = _place(item)
+        same = (at for at, entry in enumerate(entries) if isinstance(entry, str) and of_result in entry)
+        at = next(same, len(entries)) if of_result else len(entries)
+        entries[at : at + 1] = [item]
     with atomic_folder(folder, overwrite=True) as temporary:
-        earlier = {name for section in sections for name in _OWN_NAME.findall(section)}
+        retained = (entry for entry in entries if isinstance(entry, str))
+        earlier = {name for entry in retained for name in _OWN_NAME.findall(entry)}
         for name in earlier:
             shutil.copyfile(folder / name, temporary / name)
-        number = 1 + max((int(name.partition("-")[0]) for name in earlier), default=0)
-        sections.append(_section(number, item, _Media(temporary, earlier)))
-        write_text_atomic(temporary / INDEX, document(_TITLE, _STYLE, "\n".join(sections)))
+        media = _Media(temporary, earlier)
+        free = 1 + max((int(name.partition("-")[0]) for name in earlier), default=0)
+        sections = [
+            entry if isinstance(entry, str) else _section(number, entry, media)
+            for number, entry in enumerate(entries, free)
+        ]
+        numbered = (_NUMBER.sub(f"<h2>{number}. ", text, count=1) for number, text in enumerate(sections, 1))
+        write_text_atomic(temporary / INDEX, document(_TITLE, _STYLE, "\n".join(numbered)))
     return folder / INDEX
+
+
+def _place(item: PageItem) -> str:
+    """Return the line that says where the result of an item is, or would be; "" where that is not known."""
+    path = item.report.get("output", "") if item.output is None else item.output
+    return f'<p class="small">{shown(str(path))}</p>' if path else ""
 
 
 def entries_of(folder: Path) -> list[str]:
@@ -268,7 +286,8 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
     """Return the section of an item."""
     title = f"<h2>{number}. {shown(item.source.name)} playing {shown(item.rhythm.name)}</h2>"
     if item.output is None:
-        return f"<section>{title}<p>{shown(item.report.get('error', 'not made'))}</p></section>"
+        why = shown(item.report.get("error", "not made"))
+        return f"<section>{title}<p>{why}</p>{_place(item)}</section>"
     players = (
         ("source", media.recording(number, "source", item.source)),
         ("rhythm", media.rhythm(number, item.rhythm, item.drum_map)),
@@ -279,11 +298,11 @@ def _section(number: int, item: PageItem, media: _Media) -> str:
         f'<audio controls preload="metadata" src="{name}"></audio></figure>'
         for what, name in players
     )
-    about = [str(item.output)]
+    about = []
     if item.report.keys() >= _FORM:
         about += [f"{item.report['engine']}, {item.report['duration_s']:.2f} s, {form_of(item.report)}"]
     about += map(str, item.report.get("notes", ()))
-    small = "".join(f'<p class="small">{shown(line)}</p>' for line in about)
+    small = _place(item) + "".join(f'<p class="small">{shown(line)}</p>' for line in about)
     picture = ""
     if item.plot is not None and item.plot.is_file():
         words = "source, its hits, the rhythm and the result over time"

@@ -1,5 +1,6 @@
 """One recording, the rhythm that it plays, and where the result goes."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transform.take_files import TakeFiles
 
 OUT_FOLDER = Path("redrummed")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,7 @@ class RenderJob:
         from transform.take_files import write_take
 
         began_s = time.perf_counter()
+        _log.info("%s plays %s: %s", self.source.name, self.rhythm.name, given_of(settings))
         take = redrummer.redrum(self.source, self.rhythm, settings, progress=progress)
         notes = write_take(
             take, self._files(), overwrite=self.overwrite, bit_depth=self.bit_depth, progress=progress
@@ -78,6 +81,16 @@ class RenderJob:
             "notes": [*report["notes"], *notes],
             "seconds": round(time.perf_counter() - began_s, 3),
         }
+
+
+def given_of(settings: "transform.RenderSettings") -> str:
+    """Return what is not as usual in settings, as a command line has it."""
+    from transform.options import options_of, write_options
+
+    usual = type(settings)()
+    given = {name: getattr(settings, name) for name in options_of(type(settings))}
+    changed = {name: value for name, value in given.items() if value != getattr(usual, name)}
+    return " ".join(write_options(type(settings), changed)) or "all settings are as usual"
 
 
 def outputs_beside(plot: Path | None, stems: Mapping[str, Path], midi: Path | None) -> Report:
@@ -118,6 +131,25 @@ def default_place(path: Path) -> Path:
                 hint="name the folder that it leads to, with -o or --out",
             )
     return path
+
+
+def result_place(text: str | None, name: str) -> Path:
+    """Return where a result goes.
+
+    Args:
+        text: a file, which without an ending gets that of `name`, or a folder, which ends in a slash or is
+            there; None: the user named none.
+        name: of the file in a folder.
+
+    Raises:
+        OutputError: a folder on the way is a link, where the user named none.
+    """
+    if text is None:
+        return default_place(OUT_FOLDER / name)
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        return path / name
+    return path if path.suffix else path.with_name(path.name + Path(name).suffix)
 
 
 def check_preset(preset: str, engine: str) -> None:

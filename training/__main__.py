@@ -355,13 +355,19 @@ def kit(
     Where nothing was gained, no preset is made, unless --export names its place.
     """
     from training.data.kit_folder import read_kit_folder
-    from training.train.kit import Base, KitTraining, train_kit
+    from training.train.kit import LEAST_MINUTES, Base, KitTraining, train_kit
     from training.train.kit_preset import export_kit, gains, name_for, place_for
     from training.train.loop import leave_core_for_data
     from transform.presets import user_folder
 
     leave_core_for_data()
-    common = replace(common, max_minutes=common.max_minutes or _KIT_MINUTES)
+    minutes = common.max_minutes or _KIT_MINUTES
+    common = replace(common, max_minutes=minutes)
+    if minutes < LEAST_MINUTES:
+        raise SettingsError(
+            f"--max-minutes is {minutes:g}, too few to load, train and compare",
+            hint=f"give {LEAST_MINUTES:g} or more; {_KIT_MINUTES:g} is usual",
+        )
     settings, name = KitTraining(**common.settings()), name_for(folder, name)
     target, out = place_for(name, common.export), out or user_folder() / "training" / name
     found = read_kit_folder(folder)
@@ -372,7 +378,7 @@ def kit(
         options["device"] = "cpu"  # these models have not been run on it
     base = Base.load(_preset(preset))
     checkpoint = train_kit(found, base, out, settings, **options)
-    command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {common.max_minutes:g}"
+    command = f"redrum train kit FOLDER --preset {base.preset.name} --max-minutes {minutes:g}"
     made = export_kit(
         checkpoint,
         found,

@@ -44,6 +44,7 @@ from transform.errors import RhythmError
 from transform.events import CLASSES
 from transform.hits import LONGEST_S
 from transform.metadata import Metadata
+from transform.peaks import clipping_notes
 from transform.signal import Samples, blocks_of, overlapping_blocks
 from transform.strokes import Stroke
 from transform.take import Take
@@ -180,17 +181,14 @@ class EditedRecording(Edited):
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user on what is not as requested; the first use cuts the hits that are put in."""
+        return self._notes(0.0)
+
+    def _notes(self, gain_db: float) -> tuple[str, ...]:
+        """Return the sentences where the whole gets a gain, too."""
         notes = self._sounds.notes(self._patches.patches)
         down = [found for patch in self._patches.patches if (found := self._guarded(patch)).down_db > 0]
-        if down:
-            strokes = "1 stroke is" if len(down) == 1 else f"{len(down)} strokes are"
-            most_db = max(found.down_db for found in down)
-            notes.append(f"{strokes} turned down, by up to {most_db:.2f} dB, so that nothing clips")
-        if over := [found for found in down if found.over_db > found.down_db]:
-            strokes = "1 stroke is" if len(over) == 1 else f"{len(over)} strokes are"
-            most_db = max(found.over_db - found.down_db for found in over)
-            notes.append(f"{strokes} limited, by up to {most_db:.2f} dB more, so that nothing clips")
-        return tuple(notes)
+        limited_db = [found.over_db - found.down_db for found in down if found.over_db > found.down_db]
+        return (*notes, *clipping_notes([found.down_db for found in down], gain_db, limited_db))
 
     def read(self, start: int, stop: int, /) -> Samples:
         """Return samples [start, stop), shape (C, stop - start), zeros outside the recording."""
@@ -289,11 +287,10 @@ class EditedRecording(Edited):
     def stored(self, subtype: str) -> Stored:
         """Return it as it is stored in a sample format, as `Edited` has it."""
         sound = EditedRecording(self._sounds, self._played, is_float=is_float(subtype))
-        gain_db, notes = sound._fitting_gain_db(), sound.notes
+        gain_db = sound._fitting_gain_db()
+        notes = sound._notes(gain_db)
         if (finer := _ROUNDED.get(self.format.subtype)) and not self.format.is_lossy:
             notes += (f"the source's {finer} are rounded to 24, 144 dB below what sounds, edited or not",)
-        if gain_db < 0:
-            notes += (f"turned down by {-gain_db:.2f} dB so that nothing clips",)
         metadata = self._sounds.recording.metadata
         fmt = replace(self.format, subtype=subtype, is_lossy=False, metadata=metadata)
         return Stored(sound, gain_db, fmt, notes)

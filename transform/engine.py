@@ -445,7 +445,7 @@ def _played(
     if settings.retained:
         has_events = bool(rhythm.events)
         rhythm = rhythm.only(settings.classes)
-        notes += _retained_notes(settings, rhythm)
+        notes += _retained_notes(settings, rhythm, {event.drum_class for event in source.events})
         if has_events:
             return rhythm, notes
     if not rhythm.events:
@@ -494,11 +494,13 @@ def _detected_rhythm(detected: Listening, bpm: float | Literal["auto"] | None) -
     return replace(rhythm, tempo_map=TempoMap.constant(tempo) if tempo else None), how
 
 
-def _retained_notes(settings: RenderSettings, rhythm: Rhythm) -> list[str]:
-    """Return what the source goes on playing, and which of the requested classes the rhythm lacks."""
+def _retained_notes(settings: RenderSettings, rhythm: Rhythm, detected: Collection[str]) -> list[str]:
+    """Return what of the source's detected classes plays on, and which requested ones the rhythm lacks."""
     played = {event.drum_class for event in rhythm.events}
-    retained = _listed([CLASS_NAMES[c] for c in settings.retained])
-    notes = [f"the source's own {retained} {'plays' if len(settings.retained) == 1 else 'play'} on"]
+    retained = [CLASS_NAMES[c] for c in settings.retained if c in detected]
+    notes = ["the source has none of the other drums"]
+    if retained:
+        notes = [f"the source's own {_listed(retained)} {'plays' if len(retained) == 1 else 'play'} on"]
     if silent := [CLASS_NAMES[c] for c in settings.classes if c not in played]:
         notes.append(f"{rhythm.name} has no {_listed(silent, 'or')} here: nothing plays that part")
     return notes

@@ -1,5 +1,7 @@
 """The errors that Redrum tells its user about, each with the command's exit code."""
 
+from pathlib import Path
+
 
 class RedrumError(Exception):
     """Something the user can act on: the message is what is wrong, the hint the next step."""
@@ -28,6 +30,16 @@ class RhythmError(RedrumError):
 
 class OutputError(RedrumError):
     """A result cannot be written: the file exists, the folder is read-only or the disk is full."""
+
+
+class ExistsError(OutputError):
+    """A result would take the place of something that lies there, in `path`."""
+
+    def __init__(
+        self, path: Path, *, hint: str = "choose another name, or overwrite it with --overwrite"
+    ) -> None:
+        super().__init__(f"{path} exists already", hint=hint)
+        self.path = path
 
 
 class CheckpointError(RedrumError):

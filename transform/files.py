@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from transform.errors import OutputError
+from transform.errors import ExistsError, OutputError
 from transform.names import LONGEST_NAME
 
 StrPath = str | os.PathLike[str]
@@ -60,7 +60,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="name a file in it")
     if os.path.lexists(path) and not overwrite:
-        raise _existing(path)
+        raise ExistsError(path)
     _check_place(path)
 
 
@@ -71,7 +71,7 @@ def check_output_folder(path: Path, *, overwrite: bool) -> None:
     """
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
-            raise _existing(path)
+            raise ExistsError(path)
     elif os.path.lexists(path):
         raise OutputError(f"{path} is not a folder", hint="choose another folder")
     _check_place(path)
@@ -180,8 +180,10 @@ def atomic_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Pat
                     if not overwrite:
                         published.callback(path.unlink, missing_ok=True)
                 published.pop_all()
+            for path in paths:
+                _log.info("%s is written", path)
         except FileExistsError as err:
-            raise _existing(path) from err
+            raise ExistsError(path) from err
         except OSError as err:
             raise _unwritable(path, err) from err
 
@@ -285,10 +287,6 @@ def _publish_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
 def _temporary_path(folder: Path) -> Path:
     """Return a free name in a folder; not made of the result's, which may be as long as a name can be."""
     return folder / f".redrum-{secrets.token_hex(8)}.part"
-
-
-def _existing(path: Path) -> OutputError:
-    return OutputError(f"{path} exists already", hint="choose another name, or overwrite it with --overwrite")
 
 
 def _unwritable(path: Path, err: OSError) -> OutputError:

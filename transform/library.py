@@ -83,11 +83,13 @@ def rhythms_of_style(style: str) -> list[RhythmInfo]:
     Raises:
         RhythmError: there is none; the hint names the nearest style, or all.
     """
-    every, word = list_rhythms(), style.lower()
-    found = [rhythm for rhythm in every if word in rhythm.style.lower() or word == rhythm.name]
+    every, words = list_rhythms(), _words(style)
+    found = [rhythm for rhythm in every if words in rhythm.style.lower() or words == _words(rhythm.name)]
     if not found:
         styles = sorted({rhythm.style for rhythm in every})
-        near = get_close_matches(word, [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE)
+        near = get_close_matches(
+            style.lower(), [*styles, *(rhythm.name for rhythm in every)], n=1, cutoff=_ALIKE
+        )
         raise RhythmError(
             f"there is no style or rhythm called {style[:_LONGEST_SHOWN]!r}",
             hint=f"did you mean {near[0]}?" if near else f"styles: {', '.join(styles)}",
@@ -96,21 +98,31 @@ def rhythms_of_style(style: str) -> list[RhythmInfo]:
 
 
 def find_rhythm(name: str) -> RhythmInfo:
-    """Return the rhythm of a name, in capitals or not; RhythmError with the nearest names if there is none."""
+    """Return the rhythm of a name, in capitals or not, with hyphens or spaces.
+
+    Raises:
+        RhythmError: there is none; the hint names the nearest, or the list of a style.
+    """
     rhythms = {rhythm.name: rhythm for rhythm in [*_user_rhythms(), *_shipped_rhythms()]}
-    for spelling in (name, name.lower()):
+    words = _words(name)
+    for spelling in (name, words.replace(" ", "-")):
         if spelling in rhythms:
             return rhythms[spelling]
-    if name and any(name.lower() in rhythm.style.lower().split() for rhythm in rhythms.values()):
+    if words and any(f" {words} " in f" {rhythm.style.lower()} " for rhythm in rhythms.values()):
         raise RhythmError(
             f"{name} is a style, not a rhythm",
-            hint=f"`redrum rhythms list {name.lower()}` shows the rhythms of it",
+            hint=f"`redrum rhythms list {words}` shows the rhythms of it",
         )
     near = get_close_matches(name.lower(), rhythms, n=3, cutoff=0.5)
     raise RhythmError(
         f"there is no rhythm called {name[:_LONGEST_SHOWN]!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "`redrum rhythms list` shows all names",
     )
+
+
+def _words(text: str) -> str:
+    """Return a name as words of small letters with single spaces: styles have spaces, rhythms hyphens."""
+    return " ".join(re.split(r"[\s_-]+", text.lower().strip(" -_")))
 
 
 def resolve_rhythm(text: str) -> RhythmSource:
@@ -153,17 +165,36 @@ def add_rhythm(path: Path, name: str = "") -> RhythmInfo:
     Raises:
         RhythmError: not a usable MIDI file, a name of another form, or a name that is taken.
     """
-    name = name.lower() or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")
-    if not name:
-        raise RhythmError(f"no name can be made from {path.name}", hint="give one before the file")
-    if not is_name(name):
-        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
+    name = name.lower() or fit_name(path.stem)
+    check_new_name(name)
     rhythm = _inspect(path, name)
-    target = user_folder() / "rhythms" / f"{name}.mid"
-    if os.path.lexists(target) or name in {shipped.name for shipped in _shipped_rhythms()}:
-        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
+    target = _place_of(name)
     write_bytes_atomic(target, path.read_bytes())
     return replace(rhythm, path=target)
+
+
+def fit_name(text: str) -> str:
+    """Return a text as the name of a rhythm: in small letters, hyphens for all that no name has.
+
+    Raises:
+        RhythmError: nothing is left.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if not name:
+        raise RhythmError(f"no name can be made from {text}", hint="give one before the file")
+    return name
+
+
+def check_new_name(name: str) -> None:
+    """Raise RhythmError for what cannot name a rhythm, or names one already."""
+    if not is_name(name):
+        raise RhythmError(f"{name!r} cannot name a rhythm", hint=NAME_HINT)
+    if os.path.lexists(_place_of(name)) or name in {shipped.name for shipped in _shipped_rhythms()}:
+        raise RhythmError(f"there is a rhythm called {name} already", hint="give another name before the file")
+
+
+def _place_of(name: str) -> Path:
+    return user_folder() / "rhythms" / f"{name}.mid"
 
 
 def remove_rhythm(name: str) -> RhythmInfo:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +21,7 @@ from transform.toms import with_tom_heights
 from transform.transcriber import Activations, Transcriber, with_sensitivity
 from transform.velocity import with_measured_velocities
 
+_log = logging.getLogger(__name__)
 _NEAR_FRAMES = 2  # of the transcriber, around an event: their velocities become the event's
 
 
@@ -92,4 +95,7 @@ def listen(
         activations = with_sensitivity(activations, sensitivity)
     events = with_measured_velocities(recording, transcriber.events(activations))
     events = with_flams(recording, with_tom_heights(recording, events))
+    counts = Counter(event.drum_class for event in events)
+    found = ", ".join(f"{counts[c]} {c}" for c in CLASSES if counts[c])
+    _log.info("%s: %d strokes are detected (%s)", recording.name, len(events), found or "none")
     return Listening(recording, activations, events, separator)

@@ -105,12 +105,15 @@ def existing_path(path: Path) -> Path:
 
 def missing_hint(path: Path) -> str:
     """Return the next step for a path to nothing: the nearest name in its folder, if one is near."""
+    if path.parts[:1] in (("http:",), ("https:",)):
+        return "save what is at this address as a file, and name that"
     try:
-        names = {name.casefold(): name for name in sorted(os.listdir(path.parent))}
+        names = sorted(os.listdir(path.parent))
     except OSError:
         return "check the spelling and the current folder"
-    stems = {Path(name).stem.casefold(): name for name in names.values()} | names
-    near = get_close_matches(path.name.casefold(), stems, n=1, cutoff=_ALIKE)
+    names.sort(key=lambda name: Path(name).suffix.casefold() == path.suffix.casefold())  # these win
+    stems = {Path(name).stem.casefold(): name for name in names}  # an ending alone makes no names alike
+    near = get_close_matches(path.stem.casefold(), stems, n=1, cutoff=_ALIKE)
     if not near or path.parent == path:
         return "check the spelling and the current folder"
     return f"did you mean {path.parent / stems[near[0]]}?"

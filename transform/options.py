@@ -13,6 +13,7 @@ from typing import Any
 from transform.errors import SettingsError
 
 _NUMBER = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+))\s*([a-z%]*)", re.IGNORECASE)
+_BEFORE_NAME = re.compile(r"[,;]\s*(?=[A-Za-z])|\s+(?=[A-Za-z]+\s*[=:])")  # not the comma of 6,5
 _NAMES = {
     "KD": ("kick", "bassdrum", "bd"),
     "SD": ("snare",),
@@ -150,6 +151,11 @@ def length_of(name: str, text: str) -> str | float:
         ) from err
 
 
+def word_of(name: str, text: str) -> str:
+    """Return a word as settings have it."""
+    return text.strip().lower()
+
+
 def is_on(name: str, text: str) -> bool:
     """Return whether a switch is on.
 
@@ -189,8 +195,8 @@ def by_class(metavar: str, example: str, *units: str) -> Callable[[str, list[str
 
     def read(name: str, texts: list[str]) -> dict[str, float]:
         found = {}
-        for text in texts:
-            called, _, amount = text.partition("=")
+        for text in (part for given in texts for part in _BEFORE_NAME.split(given)):
+            called, _, amount = text.replace(":", "=", 1).partition("=")
             try:
                 value = number_of(amount, *units)
             except ValueError as err:

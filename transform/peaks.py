@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from transform.signal import Samples
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)  # -1 dBTP, what streaming services ask for
 _TAPS, _PHASES = 24, 4
 _NEAR = 0.4  # of a threshold: what is nowhere so loud has no true peak above it
+_NOTED_DB = 0.5  # below it nobody notices
 _SAME_S = 0.005  # peaks closer than this are one
+
+_log = logging.getLogger(__name__)
 
 
 def _filters() -> Samples:
@@ -21,6 +25,30 @@ def _filters() -> Samples:
     window = np.cos(np.pi * at / (_TAPS + 1)) ** 2
     filters = np.sinc(at) * window
     return np.asarray(filters / filters.sum(axis=0), dtype=np.float32)
+
+
+def clipping_notes(
+    down_db: Sequence[float], gain_db: float = 0.0, limited_db: Sequence[float] = ()
+) -> list[str]:
+    """Return a sentence on what is turned down so that nothing clips; none where that is below half a decibel.
+
+    Args:
+        down_db: how far strokes are turned down, each above 0.
+        gain_db: of the whole, 0 or less.
+        limited_db: how far strokes are limited beyond that, each above 0.
+    """
+    parts = []
+    for what, found_db in (("turned down", down_db), ("limited", limited_db)):
+        if found_db:
+            strokes = "1 stroke is" if len(found_db) == 1 else f"{len(found_db)} strokes are"
+            parts.append((max(found_db), f"{strokes} {what}, by up to {max(found_db):.2f} dB"))
+    if gain_db < 0:
+        parts.append((-gain_db, f"the whole is turned down by {-gain_db:.2f} dB"))
+    for amount_db, sentence in parts:
+        if amount_db < _NOTED_DB:
+            _log.debug("%s, so that nothing clips", sentence)
+    noted = [sentence for amount_db, sentence in parts if amount_db >= _NOTED_DB]
+    return [f"{', and '.join(noted)}, so that nothing clips"] if noted else []
 
 
 class PeakMeter:

@@ -5,6 +5,7 @@ environment variable REDRUM_DATA overrides; a shipped name cannot be taken again
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _LONGEST_SHOWN = 300  # characters of a mistake in preset.toml
 _AGAIN = "install Redrum again, or get the preset again"
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class Preset:
             raise CheckpointError(f"{entry.path} is no weights file: {err}", hint=_AGAIN) from err
         if found != entry.sha256:
             raise CheckpointError(f"{entry.path} is damaged: its checksum is not preset.toml's", hint=_AGAIN)
+        _log.info("%s of preset %s: %s, sha256 %s", model, self.name, entry.path, found[:12])
         return entry.path
 
 
@@ -93,12 +96,14 @@ def load_preset(name_or_folder: str | Path = DEFAULT_PRESET) -> Preset:
         known = _presets_in(shipped_folder())
         if str(name_or_folder) not in known:  # only then: a bare training machine has no user folder
             known = _preset_folders()
-        if str(name_or_folder) not in known:
+        name = str(name_or_folder)
+        name = name if name in known else name.lower()
+        if name not in known:
             raise CheckpointError(
                 f"there is no preset {str(name_or_folder)[:_LONGEST_SHOWN]!r}",
                 hint=f"known: {', '.join(sorted(known)) or 'none'}; or name a folder with a preset.toml",
             )
-        folder = known[str(name_or_folder)]
+        folder = known[name]
     toml = folder / "preset.toml"
     try:
         table = read_toml(toml)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from transform.errors import SettingsError
-from transform.options import bars_of, by_class, classes, is_on, length_of, number, option
+from transform.options import bars_of, by_class, classes, is_on, length_of, number, option, word_of
 
 if TYPE_CHECKING:
     from transform.events import AlignMode
@@ -26,13 +26,15 @@ class RenderSettings:
 
     engine: str = field(
         default="resequence",
-        metadata=option("resequence|latent", "Replay the source's hits, or let a network play.", "resequence"),
+        metadata=option(
+            "resequence|latent", "Replay the source's hits, or let a network play.", "resequence", read=word_of
+        ),
     )
     length: str | float = field(  # source, rhythm, bars as in "4bars", or seconds
         default="rhythm",
         metadata=option(
             "source|rhythm|4bars|8s",
-            "Length of the result; a shorter rhythm loops.",
+            "Length of the result; a shorter rhythm loops. A number alone is seconds.",
             "rhythm",
             read=length_of,
         ),
@@ -49,7 +51,10 @@ class RenderSettings:
     align: AlignMode = field(
         default="auto",
         metadata=option(
-            "auto|seconds|beats", "auto: in beats where both tempi are known, else in seconds.", "auto"
+            "auto|seconds|beats",
+            "auto: in beats where both tempi are known, else in seconds.",
+            "auto",
+            read=word_of,
         ),
     )
     source_bpm: float | Literal["auto"] | None = field(  # None: from tag or file name
@@ -103,6 +108,7 @@ class RenderSettings:
             "nearest|leave-out|borrow",
             "A drum that the source never plays: played by the nearest, left out, or lent by a shipped kit.",
             "nearest",
+            read=word_of,
         ),
     )
     kit_from: tuple[str, ...] = field(  # recordings and folders of one-shots
@@ -154,7 +160,9 @@ class RenderSettings:
     )
     tail: Literal["cut", "ring", "wrap"] = field(
         default="cut",
-        metadata=option("cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut"),
+        metadata=option(
+            "cut|ring|wrap", "Last hits: end with the result, ring on, or go round a loop.", "cut", read=word_of
+        ),
     )
     seed: int = field(
         default=0,
@@ -172,6 +180,7 @@ class RenderSettings:
             "original|none",
             "Whether the source's own hits begin the latent engine's strokes.",
             "original",
+            read=word_of,
         ),
     )
 
@@ -186,7 +195,7 @@ class RenderSettings:
         if self.align not in ("auto", "seconds", "beats"):
             raise SettingsError(f"align is {self.align!r}", hint="give auto, seconds or beats")
         if self.bpm is not None and not _is_between(self.bpm, 1.0, 1000.0):
-            raise SettingsError(f"the tempo is {self.bpm}", hint="give 1 to 1000 BPM")
+            raise SettingsError(f"the tempo is {str(self.bpm).removesuffix('.0')}", hint="give 1 to 1000 BPM")
         if self.bpm is not None and self.align == "seconds":
             raise SettingsError(
                 "--align seconds leaves the rhythm its own tempo, --bpm gives it another",

@@ -29,7 +29,7 @@ from transform.errors import RhythmError
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.metadata import Metadata
 from transform.onsets import refine_onsets
-from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, true_peak
+from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, clipping_notes, true_peak
 from transform.playing_on import Rounds, fade_out
 from transform.resequence import Arrangement
 from transform.separator import StemReader
@@ -62,12 +62,7 @@ class _Level:
 
     def notes(self) -> list[str]:
         """Return what was decided, a sentence each."""
-        notes = []
-        if self.n_down:
-            strokes = "1 stroke is" if self.n_down == 1 else f"{self.n_down} strokes are"
-            notes.append(f"{strokes} turned down, by up to {self.down_db:.2f} dB, so that nothing clips")
-        if self.gain_db < -0.005:
-            notes.append(f"turned down by {-self.gain_db:.2f} dB so that nothing clips")
+        notes = clipping_notes([self.down_db] * self.n_down, self.gain_db)
         if self.over_db > 0:
             notes.append(f"peaks are {self.over_db:.2f} dB over full scale, which floating point holds")
         return notes

@@ -1,10 +1,9 @@
-"""The commands that analyse recordings: `transcribe`, `separate` and `extract`."""
+"""The commands that take recordings apart: `separate` and `extract`."""
 
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,30 +15,23 @@ from daw_bridge.commands.options import (
     Compute,
     DryRun,
     Existing,
-    Overwrite,
-    Plot,
     Preset,
-    Sensitivity,
     check_bit_depth,
     class_list,
+    hint_on_existing,
     option,
     option_groups,
 )
 from daw_bridge.commands.reporting import Console, print_json, print_table
-from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import (
     OUT_FOLDER,
-    check_ending,
-    check_outputs,
     default_place,
     identity,
     is_same_file,
 )
 from daw_bridge.take_report import Report, count_events, depth_of, form_of
-from transform.errors import AudioError, CheckpointError, SettingsError
+from transform.errors import AudioError, CheckpointError, ExistsError, SettingsError
 from transform.names import existing_path, name_after
-from transform.options import read_options
-from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
     from transform.audio import Progress
@@ -49,90 +41,11 @@ STEMS_FOLDER = OUT_FOLDER / "stems"
 
 
 @option_groups()
-def transcribe(
-    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording, - for standard input.")],
-    output: Annotated[
-        Path | None,
-        option("OUT.mid", "The MIDI file, - for standard output.", "redrummed/AUDIO.mid", "-o", "--output"),
-    ] = None,
-    plot: Plot = None,
-    sensitivity: Sensitivity = None,
-    preset: Preset = "default",
-    *,
-    compute: Compute,
-    overwrite: Overwrite = False,
-    console: Console,
-) -> None:
-    """Write the hits of a drum recording as MIDI, with velocities."""
-    from transform.audio import write_bytes_atomic
-
-    settings = RenderSettings(**read_options(RenderSettings, {"sensitivity": sensitivity}))
-    check_streams([audio], output, as_json=console.as_json)
-    with ExitStack() as files:
-        if is_stream(output):
-            output, console = files.enter_context(output_path(Path(STREAM), ".mid", console))
-        place = input_path(audio, files)
-        recording = files.enter_context(transform.Recording.open(place))
-        output = output or default_place(OUT_FOLDER / name_after(recording.name, ".mid"))
-        check_ending(output, (".mid", ".midi"))
-        check_ending(plot, (".png",))
-        check_outputs([output, plot], [place], overwrite=overwrite)
-
-        from transform.midi import write_midi
-
-        redrummer = compute.load(preset)
-        began_s = time.perf_counter()
-        with console.progress() as progress:
-            detected = redrummer.listen(
-                recording, sensitivity=settings.sensitivity, progress=progress
-            ).at_attacks()
-        stated = recording.tempo_bpm()
-        rhythm = _rhythm(detected)
-        write_bytes_atomic(output, write_midi(rhythm), overwrite=overwrite)
-        if plot:
-            from transform.pictures import plot_transcription
-
-            plot_transcription(plot, recording, detected.activations, rhythm.events, overwrite=overwrite)
-        seconds = time.perf_counter() - began_s
-    counts = count_events(rhythm.events)
-    if console.as_json:
-        report = {
-            "audio": audio,
-            "output": str(output),
-            "plot": str(plot) if plot else None,
-            "duration_s": round(rhythm.length_s, 6),
-            "bpm": rhythm.bpm,
-            "bpm_from": stated[1] if stated else None,
-            "counts": counts,
-            "events": [
-                {
-                    "onset_s": round(event.onset_s, 5),
-                    "class": event.drum_class,
-                    "velocity": round(event.velocity, 4),
-                    "articulation": event.articulation,
-                    "flam_ms": round(event.flam_ms, 1),
-                }
-                for event in rhythm.events
-            ],
-            "seconds": round(seconds, 3),
-        }
-        print_json(report)
-    by_class = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
-    console.echo(f"{output}: {len(rhythm.events)} hits ({by_class}) in {rhythm.length_s:.2f} s")
-    if rhythm.bpm is None:
-        console.echo(
-            "  no tempo is known, so the file keeps seconds; a name such as loop-96bpm.wav would state it"
-        )
-    elif stated is not None:
-        console.echo(f"  at {stated[0]:g} BPM, which is believed from its {stated[1]}")
-    if plot:
-        console.echo(f"  picture: {plot}")
-
-
-@option_groups()
 def separate(
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="The drum recordings.")],
-    out: Annotated[Path, option("DIR", "Where each recording gets a folder of its name.")] = STEMS_FOLDER,
+    out: Annotated[
+        Path, option("DIR", "Where each recording gets a folder of its name.", True, "-o", "--out")
+    ] = STEMS_FOLDER,
     classes: Annotated[str | None, option("KD,SD", "Write the stems of these classes only.", "all")] = None,
     preset: Preset = "default",
     *,
@@ -181,6 +94,8 @@ def separate(
                 with console.progress() as progress:
                     report = task.run(redrummer, progress)
         except Exception as err:  # one failing recording does not stop the others
+            if isinstance(err, ExistsError):
+                err.hint = hint_on_existing(err.path, ("out", "overwrite", "skip_existing"), {})
             console.print_failure({"audio": str(task.audio)}, err)
             n_failed += 1
         else:
@@ -192,7 +107,10 @@ def separate(
 @option_groups()
 def extract(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="The drum recording.")],
-    out: Annotated[Path, option("KITDIR", "The kit: a new folder, or an empty one.", False)],
+    out: Annotated[
+        Path | None,
+        option("KITDIR", "The kit: a new folder, or an empty one.", "redrummed/kits/AUDIO", "-o", "--out"),
+    ] = None,
     preset: Preset = "default",
     *,
     compute: Compute,
@@ -209,6 +127,7 @@ def extract(
     from transform.one_shots import check_kit_folder
 
     place = existing_path(Path(audio))
+    out = out or default_place(OUT_FOLDER / "kits" / name_after(place.stem, ""))
     with transform.Recording.open(place) as recording:
         if is_same_file(place.parent, out):
             raise SettingsError(
@@ -329,6 +248,7 @@ def _extracted(
     from transform.bank import Bank
     from transform.events import CLASS_NAMES
     from transform.one_shots import missing_classes, save_kit
+    from transform.peaks import clipping_notes
 
     began_s = time.perf_counter()
     detected = redrummer.listen(recording, progress=progress)
@@ -336,12 +256,11 @@ def _extracted(
         progress("extract", 0.0)
     bank = Bank.of_recording(recording, detected.events, detected.stems)
     if not bank.sets:
-        raise _nothing_detected(recording)
+        raise nothing_detected(recording)
     confidence, notes = _drum_confidence(detected)
     kit = save_kit(bank, out, fmt=recording.format, name=recording.name, overwrite=overwrite)
     notes += [f"no {CLASS_NAMES[c]} sounds alone: there is none in the kit" for c in missing_classes(bank)]
-    if kit.gain_db < 0:
-        notes.append(f"turned down by {-kit.gain_db:.2f} dB so that nothing clips")
+    notes += clipping_notes([], kit.gain_db)
     return {
         "output": str(out),
         "sfz": str(out / kit.sfz),
@@ -368,16 +287,8 @@ def _drum_confidence(detected: "Listening") -> tuple[float | None, list[str]]:
     return round(confidence, 3), list(doubts(recording.name, confidence))
 
 
-def _rhythm(detected: "Listening") -> "transform.Rhythm":
-    """Return what a recording plays, at the tempo that it states."""
-    rhythm = detected.rhythm()
-    if not rhythm.events:
-        raise _nothing_detected(detected.recording)
-    tempo = detected.recording.tempo_bpm()
-    return replace(rhythm, tempo_map=transform.TempoMap.constant(tempo[0]) if tempo else None)
-
-
-def _nothing_detected(recording: "transform.Recording") -> AudioError:
+def nothing_detected(recording: "transform.Recording") -> AudioError:
+    """Return the error on a recording without drums."""
     return AudioError(
         f"no drum hits are detected in {recording.name}",
         hint="give a drum recording, at a level where its hits stand out",

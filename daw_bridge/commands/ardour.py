@@ -8,10 +8,14 @@ import typer
 
 from daw_bridge.commands.options import Compute, Json, Preset, Quiet, option, option_groups
 from daw_bridge.commands.reporting import Console, print_changes
+from daw_bridge.commands.sections import WideGroup
 from transform.errors import DawError
 
 ardour_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Redrum what is selected in Ardour; set it up."
+    cls=WideGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Redrum what is selected in Ardour; set it up.",
 )
 
 

@@ -1,5 +1,7 @@
 """The command `audition`: one recording with many rhythms, on one page."""
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +12,22 @@ from daw_bridge.commands.options import Compute, Overwrite, Preset, option, opti
 from daw_bridge.commands.reporting import Console, shell_word
 from daw_bridge.render_job import OUT_FOLDER, default_place
 from transform.errors import RhythmError
+from transform.names import name_after
 
 
 @option_groups({"length": {"unset": "source"}, "tail": {"unset": "wrap"}})
 def audition(
     loop: Annotated[Path, typer.Argument(help="The drum recording.")],
-    style: Annotated[
-        str, typer.Argument(help="Only rhythms of this style, such as rock.", show_default="all")
-    ] = "",
-    out: Annotated[Path | None, option("DIR", "The folder of the page.", "redrummed/audition/LOOP")] = None,
+    styles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STYLE", help="Only rhythms of this style, such as hip hop.", show_default="all"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        option("DIR", "The folder of the page.", "redrummed/audition/LOOP/STYLE", "-o", "--out"),
+    ] = None,
     preset: Preset = "default",
     *,
     given: dict[str, Any],
@@ -33,6 +42,7 @@ def audition(
     from daw_bridge.audition import Audition
     from transform.library import rhythms_of_style
 
+    style = " ".join(styles or ())
     if style and not loop.exists() and Path(style).is_file():
         raise RhythmError(
             f"{loop} is no recording",
@@ -43,7 +53,7 @@ def audition(
         rhythms=rhythms_of_style(style),
         given=given,
         preset=preset,
-        folder=out or default_place(OUT_FOLDER / "audition" / loop.stem),
+        folder=out or _free_folder(loop, style, overwrite=overwrite),
         overwrite=overwrite,
     )
     transform.RenderSettings(**given)  # what is wrong is said before anything runs
@@ -53,5 +63,22 @@ def audition(
             report = job.run(source, compute.load(preset), progress)
     if not console.is_reported(report, ""):
         page = Path(report["page"]).absolute().as_uri()
-        console.echo(f"{loop} plays {report['rhythms']} rhythms: open {page} in a browser")
+        n = report["rhythms"]
+        console.echo(f"{loop} plays {n} rhythm{'s' * (n != 1)}: open {page} in a browser")
         console.print_notes({"notes": report["notes"]})
+
+
+def _free_folder(loop: Path, style: str, *, overwrite: bool) -> Path:
+    """Return the folder of a page whose place the user did not name: one for each recording and style.
+
+    Where an earlier page lies there, the next number is added to the name, or with `overwrite` that page is
+    replaced.
+    """
+    of_loop = OUT_FOLDER / "audition" / name_after(loop.stem, "")
+    name = re.sub(r"\W+", "-", style.lower()).strip("-") or "all"
+    folder = default_place(of_loop / name)
+    number = 1
+    while os.path.lexists(folder) and not overwrite:
+        number += 1
+        folder = of_loop / f"{name}-{number}"
+    return folder

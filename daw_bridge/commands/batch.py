@@ -24,8 +24,9 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console, print_json, print_table, shell_word, time_of
+from daw_bridge.commands.reporting import Console, print_json, print_table, time_of
 from daw_bridge.commands.sessions import PROJECTS, ProjectBatch, TakeRequest
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.render_job import OUT_FOLDER, default_place, outputs_beside
 from daw_bridge.take_report import form_of
 from transform.errors import RedrumError, SettingsError
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
 
 @option_groups()
 def batch(
-    paths: Annotated[
-        list[Path] | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="PATH",
-            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als).",
+            help="Recordings, folders of them, REAPER projects (.rpp), Live sets (.als); and the rhythm.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +59,9 @@ def batch(
             complete=rhythm_names,
         ),
     ] = "",
-    out: Annotated[Path, option("DIR", "Where the results go; the tree of a folder is retained.")] = OUT_FOLDER,
+    out: Annotated[
+        Path, option("DIR", "Where the results go; the tree of a folder is retained.", True, "-o", "--out")
+    ] = OUT_FOLDER,
     name: Annotated[
         str, option("NAME", "Of the results; also {ext}, {parent}, {preset}, {seed}, {seed:03}.")
     ] = "{stem}_{rhythm}",
@@ -110,11 +113,13 @@ def batch(
     folder beside it, SET-redrum.
     """
     existing = Existing(overwrite=overwrite, skip_existing=skip_existing)
-    paths = [existing_path(path) for path in paths or ()]
+    words, found = with_rhythm(words or [], rhythm)
+    rhythm = found or ""
+    paths = [existing_path(Path(word)) for word in words]
     projects = [path for path in paths if path.suffix.lower() in PROJECTS]
     recordings = [path for path in paths if path not in projects]
     if not rhythm and (recordings or not projects):
-        raise SettingsError("--rhythm is missing", hint=_rhythm_hint(recordings))
+        raise SettingsError("--rhythm is missing", hint="give a rhythm, a folder of rhythms or a job sheet")
     if page and projects:
         raise SettingsError("--page shows recordings, not projects", hint="leave out --page, or the projects")
     if recordings:
@@ -182,21 +187,12 @@ def batch(
         raise typer.Exit(1)
 
 
-def _rhythm_hint(recordings: "Sequence[Path]") -> str:
-    from transform.library import is_rhythm
-
-    rhythm = next((str(path) for path in recordings if is_rhythm(str(path))), "")
-    if rhythm:
-        return f"{rhythm} is a rhythm: write --rhythm {shell_word(rhythm)}"
-    return "give a rhythm, a folder of rhythms or a job sheet"
-
-
 def _planned(
     recordings: list[Path], rhythm: str, settings: "PlanSettings", page: Path | None
 ) -> "list[BatchItem]":
-    """Return the plan of a batch, after checking that its page could be written; an older one is replaced."""
+    """Return the plan of a batch, after checking that its page could be written, or added to."""
     from daw_bridge.job_sheet import SHEET_ENDINGS
-    from daw_bridge.page import check_apart, check_page, check_place
+    from daw_bridge.page import check_apart, check_place, entries_of
     from daw_bridge.plan import plan
 
     if not recordings and Path(rhythm).suffix.lower() not in SHEET_ENDINGS:
@@ -206,7 +202,7 @@ def _planned(
     items = plan(recordings, rhythm, settings)
     if page:
         check_apart(page, (path for item in items for path in item.outputs))
-        check_page(page, overwrite=True)
+        entries_of(page)
         check_place(page, recordings, settings.out)
     return items
 
@@ -290,8 +286,8 @@ class _RecordingBatch:
         typer.echo(f"\nwritten down in {self.settings.out / 'manifest.jsonl'}")
 
     def _write_page(self, page: Path, outcomes: "Sequence[Outcome]") -> None:
-        """Write a page of the results that were made or found, in the order of the plan."""
-        from daw_bridge.page import PageItem, write_page
+        """Add the results that were made or found to the page, in the order of the plan."""
+        from daw_bridge.page import PageItem, add_to_page
 
         by_output = {outcome.item.output: outcome for outcome in outcomes}
         shown = []
@@ -304,8 +300,9 @@ class _RecordingBatch:
                     drum_map=item.drum_map,
                     output=None if outcome is None or outcome.status == "failed" else item.output,
                     plot=item.plot or item.picture,
-                    report=outcome.report if outcome else {"error": "not begun"},
+                    report=(outcome.report if outcome else {"error": "not begun"})
+                    | {"output": str(item.output)},
                 )
             )
-        index = write_page(page, shown, overwrite=True)
+        index = add_to_page(page, shown)
         self.console.echo(f"listen to all: open {index.absolute().as_uri()} in a browser")

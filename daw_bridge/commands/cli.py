@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from daw_bridge.commands.analysis import extract, separate, transcribe
+from daw_bridge.commands.analysis import extract, separate
 from daw_bridge.commands.ardour import ardour_app
 from daw_bridge.commands.audition import audition
 from daw_bridge.commands.batch import batch
@@ -27,7 +27,9 @@ from daw_bridge.commands.options import Device, Preset, option, option_groups
 from daw_bridge.commands.reaper import reaper_app
 from daw_bridge.commands.render import demo, render
 from daw_bridge.commands.reporting import Console, print_error, print_json, shell_word, what_failed
-from daw_bridge.commands.sections import COMMANDS, SectionedCommand
+from daw_bridge.commands.sections import COMMANDS, LONGEST_HELP, SectionedCommand
+from daw_bridge.commands.transcribe import transcribe
+from daw_bridge.commands.usage import explained
 from daw_bridge.devices import resolve_device
 from daw_bridge.editor.worker import THREAD as RENDERER
 from daw_bridge.render_job import OUT_FOLDER
@@ -37,7 +39,6 @@ from transform.terminal import guard_output
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # Typer exports only this child of it
 _log = logging.getLogger(__name__)
 _MOST_WORDS = 16  # of a name
-_LONGEST_HELP = 100  # of a line on a command
 _NO_COMMANDS = {"help": "redrum --help", "list": "redrum rhythms list"}
 BENCH_FOLDER = OUT_FOLDER / "bench"
 
@@ -47,7 +48,11 @@ class _Redrum(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self._in_json, self._words = "--json" in args, args
-        return super().parse_args(ctx, [_with_home(argument) for argument in args])
+        try:
+            return super().parse_args(ctx, [_with_home(argument) for argument in args])
+        except _UsageError as err:
+            self._report(*explained(err, self._words))
+            raise typer.Exit(2) from err
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -61,14 +66,8 @@ class _Redrum(TyperGroup):
             self._report("interrupted", "no unfinished file is left; run the same command again")
             raise typer.Exit(130) from err
         except _UsageError as err:
-            if _unquoted(self._words):
-                self._report(err.format_message(), "")
-                raise typer.Exit(2) from err
-            if self._in_json:
-                print_json(
-                    {"error": err.format_message(), "hint": f"see redrum {ctx.invoked_subcommand} --help"}
-                )
-            raise
+            self._report(*explained(err, self._words))
+            raise typer.Exit(2) from err
         except BrokenPipeError:
             raise  # the reader of our output has ended
         except OSError as err:
@@ -90,7 +89,7 @@ class _Redrum(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands into the formatter, section by section."""
         for title, names in COMMANDS.items():
-            shown = [(name, self.commands[name].get_short_help_str(_LONGEST_HELP)) for name in names]
+            shown = [(name, self.commands[name].get_short_help_str(LONGEST_HELP)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(shown)
 

@@ -9,9 +9,10 @@ import transform
 from daw_bridge.commands.mics import Together, mics_of
 from daw_bridge.commands.options import Compute, Preset, option, option_groups, rhythm_names
 from daw_bridge.commands.reporting import Console, print_json
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.mics_job import offsets_of
 from daw_bridge.render_job import OUT_FOLDER, check_preset
-from transform.errors import AudioError
+from transform.errors import AudioError, SettingsError
 from transform.names import existing_path
 from transform.terminal import one_line
 
@@ -62,7 +63,8 @@ def edit(
     """
     from daw_bridge.editor.opening import Opening, edit_dropped, edit_recording
 
-    mics.check(sources or [])
+    sources, rhythm = with_rhythm(sources or [], rhythm or None)
+    mics.check(sources, rhythm)
     first = _first_rhythm(rhythm)
     check_preset(preset, transform.RenderSettings().engine)
     opening = Opening(
@@ -73,7 +75,7 @@ def edit(
         has_browser=not no_browser,
     )
     if sources or mics.together:
-        source = _source_of(sources or [], mics)
+        source = _source_of(sources, mics)
         edit_recording(source, opening, page_watcher(" ".join(sources or [source.name]), console))
     else:
         edit_dropped(_demo_loop, opening, page_watcher("the page for a recording", console))
@@ -92,7 +94,7 @@ def _source_of(sources: list[str], mics: Together) -> "Source":
         transform.Recording.open(path).close()  # its errors name the path as it was given
         return Source(path)
     if not sources:
-        raise typer.BadParameter("there are no microphones: give their recordings, or a folder of them")
+        raise SettingsError("there are no microphones", hint="give their recordings, or a folder of them")
     paths = mics_of(sources)
     return MicSource(paths, offsets_of(paths, mics.offset or ()), mics.listen_to)
 

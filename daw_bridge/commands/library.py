@@ -22,6 +22,7 @@ from daw_bridge.commands.options import (
     rhythm_names,
 )
 from daw_bridge.commands.reporting import Console, print_error, print_json, print_table
+from daw_bridge.commands.sections import WideGroup
 from daw_bridge.render_job import check_ending
 from transform.errors import CheckpointError, RhythmError
 from transform.files import read_bytes
@@ -30,9 +31,13 @@ from transform.options import read_options
 from transform.settings import RenderSettings
 
 rhythms_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="List rhythms, show one, add your own, remove it."
+    cls=WideGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List rhythms, show one, add your own, remove it.",
 )
 presets_app = typer.Typer(
+    cls=WideGroup,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="List presets (trained models), import, export.",
@@ -43,13 +48,16 @@ _LONGEST_CARD_BYTES = 2**20
 
 @rhythms_app.command("list")
 def list_all_rhythms(
-    style: Annotated[str, typer.Argument(help="Only these, such as rock.", show_default="all")] = "",
+    styles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STYLE", help="Only these, such as hip hop.", show_default="all"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the shipped rhythms and your own."""
     from transform.library import rhythms_of_style
 
-    found = rhythms_of_style(style)
+    found = rhythms_of_style(" ".join(styles or ()))
     if as_json:
         for info in found:
             entry = {"name": info.name, "bpm": info.bpm, "beats": info.beats}
@@ -99,13 +107,15 @@ def add_own_rhythm(
     verbose: Verbose = False,
 ) -> None:
     """Add a rhythm to your own: a MIDI file, or what a drum recording plays."""
-    from transform.library import add_rhythm, resolve_rhythm
+    from transform.library import add_rhythm, check_new_name, fit_name, resolve_rhythm
     from transform.midi import write_midi
 
     console, note = Console(quiet=quiet, verbose=verbose), ""
     path, name = (Path(name), "") if path is None else (path, name)
     if not path.is_file():
         raise RhythmError(f"{path} does not exist", hint=missing_hint(path))
+    name = fit_name(name or path.stem)
+    check_new_name(name)
     if resolve_rhythm(str(path)).is_midi:
         added = add_rhythm(path, name)
     else:
@@ -120,7 +130,7 @@ def add_own_rhythm(
             bpm: float | Literal["auto"] | None = tempo or (None if recording.tempo_bpm() else "auto")
             rhythm = compute.load(preset).rhythm_of(recording, bpm)
             note = _estimate_note(rhythm, recording.duration_s) if bpm == "auto" else ""
-            midi = Path(folder) / f"{path.stem}.mid"
+            midi = Path(folder) / f"{name}.mid"
             midi.write_bytes(write_midi(rhythm))
             added = add_rhythm(midi, name)
     console.echo(f"{added.name}: {added.bpm:g} BPM, {added.beats:g} beats, in {added.path}")
@@ -174,10 +184,12 @@ def list_all_presets(as_json: Json = False) -> None:
 
 @presets_app.command("show")
 def show_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)] = "default",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|DIR", help="A name of `presets list`.", autocompletion=preset_names)
+    ] = "default",
     as_json: Json = False,
 ) -> None:
-    """Print what a preset is: its models, licence, scores and model card."""
+    """Print what a preset is: its models, its licence, what its model card says first."""
     from transform.presets import load_preset
 
     preset = load_preset(name)
@@ -208,16 +220,22 @@ def show_preset(
         typer.echo(f"  {model}: {file.n_parameters:,} parameters, {file.path.name}, unharmed")
     typer.echo(f"licence: {licence}\n")
     if text:
-        typer.echo(text, nl=False)
+        intro, _, more = text.partition("\n## ")
+        typer.echo(intro.rstrip())
+        if more:
+            typer.echo(f"\nhow it was trained, and its scores: {card}")
     else:
         typer.echo("\n".join(_outline(preset.scores)) or "no scores are stated, and there is no card")
 
 
 @presets_app.command("export")
+@option_groups()
 def export_one_preset(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIR", autocompletion=preset_names)],
-    output: Annotated[
-        Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--output")
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|DIR", help="A name of `presets list`.", autocompletion=preset_names)
+    ],
+    out: Annotated[
+        Path | None, option("OUT.redrum", "The file.", "NAME.redrum in this folder", "-o", "--out", "--output")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -226,7 +244,7 @@ def export_one_preset(
     from transform.presets import load_preset
 
     preset = load_preset(name)
-    output = output or Path(f"{preset.name}{ENDING}")
+    output = out or Path(f"{preset.name}{ENDING}")
     check_ending(output, (ENDING,))
     export_preset(preset, output, overwrite=overwrite)
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {preset.sha256[:12]}")

@@ -18,12 +18,14 @@ from daw_bridge.commands.options import (
     option_groups,
 )
 from daw_bridge.commands.reporting import Console, print_changes, print_error
+from daw_bridge.commands.sections import SectionedCommand, WideGroup
 from daw_bridge.commands.sessions import TakeRequest
 
 if TYPE_CHECKING:
     pass
 
 live_app = typer.Typer(
+    cls=WideGroup,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="Redrum what is selected in Ableton Live; set it up.",
@@ -35,7 +37,7 @@ def group() -> None:
     """Ableton Live: redrum what is selected in it."""
 
 
-@live_app.command()
+@live_app.command(cls=SectionedCommand)
 @option_groups(in_session("the set's"))
 def selected(
     rhythm: Annotated[

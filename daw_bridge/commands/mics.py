@@ -10,9 +10,10 @@ import typer
 
 import transform
 from daw_bridge.commands.options import Compute, Existing, TakeForm, option
-from daw_bridge.commands.reporting import Console, shell_word
+from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.sources import check_one
 from daw_bridge.mics_job import MicsJob, check_different, offsets_of, open_mics
-from daw_bridge.render_job import OUT_FOLDER, check_preset, default_place, open_rhythm
+from daw_bridge.render_job import check_preset, open_rhythm, result_place
 from daw_bridge.take_report import Report
 from transform.errors import SettingsError
 from transform.names import existing_path
@@ -38,16 +39,11 @@ class Together:
         ),
     ] = None
 
-    def check(self, sources: Sequence[str]) -> None:
-        """Raise SettingsError for what does not go with the number of recordings, or with each other."""
-        from transform.library import is_rhythm
-
+    def check(self, sources: Sequence[str], rhythm: str | None) -> None:
+        """Raise an error for what does not go with the number of recordings, or with each other."""
         if self.together:
             return
-        if len(sources) == 2 and is_rhythm(sources[0]):
-            raise SettingsError(f"{sources[0]} is a rhythm", hint=recording_first(sources[1], sources[0]))
-        if len(sources) > 1:
-            raise SettingsError(f"{len(sources)} recordings are given", hint=_hint_for(sources))
+        check_one(sources, rhythm)
         for name, value in self.given().items():
             if value:
                 raise SettingsError(
@@ -60,37 +56,13 @@ class Together:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicOptions(Together):
-    """The same, and where the results of microphones go."""
-
-    out: Annotated[
-        Path | None, option("DIR", "With --together: where the results go, one for each SOURCE.", "redrummed")
-    ] = None
-
-    def given(self) -> dict[str, object]:
-        """Return the values of the options that --together needs, by name."""
-        return super().given() | {"--out": self.out}
-
-
-def recording_first(source: str, rhythm: str) -> str:
-    """Return the next step for a recording and a rhythm in each other's places."""
-    return f"write the recording first: {shell_word(source)} --rhythm {shell_word(rhythm)}"
-
-
-def _hint_for(sources: Sequence[str]) -> str:
-    return (
-        f"if the last is the rhythm, write --rhythm {shell_word(sources[-1])}; if they are microphones of one "
-        "performance, add --together; else use `redrum batch`"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class MicsRequest:
     """What is requested of the microphones of one performance."""
 
     sources: Sequence[Path]
     rhythm: str
-    options: MicOptions
+    options: Together
+    out: str | None  # the folder of the results
     settings: "transform.RenderSettings"
     preset: str
     form: TakeForm
@@ -110,9 +82,9 @@ class MicsRequest:
             if self.existing.skip_existing and all(path.exists() for path in job.outputs):
                 console.print_report(report | {"skipped": True})
                 return
-            job.check()
-            check_tempi(job.microphones, job.rhythm, self.settings)
             check_preset(self.preset, self.settings.engine)
+            check_tempi(job.microphones, job.rhythm, self.settings)
+            job.check()
             if dry_run:
                 report |= {"notes": form_notes(job.microphones.microphones, job.microphones)}
                 console.print_report(report | {"engine": self.settings.engine, "dry_run": True})
@@ -134,10 +106,8 @@ class MicsRequest:
         check_kit_sources(self.settings.kit_from)
         found = resolve_rhythm(self.rhythm)
         kit_files = [file for path in self.settings.kit_from for file in files_of(path)]
-        out = self.options.out
-        outputs = [(out or OUT_FOLDER) / f"{path.stem}_{found.name}.wav" for path in self.sources]
-        if out is None:
-            outputs = [default_place(path) for path in outputs]
+        out = None if self.out is None else f"{self.out}/"
+        outputs = [result_place(out, f"{path.stem}_{found.name}.wav") for path in self.sources]
         guide = [self.options.listen_to] if self.options.listen_to else []
         job = MicsJob(
             microphones=microphones,

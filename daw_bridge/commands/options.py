@@ -1,7 +1,8 @@
 """What the commands of `redrum` have in common: their options, and what the values of these stand for."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import transform
-from daw_bridge.devices import set_up_device
-from transform.errors import SettingsError
+from daw_bridge.devices import check_device_name, set_up_device
+from transform.errors import ExistsError, SettingsError
 from transform.options import Option, classes, options_of, read_options
 from transform.settings import RenderSettings
 
 if TYPE_CHECKING:
     from transform.drum_maps import DrumNotes
     from transform.engine import Redrummer
+
+_log = logging.getLogger(__name__)
 
 
 def option(
@@ -89,6 +92,7 @@ WithTrack = Annotated[
 ]
 WithStems = Annotated[bool, typer.Option("--stems", help="Also each drum by itself: five stems that add up.")]
 WithMidi = Annotated[bool, typer.Option("--midi", help="Also the rhythm as it is played, as MIDI.")]
+SourceBpm = Annotated[str | None, _typer_option(options_of(RenderSettings)["source_bpm"])]
 Sensitivity = Annotated[list[str] | None, _typer_option(options_of(RenderSettings)["sensitivity"])]
 BitDepth = Annotated[str | None, option("16|24|32|32f", "Bit depth.", "the source's")]
 DrumMap = Annotated[
@@ -114,6 +118,9 @@ class Compute:
 
     device: Device = "auto"
     threads: Threads = None
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
 
     def set_up(self) -> str:
         """Let the models compute as requested, and return the device."""
@@ -215,19 +222,48 @@ def option_groups(
 
         @wraps(command)
         def run(**arguments: Any) -> None:
-            if "given" in own:
-                given = {name: arguments.pop(name) for name in sound}
-                arguments["given"] = read_options(RenderSettings, given)
             for name, group in groups.items():
                 arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
-            command(**arguments)
+            if "given" in own:
+                given = {name: arguments.pop(name) for name in sound}
+                _say_unit(given.get("length"))
+                arguments["given"] = read_options(RenderSettings, given)
+            try:
+                command(**arguments)
+            except ExistsError as err:
+                err.hint = hint_on_existing(err.path, names, arguments)
+                raise
 
         shown = list(_shown_parameters(own, sound))
+        names = [p.name for p in shown]
         run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in shown}
         return run
 
     return with_groups
+
+
+def _say_unit(length: str | None) -> None:
+    """Warn of a length that is a number alone, which musicians may mean as bars."""
+    if length and length.strip().isdigit():
+        _log.warning("--length %s is seconds; for bars write --length %sbars", length, length)
+
+
+def hint_on_existing(path: Path, names: Collection[str], given: Mapping[str, Any]) -> str:
+    """Return the next step where something lies in the place of a result.
+
+    Args:
+        path: what lies there.
+        names: the parameters of the command.
+        given: the values of them.
+    """
+    with_option = next((f" with --{name}" for name in ("plot", "midi") if given.get(name) == path), "")
+    if not with_option and "out" in names:
+        with_option = " with -o"
+    steps = [f"choose another name{with_option}"]
+    steps += ["replace it with --overwrite"] if "overwrite" in names else []
+    steps += ["leave it with --skip-existing"] if "skip_existing" in names else []
+    return " or ".join([", ".join(steps[:-1]), steps[-1]] if steps[1:] else steps)
 
 
 def _shown_parameters(

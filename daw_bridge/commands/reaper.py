@@ -22,10 +22,14 @@ from daw_bridge.commands.options import (
     option_groups,
 )
 from daw_bridge.commands.reporting import Console, print_changes
+from daw_bridge.commands.sections import SectionedCommand, WideGroup
 from daw_bridge.commands.sessions import TakeRequest
 
 reaper_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Redrum what is selected in REAPER; set it up."
+    cls=WideGroup,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Redrum what is selected in REAPER; set it up.",
 )
 
 
@@ -34,7 +38,7 @@ def group() -> None:
     """REAPER: redrum what is selected in it."""
 
 
-@reaper_app.command()
+@reaper_app.command(cls=SectionedCommand)
 @option_groups(in_session("the project's"))
 def selected(
     rhythm: Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import transform
-from daw_bridge.commands.mics import MicOptions, MicsRequest, mics_of, recording_first
+from daw_bridge.commands.mics import MicsRequest, Together, mics_of
 from daw_bridge.commands.options import (
     Compute,
     DryRun,
@@ -25,10 +25,12 @@ from daw_bridge.commands.options import (
     option_groups,
     rhythm_names,
 )
-from daw_bridge.commands.reporting import Console, shell_word
+from daw_bridge.commands.reporting import Console
+from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
-from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm
+from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm, result_place
 from daw_bridge.take_report import Report
+from transform.audio_format import CONTAINERS
 from transform.errors import AudioError, SettingsError
 from transform.names import existing_path, name_after
 from transform.options import options_of
@@ -40,6 +42,8 @@ DEMO_RHYTHMS = {
     "electronic-breakbeat-124bpm": "disco-open-hats-118",
     "electronic-half-time-140bpm": "uk-garage-two-step-132",
 }
+
+_NAME_ONE = "add --rhythm NAME: `redrum rhythms list` shows the names; a MIDI file or a recording will do, too"
 
 
 @option_groups()
@@ -94,7 +98,8 @@ def render(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="The drum recording, - for standard input; with --together several, or a folder of them.",
+            help="The drum recording, - for standard input; with --together several, or a folder of them. "
+            "The rhythm may follow it.",
         ),
     ],
     rhythm: Annotated[
@@ -110,13 +115,14 @@ def render(
         Path | None,
         option("FILE", "Instead of a rhythm: a session of the editor, and what was edited in it.", False),
     ] = None,
-    output: Annotated[
-        Path | None,
+    out: Annotated[
+        str | None,
         option(
-            "OUT.wav",
-            "The result: WAV, FLAC, AIFF, CAF, W64; - for standard output.",
+            "OUT.wav|DIR/",
+            "The result, WAV, FLAC, AIFF, CAF, W64, or its folder; - for standard output.",
             "redrummed/SOURCE_RHYTHM.wav",
             "-o",
+            "--out",
             "--output",
         ),
     ] = None,
@@ -125,7 +131,7 @@ def render(
     given: dict[str, Any],
     compute: Compute,
     form: TakeForm,
-    mics: MicOptions,
+    mics: Together,
     stems: Stems = None,
     midi: Midi = None,
     plot: Plot = None,
@@ -139,16 +145,16 @@ def render(
     Or its own as it was edited. Microphones of one performance play it together: one decision, and a result for
     each in its own form.
     """
-    if rhythm is None and edits is None and len(sources) == 2 and _is_rhythm(sources[1]):
-        sources, rhythm = sources[:1], sources[1]
-    mics.check(sources)
+    if edits is None:
+        sources, rhythm = with_rhythm(sources, rhythm or None)
+    mics.check(sources, rhythm)
     if mics.together:
-        beside = {"-o": output, "--edits": edits, "--page": page}
-        _check_together(rhythm, beside)
+        _check_together(rhythm, out, {"--edits": edits, "--page": page})
         MicsRequest(
             sources=mics_of(sources),
             rhythm=rhythm or "",
             options=mics,
+            out=out,
             settings=transform.RenderSettings(**given, separate_outputs=stems is not None),
             preset=preset,
             form=form,
@@ -158,30 +164,34 @@ def render(
         ).render(compute, console, dry_run=dry_run)
         return
     source = sources[0]
-    _check_source(source, rhythm)
+    if source != STREAM and existing_path(Path(source)).is_dir():
+        raise AudioError(
+            f"{source} is a folder",
+            hint="`redrum batch` redrums each recording in it; with --together they are microphones of one kit",
+        )
     if edits is not None:
         _check_alone_with_edits(rhythm, given, {"--stems": stems, "--plot": plot, "--page": page}, form)
-        edited = _Place(existing_path(Path(source)), output, midi, form.bit_depth)
+        edited = _Place(existing_path(Path(source)), out, midi, form.bit_depth)
         _render_edits(edited, edits, preset, (compute, existing, console), dry_run=dry_run)
         return
     if rhythm is None:
-        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM, or --edits FILE")
+        raise SettingsError("there is nothing to play", hint=f"{_NAME_ONE}; or give --edits FILE")
     from transform.kit_names import check_kit_sources, files_of
     from transform.library import resolve_rhythm
     from transform.take_files import stem_paths
     from transform.tempo import check_tempi
 
     settings = transform.RenderSettings(**given, separate_outputs=stems is not None)
-    check_streams([source, rhythm], output, as_json=console.as_json)
+    check_streams([source, rhythm], out, as_json=console.as_json)
     with ExitStack() as files:
-        if is_stream(output):
-            output, console = files.enter_context(output_path(Path(STREAM), ".wav", console))
+        if is_stream(out):
+            out, console = files.enter_context(output_path(".wav", console))
         place = input_path(source, files)
         recording = files.enter_context(transform.Recording.open(place))
         check_kit_sources(settings.kit_from)
         found = resolve_rhythm(str(input_path(rhythm, files)) if rhythm == STREAM else rhythm)
         kit_files = [file for path in settings.kit_from for file in files_of(path)]
-        output = output or default_place(OUT_FOLDER / name_after(recording.name, f"_{found.name}.wav"))
+        output = result_place(out, name_after(recording.name, f"_{found.name}.wav"))
         job = RenderJob(
             source=recording,
             rhythm=open_rhythm(found, form.drum_notes, files),
@@ -197,9 +207,9 @@ def render(
         if existing.skip_existing and job.output.exists():
             console.print_report(report | {"skipped": True})
             return
-        job.check()
-        check_tempi(recording, job.rhythm, settings)
         check_preset(preset, settings.engine)
+        check_tempi(recording, job.rhythm, settings)
+        job.check()
         if page:
             from daw_bridge.page import PageItem, add_to_page, check_apart, entries_of
 
@@ -223,52 +233,32 @@ def render(
                 plot=job.plot,
                 report=report,
             )
-            report["page"] = str(add_to_page(page, item))
+            report["page"] = str(add_to_page(page, [item]))
     console.print_report(report)
-
-
-def _is_rhythm(text: str) -> bool:
-    from transform.library import is_rhythm
-
-    return is_rhythm(text)
-
-
-def _check_source(source: str, rhythm: str | None) -> None:
-    """Raise AudioError for a source that is plainly something else than a recording."""
-    if source == STREAM:
-        return
-    if Path(source).is_dir():
-        raise AudioError(
-            f"{source} is a folder",
-            hint="`redrum batch` redrums each recording in it; with --together they are microphones of one kit",
-        )
-    if Path(source).is_file() and _is_rhythm(source):
-        raise AudioError(
-            f"{source} is MIDI, which has no sound of its own",
-            hint=f"give a recording of drums first, and --rhythm {shell_word(source)}",
-        )
-    if not Path(source).is_file() and _is_rhythm(source):
-        raise AudioError(f"{source} is a rhythm", hint=recording_first(rhythm or "LOOP.wav", source))
 
 
 class _Place(NamedTuple):
     """What is edited, and where the result goes."""
 
     source: Path
-    output: Path | None
+    out: str | None
     midi: Path | None
     bit_depth: str | None
 
 
-def _check_together(rhythm: str | None, beside: Mapping[str, Path | None]) -> None:
+def _check_together(rhythm: str | None, out: str | None, beside: Mapping[str, Path | None]) -> None:
     """Raise SettingsError for what several microphones cannot be given."""
     if named := [name for name, path in beside.items() if path is not None]:
         raise SettingsError(
             f"{named[0]} is for one recording, not for microphones together",
             hint="leave it out; --out DIR says where the results go",
         )
+    if out is not None and (is_stream(out) or Path(out).suffix.lower() in CONTAINERS):
+        raise SettingsError(
+            f"{out} is one file, and each microphone has a result of its own", hint="name a folder: --out DIR"
+        )
     if rhythm is None:
-        raise typer.BadParameter("there is nothing to play: give --rhythm RHYTHM")
+        raise SettingsError("there is nothing to play", hint=_NAME_ONE)
 
 
 def _check_alone_with_edits(
@@ -301,7 +291,7 @@ def _render_edits(
         job = EditJob(
             source=recording,
             session=session,
-            output=place.output or default_place(OUT_FOLDER / name_after(recording.name, f"_{edits.stem}.wav")),
+            output=result_place(place.out, name_after(recording.name, f"_{edits.stem}.wav")),
             inputs=(place.source, edits),
             midi=place.midi,
             overwrite=existing.overwrite,
@@ -311,9 +301,9 @@ def _render_edits(
         if existing.skip_existing and job.output.exists():
             console.print_report(report | {"skipped": True})
             return
+        check_preset(preset, session.settings.engine)
         job.check()
         if dry_run:
-            check_preset(preset, session.settings.engine)
             console.print_report(report | {"engine": session.settings.engine, "dry_run": True})
             return
         with console.progress() as progress:

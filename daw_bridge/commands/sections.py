@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 # The commands of `redrum` by section, in order.
 COMMANDS = {
@@ -23,7 +23,7 @@ SECTIONS = {
         *("preset", "engine", "balance", "missing", "kit_from", "kit_from_track", "tune_toms", "mix"),
         *("seed", "variation", "attack"),
     ),
-    "Microphones and projects": (*("together", "listen_to", "offset", "out", "tracks", "chosen", "per_item"),),
+    "Microphones and projects": (*("together", "listen_to", "offset", "tracks", "chosen", "per_item"),),
     "More files": ("edits", "midi", "plot", "page", "bit_depth", "name", "follow_links"),
     "How it runs": (
         *("device", "threads", "jobs", "keep_going", "scheduler"),
@@ -31,7 +31,24 @@ SECTIONS = {
     ),
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}
+LONGEST_HELP = 100  # characters of a line on a command
 _FEW = 12  # options that need no sections
+
+
+class WideGroup(TyperGroup):
+    """A group of commands whose help has a whole line for each."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands into the formatter."""
+        with formatter.section("Commands"):
+            commands = {name: self.commands[name] for name in self.list_commands(ctx)}
+            formatter.write_dl(
+                [
+                    (name, own.get_short_help_str(LONGEST_HELP))
+                    for name, own in commands.items()
+                    if not own.hidden
+                ]
+            )
 
 
 class SectionedCommand(TyperCommand):

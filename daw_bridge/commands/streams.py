@@ -19,7 +19,7 @@ _MOST_BYTES = 8 * 2**30
 _BLOCK_BYTES = 2**20
 
 
-def check_streams(inputs: list[str], output: Path | None, *, as_json: bool) -> None:
+def check_streams(inputs: list[str], output: str | None, *, as_json: bool) -> None:
     """Raise SettingsError where one stream would have to be two things."""
     if inputs.count(STREAM) > 1:
         raise SettingsError("standard input can be one thing only", hint="name a file for the others")
@@ -29,9 +29,9 @@ def check_streams(inputs: list[str], output: Path | None, *, as_json: bool) -> N
         )
 
 
-def is_stream(path: Path | None) -> bool:
+def is_stream(output: str | None) -> bool:
     """Return whether a result goes to standard output."""
-    return path is not None and str(path) == STREAM
+    return output == STREAM
 
 
 def input_path(text: str, files: ExitStack) -> Path:
@@ -63,18 +63,15 @@ def input_path(text: str, files: ExitStack) -> Path:
 
 
 @contextmanager
-def output_path(path: Path, ending: str, console: Console) -> Iterator[tuple[Path, Console]]:
-    """Yield where a result is to be written, and how to report; at the end it goes to standard output.
+def output_path(ending: str, console: Console) -> Iterator[tuple[str, Console]]:
+    """Yield the file that a result is written to, and how to report; at the end it goes to standard output.
 
     Raises:
         OutputError: standard output cannot take it.
     """
-    if not is_stream(path):
-        yield path, console
-        return
     with TemporaryDirectory(prefix="redrum-") as folder:
         result = Path(folder) / f"stdout{ending}"
-        yield result, replace(console, quiet=True, verbose=False)
+        yield str(result), replace(console, quiet=True, verbose=False)
         if not result.exists():  # as where it is only checked
             return
         stream = unguarded(sys.stdout)

@@ -353,7 +353,7 @@ class Exports:
             raise self._existing(name)
 
     def _existing(self, name: str) -> Exists:
-        return Exists(f"{name} exists already in {self.folder}", hint="give another name, or replace it")
+        return Exists(f'"{name}" exists already in {self.folder}', hint="give another name, or replace it")
 
     def _unwritable(self, name: str, err: OSError) -> OutputError:
         return OutputError(

@@ -324,6 +324,11 @@ def test_a_page_shows_what_was_made_and_why_the_rest_was_not(write, here):
     before = files_in("listen")
     assert redrum(*arguments).stdout.count(": unchanged\n") == 2
     assert files_in("listen") == before
+    # Another rhythm is added to it.
+    redrum("batch", "in/a.wav", "--rhythm", "rock-drive-135", "--page", "listen")
+    page = Path("listen", "index.html").read_text(encoding="utf-8")
+    assert page.index("3. b.wav") < page.index("4. a.wav playing rock-drive-135")
+    assert page.count("<audio") == 9
     refused = redrum("batch", "in", "--rhythm", RHYTHM, "--page", "in/listen")
     assert refused.exit_code == 2
     assert "would lie among the recordings in in" in refused.stderr

@@ -85,7 +85,7 @@ def test_a_folder_stands_for_its_recordings(kit):
         (["KICK.wav", "b/KICK.wav", "--together", "--out", "o"], 2, "rename one of them"),
         (["KICK.wav", "SNARE.wav", "--together", "--engine", "latent"], 2, "the latent engine generates one"),
         (["KICK.wav", "SNARE.wav", "--together", "--stems", "s"], 2, "--stems is for one recording"),
-        (["KICK.wav", "SNARE.wav", "--together", "-o", "x.wav"], 2, "-o is for one recording"),
+        (["KICK.wav", "SNARE.wav", "--together", "-o", "x.wav"], 2, "x.wav is one file"),
         (["KICK.wav", "SNARE.wav", "--together", "--offset", "1"], 2, "--offset is given 1 times for 2"),
         (["KICK.wav", "SNARE.wav", "--together", "--offset", "SNARE=9"], 1, "do not overlap in time"),
         (["KICK.wav", "--offset", "1"], 2, "--offset is for microphones"),

@@ -179,19 +179,20 @@ def test_only_a_page_is_ever_replaced(item, tmp_path):
 
 def test_results_are_added_to_a_page_and_take_the_place_of_themselves(item, tmp_path):
     folder, first, second = tmp_path / "page", item("a & b"), item("c")
-    add_to_page(folder, first)
-    add_to_page(folder, second)
+    failed = item("bad", output=None, report={"error": "no sound", "output": "out/bad.wav"})
+    add_to_page(folder, [first, failed])
+    add_to_page(folder, [second])
     page = parsed(folder)
-    assert page.said.index("1. a & b.wav playing") < page.said.index("2. c.wav playing")
+    assert re.findall(r"\d+\. [\w& ]+\.wav", page.said) == ["1. a & b.wav", "2. bad.wav", "3. c.wav"]
     results = [link for tag, link in page.links if "result" in link]
     assert results == ["001-result.flac"] * 2  # both sound the same, so there is one copy
     soundfile.write(first.output, np.full((100, 2), 0.25), 44_100)
-    add_to_page(folder, first)
+    add_to_page(folder, [item("d"), failed, first])
     page = parsed(folder)
-    assert page.said.index("2. c.wav playing") < page.said.index("a & b.wav playing")
-    assert page.said.count("playing") == 2
-    newest = next(link for tag, link in page.links[::-1] if "result" in link)
-    assert len(soundfile.read(folder / newest)[0]) == 100
+    names = ["1. a & b.wav", "2. bad.wav", "3. c.wav", "4. d.wav"]
+    assert re.findall(r"\d+\. [\w& ]+\.wav", page.said) == names
+    remade = next(link for tag, link in page.links if "result" in link)
+    assert len(soundfile.read(folder / remade)[0]) == 100
 
 
 def test_a_page_that_others_have_changed_is_not_added_to(item, tmp_path):
@@ -202,7 +203,7 @@ def test_a_page_that_others_have_changed_is_not_added_to(item, tmp_path):
     for other in changed:
         (folder / INDEX).write_text(other, encoding="utf-8")
         with pytest.raises(OutputError, match="was edited"):
-            add_to_page(folder, item("b"))
+            add_to_page(folder, [item("b")])
         assert (folder / INDEX).read_text(encoding="utf-8") == other
 
 

@@ -146,6 +146,7 @@ def test_errors_are_a_sentence_and_a_code(training, tmp_path, monkeypatch, subte
         (["kit", "none"], 1, "none is no folder"),
         (["kit", ".", "--name", "../up"], 2, "'../up' cannot name a preset"),
         (["kit", ".", "--max-minutes", "0"], 2, "it must be above 0"),
+        (["kit", ".", "--max-minutes", "1"], 2, "give 2 or more; 20 is usual"),
         (["kite"], 2, "No such command"),
     ]
     for args, code, said in cases:

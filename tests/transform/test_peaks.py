@@ -8,7 +8,7 @@ from tests.transform.conftest import HeardEverything, rhythm_of
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.events import DrumEvent
-from transform.peaks import PeakMeter, true_peak
+from transform.peaks import PeakMeter, clipping_notes, true_peak
 from transform.settings import RenderSettings
 
 RATE = 44_100
@@ -118,3 +118,24 @@ def test_soft_strokes_beside_a_peak_stay_as_they_are(clicks, write_wav):
     soft, full = out.read(0, RATE)[0][at], whole.read(0, RATE)[0][at]
     gain_db = out.gain_db()
     assert np.abs(soft).max() / np.abs(full).max() == pytest.approx(10 ** (gain_db / 20), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("down_db", "gain_db", "limited_db", "noted"),
+    [
+        ([], -0.01, [], []),
+        ([0.3, 0.4], 0.0, [], []),
+        ([2.0, 0.4], -0.2, [], ["2 strokes are turned down, by up to 2.00 dB, so that nothing clips"]),
+        (
+            [3.0],
+            -1.5,
+            [0.7],
+            [
+                "1 stroke is turned down, by up to 3.00 dB, and 1 stroke is limited, by up to 0.70 dB, and "
+                "the whole is turned down by 1.50 dB, so that nothing clips"
+            ],
+        ),
+    ],
+)
+def test_what_is_turned_down_is_one_sentence_from_half_a_decibel_on(down_db, gain_db, limited_db, noted):
+    assert clipping_notes(down_db, gain_db, limited_db) == noted

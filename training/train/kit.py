@@ -48,7 +48,7 @@ from training.train.reports import N_DRAWN, Spectrograms
 from training.train.rhythm import Trained, load_trained
 from transform.audio import Recording
 from transform.codec import Codec, GeneratorNet, is_quick_in_bfloat16
-from transform.errors import CheckpointError
+from transform.errors import CheckpointError, SettingsError
 from transform.library import demo_recordings, list_rhythms
 from transform.midi import read_midi
 from transform.presets import Preset
@@ -62,6 +62,8 @@ _AUDIBLE = 1e-3  # of full scale
 _COMPARED_AS = 64.0  # how many codings of a recording the comparison takes as long as, but for each scored one
 _SCORED_AS = 4.3  # and that one
 _FEWEST_SCORED = 6  # recordings
+_LEAST_TRAINED_MINUTES = 0.5  # between loading and the comparison
+LEAST_MINUTES = 2.0  # of a run as a whole: less is refused before anything is loaded
 
 _log = logging.getLogger(__name__)
 
@@ -192,6 +194,7 @@ def train_kit(
 
     Raises:
         CheckpointError: the checkpoint is of another kit or preset.
+        SettingsError: the minutes are too few for a step and the comparison; the hint says how many it takes.
     """
     began_s, limit_s = time.monotonic(), 60 * options.get("max_minutes", math.inf)
     material, checkpoint = Material.of(folder, settings.seed), out / "kit.pt"
@@ -199,7 +202,14 @@ def train_kit(
     if options.get("resume") and (run.spent_s >= limit_s or run.step >= settings.steps):
         return checkpoint
     run.began_s = began_s - run.spent_s
-    run.limit_s = limit_s - run.leave_time(limit_s - (time.monotonic() - run.began_s))
+    spent_s = time.monotonic() - run.began_s
+    left_out_s = run.leave_time(limit_s - spent_s)
+    run.limit_s = limit_s - left_out_s
+    if run.limit_s <= spent_s:
+        minutes = math.ceil((spent_s + left_out_s) / 60 + _LEAST_TRAINED_MINUTES)
+        raise SettingsError(
+            "the time is too short for a single training step", hint=f"give --max-minutes {minutes} or more"
+        )
     train_until(run.began_s + run.limit_s, run, out)
     if run.history[-1][0] != run.step:
         run.validate()

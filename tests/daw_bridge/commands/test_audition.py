@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -70,11 +71,19 @@ def test_the_command_beside_a_rhythm_renders_what_the_page_plays(source, here):
     assert abs(full - on_page).max() < 2**-14  # the page has 16 bits
 
 
-def test_a_second_page_replaces_the_first_only_when_requested(source):
-    first = ["audition", source, "waltz"]
-    assert redrum(*first).exit_code == 0
-    assert redrum(*first).exit_code == 1
-    assert redrum(*first, "--overwrite").exit_code == 0
+def test_each_style_of_a_recording_gets_a_page_and_no_page_is_lost(source, here):
+    def places(*words):
+        result = redrum("audition", source, *words, "--json")
+        assert result.exit_code == 0, result.output
+        return Path(json.loads(result.stdout)["page"]).as_posix()
+
+    of_loop = "redrummed/audition/loop"
+    assert places("uk-garage") == f"{of_loop}/uk-garage/index.html"
+    assert places("waltz") == f"{of_loop}/waltz/index.html"
+    assert places("uk", "garage") == f"{of_loop}/uk-garage-2/index.html"
+    assert places("Waltz", "--overwrite") == f"{of_loop}/waltz/index.html"
+    assert len(list((here / of_loop).glob("*/index.html"))) == 3
+    assert redrum("audition", source, "waltz", "--out", f"{of_loop}/waltz").exit_code == 1
 
 
 def test_nothing_is_written_for_an_unknown_style(source, here):

@@ -204,6 +204,11 @@ def test_verbose_is_also_written_to_the_log_file(source, tmp_path):
     assert result.exit_code == 0
     assert f"this is also in {log}" in result.stderr
     assert "DEBUG daw_bridge.logs: this is also in" in log.read_text(encoding="utf-8")
+    result = redrum("render", source, "--rhythm", RHYTHM, "-v", "--device", "cpu", "--gain", "HH=-6")
+    for line in ("the models run on cpu", "loop: ", "--gain=HH=-6", f"loop_{RHYTHM}.wav is written"):
+        assert line in result.stderr
+        assert line in log.read_text(encoding="utf-8")
+    assert "strokes are detected" in result.stderr
 
 
 def test_a_log_file_that_cannot_be_is_no_reason_to_fail(source, tmp_path):
@@ -221,14 +226,16 @@ def test_usage_errors_exit_with_2(arguments):
     result = redrum(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Error: " in result.stderr
+    said, step = result.stderr.splitlines()
+    assert said.startswith("redrum: ")
+    assert step.startswith("  ")
 
 
 def test_usage_error_in_json():
     result = redrum("render", "x.wav", "--json")
     assert result.exit_code == 2
     (item,) = objects(result)
-    assert "--rhythm" in item["error"]
+    assert "--rhythm" in item["hint"]
     assert item["hint"]
 
 
@@ -484,10 +491,40 @@ def test_missing_output_folders_are_made(source):
     assert soundfile.info("new/folders/out.wav").frames == round(RHYTHM_S * RATE)
 
 
+@pytest.mark.parametrize("option", ["-o", "--out"])
+def test_a_place_is_a_file_or_a_folder_whatever_the_command(source, here, option):
+    (here / "there").mkdir()
+    places = {
+        ("render", "new/"): f"new/loop_{RHYTHM}.wav",
+        ("render", "there"): f"there/loop_{RHYTHM}.wav",
+        ("render", "take"): "take.wav",
+        ("transcribe", "new/"): "new/loop.mid",
+        ("transcribe", "hits"): "hits.mid",
+        ("batch", "new"): f"new/loop_{RHYTHM}.wav",
+        ("separate", "stems"): "stems/loop/loop_KD.wav",
+        ("extract", "kit"): "kit/loop.sfz",
+        ("extract", None): "redrummed/kits/loop/loop.sfz",
+    }
+    for (command, place), expected in places.items():
+        rhythm = [RHYTHM] if command in ("render", "batch") else []
+        overwrite = ["--overwrite"] if expected.startswith("new") else []
+        result = redrum(command, source, *rhythm, *([option, place] if place else []), *overwrite)
+        assert result.exit_code == 0, result.stderr
+        assert (here / expected).is_file(), (command, place)
+        (here / expected).unlink()
+
+
 def test_existing_output_needs_overwrite(source, here):
     (here / "out.wav").write_bytes(b"mine")
     arguments = ["render", source, "--rhythm", RHYTHM, "-o", "out.wav"]
     assert_refused(arguments, 1, "out.wav exists already", here)
+    steps = "choose another name with -o, replace it with --overwrite"
+    assert f"{steps} or leave it with --skip-existing" in redrum(*arguments).stderr
+    (here / "hits.png").write_bytes(b"mine")
+    transcribed = redrum("transcribe", source, "--plot", "hits.png")
+    assert "choose another name with --plot or replace it with --overwrite\n" in transcribed.stderr
+    assert_refused([*arguments, "--device", "gpu"], 2, "--device is 'gpu'", here)
+    assert_refused([*arguments, "--preset", "foo"], 1, "there is no preset 'foo'", here)
     assert redrum(*arguments, "--overwrite").exit_code == 0
     assert soundfile.info("out.wav").frames == round(RHYTHM_S * RATE)
 
@@ -531,12 +568,12 @@ def test_page_goes_with_the_result_and_has_its_picture_alone(source, here):
         ["-o", "pg/deep/x.wav"],
         ["-o", "pg/../pg/x.wav", "--overwrite"],
         ["-o", "x.wav", "--plot", "pg/x.png"],
-        ["-o", "pg", "--overwrite"],
+        ["-o", "pg/", "--overwrite"],
     ],
 )
 def test_a_result_in_the_place_of_the_page(source, here, options):
-    sentence = "in each other's place" if options[1] != "pg" else "pg"
-    assert_refused(["render", source, "--rhythm", RHYTHM, "--page", "pg", *options], 2, sentence, here)
+    arguments = ["render", source, "--rhythm", RHYTHM, "--page", "pg", *options]
+    assert_refused(arguments, 2, "in each other's place", here)
 
 
 def test_a_page_in_the_place_of_a_result(source, here):
@@ -794,7 +831,7 @@ def test_ctrl_c_in_mid_render_leaves_nothing(source, here, stops):
             source,
             "--rhythm",
             RHYTHM,
-            "--length=60",
+            "--length=60s",
             "-o",
             "out/x.wav",
         ],
@@ -884,6 +921,13 @@ def test_transcribe_keeps_the_tempo_of_the_file_name(write, loop):
     (item,) = objects(redrum("transcribe", name, "--json"))
     assert item["bpm"] == 135
     assert read_midi(Path(item["output"])).bpm == pytest.approx(135, abs=0.01)
+    for given, bpm, how in (
+        ("120,5", 120.5, "(--source-bpm)"),
+        ("auto", 135, "(an estimate, confidence 0."),
+    ):
+        result = redrum("transcribe", name, "--source-bpm", given, "--overwrite")
+        assert how in result.stdout
+        assert read_midi(Path(item["output"])).bpm == pytest.approx(bpm, rel=0.03)
 
 
 def test_what_was_transcribed_without_a_tempo_claims_none(source, write, loop):
@@ -931,7 +975,7 @@ def test_transcribe_replaces_only_when_asked(source, here):
     assert read_midi(here / "out.mid").events
 
 
-@pytest.mark.parametrize("output", ["loop.wav", "out.wav", "out"])
+@pytest.mark.parametrize("output", ["loop.wav", "out.wav"])
 def test_transcribe_writes_midi_only(source, here, output):
     assert_refused(["transcribe", source, "-o", output, "--overwrite"], 2, "must end in .mid", here)
 
@@ -1022,6 +1066,8 @@ def test_presets_list_and_show():
     assert shown.stdout
     for line in ("transcriber: 1,", "licence: MIT", "# "):
         assert line in shown.stdout
+    assert len(shown.stdout.splitlines()) < 25
+    assert "CARD.md" in shown.stdout.splitlines()[-1]
     (item,) = objects(redrum("presets", "show", "default", "--json"))
     assert item["models"]["transcriber"]["sha256"]
     assert item["licence"].startswith("MIT")

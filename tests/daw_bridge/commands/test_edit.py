@@ -71,6 +71,8 @@ def test_without_a_browser_the_address_is_printed(write_wav, clicks, monkeypatch
     assert result.exit_code == 0
     assert result.stdout.startswith("loop.wav is open at http://127.0.0.1:")
     assert "#token=" in result.stdout
+    with_rhythm = redrum("loop.wav", "bossa-nova-132", "--no-browser")
+    assert with_rhythm.stdout.startswith("loop.wav is open at "), with_rhythm.stderr
     in_json = redrum("loop.wav", "--no-browser", "--json")
     line = json.loads(in_json.stdout)
     assert line == {"schema": 1, "url": line["url"]}

@@ -12,6 +12,8 @@ from daw_bridge.commands.reporting import shell_word
 from transform.engine import Redrummer
 from transform.library import find_rhythm
 from transform.midi import read_midi
+from transform.options import read_options
+from transform.settings import RenderSettings
 
 RHYTHM = "bossa-nova-132"
 pytestmark = pytest.mark.usefixtures("here")
@@ -58,19 +60,46 @@ WRONG = [
     (("render", "loop.wav", "--rhythm", "other.wav", "--bpm", "9"), "tempo of other is", "--rhythm-bpm"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--timing", "0"), "tempo of other", "--rhythm-bpm auto"),
     (("render", "loop.wav", "--rhythm", "other.wav", "--length", "2bars"), "tempo of other", "--rhythm-bpm"),
-    (("render", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
-    (("edit", RHYTHM, "my loop.wav"), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("render", "--rhythm", "my loop.wav", RHYTHM), f"{RHYTHM} is a rhythm", f"{QUOTED} --rhythm {RHYTHM}"),
     (("edit", "lop.wav"), "redrum: lop.wav does not exist", "did you mean loop.wav?"),
     (("edit", "."), "redrum: . is a folder", "--together"),
     (("render", "loop.wav", "my loop.wav"), "2 recordings are given", f"--rhythm {QUOTED}"),
-    (("batch", "loop.wav", RHYTHM), "--rhythm is missing", f"write --rhythm {RHYTHM}"),
+    *(
+        ((command, "loop.wav", *words), message, step)
+        for command in ("render", "edit", "batch")
+        for words, message, step in [
+            (["bossa-nova-bounce"], "no rhythm called 'bossa-nova-bounce'", "did you mean bossa-nova-1"),
+            (["my-groove.mid"], "my-groove.mid does not exist", "did you mean my groove.mid?"),
+            (["hip", "hop"], "hip hop is a style", "`redrum rhythms list hip hop`"),
+        ]
+    ),
+    (("render", "loop.wav", "--classes", "kick", "snare"), "snare is neither", "in one word: KD,snare"),
+    (("render", "loop.wav", "othr.wav", "--rhythm", RHYTHM), "othr.wav does not exist", "other.wav?"),
+    (("batch", "loop.wav"), "--rhythm is missing", "give a rhythm"),
     (("audition", "rock", "my loop.wav"), "rock is no recording", f"redrum audition {QUOTED} rock"),
     (("audition", "loop.wav", "Rok"), "no style or rhythm called 'Rok'", "did you mean rock?"),
     (("render", "loop.wav", "--rhythm", "rock"), "rock is a style", "`redrum rhythms list rock`"),
+    ((*LOOP[:3], "hip hop"), "hip hop is a style", "`redrum rhythms list hip hop`"),
+    ((*LOOP[:3], "bossa-nova"), "bossa-nova is a style", "`redrum rhythms list bossa nova`"),
     (("my loop.wav",), "my loop.wav is no command", f"redrum render {QUOTED} --rhythm NAME"),
     (("help",), "help is no command", "redrum --help"),
     (("list",), "list is no command", "redrum rhythms list"),
+    (("render", "xm.wav", "--rhythm", RHYTHM), "xm.wav does not exist", "check the spelling"),
+    (("render", "https://ex.org/a.wav", RHYTHM), "does not exist", "save what is at this address as a file"),
+    ((*LOOP, "--bpm", "0"), "the tempo is 0", "1 to 1000"),
+    (("rhythms", "add", "RHYTHM!", "gone.wav"), "gone.wav does not exist", "check"),
+    (("rhythms", "add", RHYTHM.upper(), "loop.wav"), f"rhythm called {RHYTHM} already", "another name"),
+    (("rhythms", "add", "Ü!", "loop.wav"), "no name can be made from Ü!", "give one before the file"),
+    (("render",), "SOURCE... is missing", "write redrum render SOURCE...; see redrum render --help"),
+    (("render", "loop.wav"), "there is nothing to play", "`redrum rhythms list` shows the names"),
+    (("render", "loop.wav", "--rhythm", ""), "there is nothing to play", "`redrum rhythms list`"),
+    ((*LOOP, "--tempo", "120"), "there is no option --tempo", "did you mean --bpm?"),
+    ((*LOOP, "--sed", "1"), "there is no option --sed", "or --seed"),
+    ((*LOOP, "--gain", "HH", "-6"), "-6 is no option", "after an equals sign: HH=-6"),
+    (("transcribe", "loop.wav", "other.wav"), "other.wav is more than redrum transcribe takes", "see redrum"),
+    (("render", "loop.wav", "--threads", "0"), "'--threads': Input should be", "see redrum render --help"),
+    (("--tempo",), "there is no option --tempo", "did you mean --help?"),
+    (("rhythms", "add"), "NAME|FILE is missing", "write redrum rhythms add NAME|FILE [FILE]"),
     ((*LOOP, "--align", "beats"), "tempo of the source is not known", "--source-bpm auto"),
 ]  # fmt: skip
 
@@ -84,6 +113,45 @@ def test_what_is_wrong_is_stated_with_the_next_step_before_models_load(arguments
     said, step = result.stderr.splitlines()
     assert message in said
     assert hint in step
+
+
+def test_settings_are_written_as_musicians_write_them(source):
+    given = ["--tail", "WRAP", "--preset", "Default", "--align", "Seconds", "--engine", "Resequence"]
+    gains = ["--gain", "HH=-6,kick=+3,5", "--gain", "SD:-1dB"]
+    result = redrum(*LOOP, *given, *gains, "--length", "4", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "--length 4 is seconds; for bars write --length 4bars" in result.stderr
+    assert "bars" not in redrum(*LOOP, "--length", "4s", "--dry-run").stderr
+    read = read_options(RenderSettings, {"gain_db": ["HH=-6,kick=+3,5", "SD:-1dB"]})
+    assert read == {"gain_db": {"HH": -6.0, "KD": 3.5, "SD": -1.0}}
+
+
+@pytest.mark.usefixtures("words")
+def test_the_name_of_a_rhythm_is_made_fit(tmp_path, monkeypatch):
+    monkeypatch.setenv("REDRUM_DATA", str(tmp_path / "data"))
+    assert redrum("rhythms", "add", "Mein Beat Ü", "my groove.mid").stdout.startswith("mein-beat: 132 BPM")
+
+
+@pytest.mark.usefixtures("words", "models_once")
+@pytest.mark.parametrize("given", [("loop.wav", RHYTHM), (RHYTHM, "loop.wav"), ("my groove.mid", "loop.wav")])
+def test_the_rhythm_is_known_among_the_words(given):
+    for command in ("render", "batch"):
+        result = redrum(command, *given, "--dry-run", "--json")
+        assert result.exit_code == 0, result.stderr
+        report = json.loads(result.stdout)
+        assert report["source"] == "loop.wav"
+        assert Path(report["output"]).stem in (f"loop_{RHYTHM}", "loop_my groove")
+    if RHYTHM in given:
+        result = redrum("render", "loop.wav", *RHYTHM.upper().split("-"), "--dry-run", "--json")
+        assert f"loop_{RHYTHM}" in json.loads(result.stdout)["output"]
+
+
+@pytest.mark.parametrize("words", [["hip hop"], ["hip-hop"], ["hip", "hop"], ["HIP", "hop"]])
+def test_a_style_is_written_with_spaces_or_hyphens(words):
+    listed = redrum("rhythms", "list", *words)
+    assert listed.exit_code == 0, listed.stderr
+    assert "boom-bap-90 " in listed.stdout
+    assert RHYTHM not in listed.stdout
 
 
 @pytest.mark.usefixtures("models_once")

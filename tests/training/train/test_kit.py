@@ -314,6 +314,13 @@ def test_minutes_include_the_comparison(base, folder, tmp_path, monkeypatch):
     train_kit(found, base, tmp_path / "long", settings, max_minutes=20)
     assert 20 * 60 - 90 <= clock.now_s + compared_s <= 20 * 60 + 60  # a step is finished
     clock.now_s = 0.0
+    with pytest.raises(SettingsError, match="too short for a single training step") as caught:
+        train_kit(found, base, tmp_path / "hurry", settings, max_minutes=1)
+    least = int(caught.value.hint.split()[2])
+    assert 60 * least > compared_s
+    clock.now_s = 0.0
+    train_kit(found, base, tmp_path / "hurry", settings, max_minutes=least)
+    clock.now_s = 0.0
     many = replace(settings, n_scored=100)
     state = torch.load(train_kit(found, base, tmp_path / "short", many, max_minutes=15))
     assert 50 <= json.loads(state["kit"])["n_scored"] <= 55
