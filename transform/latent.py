@@ -2,8 +2,8 @@
 
 Hockman and Drysdale (AES AIMLA 2025), for recordings of any length (docs/method.md, decisions 12 to 15): the
 source is a bank of frames (transform/latent_bank.py), the rhythm is read in windows of 3 s that overlap by one
-and are cross-faded as latents, the lows of copied hits are joined with them (transform/crossover.py), and latents
-are decoded in blocks with the context that the generator needs.
+and are cross-faded as latents, the lows of copied hits are joined with them (transform/crossover.py), and all
+is decoded in blocks with the context that the generator needs.
 Windows and blocks begin at fixed places, so any region can be read with the result of one pass.
 """
 
