@@ -245,7 +245,7 @@ def option_groups(
 
 def _say_unit(length: str | None) -> None:
     """Warn of a length that is a number alone, which musicians may mean as bars."""
-    if length and length.strip().isdigit():
+    if length and length.strip().isdigit() and int(length):
         _log.warning("--length %s is seconds; for bars write --length %sbars", length, length)
 
 

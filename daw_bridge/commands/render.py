@@ -30,7 +30,6 @@ from daw_bridge.commands.sources import with_rhythm
 from daw_bridge.commands.streams import STREAM, check_streams, input_path, is_stream, output_path
 from daw_bridge.render_job import OUT_FOLDER, RenderJob, check_preset, default_place, open_rhythm, result_place
 from daw_bridge.take_report import Report
-from transform.audio_format import CONTAINERS
 from transform.errors import AudioError, SettingsError
 from transform.names import existing_path, name_after
 from transform.options import options_of
@@ -253,6 +252,8 @@ def _check_together(rhythm: str | None, out: str | None, beside: Mapping[str, Pa
             f"{named[0]} is for one recording, not for microphones together",
             hint="leave it out; --out DIR says where the results go",
         )
+    from transform.audio_format import CONTAINERS
+
     if out is not None and (is_stream(out) or Path(out).suffix.lower() in CONTAINERS):
         raise SettingsError(
             f"{out} is one file, and each microphone has a result of its own", hint="name a folder: --out DIR"

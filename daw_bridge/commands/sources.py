@@ -7,7 +7,6 @@ from pathlib import Path
 from daw_bridge.commands.reporting import shell_word
 from daw_bridge.commands.streams import STREAM
 from transform.errors import AudioError, RhythmError, SettingsError
-from transform.library import is_rhythm, resolve_rhythm
 from transform.names import existing_path, missing_hint
 from transform.options import drum_class
 
@@ -22,6 +21,8 @@ def with_rhythm(words: Sequence[str], rhythm: str | None) -> tuple[list[str], st
     Raises:
         RhythmError: a word names neither something on the disk nor a rhythm.
     """
+    from transform.library import is_rhythm
+
     if rhythm or len(words) < 2:
         return list(words), rhythm
     rest = words[1:]
@@ -38,6 +39,8 @@ def with_rhythm(words: Sequence[str], rhythm: str | None) -> tuple[list[str], st
 
 def check_one(sources: Sequence[str], rhythm: str | None) -> None:
     """Raise an error for more than one recording, or for what is plainly something else than a recording."""
+    from transform.library import is_rhythm
+
     if len(sources) > 1:
         missing = next((source for source in sources if not _is_there(source)), "")
         if missing and rhythm:
@@ -62,6 +65,8 @@ def _is_there(word: str) -> bool:
 
 def _check_named(word: str) -> None:
     """Raise RhythmError for a word that is no rhythm."""
+    from transform.library import resolve_rhythm
+
     try:
         resolve_rhythm(word)
     except RhythmError as err:

@@ -736,7 +736,6 @@ def test_bad_setting(source, here, subtests):
         ("--tail long", "tail is 'long'"),
         ("--bit-depth 12", "bit depth is 12"),
         ("-o out.mp3", "results are lossless"),
-        ("-o out", "results are lossless"),
         ("--plot out.pdf", "must end in .png"),
         ("--drum-map mine", "'mine' is no drum map"),
         ("--device quantum", "--device is 'quantum'"),
