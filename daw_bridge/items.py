@@ -56,7 +56,7 @@ def open_item(
 ) -> Iterator[Recording]:
     """Open the sound of an item: the region of its file, looped, reversed, faded and mixed as it says.
 
-    Of an item with parts it is that of all of them, where they begin, added where they overlap; of one with
+    Of an item with parts it is that of all of them, where they begin, added where they overlap and both play; of one with
     microphones it is a `MicRecording`, in which none may be missing.
 
     Args:
@@ -93,7 +93,8 @@ def _opened(
             starts_s = [begin_s + start_s for start_s in item.part_starts_s(at_own_speed=at_own_speed)]
             for place, (part, start_s) in enumerate(zip(item.parts, starts_s, strict=True)):
                 try:
-                    opened[place] = _sound_of(part, files, start_s, at_own_speed)
+                    sound = _sound_of(part, files, start_s, at_own_speed)
+                    opened[place] = _uncovered(sound, part, start_s)
                 except AudioError as err:
                     if on_failure is None or (place == len(item.parts) - 1 and not opened):
                         raise
@@ -254,6 +255,23 @@ def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
 
     signal = ComputedSignal(read, int(ends.max()), rate, n_channels)
     return _Sound(signal, replace(first.fmt, n_channels=n_channels), first.name)
+
+
+def _uncovered(sound: _Sound, item: Item, begin_s: float) -> _Sound:
+    """Return the sound of a part, which begins at `begin_s`, silent where others lie over it."""
+    if not item.covered_s:
+        return sound
+    own, rate = sound.signal, sound.signal.sample_rate
+    origin = nearest_sample(begin_s, rate)
+    spans = [[nearest_sample(begin_s + at_s, rate) - origin for at_s in span] for span in item.covered_s]
+
+    def read(start: int, stop: int) -> Samples:
+        block = own.read(start, stop).copy()
+        for begin, end in spans:
+            block[:, max(0, begin - start) : max(0, end - start)] = 0
+        return block
+
+    return replace(sound, signal=ComputedSignal(read, own.n_samples, rate, own.n_channels))
 
 
 def _faded(sound: Signal, item: Item, sound_s: Callable[[float], float]) -> Signal:

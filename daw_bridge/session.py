@@ -126,6 +126,8 @@ class Item:
     is_launched: bool = False  # it plays when it is started, not after what lies before it
     parts: tuple[Item, ...] = ()  # by position
     microphones: tuple[Item, ...] = ()  # by track, may have parts
+    # From when to when, from its start, it is silent as part of a performance: others lie over it.
+    covered_s: tuple[tuple[float, float], ...] = ()
     notes: tuple[Note, ...] = ()
     warp_regions: tuple[WarpRegion, ...] = ()
 

@@ -173,7 +173,12 @@ local function finish(job, result)
     return ""
   end
   local problem = #(result.tracks or {}) > 0 and put_in(job, result.tracks) or ""
-  return problem ~= "" and problem or result.message or ""
+  if problem == "" then
+    return result.message or ""
+  end
+  local files = table.concat(result.media, "\n")
+  result.media = nil -- they stay
+  return problem .. "\n\nWhat Redrum made stays for a day, whole:\n" .. files
 end
 
 local function lost(job)
