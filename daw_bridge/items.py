@@ -207,7 +207,8 @@ def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> 
     if rate := item.sample_rate:
         own = file.signal
         signal = ComputedSignal(own.read, own.n_samples, rate, own.n_channels)
-        file = _Sound(signal, replace(file.fmt, sample_rate=rate), file.name)
+        # A DAW that plays files so mixes and stores floating point: a gain does not make it clip.
+        file = _Sound(signal, replace(file.fmt, sample_rate=rate, subtype="FLOAT"), file.name)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:

@@ -137,7 +137,7 @@ def _item(found: Mapping[str, Any], rate: int, tempo_map: TempoMap) -> Item:
         return replace(item, notes=notes)
     sources = tuple((str(path), int(channel)) for path, channel in found["sources"])
     if not sources:
-        return replace(item, state="empty")
+        return replace(item, state="combined")  # whose sound is a playlist's
     item = replace(item, file=sources[0][0], channel_files=sources, gain=found["gain"])
     if item.state == "ok" and not all(os.path.isfile(path) for path, _ in sources):
         return replace(item, state="offline")
