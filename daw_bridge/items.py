@@ -56,8 +56,8 @@ def open_item(
 ) -> Iterator[Recording]:
     """Open the sound of an item: the region of its file, looped, reversed, faded and mixed as it says.
 
-    Of an item with parts it is that of all of them, where they begin, added where they overlap and both play; of one with
-    microphones it is a `MicRecording`, in which none may be missing.
+    Of an item with parts it is that of all of them, where they begin, added where they overlap and both play; of one
+    with microphones it is a `MicRecording`, in which none may be missing.
 
     Args:
         item: an audio item.

@@ -29,9 +29,7 @@ RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose item
 
 Kind = Literal["audio", "midi"]
 # Of an item that is "remote" the file is on a share of the network, which is not opened: see `media`.
-State = Literal[
-    "ok", "muted", "silent lane", "empty", "combined", "offline", "remote", "stretched", "frozen"
-]
+State = Literal["ok", "muted", "silent lane", "empty", "combined", "offline", "remote", "stretched", "frozen"]
 
 _COMMON_TIME = Bars(((0.0, 4.0),))
 _LONGEST_S = 1e6  # of a project: eleven days

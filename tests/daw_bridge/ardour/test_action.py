@@ -270,7 +270,7 @@ def processes(word):
     ]
 
 
-def test_two_hundred_regions_are_one_performance(ardour, tmp_path):
+def test_two_hundred_regions_are_one_performance_and_combined_ones_are_named(ardour, tmp_path):
     loop = loop_at(48_000, tmp_path, n_channels=1, name="Slices")
     ardour.lua(
         f'new_track("slices", 1) import({rig.quoted(str(loop))}, "slices", 0)'
@@ -283,6 +283,14 @@ def test_two_hundred_regions_are_one_performance(ardour, tmp_path):
     ardour.redrum_again()
     assert len(ardour.regions("slices")) == 200
     assert [(t["position"], t["length"]) for t in ardour.regions("slices redrum")] == [(0, 199 * 2401 + 2400)]
+    ardour.select("slices")
+    ardour.lua(
+        'track_named("slices"):to_track():playlist():combine('
+        'Editor:get_selection().regions:regionlist(), track_named("slices"):to_track())'
+    )
+    ardour.select("slices")
+    ardour.press(rig.LAST)
+    assert ardour.said().endswith("it is a combined region: uncombine or bounce it.")
 
 
 def test_a_midi_region_is_the_rhythm_through_a_change_of_tempo(ardour, render, tmp_path):
