@@ -32,6 +32,7 @@ _KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on
 _SLICES = {"": False, "one take": False, "per item": True}
 # What is called otherwise in a DAW's windows than in a command.
 _WORDS = {"--apart": "the answer apart", "--together": "the answer together", " (--rhythm)": ""}
+_ITEMS = {"reaper": "Item", "ardour": "Region"}
 _DAW_WORDS: dict[str, dict[str, str]] = {
     "reaper": {},
     "ardour": {
@@ -216,7 +217,8 @@ def _done(
         return True
     with ExitStack() as sounds:
         order = order_of(answers, sounds)
-        progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails
+        n_pairs = len(pairs_of(job, order))  # fails here, before the models are loaded, where it fails
+        progress.expect(n_pairs, _ITEMS[job.daw])
         redrummer = load()
         session = JobSession(job, files, progress, says_kits=order.together is None)
         reports = redrum_session(

@@ -138,7 +138,7 @@ local function is_alive(job)
   return now_s() - job.last_s < (job.is_cancelled and CANCEL_S or LOST_S)
 end
 
--- Returns whether a user who pressed Cancel wants that: the space bar, by which Ardour starts and stops, presses it, too.
+-- Returns whether a user who pressed Cancel means it: so does the space bar, by which Ardour starts and stops.
 local function is_confirmed(job)
   local text = job.edits and "End the editing? The page can send no more takes then." or "Cancel this job?"
   local question, buttons = LuaDialog.MessageType.Question, LuaDialog.ButtonType.Yes_No

@@ -219,7 +219,8 @@ local function import_all(tracks)
         region:length():samples() ~= item.n_samples
         or region:to_audioregion():n_channels() ~= item.n_channels
       then
-        return nil, "Ardour took only a part of " .. item.name .. ", so it is not put in: make room on the session's disk."
+        local what = "Ardour took only a part of " .. item.name .. ", so it is not put in"
+        return nil, what .. ": make room on the session's disk."
       end
       regions[item] = region
     end

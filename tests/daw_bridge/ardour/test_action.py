@@ -291,6 +291,10 @@ def test_two_hundred_regions_are_one_performance_and_combined_ones_are_named(ard
     ardour.select("slices")
     ardour.press(rig.LAST)
     assert ardour.said().endswith("it is a combined region: uncombine or bounce it.")
+    ardour.select("slices")
+    ardour.answer(rhythm="")
+    ardour.press(rig.LAST)
+    assert "Name a rhythm, select a MIDI region too, or put a region on a track" in ardour.said()
 
 
 def test_a_midi_region_is_the_rhythm_through_a_change_of_tempo(ardour, render, tmp_path):
