@@ -30,7 +30,20 @@ if TYPE_CHECKING:
 _FACTS = {"reaper": "daw_bridge.reaper.facts", "ardour": "daw_bridge.ardour.facts"}
 _KITS = {"": None, "auto": None, "together": True, "apart": False}  # answers on microphones
 _SLICES = {"": False, "one take": False, "per item": True}
-_OPTIONS = {"--apart": "the answer apart", "--together": "the answer together"}  # as the dialog has them
+# What is called otherwise in a DAW's windows than in a command.
+_WORDS = {"--apart": "the answer apart", "--together": "the answer together", " (--rhythm)": ""}
+_ITEMS = {"reaper": "Item", "ardour": "Region"}
+_DAW_WORDS: dict[str, dict[str, str]] = {
+    "reaper": {},
+    "ardour": {
+        "select a MIDI item too, or put an item on": "select a MIDI region too, or put a region on",
+        "relink the item": "relink the region",
+        " items got a take": " regions got a take",
+        "their tracks lie in the folder": "their tracks are in the group",
+        "beats of the project": "beats of the session",
+        "an item at ": "a region at ",
+    },
+}
 _log = logging.getLogger(__name__)
 
 _Number = TypeVar("_Number", int, float)
@@ -146,7 +159,7 @@ class JobSession:
         with published_media(job, takes) as media:
             answer = {
                 "status": "done",
-                "message": _message(self._reports, says_kits=self._says_kits),
+                "message": _message(job.daw, self._reports, says_kits=self._says_kits),
                 "tracks": _facts_module(job.daw).plan_of(job, takes, media),
                 "media": [str(path) for path in media],
             }
@@ -166,16 +179,19 @@ def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobPr
         RedrumError: nothing could be done.
         KeyboardInterrupt: the job was cancelled.
     """
-    files = JobFiles(path)
+    files, daw = JobFiles(path), ""
     try:
         with progress or JobProgress(files) as begun:
             begun.check()
-            return _done(files, begun, load)
+            answers, job = read_job(path)
+            daw = job.daw
+            return _done(answers, job, files, begun, load)
     except KeyboardInterrupt:
         _put_result(files, "cancelled", "The redrum command was stopped: nothing was written.")
         raise
     except RedrumError as err:
-        _put_result(files, "failed", f"{_sentence(err.message)}\n{_sentence(err.hint)}")
+        message = f"{_sentence(err.message)}\n{_sentence(err.hint)}"
+        _put_result(files, "failed", _in_words_of(daw, message) if daw else message)
         raise
     except Exception as err:
         _log.exception("the job failed")
@@ -184,10 +200,15 @@ def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobPr
         raise
 
 
-def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.Redrummer]) -> bool:
+def _done(
+    answers: Mapping[str, Any],
+    job: Job,
+    files: JobFiles,
+    progress: JobProgress,
+    load: Callable[[], transform.Redrummer],
+) -> bool:
     from daw_bridge.takes import pairs_of, redrum_session
 
-    answers, job = read_job(files.job)
     if answers.get("edits"):
         from daw_bridge.action_edit import ActionSession, edit_item_of
 
@@ -196,13 +217,14 @@ def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.R
         return True
     with ExitStack() as sounds:
         order = order_of(answers, sounds)
-        progress.expect(len(pairs_of(job, order)))  # fails here, before the models are loaded, where it fails
+        n_pairs = len(pairs_of(job, order))  # fails here, before the models are loaded, where it fails
+        progress.expect(n_pairs, _ITEMS[job.daw])
         redrummer = load()
         session = JobSession(job, files, progress, says_kits=order.together is None)
         reports = redrum_session(
             session, redrummer, order, on_report=session.add_report, progress=progress.update
         )
-    _put_result(files, "failed", _message(reports))
+    _put_result(files, "failed", _message(job.daw, reports))
     return not any("error" in report for report in reports)
 
 
@@ -213,7 +235,7 @@ def _put_result(files: JobFiles, status: str, message: str) -> None:
             files.put(files.result, {"status": status, "message": message})
 
 
-def _message(reports: Sequence[Report], *, says_kits: bool = False) -> str:
+def _message(daw: str, reports: Sequence[Report], *, says_kits: bool = False) -> str:
     """Return the message for the DAW's user about items that got no take, and on kits that were found.
 
     It is "" where all got one and there are none. `says_kits`: Redrum found them, not its user.
@@ -232,7 +254,7 @@ def _message(reports: Sequence[Report], *, says_kits: bool = False) -> str:
     if problems and len(reports) > 1:
         n_items = sum(report.get("items", 1) for report in reports)
         problems.insert(0, f"{n_items - n_failed} of {n_items} items got a take.")
-    return _in_dialog("\n\n".join((*problems, *kits)))
+    return _in_words_of(daw, "\n\n".join((*problems, *kits)))
 
 
 def _kit_message(report: Report) -> str:
@@ -242,12 +264,12 @@ def _kit_message(report: Report) -> str:
     return "\n".join([first, *map(_sentence, report["notes"])])
 
 
-def _in_dialog(text: str) -> str:
-    """Return a message in which options are called as the action's questions call them."""
-    for option, answer in _OPTIONS.items():
-        text = text.replace(option, answer)
+def _in_words_of(daw: str, text: str) -> str:
+    """Return a message in which things are called as a DAW's windows call them."""
+    for word, own in {**_WORDS, **_DAW_WORDS[daw]}.items():
+        text = text.replace(word, own)
     return text
 
 
 def _sentence(text: str) -> str:
-    return text and f"{text[0].upper()}{text[1:]}."
+    return text and f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"

@@ -12,10 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
-from daw_bridge.session import Fade, Item
+from daw_bridge.fades import faded
+from daw_bridge.session import Item
 from transform.audio import AudioFormat, Recording
 from transform.errors import AudioError
 from transform.mics import MicRecording
@@ -56,8 +56,8 @@ def open_item(
 ) -> Iterator[Recording]:
     """Open the sound of an item: the region of its file, looped, reversed, faded and mixed as it says.
 
-    Of an item with parts it is that of all of them, where they begin, added where they overlap; of one with
-    microphones it is a `MicRecording`, in which none may be missing.
+    Of an item with parts it is that of all of them, where they begin, added where they overlap and both play;
+    of one with microphones it is a `MicRecording`, in which none may be missing.
 
     Args:
         item: an audio item.
@@ -93,7 +93,8 @@ def _opened(
             starts_s = [begin_s + start_s for start_s in item.part_starts_s(at_own_speed=at_own_speed)]
             for place, (part, start_s) in enumerate(zip(item.parts, starts_s, strict=True)):
                 try:
-                    opened[place] = _sound_of(part, files, start_s, at_own_speed)
+                    sound = _sound_of(part, files, start_s, at_own_speed)
+                    opened[place] = _uncovered(sound, part, start_s)
                 except AudioError as err:
                     if on_failure is None or (place == len(item.parts) - 1 and not opened):
                         raise
@@ -206,7 +207,8 @@ def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> 
     if rate := item.sample_rate:
         own = file.signal
         signal = ComputedSignal(own.read, own.n_samples, rate, own.n_channels)
-        file = _Sound(signal, replace(file.fmt, sample_rate=rate), file.name)
+        # A DAW that plays files so mixes and stores floating point: a gain does not make it clip.
+        file = _Sound(signal, replace(file.fmt, sample_rate=rate, subtype="FLOAT"), file.name)
     sound = _mixed(file.signal, item)
     changes_pitch = not (item.is_at_own_speed or item.keeps_pitch or at_own_speed)
     if item.warp_regions:
@@ -215,7 +217,7 @@ def _sound_of(item: Item, files: _Files, begin_s: float, at_own_speed: bool) -> 
         sound = _section(sound, item, 0.0 if changes_pitch else begin_s)
         if changes_pitch:
             sound = _resampled(sound, item.play_rate, sound.sample_rate, file.name)
-    sound = _faded(sound, item, partial(item.sound_s, at_own_speed=at_own_speed))
+    sound = faded(sound, item, partial(item.sound_s, at_own_speed=at_own_speed))
     return _Sound(sound, replace(file.fmt, n_channels=sound.n_channels), file.name)
 
 
@@ -256,48 +258,21 @@ def _laid(sounds: Mapping[int, _Sound], starts_s: Sequence[float]) -> _Sound:
     return _Sound(signal, replace(first.fmt, n_channels=n_channels), first.name)
 
 
-def _faded(sound: Signal, item: Item, sound_s: Callable[[float], float]) -> Signal:
-    """Return a sound with the fades, the gain and the pan of its item.
-
-    Args:
-        sound: of the item.
-        item: what says so.
-        sound_s: returns the time in the sound at a time of the item.
-    """
-    rate, n_samples = sound.sample_rate, sound.n_samples
-    n_in = round(sound_s(min(item.fade_in.length_s, item.length_s)) * rate)
-    n_out = n_samples - round(sound_s(max(0.0, item.length_s - item.fade_out.length_s)) * rate)
-    gains = np.full((sound.n_channels, 1), item.gain, np.float32)
-    if sound.n_channels == 2:
-        gains *= np.minimum(1.0, [[1.0 - item.pan], [1.0 + item.pan]]).astype(np.float32)
-    if n_in <= 0 and n_out <= 0 and (gains == 1).all():
+def _uncovered(sound: _Sound, item: Item, begin_s: float) -> _Sound:
+    """Return the sound of a part, which begins at `begin_s`, silent where others lie over it."""
+    if not item.covered_s:
         return sound
+    own, rate = sound.signal, sound.signal.sample_rate
+    origin = nearest_sample(begin_s, rate)
+    spans = [[nearest_sample(begin_s + at_s, rate) - origin for at_s in span] for span in item.covered_s]
 
     def read(start: int, stop: int) -> Samples:
-        block = sound.read(start, stop) * gains
-        if start < n_in:
-            at = np.arange(start, min(stop, n_in)) / n_in
-            block[:, : len(at)] *= _fade_gains(at, item.fade_in)
-        if stop > n_samples - n_out:
-            at = (n_samples - np.arange(max(start, n_samples - n_out), stop)) / n_out
-            block[:, block.shape[1] - len(at) :] *= _fade_gains(at, item.fade_out)
+        block = own.read(start, stop).copy()
+        for begin, end in spans:
+            block[:, max(0, begin - start) : max(0, end - start)] = 0
         return block
 
-    return ComputedSignal(read, n_samples, rate, sound.n_channels)
-
-
-def _fade_gains(at: npt.NDArray[np.float64], fade: Fade) -> npt.NDArray[np.float32]:
-    """Return the gains of REAPER's shape of a fade, 0 to 1, where it has got so far, `at` from 0 to 1."""
-    at = np.clip(at, 0.0, 1.0)
-    gains = {
-        1: 1 - (1 - at) ** 2,
-        2: at**2,
-        3: 1 - (1 - at) ** 4,
-        4: at**4,
-        5: at**2 * (3 - 2 * at),
-        6: np.where(at < 0.5, 8 * at**4, 1 - 8 * (1 - at) ** 4),
-    }.get(fade.shape, at)
-    return gains.astype(np.float32)
+    return replace(sound, signal=ComputedSignal(read, own.n_samples, rate, own.n_channels))
 
 
 def _mixed(file: Signal, item: Item) -> Signal:

@@ -84,7 +84,7 @@ class JobProgress:
         """Prepare to write the progress of a job, which is to end, too, once it is no longer requested."""
         self._files, self._is_requested = files, is_requested
         self._text, self._fraction, self._n_items, self._n_done = "Redrum is loading...", 0.0, 1, 0
-        self._stage = ""
+        self._stage, self._word = "", "Item"
         self._beat = 0
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -106,9 +106,9 @@ class JobProgress:
         self._is_over.set()
         self._thread.join()
 
-    def expect(self, n_items: int) -> None:
-        """Let so many items be all of the work."""
-        self._n_items = max(1, n_items)
+    def expect(self, n_items: int, word: str = "Item") -> None:
+        """Let so many items, by the DAW's word for one, be all of the work."""
+        self._n_items, self._word = max(1, n_items), word
 
     def item_is_done(self) -> None:
         """Count an item."""
@@ -134,7 +134,7 @@ class JobProgress:
         self.check()
         words, begin, end = _STAGES.get(stage, (stage, 0.0, 1.0))
         self._fraction = min(1.0, (self._n_done + begin + (end - begin) * fraction) / self._n_items)
-        self._text = f"Item {self._n_done + 1} of {self._n_items}: {words}..."
+        self._text = f"{self._word} {self._n_done + 1} of {self._n_items}: {words}..."
         if stage != self._stage:
             self._stage = stage
             self._write()

@@ -8,7 +8,7 @@ from itertools import chain
 from daw_bridge.session import Item
 from transform.events import TempoMap
 
-UNPLAYED = ("muted", "silent lane", "empty")  # states of items that are left out
+UNPLAYED = ("muted", "silent lane", "empty", "combined")  # states of items that are left out
 _LONGEST_GAP_BEATS = 1.0  # between items of one performance
 _TOUCHING_S = 1e-3  # gaps are rounded when items are cut
 

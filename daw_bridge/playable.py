@@ -50,6 +50,10 @@ def check_playable(job: Job, pair: Pair) -> None:
                 GLUE,
             ),
             "frozen": (f"{whose}its track is frozen", "unfreeze the track, then try again"),
+            "combined": (
+                f"{whose}it is a combined region",
+                "uncombine or bounce it in Ardour, then try again",
+            ),
             "empty": (f"its rhythm, {title_of(job, item)}, is empty", "choose another rhythm"),
         }
         if item.state in problems:

@@ -29,7 +29,7 @@ RHYTHM_TRACKS = ("rhythm", "target")  # how the names of tracks begin whose item
 
 Kind = Literal["audio", "midi"]
 # Of an item that is "remote" the file is on a share of the network, which is not opened: see `media`.
-State = Literal["ok", "muted", "silent lane", "empty", "offline", "remote", "stretched", "frozen"]
+State = Literal["ok", "muted", "silent lane", "empty", "combined", "offline", "remote", "stretched", "frozen"]
 
 _COMMON_TIME = Bars(((0.0, 4.0),))
 _LONGEST_S = 1e6  # of a project: eleven days
@@ -126,6 +126,8 @@ class Item:
     is_launched: bool = False  # it plays when it is started, not after what lies before it
     parts: tuple[Item, ...] = ()  # by position
     microphones: tuple[Item, ...] = ()  # by track, may have parts
+    # From when to when, from its start, it is silent as part of a performance: others lie over it.
+    covered_s: tuple[tuple[float, float], ...] = ()
     notes: tuple[Note, ...] = ()
     warp_regions: tuple[WarpRegion, ...] = ()
 

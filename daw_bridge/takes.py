@@ -41,6 +41,7 @@ _SILENT = {
     "muted": "it is muted",
     "silent lane": "its lane does not play",
     "empty": "it holds no sound",
+    "combined": "it is a combined region: uncombine or bounce it",
 }
 _NO_DRUMS = "by its name, or else its folder's, it holds no drums; --tracks chooses others"
 _log = logging.getLogger(__name__)

@@ -290,6 +290,7 @@ def _temporary_path(folder: Path) -> Path:
 
 
 def _unwritable(path: Path, err: OSError) -> OutputError:
-    return OutputError(
-        f"{path} cannot be written: {err.strerror or err}", hint="choose a folder you can write to"
-    )
+    hint = "choose a folder you can write to"
+    if err.errno == errno.ENOSPC:
+        hint = "make room on its disk, then try again"
+    return OutputError(f"{path} cannot be written: {err.strerror or err}", hint=hint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +48,7 @@ def job_of(facts: Mapping[str, Any]) -> Job:
     rate = facts["sample_rate"]
     tempo = _tempo(facts["tempo"], rate)
     tempo_map = TempoMap(tempo)
+    items = [_item(item, rate, tempo_map) for item in facts["items"]]
     return Job(
         daw="ardour",
         project=facts["path"],
@@ -56,7 +57,10 @@ def job_of(facts: Mapping[str, Any]) -> Job:
         tempo=tempo,
         bars=Bars.of((ticks / _TICKS, *metre) for ticks, *metre in facts["metres"]),
         tracks=tuple(_track(track) for track in facts["tracks"]),
-        items=tuple(_item(item, rate, tempo_map) for item in facts["items"]),
+        items=tuple(
+            replace(item, covered_s=covered_s)
+            for item, covered_s in zip(items, _covered_s(facts["items"], rate), strict=True)
+        ),
     )
 
 
@@ -78,6 +82,7 @@ def plan_of(job: Job, takes: Sequence[FinishedTake], media: Sequence[Path]) -> l
                     "name": takes[n].name,
                     "position_s": takes[n].source.position_s,
                     "n_channels": takes[n].n_channels,
+                    "n_samples": soundfile.info(takes[n].file).frames,
                 }
                 for n in track.takes
             ],
@@ -132,12 +137,29 @@ def _item(found: Mapping[str, Any], rate: int, tempo_map: TempoMap) -> Item:
         return replace(item, notes=notes)
     sources = tuple((str(path), int(channel)) for path, channel in found["sources"])
     if not sources:
-        return replace(item, state="empty")
+        return replace(item, state="combined")  # whose sound is a playlist's
     item = replace(item, file=sources[0][0], channel_files=sources, gain=found["gain"])
     if item.state == "ok" and not all(os.path.isfile(path) for path, _ in sources):
         return replace(item, state="offline")
     # Ardour plays a file of another rate sample by sample.
     return replace(item, sample_rate=rate, start_offset_s=found["start"] / rate)
+
+
+def _covered_s(regions: Sequence[Mapping[str, Any]], rate: int) -> Iterator[tuple[tuple[float, float], ...]]:
+    """Yield of each region the times, from its start, at which opaque ones of its track lie over it."""
+    opaque: dict[tuple[int, bool], list[tuple[int, int, int]]] = {}  # begin, end and layer
+    for found in regions:
+        if found.get("is_opaque") and not found["is_muted"]:
+            key = found["track"], found["is_selected"]
+            begin = found["position"]
+            opaque.setdefault(key, []).append((begin, begin + found["length"], found["layer"]))
+    for found in regions:
+        begin, length = found["position"], found["length"]
+        yield tuple(
+            (max(0, start - begin) / rate, min(length, end - begin) / rate)
+            for start, end, layer in opaque.get((found["track"], found["is_selected"]), ())
+            if "layer" in found and layer > found["layer"] and start < begin + length and end > begin
+        )
 
 
 def _check_room(folder: Path, takes: Sequence[FinishedTake]) -> None:

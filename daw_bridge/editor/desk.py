@@ -19,7 +19,7 @@ from transform.mics import MicRecording
 from transform.signal import blocks_of
 
 _BLOCK_SAMPLES = 2**17
-_SOUNDLESS = ("offline", "remote", "empty", "frozen", "stretched")  # states of items
+_SOUNDLESS = ("offline", "remote", "empty", "combined", "frozen", "stretched")  # states of items
 
 
 @dataclass(frozen=True)

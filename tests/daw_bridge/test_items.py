@@ -81,6 +81,13 @@ def test_an_item_without_samples_is_refused(noise):
         pass
 
 
+def test_a_gain_lifts_a_file_of_16_bits_over_full_scale_where_the_daw_stores_floating_point(write_wav):
+    path = write_wav("quiet.wav", np.full((1, RATE), 0.5, np.float32), sample_rate=RATE, subtype="PCM_16")
+    with open_item(item(path, length_s=1.0, gain=2.5, sample_rate=RATE)) as recording:
+        assert recording.format.subtype == "FLOAT"
+        assert recording.read(0, RATE).max() == 1.25
+
+
 def test_a_pair_of_channels_is_stereo(noise):
     with (
         open_item(item(noise, length_s=1.0)) as whole,

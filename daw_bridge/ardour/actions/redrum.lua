@@ -138,6 +138,13 @@ local function is_alive(job)
   return now_s() - job.last_s < (job.is_cancelled and CANCEL_S or LOST_S)
 end
 
+-- Returns whether a user who pressed Cancel means it: so does the space bar, by which Ardour starts and stops.
+local function is_confirmed(job)
+  local text = job.edits and "End the editing? The page can send no more takes then." or "Cancel this job?"
+  local question, buttons = LuaDialog.MessageType.Question, LuaDialog.ButtonType.Yes_No
+  return LuaDialog.Message(TITLE, text, question, buttons):run() == LuaDialog.Response.Yes
+end
+
 -- Waits for a job while a window says how far it is, and Ardour goes on; returns its result, nil where it is lost.
 --
 -- The window lets Ardour do whatever it has to do: afterwards the session may be another one, or gone.
@@ -155,9 +162,18 @@ local function wait(job)
       take_in(job, take)
     end
     local is_cancelled = window:progress(job.share, job.is_cancelled and "Cancelling..." or job.text)
-    if not job.is_cancelled and (is_cancelled or not session.is_open(job.path)) then
-      cancel(job)
-      job.last_s = now_s()
+    if not job.is_cancelled then
+      local is_over = not session.is_open(job.path)
+      if is_cancelled and not is_over then
+        window:done() -- which would say for ever that it was cancelled
+        is_over = is_confirmed(job)
+        window = LuaDialog.ProgressWindow(TITLE, true)
+        job.last_s = now_s() -- the question took its time
+      end
+      if is_over then
+        cancel(job)
+        job.last_s = now_s()
+      end
     end
     ARDOUR.LuaAPI.usleep(LOOK_US)
   end
@@ -173,7 +189,12 @@ local function finish(job, result)
     return ""
   end
   local problem = #(result.tracks or {}) > 0 and put_in(job, result.tracks) or ""
-  return problem ~= "" and problem or result.message or ""
+  if problem == "" then
+    return result.message or ""
+  end
+  local files = table.concat(result.media, "\n")
+  result.media = nil -- they stay
+  return problem .. "\n\nWhat Redrum made stays for a day, whole:\n" .. files
 end
 
 local function lost(job)

@@ -70,6 +70,7 @@ local function region_facts(region, place, is_chosen)
     facts.notes = notes_of(region)
   else
     facts.start, facts.gain = region:start():samples(), audio:scale_amplitude()
+    facts.layer, facts.is_opaque = region:layer(), region:opaque()
     facts.sources = sources_of(region, audio)
   end
   return facts
@@ -179,6 +180,8 @@ local function imported(file, track)
   end
   local files = C.StringVector()
   files:push_back(file)
+  -- Ardour gives up what has begun when an import begins, and then notes no undo step for the import.
+  Session:begin_reversible_command(UNDO)
   Editor:do_import(
     files,
     Editing.ImportDistinctFiles,
@@ -191,6 +194,7 @@ local function imported(file, track)
     track, -- which stays as it is
     false
   )
+  Session:abort_reversible_command()
   for id, region in ARDOUR.RegionFactory.regions():iter() do
     if not is_known[id:to_s()] and not region:to_audioregion():isnil() then
       return region
@@ -198,7 +202,8 @@ local function imported(file, track)
   end
 end
 
--- Returns the regions of all planned items, or nil and the file that Ardour does not take.
+-- Returns the regions of all planned items, or nil and what is wrong with what Ardour made of one: where a disk is full
+-- it says nothing, and its region is too short.
 local function import_all(tracks)
   local any
   for route in Session:get_tracks():iter() do
@@ -207,10 +212,17 @@ local function import_all(tracks)
   local regions = {}
   for _, planned in ipairs(tracks) do
     for _, item in ipairs(planned.items) do
-      regions[item] = any and imported(item.file, any)
-      if not regions[item] then
-        return nil, item.file
+      local region = any and imported(item.file, any)
+      if not region then
+        return nil, "Ardour does not take " .. item.name .. ": check its rights on the session's folder, and the disk."
+      elseif
+        region:length():samples() ~= item.n_samples
+        or region:to_audioregion():n_channels() ~= item.n_channels
+      then
+        local what = "Ardour took only a part of " .. item.name .. ", so it is not put in"
+        return nil, what .. ": make room on the session's disk."
       end
+      regions[item] = region
     end
   end
   return regions
@@ -241,14 +253,30 @@ local function place_item(playlist, item, region)
   placed:to_audioregion():set_fade_out_active(false)
 end
 
+-- Moves the end of the session behind takes, as Ardour does where sound is imported, unless its user set it.
+local function extend_session(tracks)
+  local range = Session:locations():session_range_location()
+  if not range or not Session:session_range_is_free() then
+    return
+  end
+  for _, planned in ipairs(tracks) do
+    for _, item in ipairs(planned.items) do
+      local end_sample = sample_of(item.position_s) + item.n_samples
+      if end_sample > Session:current_end_sample() then
+        range:set_end(Temporal.timepos_t(end_sample), true)
+      end
+    end
+  end
+end
+
 -- Puts takes on new tracks, each below its source track, from the lowest on, so that no place changes; at the end where
--- that is gone. One undo takes all of them back, and leaves the tracks, which Ardour cannot undo.
+-- that is gone. One undo takes all of them back, and leaves the tracks and the session's end, which Ardour cannot undo.
 --
 -- Returns why nothing was done, nil where all was.
 function session.write_back(tracks)
-  local regions, refused = import_all(tracks) -- first, and as no undo step
+  local regions, problem = import_all(tracks)
   if not regions then
-    return "Ardour does not take " .. refused .. ": check its rights on the session's folder, and the disk."
+    return problem
   end
   local order_of = {}
   for route in Session:get_tracks():iter() do
@@ -271,6 +299,7 @@ function session.write_back(tracks)
     Session:add_stateful_diff_command(playlist:to_statefuldestructible())
   end
   Session:commit_reversible_command(nil)
+  extend_session(tracks)
 end
 
 return session

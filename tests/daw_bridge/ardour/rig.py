@@ -23,7 +23,7 @@ import numpy as np
 from daw_bridge.ardour.install import install
 
 PROGRAMS = ("ardour", "ardour7-lua", "Xvfb", "xdotool")
-ACCEPT, CANCEL, CLOSE = "alt+o", "alt+c", "Escape"  # in windows of Ardour
+ACCEPT, CANCEL, CLOSE, YES = "alt+o", "alt+c", "Escape", "alt+y"  # in windows of Ardour
 ACTION_KEYS = ("F1", "F2", "F3", "F4")  # of the actions, in these tests
 SELECTED, LAST, TRACKS, EDIT = ACTION_KEYS
 RHYTHM = "hip-hop-bounce-140"

@@ -165,25 +165,43 @@ def ardour(start):
     return found
 
 
-def test_all_regions_of_a_selected_track_get_takes_in_one_undo_step(ardour, tmp_path):
-    starts = [123_457, 1_000_001, 2_000_003]
-    loops = [loop_at(48_000, tmp_path, n_channels=1, name=f"Loop {at}") for at in starts]
-    ardour.lua(
-        'new_track("kit", 1)'
-        + "".join(
-            f' import({rig.quoted(str(loop))}, "kit", {at})' for loop, at in zip(loops, starts, strict=True)
-        )
-        + " Editor:select_all_tracks()"
+def test_what_ardour_plays_of_all_regions_of_a_track_is_taken_whole_in_one_undo_step(ardour, tmp_path):
+    low, top, sheer, far = (
+        loop_at(48_000, tmp_path, n_channels=1, name=name, length_s=length_s)
+        for name, length_s in (("Low", 4), ("Top", 1), ("Sheer", 3), ("Far", 2))
     )
+    played, above = (soundfile.read(file, dtype="float32")[0] for file in (low, top))
+    played[24_000 : 24_000 + len(above)] = above  # which is opaque: what it lies over is silent
+    played[40_000 : 40_000 + 3 * 48_000] += soundfile.read(sheer, dtype="float32")[0]
+    soundfile.write(tmp_path / "Flat.wav", played, 48_000, subtype="FLOAT")
+    begin = ardour.lua(
+        'new_track("laid", 1) new_track("flat", 1) local begin = Session:current_end_sample() + 12345'
+        f' import({rig.quoted(str(low))}, "laid", begin) import({rig.quoted(str(top))}, "laid", begin + 24000)'
+        f' import({rig.quoted(str(sheer))}, "laid", begin + 40000) regions_of("laid")[3]:set_opaque(false)'
+        f' import({rig.quoted(str(far))}, "laid", begin + 480000)'
+        f' import({rig.quoted(str(tmp_path / "Flat.wav"))}, "flat", begin)'
+        " Editor:select_all_tracks() return begin"
+    )
+    ardour.answer(kit="apart", length="6")
     ardour.press(rig.TRACKS)
     ardour.close_window(rig.ACCEPT)
-    rig.until(lambda: "kit redrum" in ardour.tracks() and not ardour.jobs(), "the takes")
-    takes = ardour.regions("kit redrum")
-    length = soundfile.info(loops[0]).frames
-    assert [(take["position"], take["length"]) for take in takes] == [(at, length) for at in starts]
+    rig.until(lambda: "laid redrum" in ardour.tracks() and not ardour.jobs(), "the takes")
+    takes = ardour.regions("laid redrum"), ardour.regions("flat redrum")
+    assert [(take["position"] - begin, take["length"]) for take in takes[0]] == [
+        (0, 288_000),
+        (480_000, 288_000),
+    ]
+    np.testing.assert_array_equal(ardour.samples("laid redrum"), ardour.samples("flat redrum"))
+    assert ardour.lua("return Session:current_end_sample()") == begin + 480_000 + 288_000
     ardour.lua("Editor:undo(1)")
-    assert ardour.regions("kit redrum") == []
-    assert len(ardour.regions("kit")) == 3
+    assert (ardour.regions("laid redrum"), ardour.regions("flat redrum")) == ([], [])
+    assert (len(ardour.regions("laid")), len(ardour.regions("flat"))) == (4, 1)
+    ardour.lua("Editor:undo(1)")  # the user's own last step
+    assert (len(ardour.regions("laid")), len(ardour.regions("flat"))) == (4, 0)
+    ardour.lua("Editor:redo(1)")
+    assert len(ardour.regions("flat")) == 1
+    ardour.lua("Editor:redo(1)")
+    assert (ardour.regions("laid redrum"), ardour.regions("flat redrum")) == takes
 
 
 @pytest.fixture
@@ -213,6 +231,7 @@ def rendering(tmp_path):
 def test_cancel_in_the_middle_leaves_nothing(ardour, rendering):
     rendering(ardour, "long")
     ardour.close_window(rig.CANCEL)
+    ardour.close_window(rig.YES)
     ardour.wait_for_end()
     assert "long redrum" not in ardour.tracks()
 
@@ -221,6 +240,8 @@ def test_nothing_gets_in_while_a_job_runs_and_it_outlives_its_helper(ardour, ren
     rendering(ardour, "busy")
     for key in ("ctrl+w", "ctrl+q", "ctrl+z", "Delete", rig.LAST):  # the session is closed, Ardour quits, ...
         ardour.press(key)
+    for _ in range(2):  # the space bar, which starts and stops Ardour, asks, and goes on
+        ardour.close_window("space")
     for process in processes("daw_bridge.helper"):
         process.kill()
     rendering.go_on()
@@ -284,6 +305,24 @@ def test_a_midi_region_is_the_rhythm_through_a_change_of_tempo(ardour, render, t
     ardour.redrum_again()
     expected = render(loop, rhythm=rhythm, align="seconds")
     np.testing.assert_array_equal(ardour.samples("under redrum"), expected)
+    ardour.select("under")
+    ardour.press(rig.LAST)
+    assert "Name a rhythm, select a MIDI region too, or put a region on a track" in ardour.said()
+
+
+def test_a_combined_region_is_named(ardour, tmp_path):
+    loop = loop_at(48_000, tmp_path, n_channels=1, name="Combined")
+    ardour.lua(
+        f'new_track("combined", 1) import({rig.quoted(str(loop))}, "combined", 0)'
+        ' local track = track_named("combined"):to_track()'
+        ' local copy = ARDOUR.RegionFactory.clone_region(regions_of("combined")[1], true, false)'
+        " track:playlist():add_region(copy, Temporal.timepos_t(200000), 1, false)"
+        ' select_regions(regions_of("combined"))'
+        " track:playlist():combine(Editor:get_selection().regions:regionlist(), track)"
+        ' select_regions(regions_of("combined"))'
+    )
+    ardour.press(rig.LAST)
+    assert ardour.said().endswith("it is a combined region: uncombine or bounce it.")
 
 
 def test_edits_of_a_rhythm_come_back_while_its_page_stays_open(ardour, tmp_path):
@@ -312,6 +351,7 @@ def test_edits_of_a_rhythm_come_back_while_its_page_stays_open(ardour, tmp_path)
     ardour.lua("Editor:undo(1)")
     assert ardour.regions(newest) == []
     ardour.close_window(rig.CANCEL)
+    ardour.close_window(rig.YES)
     ardour.wait_for_end()
 
 
@@ -358,6 +398,16 @@ def test_after_a_kill_its_session_opens_again_and_what_a_disk_refuses_is_said(st
     filler.write_bytes(bytes(shutil.disk_usage(disk).free - 5 * 2**20))
     ardour.press(rig.LAST)
     assert "5 MB are free" in ardour.said()
+    full = Path(ardour.environment["REDRUM_DATA"]) / "any room"
+    full.touch()
+    filler.write_bytes(bytes(filler.stat().st_size + shutil.disk_usage(disk).free - 100_000))
+    ardour.select("drums")
+    ardour.press(rig.LAST)
+    words = ardour.said().split("\n")
+    assert words[0].startswith("Ardour took only a part of drums-redrum")
+    assert soundfile.info(words[-1]).frames == ardour.regions("drums")[0]["length"]
+    Path(words[-1]).unlink()
+    full.unlink()
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     ardour.select("drums")
