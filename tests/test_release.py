@@ -80,7 +80,7 @@ def assert_all_there(held):
     judge = "presets/evaluation/transcriber-evaluation.safetensors"
     assert len(rhythms) == 75
     assert len(loops) == 3
-    assert len(models) == 5
+    assert len(models) == 6
     assert {f"daw_bridge/editor/page/{name}" for name in ("index.html", "main.js", "editor.css")} <= set(page)
     assert len(spare) == 28
     assert held >= {*rhythms, *loops, *spare, *models, judge, "presets/LICENCES.md"}

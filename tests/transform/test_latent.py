@@ -701,7 +701,8 @@ def test_a_preset_with_the_models_plays(stored, played):
 def test_bfloat16_is_not_to_be_heard():
     exact = Redrummer.load()
     codec, net = exact.latent.codec, net_of(exact.latent)
-    coarse = LatentModel(Codec(codec._encoder, codec._generator, bfloat16=True), net, bfloat16=True)
+    crossover = exact.latent._crossover._now[0]
+    coarse = LatentModel(Codec(codec._encoder, codec._generator, bfloat16=True), net, crossover, bfloat16=True)
     with Recording.open(demo_recordings()[0].path) as loop:
         source = Recording.from_samples(loop.read(0, 2 * loop.sample_rate), loop.sample_rate, "loop")
     rhythm = Rhythm((DrumEvent(0.1, "KD", 0.9), DrumEvent(0.6, "SD", 0.8)), 1.2, None, "made")
