@@ -454,4 +454,5 @@ def _put_in(sounds: StrokeSounds, played: Sequence[Stroke], taken_out: Sequence[
         later = bisect_right(own, attack)
         again = own[later : later + 1]
         end = attack + round(LONGEST_S[stroke.drum_class] * sounds.rate)
-        yield PutIn(stroke, sounds.start(attack), min(end, sounds.recording.n_samples, *again), k)
+        origin = sounds.index.get(stroke.like) if k is None else k
+        yield PutIn(stroke, sounds.start(attack), min(end, sounds.recording.n_samples, *again), origin)

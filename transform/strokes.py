@@ -28,10 +28,12 @@ class Stroke:
     onset_s: float  # in the source's seconds
     velocity: float  # 0 < velocity <= 1
     articulation: str = ""  # one of ARTICULATIONS[drum_class]; "" where it is not known
+    like: str = ""  # the id of the detected stroke that it is a copy of; "" where it is none
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.id):
-            raise RhythmError(f"{self.id[:80]!r} is no id of a stroke", hint="use letters, digits and _.:-")
+        for found in (self.id, self.like or self.id):
+            if not _ID.fullmatch(found):
+                raise RhythmError(f"{found[:80]!r} is no id of a stroke", hint="use letters, digits and _.:-")
         self.event()
 
     def event(self) -> DrumEvent:

@@ -246,6 +246,12 @@ class Draft:
         if self.layers[layer].pop(stroke_id, None) is not None:
             self._touched[layer, stroke_id] = None
 
+    def original_of(self, stroke_id: str) -> str:
+        """Return the id of the detected stroke that one is, or is a copy of; "" where it is drawn."""
+        stroke = self.played.get(stroke_id)
+        original = (stroke.like if stroke else "") or stroke_id
+        return original if original in self.layers["detected"] else ""
+
     def known_ids(self) -> Iterator[str]:
         """Yield the ids of all strokes that have ever been there, some of them more than once."""
         yield from self._known

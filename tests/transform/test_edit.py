@@ -240,6 +240,25 @@ def test_what_is_put_in_is_what_was_taken_out_to_the_sample(beat, onset_s, drum_
     )
 
 
+@pytest.mark.parametrize(("onset_s", "drum_class"), [(0.1, "HH"), (0.85, "KD"), (1.6, "SD")])
+def test_a_copy_sounds_as_the_stroke_that_it_is_like_would_when_moved(beat, onset_s, drum_class):
+    editor = beat()
+    stroke = stroke_at(editor, onset_s, drum_class)
+    softer = replace(stroke, onset_s=1.35, velocity=0.5 * stroke.velocity)
+    copied = replace(softer, id="copy", like=stroke.id)
+    moved, cut = with_played(editor, softer), with_played(editor, copied, without=[stroke.id])
+    np.testing.assert_array_equal(whole(cut), whole(moved))
+    np.testing.assert_array_equal(cut.hit("copy"), moved.hit(stroke.id))
+    # Pasted where it was, it is the recording again; the kit would play the middle of its strokes.
+    in_place = replace(stroke, id="copy", like=stroke.id)
+    source, out = whole(unedited(editor)), whole(with_played(editor, in_place, without=[stroke.id]))
+    assert np.abs(out - source).max() < 0.02 * np.abs(source).max()
+    # As another drum, or where the stroke is none by now, it is one that is drawn.
+    for none in (replace(copied, drum_class="TT", articulation=""), replace(copied, like="gone")):
+        as_drawn = with_played(editor, replace(none, like=""))
+        np.testing.assert_array_equal(whole(with_played(editor, none)), whole(as_drawn))
+
+
 def test_a_stroke_in_another_stem_than_its_classs_is_taken_out_and_put_in_whole(recorded):
     tom, bass = tone_burst(HZ["TT"], 0.4), tone_burst(HZ["KD"], 0.3)
     crash = tone_burst(HZ["CY"], 0.1, 1.2, 0.5)

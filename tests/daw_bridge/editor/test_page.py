@@ -709,6 +709,8 @@ def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_p
     page.press("d", held=[Keys.CONTROL])  # the next beat
     page.until_version(5)
     assert [s for c, s in page.events() if c == "SD"] == [0.0, 0.5, 1.0, 1.5, 3.0]
+    copies = [event for event in page.session()["events"] if event["id"].startswith("n-")]
+    assert [event["like"] for event in copies] == ["d2", "d2", "d2"]  # and sound like it, also copies of copies
     page.press("2")
     page.press("a", held=[Keys.CONTROL, Keys.SHIFT])
     page.press(Keys.DELETE)
