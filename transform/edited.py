@@ -451,6 +451,8 @@ def _put_in(sounds: StrokeSounds, played: Sequence[Stroke], taken_out: Sequence[
         if k is not None and gains.get(k, 1.0) > 0:
             continue
         attack, own = sounds.sample(stroke), attacks[stroke.drum_class]
+        if attack >= sounds.recording.n_samples:
+            continue  # within half a sample of the end, where nothing of it would sound but its lead
         later = bisect_right(own, attack)
         again = own[later : later + 1]
         end = attack + round(LONGEST_S[stroke.drum_class] * sounds.rate)

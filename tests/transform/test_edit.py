@@ -679,6 +679,10 @@ def test_strokes_at_the_very_edges_are_edited(beat):
         assert whole(with_played(editor, without=without)).shape == (1, 2 * RATE)
     moved = with_played(editor, replace(editor.detected[0], onset_s=1.9999), Stroke("n", "KD", 5.0, 0.5))
     assert np.isfinite(whole(moved)).all()
+    at_the_end = with_played(
+        editor, Stroke("n", "KD", math.nextafter(2.0, 0), 0.5)
+    )  # as what is quantised to it
+    assert at_the_end.is_untouched
 
 
 def test_two_strokes_of_one_id_are_refused(beat):

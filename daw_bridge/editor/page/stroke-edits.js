@@ -351,7 +351,8 @@ export const newId = () => `n-${crypto.randomUUID()}`;
 /** Return a stroke's articulation in a class: that of another class is none of it. */
 const kindOf = (stroke, drumClass) => (stroke.class === drumClass ? stroke.articulation : "");
 
-const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "stroke" : "strokes"}`;
+/** Return a number of strokes in words. */
+export const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "stroke" : "strokes"}`;
 
 /** Return how long strokes at these beats are as a pattern: a beat, or whole bars. */
 function lengthOf(beats, beatsPerBar) {

@@ -597,11 +597,15 @@ def test_undo_and_redo(open_page):
 
 def test_quantise_tempo_and_sensitivity(open_page):
     page = open_page()
-    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.04})
+    soft = {"op": "add", "id": "soft", "class": "SD", "onset_s": 0.98, "velocity": 0.3}
+    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.04}, soft)
     page.until_version(1)
     page.click("quantise")
     page.until_version(2)
-    assert ("SD", 1.0) in page.events()
+    assert page.events().count(("SD", 1.0)) == 1
+    page.until(
+        lambda: "6 strokes moved onto the grid; 1 stroke fell" in page.text("message"), "what went is said"
+    )
     page.find("tempo").send_keys(Keys.CONTROL + "a" + Keys.NULL + "90" + Keys.ENTER)
     page.until_version(3)
     assert page.session()["tempo"] == 90
