@@ -290,6 +290,10 @@ class Stems:
         # Templates and masks of a short recording are of the same audio.
         self._audio: BlockCache[tuple[int, int], Tensor] = BlockCache()
 
+    def cache_masks(self, n_bytes: int) -> None:
+        """Cache as many masks as fit from now on, for who reads here and there: a minute has 6 MB."""
+        self._masks = BlockCache(_CACHED_BLOCKS, n_bytes)
+
     def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start), zeros outside the recording.
 

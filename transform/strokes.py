@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -55,9 +56,7 @@ def in_order(strokes: Iterable[Stroke]) -> tuple[Stroke, ...]:
         RhythmError: two of them have one id.
     """
     found = tuple(sorted(strokes, key=attrgetter("onset_s", "drum_class", "id")))
-    seen: set[str] = set()
-    for stroke in found:
-        if stroke.id in seen:
-            raise RhythmError(f"two strokes have the id {stroke.id}", hint="give each stroke an id of its own")
-        seen.add(stroke.id)
+    if len({stroke.id for stroke in found}) < len(found):
+        twice = next(i for i, n in Counter(stroke.id for stroke in found).items() if n > 1)
+        raise RhythmError(f"two strokes have the id {twice}", hint="give each stroke an id of its own")
     return found

@@ -48,7 +48,7 @@ def redetect(draft: Draft, found: Iterable[Stroke], sensitivity: dict[str, float
 
 
 def _touched(draft: Draft) -> set[str]:
-    """Return the ids of estimated strokes that the user drew, corrected, dismissed, copied or plays otherwise."""
+    """Return the ids of estimated strokes that the user drew, corrected, copied, or plays otherwise or not."""
     estimated, detected, played = (draft.layers[name] for name in LAYERS)
     copied = {stroke.like for stroke in played.values()}
     is_other_rhythm = draft.fields["mode"] == "replay" and not detected.keys() & played.keys()

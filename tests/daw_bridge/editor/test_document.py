@@ -101,7 +101,9 @@ def test_200_commands_undone_give_the_first_document_and_redone_the_last(seed):
     for _ in range(200):
         command = random_command(chance, history.document)
         if command:
+            assert history.document.strokes  # in order, from which those after the command are made
             history.do(command)
+            assert history.document.strokes == replace(history.document).strokes
             documents.append(history.document)
             n_done += 1
     assert n_done > 50
