@@ -347,6 +347,15 @@ def test_an_added_stroke_is_as_loud_as_the_sources_of_its_velocity(beat, drum_cl
     np.testing.assert_array_equal(out[:, : round(1.4 * RATE) - LEAD], source[:, : round(1.4 * RATE) - LEAD])
 
 
+def test_a_drawn_stroke_is_as_loud_as_its_velocity_though_louder_drums_fall_on_others(beat):
+    kicks = [(t, "KD", 0.2) for t in (0.1, 0.4, 0.7, 1.0, 1.3)]
+    editor = beat(strokes=sorted([*kicks, (0.4, "TT", 0.8), (1.0, "TT", 0.8)]))
+    first = stroke_at(editor, 0.1, "KD")
+    out = whole(with_played(editor, Stroke("new", "KD", 1.6, first.velocity)))
+    own, drawn = (energy_at(out[:, round(t * RATE) : round((t + 0.15) * RATE)], "KD") for t in (0.1, 1.6))
+    assert abs(10 * math.log10(drawn / own)) < 1.0
+
+
 def test_repeated_strokes_take_turns_and_an_edit_changes_nothing_far_from_it(beat):
     editor = beat()
     added = [Stroke(f"n{i}", "HH", 0.05 + 0.06 * i, 0.7, "closed") for i in range(30)]
