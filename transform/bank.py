@@ -134,8 +134,8 @@ class Bank:
     def by_velocity(self) -> Bank:
         """Return the bank at the level that its hits have of their velocities, on the median of a class.
 
-        So a single stroke is as strong as those of its velocity. The level in a class's band, which a whole take
-        is played by, counts what else sounds there at strong strokes.
+        So a single stroke is as strong as those of its velocity. The level in a class's band, by which whole
+        takes are played, counts what else sounds there at strong strokes.
         """
         return Bank(
             self.hits,

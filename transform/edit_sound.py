@@ -66,8 +66,9 @@ class OpenStems:
     """Stands for a separator that has separated a recording: whatever is detected in it has these stems."""
 
     def __init__(self, stems: StemReader, recording: Recording) -> None:
-        if isinstance(stems, Stems):
-            stems.cache_masks(_MASK_BYTES)
+        self._masked = stems if isinstance(stems, Stems) else None
+        if self._masked is not None:
+            self._masked.cache_masks(_MASK_BYTES)
         self._stems, self._recording = CachedStems(stems, recording.sample_rate, _STEM_BYTES), recording
 
     def open(self, *_: object) -> StemReader:
@@ -75,12 +76,14 @@ class OpenStems:
         return self._stems
 
     def separate(self, report: Progress) -> None:
-        """Separate the recording if all of it is cached then; `report` is called between blocks."""
+        """Separate as much of the recording as is cached then; `report` is called between blocks."""
         recording = self._recording
         if 4 * recording.n_samples * recording.n_channels * len(CLASSES) <= _STEM_BYTES:
             for block in overlapping_blocks(recording.n_samples, _BLOCK_S * recording.sample_rate):
                 report("separate", block.start / recording.n_samples)
                 self._stems.read(block.start, block.stop)
+        elif self._masked is not None:
+            self._masked.separate(report)
 
 
 class StrokeSounds:
