@@ -131,6 +131,20 @@ class Bank:
         hits = [hit for hit in self.hits if len(hit.classes) == 1 or hit.classes & together]
         return self.with_hits(hits, self._read)
 
+    def by_velocity(self) -> Bank:
+        """Return the bank at the level that its hits have of their velocities, on the median of a class.
+
+        So a single stroke is as strong as those of its velocity. The level in a class's band, by which whole
+        takes are played, counts what else sounds there at strong strokes.
+        """
+        return Bank(
+            self.hits,
+            self._read,
+            sample_rate=self.sample_rate,
+            n_channels=self.n_channels,
+            strength=self.strength,
+        )
+
     def with_hits(self, hits: Sequence[Hit], read: Callable[[Hit], Samples]) -> Bank:
         """Return a bank of other hits that are played as loud as this one's."""
         return Bank(

@@ -139,7 +139,8 @@ class RecordingEditor:
             check_together(self._settings)
         length_s = length_s or self.recording.duration_s
         strokes = [stroke for stroke in in_order(rhythm_strokes) if stroke.onset_s < length_s]
-        rhythm = Rhythm(tuple(s.event() for s in strokes), length_s, None, self.recording.name)
+        events = tuple(s.event() for s in strokes)
+        rhythm = Rhythm(events, length_s, name=self.recording.name, is_placed=True)
         settings = replace(
             self._settings,
             align="seconds",

@@ -119,7 +119,7 @@ class StrokeKit:
     def bank(self) -> Bank:
         """Hits of single classes; where the settings say so, also of classes that are borrowed."""
         assert self.drums.bank is not None
-        return (self._with_borrowed[0] if self._with_borrowed else self.drums.bank).apart()
+        return (self._with_borrowed[0] if self._with_borrowed else self.drums.bank).apart().by_velocity()
 
     @cached_property
     def _with_borrowed(self) -> tuple[Bank, dict[str, str]] | None:

@@ -56,7 +56,7 @@ class PutIn:
     stroke: Stroke
     start: int  # in samples of the recording
     stop: int  # where its class is struck again, or has rung out
-    origin: int | None  # the detected stroke that it was, whose sound is the first choice
+    origin: int | None  # the detected stroke that it was or is a copy of, whose sound is the first choice
     gain: float = 1.0  # beside that of its velocity
 
     @property

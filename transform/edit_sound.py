@@ -32,7 +32,7 @@ from transform.events import CLASSES, DrumEvent
 from transform.hits import LEAD_S, LONGEST_S, CachedStems, StemCutter
 from transform.listening import Listening
 from transform.onsets import TOGETHER_S
-from transform.separator import StemReader
+from transform.separator import StemReader, Stems
 from transform.settings import RenderSettings
 from transform.signal import BlockCache, Samples, overlapping_blocks
 from transform.strokes import Stroke
@@ -50,6 +50,7 @@ _MOST_ALONG = 0.7  # proportion of them that a class which repeats nothing falls
 _MOST_SWELLS_DB = -25.0  # of what grows louder in it, against the sound
 _CACHED_BYTES = 96 * 2**20  # of patches
 _STEM_BYTES = 160 * 2**20  # more than a minute in stereo
+_MASK_BYTES = 128 * 2**20  # of more than 20 minutes: where these are cached, stems are quick to read
 _BLOCK_S = 4
 
 
@@ -65,6 +66,9 @@ class OpenStems:
     """Stands for a separator that has separated a recording: whatever is detected in it has these stems."""
 
     def __init__(self, stems: StemReader, recording: Recording) -> None:
+        self._masked = stems if isinstance(stems, Stems) else None
+        if self._masked is not None:
+            self._masked.cache_masks(_MASK_BYTES)
         self._stems, self._recording = CachedStems(stems, recording.sample_rate, _STEM_BYTES), recording
 
     def open(self, *_: object) -> StemReader:
@@ -72,12 +76,14 @@ class OpenStems:
         return self._stems
 
     def separate(self, report: Progress) -> None:
-        """Separate the recording if all of it is cached then; `report` is called between blocks."""
+        """Separate as much of the recording as is cached then; `report` is called between blocks."""
         recording = self._recording
         if 4 * recording.n_samples * recording.n_channels * len(CLASSES) <= _STEM_BYTES:
             for block in overlapping_blocks(recording.n_samples, _BLOCK_S * recording.sample_rate):
                 report("separate", block.start / recording.n_samples)
                 self._stems.read(block.start, block.stop)
+        elif self._masked is not None:
+            self._masked.separate(report)
 
 
 class StrokeSounds:

@@ -440,15 +440,19 @@ def _taken_out(sounds: StrokeSounds, played: Sequence[Stroke]) -> Iterator[Taken
 def _put_in(sounds: StrokeSounds, played: Sequence[Stroke], taken_out: Sequence[TakenOut]) -> Iterator[PutIn]:
     """Yield the strokes that are put in: those not in the recording, and those that were taken out of it."""
     gains: Mapping[int, float] = {patch.index: patch.gain for patch in taken_out}
-    attacks: dict[str, list[int]] = {}
-    for stroke in played:
-        attacks.setdefault(stroke.drum_class, []).append(sounds.sample(stroke))  # in order, as they are
+    onsets: dict[str, list[float]] = {}  # of a class's strokes, in order, as they are
     for stroke in played:
         k = sounds.index.get(stroke.id)
         if k is not None and gains.get(k, 1.0) > 0:
             continue
-        attack, own = sounds.sample(stroke), attacks[stroke.drum_class]
-        later = bisect_right(own, attack)
-        again = own[later : later + 1]
-        end = attack + round(LONGEST_S[stroke.drum_class] * sounds.rate)
-        yield PutIn(stroke, sounds.start(attack), min(end, sounds.recording.n_samples, *again), k)
+        attack, drum_class = sounds.sample(stroke), stroke.drum_class
+        if attack >= sounds.recording.n_samples:
+            continue  # within half a sample of the end, where nothing of it would sound but its lead
+        if drum_class not in onsets:
+            onsets[drum_class] = [other.onset_s for other in played if other.drum_class == drum_class]
+        own = onsets[drum_class]
+        later = (round(own[i] * sounds.rate) for i in range(bisect_right(own, stroke.onset_s), len(own)))
+        again = next((other for other in later if other > attack), sounds.recording.n_samples)
+        end = attack + round(LONGEST_S[drum_class] * sounds.rate)
+        origin = sounds.index.get(stroke.like) if k is None else k
+        yield PutIn(stroke, sounds.start(attack), min(end, sounds.recording.n_samples, again), origin)

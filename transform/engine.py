@@ -460,6 +460,8 @@ def _aligned(
     source: Listening, rhythm: Rhythm, rhythm_bpm: float | Literal["auto"] | None, settings: RenderSettings
 ) -> tuple[Rhythm, list[str]]:
     """Return the rhythm on the source's time, and what was decided."""
+    if rhythm.is_placed:
+        return rhythm, []
     source_bpm, how = _tempo(settings.source_bpm, source.recording, source.events, "source")
     notes = [how] if how else []
     if rhythm_bpm == "auto":

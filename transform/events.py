@@ -171,7 +171,8 @@ class Rhythm:
     """Drum events over a length of time; it loops after `length_s`.
 
     The events lie in [0, length_s) and are sorted by onset, then by class. `tempo_map` is None where the
-    tempo is not known, as in a recording without a tag. `notes` are sentences on how it was read.
+    tempo is not known, as in a recording without a tag. `notes` are sentences on how it was read. One that
+    `is_placed` is on the take's time already.
     """
 
     events: tuple[DrumEvent, ...]
@@ -180,6 +181,7 @@ class Rhythm:
     name: str = "rhythm"
     beats_per_bar: float = 4.0
     notes: tuple[str, ...] = field(default=(), compare=False)
+    is_placed: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.length_s) and self.length_s > 0):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transform.audio import SAMPLE_RATE, ReadsFeatures, Recording, Samples
+from transform.audio import SAMPLE_RATE, Progress, ReadsFeatures, Recording, Samples
 from transform.errors import SettingsError
 from transform.events import CLASSES
 from transform.features import FeatureSettings, band_positions, listener
@@ -286,9 +286,26 @@ class Stems:
             band_positions(hz, separator.config.features), separator.config.features.n_bands
         )
         self._masks: BlockCache[int, np.ndarray] = BlockCache(_CACHED_BLOCKS)
+        self._mask_bytes = 0  # of masks beyond these that are cached
         self._spectra: BlockCache[tuple[int, int], Tensor] = BlockCache(_CACHED_SPECTRA)
         # Templates and masks of a short recording are of the same audio.
         self._audio: BlockCache[tuple[int, int], Tensor] = BlockCache()
+
+    def cache_masks(self, n_bytes: int) -> None:
+        """Cache as many masks as fit from now on, for who reads here and there: a minute has 6 MB."""
+        self._masks, self._mask_bytes = BlockCache(_CACHED_BLOCKS, n_bytes), n_bytes
+
+    def separate(self, report: Progress) -> None:
+        """Compute the masks that `cache_masks` has room for, from the beginning on.
+
+        Args:
+            report: called between blocks with "separate" and the fraction done.
+        """
+        block_bytes = 2 * len(CLASSES) * len(self._to_bins) * _BLOCK_S * _FPS
+        n_blocks = min(math.ceil(self.recording.duration_s / _BLOCK_S), self._mask_bytes // block_bytes)
+        for number in range(n_blocks):
+            report("separate", number / n_blocks)
+            self._masks.get(number, self._block)
 
     def read(self, start: int, stop: int, classes: Sequence[str] = CLASSES) -> Samples:
         """Return stems of samples [start, stop), shape (N, C, stop - start), zeros outside the recording.

@@ -75,7 +75,7 @@ class EditSession:
     """What an editor was left with.
 
     In the file `beats_per_bar` is called metre, a tempo that never changes is a number, and a stroke has id,
-    class, onset_s, velocity and articulation.
+    class, onset_s, velocity and articulation, and `like` where it is a copy.
     """
 
     source: SourceFacts
@@ -204,30 +204,32 @@ def session_json(session: EditSession) -> dict[str, Any]:
 
 
 def stroke_json(stroke: Stroke) -> dict[str, str | float]:
-    """Return a stroke as files and pages have it."""
-    return {
+    """Return a stroke as files and pages have it: `like` is there only where it is a copy."""
+    entry: dict[str, str | float] = {
         "id": stroke.id,
         "class": stroke.drum_class,
         "onset_s": stroke.onset_s,
         "velocity": stroke.velocity,
         "articulation": stroke.articulation,
     }
+    return entry | {"like": stroke.like} if stroke.like else entry
 
 
 def stroke_of(data: object) -> Stroke:
-    """Return the stroke in what JSON holds, the inverse of `stroke_json`; the articulation may be missing.
+    """Return the stroke in what JSON holds, the inverse of `stroke_json`; the articulation may be missing too.
 
     Raises:
         ValueError: it is none.
         RhythmError: a field is not possible.
     """
-    entry = _object(data, "a stroke", {"id", "class", "onset_s", "velocity", "articulation"})
+    entry = _object(data, "a stroke", {"id", "class", "onset_s", "velocity", "articulation", "like"})
     return Stroke(
         id=_text(entry.get("id"), "the id of a stroke"),
         drum_class=_text(entry.get("class"), "the class of a stroke"),
         onset_s=_number(entry.get("onset_s"), "the onset of a stroke"),
         velocity=_number(entry.get("velocity"), "the velocity of a stroke"),
         articulation=_text(entry.get("articulation", ""), "the articulation of a stroke"),
+        like=_text(entry.get("like", ""), "what a stroke is like"),
     )
 
 

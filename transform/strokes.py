@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -28,10 +29,12 @@ class Stroke:
     onset_s: float  # in the source's seconds
     velocity: float  # 0 < velocity <= 1
     articulation: str = ""  # one of ARTICULATIONS[drum_class]; "" where it is not known
+    like: str = ""  # the id of the detected stroke that it is a copy of; "" where it is none
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.id):
-            raise RhythmError(f"{self.id[:80]!r} is no id of a stroke", hint="use letters, digits and _.:-")
+        for found in (self.id, self.like or self.id):
+            if not _ID.fullmatch(found):
+                raise RhythmError(f"{found[:80]!r} is no id of a stroke", hint="use letters, digits and _.:-")
         self.event()
 
     def event(self) -> DrumEvent:
@@ -53,9 +56,7 @@ def in_order(strokes: Iterable[Stroke]) -> tuple[Stroke, ...]:
         RhythmError: two of them have one id.
     """
     found = tuple(sorted(strokes, key=attrgetter("onset_s", "drum_class", "id")))
-    seen: set[str] = set()
-    for stroke in found:
-        if stroke.id in seen:
-            raise RhythmError(f"two strokes have the id {stroke.id}", hint="give each stroke an id of its own")
-        seen.add(stroke.id)
+    if len({stroke.id for stroke in found}) < len(found):
+        twice = next(i for i, n in Counter(stroke.id for stroke in found).items() if n > 1)
+        raise RhythmError(f"two strokes have the id {twice}", hint="give each stroke an id of its own")
     return found

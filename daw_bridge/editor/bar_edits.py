@@ -77,7 +77,8 @@ def _copy(draft: Draft, copied: _Copied, begins: Iterable[int]) -> None:
         for stroke in original:
             onset_s = grid.time_of(grid.beat_at(stroke.onset_s) + shift)
             if 0 <= onset_s < draft.length_s:
-                draft.put("played", replace(stroke, id=f"{prefix}.{n_copies}", onset_s=onset_s))
+                copy_id, like = f"{prefix}.{n_copies}", draft.original_of(stroke.id)
+                draft.put("played", replace(stroke, id=copy_id, onset_s=onset_s, like=like))
                 n_copies += 1
 
 

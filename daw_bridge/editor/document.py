@@ -7,9 +7,11 @@ a disk or a sound.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 from daw_bridge.editor.mix import Lane, sounding
@@ -20,6 +22,8 @@ from transform.strokes import MOST_STROKES, Stroke, Strokes
 Mode = Literal["edit", "replay"]
 Layer = Literal["estimated", "detected", "played"]
 LAYERS: tuple[Layer, ...] = ("estimated", "detected", "played")
+_SOUNDING: tuple[Layer, Layer] = ("detected", "played")  # what makes a sound
+_FEW = 20  # changes of strokes, after which the others are not sorted again
 FIELDS = ("mode", "length_s", "grid", "sensitivity", "lanes", "sound")
 
 TEMPO_RANGE_BPM = (10.0, 1000.0)
@@ -160,13 +164,13 @@ class Document:
     @cached_property
     def strokes(self) -> Strokes:
         """What is detected and what is played, each sorted by onset, class and id."""
-        return Strokes(*(tuple(sorted(self.layer(x).values(), key=order)) for x in ("detected", "played")))
+        return Strokes(*(tuple(sorted(self.layer(name).values(), key=order)) for name in _SOUNDING))
 
     @cached_property
     def sounding(self) -> Strokes:
         """What is detected, and what plays as the lanes let it: muted, soloed, stronger or softer."""
         detected, played = self.strokes
-        return Strokes(detected, tuple(sounding(played, self.lanes)))
+        return Strokes(detected, tuple(sounding(played, self.lanes))) if self.lanes else self.strokes
 
     def applied(self, command: Command) -> Document:
         """Return the document after a command.
@@ -190,7 +194,10 @@ class Document:
             if getattr(self, field_change.field) != field_change.before:
                 raise Mismatch(f"{field_change.field} is not as the command says")
             changed[field_change.field] = field_change.after
-        return replace(self, **changed)
+        after = replace(self, **changed)
+        if "strokes" in self.__dict__ and len(command.strokes) <= _FEW:
+            after.__dict__["strokes"] = Strokes(*map(_placed, _SOUNDING, self.strokes, repeat(command.strokes)))
+        return after
 
     def check(self) -> None:
         """Raise RhythmError for what no document may hold."""
@@ -246,6 +253,12 @@ class Draft:
         if self.layers[layer].pop(stroke_id, None) is not None:
             self._touched[layer, stroke_id] = None
 
+    def original_of(self, stroke_id: str) -> str:
+        """Return the id of the detected stroke that one is, or is a copy of; "" where it is drawn."""
+        stroke = self.played.get(stroke_id)
+        original = (stroke.like if stroke else "") or stroke_id
+        return original if original in self.layers["detected"] else ""
+
     def known_ids(self) -> Iterator[str]:
         """Yield the ids of all strokes that have ever been there, some of them more than once."""
         yield from self._known
@@ -278,6 +291,20 @@ class Draft:
         )
         self.document.applied(command).check()
         return command
+
+
+def _placed(layer: Layer, strokes: tuple[Stroke, ...], changes: Iterable[StrokeChange]) -> tuple[Stroke, ...]:
+    """Return the sorted strokes of a layer after changes, which are few: the others are not sorted again."""
+    own = [change for change in changes if change.layer == layer]
+    if not own:
+        return strokes
+    after = list(strokes)
+    for change in own:
+        if change.before is not None:
+            del after[bisect_left(after, order(change.before), key=order)]
+        if change.after is not None:
+            insort(after, change.after, key=order)
+    return tuple(after)
 
 
 class History:

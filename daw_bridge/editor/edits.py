@@ -42,6 +42,10 @@ def command_of(document: Document, edits: Sequence[object], known: Collection[st
 def _add(draft: Draft, edit: Fields) -> None:
     """Let a stroke play; one of that id that plays already stays as it is, so a repeated add is harmless."""
     stroke = _new_stroke(edit, draft.length_s)
+    if "like" in edit:
+        like = edit.id("like")
+        draft.check_known(like, edit.what)
+        stroke = replace(stroke, like=draft.original_of(like))
     if stroke.id not in draft.played:
         draft.put("played", stroke)
 
@@ -95,16 +99,18 @@ def _detect(draft: Draft, edit: Fields) -> None:
 
 
 def _correct(draft: Draft, before: Stroke, after: Stroke) -> None:
-    """Correct a detected stroke; what was not changed of it as it plays follows, so it sounds as before."""
+    """Correct a detected stroke; what was not changed of it as it plays follows, so it sounds as before.
+
+    Its copies are of its class as well.
+    """
     draft.put("detected", after)
-    played = draft.played.get(before.id)
-    if played is None:
-        return
-    if (played.drum_class, played.articulation) == (before.drum_class, before.articulation):
-        played = replace(played, drum_class=after.drum_class, articulation=after.articulation)
-    if played.onset_s == before.onset_s:
-        played = replace(played, onset_s=after.onset_s)
-    draft.put("played", played)
+    for played in [s for s in draft.played.values() if before.id in (s.id, s.like)]:
+        corrected = played
+        if (played.drum_class, played.articulation) == (before.drum_class, before.articulation):
+            corrected = replace(corrected, drum_class=after.drum_class, articulation=after.articulation)
+        if played.id == before.id and played.onset_s == before.onset_s:
+            corrected = replace(corrected, onset_s=after.onset_s)
+        draft.put("played", corrected)
 
 
 def _new_stroke(edit: Fields, end_s: float) -> Stroke:

@@ -314,6 +314,8 @@ class Exports:
             finally:
                 with suppress(OSError):
                     confined.remove(temporary)
+        except OutputError as err:
+            raise OutputError(err.message.replace(temporary, name), hint=err.hint) from err
         except FileExistsError as err:
             raise self._existing(name) from err
         except OSError as err:

@@ -109,7 +109,9 @@ class Fields:
     def onset_s(self, end_s: float) -> float:
         """Return the field `onset_s`: in seconds, before `end_s`."""
         onset_s = self.number("onset_s", 0.0, end_s)
-        return onset_s if onset_s < end_s else math.nextafter(end_s, 0.0)
+        if onset_s >= end_s:
+            raise self._wrong("onset_s", onset_s, "it must lie before the end")
+        return onset_s
 
     def velocity(self, default: Any = ...) -> float:
         """Return the field `velocity`: above 0, and not above 1."""

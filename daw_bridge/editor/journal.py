@@ -269,7 +269,8 @@ def _document_of(found: Mapping[str, Any]) -> Document:
 
 
 def _shape(stroke: Stroke) -> list[Any]:
-    return [stroke.drum_class, stroke.onset_s, stroke.velocity, stroke.articulation]
+    like = [stroke.like] if stroke.like else []
+    return [stroke.drum_class, stroke.onset_s, stroke.velocity, stroke.articulation, *like]
 
 
 def _stroke_json(stroke: Stroke | None) -> list[Any] | None:
@@ -279,8 +280,8 @@ def _stroke_json(stroke: Stroke | None) -> list[Any] | None:
 def _stroke_of(stroke_id: str, shape: list[Any] | None) -> Stroke | None:
     if shape is None:
         return None
-    drum_class, onset_s, velocity, articulation = shape
-    return Stroke(stroke_id, drum_class, float(onset_s), float(velocity), articulation)
+    drum_class, onset_s, velocity, articulation, *like = shape
+    return Stroke(stroke_id, drum_class, float(onset_s), float(velocity), articulation, *like)
 
 
 def grid_json(grid: Grid) -> dict[str, Any]:

@@ -40,9 +40,9 @@ class Lane:
 
 def sounding(strokes: Iterable[Stroke], lanes: Mapping[str, Lane]) -> Iterator[Stroke]:
     """Yield the strokes that sound, as strong as their lanes let them; one of a lane as it was is the same."""
-    has_solo = any(lane.is_soloed for lane in lanes.values())
+    has_solo, usual = any(lane.is_soloed for lane in lanes.values()), Lane()
     for stroke in strokes:
-        lane = lanes.get(stroke.drum_class, Lane())
+        lane = lanes.get(stroke.drum_class, usual)
         if lane.is_muted or (has_solo and not lane.is_soloed):
             continue
         if not lane.gain_db:

@@ -48,13 +48,17 @@ def redetect(draft: Draft, found: Iterable[Stroke], sensitivity: dict[str, float
 
 
 def _touched(draft: Draft) -> set[str]:
-    """Return the ids of estimated strokes that the user drew, corrected, dismissed, or plays otherwise."""
+    """Return the ids of estimated strokes that the user drew, corrected, copied, or plays otherwise or not."""
     estimated, detected, played = (draft.layers[name] for name in LAYERS)
+    copied = {stroke.like for stroke in played.values()}
     is_other_rhythm = draft.fields["mode"] == "replay" and not detected.keys() & played.keys()
     return {
         i
         for i, stroke in estimated.items()
-        if not _is_own(i) or detected.get(i) != stroke or not (is_other_rhythm or played.get(i) == stroke)
+        if not _is_own(i)
+        or i in copied
+        or detected.get(i) != stroke
+        or not (is_other_rhythm or played.get(i) == stroke)
     }
 
 

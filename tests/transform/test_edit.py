@@ -240,6 +240,25 @@ def test_what_is_put_in_is_what_was_taken_out_to_the_sample(beat, onset_s, drum_
     )
 
 
+@pytest.mark.parametrize(("onset_s", "drum_class"), [(0.1, "HH"), (0.85, "KD"), (1.6, "SD")])
+def test_a_copy_sounds_as_the_stroke_that_it_is_like_would_when_moved(beat, onset_s, drum_class):
+    editor = beat()
+    stroke = stroke_at(editor, onset_s, drum_class)
+    softer = replace(stroke, onset_s=1.35, velocity=0.5 * stroke.velocity)
+    copied = replace(softer, id="copy", like=stroke.id)
+    moved, cut = with_played(editor, softer), with_played(editor, copied, without=[stroke.id])
+    np.testing.assert_array_equal(whole(cut), whole(moved))
+    np.testing.assert_array_equal(cut.hit("copy"), moved.hit(stroke.id))
+    # Pasted where it was, it is the recording again; the kit would play the middle of its strokes.
+    in_place = replace(stroke, id="copy", like=stroke.id)
+    source, out = whole(unedited(editor)), whole(with_played(editor, in_place, without=[stroke.id]))
+    assert np.abs(out - source).max() < 0.02 * np.abs(source).max()
+    # As another drum, or where the stroke is none by now, it is one that is drawn.
+    for none in (replace(copied, drum_class="TT", articulation=""), replace(copied, like="gone")):
+        as_drawn = with_played(editor, replace(none, like=""))
+        np.testing.assert_array_equal(whole(with_played(editor, none)), whole(as_drawn))
+
+
 def test_a_stroke_in_another_stem_than_its_classs_is_taken_out_and_put_in_whole(recorded):
     tom, bass = tone_burst(HZ["TT"], 0.4), tone_burst(HZ["KD"], 0.3)
     crash = tone_burst(HZ["CY"], 0.1, 1.2, 0.5)
@@ -326,6 +345,15 @@ def test_an_added_stroke_is_as_loud_as_the_sources_of_its_velocity(beat, drum_cl
     assert abs(10 * math.log10(levels[1] / levels[0])) < 1.0
     assert edited.notes == ()
     np.testing.assert_array_equal(out[:, : round(1.4 * RATE) - LEAD], source[:, : round(1.4 * RATE) - LEAD])
+
+
+def test_a_drawn_stroke_is_as_loud_as_its_velocity_though_louder_drums_fall_on_others(beat):
+    kicks = [(t, "KD", 0.2) for t in (0.1, 0.4, 0.7, 1.0, 1.3)]
+    editor = beat(strokes=sorted([*kicks, (0.4, "TT", 0.8), (1.0, "TT", 0.8)]))
+    first = stroke_at(editor, 0.1, "KD")
+    out = whole(with_played(editor, Stroke("new", "KD", 1.6, first.velocity)))
+    own, drawn = (energy_at(out[:, round(t * RATE) : round((t + 0.15) * RATE)], "KD") for t in (0.1, 1.6))
+    assert abs(10 * math.log10(drawn / own)) < 1.0
 
 
 def test_repeated_strokes_take_turns_and_an_edit_changes_nothing_far_from_it(beat):
@@ -660,6 +688,10 @@ def test_strokes_at_the_very_edges_are_edited(beat):
         assert whole(with_played(editor, without=without)).shape == (1, 2 * RATE)
     moved = with_played(editor, replace(editor.detected[0], onset_s=1.9999), Stroke("n", "KD", 5.0, 0.5))
     assert np.isfinite(whole(moved)).all()
+    at_the_end = with_played(
+        editor, Stroke("n", "KD", math.nextafter(2.0, 0), 0.5)
+    )  # as what is quantised to it
+    assert at_the_end.is_untouched
 
 
 def test_two_strokes_of_one_id_are_refused(beat):
@@ -718,6 +750,7 @@ def test_a_replay_is_the_engines_take(beat):
     editor = beat(subtype="PCM_16")
     strokes = [Stroke(f"r{i}", c, 0.1 + 0.2 * i, 0.7) for i, c in enumerate(["KD", "HH", "SD", "KD", "SD"])]
     replay = editor.replayed(strokes, 1.5)
+    assert replay.notes == ()  # of a tempo nothing is decided: each stroke has its time
     assert replay.n_samples == round(1.5 * RATE)
     for stroke in strokes:
         at = round(stroke.onset_s * RATE)

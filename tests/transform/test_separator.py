@@ -98,6 +98,28 @@ def test_no_seams_where_blocks_meet(net, monkeypatch):
     assert np.abs(in_blocks - in_one_pass).max() < 1e-3  # masks are kept in half precision
 
 
+def test_a_recording_that_was_separated_ahead_is_read_anywhere_without_the_network(net, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_S", 2)
+    monkeypatch.setattr(module, "_CACHED_BLOCKS", 1)
+    passes, reported = [], []
+
+    class Counting(Separator):
+        def masks(self, *given):
+            passes.append(1)
+            return super().masks(*given)
+
+    recording = noise(9.5)
+    heard = heard_in(recording)
+    whole = Separator(net).open(recording, heard).read(0, recording.n_samples)
+    stems = Counting(net).open(recording, heard)
+    stems.cache_masks(2**20)
+    stems.separate(lambda stage, fraction: reported.append((stage, fraction)))
+    assert reported == [("separate", pytest.approx(i / 5)) for i in range(5)]
+    for start in (300_000, 0, 400_000, 90_000):
+        assert np.abs(stems.read(start, start + 9_000) - whole[..., start : start + 9_000]).max() < 1e-6
+    assert len(passes) == 5
+
+
 def test_templates_of_a_long_recording_come_from_stretches_all_over_it(net, monkeypatch):
     monkeypatch.setattr(module, "_N_TEMPLATE_REGIONS", 3)
     monkeypatch.setattr(module, "_TEMPLATE_REGION_S", 1)

@@ -27,7 +27,12 @@ def session(recording):
     return EditSession(
         source=SourceFacts.of(recording),
         detected=detected,
-        played=(detected[0], replace(detected[1], onset_s=0.7), Stroke("n:1", "TT", 1.5, 1.0, "floor")),
+        played=(
+            detected[0],
+            replace(detected[1], onset_s=0.7),
+            Stroke("n:1", "TT", 1.5, 1.0, "floor"),
+            Stroke("n:2", "HH", 1.6, 0.3, like="d1"),
+        ),
         tempo=((0.0, 123.4),),
         beats_per_bar=3.0,
         downbeat_s=-0.25,

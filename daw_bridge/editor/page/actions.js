@@ -1,6 +1,6 @@
 // What a user does to the grid, the sound and the whole, whichever key, button or gesture it comes from.
 
-import { StrokeEdits } from "./stroke-edits.js";
+import { StrokeEdits, count } from "./stroke-edits.js";
 
 const FREE_STEP_S = 0.01;
 const TAPS_MS = 2000; // between two taps of a tempo, after which it begins anew
@@ -39,12 +39,16 @@ export class Actions extends StrokeEdits {
   }
 
   /** Move what plays onto the grid: what is selected, the loop, or everything. */
-  quantise() {
+  async quantise() {
     if (!this.snapBeats) return this.say("Choose a grid in Snap first.");
     const chosen = this.inReach();
     if (!chosen.length) return this.say("Nothing plays there that could be quantised.");
-    this.doc.edit([{ op: "quantise", step_beats: this.snapBeats, ids: chosen.map((stroke) => stroke.id) }]);
-    this.say(`${chosen.length.toLocaleString("en")} ${chosen.length === 1 ? "stroke" : "strokes"} moved onto the grid.`);
+    const before = this.doc.strokes("played").length;
+    const made = this.doc.edit([{ op: "quantise", step_beats: this.snapBeats, ids: chosen.map((stroke) => stroke.id) }]);
+    const text = `${count(chosen.length)} moved onto the grid`;
+    this.say(`${text}.`);
+    const nMerged = (await made) ? before - this.doc.strokes("played").length : 0;
+    if (nMerged > 0) this.say(`${text}; ${count(nMerged)} fell together with a louder one and went. Ctrl + Z takes it back.`);
   }
 
   undo() {

@@ -173,7 +173,7 @@ export class LanePointer {
         actions.selectAll([...erased]);
         actions.remove();
       } else {
-        actions.add([...painted.values()]);
+        actions.add([...painted.values()].map(({ id, ...drawn }) => drawn));
         actions.playHit(actions.selectedId);
       }
     };

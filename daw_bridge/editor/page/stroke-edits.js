@@ -110,14 +110,16 @@ export class StrokeEdits extends EventTarget {
     return velocities[Math.floor(velocities.length / 2)] ?? USUAL_VELOCITY;
   }
 
-  /** Add strokes where their lane has none yet, and select them. */
+  /** Add strokes where their lane has none yet, and select them; one with an id is a copy, and sounds like that stroke. */
   add(strokes) {
     const taken = this.doc.strokes(this.layer);
     const isFree = (stroke) => !taken.some((s) => s.class === stroke.class && Math.abs(s.onset_s - stroke.onset_s) < SAME_S);
-    const added = strokes.filter(isFree).map((stroke) => ({ ...stroke, id: newId() }));
-    if (!added.length) return this.say("There is a stroke already.");
     const op = this.layer === "played" ? "add" : "detect";
-    if (this.#edit(added.map((stroke) => ({ op, ...stroke })))) this.selectAll(added.map((stroke) => stroke.id));
+    const added = strokes.filter(isFree).map(({ id, like = id, ...stroke }) => ({
+      op, ...stroke, id: newId(), ...(op === "add" && like && { like }),
+    }));
+    if (!added.length) return this.say("There is a stroke already.");
+    if (this.#edit(added)) this.selectAll(added.map((stroke) => stroke.id));
   }
 
   // Changes. Each is one step, of all that are selected.
@@ -349,7 +351,8 @@ export const newId = () => `n-${crypto.randomUUID()}`;
 /** Return a stroke's articulation in a class: that of another class is none of it. */
 const kindOf = (stroke, drumClass) => (stroke.class === drumClass ? stroke.articulation : "");
 
-const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "stroke" : "strokes"}`;
+/** Return a number of strokes in words. */
+export const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "stroke" : "strokes"}`;
 
 /** Return how long strokes at these beats are as a pattern: a beat, or whole bars. */
 function lengthOf(beats, beatsPerBar) {

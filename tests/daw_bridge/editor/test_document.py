@@ -50,6 +50,7 @@ def random_edit(chance, document):
     return chance.choice(
         [
             {"op": "add", **new},
+            {"op": "add", **new, "like": stroke_id("played")},
             {"op": "detect", **new},
             {"op": "move", "id": stroke_id("played"), "onset_s": chance.uniform(0, document.length_s)},
             {"op": "set", "id": stroke_id("played"), "velocity": chance.uniform(0.01, 1)},
@@ -100,7 +101,9 @@ def test_200_commands_undone_give_the_first_document_and_redone_the_last(seed):
     for _ in range(200):
         command = random_command(chance, history.document)
         if command:
+            assert history.document.strokes  # in order, from which those after the command are made
             history.do(command)
+            assert history.document.strokes == replace(history.document).strokes
             documents.append(history.document)
             n_done += 1
     assert n_done > 50
@@ -138,6 +141,33 @@ def test_a_repeated_add_is_harmless(document):
     later = done(once, {"op": "move", "id": "mine", "onset_s": 1.75})
     assert not command_of(once, [add])
     assert not command_of(later, [add])
+
+
+def test_a_copy_is_like_the_detected_stroke_that_was_copied_first_and_is_corrected_with_it(document):
+    copy = {"op": "add", "id": "copy", "class": "KD", "onset_s": 1.5, "like": "d0"}
+    after = done(
+        document,
+        {"op": "delete", "id": "d0"},
+        copy,
+        {**copy, "id": "again", "onset_s": 1.7, "like": "copy"},
+        {"op": "add", "id": "drawn", "class": "KD", "onset_s": 1.6},
+        {**copy, "id": "traced", "onset_s": 1.8, "like": "drawn"},
+        {"op": "repeat", "bar": 0, "times": 1, "prefix": "r"},
+    )
+    like = {i: s.like for i, s in after.played.items() if s.drum_class == "KD"}
+    assert like == {"copy": "d0", "again": "d0", "drawn": "", "traced": ""} | {
+        "r.2": "d0",
+        "r.3": "",
+        "r.4": "d0",
+        "r.5": "",
+    }
+    tom = done(after, {"op": "relabel", "id": "d0", "class": "TT"})
+    assert {i for i, s in tom.played.items() if s.drum_class == "TT"} == {"copy", "again", "r.2", "r.4"}
+    draft = Draft(tom)
+    redetect(draft, [s for s in FOUND if s.id != "d0"], {"KD": -1.0})
+    assert "d0" in draft.layers["detected"]  # whose sound the copies have
+    with pytest.raises(RhythmError, match="never been there"):
+        done(document, {**copy, "like": "d9"})
 
 
 def test_adding_a_deleted_stroke_as_it_was_is_no_edit_at_all(document):
@@ -594,6 +624,7 @@ def test_moving_sensitivities_never_changes_what_was_edited(seed):
     assert [shapes(layer) for layer in layers(back)] == [shapes(layer) for layer in layers(before)]
 
 
-def test_onsets_never_reach_the_end(document):
-    moved = done(document, {"op": "move", "id": "d4", "onset_s": LENGTH_S})
-    assert played(moved, "d4").onset_s == math.nextafter(LENGTH_S, 0)
+@pytest.mark.parametrize("onset_s", [LENGTH_S, LENGTH_S + 1])
+def test_onsets_never_reach_the_end(document, onset_s):
+    with pytest.raises(RhythmError, match="onset_s of edit 1 is"):
+        done(document, {"op": "move", "id": "d4", "onset_s": onset_s})

@@ -7,8 +7,9 @@ import soundfile
 
 from daw_bridge.editor.document import Grid
 from daw_bridge.editor.source import first_grid
-from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE
+from tests.daw_bridge.editor.conftest import FOUND, LENGTH_S, RATE, FakeEdited
 from transform.audio import Recording
+from transform.errors import OutputError
 from transform.library import find_rhythm
 from transform.midi import read_midi, write_midi
 from transform.one_shots import load_kit
@@ -48,6 +49,18 @@ def test_wav_holds_what_plays_in_the_form_of_the_source(page, out):
     assert np.abs(samples.T - monitored).max() <= 2**-15
     assert report["notes"] == []
     assert [p.name for p in out.iterdir()] == ["takes"]  # nothing unfinished is left
+
+
+def test_a_sound_that_cannot_be_written_to_its_end_is_named_as_requested(page, out, monkeypatch):
+    def full(edited, path, *, progress):
+        raise OutputError(f"{path} could not be written to its end", hint="make room")
+
+    monkeypatch.setattr(FakeEdited, "write", full)
+    answer = export(page, "wav", "takes/new.wav")
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        f"{out / 'takes/new.wav'} could not be written to its end",
+    )
 
 
 @pytest.mark.parametrize("mode", ["edit", "replay"])

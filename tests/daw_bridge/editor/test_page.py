@@ -597,11 +597,15 @@ def test_undo_and_redo(open_page):
 
 def test_quantise_tempo_and_sensitivity(open_page):
     page = open_page()
-    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.04})
+    soft = {"op": "add", "id": "soft", "class": "SD", "onset_s": 0.98, "velocity": 0.3}
+    page.client.edit({"op": "move", "id": "d2", "onset_s": 1.04}, soft)
     page.until_version(1)
     page.click("quantise")
     page.until_version(2)
-    assert ("SD", 1.0) in page.events()
+    assert page.events().count(("SD", 1.0)) == 1
+    page.until(
+        lambda: "6 strokes moved onto the grid; 1 stroke fell" in page.text("message"), "what went is said"
+    )
     page.find("tempo").send_keys(Keys.CONTROL + "a" + Keys.NULL + "90" + Keys.ENTER)
     page.until_version(3)
     assert page.session()["tempo"] == 90
@@ -709,6 +713,8 @@ def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_p
     page.press("d", held=[Keys.CONTROL])  # the next beat
     page.until_version(5)
     assert [s for c, s in page.events() if c == "SD"] == [0.0, 0.5, 1.0, 1.5, 3.0]
+    copies = [event for event in page.session()["events"] if event["id"].startswith("n-")]
+    assert [event["like"] for event in copies] == ["d2", "d2", "d2"]  # and sound like it, also copies of copies
     page.press("2")
     page.press("a", held=[Keys.CONTROL, Keys.SHIFT])
     page.press(Keys.DELETE)
