@@ -34,6 +34,7 @@ _SLICES = {"": False, "one take": False, "per item": True}
 _WORDS = {"--apart": "the answer apart", "--together": "the answer together", " (--rhythm)": ""}
 _ITEMS = {"reaper": "Item", "ardour": "Region"}
 _DAW_WORDS: dict[str, dict[str, str]] = {
+    "": {},
     "reaper": {},
     "ardour": {
         "select a MIDI item too, or put an item on": "select a MIDI region too, or put a region on",
@@ -179,19 +180,17 @@ def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobPr
         RedrumError: nothing could be done.
         KeyboardInterrupt: the job was cancelled.
     """
-    files, daw = JobFiles(path), ""
+    files = JobFiles(path)
     try:
         with progress or JobProgress(files) as begun:
             begun.check()
-            answers, job = read_job(path)
-            daw = job.daw
-            return _done(answers, job, files, begun, load)
+            return _done(files, begun, load)
     except KeyboardInterrupt:
         _put_result(files, "cancelled", "The redrum command was stopped: nothing was written.")
         raise
     except RedrumError as err:
         message = f"{_sentence(err.message)}\n{_sentence(err.hint)}"
-        _put_result(files, "failed", _in_words_of(daw, message) if daw else message)
+        _put_result(files, "failed", _in_words_of(_daw_of(path), message))
         raise
     except Exception as err:
         _log.exception("the job failed")
@@ -200,15 +199,10 @@ def run_job(path: Path, load: Callable[[], transform.Redrummer], progress: JobPr
         raise
 
 
-def _done(
-    answers: Mapping[str, Any],
-    job: Job,
-    files: JobFiles,
-    progress: JobProgress,
-    load: Callable[[], transform.Redrummer],
-) -> bool:
+def _done(files: JobFiles, progress: JobProgress, load: Callable[[], transform.Redrummer]) -> bool:
     from daw_bridge.takes import pairs_of, redrum_session
 
+    answers, job = read_job(files.job)
     if answers.get("edits"):
         from daw_bridge.action_edit import ActionSession, edit_item_of
 
@@ -226,6 +220,14 @@ def _done(
         )
     _put_result(files, "failed", _message(job.daw, reports))
     return not any("error" in report for report in reports)
+
+
+def _daw_of(path: Path) -> str:
+    """Return the DAW whose job a file holds; "" where it holds none."""
+    try:
+        return read_job(path)[1].daw
+    except RedrumError:
+        return ""
 
 
 def _put_result(files: JobFiles, status: str, message: str) -> None:

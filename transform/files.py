@@ -181,7 +181,7 @@ def atomic_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Pat
                         published.callback(path.unlink, missing_ok=True)
                 published.pop_all()
             for path in paths:
-                _log.info("%s is written", path)
+                _log.debug("%s is written", path)
         except FileExistsError as err:
             raise ExistsError(path) from err
         except OSError as err:

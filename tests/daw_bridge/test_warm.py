@@ -80,7 +80,8 @@ class Studio:
     def end(self, process):
         """Wait for a command; return its exit code and what it said, but for what goes to the log as well."""
         said, errors = process.communicate(timeout=PATIENCE_S)
-        errors = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("DEBUG: "))
+        logged = ("DEBUG: ", "INFO: ")
+        errors = "".join(line for line in errors.splitlines(keepends=True) if not line.startswith(logged))
         assert said == ""
         if found := self.endpoint():
             self.helpers.add(found["pid"])
