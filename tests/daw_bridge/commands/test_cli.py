@@ -1166,7 +1166,8 @@ def test_what_is_plainly_meant_is_accepted(source, here):
 
 
 def test_what_is_plainly_confused_is_named(source, here):
-    shutil.copy(source, here / "my loop.wav")
+    for name in ("my loop.wav", "other.wav"):
+        shutil.copy(source, here / name)
     groove = find_rhythm(RHYTHM).path
     for arguments, hint in (
         (["my", "loop.wav", "--rhythm", RHYTHM], 'quotes around it: "my loop.wav"'),

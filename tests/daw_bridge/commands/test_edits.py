@@ -122,7 +122,8 @@ def test_another_recording_a_damaged_session_and_nothing_at_all_are_refused(sess
     assert "damaged.json is no session" in result.stderr
     result = render(source)
     assert result.exit_code == 2
-    assert "give --rhythm RHYTHM, or --edits FILE" in result.stderr
+    assert "add --rhythm NAME" in result.stderr
+    assert "or give --edits FILE" in result.stderr
     assert not Path("redrummed").exists()
 
 

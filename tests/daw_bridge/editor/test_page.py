@@ -213,7 +213,8 @@ setTimeout(() => done(shifts), 200);
 
 def test_page_shows_the_recording_its_strokes_and_what_each_is(open_page):
     page = open_page()
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
     assert page.stroke("d2").get_attribute("aria-label") == "snare at 1.3.1, velocity 114"
     assert page.stroke("d1").get_attribute("aria-label") == "hi-hat (closed) at 1.2.1, velocity 51"
     for stroke in FOUND:
@@ -408,7 +409,8 @@ def test_versions_are_stored_switched_and_gone_on_from(open_page):
     page.press(" ", "v")
     page.click("restore-A")
     page.until_version(3)
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
     page.click("clear-B")
     page.until(lambda: page.find("version-B").get_attribute("data-stored") is None, "B is empty")
     page.press(Keys.ESCAPE)
@@ -585,7 +587,8 @@ def test_undo_and_redo(open_page):
     page.until_version(1)
     page.click("undo")
     page.until_version(2)
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
     assert not page.find("undo").is_enabled()
     page.click("redo")
     page.until_version(3)
@@ -1058,7 +1061,8 @@ def test_a_server_that_ends_is_a_sentence(open_page):
     page.client.server.end()
     page.until(lambda: "run redrum edit" in page.text("notice"), "the page says so")
     assert "does not answer" in page.text("status")
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
 
 
 def test_a_page_without_a_recording_takes_one_that_is_dropped(chromium, entrance, loop):
@@ -1070,7 +1074,8 @@ def test_a_page_without_a_recording_takes_one_that_is_dropped(chromium, entrance
     page.until_version(0)
     assert not page.find("entrance").is_displayed()
     assert page.driver.title == "mine - Redrum"
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
     chromium.get("about:blank")
 
 
@@ -1135,7 +1140,8 @@ requestAnimationFrame(() => requestAnimationFrame(wait));
 
 def test_while_the_view_zooms_strokes_are_where_they_are_seen_and_stay_there(open_page):
     page = open_page()
-    assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND]
+    found = [(s.drum_class, s.onset_s) for s in FOUND]
+    page.until(lambda: page.strokes() == found, "the strokes are drawn")
     before, *after = page.driver.execute_async_script(ZOOM)
     assert len(after) > 3  # the buttons are not placed anew in each frame
     for frame in after:
