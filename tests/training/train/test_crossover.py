@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,25 +16,18 @@ from training.train.crossover import (
 from training.train.reports import read_log
 from training.train.rhythm import load_trained, load_transformer
 from transform.codec import Codec
-from transform.codec_config import CONFIGURATIONS, CodecConfig
+from transform.codec_config import CONFIGURATIONS
 from transform.crossover import load_crossover
 from transform.errors import SettingsError
 from transform.latent import LatentModel
 from transform.presets import load_preset
 
-SMALL = CodecConfig(
-    n_latents=6,
-    widths=(4, 6, 8, 8, 10),
-    n_blocks=(1, 1, 1, 1, 1),
-    generator_widths=(12, 8),
-    generator_blocks=(1, 1),
-)
 LENGTH = 24_576
 
 
 @pytest.fixture
 def base(write_untrained, tmp_path):
-    return load_preset(write_untrained(tmp_path / "preset", codec=SMALL, with_rhythm=True).folder)
+    return load_preset(write_untrained(tmp_path / "preset", with_rhythm=True).folder)
 
 
 def settings_of(trained, **changes):
@@ -92,7 +87,7 @@ def test_examples_have_the_lows_of_one_and_the_highs_of_the_other(tiny_pack, bas
 
 
 def test_the_papers_codec_has_none(write_untrained, tiny_pack, tmp_path):
-    paper = CodecConfig(**{**CONFIGURATIONS["paper"].__dict__, "n_latents": 6, "widths": (4, 6, 8, 10, 12)})
+    paper = replace(CONFIGURATIONS["paper"], n_latents=6, widths=(4, 6, 8, 10, 12))
     base = load_preset(write_untrained(tmp_path / "paper", codec=paper, with_rhythm=True).folder)
     trained = load_trained(base)
     with pytest.raises(SettingsError, match="paper's codec"):
