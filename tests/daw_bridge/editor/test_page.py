@@ -355,16 +355,16 @@ const blocks = (sign) => [[0, [Float32Array.from({length}, (_, i) => (sign * i) 
   const options = {outputChannelCount: [1], numberOfInputs: 0, processorOptions: {blockFrames: length}};
   const node = new AudioWorkletNode(context, "player", options);
   node.connect(context.destination);
-  const tell = (...messages) => new Promise((resolve) => {
-    node.port.onmessage = ({data}) => data.event === "position" && resolve();
-    for (const message of [...messages, {do: "report"}]) node.port.postMessage(message);
+  const tell = (...messages) => new Promise((resolve) => { // until the last of them is done, which says "playing"
+    node.port.onmessage = ({data}) => data.event === "position" && data.isPlaying && resolve();
+    for (const message of messages) node.port.postMessage(message);
   });
   const stage = {do: "stage", version: 0, nFrames: length, isWhole: true, blocks: blocks(1)};
   const compare = {do: "compare", slots: {A: {version: 0, nFrames: length, gain}}};
   const fill = {do: "fill", which: "A", nFrames: length, blocks: blocks(-1), forget: []};
   await tell({...stage, forget: [], bars: []}, compare, fill, {do: "seek", frame: start}, {do: "play"});
   context.suspend(0.128).then(async () => {
-    await tell({do: "choose", which: "A"});
+    await tell({do: "choose", which: "A"}, {do: "report"});
     context.resume();
   });
   done([...(await context.startRendering()).getChannelData(0)]);
