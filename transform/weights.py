@@ -170,7 +170,7 @@ class _WithoutWeights(TorchFunctionMode):
     """
 
     _FILLED = frozenset((torch.empty, torch.zeros, torch.ones, torch.full))
-    _DRAWN = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_))
+    _IN_PLACE = frozenset((Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_, Tensor.mul_))
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -178,7 +178,7 @@ class _WithoutWeights(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in self._FILLED:
             kwargs["device"] = "meta"
-        elif func in self._DRAWN and args[0].is_meta:
+        elif func in self._IN_PLACE and args[0].is_meta:
             return args[0]
         return func(*args, **kwargs)
 
