@@ -47,6 +47,7 @@ from transform.signal import Signal
 from transform.take import Take
 from transform.tempo import align, bpm_text, check_tempi, estimate_tempo
 from transform.transcriber import Transcriber, doubts, drum_confidence
+from transform.velocity import LEVEL_EXPONENT
 
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
@@ -224,7 +225,7 @@ class Redrummer:
             AudioError: there are no drums in what is named for more of the kit, or one of them cannot be read.
         """
         is_latent, bank, notes = settings.engine == "latent", None, []
-        if not is_latent or settings.attack == "original" or self.latent.copies_lows:
+        if not is_latent or settings.attack == "original" or settings.is_apart or self.latent.copies_lows:
             cutter = cutter or cutter_of(source.recording, source.events, source.stems)
             bank = Bank.of_cutter(cutter, report=report)
             notes = [*cutter.complete.notes()]
@@ -352,7 +353,7 @@ class Redrummer:
         placements = arrange(bank, played.events, playing) if bank else []
         generated = LatentArrangement(
             self.latent,
-            order,
+            _apart(bank, order, settings),
             lows=Arrangement(bank, placements) if bank else None,
             variation=settings.variation,
             seed=settings.seed,
@@ -421,15 +422,43 @@ def _order(
     strength = Strength.of((event.drum_class, event.velocity) for event in source.events)
     return LatentOrder(
         source=source,
-        is_partial=bool(settings.retained),
         events=strokes_of(played.events, played.length_s),
         length_s=played.length_s,
         target=target,
         stand_ins=chosen,
         scales=playing.scales(played.events, strength, chosen),
-        gain_db=settings.gain_db,
         is_cut=settings.tail == "cut",
     )
+
+
+def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> LatentOrder:
+    """Return an order with the gains of its classes, of a source in which only these classes sound.
+
+    Raises:
+        AudioError: they sound in no hit by themselves, and others must not sound along or have another gain.
+    """
+    gain_db = {c: settings.gain_db.get(c, 0.0) for c in order.stand_ins}
+    gains = {*gain_db.values()}
+    if not gains or (len(gains) == 1 and not settings.retained):
+        return replace(order, gain_db=max(gains, default=0.0))
+    if bank is None:
+        raise AudioError(
+            f"no drum of {order.source.recording.name} can be cut out, so all are redrummed, at one gain",
+            hint="leave out --gain and --classes",
+        )
+    own_db = {
+        used: max(gain_db[c] for c in gain_db if order.stand_ins[c] == used)
+        for used in {*order.stand_ins.values()}
+    }
+    own_db |= {c: gain_db[c] for c, used in order.stand_ins.items() if c == used}
+    silenced = dict.fromkeys({*CLASSES} - own_db.keys(), -math.inf)
+    own = [event for event in order.source.events if event.drum_class in own_db]
+    placements = arrange(bank, own, Playing(is_written=False, gain_db=own_db | silenced))
+    scales = order.scales
+    if scales is not None:  # a class that stands in for others, too, has one gain in the bank
+        left_db = {c: gain_db[c] - own_db[used] for c, used in order.stand_ins.items()}
+        scales = {c: scales[c] * 10 ** (left_db[c] / 20 / LEVEL_EXPONENT) for c in scales}
+    return replace(order, replayed=Arrangement(bank, placements), scales=scales)
 
 
 def _played(

@@ -256,7 +256,7 @@ class RecordedRhythm:
         return detected._replace(velocity=np.minimum(1.0, self._scales * detected.velocity))
 
 
-# What plays: the passes of a take.
+# What plays.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +264,6 @@ class LatentOrder:
     """What is to be played, and of what."""
 
     source: Listening
-    is_partial: bool  # other classes of the source play on: nothing of them may be copied
     events: Sequence[DrumEvent]  # of the take, sorted by onset
     length_s: float  # of the take
     target: Listening | None  # the recording that the rhythm is from, the events' onsets being its attacks
@@ -272,53 +271,45 @@ class LatentOrder:
     # By class of the events, what takes their velocities to those of the source (`velocity_scales`); None: the
     # source's classes are struck as hard as they mostly are in it.
     scales: Mapping[str, float] | None
-    gain_db: Mapping[str, float]  # by class of the events
+    # The source's strokes of the classes that play, and no others, where its recording has them, at gains of
+    # their own; None: the recording.
+    replayed: Signal | None = None
+    gain_db: float = 0.0  # of all
     is_cut: bool = False  # what rings on at the end of the take is never read
 
 
-class LatentPass(NamedTuple):
-    """What one pass of the transformer plays: classes that are as loud as one another."""
+class LatentPart(NamedTuple):
+    """What the transformer plays, and of what."""
 
     bank: LatentBank
     rhythm: TargetReader
-    gain: float
 
 
-def latent_passes(model: LatentModel, order: LatentOrder) -> list[LatentPass]:
-    """Return the passes of a take, one for each gain among its classes; none where nothing plays.
-
-    Where there are several, or other classes play on, each pass's bank is made of the stems of its own classes:
-    what sounds along with them in the source would be played twice, or at the wrong gain. Without stems it is
-    made of the recording.
-    """
-    gains = sorted({order.gain_db.get(event.drum_class, 0.0) for event in order.events})
-    passes = []
-    for gain_db in gains:
-        events = [event for event in order.events if order.gain_db.get(event.drum_class, 0.0) == gain_db]
-        used = {order.stand_ins[event.drum_class] for event in events}
-        is_apart = len(gains) > 1 or order.is_partial
-        bank = latent_bank(model.codec, model.config, order.source, apart=used if is_apart else None)
-        # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
-        # just that. After any change, of tempo, section or classes, r is that of the events that are played.
-        if order.target is not None and order.scales is not None and _is_as_detected(events, order):
-            rhythm: TargetReader = RecordedRhythm(
-                model, order.target, stop_s=order.length_s, scales=order.scales
-            )
-        else:
-            rhythm = WrittenRhythm(model.config, _as_played(events, order))
-        passes.append(LatentPass(bank, rhythm, 10 ** (gain_db / 20)))
-    return passes
+def latent_part(model: LatentModel, order: LatentOrder) -> LatentPart:
+    """Return the bank of a take, something of which is played, and its rhythm."""
+    used = {order.stand_ins[event.drum_class] for event in order.events}
+    if order.replayed is None:
+        bank = latent_bank(model.codec, model.config, order.source)
+    else:
+        bank = latent_bank(model.codec, model.config, order.source, sound=order.replayed, classes=used)
+    # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
+    # just that. After any change, of tempo, section or classes, r is that of the events that are played.
+    if order.target is not None and order.scales is not None and _is_as_detected(order):
+        recorded = RecordedRhythm(model, order.target, stop_s=order.length_s, scales=order.scales)
+        return LatentPart(bank, recorded)
+    return LatentPart(bank, WrittenRhythm(model.config, _as_played(order.events, order)))
 
 
-def _is_as_detected(events: Sequence[DrumEvent], order: LatentOrder) -> bool:
-    """Tell whether events are all that the target's recording has within the take, each of its own class."""
+def _is_as_detected(order: LatentOrder) -> bool:
+    """Tell whether the take plays what the recording of its target does, all of it, each class by itself."""
     assert order.target is not None
     detected = [event for event in order.target.events if event.onset_s < order.length_s - BOUNDARY_S]
-    return len(events) == len(detected) and all(
+    is_whole = order.replayed is None and len(order.events) == len(detected)
+    return is_whole and all(
         abs(ours.onset_s - theirs.onset_s) < BOUNDARY_S
         and replace(ours, onset_s=theirs.onset_s) == theirs
         and order.stand_ins[ours.drum_class] == ours.drum_class
-        for ours, theirs in zip(events, detected, strict=True)
+        for ours, theirs in zip(order.events, detected, strict=True)
     )
 
 
@@ -350,16 +341,16 @@ def _as_played(events: Sequence[DrumEvent], order: LatentOrder) -> list[DrumEven
 
 
 class _Latents:
-    """The latents of a pass, cross-faded from windows."""
+    """The latents that the transformer makes, cross-faded from windows."""
 
-    def __init__(self, model: LatentModel, latent_pass: LatentPass, n_frames: int) -> None:
-        self._model, self._pass, self._n_frames = model, latent_pass, n_frames
+    def __init__(self, model: LatentModel, part: LatentPart, n_frames: int) -> None:
+        self._model, self._part, self._n_frames = model, part, n_frames
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
         self._block = round(_TARGET_BLOCK_S * SAMPLE_RATE / model.config.hop)
         self._targets: BlockCache[int, Target] = BlockCache(_CACHED_TARGETS)
         self._windows: BlockCache[int, tuple[Tensor, Tensor]] = BlockCache(_CACHED_WINDOWS)
-        self._keys = model.keys(latent_pass.bank)
+        self._keys = model.keys(part.bank)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C, D, last - first) of frames [first, last), at least one of them."""
@@ -402,11 +393,11 @@ class _Latents:
 
     def _target_block(self, number: int) -> Target:
         first = number * self._block
-        return self._pass.rhythm.target(first, min(first + self._block, self._n_frames))
+        return self._part.rhythm.target(first, min(first + self._block, self._n_frames))
 
 
 class LatentArrangement:
-    """The decoded signal of all passes."""
+    """The decoded signal."""
 
     def __init__(
         self,
@@ -418,7 +409,7 @@ class LatentArrangement:
         seed: int = 0,
         period: int | None = None,
     ) -> None:
-        """Make the banks.
+        """Make the bank.
 
         Args:
             model: plays.
@@ -439,16 +430,13 @@ class LatentArrangement:
         self._n_frames = -(-round(end_s * SAMPLE_RATE) // hop)
         read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
         self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
-        # Passes that sound together have noise of their own. It is drawn by the seed where latents are.
-        noise_seed = (seed if variation else 0) << 16
-        self._passes = [
-            (
-                one.gain,
-                _Latents(model, one, self._n_frames),
-                Noise(seed=noise_seed + number, coherence=one.bank.coherence),
-            )
-            for number, one in enumerate(latent_passes(model, order))
-        ]
+        self._gain = 10 ** (order.gain_db / 20)
+        part = latent_part(model, order) if events else None
+        self._latents = _Latents(model, part, self._n_frames) if part else None
+        # It is drawn by the seed where latents are.
+        self._noise = Noise(
+            seed=(seed if variation else 0) << 16, coherence=part.bank.coherence if part else (1.0,)
+        )
         self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
@@ -483,22 +471,21 @@ class LatentArrangement:
         first, last = number * self._block, min((number + 1) * self._block, self._n_read)
         block = Block.of(first, last, context=self._model.context_frames, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
-        out = np.zeros((self.n_channels, (last - first) * hop), dtype=np.float32)
-        loudest = max(gain for gain, _, _ in self._passes) if self._passes else 1.0
-        for gain, latents, noise in self._passes:
-            lows_gain = 1 / gain if gain == loudest else 0.0  # this pass has the lows of all, the others none
-            drawn, length = self._drawn(latents, lows_gain, block), (block.end - block.begin) * hop
-            sound = codec.decode(drawn, length, first_frame=block.begin, noise=noise)
-            out += np.float32(gain) * sound[:, core].numpy()
+        length = (block.end - block.begin) * hop
+        sound = codec.decode(self._drawn(block), length, first_frame=block.begin, noise=self._noise)
+        out = np.broadcast_to(
+            np.float32(self._gain) * sound[:, core].numpy(), (self.n_channels, (last - first) * hop)
+        ).copy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out
 
-    def _drawn(self, latents: _Latents, lows_gain: float, block: Block) -> Tensor:
-        """Return latents (C, D, F) of a pass to decode: their mean, or around it."""
-        mu, sigma = latents.read(block.begin, block.end)
+    def _drawn(self, block: Block) -> Tensor:
+        """Return latents (C, D, F) to decode: their mean, or around it."""
+        assert self._latents is not None
+        mu, sigma = self._latents.read(block.begin, block.end)
         if self._lows is not None:
-            lows = self._lows.read(block.begin, block.end, len(mu), gain=lows_gain)
+            lows = self._lows.read(block.begin, block.end, len(mu), gain=1 / self._gain)
             mu = self._model.joined(lows, mu)
         if self._variation == 0:
             return mu

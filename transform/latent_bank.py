@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transform.audio import SAMPLE_RATE, Recording
+from transform.audio import SAMPLE_RATE
 from transform.codec import Codec
 from transform.events import CLASSES, DrumEvent
 from transform.hits import dominant_class
@@ -25,8 +25,7 @@ from transform.noise import channel_coherence
 from transform.onsets import groups
 from transform.resampling import Resampled
 from transform.rhythm_transformer import ONSET_MEMORY_S, RhythmConfig, Source, rhythm_window, scale_velocities
-from transform.separator import StemReader
-from transform.signal import Block, ComputedSignal, Samples, Signal
+from transform.signal import Block, Signal
 from transform.velocity import LEVEL_EXPONENT
 
 GAINS = (1.0, 0.5, 0.25)  # a frame is copied as loud as it is, and a source has few dynamics of its own
@@ -46,7 +45,12 @@ class LatentBank(NamedTuple):
 
 
 def latent_bank(
-    codec: Codec, config: RhythmConfig, source: Listening, *, apart: Collection[str] | None = None
+    codec: Codec,
+    config: RhythmConfig,
+    source: Listening,
+    *,
+    sound: Signal | None = None,
+    classes: Collection[str] = CLASSES,
 ) -> LatentBank:
     """Return the frames of a source that may be copied: all at the first gain, then all at the next.
 
@@ -54,23 +58,20 @@ def latent_bank(
         codec: encodes them.
         config: of the transformer that will copy them.
         source: the recording, in which something is struck.
-        apart: the classes whose stems alone are encoded, where there are stems; None: the recording with all in
-            it.
+        sound: what is encoded, and sounds where and as the recording does; None: the recording.
+        classes: whose strokes are in it.
     """
-    stems = None if apart is None else source.stems
-    own = CLASSES if apart is None or stems is None else apart
     recording, hop, context = source.recording, config.hop, codec.encoder_context
     n_frames = -(-max(1, round(recording.n_samples * SAMPLE_RATE / recording.sample_rate)) // hop)
-    chosen = chosen_frames([event for event in source.events if event.drum_class in own], n_frames, hop)
-    activations = partial(source.activations_of, classes=own)
+    chosen = chosen_frames([event for event in source.events if event.drum_class in classes], n_frames, hop)
+    activations = partial(source.activations_of, classes=classes)
     regions, rhythm = [], []
     for first, last in _runs(chosen, 2 * context + 1):
         index = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)])
         rhythm.append(rhythm_window(config, activations, first, last)[..., index - first])
         block = Block.of(first, last, context=context, length=n_frames)
         regions.append(_Region(block.begin, block.end, index - block.begin))
-    sound = Resampled(_encoded_signal(recording, own, stems), SAMPLE_RATE)
-    mu, coherence = _encoded(codec, sound, regions)
+    mu, coherence = _encoded(codec, Resampled(sound or recording, SAMPLE_RATE), regions)
     r = torch.cat(rhythm, dim=-1)
     r = torch.cat([scale_velocities(config, r, gain ** (1 / LEVEL_EXPONENT)) for gain in GAINS], dim=-1)
     mask = torch.ones(1, mu.shape[-1], dtype=torch.bool)
@@ -116,18 +117,6 @@ def _encoded(codec: Codec, sound: Resampled, regions: Sequence[_Region]) -> tupl
     n_coded = max(len(mu) for mu in every)
     coherence = channel_coherence(torch.cat(read, dim=1), SAMPLE_RATE, first_hz) if read else (1.0,)
     return torch.cat([mu.expand(n_coded, -1, -1) for mu in every], dim=-1), coherence
-
-
-def _encoded_signal(recording: Recording, classes: Collection[str], stems: StemReader | None) -> Signal:
-    """Return what is encoded of a recording: all of it, or the stems of some classes."""
-    if stems is None:
-        return recording
-    rows = [i for i, drum_class in enumerate(CLASSES) if drum_class in classes]
-
-    def read(start: int, stop: int) -> Samples:
-        return np.asarray(stems.read(start, stop)[rows].sum(axis=0))
-
-    return ComputedSignal(read, recording.n_samples, recording.sample_rate, recording.n_channels)
 
 
 def chosen_frames(events: Sequence[DrumEvent], n_frames: int, hop: int) -> NDArray[np.int64]:

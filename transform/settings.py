@@ -172,7 +172,12 @@ class RenderSettings:
     )
     variation: float = field(  # of latents around their mean; 1: by their deviation
         default=0.0,
-        metadata=option("0..10", "How far the latent engine varies the sound.", "0", read=number()),
+        metadata=option(
+            "0..10",
+            "How far the latent engine varies the colour of repeated strokes, slightly; not their level.",
+            "0",
+            read=number(),
+        ),
     )
     attack: Literal["original", "none"] = field(  # of the latent engine's strokes: the source's, or generated
         default="original",
@@ -302,6 +307,13 @@ class RenderSettings:
         from transform.events import CLASSES
 
         return tuple(c for c in CLASSES if self.classes and c not in self.classes)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether some classes have a gain of their own, or the source goes on playing them."""
+        from transform.events import CLASSES
+
+        return bool(self.retained) or len({self.gain_db.get(c, 0.0) for c in CLASSES}) > 1
 
 
 def _is_between(value: object, low: float, high: float) -> bool:

@@ -92,8 +92,9 @@ def load_net(
     """
     metadata, weights = read_weights(path, hint=hint)
     if metadata.get("model") != model:
-        article = "an" if model[0] in "aeiou" else "a"
-        raise CheckpointError(f"{path} holds a {metadata.get('model')!r}, not {article} {model}", hint=hint)
+        article, found = "an" if model[0] in "aeiou" else "a", metadata.get("model")
+        what = "names no model, so it is" if found is None else f"holds a {found!r},"
+        raise CheckpointError(f"{path} {what} not {article} {model}", hint=hint)
     config = config_from_json(metadata.get("config", ""), make_config)
     try:
         with _WithoutWeights():

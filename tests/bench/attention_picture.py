@@ -20,7 +20,7 @@ from training.picture import show_attention
 from transform.audio import SAMPLE_RATE, Recording
 from transform.events import CLASSES, DrumEvent
 from transform.files import atomic_file
-from transform.latent import MODELS, LatentModel, LatentOrder, latent_passes
+from transform.latent import MODELS, LatentModel, LatentOrder, latent_part
 from transform.latent_bank import GAINS
 from transform.library import demo_recordings
 from transform.listening import Listening, listen
@@ -70,15 +70,13 @@ def attended(preset: Preset, source: Recording, target: Recording) -> Attended:
     own, other = (_beginning(transcriber, recording) for recording in (source, target))
     order = LatentOrder(
         source=own,
-        is_partial=False,
         events=other.events,
         length_s=other.recording.duration_s,
         target=other,
         stand_ins=stand_ins({event.drum_class for event in own.events}, other.events),
         scales={},
-        gain_db={},
     )
-    (part,) = latent_passes(model, order)
+    part = latent_part(model, order)
     n_frames = -(-round(other.recording.duration_s * SAMPLE_RATE) // model.config.hop)
     out = net(part.bank.source, part.rhythm.target(0, n_frames))
     n_source = -(-round(own.recording.duration_s * SAMPLE_RATE) // model.config.hop)

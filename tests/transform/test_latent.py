@@ -229,6 +229,9 @@ def test_where_nothing_can_be_cut_out_all_is_generated(played, monkeypatch):
     np.testing.assert_array_equal(original, none)
     with pytest.raises(AudioError, match="no drum hits are detected"):
         redrummer.redrum(source, rhythm_of(*WANTED), RenderSettings())
+    with pytest.raises(AudioError, match="at one gain") as caught:
+        redrummer.redrum(source, rhythm_of(*WANTED), settings_of(gain_db={"HH": -6.0}))
+    assert "--gain" in caught.value.hint
 
 
 def small_model(seed=0, noise_from_hz=0.0):
@@ -248,13 +251,11 @@ def order_of(source, events, struck=STROKES, **changes):
     heard = Hearing({source.name: [DrumEvent(t, c, 0.8) for t, c in struck]})
     order = LatentOrder(
         source=Listening(source, heard.activations(source), heard.heard),
-        is_partial=False,
         events=events,
         length_s=10.0,
         target=None,
         stand_ins={"KD": "KD", "HH": "HH"},
         scales={"KD": 1.0, "HH": 1.0},
-        gain_db={},
     )
     return replace(order, **changes)
 
@@ -286,7 +287,7 @@ def test_blocks_of_any_length_give_the_same_samples(played, sample_rate, variati
     assert np.abs(one).max() > 1e-3
 
 
-def test_passes_have_noise_of_their_own_as_coherent_as_the_source(played, monkeypatch):
+def test_noise_is_as_coherent_as_the_source(played, monkeypatch):
     source, _, _ = played(n_channels=2)
     model, given = small_model(noise_from_hz=2000.0), []
     decode = model.codec.decode
@@ -296,19 +297,17 @@ def test_passes_have_noise_of_their_own_as_coherent_as_the_source(played, monkey
         return decode(latents, n_samples, first_frame=first_frame, noise=noise)
 
     monkeypatch.setattr(model.codec, "decode", noting)
-    order = order_of(source, rhythm_of(*WANTED).events, gain_db={"HH": -6.0})
+    order = order_of(source, rhythm_of(*WANTED).events)
 
-    def noises(**how):
+    def noise(**how):
         given.clear()
         LatentArrangement(model, order, **how).read(0, 1000)
-        return list(given)
+        (one,) = given
+        return one
 
-    one, other = noises()
-    assert one.seed != other.seed
-    (bank, _, _), _ = module.latent_passes(model, order)
-    assert one.coherence == other.coherence == bank.coherence
-    assert noises(seed=5) == [one, other]  # the seed is that of what varies
-    assert {noise.seed for noise in noises(seed=5, variation=0.5)}.isdisjoint({one.seed, other.seed})
+    assert noise().coherence == module.latent_part(model, order).bank.coherence
+    assert noise(seed=5) == noise()  # the seed is that of what varies
+    assert noise(seed=5, variation=0.5).seed != noise().seed
 
 
 def test_chunks_are_decoded_with_all_that_the_generator_sees(played, monkeypatch):
@@ -328,7 +327,7 @@ def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_recorde
     order = order_of(source, [DrumEvent(t, c, 0.8) for t, c in STROKES])
     if is_recorded:
         order = replace(order, target=order.source)
-    (part,) = module.latent_passes(model, order)
+    part = module.latent_part(model, order)
     assert (part.rhythm.target(0, 9).activations is not None) == is_recorded
     monkeypatch.setattr(module, "_TARGET_BLOCK_S", 0.5)  # 43 frames
     latents = module._Latents(model, part, 250)
@@ -344,7 +343,7 @@ def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
     model = small_model()
     order = order_of(source, rhythm_of(*WANTED[:3]).events)
     n_frames = -(-round(1.7 * RATE) // 512)  # a kick at .7 s may ring for a second
-    (part,) = module.latent_passes(model, order)
+    part = module.latent_part(model, order)
     assert part.bank.source.mu.shape[-1] == 3 * -(
         -3 * RATE // 512
     )  # a short source is taken whole, at three gains
@@ -398,6 +397,17 @@ def test_a_gain_acts_on_its_class_alone(played):
     np.testing.assert_allclose(all_louder, as_is * 10 ** (3 / 20), atol=1e-6)
 
 
+def test_a_class_that_is_played_by_another_has_its_own_gain(played):
+    source, _, redrummer = played()
+    rhythm = rhythm_of((0.2, "KD"), (1.2, "TT"), (2.2, "KD"), length_s=3.0)  # the kick plays the tom
+    (even,), (softer,) = (
+        whole(redrummer.redrum(source, rhythm, settings_of(gain_db=gain_db))) for gain_db in ({}, {"TT": -12.0})
+    )
+    for onset_s, gain_db in ((0.2, 0.0), (1.2, -12.0), (2.2, 0.0)):
+        was, now = (np.abs(sound[round(onset_s * RATE) :][:4000]).max() for sound in (even, softer))
+        assert 20 * np.log10(now / was) == pytest.approx(gain_db, abs=1.5)
+
+
 def test_tails_are_cut_rung_out_or_wrapped(played):
     source, _, redrummer = played()
     late = rhythm_of((0.5, "HH"), (1.98, "KD"), length_s=2.0)
@@ -434,7 +444,7 @@ def test_the_dry_end_of_mix_is_the_source(played):
 def played_events(order):
     """Return the events as the transformer is told of them."""
     model = small_model()
-    (part,) = module.latent_passes(model, order)
+    part = module.latent_part(model, order)
     return part.rhythm._events
 
 

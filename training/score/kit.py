@@ -54,8 +54,9 @@ class KitGain:
 
     def cells(self) -> dict[str, str]:
         """Return the row of a table."""
-        lower = f"{self.lower_by:.0%} ({self.low:.0%} to {self.high:.0%})"
-        return {"before": f"{self.before:.2f} dB", "after": f"{self.after:.2f} dB", "lower by": lower}
+        change, low, high = (0.0 - part for part in (self.lower_by, self.high, self.low))
+        changed = f"{change:+.0%} ({low:+.0%} to {high:+.0%})"
+        return {"before": f"{self.before:.2f} dB", "after": f"{self.after:.2f} dB", "change": changed}
 
 
 def split_hits(kit: Kit, seed: int) -> tuple[Kit, Kit | None]:

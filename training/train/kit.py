@@ -208,7 +208,8 @@ def train_kit(
     if run.limit_s <= spent_s:
         minutes = math.ceil((spent_s + left_out_s) / 60 + _LEAST_TRAINED_MINUTES)
         raise SettingsError(
-            "the time is too short for a single training step", hint=f"give --max-minutes {minutes} or more"
+            f"{limit_s / 60:g} minutes are too few on this machine to load, train and compare",
+            hint=f"give --max-minutes {minutes} or more",
         )
     train_until(run.began_s + run.limit_s, run, out)
     if run.history[-1][0] != run.step:

@@ -355,7 +355,7 @@ const blocks = (sign) => [[0, [Float32Array.from({length}, (_, i) => (sign * i) 
   const options = {outputChannelCount: [1], numberOfInputs: 0, processorOptions: {blockFrames: length}};
   const node = new AudioWorkletNode(context, "player", options);
   node.connect(context.destination);
-  const tell = (...messages) => new Promise((resolve) => { // until the last of them is done, which says "playing"
+  const tell = (...messages) => new Promise((resolve) => { // the last of them answers, playing
     node.port.onmessage = ({data}) => data.event === "position" && data.isPlaying && resolve();
     for (const message of messages) node.port.postMessage(message);
   });

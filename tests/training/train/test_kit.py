@@ -159,7 +159,7 @@ def test_a_gain_is_that_of_the_means_and_its_interval_of_pairs():
     mixed = KitGain.of([3.0, 3.0, 3.0, 3.0], [1.0, 5.0, 1.0, 5.0])
     assert mixed.lower_by == 0.0
     assert mixed.low < -0.2 < 0.2 < mixed.high
-    assert gain.cells() == {"before": "3.00 dB", "after": "1.50 dB", "lower by": "50% (50% to 50%)"}
+    assert gain.cells() == {"before": "3.00 dB", "after": "1.50 dB", "change": "-50% (-50% to -50%)"}
 
 
 @pytest.mark.slow
@@ -314,7 +314,7 @@ def test_minutes_include_the_comparison(base, folder, tmp_path, monkeypatch):
     train_kit(found, base, tmp_path / "long", settings, max_minutes=20)
     assert 20 * 60 - 90 <= clock.now_s + compared_s <= 20 * 60 + 60  # a step is finished
     clock.now_s = 0.0
-    with pytest.raises(SettingsError, match="too short for a single training step") as caught:
+    with pytest.raises(SettingsError, match="minutes are too few on this machine") as caught:
         train_kit(found, base, tmp_path / "hurry", settings, max_minutes=1)
     least = int(caught.value.hint.split()[2])
     assert 60 * least > compared_s
@@ -365,7 +365,7 @@ def test_with_a_transformer_its_renders_are_scored_too(folder, tmp_path, monkeyp
         lambda codec, net, listener, recipes, device: [4.0, 2.0] if codec_is(codec, base) else [3.0, 1.5],
     )
     made = export_kit(checkpoint, found, base, tmp_path / "preset", settings, name="x", command="")
-    assert dict(gains(made))["held-out hits, redrummed (--engine latent)"]["lower by"] == "25% (25% to 25%)"
+    assert dict(gains(made))["held-out hits, redrummed (--engine latent)"]["change"] == "-25% (-25% to -25%)"
     assert made.models["rhythm"].sha256 == base.preset.models["rhythm"].sha256
 
 
