@@ -1,7 +1,7 @@
 """Run every gate in turn and stop at the first that fails: format, lint, types, tests.
 
-With `--fast`, tests that are marked slow are left out. The tests run in two processes side by side: those of
-`daw_bridge`, which wait for each other at the ports of REAPER, and all others.
+With `--fast`, tests that are marked slow are left out. The tests run in parts, two at a time: those of `daw_bridge`,
+which wait for each other at the ports of REAPER, and all others; what ends first goes on with those in Ardour.
 """
 
 import argparse
@@ -19,12 +19,13 @@ GATES = (
     ["mypy"],  # strictness and packages stand in pyproject.toml
 )
 _SUMMARY = re.compile(r"^(\d+ failed, )?\d+ passed.* in [\d.]+s", re.MULTILINE)  # of a run that came to its end
-HALVES = (["tests", "--ignore", "tests/daw_bridge"], ["tests/daw_bridge"])
+_ARDOUR = "tests/daw_bridge/ardour"
+PARTS = (["tests/daw_bridge", "--ignore", _ARDOUR], ["tests", "--ignore", "tests/daw_bridge"], [_ARDOUR])
 
 
-def run_half(half: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a half of the tests, a core each."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *half]
+def run_part(part: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a part of the tests on one core."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *part]
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -38,12 +39,12 @@ def run_half(half: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def run_tests(chosen: list[str]) -> int:
-    """Run both halves of the tests, print what each says in one piece, and return how many failed."""
+    """Run all parts of the tests, print what each says in one piece, and return how many failed."""
     n_failed = 0
-    halves = [[*half, *chosen] for half in HALVES]
-    with ThreadPoolExecutor() as pool:
-        for half, done in zip(halves, pool.map(run_half, halves), strict=True):
-            print("$ pytest -q", *half, flush=True)
+    parts = [[*part, *chosen] for part in PARTS]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for part, done in zip(parts, pool.map(run_part, parts), strict=True):
+            print("$ pytest -q", *part, flush=True)
             print(done.stdout, flush=True)
             is_whole = _SUMMARY.search(done.stdout) is not None
             if not is_whole:
