@@ -1,7 +1,8 @@
 """Run every gate in turn and stop at the first that fails: format, lint, types, tests.
 
-With `--fast`, tests that are marked slow are left out. The tests run in parts, two at a time: those of `daw_bridge`,
-which wait for each other at the ports of REAPER, and all others; what ends first goes on with those in Ardour.
+With `--fast`, tests that are marked slow are left out. The tests run in parts, two at a time: those of
+`daw_bridge`, which wait for each other at the ports of REAPER, and all others; what ends first goes on with
+those in Ardour.
 """
 
 import argparse
