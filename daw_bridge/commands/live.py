@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,6 @@ from daw_bridge.commands.options import (
 from daw_bridge.commands.reporting import Console, print_changes, print_error
 from daw_bridge.commands.sections import SectionedCommand, WideGroup
 from daw_bridge.commands.sessions import TakeRequest
-
-if TYPE_CHECKING:
-    pass
 
 live_app = typer.Typer(
     cls=WideGroup,
