@@ -16,6 +16,7 @@ import numpy as np
 
 from transform.audio import Recording
 from transform.hits import LEAD_S, LONGEST_S
+from transform.peaks import MOST_DOWN_DB, PEAK_S
 from transform.signal import BlockCache, Samples
 from transform.strokes import Stroke
 
@@ -23,9 +24,7 @@ Regions = tuple[tuple[int, int], ...]  # [start, stop) in samples, in order, apa
 
 LIMITER_S = 0.0005  # over which a moment that would clip is turned down, to either side
 _CEILING = 0.9999  # so that rounding to integers never reaches beyond full scale
-_PEAK_S = 0.06  # a stroke's own peak lies no later
 _PART_OF_PEAK = 0.3  # of the loudest stroke around a peak: what is softer does not make it
-_MOST_DOWN_DB = 3.0
 _N_GUARDED = 4096
 
 
@@ -109,7 +108,7 @@ class PeakGuard:
         """Take a recording, and what returns the sound (C, T) of a patch."""
         self._recording, self._sound = recording, sound
         self._lead = round(LEAD_S * recording.sample_rate)
-        self._peak = round(_PEAK_S * recording.sample_rate)
+        self._peak = round(PEAK_S * recording.sample_rate)
         self._done: BlockCache[tuple[Patch, ...], Guarded] = BlockCache(_N_GUARDED)
 
     def guarded(self, patch: Patch, patches: Patches) -> Guarded:
@@ -138,7 +137,7 @@ class PeakGuard:
         loudness = {o: float(np.abs(part[:, around] / scale).max()) for o, part in parts.items() if o.is_added}
         if loudness[patch] < _PART_OF_PEAK * max(loudness.values()):
             return Guarded(patch, 0.0, 0.0)
-        down_db = min(over_db, _MOST_DOWN_DB)
+        down_db = min(over_db, MOST_DOWN_DB)
         return Guarded(patch.turned_down(down_db), down_db, over_db)
 
 

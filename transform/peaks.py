@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -10,10 +11,15 @@ import numpy as np
 from transform.signal import Samples
 
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)  # -1 dBTP, what streaming services ask for
+PEAK_S = 0.06  # a stroke's own peak lies no later after its attack
+MOST_DOWN_DB = 3.0  # that a stroke is turned down; beyond it the whole is
 _TAPS, _PHASES = 24, 4
 _NEAR = 0.4  # of a threshold: what is nowhere so loud has no true peak above it
 _NOTED_DB = 0.5  # below it nobody notices
 _SAME_S = 0.005  # peaks closer than this are one
+_LEAD_S, _RELEASE_S = 0.002, 0.2  # around a dip: before the attack, and after the peak
+_RINGS_S = 0.3  # a peak is a stroke's until the next one, but no longer
+_EARLY_S = 0.012  # by which what is generated may begin before its attack: a frame of latents
 
 _log = logging.getLogger(__name__)
 
@@ -106,3 +112,60 @@ def true_peak(blocks: Iterable[Samples], n_channels: int, sample_rate: int) -> f
         meter.add(block)
     meter.end()
     return meter.true_peak
+
+
+class Dips:
+    """Gains that turn a sound down where strokes make peaks in it, and no stroke can be turned down by itself.
+
+    A dip is as deep as its peak is too high. It begins before the attack and ends 0.2 s after the peak.
+    """
+
+    def __init__(
+        self,
+        peaks_db: Iterable[tuple[int, float]],
+        attacks: Sequence[int],
+        sample_rate: int,
+        period: int | None = None,
+    ) -> None:
+        """Take peaks and attacks.
+
+        Args:
+            peaks_db: samples, sorted, and by how many dB the level there is too high.
+            attacks: samples, sorted.
+            sample_rate: in Hz.
+            period: samples of a loop without a seam, round whose ends dips reach; None for no loop.
+        """
+        lead, release = round(_LEAD_S * sample_rate), round(_RELEASE_S * sample_rate)
+        self._before, self._after = np.array([-2 * lead, -lead]), np.array([lead, lead + release])
+        self._longest = round(_RINGS_S * sample_rate) + lead + release
+        self._period = period
+        dips: dict[int, tuple[int, int, float]] = {}
+        for at, over_db in peaks_db:
+            number = bisect_right(attacks, at + round(_EARLY_S * sample_rate)) - 1
+            is_near = number >= 0 and at - attacks[number] < _RINGS_S * sample_rate
+            attack = attacks[number] if is_near else at
+            first, _, deepest = dips.get(attack, (min(at, attack), at, 0.0))
+            dips[attack] = first, at, max(deepest, min(MOST_DOWN_DB, over_db))
+        self._dips = sorted(dips.values())  # the samples between which they are whole, and how deep
+        self._firsts = [first for first, _, _ in self._dips]
+
+    @property
+    def depths_db(self) -> list[float]:
+        """How deep they are, each above 0."""
+        return [deep_db for _, _, deep_db in self._dips]
+
+    def gains(self, start: int, stop: int) -> Samples:
+        """Return the gains of samples [start, stop), shape (T,)."""
+        gain_db = np.zeros(stop - start)
+        for shift in (-self._period, 0, self._period) if self._period else (0,):
+            begin = bisect_left(self._firsts, start - shift - self._longest)
+            end = bisect_right(self._firsts, stop - shift - int(self._before[0]))
+            for first, last, deep_db in self._dips[begin:end]:
+                edges = np.concatenate((self._before + first, self._after + last)) + shift
+                left, right = max(start, int(edges[0])), min(stop, int(edges[-1]))
+                if left < right:
+                    place = gain_db[left - start : right - start]
+                    np.minimum(
+                        place, np.interp(np.arange(left, right), edges, (0, -deep_db, -deep_db, 0)), out=place
+                    )
+        return np.asarray(10 ** (gain_db / 20), dtype=np.float32)

@@ -25,6 +25,7 @@ from transform.dynamics import STRONG, Strength, velocity_scales
 from transform.events import CLASS_NAMES, CLASSES, TOM_HEIGHTS, DrumEvent, nearest_class
 from transform.hits import LEAD_S, LONGEST_S, Hit, dominant_class
 from transform.onsets import groups
+from transform.peaks import MOST_DOWN_DB, PEAK_S
 from transform.signal import BlockCache, Samples, nearest_sample
 from transform.toms import by_rank, tuned, tunings
 from transform.velocity import LEVEL_EXPONENT
@@ -44,9 +45,7 @@ _OTHER_COST = (
 _CHOKE_S = 0.012
 _TUNED_BYTES = 16 * 2**20
 _AUDIBLE = 0.01  # of a hit's first peak: what is softer is no part of its attack
-_PEAK_S = 0.06  # a stroke's own peak lies no later
 _PART_OF_PEAK = 0.3  # of the loudest stroke around it: what is softer makes no peak
-_MOST_DOWN_DB = 3.0
 # Where the articulations of a class stand: the further apart two are, the less the one passes for the other.
 # A snare stroke of no name is a full one; else what is not known may be any.
 _PLACES: Mapping[str, Mapping[str, float]] = {
@@ -501,13 +500,13 @@ class Arrangement:
             The arrangement, how many strokes are turned down, and the most by which one is.
         """
         down_db = np.zeros(len(self._placements))
-        reach = round(_PEAK_S * self.sample_rate)
+        reach = round(PEAK_S * self.sample_rate)
         for at, over_db in peaks_db:
             near = range(bisect_left(self._attacks, at - reach), bisect_left(self._attacks, at + self._lead))
             loudness = {i: self._loudness(self._placements[i], at) for i in near}
             for i in near:
                 if loudness[i] >= _PART_OF_PEAK * max(loudness.values()):
-                    down_db[i] = max(down_db[i], min(_MOST_DOWN_DB, over_db))
+                    down_db[i] = max(down_db[i], min(MOST_DOWN_DB, over_db))
         turned = copy(self)
         turned._placements = [
             replace(placement, gain=placement.gain * 10 ** (-db / 20)) if db else placement

@@ -29,7 +29,7 @@ from transform.errors import RhythmError
 from transform.events import CLASS_NAMES, CLASSES, DrumEvent, Rhythm
 from transform.metadata import Metadata
 from transform.onsets import refine_onsets
-from transform.peaks import TRUE_PEAK_CEILING, PeakMeter, clipping_notes, true_peak
+from transform.peaks import TRUE_PEAK_CEILING, Dips, PeakMeter, clipping_notes, true_peak
 from transform.playing_on import Rounds, fade_out
 from transform.resequence import Arrangement
 from transform.separator import StemReader
@@ -96,6 +96,7 @@ class Take:
         self._is_float = is_float(self.format.subtype)
         self._level: _Level | None = None
         self._rendered: SpoolFile | None = None  # all of it, once it was rendered for its peaks
+        self._dips: Dips | None = None  # where no stroke can be turned down by itself: what is done instead
 
     @property
     def duration_s(self) -> float:
@@ -160,6 +161,7 @@ class Take:
         """
         if is_float(subtype) != self._is_float:
             self._is_float, self._level, self._rendered = is_float(subtype), None, None
+            self._dips = None
 
     def played_rhythm(self) -> Rhythm:
         """Return what plays: the rhythm, and of the classes that the source retains its own strokes."""
@@ -190,8 +192,7 @@ class Take:
     def _parts(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of the parts of the take, shape (N, C, stop - start)."""
         gain = np.float32(10 ** (self._levelled.gain_db / 20))  # before the take is read, as it renders it
-        inside = self._raw if self._rendered is None else self._rendered.read
-        out = zeros_outside(inside, start, stop, (self._n_parts * self.n_channels, self.n_samples))
+        out = zeros_outside(self._inside, start, stop, (self._n_parts * self.n_channels, self.n_samples))
         out *= gain
         return out.reshape(self._n_parts, self.n_channels, stop - start)
 
@@ -275,6 +276,15 @@ class Take:
         if peaks_db and isinstance(self._arrangement, Arrangement):
             self._playing, n_down, down_db = self._arrangement.turned_down(peaks_db)
             meter = self._render(report)
+        elif peaks_db:
+            attacks = [nearest_sample(event.onset_s, self.sample_rate) for event in self.rhythm.events]
+            period = self.n_samples if self._settings.tail == "wrap" else None
+            self._dips = Dips(peaks_db, attacks, self.sample_rate, period)
+            n_down, down_db = len(self._dips.depths_db), max(self._dips.depths_db)
+            meter = self._meter()
+            for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
+                self._measure(meter, self._inside(place.start, place.stop))
+            meter.end()
         # A hair below full scale, so that rounding to integers never reaches beyond it.
         gain_db = min(0.0, -_db(meter.sample_peak / 0.9999), -_db(meter.true_peak / (1.0001 * ceiling)))
         return _Level(gain_db=gain_db, n_down=n_down, down_db=down_db)
@@ -282,12 +292,11 @@ class Take:
     def _render(self, report: Progress) -> PeakMeter:
         """Render the take, store it if there is room, and return its peaks."""
         spool: SpoolFile | None = SpoolFile(self._n_parts * self.n_channels)
-        meter = PeakMeter(self.n_channels, self.sample_rate)
+        meter = self._meter()
         for place in overlapping_blocks(self.n_samples, _BLOCK_SAMPLES):
             block = self._raw(place.start, place.stop)
             report("render", place.stop / self.n_samples)
-            whole = added(block.reshape(self._n_parts, self.n_channels, -1))
-            meter.add(self._source.at_stored_level(whole))
+            self._measure(meter, block)
             try:
                 if spool is not None:
                     spool.add(block)
@@ -298,6 +307,18 @@ class Take:
         meter.end()
         self._rendered = spool
         return meter
+
+    def _meter(self) -> PeakMeter:
+        return PeakMeter(self.n_channels, self.sample_rate)
+
+    def _measure(self, meter: PeakMeter, block: Samples) -> None:
+        whole = added(block.reshape(self._n_parts, self.n_channels, -1))
+        meter.add(self._source.at_stored_level(whole))
+
+    def _inside(self, start: int, stop: int) -> Samples:
+        """Return samples [start, stop) of all parts, as `_raw` does, with what makes peaks turned down."""
+        out = (self._raw if self._rendered is None else self._rendered.read)(start, stop)
+        return out if self._dips is None else out * self._dips.gains(start, stop)
 
     def _raw(self, start: int, stop: int) -> Samples:
         """Return samples [start, stop) of all parts, which lie inside the take, before its gain, (N * C, T)."""

@@ -408,6 +408,23 @@ def test_a_class_that_is_played_by_another_has_its_own_gain(played):
         assert 20 * np.log10(now / was) == pytest.approx(gain_db, abs=1.5)
 
 
+def test_what_makes_a_peak_is_turned_down_and_the_rest_stays(played):
+    source, _, redrummer = played()
+    take = redrummer.redrum(
+        source, rhythm_of((0.3, "HH"), (1.2, "KD"), (2.0, "HH")), settings_of(gain_db={"KD": 12.0})
+    )
+    loud = whole(take)
+    assert np.abs(loud).max() > 1
+    take.prepare("PCM_16")
+    kept = whole(take)
+    assert take.gain_db() == 0
+    assert 0.7 < np.abs(kept).max() < 10 ** (-1 / 20) + 1e-3
+    begin, end = round(1.19 * RATE), round(1.5 * RATE)
+    np.testing.assert_array_equal(kept[:, :begin], loud[:, :begin])
+    np.testing.assert_array_equal(kept[:, end:], loud[:, end:])
+    assert any(note.startswith("1 stroke is turned down, by up to") for note in take.notes())
+
+
 def test_tails_are_cut_rung_out_or_wrapped(played):
     source, _, redrummer = played()
     late = rhythm_of((0.5, "HH"), (1.98, "KD"), length_s=2.0)

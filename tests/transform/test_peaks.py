@@ -8,7 +8,7 @@ from tests.transform.conftest import HeardEverything, rhythm_of
 from transform.audio import Recording
 from transform.engine import Redrummer
 from transform.events import DrumEvent
-from transform.peaks import PeakMeter, clipping_notes, true_peak
+from transform.peaks import Dips, PeakMeter, clipping_notes, true_peak
 from transform.settings import RenderSettings
 
 RATE = 44_100
@@ -139,3 +139,24 @@ def test_soft_strokes_beside_a_peak_stay_as_they_are(clicks, write_wav):
 )
 def test_what_is_turned_down_is_one_sentence_from_half_a_decibel_on(down_db, gain_db, limited_db, noted):
     assert clipping_notes(down_db, gain_db, limited_db) == noted
+
+
+def test_dips_are_as_deep_as_peaks_are_high_and_reach_from_the_attack_to_after_them():
+    dips = Dips([(10_400, 2.0), (60_000, 9.0)], [10_000, 30_000], RATE)
+    assert dips.depths_db == [2.0, 3.0]  # 3 dB at most
+    gain_db = 20 * np.log10(dips.gains(0, 80_000))
+    np.testing.assert_allclose(gain_db[9_912 : 10_400 + 88], -2.0, atol=1e-3)  # 2 ms to either side
+    np.testing.assert_allclose(gain_db[60_000 - 88 : 60_000 + 88], -3.0, atol=1e-3)  # no attack is near
+    assert np.abs(np.diff(gain_db)).max() < 0.05
+    for first, last in ((0, 9_800), (10_400 + 8_950, 59_800), (60_000 + 8_950, 80_000)):
+        assert not gain_db[first:last].any()
+    for start, stop in ((0, 9_900), (9_900, 10_500), (12_000, 80_000)):
+        np.testing.assert_array_equal(20 * np.log10(dips.gains(start, stop)), gain_db[start:stop])
+
+
+def test_dips_reach_round_the_ends_of_a_loop():
+    gain_db = 20 * np.log10(Dips([(0, 3.0), (39_000, 1.0)], [0, 39_000], RATE, period=40_000).gains(0, 40_000))
+    assert gain_db[0] == pytest.approx(-3.0)
+    assert gain_db[-1] == pytest.approx(-3.0, abs=0.05)
+    assert gain_db[-130] == pytest.approx(-1.5, abs=0.6)
+    assert -1.0 < gain_db[7_900] < 0.0  # what is left of both
