@@ -49,6 +49,7 @@ from transform.tempo import align, bpm_text, check_tempi, estimate_tempo
 from transform.transcriber import Transcriber, doubts, drum_confidence
 from transform.velocity import LEVEL_EXPONENT
 
+_INAUDIBLE_DB = -40.0  # a drum so much softer than another is left out of what is generated
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
 
@@ -450,15 +451,19 @@ def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> L
         used: max(gain_db[c] for c in gain_db if order.stand_ins[c] == used)
         for used in {*order.stand_ins.values()}
     }
-    own_db |= {c: gain_db[c] for c, used in order.stand_ins.items() if c == used}
-    silenced = dict.fromkeys({*CLASSES} - own_db.keys(), -math.inf)
-    own = [event for event in order.source.events if event.drum_class in own_db]
-    placements = arrange(bank, own, Playing(is_written=False, gain_db=own_db | silenced))
+    most_db = max(own_db.values())  # the codec knows drums as loud as they are, not louder
+    audible = {c for c, gain in gain_db.items() if gain > most_db + _INAUDIBLE_DB}
+    bank_db = {used: own_db[used] - most_db for c, used in order.stand_ins.items() if c in audible}
+    silenced = dict.fromkeys({*CLASSES} - bank_db.keys(), -math.inf)
+    own = [event for event in order.source.events if event.drum_class in bank_db]
+    placements = arrange(bank, own, Playing(is_written=False, gain_db=bank_db | silenced))
+    events = [event for event in order.events if event.drum_class in audible]
     scales = order.scales
     if scales is not None:  # a class that stands in for others, too, has one gain in the bank
         left_db = {c: gain_db[c] - own_db[used] for c, used in order.stand_ins.items()}
         scales = {c: scales[c] * 10 ** (left_db[c] / 20 / LEVEL_EXPONENT) for c in scales}
-    return replace(order, replayed=Arrangement(bank, placements), scales=scales)
+    replayed = Arrangement(bank, placements)
+    return replace(order, replayed=replayed, events=events, scales=scales, gain_db=most_db)
 
 
 def _played(

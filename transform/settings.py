@@ -243,7 +243,8 @@ class RenderSettings:
             return
         if not _is_between(self.length, 1e-3, 86_400.0):
             raise SettingsError(
-                f"length is {self.length}", hint="give source, rhythm, bars as in 4bars, or seconds as in 8s"
+                f"length is {self.length}",
+                hint="give source, rhythm, bars as in 4bars, or seconds as in 8s (8.0 in Python)",
             )
 
     @property

@@ -397,15 +397,20 @@ def test_a_gain_acts_on_its_class_alone(played):
     np.testing.assert_allclose(all_louder, as_is * 10 ** (3 / 20), atol=1e-6)
 
 
-def test_a_class_that_is_played_by_another_has_its_own_gain(played):
+@pytest.mark.parametrize("gain_db", [{"TT": -12.0}, {"KD": -60.0}])
+def test_a_class_that_is_played_by_another_has_its_own_gain(played, gain_db):
     source, _, redrummer = played()
     rhythm = rhythm_of((0.2, "KD"), (1.2, "TT"), (2.2, "KD"), length_s=3.0)  # the kick plays the tom
-    (even,), (softer,) = (
-        whole(redrummer.redrum(source, rhythm, settings_of(gain_db=gain_db))) for gain_db in ({}, {"TT": -12.0})
+    (even,), (uneven,) = (
+        whole(redrummer.redrum(source, rhythm, settings_of(gain_db=gains))) for gains in ({}, gain_db)
     )
-    for onset_s, gain_db in ((0.2, 0.0), (1.2, -12.0), (2.2, 0.0)):
-        was, now = (np.abs(sound[round(onset_s * RATE) :][:4000]).max() for sound in (even, softer))
-        assert 20 * np.log10(now / was) == pytest.approx(gain_db, abs=1.5)
+    for onset_s, drum_class in ((0.2, "KD"), (1.2, "TT"), (2.2, "KD")):
+        was, now = (np.abs(sound[round(onset_s * RATE) :][:4000]).max() for sound in (even, uneven))
+        expected_db = gain_db.get(drum_class, 0.0)
+        if expected_db < -40:
+            assert now < 0.01 * was
+        else:
+            assert 20 * np.log10(now / was) == pytest.approx(expected_db, abs=1.5)
 
 
 def test_what_makes_a_peak_is_turned_down_and_the_rest_stays(played):
