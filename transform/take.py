@@ -133,7 +133,8 @@ class Take:
     def _notes_on_source(self) -> list[str]:
         """Return a sentence on each of what plays on where the take is longer than its source."""
         notes = []
-        if self._settings.retained and self._rounds.n_rounds > 1:
+        plays_on = any(event.drum_class in self._settings.retained for event in self.source_events)
+        if plays_on and self._rounds.n_rounds > 1:
             period_s = self._rounds.period / self.sample_rate
             notes.append(
                 f"the take is longer than the source: its own drums begin again every {period_s:.3f} s"
