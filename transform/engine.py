@@ -47,9 +47,7 @@ from transform.signal import Signal
 from transform.take import Take
 from transform.tempo import align, bpm_text, check_tempi, estimate_tempo
 from transform.transcriber import Transcriber, doubts, drum_confidence
-from transform.velocity import LEVEL_EXPONENT
 
-_INAUDIBLE_DB = -40.0  # a drum so much softer than another is left out of what is generated
 _DOUBTFUL = 0.3  # estimated tempi of less confidence are right two times in three
 
 
@@ -351,11 +349,17 @@ class Redrummer:
         if settings.engine != "latent":
             assert bank is not None
             return Arrangement(bank, arrange(bank, played.events, playing), period=period)
+        apart, is_uneven = _apart(bank, order, settings)
         placements = arrange(bank, played.events, playing) if bank else []
+        hits, change = Arrangement(bank, placements) if bank else None, None
+        if is_uneven and bank and hits:
+            even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
+            change = even, hits
         generated = LatentArrangement(
             self.latent,
-            _apart(bank, order, settings),
-            lows=Arrangement(bank, placements) if bank else None,
+            apart,
+            lows=hits,
+            change=change,
             variation=settings.variation,
             seed=settings.seed,
             period=period,
@@ -432,38 +436,30 @@ def _order(
     )
 
 
-def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> LatentOrder:
-    """Return an order with the gains of its classes, of a source in which only these classes sound.
+def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> tuple[LatentOrder, bool]:
+    """Return an order at its greatest gain, of a source in which its classes sound alone if others play on.
+
+    Returns:
+        The order, and whether its classes have different gains.
 
     Raises:
         AudioError: they sound in no hit by themselves, and others must not sound along or have another gain.
     """
-    gain_db = {c: settings.gain_db.get(c, 0.0) for c in order.stand_ins}
-    gains = {*gain_db.values()}
-    if not gains or (len(gains) == 1 and not settings.retained):
-        return replace(order, gain_db=max(gains, default=0.0))
+    gains = {settings.gain_db.get(c, 0.0) for c in order.stand_ins} or {0.0}
+    order = replace(order, gain_db=max(gains))
+    if len(gains) == 1 and not settings.retained:
+        return order, False
     if bank is None:
         raise AudioError(
             f"no drum of {order.source.recording.name} can be cut out, so all are redrummed, at one gain",
             hint="leave out --gain and --classes",
         )
-    own_db = {
-        used: max(gain_db[c] for c in gain_db if order.stand_ins[c] == used)
-        for used in {*order.stand_ins.values()}
-    }
-    most_db = max(own_db.values())  # the codec knows drums as loud as they are, not louder
-    audible = {c for c, gain in gain_db.items() if gain > most_db + _INAUDIBLE_DB}
-    bank_db = {used: own_db[used] - most_db for c, used in order.stand_ins.items() if c in audible}
-    silenced = dict.fromkeys({*CLASSES} - bank_db.keys(), -math.inf)
-    own = [event for event in order.source.events if event.drum_class in bank_db]
-    placements = arrange(bank, own, Playing(is_written=False, gain_db=bank_db | silenced))
-    events = [event for event in order.events if event.drum_class in audible]
-    scales = order.scales
-    if scales is not None:  # a class that stands in for others, too, has one gain in the bank
-        left_db = {c: gain_db[c] - own_db[used] for c, used in order.stand_ins.items()}
-        scales = {c: scales[c] * 10 ** (left_db[c] / 20 / LEVEL_EXPONENT) for c in scales}
-    replayed = Arrangement(bank, placements)
-    return replace(order, replayed=replayed, events=events, scales=scales, gain_db=most_db)
+    if settings.retained:
+        used = {*order.stand_ins.values()}
+        own = [event for event in order.source.events if event.drum_class in used]
+        alone = Playing(is_written=False, gain_db=dict.fromkeys({*CLASSES} - used, -math.inf))
+        order = replace(order, replayed=Arrangement(bank, arrange(bank, own, alone)))
+    return order, len(gains) > 1
 
 
 def _played(

@@ -27,6 +27,7 @@ from transform.codec import Codec, is_quick_in_bfloat16
 from transform.crossover import CrossoverNet, EncodedSound, load_crossover
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, CLASSES, DrumEvent
+from transform.gain_changes import GainChange
 from transform.hits import LONGEST_S
 from transform.latent_bank import LatentBank, latent_bank
 from transform.layers import Placed
@@ -271,10 +272,10 @@ class LatentOrder:
     # By class of the events, what takes their velocities to those of the source (`velocity_scales`); None: the
     # source's classes are struck as hard as they mostly are in it.
     scales: Mapping[str, float] | None
-    # The source's strokes of the classes that play, and no others, where its recording has them, at gains of
-    # their own; None: the recording.
+    # The source's strokes of the classes that play, and no others, where its recording has them; None: the
+    # recording.
     replayed: Signal | None = None
-    gain_db: float = 0.0  # of all
+    gain_db: float = 0.0  # of all; where classes have gains of their own, the greatest
     is_cut: bool = False  # what rings on at the end of the take is never read
 
 
@@ -405,6 +406,7 @@ class LatentArrangement:
         order: LatentOrder,
         *,
         lows: Signal | None = None,
+        change: tuple[Signal, Signal] | None = None,
         variation: float = 0.0,
         seed: int = 0,
         period: int | None = None,
@@ -416,6 +418,7 @@ class LatentArrangement:
             order: what plays; the sound has the rate and the channels of its source.
             lows: the source's hits in the rhythm's order, for a model that copies their lows; of a loop without
                 what rings on from the turn before. None: nothing is copied.
+            change: such hits without the gains of their classes and with them; None: they have one gain.
             variation: times their deviation, latents are drawn around their mean (decision 13).
             seed: of what is drawn.
             period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
@@ -438,6 +441,8 @@ class LatentArrangement:
             seed=(seed if variation else 0) << 16, coherence=part.bank.coherence if part else (1.0,)
         )
         self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
+        from_hz = model.codec.config.first_noise_hz if self._lows is not None else 0.0
+        self._change = GainChange(*change, from_hz=from_hz) if change is not None else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
         decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
@@ -473,9 +478,11 @@ class LatentArrangement:
         core = slice(block.core.start * hop, block.core.stop * hop)
         length = (block.end - block.begin) * hop
         sound = codec.decode(self._drawn(block), length, first_frame=block.begin, noise=self._noise)
-        out = np.broadcast_to(
-            np.float32(self._gain) * sound[:, core].numpy(), (self.n_channels, (last - first) * hop)
-        ).copy()
+        made = sound.numpy()
+        if self._change is not None:
+            made = self._change.applied(made, block.begin * hop, self._gain)
+        shape = self.n_channels, (last - first) * hop
+        out = np.broadcast_to(np.float32(self._gain) * made[:, core], shape).copy()
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out

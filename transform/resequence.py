@@ -126,6 +126,7 @@ class Playing:
     balance: float = 1.0  # as `velocity_scales` has it
     is_written: bool = True  # the rhythm, not detected in a recording
     gain_db: Mapping[str, float] = field(default_factory=dict)  # an extra gain by class
+    is_even: bool = False  # hits are chosen for the extra gains, and played without
     seed: int = 0  # of the round robin among hits that would do equally well
     tunes_toms: bool = False  # whether a single tom is tuned to play the rhythm's several
 
@@ -261,7 +262,7 @@ class _Arranger:
         for classes in self._cover(parts):
             part = parts[dominant_class(classes & parts.keys())]
             hit, gain = self._choose(classes, parts)
-            gain *= 10 ** (self._gain_db(part.event.drum_class) / 20)
+            gain *= 1.0 if self._playing.is_even else 10 ** (self._gain_db(part.event.drum_class) / 20)
             attack = nearest_sample(part.event.onset_s, self._bank.sample_rate)
             semitones = self._tunings.get(part.event.articulation, 0.0) if classes == {"TT"} else 0.0
             yield Placement(attack, hit, gain, semitones=semitones)

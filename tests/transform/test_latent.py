@@ -535,7 +535,6 @@ def test_both_strokes_of_a_recorded_flam_are_played(played, told, clicks):
         {"velocity": 0.75},
         {"velocity": "source"},
         {"source_bpm": 100.0, "rhythm_bpm": 90.0},
-        {"gain_db": {"HH": -3.0}},
         {"classes": ("KD",)},
     ],
 )
