@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -76,8 +75,8 @@ class EncodedSound:
         """Take a sound of any rate."""
         self._codec, self._sound = codec, Resampled(sound, SAMPLE_RATE)
 
-    def read(self, first: int, last: int, n_channels: int, *, gain: float = 1.0) -> Tensor:
-        """Return the latents (C, D, last - first) of frames [first, last) of the sound at a gain.
+    def read(self, first: int, last: int, n_channels: int) -> Tensor:
+        """Return the latents (C, D, last - first) of frames [first, last) of the sound.
 
         They are those of each channel, or of their mean if one is requested.
         """
@@ -85,8 +84,7 @@ class EncodedSound:
         begin = max(0, first - context)
         audio = self._sound.read(begin * hop, (last + context) * hop)
         audio = audio if n_channels == len(audio) else audio.mean(axis=0, keepdims=True)
-        turned = torch.from_numpy(np.float32(gain) * audio)
-        return self._codec.encode(turned, torch.arange(first - begin, last - begin)).mu
+        return self._codec.encode(torch.from_numpy(audio), torch.arange(first - begin, last - begin)).mu
 
 
 def load_crossover(path: Path, codec: Codec) -> CrossoverNet:

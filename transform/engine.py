@@ -351,14 +351,17 @@ class Redrummer:
             return Arrangement(bank, arrange(bank, played.events, playing), period=period)
         apart, is_uneven = _apart(bank, order, settings)
         placements = arrange(bank, played.events, playing) if bank else []
-        hits, change = Arrangement(bank, placements) if bank else None, None
-        if is_uneven and bank and hits:
+        even: Arrangement | None = (
+            None  # the strokes before their gains, which are those of all that is generated
+        )
+        change: tuple[Signal, Signal] | None = None
+        if bank is not None:
             even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
-            change = even, hits
+            change = (even, Arrangement(bank, placements)) if is_uneven else None
         generated = LatentArrangement(
             self.latent,
             apart,
-            lows=hits,
+            lows=even,
             change=change,
             variation=settings.variation,
             seed=settings.seed,

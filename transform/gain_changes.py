@@ -14,25 +14,20 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE
 from transform.resampling import Resampled
 from transform.signal import Samples, Signal
-from transform.stft import N_HOPS, analyse, fft_size, synthesise
+from transform.stft import N_HOPS, analyse, synthesise
 
 _HOP = 256
 _FRAMES, _BINS = 3, 9  # over which powers are averaged
 _SILENT = 1e-7  # of the power of a bin: where both are as soft nothing changes
 _FLOOR = 1e-5  # of the moment's mean power: a band that is softer changes as the whole moment does
-_FADE_OCTAVES = 0.5  # to either side of where the filter begins
 
 
 class GainChange:
     """What gains of single drums do to strokes, as a filter for another sound of the same strokes."""
 
-    def __init__(self, even: Signal, uneven: Signal, *, from_hz: float = 0.0) -> None:
-        """Take the strokes without the gains, and with them; below `from_hz` nothing is filtered."""
+    def __init__(self, even: Signal, uneven: Signal) -> None:
+        """Take the strokes without the gains, and with them."""
         self._even, self._uneven = Resampled(even, SAMPLE_RATE), Resampled(uneven, SAMPLE_RATE)
-        hz = np.fft.rfftfreq(fft_size(_HOP), 1 / SAMPLE_RATE)
-        octaves = np.log2(np.maximum(hz, 1.0) / max(from_hz, 1e-3))
-        weight = np.clip(0.5 + 0.5 * octaves / _FADE_OCTAVES, 0.0, 1.0)
-        self._weight = torch.from_numpy(np.asarray(weight, dtype=np.float32))
 
     @torch.inference_mode()
     def applied(self, sound: Samples, first: int, gain: float) -> Samples:
@@ -45,7 +40,7 @@ class GainChange:
             _powers(torch.from_numpy(strokes.read(begin, begin + n_padded) * np.float32(over)))
             for strokes, over in ((self._even, 1.0), (self._uneven, 1 / gain))
         )
-        change = torch.sqrt(uneven / even) ** self._weight
+        change = torch.sqrt(uneven / even)
         padded = functional.pad(torch.from_numpy(sound), (lead, n_padded - lead - n_samples))
         out = synthesise(analyse(padded, _HOP) * change, _HOP)
         return out[:, lead : lead + n_samples].numpy()

@@ -417,7 +417,7 @@ class LatentArrangement:
             model: plays.
             order: what plays; the sound has the rate and the channels of its source.
             lows: the source's hits in the rhythm's order, for a model that copies their lows; of a loop without
-                what rings on from the turn before. None: nothing is copied.
+                what rings on from the turn before, and without gains. None: nothing is copied.
             change: such hits without the gains of their classes and with them; None: they have one gain.
             variation: times their deviation, latents are drawn around their mean (decision 13).
             seed: of what is drawn.
@@ -441,8 +441,7 @@ class LatentArrangement:
             seed=(seed if variation else 0) << 16, coherence=part.bank.coherence if part else (1.0,)
         )
         self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
-        from_hz = model.codec.config.first_noise_hz if self._lows is not None else 0.0
-        self._change = GainChange(*change, from_hz=from_hz) if change is not None else None
+        self._change = GainChange(*change) if change is not None else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
         decoded = ComputedSignal(self._read_decoded, self._n_read * hop, SAMPLE_RATE, self.n_channels)
@@ -492,7 +491,7 @@ class LatentArrangement:
         assert self._latents is not None
         mu, sigma = self._latents.read(block.begin, block.end)
         if self._lows is not None:
-            lows = self._lows.read(block.begin, block.end, len(mu), gain=1 / self._gain)
+            lows = self._lows.read(block.begin, block.end, len(mu))
             mu = self._model.joined(lows, mu)
         if self._variation == 0:
             return mu
