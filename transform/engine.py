@@ -351,9 +351,8 @@ class Redrummer:
             return Arrangement(bank, arrange(bank, played.events, playing), period=period)
         apart, is_uneven = _apart(bank, order, settings)
         placements = arrange(bank, played.events, playing) if bank else []
-        even: Arrangement | None = (
-            None  # the strokes before their gains, which are those of all that is generated
-        )
+        # The strokes before their gains, which are those of all that is generated.
+        even: Arrangement | None = None
         change: tuple[Signal, Signal] | None = None
         if bank is not None:
             even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
