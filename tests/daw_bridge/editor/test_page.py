@@ -29,13 +29,13 @@ webdriver = pytest.importorskip(
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
     pytest.skip("the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True)
 
-from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
-WAIT_S = 15
+WAIT_S = 60  # a machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,12 @@ def chromium():
     driver.quit()
 
 
+# The page draws what has changed in its next frame; the one after shows it.
+DRAWN = "requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))"
+
+
 class Page:
-    """What a user sees and does."""
+    """What a user sees and does: what is read is read once all that was done has been drawn."""
 
     def __init__(self, driver, client):
         self.driver, self.client = driver, client
@@ -67,7 +71,18 @@ class Page:
         driver.get(client.server.url)
 
     def find(self, test_id):
-        return self.driver.find_element(By.CSS_SELECTOR, f'[data-testid="{test_id}"]')
+        return self._find(f'[data-testid="{test_id}"]')
+
+    def by_id(self, element_id):
+        return self._find(f"#{element_id}")
+
+    def _find(self, selector):
+        self.settle()
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def settle(self):
+        """Wait until all that was done is drawn."""
+        self.driver.execute_async_script(DRAWN)
 
     def text(self, test_id):
         return self.find(test_id).text
@@ -76,7 +91,13 @@ class Page:
         self.find(test_id).click()
 
     def script(self, text, *arguments):
+        self.settle()
         return self.driver.execute_script(text, *arguments)
+
+    @property
+    def focused(self):
+        self.settle()
+        return self.driver.switch_to.active_element
 
     @property
     def body(self):
@@ -90,7 +111,10 @@ class Page:
     def until(self, is_so, what):
         """Wait until something is so."""
         waiting = WebDriverWait(self.driver, WAIT_S, 0.05, [StaleElementReferenceException])
-        return waiting.until(lambda _: is_so(), f"{what}; {self.body}; {self.text('status')}")
+        try:
+            waiting.until(lambda _: is_so())
+        except TimeoutException:
+            pytest.fail(f"not in {WAIT_S} s: {what}; {self.body}; {self.text('status')}")
 
     def until_version(self, version):
         """Wait until a version is in the page's buffer."""
@@ -107,7 +131,7 @@ class Page:
         )
 
     def stroke(self, stroke_id):
-        return self.driver.find_element(By.CSS_SELECTOR, f'[data-testid="stroke"][data-id="{stroke_id}"]')
+        return self._find(f'[data-testid="stroke"][data-id="{stroke_id}"]')
 
     def pixels(self, seconds):
         """Return how wide so many seconds are."""
@@ -147,7 +171,7 @@ class Page:
         return [(event["class"], round(event["onset_s"], 3)) for event in self.session()["events"]]
 
     def is_focused(self, element):
-        return self.driver.switch_to.active_element == element
+        return self.focused == element
 
 
 @pytest.fixture
@@ -195,11 +219,11 @@ def test_page_says_what_became_of_earlier_edits_until_that_is_read(open_page, se
     assert f"{journal.path.stem}.damaged-1" in page.text("notice")
     assert "--rhythm was not applied" in page.text("notice")
     assert page.strokes() == [(s.drum_class, s.onset_s) for s in FOUND if s.id != "d2"]
-    page.driver.find_element(By.ID, "notice-close").click()
+    page.by_id("notice-close").click()
     assert not page.find("notice").is_displayed()
     page.client.session_object.notices.publish("noted", notes=["it is hardly drums"])
     page.until(lambda: "hardly drums" in page.text("notice"), "another notice is shown")
-    page.driver.find_element(By.ID, "notice-close").click()
+    page.by_id("notice-close").click()
     assert not page.find("notice").is_displayed()  # nor does the first one come back
 
 
@@ -327,7 +351,7 @@ def test_a_browser_without_sound_before_a_click_is_a_sentence_and_plays_after_on
     page.until(lambda: "no sound begin" in page.text("notice"), "the page says why it is silent")
     page.click("position")
     page.until(lambda: page.playhead["peak"] > 0.01, "it plays after a click")
-    assert not page.find("notice").is_displayed()
+    page.until(lambda: not page.find("notice").is_displayed(), "nothing is wrong any more")
 
 
 def test_ab_plays_the_source(open_page):
@@ -459,7 +483,7 @@ def test_of_recordings_that_are_dropped_the_hits_join_the_kit_or_the_rhythm_play
     for name in ("noise.wav", "more.wav"):
         dropped = base64.b64encode(loop(name, found=FOUND[: len(name) - 6]).read_bytes()).decode()
         page.script(DROP, name, dropped)
-        assert f"What is {name} for?" in page.text("drop-dialog")
+        page.until(lambda n=name: f"What is {n} for?" in page.text("drop-dialog"), "what it is for is asked")
         page.click("drop-kit")
         if name == "noise.wav":
             page.until(lambda: "No drum hits" in page.text("drop-report"), "what is wrong is said")
@@ -467,7 +491,7 @@ def test_of_recordings_that_are_dropped_the_hits_join_the_kit_or_the_rhythm_play
     page.until_version(1)
     page.until(lambda: not page.find("drop-dialog").is_displayed(), "it joined the kit")
     page.press("k")
-    assert "more.wav" in page.text("sound-panel")
+    page.until(lambda: "more.wav" in page.text("sound-panel"), "the panel has it")
     page.find("sound-panel").find_element(By.XPATH, ".//button[contains(., 'Take out')]").click()
     page.until_version(2)
     assert page.session()["sound"]["kit_from"] == []
@@ -648,11 +672,11 @@ def test_everything_by_keyboard_alone(open_page):
     assert (round(drawn["onset_s"], 3), drawn["articulation"]) == (0.375, "floor")
     assert drawn["velocity"] == pytest.approx((102 + 5) / 127)
     page.press(Keys.ARROW_UP, Keys.ARROW_RIGHT)  # to the nearest snare, and the next
-    assert page.driver.switch_to.active_element.get_attribute("data-id") == "d4"
+    assert page.focused.get_attribute("data-id") == "d4"
     page.press(Keys.DELETE)
     page.until_version(5)
     assert page.strokes("SD") == [("SD", 1.0)]
-    assert page.driver.switch_to.active_element.get_attribute("data-id") == "d2"
+    assert page.focused.get_attribute("data-id") == "d2"
     page.press("w")
     page.press("2", held=[Keys.SHIFT])  # it is a snare already
     page.press("4", held=[Keys.SHIFT])
@@ -696,7 +720,7 @@ def selected(page):
 
 def test_a_frame_selects_and_what_is_selected_moves_is_copied_and_repeats(open_page):
     page = open_page()
-    lanes = page.driver.find_element(By.ID, "lanes")
+    lanes = page.by_id("lanes")
     snares = page.find("lane-SD").location["y"] - lanes.location["y"]
     drag_between(page, lanes, (page.pixels(0.8), 4), (page.pixels(3.4), snares + 20))
     assert selected(page) == ["d3", "d2", "d4"]  # by lane
@@ -803,10 +827,10 @@ def test_a_lane_is_muted_and_a_menu_has_what_can_be_done(open_page):
     menu = page.find("menu")
     assert "Open" in menu.text
     page.press(Keys.ARROW_DOWN)
-    assert page.driver.switch_to.active_element.text.startswith("Cut")
+    assert page.focused.text.startswith("Cut")
     menu.find_element(By.XPATH, ".//button[contains(., 'Open')]").click()
     page.until_version(2)
-    assert not menu.is_displayed()
+    assert not page.find("menu").is_displayed()
     assert next(e for e in page.session()["events"] if e["id"] == "d1")["articulation"] == "open"
     page.press("3", held=[Keys.ALT])
     page.until_version(3)
@@ -831,7 +855,7 @@ def test_the_view_zooms_around_the_playhead(open_page):
     page = open_page()
     page.press(Keys.ARROW_RIGHT * 6)
 
-    thumb, playhead = page.driver.find_element(By.ID, "thumb"), page.find("playhead")
+    thumb, playhead = page.by_id("thumb"), page.find("playhead")
     before, width = playhead.location["x"], thumb.size["width"]
     page.press("+", "+")
     page.until(lambda: thumb.size["width"] < width / 2, "it zooms")
@@ -1041,7 +1065,7 @@ def test_another_tab_is_followed_and_an_edit_on_its_newest_version_is_made(open_
     page = open_page()
     page.client.edit({"op": "delete", "id": "d1"})
     page.until(lambda: page.strokes("HH") == [], "the other tab's edit shows")
-    assert "Another tab" in page.text("message")
+    page.until(lambda: "Another tab" in page.text("message"), "the page says so")
     # The page has not been notified of the next one when it sends its own.
     page.script(
         "const real = window.fetch; window.fetch = async (url, options) => {"
@@ -1052,7 +1076,7 @@ def test_another_tab_is_followed_and_an_edit_on_its_newest_version_is_made(open_
     page.stroke("d2").click()
     page.click("delete")
     page.until_version(2)
-    assert "made on its newest version" in page.text("message")
+    page.until(lambda: "made on its newest version" in page.text("message"), "the page says so")
     assert page.strokes() == [("KD", 0.0), ("KD", 2.0), ("SD", 3.0)]
 
 
@@ -1060,7 +1084,7 @@ def test_a_server_that_ends_is_a_sentence(open_page):
     page = open_page()
     page.client.server.end()
     page.until(lambda: "run redrum edit" in page.text("notice"), "the page says so")
-    assert "does not answer" in page.text("status")
+    page.until(lambda: "does not answer" in page.text("status"), "its status says so")
     found = [(s.drum_class, s.onset_s) for s in FOUND]
     page.until(lambda: page.strokes() == found, "the strokes are drawn")
 
@@ -1084,15 +1108,15 @@ def test_a_page_without_a_recording_takes_one_that_is_dropped(chromium, entrance
 
 def test_a_recording_without_drums_says_what_can_be_done(open_page, loop):
     page = open_page(loop("rain.wav", found=()), FakeEngine(found=()))
-    assert "No drums were detected" in page.driver.find_element(By.ID, "no-drums").text
+    assert "No drums were detected" in page.by_id("no-drums").text
     page.double_click_at("lane-SD", 1.0)
     page.until_version(1)
-    assert not page.driver.find_element(By.ID, "no-drums").is_displayed()
+    assert not page.by_id("no-drums").is_displayed()
 
 
 def test_the_page_says_that_six_channels_are_monitored_in_stereo(open_page, loop):
     page = open_page(loop("wide.wav", n_channels=6))
-    assert "6 channels, monitored in stereo" in page.driver.find_element(By.ID, "facts").text
+    assert "6 channels, monitored in stereo" in page.by_id("facts").text
     page.click("play")
     page.until(lambda: page.playhead["peak"] > 0.1, "it plays")
 
@@ -1107,8 +1131,8 @@ def test_a_recording_that_cannot_be_opened_is_a_sentence(open_page):
 def test_of_five_thousand_strokes_five_hundred_are_buttons(open_page, loop):
     many = tuple(Stroke(f"d{i}", ("KD", "SD", "TT", "HH", "CY")[i % 5], i / 1300, 0.5) for i in range(5000))
     page = open_page(loop("many.wav", found=FOUND), FakeEngine(found=many))
-    assert len(page.strokes()) == 500
-    assert "5,000 strokes are in view" in page.text("message")
+    page.until(lambda: len(page.strokes()) == 500, "five hundred are buttons")
+    page.until(lambda: "5,000 strokes are in view" in page.text("message"), "the page says so")
     for _ in range(7):
         page.press("+")
     page.until(lambda: 0 < len(page.strokes()) < 500, "all that are in view are buttons")
