@@ -18,6 +18,7 @@ from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
 from transform.dynamics import Strength
+from transform.equaliser import OwnStrokes, typical
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
     CLASS_NAMES,
@@ -354,14 +355,18 @@ class Redrummer:
         # The strokes before their gains, which are those of all that is generated.
         even: Arrangement | None = None
         change: tuple[Signal, Signal] | None = None
+        own: OwnStrokes | None = None
         if bank is not None:
             even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
             change = (even, Arrangement(bank, placements)) if is_uneven else None
+            if self.latent.copies_lows and (strokes := typical(_own_events(apart, settings))):
+                own = OwnStrokes(strokes, _own_hits(bank, strokes))
         generated = LatentArrangement(
             self.latent,
             apart,
             lows=even,
             change=change,
+            own=own,
             variation=settings.variation,
             seed=settings.seed,
             period=period,
@@ -457,11 +462,21 @@ def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> t
             hint="leave out --gain and --classes",
         )
     if settings.retained:
-        used = {*order.stand_ins.values()}
-        own = [event for event in order.source.events if event.drum_class in used]
-        alone = Playing(is_written=False, gain_db=dict.fromkeys({*CLASSES} - used, -math.inf))
-        order = replace(order, replayed=Arrangement(bank, arrange(bank, own, alone)))
+        order = replace(order, replayed=_own_hits(bank, _own_events(order, settings)))
     return order, len(gains) > 1
+
+
+def _own_events(order: LatentOrder, settings: RenderSettings) -> list[DrumEvent]:
+    """Return the strokes of the source, where some of its classes play on those of the others."""
+    used = {*order.stand_ins.values()} if settings.retained else {*CLASSES}
+    return [event for event in order.source.events if event.drum_class in used]
+
+
+def _own_hits(bank: Bank, events: Sequence[DrumEvent]) -> Arrangement:
+    """Return strokes of the source, played by its hits of their classes alone."""
+    others = {*CLASSES} - {event.drum_class for event in events}
+    alone = Playing(is_written=False, gain_db=dict.fromkeys(others, -math.inf))
+    return Arrangement(bank, arrange(bank, events, alone))
 
 
 def _played(

@@ -10,12 +10,10 @@ Windows and blocks begin at fixed places, so any region can be read with the res
 from __future__ import annotations
 
 import logging
-import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +23,9 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.crossover import CrossoverNet, EncodedSound, load_crossover
+from transform.equaliser import Equaliser, OwnStrokes
 from transform.errors import AudioError, CheckpointError
-from transform.events import BOUNDARY_S, CLASSES, DrumEvent
+from transform.events import BOUNDARY_S, DrumEvent
 from transform.gain_changes import GainChange
 from transform.hits import LONGEST_S
 from transform.latent_bank import LatentBank, latent_bank
@@ -37,16 +36,11 @@ from transform.presets import Preset
 from transform.resampling import Resampled
 from transform.resequence import PLAYED_TOGETHER_S
 from transform.rhythm_transformer import (
-    ACTIVATION_HOP,
-    PEAK,
     Keys,
-    RhythmConfig,
     RhythmNet,
     Source,
     Target,
-    activations_of_events,
     load_rhythm,
-    rhythm_window,
 )
 from transform.signal import (
     Block,
@@ -58,7 +52,7 @@ from transform.signal import (
     read_blocks,
     zeros_outside,
 )
-from transform.transcriber import Activations
+from transform.target_rhythm import RecordedRhythm, TargetReader, WrittenRhythm
 from transform.weights import require_numbers
 
 _log = logging.getLogger(__name__)
@@ -188,75 +182,6 @@ def check_models(preset: Preset) -> None:
         )
 
 
-# The rhythm as the transformer's target, window by window.
-
-
-class TargetReader(Protocol):
-    """What reads a rhythm as targets."""
-
-    def target(self, first: int, last: int) -> Target:
-        """Return the target of latent frames [first, last)."""
-
-
-class WrittenRhythm:
-    """Events: no recording, no a (decision 11)."""
-
-    def __init__(self, config: RhythmConfig, events: Sequence[DrumEvent]) -> None:
-        """Take events that are sorted by onset."""
-        self._config, self._events = config, events
-        self._onsets_s = [event.onset_s for event in events]
-
-    def target(self, first: int, last: int) -> Target:
-        """Return r of frames [first, last)."""
-        return Target(rhythm_window(self._config, self._activations, first, last))
-
-    def _activations(self, begin: int, end: int) -> Activations:
-        begin_s, end_s = (frame * ACTIVATION_HOP / SAMPLE_RATE for frame in (begin, end + math.ceil(PEAK[1])))
-        near = self._events[bisect_left(self._onsets_s, begin_s) : bisect_left(self._onsets_s, end_s)]
-        moved = [replace(event, onset_s=event.onset_s - begin_s) for event in near]
-        heights, widths = ([value] * len(moved) for value in PEAK)
-        return activations_of_events(moved, end - begin, heights=heights, widths=widths)
-
-
-class RecordedRhythm:
-    """A recording that plays in the take as it is: r is the transcriber's, a the encoder's."""
-
-    def __init__(
-        self, model: LatentModel, target: Listening, *, stop_s: float, scales: Mapping[str, float]
-    ) -> None:
-        """Take a recording.
-
-        Args:
-            model: whose encoder computes a.
-            target: what is detected in the recording.
-            stop_s: where the take goes on no longer.
-            scales: by which its velocities are multiplied, by class.
-        """
-        self._model, self._target, self._stop_s = model, target, stop_s
-        self._scales = np.array([[scales.get(drum_class, 1.0)] for drum_class in CLASSES], dtype=np.float32)
-        recording = target.recording
-        mono = ComputedSignal(self._mono, recording.n_samples, recording.sample_rate, 1)
-        self._sound = Resampled(mono, SAMPLE_RATE)
-
-    def target(self, first: int, last: int) -> Target:
-        """Return r and a of frames [first, last)."""
-        codec, hop = self._model.codec, self._model.config.hop
-        begin, end = max(0, first - codec.encoder_context), last + codec.encoder_context
-        audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
-        a = codec.encode(audio, torch.arange(first - begin, last - begin)).activations
-        return Target(rhythm_window(self._model.config, self._activations, first, last), a)
-
-    def _mono(self, start: int, stop: int) -> Samples:
-        recording = self._target.recording
-        samples = recording.mono(start, stop)[None].copy()
-        samples[:, max(0, round(self._stop_s * recording.sample_rate) - start) :] = 0
-        return samples
-
-    def _activations(self, begin: int, end: int) -> Activations:
-        detected = self._target.activations_of(begin, end, stop_s=self._stop_s)
-        return detected._replace(velocity=np.minimum(1.0, self._scales * detected.velocity))
-
-
 # What plays.
 
 
@@ -296,7 +221,9 @@ def latent_part(model: LatentModel, order: LatentOrder) -> LatentPart:
     # a encodes all that sounds in the target's recording, and when: it is given only where the take plays
     # just that. After any change, of tempo, section or classes, r is that of the events that are played.
     if order.target is not None and order.scales is not None and _is_as_detected(order):
-        recorded = RecordedRhythm(model, order.target, stop_s=order.length_s, scales=order.scales)
+        recorded = RecordedRhythm(
+            model.codec, model.config, order.target, stop_s=order.length_s, scales=order.scales
+        )
         return LatentPart(bank, recorded)
     return LatentPart(bank, WrittenRhythm(model.config, _as_played(order.events, order)))
 
@@ -344,14 +271,13 @@ def _as_played(events: Sequence[DrumEvent], order: LatentOrder) -> list[DrumEven
 class _Latents:
     """The latents that the transformer makes, cross-faded from windows."""
 
-    def __init__(self, model: LatentModel, part: LatentPart, n_frames: int) -> None:
-        self._model, self._part, self._n_frames = model, part, n_frames
+    def __init__(self, model: LatentModel, keys: Keys, rhythm: TargetReader, n_frames: int) -> None:
+        self._model, self._keys, self._rhythm, self._n_frames = model, keys, rhythm, n_frames
         self._size = _WINDOW_SAMPLES // model.config.hop
         self._overlap = min(round(_OVERLAP_S * SAMPLE_RATE / model.config.hop), self._size // 2)
         self._block = round(_TARGET_BLOCK_S * SAMPLE_RATE / model.config.hop)
         self._targets: BlockCache[int, Target] = BlockCache(_CACHED_TARGETS)
         self._windows: BlockCache[int, tuple[Tensor, Tensor]] = BlockCache(_CACHED_WINDOWS)
-        self._keys = model.keys(part.bank)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C, D, last - first) of frames [first, last), at least one of them."""
@@ -394,7 +320,56 @@ class _Latents:
 
     def _target_block(self, number: int) -> Target:
         first = number * self._block
-        return self._part.rhythm.target(first, min(first + self._block, self._n_frames))
+        return self._rhythm.target(first, min(first + self._block, self._n_frames))
+
+
+class _Network:
+    """What the networks make of a bank, in a rhythm."""
+
+    def __init__(
+        self,
+        model: LatentModel,
+        latents: _Latents,
+        noise: Noise,
+        *,
+        lows: Signal | None,
+        variation: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._model, self._latents, self._noise = model, latents, noise
+        self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
+        self._variation, self._seed = variation, seed
+
+    def decoded(self, first: int, last: int) -> Samples:
+        """Return the sound (C, T) of latent frames [first, last)."""
+        sound = self._model.codec.decode(
+            self._drawn(first, last),
+            (last - first) * self._model.config.hop,
+            first_frame=first,
+            noise=self._noise,
+        )
+        return sound.numpy()
+
+    def _drawn(self, first: int, last: int) -> Tensor:
+        """Return latents (C, D, F) to decode: their mean, or around it."""
+        mu, sigma = self._latents.read(first, last)
+        if self._lows is not None:
+            mu = self._model.joined(self._lows.read(first, last, len(mu)), mu)
+        if self._variation == 0:
+            return mu
+        # Each frame has its own seed, and channels share what is drawn: the stereo image stays.
+        frames = range(first, last)
+        noise = [np.random.default_rng((self._seed, k)).standard_normal(mu.shape[1]) for k in frames]
+        return mu + self._variation * sigma * torch.from_numpy(np.stack(noise, axis=1)).float()
+
+
+def _equaliser(model: LatentModel, keys: Keys, own: OwnStrokes, noise: Noise) -> Equaliser:
+    """Return what makes the network's own strokes of a bank's source as loud as its hits in each band."""
+    hop = model.config.hop
+    n_frames = -(-round(own.length_s * SAMPLE_RATE) // hop)
+    latents = _Latents(model, keys, WrittenRhythm(model.config, own.events), n_frames)
+    made = _Network(model, latents, noise, lows=own.hits).decoded(0, n_frames)
+    return Equaliser(made, Resampled(own.hits, SAMPLE_RATE).read(0, n_frames * hop))
 
 
 class LatentArrangement:
@@ -407,6 +382,7 @@ class LatentArrangement:
         *,
         lows: Signal | None = None,
         change: tuple[Signal, Signal] | None = None,
+        own: OwnStrokes | None = None,
         variation: float = 0.0,
         seed: int = 0,
         period: int | None = None,
@@ -419,13 +395,14 @@ class LatentArrangement:
             lows: the source's hits in the rhythm's order, for a model that copies their lows; of a loop without
                 what rings on from the turn before, and without gains. None: nothing is copied.
             change: such hits without the gains of their classes and with them; None: they have one gain.
+            own: strokes of the source, by which the take is equalised; None: it is as the network makes it.
             variation: times their deviation, latents are drawn around their mean (decision 13).
             seed: of what is drawn.
             period: what rings past this sample goes on at sample 0 (a loop without a seam); None for no loop.
         """
         self._model, source, events = model, order.source.recording, order.events
         self.sample_rate, self.n_channels = source.sample_rate, source.n_channels
-        self._variation, self._seed, self._period = variation, seed, period
+        self._period = period
         hop = model.config.hop
         self._last_onset_s = max((event.onset_s for event in events), default=0.0)
         end_s = max((event.onset_s + LONGEST_S[event.drum_class] for event in events), default=0.0)
@@ -434,13 +411,17 @@ class LatentArrangement:
         read_s = order.length_s + _BEYOND_S if order.is_cut else end_s
         self._n_read = min(self._n_frames, -(-round(read_s * SAMPLE_RATE) // hop))
         self._gain = 10 ** (order.gain_db / 20)
-        part = latent_part(model, order) if events else None
-        self._latents = _Latents(model, part, self._n_frames) if part else None
-        # It is drawn by the seed where latents are.
-        self._noise = Noise(
-            seed=(seed if variation else 0) << 16, coherence=part.bank.coherence if part else (1.0,)
-        )
-        self._lows = EncodedSound(model.codec, lows) if lows is not None and model.copies_lows else None
+        self._network: _Network | None = None
+        self._equaliser: Equaliser | None = None
+        if events:
+            bank, rhythm = latent_part(model, order)
+            keys, coherence = model.keys(bank), bank.coherence
+            # The noise is drawn by the seed where latents are.
+            noise = Noise(seed=seed if variation else 0, coherence=coherence)
+            latents = _Latents(model, keys, rhythm, self._n_frames)
+            self._network = _Network(model, latents, noise, lows=lows, variation=variation, seed=seed)
+            if own is not None:
+                self._equaliser = _equaliser(model, keys, own, Noise(coherence=coherence))
         self._change = GainChange(*change) if change is not None else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)
@@ -471,13 +452,14 @@ class LatentArrangement:
         return zeros_outside(inside, start, stop, (self.n_channels, self._n_read * hop))
 
     def _decoded(self, number: int) -> Samples:
-        codec, hop = self._model.codec, self._model.config.hop
+        assert self._network is not None
+        hop = self._model.config.hop
         first, last = number * self._block, min((number + 1) * self._block, self._n_read)
         block = Block.of(first, last, context=self._model.context_frames, length=self._n_frames)
         core = slice(block.core.start * hop, block.core.stop * hop)
-        length = (block.end - block.begin) * hop
-        sound = codec.decode(self._drawn(block), length, first_frame=block.begin, noise=self._noise)
-        made = sound.numpy()
+        made = self._network.decoded(block.begin, block.end)
+        if self._equaliser is not None:
+            made = self._equaliser.applied(made)
         if self._change is not None:
             made = self._change.applied(made, block.begin * hop, self._gain)
         shape = self.n_channels, (last - first) * hop
@@ -485,17 +467,3 @@ class LatentArrangement:
         left = self._n_frames * hop - np.arange(first * hop, last * hop)
         out *= np.clip(left / (_FADE_S * SAMPLE_RATE), 0, 1).astype(np.float32)
         return out
-
-    def _drawn(self, block: Block) -> Tensor:
-        """Return latents (C, D, F) to decode: their mean, or around it."""
-        assert self._latents is not None
-        mu, sigma = self._latents.read(block.begin, block.end)
-        if self._lows is not None:
-            lows = self._lows.read(block.begin, block.end, len(mu))
-            mu = self._model.joined(lows, mu)
-        if self._variation == 0:
-            return mu
-        # Each frame has its own seed, and channels share what is drawn: the stereo image stays.
-        frames = range(block.begin, block.end)
-        noise = [np.random.default_rng((self._seed, k)).standard_normal(mu.shape[1]) for k in frames]
-        return mu + self._variation * sigma * torch.from_numpy(np.stack(noise, axis=1)).float()

@@ -19,12 +19,13 @@ from transform.engine import Redrummer
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import CLASSES, DrumEvent, Rhythm, TempoMap
 from transform.hits import cutter_of
-from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder, WrittenRhythm
+from transform.latent import MODELS, LatentArrangement, LatentModel, LatentOrder
 from transform.library import demo_recordings
 from transform.listening import Listening
 from transform.presets import ModelFile, Preset
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
 from transform.settings import RenderSettings
+from transform.target_rhythm import WrittenRhythm
 from transform.weights import config_to_json
 
 RATE = 44_100
@@ -330,7 +331,7 @@ def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_recorde
     part = module.latent_part(model, order)
     assert (part.rhythm.target(0, 9).activations is not None) == is_recorded
     monkeypatch.setattr(module, "_TARGET_BLOCK_S", 0.5)  # 43 frames
-    latents = module._Latents(model, part, 250)
+    latents = module._Latents(model, model.keys(part.bank), part.rhythm, 250)
     for first, last in ((0, 43), (10, 250), (86, 87), (42, 130)):
         given, expected = latents._target(first, last), part.rhythm.target(first, last)
         assert torch.allclose(given.rhythm, expected.rhythm, atol=1e-4)

@@ -229,8 +229,9 @@ def test_page_says_what_became_of_earlier_edits_until_that_is_read(open_page, se
 
 SHIFTS = """
 const [done, shifts] = [arguments[0], []];
-const moved = ({node, previousRect: a, currentRect: b}) =>
-  [node?.nodeName, node?.id, ...[a, b].map(({x, y, width, height}) => [x, y, width, height].join(" "))].join(", ");
+const place = ({x, y, width, height}) => [x, y, width, height].join(" ");
+const moved = ({node, previousRect: from, currentRect: to}) =>
+  `${node?.nodeName} ${node?.id} from ${place(from)} to ${place(to)}`;
 new PerformanceObserver((list) => shifts.push(...list.getEntries().map(({sources}) => sources.map(moved))))
   .observe({type: "layout-shift", buffered: true});
 setTimeout(() => done(shifts), 200);
