@@ -7,7 +7,6 @@ machine shows, and the CPU time of the page's main thread for each frame, in whi
 """
 
 import argparse
-import shutil
 import tempfile
 import threading
 import time
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from selenium import webdriver
 
 from daw_bridge.editor.editing import EditingSession
 from daw_bridge.editor.exports import Exports
 from daw_bridge.editor.serving import PageServer, listen_at
 from daw_bridge.editor.source import Source
+from tests.daw_bridge.editor.chromium import start_chromium
 from transform.strokes import Stroke
 
 RATE, LENGTH_S = 44_100, 600
@@ -105,16 +104,6 @@ def main():
     parser.add_argument("--strokes", type=int, default=5000)
     parser.add_argument("--frames", type=int, default=300)
     given = parser.parse_args()
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for option in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "disable-gpu",
-        "window-size=1280,900",
-    ):
-        options.add_argument(f"--{option}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.wav"
         noise = np.random.default_rng(1).normal(0, 0.05, RATE * LENGTH_S).astype(np.float32)
@@ -125,7 +114,7 @@ def main():
         is_up = threading.Event()
         threading.Thread(target=server.run, args=(is_up.set, lambda: None), daemon=True).start()
         is_up.wait()
-        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+        driver = start_chromium()
         driver.set_script_timeout(300)
         try:
             driver.get(server.url)

@@ -3,7 +3,6 @@
 import base64
 import importlib.util
 import json
-import shutil
 import threading
 import time
 from itertools import pairwise
@@ -23,17 +22,18 @@ from transform.options import options_of
 from transform.settings import RenderSettings
 from transform.strokes import Stroke
 
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="the page is driven by selenium: pip install selenium"
-)
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True)
+pytest.importorskip("selenium", reason="the page is driven by selenium: pip install selenium")
 
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException  # noqa: E402
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.daw_bridge.editor.chromium import is_installed, start_chromium
+
+if not is_installed():
+    pytest.skip("the page needs a browser: apt-get install chromium chromium-driver", allow_module_level=True)
 
 WAIT_S = 60  # a machine may be busy
 
@@ -41,19 +41,7 @@ WAIT_S = 60  # a machine may be busy
 @pytest.fixture(scope="module")
 def chromium():
     """One browser for all tests; each has a page of its own."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for option in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "disable-gpu",
-        "window-size=1280,900",
-    ):
-        options.add_argument(f"--{option}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
+    driver = start_chromium()
     yield driver
     driver.quit()
 
