@@ -359,7 +359,7 @@ class Redrummer:
         if bank is not None:
             even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
             change = (even, Arrangement(bank, placements)) if is_uneven else None
-            if self.latent.copies_lows and (strokes := typical(_own_events(apart, settings))):
+            if self.latent.copies_lows and (strokes := typical(_own_events(apart))):
                 own = OwnStrokes(strokes, _own_hits(bank, strokes))
         generated = LatentArrangement(
             self.latent,
@@ -462,13 +462,13 @@ def _apart(bank: Bank | None, order: LatentOrder, settings: RenderSettings) -> t
             hint="leave out --gain and --classes",
         )
     if settings.retained:
-        order = replace(order, replayed=_own_hits(bank, _own_events(order, settings)))
+        order = replace(order, replayed=_own_hits(bank, _own_events(order)))
     return order, len(gains) > 1
 
 
-def _own_events(order: LatentOrder, settings: RenderSettings) -> list[DrumEvent]:
-    """Return the strokes of the source, where some of its classes play on those of the others."""
-    used = {*order.stand_ins.values()} if settings.retained else {*CLASSES}
+def _own_events(order: LatentOrder) -> list[DrumEvent]:
+    """Return the source's strokes of the classes that play."""
+    used = {*order.stand_ins.values()}
     return [event for event in order.source.events if event.drum_class in used]
 
 

@@ -1,9 +1,9 @@
 """How loud the network makes each band of a source, and the filter that puts it right.
 
-Some of a source's own strokes are played by the network and by the source's own hits. By how much a band of
-the hits is louder is what codec and mixed latents take from it in this source, whatever the rhythm
-(docs/method.md, decision 59), so all that the network plays of the source goes through one filter that gives it
-back. The filter is of least phase: attacks stay where they are.
+Some of a source's own strokes, of the classes that a rhythm has, are played by the network and by the source's
+own hits. By how much a band of the hits is louder is what codec and mixed latents take from it in this source,
+whatever the rhythm (docs/method.md, decision 58), so all that the network plays of the source goes through one
+filter that gives it back. The filter is of least phase: attacks stay where they are.
 """
 
 from __future__ import annotations
