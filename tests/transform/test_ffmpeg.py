@@ -191,7 +191,7 @@ def with_reference(content, other):
     """Return a QuickTime file whose sound lies in another one, and silence in its place."""
     at = content.index(b"url \0\0\0\x01") - 4
     path = os.fsencode(other)
-    path += b"/" * (len(path) % 2)
+    path += b"\0" * (len(path) % 2)
     alias = bytes(10) + b"\3vol".ljust(28, b"\0") + bytes(12) + b"\1x".ljust(64, b"\0") + bytes(16)
     alias += struct.pack(">HH16xHH", 1, 1, 2, len(path)) + path + b"\xff\xff\0\0"
     entry = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
