@@ -18,7 +18,7 @@ from transform.audio import Progress, Recording
 from transform.bank import Bank
 from transform.borrowing import borrowed
 from transform.dynamics import Strength
-from transform.equaliser import OwnStrokes, typical
+from transform.equaliser import OwnStrokes, from_start, typical
 from transform.errors import AudioError, CheckpointError, RhythmError
 from transform.events import (
     CLASS_NAMES,
@@ -360,7 +360,7 @@ class Redrummer:
             even = Arrangement(bank, arrange(bank, played.events, replace(playing, is_even=True)))
             change = (even, Arrangement(bank, placements)) if is_uneven else None
             if self.latent.copies_lows and (strokes := typical(_own_events(apart))):
-                own = OwnStrokes(strokes, _own_hits(bank, strokes))
+                own = OwnStrokes(strokes, _own_hits(bank, from_start(strokes)))
         generated = LatentArrangement(
             self.latent,
             apart,

@@ -21,7 +21,8 @@ from transform.signal import Samples, Signal
 _LENGTH_S = 8.0  # of what is compared
 _TAIL_S = 0.3  # of its last stroke
 _ENOUGH = 6  # strokes of a class
-_EDGES_HZ = 400.0 * 2.0 ** (np.arange(18) / 3)  # of bands, from above the lows, which are copied, to 20 kHz
+# Of bands: octaves of the lows, which are copied and wrong only where the codec adds to them, then thirds.
+_EDGES_HZ = np.array([50.0, 100.0, 200.0, *(400.0 * 2.0 ** (np.arange(18) / 3))])
 _RANGE_DB = (-40.0, 10.0)  # what the source lacks nobody needs; what is made too softly is no more than noise
 _SILENT = 1e-9  # of the power of the loudest band
 _WINDOW = 2048  # of the spectra that are compared
@@ -33,17 +34,22 @@ _N_TAPS = 1024
 class OwnStrokes:
     """Strokes of a source, and its hits that play them."""
 
-    events: Sequence[DrumEvent]  # sorted by onset, from 0 s on
-    hits: Signal
+    events: Sequence[DrumEvent]  # in seconds of the source, sorted by onset
+    hits: Signal  # from the first of them on
+
+    @property
+    def begin_s(self) -> float:
+        """Where the first of them is in the source."""
+        return self.events[0].onset_s
 
     @property
     def length_s(self) -> float:
         """How much of them is compared."""
-        return self.events[-1].onset_s + _TAIL_S
+        return self.events[-1].onset_s - self.begin_s + _TAIL_S
 
 
 def typical(events: Sequence[DrumEvent]) -> list[DrumEvent]:
-    """Return the strokes of a few seconds in which most classes are struck most, the first of them at 0 s.
+    """Return the strokes of those seconds in which most classes are struck most.
 
     Args:
         events: of a source, sorted by onset.
@@ -57,8 +63,12 @@ def typical(events: Sequence[DrumEvent]) -> list[DrumEvent]:
     if not len(events):
         return []
     first = int(np.argmax(n_struck))
-    begin_s = events[first].onset_s
-    return [replace(event, onset_s=event.onset_s - begin_s) for event in events[first : stops[first]]]
+    return list(events[first : stops[first]])
+
+
+def from_start(events: Sequence[DrumEvent]) -> list[DrumEvent]:
+    """Return events moved so that the first of them is at 0 s."""
+    return [replace(event, onset_s=event.onset_s - events[0].onset_s) for event in events]
 
 
 class Equaliser:
@@ -94,11 +104,10 @@ def _band_powers(sound: Samples) -> NDArray[np.float64]:
 
 
 def _least_phase(gains_db: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the taps of the filter of least phase that has these gains, and none below the first band."""
+    """Return the taps of the filter of least phase that has these gains."""
     hz = np.maximum(np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE), 1.0)
     centres_hz = np.sqrt(_EDGES_HZ[:-1] * _EDGES_HZ[1:])
-    known_hz = [centres_hz[0] ** 2 / centres_hz[1], *centres_hz]
-    log_gains = np.interp(np.log(hz), np.log(known_hz), [0.0, *gains_db]) * np.log(10) / 20
+    log_gains = np.interp(np.log(hz), np.log(centres_hz), gains_db) * np.log(10) / 20
     # The cepstrum of a filter of least phase is causal (Oppenheim and Schafer, 1975).
     cepstrum = np.fft.irfft(log_gains)
     cepstrum[1 : _FFT // 2] *= 2

@@ -23,7 +23,7 @@ from torch.nn import functional
 from transform.audio import SAMPLE_RATE, Recording
 from transform.codec import Codec, is_quick_in_bfloat16
 from transform.crossover import CrossoverNet, EncodedSound, load_crossover
-from transform.equaliser import Equaliser, OwnStrokes
+from transform.equaliser import Equaliser, OwnStrokes, from_start
 from transform.errors import AudioError, CheckpointError
 from transform.events import BOUNDARY_S, DrumEvent
 from transform.gain_changes import GainChange
@@ -363,11 +363,28 @@ class _Network:
         return mu + self._variation * sigma * torch.from_numpy(np.stack(noise, axis=1)).float()
 
 
-def _equaliser(model: LatentModel, keys: Keys, own: OwnStrokes, noise: Noise) -> Equaliser:
+def _own_rhythm(model: LatentModel, source: Listening, own: OwnStrokes, played: TargetReader) -> TargetReader:
+    """Return strokes of a source as targets of the kind that play: of a recording, where a recording plays."""
+    if not isinstance(played, RecordedRhythm):
+        return WrittenRhythm(model.config, from_start(own.events))
+    return RecordedRhythm(
+        model.codec,
+        model.config,
+        source,
+        stop_s=own.begin_s + own.length_s,
+        scales={},
+        classes={event.drum_class for event in own.events},
+        first_frame=int(own.begin_s * SAMPLE_RATE / model.config.hop),
+    )
+
+
+def _equaliser(
+    model: LatentModel, keys: Keys, own: OwnStrokes, rhythm: TargetReader, noise: Noise
+) -> Equaliser:
     """Return what makes the network's own strokes of a bank's source as loud as its hits in each band."""
     hop = model.config.hop
     n_frames = -(-round(own.length_s * SAMPLE_RATE) // hop)
-    latents = _Latents(model, keys, WrittenRhythm(model.config, own.events), n_frames)
+    latents = _Latents(model, keys, rhythm, n_frames)
     made = _Network(model, latents, noise, lows=own.hits).decoded(0, n_frames)
     return Equaliser(made, Resampled(own.hits, SAMPLE_RATE).read(0, n_frames * hop))
 
@@ -421,7 +438,8 @@ class LatentArrangement:
             latents = _Latents(model, keys, rhythm, self._n_frames)
             self._network = _Network(model, latents, noise, lows=lows, variation=variation, seed=seed)
             if own is not None:
-                self._equaliser = _equaliser(model, keys, own, Noise(coherence=coherence))
+                own_rhythm = _own_rhythm(model, order.source, own, rhythm)
+                self._equaliser = _equaliser(model, keys, own, own_rhythm, Noise(coherence=coherence))
         self._change = GainChange(*change) if change is not None else None
         self._block = max(1, round(_BLOCK_S * SAMPLE_RATE / hop))
         self._blocks: BlockCache[int, Samples] = BlockCache(_CACHED_BLOCKS, _CACHED_BYTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -66,6 +66,8 @@ class RecordedRhythm:
         *,
         stop_s: float,
         scales: Mapping[str, float],
+        classes: Collection[str] = CLASSES,
+        first_frame: int = 0,
     ) -> None:
         """Take a recording.
 
@@ -75,7 +77,10 @@ class RecordedRhythm:
             target: what is detected in the recording.
             stop_s: where the take goes on no longer.
             scales: by which its velocities are multiplied, by class.
+            classes: that play.
+            first_frame: of the recording's latents, with which targets begin.
         """
+        self._classes, self._first_frame = classes, first_frame
         self._codec, self._config, self._target, self._stop_s = codec, config, target, stop_s
         self._scales = np.array([[scales.get(drum_class, 1.0)] for drum_class in CLASSES], dtype=np.float32)
         recording = target.recording
@@ -84,6 +89,7 @@ class RecordedRhythm:
 
     def target(self, first: int, last: int) -> Target:
         """Return r and a of frames [first, last)."""
+        first, last = first + self._first_frame, last + self._first_frame
         codec, hop = self._codec, self._config.hop
         begin, end = max(0, first - codec.encoder_context), last + codec.encoder_context
         audio = torch.from_numpy(self._sound.read(begin * hop, end * hop))
@@ -97,5 +103,5 @@ class RecordedRhythm:
         return samples
 
     def _activations(self, begin: int, end: int) -> Activations:
-        detected = self._target.activations_of(begin, end, stop_s=self._stop_s)
+        detected = self._target.activations_of(begin, end, classes=self._classes, stop_s=self._stop_s)
         return detected._replace(velocity=np.minimum(1.0, self._scales * detected.velocity))

@@ -5,7 +5,7 @@ import pytest
 
 from transform.audio import SAMPLE_RATE, Recording
 from transform.engine import Redrummer
-from transform.equaliser import Equaliser, typical
+from transform.equaliser import Equaliser, from_start, typical
 from transform.events import DrumEvent
 from transform.library import demo_recordings, find_rhythm
 from transform.midi import read_midi
@@ -46,14 +46,17 @@ def test_bands_become_as_loud_as_they_are_in_the_hits_whatever_plays():
     equaliser = Equaliser(filtered(noise(0), dull), noise(1))
     other = noise(2)
     off_db = levels_db(equaliser.applied(filtered(other, dull))) - levels_db(other)
-    assert np.abs(off_db).max() < 0.5
+    assert np.abs(off_db).max() < 1
 
 
-def test_lows_which_are_copied_stay():
-    equaliser = Equaliser(filtered(noise(0), lambda hz: -9.0), noise(1))
-    off_db = levels_db(equaliser.applied(noise(2))) - levels_db(noise(2))
-    assert np.abs(off_db[:1]).max() < 0.2  # to 200 Hz
-    assert off_db[3:].min() > 8
+def test_a_hum_that_the_hits_have_not_goes():
+    def hums(hz):
+        return 30.0 if hz < 150 else 0.0
+
+    equaliser = Equaliser(filtered(noise(0), hums), noise(1))
+    off_db = levels_db(equaliser.applied(filtered(noise(2), hums))) - levels_db(noise(2))
+    assert off_db[0] < 6
+    assert np.abs(off_db[2:]).max() < 1
 
 
 def test_an_attack_stays_where_it_is():
@@ -86,8 +89,8 @@ def test_strokes_are_of_where_most_classes_are_struck():
     hats = [DrumEvent(0.25 * k, "HH", 0.5) for k in range(100)]
     others = [DrumEvent(t, c, 0.8) for t, c in ((15.0, "KD"), (15.5, "SD"), (16.0, "KD"), (16.5, "SD"))]
     chosen = typical(sorted(hats + others, key=lambda event: event.onset_s))
-    assert chosen[0].onset_s == 0
-    assert chosen[-1].onset_s <= 8
+    assert chosen[-1].onset_s - chosen[0].onset_s <= 8
+    assert from_start(chosen)[0].onset_s == 0
     assert [e.drum_class for e in chosen if e.drum_class != "HH"] == ["KD", "SD", "KD", "SD"]
     assert typical([]) == []
 
