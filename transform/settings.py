@@ -167,7 +167,10 @@ class RenderSettings:
     seed: int = field(
         default=0,
         metadata=option(
-            "N", "The same seed gives the same bytes, on one machine with equal --threads.", "0", kind=int
+            "N",
+            "Another plays other hits of those that do as well; the same gives the same bytes.",
+            "0",
+            kind=int,
         ),
     )
     variation: float = field(  # of latents around their mean; 1: by their deviation

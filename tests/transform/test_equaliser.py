@@ -95,10 +95,15 @@ def test_strokes_are_of_where_most_classes_are_struck():
     assert typical([]) == []
 
 
+def demo(name):
+    return Recording.open(next(found.path for found in demo_recordings() if name in found.path.name))
+
+
 @pytest.mark.slow
-def test_the_network_plays_another_rhythm_as_bright_as_the_hits_do():
-    source = Recording.open(next(demo.path for demo in demo_recordings() if "half-time" in demo.path.name))
-    rhythm, redrummer = read_midi(find_rhythm("disco-snare-120").path), Redrummer.load()
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_the_network_plays_another_rhythm_as_bright_as_the_hits_do(is_recorded):
+    source, redrummer = demo("half-time"), Redrummer.load()
+    rhythm = demo("acoustic") if is_recorded else read_midi(find_rhythm("disco-snare-120").path)
     hits, network = (
         levels_db(redrummer.redrum(source, rhythm, settings).read(0, 6 * source.sample_rate))
         for settings in (

@@ -25,7 +25,7 @@ from transform.listening import Listening
 from transform.presets import ModelFile, Preset
 from transform.rhythm_transformer import RhythmConfig, RhythmNet, Target, activations_of_events, config_for
 from transform.settings import RenderSettings
-from transform.target_rhythm import WrittenRhythm
+from transform.target_rhythm import RecordedRhythm, WrittenRhythm
 from transform.weights import config_to_json
 
 RATE = 44_100
@@ -337,6 +337,24 @@ def test_windows_share_what_is_heard_of_a_rhythm(played, monkeypatch, is_recorde
         assert torch.allclose(given.rhythm, expected.rhythm, atol=1e-4)
         if is_recorded:
             assert torch.allclose(given.activations, expected.activations, atol=1e-4)
+
+
+def test_a_recorded_rhythm_may_begin_later_and_have_some_of_its_classes(played):
+    source, _, _ = played()
+    model = small_model()
+    heard = order_of(source, ()).source
+
+    def rhythm(**how):
+        return RecordedRhythm(model.codec, model.config, heard, stop_s=3.0, scales={}, **how)
+
+    later, whole = rhythm(first_frame=70).target(0, 60), rhythm().target(70, 130)
+    assert torch.equal(later.rhythm, whole.rhythm)
+    assert torch.equal(later.activations, whole.activations)
+    kicks = rhythm(classes={"KD"}).target(0, 200).rhythm
+    assert not torch.equal(kicks, rhythm().target(0, 200).rhythm)
+    only = order_of(source, (), struck=[stroke for stroke in STROKES if stroke[1] == "KD"]).source
+    expected = RecordedRhythm(model.codec, model.config, only, stop_s=3.0, scales={}).target(0, 200)
+    assert torch.allclose(kicks, expected.rhythm, atol=1e-5)
 
 
 def test_a_take_of_one_window_is_what_the_networks_make_of_it(played):
