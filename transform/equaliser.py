@@ -22,7 +22,7 @@ _LENGTH_S = 8.0  # of what is compared
 _TAIL_S = 0.3  # of its last stroke
 _ENOUGH = 6  # strokes of a class
 # Of bands: octaves of the lows, which are copied and wrong only where the codec adds to them, then thirds.
-_EDGES_HZ = np.array([50.0, 100.0, 200.0, *(400.0 * 2.0 ** (np.arange(18) / 3))])
+_EDGES_HZ = np.array([50.0, 100.0, 200.0, *(400.0 * 2.0 ** (np.arange(18) / 3)), 22_050.0])
 _RANGE_DB = (-40.0, 10.0)  # what the source lacks nobody needs; what is made too softly is no more than noise
 _SILENT = 1e-9  # of the power of the loudest band
 _WINDOW = 2048  # of the spectra that are compared
