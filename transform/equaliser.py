@@ -3,7 +3,7 @@
 Some of a source's own strokes, of the classes that a rhythm has, are played by the network and by the source's
 own hits. By how much a band of the hits is louder is what codec and mixed latents take from it in this source,
 whatever the rhythm (docs/method.md, decision 58), so all that the network plays of the source goes through one
-filter that gives it back. The filter is of least phase: attacks stay where they are.
+filter that gives it back. The filter is of minimum phase: attacks stay where they are.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Equaliser:
         ours, theirs = _band_powers(made), _band_powers(hits)
         silent = max(_SILENT * max(ours.max(), theirs.max()), np.finfo(np.float64).tiny)
         self.gains_db = np.clip(10 * np.log10((theirs + silent) / (ours + silent)), *_RANGE_DB)
-        self._taps = _least_phase(self.gains_db)
+        self._taps = _minimum_phase(self.gains_db)
 
     def applied(self, sound: Samples) -> Samples:
         """Return samples (C, T), filtered; before them was silence."""
@@ -103,12 +103,12 @@ def _band_powers(sound: Samples) -> NDArray[np.float64]:
     return np.add.reduceat(power[: places[-1]], places[:-1])
 
 
-def _least_phase(gains_db: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the taps of the filter of least phase that has these gains."""
+def _minimum_phase(gains_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the taps of the filter of minimum phase that has these gains."""
     hz = np.maximum(np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE), 1.0)
     centres_hz = np.sqrt(_EDGES_HZ[:-1] * _EDGES_HZ[1:])
     log_gains = np.interp(np.log(hz), np.log(centres_hz), gains_db) * np.log(10) / 20
-    # The cepstrum of a filter of least phase is causal (Oppenheim and Schafer, 1975).
+    # The cepstrum of a filter of minimum phase is causal (Oppenheim and Schafer, 1975).
     cepstrum = np.fft.irfft(log_gains)
     cepstrum[1 : _FFT // 2] *= 2
     cepstrum[_FFT // 2 + 1 :] = 0
